@@ -1,0 +1,32 @@
+//! What the host says while the sandbox works: JSON lines on `GET /commands`.
+
+use serde::Deserialize;
+
+use crate::secret::Secret;
+
+/// One line, tagged by `command`.
+#[derive(Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Stop asking and acting, bring the changes out, end with `Stopped(Cancelled)`.
+    Interrupt,
+    /// Handoff custody: the token to use from now on. `None`: there is no better one.
+    Secrets { bearer: Option<Secret> },
+}
+
+impl Command {
+    /// The line as it goes over the link, newline included; wiped when dropped.
+    #[must_use]
+    pub fn line(&self) -> zeroize::Zeroizing<Vec<u8>> {
+        let value = match self {
+            Self::Interrupt => serde_json::json!({"command": "interrupt"}),
+            Self::Secrets { bearer } => serde_json::json!({
+                "command": "secrets",
+                "bearer": bearer.as_ref().map(Secret::reveal),
+            }),
+        };
+        let mut line = zeroize::Zeroizing::new(value.to_string().into_bytes());
+        line.push(b'\n');
+        line
+    }
+}

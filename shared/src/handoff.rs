@@ -1,0 +1,217 @@
+//! The one line that starts a sandbox, and the line the sandbox says before it.
+//!
+//! ```text
+//! sandbox → host   {"ready":1,"version":"0.1.0"}\n        ready = the protocol
+//! host → sandbox   {"protocol":1,"run":"…","run_key":"…","link":"h2","secrets":{…},"job":{…}}\n
+//! both             HTTP/2 with prior knowledge, sandbox as client   (link "none": nothing)
+//! ```
+//!
+//! The handoff is the only way a secret enters a container: not an argument, an environment
+//! variable, a file, a label or a layer, which `docker inspect` or any command in the box could
+//! read.
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::job::Job;
+use crate::limits;
+use crate::secret::Secret;
+
+/// `{"ready":1,"version":"0.1.0"}`. `version` is for people; only `ready` is compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    pub ready: u32,
+    pub version: String,
+}
+
+/// What the first line says.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Handoff {
+    /// The protocol spoken: 1.
+    pub protocol: u32,
+    /// The run's id, for events: any text of at most 64 letters, digits and dashes.
+    pub run: String,
+    /// What every request on the link must carry. Unused where `link` is `none`.
+    #[serde(default = "empty")]
+    pub run_key: Secret,
+    pub link: Link,
+    #[serde(default)]
+    pub secrets: Secrets,
+    pub job: Job,
+}
+
+/// What is on the other end of the pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Link {
+    /// A host of ours: HTTP/2 follows.
+    H2,
+    /// Nobody of ours: the sandbox talks to the backend itself and prints events as JSON lines.
+    None,
+}
+
+/// The credentials that enter a box, if any.
+#[derive(Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Secrets {
+    /// An access token or an API key. Absent in relay custody: then the host signs.
+    #[serde(default)]
+    pub bearer: Option<Secret>,
+    /// The ChatGPT account the token belongs to; absent for an API key.
+    #[serde(default)]
+    pub account_id: Option<String>,
+}
+
+/// Who speaks to the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The host does; no credential is in the box.
+    Relay,
+    /// The sandbox does, with TLS end to end through the host's `CONNECT`.
+    Tunnel,
+    /// The sandbox does, over the container's own network.
+    Direct,
+}
+
+impl Handoff {
+    #[must_use]
+    pub fn way(&self) -> Way {
+        match (self.link, &self.secrets.bearer) {
+            (Link::None, _) => Way::Direct,
+            (Link::H2, Some(_)) => Way::Tunnel,
+            (Link::H2, None) => Way::Relay,
+        }
+    }
+
+    /// The line as it goes over the pipe, newline included; wiped when dropped.
+    ///
+    /// # Errors
+    /// When it would be longer than [`limits::HANDOFF_BYTES`].
+    pub fn line(&self) -> Result<Zeroizing<Vec<u8>>, HandoffError> {
+        // Grown once: a vector that reallocates leaves an unwiped copy of the token behind.
+        let mut line = Zeroizing::new(Vec::with_capacity(limits::HANDOFF_BYTES + 1));
+        serde_json::to_writer(&mut *line, &Wire::of(self)).map_err(|_| HandoffError::Shape)?;
+        if line.len() > limits::HANDOFF_BYTES {
+            return Err(HandoffError::TooLong);
+        }
+        line.push(b'\n');
+        Ok(line)
+    }
+
+    /// Reads a line (with or without its newline).
+    ///
+    /// # Errors
+    /// What is wrong with the line; never a part of it, which may hold a secret.
+    pub fn parse(line: &[u8]) -> Result<Self, HandoffError> {
+        #[derive(Deserialize)]
+        struct Protocol {
+            protocol: u32,
+        }
+        if line.len() > limits::HANDOFF_BYTES + 1 {
+            return Err(HandoffError::TooLong);
+        }
+        let Protocol { protocol } = serde_json::from_slice(line).map_err(HandoffError::json)?;
+        if protocol != limits::PROTOCOL {
+            return Err(HandoffError::Protocol(protocol));
+        }
+        let handoff: Self = serde_json::from_slice(line).map_err(HandoffError::json)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if handoff.run.is_empty() || handoff.run.len() > 64 || !handoff.run.chars().all(plain) {
+            return Err(HandoffError::Run);
+        }
+        if handoff.job.prompt.len() > limits::PROMPT_BYTES {
+            return Err(HandoffError::TooLong);
+        }
+        Ok(handoff)
+    }
+}
+
+/// Why a handoff was not taken. It never quotes the line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandoffError {
+    /// More than [`limits::HANDOFF_BYTES`], or a prompt over [`limits::PROMPT_BYTES`].
+    TooLong,
+    /// Not JSON of this shape; serde's own word on where, which names fields and no values.
+    Json { line: usize, column: usize, category: &'static str },
+    /// Could not be written as JSON.
+    Shape,
+    /// Spoken for another protocol.
+    Protocol(u32),
+    /// `run` is not 1 to 64 letters, digits and dashes.
+    Run,
+}
+
+impl HandoffError {
+    fn json(error: serde_json::Error) -> Self {
+        let category = match error.classify() {
+            serde_json::error::Category::Io => "unreadable",
+            serde_json::error::Category::Syntax => "not JSON",
+            serde_json::error::Category::Data => "a field is missing, unknown or of the wrong type",
+            serde_json::error::Category::Eof => "cut short",
+        };
+        Self::Json { line: error.line(), column: error.column(), category }
+    }
+}
+
+impl std::fmt::Display for HandoffError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TooLong => write!(f, "the handoff is too long"),
+            Self::Json { line, column, category } => {
+                write!(f, "the handoff cannot be read: {category} (line {line}, column {column})")
+            }
+            Self::Shape => write!(f, "the handoff cannot be written"),
+            Self::Protocol(theirs) => write!(
+                f,
+                "the handoff speaks protocol {theirs}, this sandbox speaks {}",
+                limits::PROTOCOL
+            ),
+            Self::Run => write!(f, "`run` must be 1 to 64 letters, digits and dashes"),
+        }
+    }
+}
+
+impl std::error::Error for HandoffError {}
+
+fn empty() -> Secret {
+    Secret::new(String::new())
+}
+
+/// The only serializable form, private so that nothing else can write a secret.
+#[derive(Serialize)]
+struct Wire<'a> {
+    protocol: u32,
+    run: &'a str,
+    run_key: &'a str,
+    link: Link,
+    secrets: WireSecrets<'a>,
+    job: &'a Job,
+}
+
+#[derive(Serialize)]
+struct WireSecrets<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bearer: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_id: Option<&'a str>,
+}
+
+impl<'a> Wire<'a> {
+    fn of(handoff: &'a Handoff) -> Self {
+        Self {
+            protocol: handoff.protocol,
+            run: &handoff.run,
+            run_key: handoff.run_key.reveal(),
+            link: handoff.link,
+            secrets: WireSecrets {
+                bearer: handoff.secrets.bearer.as_ref().map(Secret::reveal),
+                account_id: handoff.secrets.account_id.as_deref(),
+            },
+            job: &handoff.job,
+        }
+    }
+}

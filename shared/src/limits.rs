@@ -1,0 +1,92 @@
+//! Every bound of the link and of a run, by name. Sizes are bytes, times are milliseconds or
+//! seconds as the name says.
+
+/// The protocol of the link: the only number the two halves compare.
+pub const PROTOCOL: u32 = 1;
+
+/// The ready line, the first thing a sandbox says.
+pub const READY_BYTES: usize = 1024;
+/// How long a started box may take to say it is ready.
+pub const READY_SECONDS: u64 = 20;
+/// The handoff line, prompt included.
+pub const HANDOFF_BYTES: usize = 4 << 20;
+/// A prompt.
+pub const PROMPT_BYTES: usize = 1 << 20;
+
+/// One line of `POST /events` or `GET /commands`.
+pub const LINE_BYTES: usize = 8 << 20;
+/// Events of one run that the host keeps; a run that sends more is ended.
+pub const EVENTS: u64 = 1_000_000;
+/// Bytes of all event lines of one run.
+pub const EVENTS_BYTES: u64 = 1 << 30;
+/// The body of one model request.
+pub const REQUEST_BYTES: usize = 32 << 20;
+/// The answer to one model request, as streamed.
+pub const RESPONSE_BYTES: u64 = 256 << 20;
+/// One server-sent event.
+pub const SSE_EVENT_BYTES: usize = 16 << 20;
+/// The body of an error answer that is read.
+pub const ERROR_BODY_BYTES: usize = 64 << 10;
+/// Items in one request's input.
+pub const INPUT_ITEMS: usize = 20_000;
+/// Tools in one request.
+pub const TOOLS: usize = 256;
+
+/// Concurrent streams a sandbox may open on the link.
+pub const LINK_STREAMS: u32 = 64;
+/// The header list of one request on the link.
+pub const LINK_HEADER_BYTES: u32 = 16 << 10;
+/// What the host buffers for one stream it sends.
+pub const LINK_SEND_BUFFER_BYTES: usize = 256 << 10;
+/// Flow-control window of one stream.
+pub const LINK_STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// Flow-control window of the whole link.
+pub const LINK_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Streams the sandbox may reset before they were served.
+pub const LINK_PENDING_RESETS: usize = 20;
+/// Streams the host may reset and still remember.
+pub const LINK_LOCAL_RESETS: usize = 64;
+/// How often the host asks whether the sandbox is still there.
+pub const LINK_PING_SECONDS: u64 = 2;
+/// How long the answer may take.
+pub const LINK_PONG_SECONDS: u64 = 3;
+/// How long HTTP/2's first frames may take after the handoff.
+pub const LINK_HANDSHAKE_SECONDS: u64 = 10;
+/// How long a write on the pipe may make no progress.
+pub const LINK_STALL_SECONDS: u64 = 20;
+
+/// Entries (files, folders, links) of a workspace.
+pub const WORKSPACE_ENTRIES: u64 = 200_000;
+/// Entries of a set of changes.
+pub const CHANGES_ENTRIES: u64 = 200_000;
+/// A path, from the workspace's root.
+pub const PATH_BYTES: usize = 4096;
+/// A symbolic link's target.
+pub const LINK_TARGET_BYTES: usize = 4096;
+
+/// AGENTS.md and CLAUDE.md, all of them together.
+pub const PROJECT_DOCS_BYTES: usize = 32 << 10;
+/// What the model gets to see of one tool's output, where the catalogue does not say.
+pub const TOOL_OUTPUT_BYTES: usize = 10_000;
+/// What is kept of one command's output, head and tail, before it is cut for the model.
+pub const COMMAND_OUTPUT_BYTES: usize = 1 << 20;
+/// How long a command may take where the model does not say.
+pub const COMMAND_SECONDS: u64 = 120;
+/// How long a command may take whatever the model says.
+pub const COMMAND_SECONDS_MOST: u64 = 3600;
+/// Calls in one answer of the model.
+pub const CALLS_AT_ONCE: usize = 128;
+
+/// Tries after the first of one model request.
+pub const RETRIES: u32 = 5;
+/// The pause before the first retry; each next one is twice as long, give or take a tenth.
+pub const RETRY_FIRST_MS: u64 = 200;
+/// How long a server may ask us to wait before a retry.
+pub const RETRY_AFTER_SECONDS: u64 = 120;
+/// How long a model's stream may be silent.
+pub const STREAM_IDLE_SECONDS: u64 = 300;
+/// How long a connection to the backend may take to be made.
+pub const CONNECT_SECONDS: u64 = 20;
+
+/// How long a cancelled run may take to bring its changes out and end.
+pub const CANCEL_MS: u64 = 2_000;

@@ -1,0 +1,108 @@
+//! The routes on the pipe: the whole contract between the two halves, beside the handoff.
+//!
+//! The sandbox is the client. Every request carries the run key in [`RUN_KEY`]; one without it is
+//! answered 401 and nothing else happens.
+
+/// The header with the run key.
+pub const RUN_KEY: &str = "x-airlock-run-key";
+/// The authority the sandbox puts into its requests; nobody resolves it.
+pub const AUTHORITY: &str = "airlock";
+
+/// `POST`, one streaming request a run: JSON lines of [`crate::event::Event`], the last one an
+/// outcome. Answered 200 once the outcome is on the host's disk.
+pub const EVENTS: &str = "/events";
+/// `GET`, one streaming answer a run: JSON lines of [`crate::command::Command`].
+pub const COMMANDS: &str = "/commands";
+/// `POST`: a model request; the answer is the backend's stream.
+pub const RESPONSES: &str = "/model/responses";
+/// `POST`: a compaction request; the answer is the backend's.
+pub const COMPACT: &str = "/model/responses/compact";
+/// `GET`: the model catalogue.
+pub const MODELS: &str = "/model/models";
+/// `GET`: the work tree as a tar stream. Paths are relative to its root; only folders, regular
+/// files and symbolic links.
+pub const WORKSPACE: &str = "/workspace";
+/// `PUT`: the changes as a tar stream: `tree/<path>` is what a path is now (folder, file, link),
+/// `gone/<path>` (an empty file) says that it is no more. Sorted by path, folders before what is
+/// in them. Answered 200 once they are on the host's disk.
+pub const CHANGES: &str = "/changes";
+
+/// The folder of a changes stream that holds what is there now.
+pub const CHANGES_TREE: &str = "tree";
+/// The folder of a changes stream that names what is gone.
+pub const CHANGES_GONE: &str = "gone";
+
+/// What the host answers instead of passing something on: always `application/json`,
+/// `{"error":{"type":"airlock","code":…,"message":…}}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// 401: no run key, or a wrong one.
+    Key,
+    /// 403: not allowed by the policy; the message names the field.
+    Policy,
+    /// 402: steps, tokens or seconds of the run are spent.
+    Budget,
+    /// 404: no such route.
+    Route,
+    /// 413: larger than its bound.
+    TooLarge,
+    /// 502: the backend could not be reached.
+    Unreachable,
+    /// 409: the cassette says otherwise.
+    Cassette,
+    /// 460: the login is gone; only a person can mend it.
+    SignIn,
+}
+
+impl Refusal {
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Key => 401,
+            Self::Policy => 403,
+            Self::Budget => 402,
+            Self::Route => 404,
+            Self::TooLarge => 413,
+            Self::Unreachable => 502,
+            Self::Cassette => 409,
+            Self::SignIn => 460,
+        }
+    }
+
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Key => "run_key",
+            Self::Policy => "policy",
+            Self::Budget => "budget",
+            Self::Route => "route",
+            Self::TooLarge => "too_large",
+            Self::Unreachable => "unreachable",
+            Self::Cassette => "cassette",
+            Self::SignIn => "sign_in",
+        }
+    }
+
+    /// The refusal a code names.
+    #[must_use]
+    pub fn of_code(code: &str) -> Option<Self> {
+        [
+            Self::Key,
+            Self::Policy,
+            Self::Budget,
+            Self::Route,
+            Self::TooLarge,
+            Self::Unreachable,
+            Self::Cassette,
+            Self::SignIn,
+        ]
+        .into_iter()
+        .find(|refusal| refusal.code() == code)
+    }
+
+    /// The body of the answer.
+    #[must_use]
+    pub fn body(self, message: &str) -> serde_json::Value {
+        serde_json::json!({"error": {"type": "airlock", "code": self.code(), "message": message}})
+    }
+}

@@ -1,0 +1,278 @@
+//! What a model can do, and the catalogue that says so (codex protocol, C.7, J.4).
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{defaults, limits};
+
+/// One model, as a run uses it. The defaults are those of a model the catalogue does not know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Model {
+    pub slug: String,
+    /// Reasoning effort to ask for; `None`: the backend's own.
+    pub effort: Option<String>,
+    /// `auto`, `concise`, `detailed`; `None`: none asked for.
+    pub summary: Option<String>,
+    /// `low`, `medium`, `high`; `None`: the model does not take it.
+    pub verbosity: Option<String>,
+    /// Several calls in one answer.
+    pub parallel: bool,
+    /// The lite shape of requests (J.5).
+    pub lite: bool,
+    /// How `apply_patch` is offered.
+    pub patch: PatchForm,
+    /// How much of one tool's output the model gets to see.
+    pub tool_output_bytes: usize,
+    /// In tokens.
+    pub context_window: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum PatchForm {
+    /// Raw text under a grammar (`custom_tool_call`).
+    Freeform,
+    /// `{"input": "…"}` (`function_call`).
+    #[default]
+    Function,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            slug: String::new(),
+            effort: None,
+            summary: None,
+            verbosity: None,
+            parallel: false,
+            lite: false,
+            patch: PatchForm::Function,
+            tool_output_bytes: limits::TOOL_OUTPUT_BYTES,
+            context_window: 272_000,
+        }
+    }
+}
+
+/// What `GET /models` answered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Catalogue {
+    entries: Vec<Entry>,
+}
+
+/// Fields we do not know are passed over; fields of another type than expected count as absent.
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    slug: String,
+    listed: bool,
+    priority: i64,
+    efforts: Vec<String>,
+    model: Model,
+}
+
+/// Why no model was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChoiceError {
+    /// None was asked for and the catalogue names no default.
+    NoDefault,
+    /// The model does not take this effort.
+    Effort { slug: String, given: String, known: Vec<String> },
+    /// A slug that cannot be one.
+    Slug(String),
+}
+
+impl std::fmt::Display for ChoiceError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoDefault => {
+                write!(f, "no model was chosen and the backend's catalogue names no default")
+            }
+            Self::Effort { slug, given, known } => {
+                write!(f, "{slug} does not take effort `{given}`; it takes {}", known.join(", "))
+            }
+            Self::Slug(slug) => write!(f, "`{slug}` cannot be a model's name"),
+        }
+    }
+}
+
+impl std::error::Error for ChoiceError {}
+
+impl Catalogue {
+    /// Reads `{"models":[…]}` (ChatGPT) or `{"data":[{"id":…}]}` (API); anything else is empty.
+    #[must_use]
+    pub fn parse(answer: &Value) -> Self {
+        let list = |name: &str| answer.get(name).and_then(Value::as_array);
+        let entries = match (list("models"), list("data")) {
+            (Some(models), _) => models.iter().filter_map(entry).collect(),
+            (None, Some(ids)) => ids.iter().filter_map(bare_entry).collect(),
+            (None, None) => Vec::new(),
+        };
+        Self { entries }
+    }
+
+    /// The slugs a person can choose, best first.
+    #[must_use]
+    pub fn listed(&self) -> Vec<&str> {
+        let mut listed: Vec<&Entry> = self.entries.iter().filter(|entry| entry.listed).collect();
+        listed.sort_by_key(|entry| entry.priority);
+        listed.into_iter().map(|entry| entry.slug.as_str()).collect()
+    }
+
+    /// The model for a run: the slug asked for (known by its longest prefix, else with defaults),
+    /// or the listed one of lowest priority.
+    ///
+    /// # Errors
+    /// When there is no default, or the effort is not one of the model's.
+    pub fn choose(&self, slug: Option<&str>, effort: Option<&str>) -> Result<Model, ChoiceError> {
+        let known = match slug {
+            Some(slug) => {
+                let plain = |c: char| c.is_ascii_alphanumeric() || "-._:/@".contains(c);
+                if slug.is_empty() || slug.len() > 128 || !slug.chars().all(plain) {
+                    return Err(ChoiceError::Slug(slug.to_owned()));
+                }
+                let prefixes = self.entries.iter().filter(|entry| slug.starts_with(&entry.slug));
+                prefixes.max_by_key(|entry| entry.slug.len())
+            }
+            None => {
+                let ranked = self.entries.iter().filter(|e| e.listed && e.priority != i64::MAX);
+                Some(ranked.min_by_key(|e| e.priority).ok_or(ChoiceError::NoDefault)?)
+            }
+        };
+        let mut model = known.map(|entry| entry.model.clone()).unwrap_or_default();
+        if let Some(slug) = slug {
+            slug.clone_into(&mut model.slug);
+        }
+        if let Some(effort) = effort {
+            let efforts = known.map(|entry| entry.efforts.clone()).unwrap_or_default();
+            if !efforts.is_empty() && !efforts.iter().any(|known| known == effort) {
+                return Err(ChoiceError::Effort {
+                    slug: model.slug,
+                    given: effort.to_owned(),
+                    known: efforts,
+                });
+            }
+            model.effort = Some(effort.to_owned());
+        }
+        Ok(model)
+    }
+}
+
+fn bare_entry(value: &Value) -> Option<Entry> {
+    let slug = value.get("id")?.as_str()?.to_owned();
+    let model = Model { slug: slug.clone(), ..Model::default() };
+    Some(Entry { slug, listed: true, priority: i64::MAX, efforts: Vec::new(), model })
+}
+
+fn entry(value: &Value) -> Option<Entry> {
+    let slug = value.get("slug")?.as_str()?.to_owned();
+    let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let flag = |name: &str| value.get(name).and_then(Value::as_bool).unwrap_or(false);
+    let efforts = value.get("supported_reasoning_levels").and_then(Value::as_array);
+    let efforts: Vec<String> = efforts
+        .into_iter()
+        .flatten()
+        .filter_map(|level| level.get("effort").and_then(Value::as_str).map(str::to_owned))
+        .collect();
+    let reasons = flag("supports_reasoning_summaries");
+    let summary = match text("default_reasoning_summary").as_deref() {
+        _ if !reasons => None,
+        Some("none") => None,
+        Some(given) => Some(given.to_owned()),
+        None => Some(defaults::REASONING_SUMMARY.to_owned()),
+    };
+    let limit = value.get("truncation_policy").and_then(|policy| {
+        let limit = usize::try_from(policy.get("limit")?.as_u64()?).ok()?;
+        // A token is about four bytes (G.9).
+        let per = if policy.get("mode")?.as_str()? == "tokens" { 4 } else { 1 };
+        Some(limit.saturating_mul(per).clamp(1_000, limits::COMMAND_OUTPUT_BYTES))
+    });
+    let fallback = Model::default();
+    let model = Model {
+        slug: slug.clone(),
+        effort: text("default_reasoning_level"),
+        summary,
+        verbosity: flag("support_verbosity")
+            .then(|| text("default_verbosity").unwrap_or_else(|| "medium".to_owned())),
+        parallel: flag("supports_parallel_tool_calls"),
+        lite: flag("use_responses_lite"),
+        patch: match text("apply_patch_tool_type").as_deref() {
+            Some("freeform") => PatchForm::Freeform,
+            _ => PatchForm::Function,
+        },
+        tool_output_bytes: limit.unwrap_or(fallback.tool_output_bytes),
+        context_window: value
+            .get("context_window")
+            .and_then(Value::as_u64)
+            .unwrap_or(fallback.context_window),
+    };
+    Some(Entry {
+        slug,
+        listed: text("visibility").as_deref() == Some("list"),
+        priority: value.get("priority").and_then(Value::as_i64).unwrap_or(i64::MAX - 1),
+        efforts,
+        model,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn catalogue() -> Catalogue {
+        Catalogue::parse(&json!({"models": [
+            {"slug": "gpt-5.6-luna", "visibility": "list", "priority": 2, "default_reasoning_level": "medium",
+             "supported_reasoning_levels": [{"effort": "low"}, {"effort": "medium"}],
+             "supports_reasoning_summaries": true, "default_reasoning_summary": "none",
+             "support_verbosity": true, "default_verbosity": "low", "apply_patch_tool_type": "freeform",
+             "supports_parallel_tool_calls": true, "use_responses_lite": true,
+             "truncation_policy": {"mode": "tokens", "limit": 10000}, "context_window": 372000},
+            {"slug": "gpt-5.5", "visibility": "list", "priority": 7},
+            {"slug": "hidden", "visibility": "hide", "priority": 0},
+            {"slug": 7}, "junk",
+        ]}))
+    }
+
+    #[test]
+    fn the_default_is_the_listed_model_of_lowest_priority() {
+        let chosen = catalogue().choose(None, Some("low"));
+        let expected = Model {
+            slug: "gpt-5.6-luna".into(),
+            effort: Some("low".into()),
+            summary: None,
+            verbosity: Some("low".into()),
+            parallel: true,
+            lite: true,
+            patch: PatchForm::Freeform,
+            tool_output_bytes: 40_000,
+            context_window: 372_000,
+        };
+        assert_eq!(chosen, Ok(expected));
+        assert_eq!(catalogue().listed(), ["gpt-5.6-luna", "gpt-5.5"]);
+    }
+
+    #[test]
+    fn a_named_model_is_known_by_its_longest_prefix() {
+        let chosen = catalogue().choose(Some("gpt-5.5-2026-09"), None);
+        assert_eq!(chosen, Ok(Model { slug: "gpt-5.5-2026-09".into(), ..Model::default() }));
+    }
+
+    #[test]
+    fn what_cannot_be_chosen_says_why() {
+        let api = Catalogue::parse(&json!({"data": [{"id": "gpt-5.5"}]}));
+        assert_eq!(api.choose(None, None), Err(ChoiceError::NoDefault));
+        assert_eq!(Catalogue::parse(&json!([])).choose(None, None), Err(ChoiceError::NoDefault));
+        assert_eq!(
+            catalogue().choose(None, Some("max")),
+            Err(ChoiceError::Effort {
+                slug: "gpt-5.6-luna".into(),
+                given: "max".into(),
+                known: vec!["low".into(), "medium".into()]
+            })
+        );
+        assert_eq!(catalogue().choose(Some("a b"), None), Err(ChoiceError::Slug("a b".into())));
+    }
+}

@@ -1,0 +1,281 @@
+//! What the model answers: one event of its stream, what it used, and how it can refuse
+//! (codex protocol, D.2 to D.8).
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Tokens of one request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Usage {
+    pub input: u64,
+    /// The part of `input` that the backend had cached.
+    pub cached: u64,
+    pub output: u64,
+    /// The part of `output` that was reasoning.
+    pub reasoning: u64,
+}
+
+impl Usage {
+    /// Reads `response.usage` (D.3); what is missing is 0.
+    #[must_use]
+    pub fn parse(usage: &Value) -> Self {
+        let number = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+        Self {
+            input: number("/input_tokens"),
+            cached: number("/input_tokens_details/cached_tokens"),
+            output: number("/output_tokens"),
+            reasoning: number("/output_tokens_details/reasoning_tokens"),
+        }
+    }
+
+    /// What counts against a budget of tokens.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.input = self.input.saturating_add(other.input);
+        self.cached = self.cached.saturating_add(other.cached);
+        self.output = self.output.saturating_add(other.output);
+        self.reasoning = self.reasoning.saturating_add(other.reasoning);
+    }
+}
+
+/// One event of the stream, as far as it matters.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StreamEvent {
+    /// An item is whole: the only source of items.
+    Item(Value),
+    /// A piece of the answer, for people who watch.
+    Text(String),
+    /// `x-codex-turn-state`, where it comes as an event (J.6).
+    TurnState(String),
+    /// The only success. `more`: the model wants another turn though it called nothing.
+    Completed {
+        usage: Usage,
+        more: bool,
+    },
+    Failed(Refusal),
+    /// Everything else, undecodable JSON too.
+    Other,
+}
+
+/// What the backend said when it did not do it: `error` of an event, or the body of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// `error.code`, else `error.type`, else empty.
+    pub code: String,
+    /// One line; never empty.
+    pub message: String,
+    pub plan: Option<String>,
+    /// Seconds since 1970.
+    pub resets_at: Option<u64>,
+    pub resets_in_seconds: Option<u64>,
+}
+
+impl StreamEvent {
+    #[must_use]
+    pub fn parse(data: &str) -> Self {
+        let Ok(mut event) = serde_json::from_str::<Value>(data) else { return Self::Other };
+        let Some(kind) = event.get("type").and_then(Value::as_str) else { return Self::Other };
+        match kind {
+            "response.output_item.done" => match event.get_mut("item").map(Value::take) {
+                Some(item @ Value::Object(_)) => Self::Item(item),
+                _ => Self::Other,
+            },
+            "response.output_text.delta" => match event.get("delta").and_then(Value::as_str) {
+                Some(delta) => Self::Text(delta.to_owned()),
+                None => Self::Other,
+            },
+            "response.metadata" => {
+                match event.pointer("/headers/x-codex-turn-state").and_then(Value::as_str) {
+                    Some(state) => Self::TurnState(state.to_owned()),
+                    None => Self::Other,
+                }
+            }
+            "response.completed" => {
+                let Some(response) = event.get("response") else { return Self::Other };
+                let usage = response.get("usage").map(Usage::parse).unwrap_or_default();
+                let more = response.get("end_turn").and_then(Value::as_bool) == Some(false);
+                Self::Completed { usage, more }
+            }
+            "response.failed" => {
+                Self::Failed(refusal(event.pointer("/response/error").unwrap_or(&Value::Null)))
+            }
+            "error" => Self::Failed(refusal(event.get("error").unwrap_or(&event))),
+            "response.incomplete" => {
+                let reason = event.pointer("/response/incomplete_details/reason");
+                let reason = reason.and_then(Value::as_str).unwrap_or("unknown");
+                Self::Failed(Refusal {
+                    code: format!("incomplete_{reason}"),
+                    message: format!("the answer is incomplete: {reason}"),
+                    ..Refusal::default()
+                })
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Refusal {
+    /// Reads the body of an error answer in any of its three shapes (D.7).
+    #[must_use]
+    pub fn of_body(body: &[u8]) -> Self {
+        let Ok(value) = serde_json::from_slice::<Value>(body) else {
+            let text = String::from_utf8_lossy(body);
+            let is_html = text.trim_start().starts_with('<');
+            let message = match text.lines().next().map(str::trim) {
+                _ if is_html => "the answer is a web page, not the service's".to_owned(),
+                Some(line) if !line.is_empty() => line.chars().take(500).collect(),
+                _ => "no reason was given".to_owned(),
+            };
+            let code = if is_html { "html" } else { "" };
+            return Self { code: code.to_owned(), message, ..Self::default() };
+        };
+        match (value.get("detail").and_then(Value::as_str), value.get("error")) {
+            (Some(detail), _) => {
+                Self { code: "detail".to_owned(), message: detail.to_owned(), ..Self::default() }
+            }
+            (None, Some(Value::String(text))) => {
+                Self { code: text.clone(), message: text.clone(), ..Self::default() }
+            }
+            (None, Some(error)) => refusal(error),
+            (None, None) => refusal(&value),
+        }
+    }
+
+    /// Whether this is the account's usage limit, which only time or a person mends.
+    #[must_use]
+    pub fn is_usage_limit(&self) -> bool {
+        matches!(
+            self.code.as_str(),
+            "usage_limit_reached" | "usage_not_included" | "insufficient_quota"
+        )
+    }
+
+    /// The pause a rate limit asks for in its words (`try again in 1.5s`), in milliseconds.
+    #[must_use]
+    pub fn wait_ms(&self) -> Option<u64> {
+        let lower = self.message.to_ascii_lowercase();
+        let (_, after) = lower.split_once("try again in")?;
+        let after = after.trim_start();
+        let end = after.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(after.len());
+        let number: f64 = after[..end].parse().ok()?;
+        let factor = match after[end..].trim_start() {
+            unit if unit.starts_with("ms") => 1.0,
+            unit if unit.starts_with('s') => 1_000.0,
+            unit if unit.starts_with('m') => 60_000.0,
+            _ => return None,
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped, and digits have no sign"
+        )]
+        let ms = (number * factor).min(86_400_000.0) as u64;
+        Some(ms)
+    }
+}
+
+fn refusal(error: &Value) -> Refusal {
+    let text = |name: &str| error.get(name).and_then(Value::as_str).map(str::to_owned);
+    let number = |name: &str| error.get(name).and_then(Value::as_u64);
+    // `usage_limit_reached` stands in `type` (D.7), everything else in `code`.
+    let code = text("code").or_else(|| text("type")).unwrap_or_default();
+    Refusal {
+        message: text("message").filter(|m| !m.is_empty()).unwrap_or_else(|| match code.as_str() {
+            "" => "no reason was given".to_owned(),
+            code => code.to_owned(),
+        }),
+        code,
+        plan: text("plan_type"),
+        resets_at: number("resets_at"),
+        resets_in_seconds: number("resets_in_seconds"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_events_that_matter() {
+        let cases = [
+            (
+                r#"{"type":"response.output_item.done","item":{"type":"x"}}"#,
+                StreamEvent::Item(serde_json::json!({"type": "x"})),
+            ),
+            (r#"{"type":"response.output_text.delta","delta":"a"}"#, StreamEvent::Text("a".into())),
+            (
+                r#"{"type":"response.completed","response":{"id":"r","usage":{"input_tokens":7,"input_tokens_details":{"cached_tokens":3},"output_tokens":2,"output_tokens_details":{"reasoning_tokens":1}}}}"#,
+                StreamEvent::Completed {
+                    usage: Usage { input: 7, cached: 3, output: 2, reasoning: 1 },
+                    more: false,
+                },
+            ),
+            (
+                r#"{"type":"response.completed","response":{"end_turn":false}}"#,
+                StreamEvent::Completed { usage: Usage::default(), more: true },
+            ),
+            (
+                r#"{"type":"response.metadata","headers":{"x-codex-turn-state":"t"}}"#,
+                StreamEvent::TurnState("t".into()),
+            ),
+            (
+                r#"{"type":"response.failed","response":{"error":{"code":"context_length_exceeded","message":"too long"}}}"#,
+                StreamEvent::Failed(Refusal {
+                    code: "context_length_exceeded".into(),
+                    message: "too long".into(),
+                    ..Refusal::default()
+                }),
+            ),
+            (r#"{"type":"response.created"}"#, StreamEvent::Other),
+            ("{", StreamEvent::Other),
+            ("7", StreamEvent::Other),
+        ];
+        for (data, expected) in cases {
+            assert_eq!(StreamEvent::parse(data), expected, "{data}");
+        }
+    }
+
+    #[test]
+    fn error_bodies_in_their_three_shapes() {
+        let refusal = |body: &str| Refusal::of_body(body.as_bytes());
+        assert_eq!(
+            refusal(r#"{"detail":"Store must be set to false"}"#).message,
+            "Store must be set to false"
+        );
+        let limit = refusal(
+            r#"{"error":{"type":"usage_limit_reached","message":"full","plan_type":"plus","resets_at":5}}"#,
+        );
+        assert_eq!(
+            limit,
+            Refusal {
+                code: "usage_limit_reached".into(),
+                message: "full".into(),
+                plan: Some("plus".into()),
+                resets_at: Some(5),
+                resets_in_seconds: None
+            }
+        );
+        assert!(limit.is_usage_limit());
+        assert_eq!(refusal("<html>Just a moment").code, "html");
+        assert_eq!(refusal("").message, "no reason was given");
+    }
+
+    #[test]
+    fn a_wait_in_words() {
+        let wait =
+            |message: &str| Refusal { message: message.into(), ..Refusal::default() }.wait_ms();
+        assert_eq!(wait("Please try again in 1.5s."), Some(1_500));
+        assert_eq!(wait("Try again in 350ms"), Some(350));
+        assert_eq!(wait("try again in 2 minutes"), Some(120_000));
+        assert_eq!(wait("try again in a while"), None);
+        assert_eq!(wait("later"), None);
+    }
+}
