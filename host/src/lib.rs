@@ -1,1 +1,4 @@
-//! x
+//! The host of Airlock: keeps the login, the policy and the record, and runs an agent in a
+//! container that has no network.
+
+pub mod clock; // what time it is

@@ -1,1 +1,3 @@
-fn main(){}
+//! The binary `airlock`: a door to the library.
+
+fn main() {}
