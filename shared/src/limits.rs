@@ -64,6 +64,17 @@ pub const PATH_BYTES: usize = 4096;
 /// A symbolic link's target.
 pub const LINK_TARGET_BYTES: usize = 4096;
 
+/// All paths and link targets of a set of changes, or of a workspace, together.
+pub const PATHS_BYTES: usize = 32 << 20;
+/// Paths that were left out of a workspace and are named one by one; the rest are counted.
+pub const LEFT_OUT_NAMED: usize = 200;
+/// A file that is shown as a difference line by line; a larger one is only said to differ.
+pub const DIFF_FILE_BYTES: u64 = 2 << 20;
+/// How long one file's difference may be searched for its shortest form.
+pub const DIFF_FILE_MS: u64 = 500;
+/// Folders of a path and its name.
+pub const PATH_COMPONENTS: usize = 256;
+
 /// AGENTS.md and CLAUDE.md, all of them together.
 pub const PROJECT_DOCS_BYTES: usize = 32 << 10;
 /// What the model gets to see of one tool's output, where the catalogue does not say.
@@ -74,6 +85,45 @@ pub const COMMAND_OUTPUT_BYTES: usize = 1 << 20;
 pub const COMMAND_SECONDS: u64 = 120;
 /// How long a command may take whatever the model says.
 pub const COMMAND_SECONDS_MOST: u64 = 3600;
+/// How long a command's output may stay open after the command itself ended, in milliseconds.
+pub const COMMAND_LINGER_MS: u64 = 200;
+/// Lines that `read_file` shows where the model does not say.
+pub const READ_LINES: usize = 2_000;
+/// What is shown of one line.
+pub const READ_LINE_BYTES: usize = 2_000;
+/// How far into a file `read_file` looks for the lines asked for and the total.
+pub const READ_SCAN_BYTES: u64 = 64 << 20;
+/// A file that `apply_patch` changes or `write_file` compares with.
+pub const EDIT_BYTES: u64 = 8 << 20;
+/// What is shown of one change.
+pub const DIFF_BYTES: usize = 4_000;
+/// Entries that `list_files` shows where the model does not say.
+pub const LIST_ENTRIES: usize = 200;
+/// Entries that `list_files` looks at.
+pub const LIST_SCAN_ENTRIES: usize = 200_000;
+/// One file of ignore rules.
+pub const IGNORE_FILE_BYTES: u64 = 256 << 10;
+/// Values (objects, lists, strings, numbers) in one JSON text from the sandbox: what is small as
+/// text can be large in memory.
+pub const JSON_VALUES: usize = 400_000;
+/// Refused requests of one run that people are told about; the rest is refused in silence.
+pub const REFUSALS_TOLD: u32 = 50;
+/// Tunnels that are open at once.
+pub const TUNNELS: usize = 8;
+/// How long a tunnel may take to say which server it wants.
+pub const TUNNEL_HELLO_SECONDS: u64 = 10;
+/// How long a tunnel may be silent in both directions.
+pub const TUNNEL_IDLE_SECONDS: u64 = STREAM_IDLE_SECONDS + 30;
+/// The first message of TLS, which names the server.
+pub const CLIENT_HELLO_BYTES: usize = 32 << 10;
+/// The model catalogue.
+pub const CATALOGUE_BYTES: usize = 4 << 20;
+/// A cassette, one of its lines, and its exchanges.
+pub const CASSETTE_BYTES: u64 = 256 << 20;
+pub const CASSETTE_LINE_BYTES: usize = 64 << 20;
+pub const CASSETTE_EXCHANGES: usize = 20_000;
+/// What a changes stream may hold beside the files themselves: names and padding.
+pub const CHANGES_OVERHEAD_BYTES: u64 = 512 << 20;
 /// Calls in one answer of the model.
 pub const CALLS_AT_ONCE: usize = 128;
 
@@ -90,3 +140,13 @@ pub const CONNECT_SECONDS: u64 = 20;
 
 /// How long a cancelled run may take to bring its changes out and end.
 pub const CANCEL_MS: u64 = 2_000;
+/// The part of [`CANCEL_MS`] in which the changes go out; the rest is for ending commands.
+pub const CHANGES_CANCELLED_MS: u64 = CANCEL_MS * 3 / 4;
+/// How long the changes of a run that was not cancelled may take to go out.
+pub const CHANGES_SECONDS: u64 = 600;
+/// How long the model catalogue may take.
+pub const CATALOGUE_SECONDS: u64 = 20;
+/// The same where the model was named, so that the catalogue can be done without.
+pub const CATALOGUE_SECONDS_NAMED: u64 = 5;
+/// How long a fresh token may take to come down after a 401.
+pub const FRESH_TOKEN_SECONDS: u64 = 30;

@@ -52,15 +52,11 @@ pub fn fixed(model: &Model, session: &str, service_tier: Option<&str>) -> Map<St
 pub fn body(model: &Model, session: &str, service_tier: Option<&str>, prompt: Prompt<'_>) -> Value {
     let mut body = fixed(model, session, service_tier);
     if model.lite {
-        let id = |prefix: &str| {
-            let thread = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, session.as_bytes());
-            format!("{prefix}_{}", uuid::Uuid::new_v5(&thread, prefix.as_bytes()))
-        };
         let mut tools =
             json!({"type": "additional_tools", "role": "developer", "tools": prompt.tools});
         let mut base = crate::item::message("developer", prompt.instructions);
-        tools["id"] = json!(id("at"));
-        base["id"] = json!(id("msg"));
+        tools["id"] = json!(lite_id(session, "at"));
+        base["id"] = json!(lite_id(session, "msg"));
         let input: Vec<&Value> = [&tools, &base].into_iter().chain(prompt.input).collect();
         body.insert("input".into(), json!(input));
     } else {
@@ -69,6 +65,13 @@ pub fn body(model: &Model, session: &str, service_tier: Option<&str>, prompt: Pr
         body.insert("tools".into(), json!(prompt.tools));
     }
     Value::Object(body)
+}
+
+/// The id of the lite shape's first two items: `at` for the tools, `msg` for the instructions.
+#[must_use]
+pub fn lite_id(session: &str, prefix: &str) -> String {
+    let thread = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, session.as_bytes());
+    format!("{prefix}_{}", uuid::Uuid::new_v5(&thread, prefix.as_bytes()))
 }
 
 /// Asks for the lite shape.

@@ -1,0 +1,14 @@
+//! The agent: a model that is asked, tools that act, and what both have said so far.
+
+mod turn; // ask, act, again
+
+mod acts; // the calls of one answer
+mod budget; // what the run may still use
+mod history; // what was said, as it is sent again
+mod patience; // an answer that calls nothing
+pub(crate) mod prompt; // our own words to the model
+
+pub(crate) use acts::Hands;
+pub(crate) use budget::Ledger;
+pub(crate) use history::History;
+pub(crate) use turn::Turn;

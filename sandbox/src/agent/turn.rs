@@ -1,0 +1,139 @@
+//! The turn: ask the model, act on what it calls, ask again, until it has an answer.
+//!
+//! No call is started before its answer was completed, and none is started twice: a stream that is
+//! cut, and the retry that follows, cannot repeat what was done.
+
+use airlock_shared::event::Event;
+use airlock_shared::model::Model;
+use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
+use airlock_shared::request::Prompt;
+use tokio::time::Instant;
+
+use super::acts::Hands;
+use super::budget::{Ledger, Next};
+use super::history::{Heard, History};
+use super::patience::{Patience, Verdict};
+use super::prompt;
+use crate::report::Report;
+use crate::responses::{Answer, Client, End};
+
+pub(crate) struct Turn {
+    pub(crate) client: Client,
+    pub(crate) model: Model,
+    pub(crate) instructions: String,
+    pub(crate) history: History,
+    pub(crate) ledger: Ledger,
+    pub(crate) hands: Hands,
+    pub(crate) report: Report,
+}
+
+impl Turn {
+    pub(crate) async fn run(mut self) -> Outcome {
+        let mut patience = Patience::default();
+        loop {
+            let (n, last) = match self.ledger.next() {
+                Next::Ask { n, last } => (n, last),
+                Next::Spent(spent) => return stopped(spent, None),
+            };
+            let answer = match self.ask(n, last).await {
+                Ok(answer) => answer,
+                Err(outcome) => return outcome,
+            };
+            self.ledger.count(answer.usage);
+            let heard = self.hear(answer.items).await;
+            let mut texts = heard.texts;
+            let text = texts.pop();
+            if last {
+                self.tell(texts).await;
+                return stopped(Spent::Steps, text);
+            }
+            if heard.calls.is_empty() {
+                match patience.judge(text.is_some(), answer.more) {
+                    Verdict::Done => {
+                        self.tell(texts).await;
+                        return Outcome::Finished { answer: text.unwrap_or_default() };
+                    }
+                    Verdict::GoOn => self.tell(texts.into_iter().chain(text)).await,
+                    Verdict::Remind => self.history.say("user", prompt::EMPTY),
+                    Verdict::GiveUp => {
+                        return failed(FaultKind::Backend, "the model answers nothing");
+                    }
+                }
+                continue;
+            }
+            patience.restore();
+            self.tell(texts.into_iter().chain(text)).await;
+            let outputs = self.hands.act(&heard.calls).await;
+            for (call, output) in heard.calls.iter().zip(&outputs) {
+                self.history.answer(call, output);
+            }
+            if let Some(outcome) = self.ended() {
+                return outcome;
+            }
+        }
+    }
+
+    /// One request, tried as often as makes sense; cancelling and the deadline end it at once.
+    async fn ask(&mut self, n: u32, last: bool) -> Result<Answer, Outcome> {
+        if last {
+            self.history.say("developer", prompt::LAST_STEP);
+        }
+        self.report.say(Event::Request { n }).await;
+        let tools = if last { Vec::new() } else { self.hands.tools.definitions() };
+        let input = self.history.input();
+        let prompt = Prompt { instructions: &self.instructions, tools: &tools, input };
+        let answer = tokio::select! {
+            biased;
+            () = self.hands.cancel.cancelled() => None,
+            () = tokio::time::sleep_until(self.hands.deadline) => None,
+            answer = self.client.answer(&self.model, prompt) => Some(answer),
+        };
+        match answer {
+            Some(Ok(answer)) => {
+                self.report.say(Event::Usage { usage: answer.usage }).await;
+                Ok(answer)
+            }
+            Some(Err(End::Fault(fault))) => Err(Outcome::Failed { fault }),
+            Some(Err(End::Stop(reason))) => Err(Outcome::Stopped { reason, answer: None }),
+            Some(Err(End::Budget)) => {
+                let out_of_time = Instant::now() >= self.hands.deadline;
+                Err(stopped(self.ledger.spent_elsewhere(out_of_time), None))
+            }
+            None => Err(self.ended().unwrap_or_else(|| stopped(Spent::Seconds, None))),
+        }
+    }
+
+    async fn hear(&mut self, items: Vec<serde_json::Value>) -> Heard {
+        for item in &items {
+            self.report.say(Event::Item { item: item.clone() }).await;
+        }
+        let heard = self.history.hear(items);
+        if heard.refused > 0 {
+            let text = format!("{} repeated or nameless calls were not run", heard.refused);
+            self.report.note(text).await;
+        }
+        heard
+    }
+
+    async fn tell(&self, texts: impl IntoIterator<Item = String>) {
+        for text in texts {
+            self.report.say(Event::Text { text }).await;
+        }
+    }
+
+    /// How the run was ended from outside, if it was.
+    fn ended(&self) -> Option<Outcome> {
+        if self.hands.cancel.is_cancelled() {
+            return Some(Outcome::Stopped { reason: Stop::Cancelled, answer: None });
+        }
+        (Instant::now() >= self.hands.deadline).then(|| stopped(Spent::Seconds, None))
+    }
+}
+
+fn stopped(spent: Spent, answer: Option<String>) -> Outcome {
+    Outcome::Stopped { reason: Stop::Budget { spent }, answer }
+}
+
+fn failed(kind: FaultKind, message: &str) -> Outcome {
+    Outcome::Failed { fault: Fault::new(kind, message) }
+}

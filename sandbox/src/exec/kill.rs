@@ -1,0 +1,203 @@
+//! Ending every process of the tool user: the end of each call.
+//!
+//! # Why not process groups, a helper, or cgroups
+//! A group misses what called `setsid`. A helper must be forked, and a fork bomb leaves no free
+//! pid. cgroups are read-only in a box. One thread that takes the tool user's effective uid may
+//! signal all of them in one call, and needs nothing but itself.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use airlock_shared::outcome::{Fault, FaultKind};
+use tokio::sync::oneshot;
+
+use super::{ToolUser, checked, reap, stay_unreadable, unsafe_box};
+
+/// A real uid that nobody runs as, held while we are the tool user.
+///
+/// THREAT: with real uid 0, `kill(-1)` would reach every root process around us; with the tool's, a
+/// command could signal this thread. Tried by
+/// exec::kill::tests::a_sweep_ends_daemons_and_spares_everybody_else.
+const NOBODY: u32 = 64_199;
+/// Rounds of killing and collecting; the pauses between them double from the first to the longest,
+/// about two seconds in all.
+const ROUNDS: u32 = 120;
+const FIRST_PAUSE: Duration = Duration::from_micros(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// What a sweep left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Swept {
+    Clean,
+    /// So many processes outlived SIGKILL for two seconds; `None`: they cannot be counted.
+    Survivors(Option<usize>),
+    /// We may be readable or powerless now: the run must end.
+    Unsafe(Fault),
+}
+
+/// The standing thread, made at the start so that it needs no free pid when it counts.
+pub(crate) struct Broom {
+    requests: mpsc::Sender<oneshot::Sender<Swept>>,
+}
+
+impl Broom {
+    /// # Errors
+    /// When there is no thread to be had, or orphans would not come to us.
+    pub(crate) fn start(user: ToolUser) -> Result<Self, Fault> {
+        if std::process::id() != 1 {
+            // SAFETY: prctl with plain numbers.
+            let answer = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+            checked(answer.into()).map_err(|error| unsafe_box("subreaper", &error))?;
+        }
+        let (requests, waiting) = mpsc::channel::<oneshot::Sender<Swept>>();
+        let run = move || {
+            while let Ok(reply) = waiting.recv() {
+                // Nobody listening is fine: then the call was dropped.
+                drop(reply.send(sweep(user)));
+            }
+        };
+        std::thread::Builder::new()
+            .name("broom".to_owned())
+            .spawn(run)
+            .map_err(|error| unsafe_box("no thread to end commands", &error))?;
+        Ok(Self { requests })
+    }
+
+    /// Ends every process of the user and says what is left.
+    pub(crate) async fn sweep(&self) -> Swept {
+        let (reply, done) = oneshot::channel();
+        if self.requests.send(reply).is_ok()
+            && let Ok(swept) = done.await
+        {
+            return swept;
+        }
+        Swept::Unsafe(Fault::new(FaultKind::Box, "the thread that ends commands ended itself"))
+    }
+
+    /// The same, where nobody can wait: a call that was dropped.
+    pub(crate) fn sweep_later(&self) {
+        let (reply, _) = oneshot::channel();
+        // Only a thread that is gone does not take it, and then the next call says so.
+        drop(self.requests.send(reply));
+    }
+}
+
+/// On the standing thread alone.
+fn sweep(user: ToolUser) -> Swept {
+    let mut pause = FIRST_PAUSE;
+    for _ in 0..ROUNDS {
+        match kill_all(user) {
+            Err(fault) => return Swept::Unsafe(fault),
+            Ok(Reached::Nobody) => return Swept::Clean,
+            Ok(Reached::Perhaps) => {}
+        }
+        reap::collect();
+        if living(user) == Some(0) {
+            reap::collect();
+            return Swept::Clean;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        reap::collect();
+    }
+    Swept::Survivors(living(user))
+}
+
+enum Reached {
+    /// There is no other process in this box.
+    Nobody,
+    /// There are processes, of this user or of others.
+    Perhaps,
+}
+
+/// One SIGKILL to all the user's processes. The kernel holds back forks meanwhile, so a process
+/// that is forking is ended before its child begins.
+fn kill_all(user: ToolUser) -> Result<Reached, Fault> {
+    let real = if user.uid() == NOBODY { NOBODY - 1 } else { NOBODY };
+    // SAFETY: raw calls with plain numbers; they change this thread only, and `saved` stays 0.
+    let (taken, killed, error, restored) = unsafe {
+        let taken = checked(libc::syscall(libc::SYS_setresuid, real, user.uid(), 0));
+        let (mut killed, mut error) = (0, 0);
+        if taken.is_ok() {
+            killed = libc::kill(-1, libc::SIGKILL);
+            error = *libc::__errno_location();
+        }
+        let restored = checked(libc::syscall(libc::SYS_setresuid, 0, 0, 0));
+        (taken, killed, error, restored)
+    };
+    stay_unreadable()?;
+    taken.and(restored).map_err(|error| unsafe_box("cannot end commands", &error))?;
+    Ok(if killed != 0 && error == libc::ESRCH { Reached::Nobody } else { Reached::Perhaps })
+}
+
+/// The user's processes that have not ended, by what the kernel says of each.
+fn living(user: ToolUser) -> Option<usize> {
+    let processes = std::fs::read_dir("/proc").ok()?;
+    let is_ours = |entry: &std::fs::DirEntry| {
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            return false;
+        }
+        let Ok(status) = std::fs::read(entry.path().join("status")) else { return false };
+        let status = String::from_utf8_lossy(&status);
+        let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
+        let ended = field("State:").is_some_and(|state| state.trim_start().starts_with(['Z', 'X']));
+        let mut ids = field("Uid:").unwrap_or_default().split_ascii_whitespace();
+        !ended && ids.any(|id| id.parse() == Ok(user.uid()))
+    };
+    Some(processes.flatten().filter(is_ours).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{start, user};
+    use super::*;
+
+    /// Needs root. Daemons that left their session, ignore SIGTERM, forked twice, or stopped
+    /// themselves are gone after one sweep; this process, another user's and root's are not.
+    #[tokio::test]
+    async fn a_sweep_ends_daemons_and_spares_everybody_else() {
+        let (mine, other) = (user(3), user(4));
+        let (broom, theirs) =
+            (Broom::start(mine).expect("root"), Broom::start(other).expect("root"));
+        let bystander = start("exec sleep 1000", other);
+        let command = start(
+            "trap '' TERM; for i in 1 2 3 4 5 6 7 8 9 10; do (setsid sh -c 'trap \"\" TERM HUP INT; (sleep 1000 &) ; kill -STOP $$; sleep 1000' >/dev/null 2>&1 &) ; done; sleep 0.3; exit 7",
+            mine,
+        );
+        assert_eq!(command.ended().await, super::super::Ended(7));
+        assert!(living(mine) >= Some(10), "the test is blind: {:?}", living(mine));
+        assert_eq!(broom.sweep().await, Swept::Clean);
+        assert_eq!(living(mine), Some(0));
+        assert_eq!(living(other), Some(1));
+        assert_eq!(theirs.sweep().await, Swept::Clean);
+        assert_eq!(bystander.ended().await, super::super::Ended(128 + libc::SIGKILL));
+    }
+
+    /// The limit comes first and ends the bomb where it cannot be set: this machine is not a box.
+    const BOMB: &str = "exec bash -c 'ulimit -u 100 || exit 1
+        b() { b | b & }; while :; do b; sleep 0.01; done 2>/dev/null'";
+
+    /// Needs root. A bomb that forks as fast as it can, held to 100 processes.
+    #[tokio::test]
+    async fn a_fork_bomb_is_swept() {
+        let mine = user(5);
+        let broom = Broom::start(mine).expect("root");
+        let bomb = start(BOMB, mine);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(living(mine) > Some(5), "the test is blind: {:?}", living(mine));
+        assert_eq!(broom.sweep().await, Swept::Clean);
+        assert_eq!(living(mine), Some(0));
+        assert_eq!(bomb.ended().await, super::super::Ended(128 + libc::SIGKILL));
+    }
+
+    /// Needs root. After a sweep this process is unreadable again, and powerful again.
+    #[tokio::test]
+    async fn a_sweep_leaves_us_unreadable() {
+        let broom = Broom::start(user(6)).expect("root");
+        assert_eq!(broom.sweep().await, Swept::Clean);
+        // SAFETY: prctl with plain numbers.
+        assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) }, 0);
+        assert_eq!(broom.sweep().await, Swept::Clean);
+    }
+}

@@ -1,0 +1,92 @@
+//! Where processes begin and end: the only `unsafe` of this program.
+//!
+//! ```text
+//! harden        once, before a byte of stdin is read: nobody can read or trace us
+//! ToolUser      whom commands and file tools act as: never root
+//! Worker        a thread that is that user for files (fsuid), and stays ours for everything else
+//! spawn         one command as that user: vfork, so that its cost does not grow with our memory
+//! Broom         a thread that ends every process of that user, without a fork and without a thread
+//! ```
+//!
+//! Two facts of Linux rule this folder. Credentials belong to threads, so the raw system calls are
+//! made and never libc's wrappers, which change all threads. And every change of a thread's ids
+//! resets the *process's* dumpable flag to `/proc/sys/fs/suid_dumpable`, so [`stay_unreadable`]
+//! follows each of them, and [`harden`] refuses where that file says 1.
+//!
+//! Absent: shells and time limits (`tools::bash`), and paths (`tools::path`).
+
+#![expect(unsafe_code, reason = "system calls that no safe wrapper makes: see each SAFETY")]
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("the raw set*id calls of 32-bit systems take 16-bit ids");
+
+mod harden; // before stdin is read
+mod kill;
+mod reap; // what ended, collected once for all
+mod spawn; // one command
+mod user; // another user, for files // and the end of all it started
+
+pub(crate) use harden::{harden, stay_unreadable};
+pub(crate) use kill::{Broom, Swept};
+pub(crate) use reap::Ended;
+pub(crate) use spawn::{Launch, Program, SpawnError, Spawned, spawn};
+pub(crate) use user::{ToolUser, Worker};
+
+use airlock_shared::outcome::{Fault, FaultKind};
+
+/// A box that cannot be made safe.
+fn unsafe_box(what: &str, error: &std::io::Error) -> Fault {
+    Fault::new(FaultKind::Box, format!("the box could not be made safe: {what}: {error}"))
+}
+
+/// A raw system call that answers 0 or fails.
+fn checked(result: libc::c_long) -> std::io::Result<()> {
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    //! What the tests of this folder share. They need root: they run commands as other users.
+
+    use std::ffi::CString;
+    use std::io::Read as _;
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    /// A user of this test process alone, so that no sweep reaches another test's commands.
+    pub(crate) fn user(number: u32) -> ToolUser {
+        let id = 1_000_000_000 + (std::process::id() % 4_000_000) * 64 + number;
+        ToolUser::new(id, id).expect("not root")
+    }
+
+    /// Starts `sh -c script` in `/` as a user.
+    pub(crate) fn start(script: &str, user: ToolUser) -> Spawned {
+        let text = |text: &str| CString::new(text).expect("no NUL");
+        let programs = [Program {
+            path: text("/bin/sh"),
+            arguments: vec![text("sh"), text("-c"), text(script)],
+        }];
+        let directory = std::fs::File::open("/").expect("/");
+        let environment = [text("PATH=/usr/bin:/bin")];
+        let launch = Launch {
+            programs: &programs,
+            environment: &environment,
+            directory: directory.as_fd(),
+            user,
+        };
+        spawn(&launch).expect("these tests need root")
+    }
+
+    /// What a script says until it closes its output.
+    pub(crate) async fn said(script: &str, user: ToolUser) -> String {
+        let mut spawned = start(script, user);
+        let mut output = std::fs::File::from(spawned.output().expect("once"));
+        let read = tokio::task::spawn_blocking(move || {
+            let mut text = String::new();
+            output.read_to_string(&mut text).map(|_| text)
+        });
+        spawned.ended().await;
+        read.await.expect("reader").expect("utf-8")
+    }
+}

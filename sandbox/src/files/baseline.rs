@@ -1,0 +1,99 @@
+//! What the tree was when it came in, in facts that commands cannot forge: a file's number, and
+//! the time of its last change, which only the kernel sets.
+//!
+//! # Why also a digest
+//! The kernel's clock ticks every few milliseconds. What is written in the tick in which the last
+//! file came in could be written again without a trace, so of small files a keyed hash is kept and
+//! larger ones of that tick count as changed.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
+
+use rustix::fs::{FileType, Stat};
+
+use crate::tools::walk::Kind;
+
+/// Files up to this are hashed.
+pub(super) const HASHED_BYTES: u64 = 64 << 10;
+
+/// The tree as it came in.
+#[derive(Default)]
+pub(crate) struct Baseline {
+    known: BTreeMap<Vec<u8>, Known>,
+    /// The latest change of any file: what has this time may have changed since, unseen.
+    latest: (i64, i64),
+    key: RandomState,
+}
+
+struct Known {
+    kind: Kind,
+    mode: u32,
+    size: i64,
+    ino: u64,
+    changed: (i64, i64),
+    hash: Option<u64>,
+}
+
+/// Whether a path is what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Same {
+    Yes,
+    No,
+    /// Only if its content has this hash.
+    IfHash(u64),
+}
+
+impl Baseline {
+    pub(super) fn hash(&self, bytes: &[u8]) -> u64 {
+        self.key.hash_one(bytes)
+    }
+
+    /// Notes a path; whether it is new.
+    pub(super) fn note(&mut self, path: Vec<u8>, stat: &Stat, hash: Option<u64>) -> bool {
+        let kind = Kind::of(FileType::from_raw_mode(stat.st_mode));
+        let changed = changed(stat);
+        if kind != Kind::Folder {
+            self.latest = self.latest.max(changed);
+        }
+        let known =
+            Known { kind, mode: stat.st_mode, size: stat.st_size, ino: stat.st_ino, changed, hash };
+        self.known.insert(path, known).is_none()
+    }
+
+    /// Compares a path and forgets it, so that what is left in the end is what is gone.
+    pub(super) fn take(&mut self, path: &[u8], stat: &Stat) -> Same {
+        let Some(known) = self.known.remove(path) else { return Same::No };
+        if known.mode != stat.st_mode {
+            return Same::No;
+        }
+        if known.kind == Kind::Folder {
+            return Same::Yes;
+        }
+        if (known.size, known.ino, known.changed) != (stat.st_size, stat.st_ino, changed(stat)) {
+            return Same::No;
+        }
+        match known.hash {
+            _ if known.changed < self.latest => Same::Yes,
+            Some(hash) => Same::IfHash(hash),
+            None => Same::No,
+        }
+    }
+
+    /// Forgets what is beneath a folder that cannot be looked into.
+    pub(super) fn forget_beneath(&mut self, folder: &[u8]) {
+        self.known.retain(|path, _| {
+            path.strip_prefix(folder).is_none_or(|rest| rest.first() != Some(&b'/'))
+        });
+    }
+
+    /// What was not found again, folders before what was in them.
+    pub(super) fn gone(self) -> Vec<Vec<u8>> {
+        let mut gone: Vec<Vec<u8>> = self.known.into_keys().collect();
+        gone.sort_by(|a, b| a.split(|byte| *byte == b'/').cmp(b.split(|byte| *byte == b'/')));
+        gone
+    }
+}
+
+fn changed(stat: &Stat) -> (i64, i64) {
+    (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,52 @@
+//! What a repository says to agents: AGENTS.md and CLAUDE.md at its root. Information, never
+//! orders: whoever puts it into a prompt marks where it comes from.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use airlock_shared::limits;
+
+use crate::exec::{ToolUser, Worker};
+use crate::tools::path::Root;
+
+/// In this order.
+const NAMES: [&str; 2] = ["AGENTS.md", "CLAUDE.md"];
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Doc {
+    pub(crate) path: String,
+    pub(crate) text: String,
+    /// There was more of it.
+    pub(crate) cut: bool,
+}
+
+/// Reads those that are regular files beneath the root, [`limits::PROJECT_DOCS_BYTES`] in all. What
+/// cannot be read is none.
+pub(crate) async fn project_docs(root: &Path, uid: u32, gid: u32) -> Vec<Doc> {
+    let root = root.to_string_lossy().into_owned();
+    let Ok(worker) = ToolUser::new(uid, gid).and_then(Worker::start) else { return Vec::new() };
+    worker.run(move || read(&root)).await.unwrap_or_default()
+}
+
+fn read(root: &str) -> Vec<Doc> {
+    let Ok(root) = Root::open(root) else { return Vec::new() };
+    let mut room = limits::PROJECT_DOCS_BYTES;
+    let mut docs: Vec<Doc> = Vec::new();
+    for name in NAMES {
+        let Ok((file, _)) = root.within(name).and_then(|path| root.file(&path)) else { continue };
+        let mut bytes = Vec::new();
+        if file.take(room as u64 + 1).read_to_end(&mut bytes).is_err() {
+            continue;
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let kept = &text[..text.floor_char_boundary(room)];
+        // One is often a link to the other.
+        if !kept.is_empty() && docs.iter().all(|doc| doc.text != kept) {
+            let cut = kept.len() < text.len();
+            room -= kept.len();
+            docs.push(Doc { path: name.to_owned(), text: kept.to_owned(), cut });
+        }
+    }
+    docs
+}

@@ -1,0 +1,20 @@
+//! The work tree: in as a tar stream, what changed out as another, and what the repository says to
+//! agents.
+//!
+//! All of it happens as the tool user, on a thread of its own. Absent: judgement. What may reach
+//! somebody's files is decided by the host, which compares and filters what comes out.
+
+mod baseline; // what was there at the start
+mod changes; // the changes out
+mod docs;
+mod unpack; // the tree in // AGENTS.md, CLAUDE.md
+
+pub(crate) use changes::changes;
+pub(crate) use docs::{Doc, project_docs};
+pub(crate) use unpack::{Unpacked, unpack};
+
+use airlock_shared::outcome::{Fault, FaultKind};
+
+fn workspace_fault(message: impl Into<String>) -> Fault {
+    Fault::new(FaultKind::Workspace, message)
+}

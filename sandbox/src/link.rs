@@ -1,0 +1,275 @@
+//! The pipe to the host: HTTP/2 with prior knowledge, we are the client. The routes are those of
+//! `airlock_shared::link`.
+//!
+//! Deliberately absent: reconnecting. The pipe is born and dies with the box.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use airlock_shared::command::Command;
+use airlock_shared::outcome::{Fault, FaultKind};
+use airlock_shared::secret::Secret;
+use airlock_shared::{limits, link};
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt as _, stream};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+/// Any body we send.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// The pipe to the host; clones share it.
+#[derive(Clone)]
+pub(crate) struct Link {
+    sender: http2::SendRequest<Body>,
+    key: HeaderValue,
+}
+
+impl Link {
+    /// Takes the pipe, of which `prefix` was read already. `gone` is cancelled when the host is:
+    /// when its end of the pipe is closed, or carries something that is not HTTP/2.
+    ///
+    /// # Errors
+    /// When nothing can be written, or the key is no header value.
+    pub(crate) async fn open<R, W>(
+        prefix: Vec<u8>,
+        input: R,
+        output: W,
+        key: &Secret,
+        gone: CancellationToken,
+    ) -> Result<Self, Fault>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let mut value = HeaderValue::from_str(key.reveal())
+            .map_err(|_| broken("the run key cannot be a header"))?;
+        value.set_sensitive(true);
+        let input = Watched { input: io::Cursor::new(prefix).chain(input), gone: gone.clone() };
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(limits::LINK_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(limits::LINK_CONNECTION_WINDOW_BYTES)
+            .max_send_buf_size(limits::LINK_SEND_BUFFER_BYTES)
+            .max_header_list_size(limits::LINK_HEADER_BYTES)
+            .handshake(TokioIo::new(tokio::io::join(input, output)))
+            .await
+            .map_err(|error| broken(format!("the pipe to the host could not be used: {error}")))?;
+        tokio::spawn(async move {
+            let _how = connection.await;
+            gone.cancel();
+        });
+        Ok(Self { sender, key: value })
+    }
+
+    /// Sends a request; the answer may be any.
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Body,
+    ) -> Result<Response<Incoming>, Fault> {
+        let uri = format!("http://{}{path}", link::AUTHORITY);
+        self.send(method, &uri, headers, body).await
+    }
+
+    /// A stream to `host:port`, which the host resolves and connects.
+    pub(crate) async fn tunnel(
+        &self,
+        authority: &str,
+    ) -> Result<TokioIo<hyper::upgrade::Upgraded>, Fault> {
+        let answer =
+            self.send(Method::CONNECT, authority, HeaderMap::new(), whole(Bytes::new())).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(refused(answer, "the host did not connect us").await);
+        }
+        let upgraded = hyper::upgrade::on(answer).await;
+        upgraded.map(TokioIo::new).map_err(|error| broken(format!("no tunnel: {error}")))
+    }
+
+    /// Streams the lines up until the last reporter is gone, and waits until the host has them.
+    pub(crate) async fn report(&self, lines: mpsc::Receiver<Bytes>) -> Result<(), Fault> {
+        let answer = self
+            .request(Method::POST, link::EVENTS, HeaderMap::new(), streamed_lines(lines))
+            .await?;
+        match answer.status() {
+            StatusCode::OK => Ok(()),
+            _ => Err(refused(answer, "the host did not take the events").await),
+        }
+    }
+
+    /// Hears the host until it has no more to say; `obey` is called with each command. What cannot
+    /// be read as one is passed over: a newer host may know more of them.
+    pub(crate) async fn commands(&self, mut obey: impl FnMut(Command)) -> Result<(), Fault> {
+        let answer = self
+            .request(Method::GET, link::COMMANDS, HeaderMap::new(), whole(Bytes::new()))
+            .await?;
+        if answer.status() != StatusCode::OK {
+            return Err(refused(answer, "the host gives no commands").await);
+        }
+        let mut body = answer.into_body();
+        let mut line = Zeroizing::new(Vec::new());
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| broken(format!("commands broke off: {error}")))?;
+            let Ok(bytes) = frame.into_data() else { continue };
+            for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+                if line.len() + piece.len() > limits::LINE_BYTES {
+                    return Err(broken("a command is too long"));
+                }
+                line.extend_from_slice(piece);
+                if piece.ends_with(b"\n") {
+                    if let Ok(command) = serde_json::from_slice(&line) {
+                        obey(command);
+                    }
+                    line = Zeroizing::new(Vec::new());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The work tree, as a tar stream.
+    pub(crate) async fn workspace(&self) -> Result<impl AsyncRead + Send + Unpin + use<>, Fault> {
+        let answer = self
+            .request(Method::GET, link::WORKSPACE, HeaderMap::new(), whole(Bytes::new()))
+            .await?;
+        if answer.status() != StatusCode::OK {
+            return Err(refused(answer, "the host did not give the work tree").await);
+        }
+        let body = Box::pin(stream::unfold(answer.into_body(), |mut body| async move {
+            loop {
+                match body.frame().await? {
+                    Err(error) => return Some((Err(io::Error::other(error)), body)),
+                    Ok(frame) => match frame.into_data() {
+                        Ok(bytes) => return Some((Ok(bytes), body)),
+                        Err(_trailers) => {}
+                    },
+                }
+            }
+        }));
+        Ok(tokio_util::io::StreamReader::new(body))
+    }
+
+    /// Brings the changes out; done when the host has them.
+    pub(crate) async fn put_changes(
+        &self,
+        tar: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<(), Fault> {
+        let body = StreamBody::new(tar.map_ok(Frame::data));
+        let answer =
+            self.request(Method::PUT, link::CHANGES, HeaderMap::new(), body.boxed_unsync()).await?;
+        match answer.status() {
+            StatusCode::OK => Ok(()),
+            _ => Err(refused(answer, "the host did not take the changes").await),
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        uri: &str,
+        headers: HeaderMap,
+        body: Body,
+    ) -> Result<Response<Incoming>, Fault> {
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri.parse().map_err(|_| broken("no such address"))?;
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(link::RUN_KEY, self.key.clone());
+        let mut sender = self.sender.clone();
+        sender
+            .send_request(request)
+            .await
+            .map_err(|error| broken(format!("the pipe to the host broke: {error}")))
+    }
+}
+
+/// A body known in whole.
+pub(crate) fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The first [`limits::ERROR_BODY_BYTES`] of an answer, as far as they come within a while.
+pub(crate) async fn beginning(body: Incoming) -> Vec<u8> {
+    let mut body = Limited::new(body, limits::ERROR_BODY_BYTES);
+    let mut bytes = Vec::new();
+    let all = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Ok(data) = frame.into_data() {
+                bytes.extend_from_slice(&data);
+            }
+        }
+    };
+    let _cut = tokio::time::timeout(Duration::from_secs(10), all).await;
+    bytes
+}
+
+/// The host's refusal in an answer's body, and its words.
+pub(crate) fn refusal(body: &[u8]) -> Option<(link::Refusal, String)> {
+    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let text = |name: &str| value.pointer(name).and_then(serde_json::Value::as_str);
+    if text("/error/type") != Some("airlock") {
+        return None;
+    }
+    let code = link::Refusal::of_code(text("/error/code")?)?;
+    Some((code, crate::scrub::one_line(text("/error/message").unwrap_or_default())))
+}
+
+async fn refused(answer: Response<Incoming>, what: &str) -> Fault {
+    let status = answer.status();
+    let body = beginning(answer.into_body()).await;
+    match refusal(&body) {
+        Some((link::Refusal::Policy, why)) => {
+            Fault::new(FaultKind::Policy, format!("{what}: {why}"))
+        }
+        Some((_, why)) => broken(format!("{what}: {why}")),
+        None => broken(format!("{what}: status {}", status.as_u16())),
+    }
+}
+
+fn broken(why: impl Into<String>) -> Fault {
+    Fault::new(FaultKind::Link, why)
+}
+
+fn streamed_lines(lines: mpsc::Receiver<Bytes>) -> Body {
+    let frames = stream::unfold(lines, |mut lines| async move {
+        let line = lines.recv().await?;
+        Some((Ok(Frame::data(line)), lines))
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+/// A reader that tells when there is no more to read.
+struct Watched<R> {
+    input: R,
+    gone: CancellationToken,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Watched<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (before, room) = (buffer.filled().len(), buffer.remaining());
+        let read = Pin::new(&mut self.input).poll_read(context, buffer);
+        match &read {
+            Poll::Ready(Ok(())) if buffer.filled().len() > before || room == 0 => {}
+            // THREAT: a box outlives a host that was killed, and works on unseen. The end of stdin
+            // is the end of the run. Tried by `session::tests::linked::the_end_of_the_pipe_ends_the_run`.
+            Poll::Ready(_) => self.gone.cancel(),
+            Poll::Pending => {}
+        }
+        read
+    }
+}

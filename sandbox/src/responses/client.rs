@@ -1,0 +1,287 @@
+//! Asks the model, and asks again where that may help.
+//!
+//! A try is all or nothing: only an answer that was completed leaves this file, so a stream that
+//! was cut leaves no item behind and starts no call.
+
+use std::time::Duration;
+
+use airlock_shared::base::Base;
+use airlock_shared::event::Event;
+use airlock_shared::job::Backend;
+use airlock_shared::model::Model;
+use airlock_shared::outcome::{Fault, FaultKind};
+use airlock_shared::request::{self, Prompt};
+use airlock_shared::sse::Decoder;
+use airlock_shared::stream::{Refusal, StreamEvent, Usage};
+use airlock_shared::{limits, link as routes};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::connect::{Call, Connector, chain};
+use super::credentials::Credentials;
+use super::retry::{self, Decision, End, Failure};
+use crate::link::{self, Link};
+use crate::report::Report;
+use crate::scrub::{Scrub, one_line};
+
+/// Who speaks to the backend, and with what.
+pub(crate) enum Road {
+    /// The host; it signs and makes the headers.
+    Relay(Link),
+    /// We do. `renewable`: a host is there that may send a fresh token.
+    Own { connector: Connector, credentials: Credentials, renewable: bool },
+}
+
+/// What the model said in one completed answer.
+pub(crate) struct Answer {
+    /// In the order they came, as they came.
+    pub(crate) items: Vec<Value>,
+    pub(crate) usage: Usage,
+    /// The model wants to be asked again though it may have called nothing.
+    pub(crate) more: bool,
+}
+
+pub(crate) struct Client {
+    road: Road,
+    backend: Backend,
+    session: String,
+    /// Given by the first answer of a turn, said again until the turn ends; a run is one turn.
+    turn_state: Option<String>,
+    report: Report,
+    scrub: Scrub,
+}
+
+impl Client {
+    pub(crate) fn new(
+        road: Road,
+        backend: Backend,
+        session: String,
+        report: Report,
+        scrub: Scrub,
+    ) -> Self {
+        Self { road, backend, session, turn_state: None, report, scrub }
+    }
+
+    /// Asks until there is an answer, or no use in asking.
+    pub(crate) async fn answer(
+        &mut self,
+        model: &Model,
+        prompt: Prompt<'_>,
+    ) -> Result<Answer, End> {
+        let tier = self.backend.service_tier.as_deref();
+        let body = request::body(model, &self.session, tier, prompt).to_string();
+        let body = Bytes::from(body);
+        let mut retries = 0;
+        loop {
+            let failure = match self.once(&body, model.lite).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            match retry::decide(&failure, retries, chance()) {
+                Decision::End(end) => return Err(end),
+                Decision::Again { wait, why } => {
+                    retries += 1;
+                    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                    let of = limits::RETRIES;
+                    self.report.say(Event::Retry { attempt: retries, of, wait_ms, why }).await;
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// The model catalogue, in one try.
+    pub(crate) async fn models(&mut self) -> Result<Value, Failure> {
+        let path = |base: &Base, backend: &Backend| base.models_path(&backend.version);
+        let answer = self.send(Method::GET, path, routes::MODELS, Bytes::new(), false).await?;
+        if !answer.status().is_success() {
+            return Err(self.refusal(answer).await);
+        }
+        let limited = http_body_util::Limited::new(answer.into_body(), limits::SSE_EVENT_BYTES);
+        let body = limited.collect().await.map_err(|error| Failure::Cut(chain(&*error)))?;
+        serde_json::from_slice(&body.to_bytes())
+            .map_err(|_| Failure::Cut("the catalogue is not JSON".to_owned()))
+    }
+
+    /// Makes ready for the first request.
+    pub(crate) async fn warm(&mut self) {
+        if let Road::Own { connector, .. } = &mut self.road {
+            connector.warm().await;
+        }
+    }
+
+    async fn once(&mut self, body: &Bytes, lite: bool) -> Result<Answer, Failure> {
+        if body.len() > limits::REQUEST_BYTES {
+            return Err(Failure::TooLarge("the request"));
+        }
+        let idle = Duration::from_secs(limits::STREAM_IDLE_SECONDS);
+        let path = |base: &Base, _: &Backend| base.responses_path();
+        let sent = self.send(Method::POST, path, routes::RESPONSES, body.clone(), lite);
+        let answer = tokio::time::timeout(idle, sent).await.map_err(|_| Failure::Idle)??;
+        if !answer.status().is_success() {
+            return Err(self.refusal(answer).await);
+        }
+        if let Some(state) = answer.headers().get(request::TURN_STATE) {
+            self.keep_turn_state(state.to_str().unwrap_or_default());
+        }
+        self.read(answer.into_body(), idle).await
+    }
+
+    /// Reads the stream up to `response.completed`, and no further.
+    async fn read(&mut self, mut body: Incoming, idle: Duration) -> Result<Answer, Failure> {
+        let mut decoder = Decoder::default();
+        let mut items = Vec::new();
+        let mut bytes: u64 = 0;
+        let mut deadline = Instant::now() + idle;
+        loop {
+            let frame = tokio::time::timeout_at(deadline, body.frame());
+            let frame = match frame.await.map_err(|_| Failure::Idle)? {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return Err(Failure::Cut(self.told(chain(&error)))),
+                None => {
+                    let why = "the stream ended before response.completed";
+                    return Err(Failure::Cut(why.to_owned()));
+                }
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            bytes += data.len() as u64;
+            let events = decoder.feed(&data).map_err(|_| Failure::TooLarge("one event"))?;
+            if bytes > limits::RESPONSE_BYTES || items.len() > limits::INPUT_ITEMS {
+                return Err(Failure::TooLarge("the answer"));
+            }
+            // A comment keeps a connection open, but it is not the model that says it.
+            if !events.is_empty() {
+                deadline = Instant::now() + idle;
+            }
+            for event in events {
+                match StreamEvent::parse(&self.scrub.clean(event)) {
+                    StreamEvent::Item(item) => items.push(item),
+                    StreamEvent::TurnState(state) => self.keep_turn_state(&state),
+                    StreamEvent::Failed(refusal) => {
+                        return Err(Failure::Said(self.cleaned(refusal)));
+                    }
+                    StreamEvent::Completed { usage, more } => {
+                        tokio::spawn(drain(body));
+                        return Ok(Answer { items, usage, more });
+                    }
+                    StreamEvent::Text(_) | StreamEvent::Other => {}
+                }
+            }
+        }
+    }
+
+    async fn send(
+        &mut self,
+        method: Method,
+        path: impl Fn(&Base, &Backend) -> String,
+        route: &str,
+        body: Bytes,
+        lite: bool,
+    ) -> Result<Response<Incoming>, Failure> {
+        match &mut self.road {
+            Road::Relay(link) => {
+                let mut headers = HeaderMap::new();
+                if method == Method::POST {
+                    let json = HeaderValue::from_static("application/json");
+                    headers.insert(header::CONTENT_TYPE, json);
+                }
+                let sent = link.request(method, route, headers, link::whole(body)).await;
+                sent.map_err(|fault| Failure::Connection(fault.message))
+            }
+            Road::Own { connector, credentials, renewable } => {
+                let path = path(connector.base(), &self.backend);
+                let state = self.turn_state.as_deref();
+                let pairs = request::headers(&self.backend, &self.session, lite, state);
+                let mut call = Call { method, path, headers: header_map(pairs)?, body };
+                let number = credentials.sign(&mut call.headers);
+                let answer = connector.send(&call).await?;
+                if answer.status() != StatusCode::UNAUTHORIZED || !*renewable {
+                    return Ok(answer);
+                }
+                self.report.say(Event::Unauthorized).await;
+                let limit = Duration::from_secs(limits::FRESH_TOKEN_SECONDS);
+                if !credentials.renewed(number, limit).await {
+                    return Ok(answer);
+                }
+                credentials.sign(&mut call.headers);
+                connector.send(&call).await
+            }
+        }
+    }
+
+    async fn refusal(&self, answer: Response<Incoming>) -> Failure {
+        let status = answer.status();
+        let after = retry::retry_after(answer.headers());
+        if status.is_redirection() {
+            let location = answer.headers().get(header::LOCATION);
+            let location = location.and_then(|value| value.to_str().ok()).unwrap_or("nowhere");
+            return Failure::Redirect {
+                status: status.as_u16(),
+                location: self.told(location.to_owned()),
+            };
+        }
+        let body = link::beginning(answer.into_body()).await;
+        if let (Road::Relay(_), Some((refusal, why))) = (&self.road, link::refusal(&body)) {
+            return Failure::Host { refusal, why: self.told(why) };
+        }
+        let refusal = self.cleaned(Refusal::of_body(&body));
+        Failure::Status { status: status.as_u16(), refusal, retry_after: after }
+    }
+
+    fn cleaned(&self, refusal: Refusal) -> Refusal {
+        let message = match (refusal.resets_at, refusal.resets_in_seconds) {
+            (None, Some(seconds)) => format!("{} (resets in {seconds} s)", refusal.message),
+            _ => refusal.message,
+        };
+        let plan = refusal.plan.map(|plan| self.told(plan));
+        Refusal { message: self.told(message), plan, code: self.told(refusal.code), ..refusal }
+    }
+
+    fn told(&self, text: String) -> String {
+        one_line(&self.scrub.clean(text))
+    }
+
+    fn keep_turn_state(&mut self, state: &str) {
+        if self.turn_state.is_none() && !state.is_empty() && HeaderValue::from_str(state).is_ok() {
+            self.turn_state = Some(state.to_owned());
+        }
+    }
+}
+
+fn header_map(pairs: Vec<(&'static str, String)>) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        let value = HeaderValue::from_str(&value).map_err(|_| {
+            let message = format!("the configured {name} cannot be a header");
+            Failure::Fault(Fault::new(FaultKind::Refused, message))
+        })?;
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+/// Takes what little follows `response.completed`, so that the connection can be used again. It
+/// ends by itself: after a second, or 64 KiB.
+async fn drain(mut body: Incoming) {
+    let rest = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > 64 << 10 {
+                return;
+            }
+        }
+    };
+    let _enough = tokio::time::timeout(Duration::from_secs(1), rest).await;
+}
+
+/// Between 0 and 1, by chance.
+fn chance() -> f64 {
+    let low =
+        u32::from_le_bytes(uuid::Uuid::now_v7().into_bytes()[12..].try_into().unwrap_or([0; 4]));
+    f64::from(low) / f64::from(u32::MAX)
+}

@@ -1,0 +1,335 @@
+//! What to do when a model request failed: pure, so that every case is a line of a table.
+//!
+//! One ladder for everything: at most [`limits::RETRIES`] tries after the first, whatever failed.
+//! What the backend would refuse again is not tried again.
+
+use std::time::Duration;
+
+use airlock_shared::limits;
+use airlock_shared::link;
+use airlock_shared::outcome::{Fault, FaultKind, Stop};
+use airlock_shared::stream::Refusal;
+
+/// How one try failed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Failure {
+    /// No connection, or one that broke before an answer.
+    Connection(String),
+    /// The stream ended, or broke, before `response.completed`.
+    Cut(String),
+    /// Nothing came for [`limits::STREAM_IDLE_SECONDS`].
+    Idle,
+    /// An answer other than 2xx.
+    Status { status: u16, refusal: Refusal, retry_after: Option<Duration> },
+    /// 3xx, and where it points.
+    Redirect { status: u16, location: String },
+    /// `response.failed`, `response.incomplete` or an `error` event within the stream.
+    Said(Refusal),
+    /// The host did not pass it on.
+    Host { refusal: link::Refusal, why: String },
+    /// The answer, or the request, is larger than its bound.
+    TooLarge(&'static str),
+    /// Nothing another try could mend.
+    Fault(Fault),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Decision {
+    Again { wait: Duration, why: String },
+    End(End),
+}
+
+/// Why the model is not asked again.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum End {
+    Fault(Fault),
+    /// The account's usage limit.
+    Stop(Stop),
+    /// The host says that the run's budget is spent.
+    Budget,
+}
+
+/// `retries`: how often it was tried again already. `jitter`: 0 to 1, by chance.
+pub(crate) fn decide(failure: &Failure, retries: u32, jitter: f64) -> Decision {
+    let (why, asked) = match judge(failure) {
+        Verdict::Final(end) => return Decision::End(end),
+        Verdict::Passing { why, asked } => (why, asked),
+    };
+    if retries >= limits::RETRIES {
+        let message = format!("the backend failed {} times, at last: {why}", retries + 1);
+        return Decision::End(fault(FaultKind::Backend, message));
+    }
+    let most = Duration::from_secs(limits::RETRY_AFTER_SECONDS);
+    match asked {
+        Some(asked) if asked > most => {
+            let message = format!("the backend asks to wait {} s: {why}", asked.as_secs());
+            Decision::End(fault(FaultKind::Backend, message))
+        }
+        Some(asked) => Decision::Again { wait: asked, why },
+        None => Decision::Again { wait: pause(retries, jitter), why },
+    }
+}
+
+enum Verdict {
+    Final(End),
+    /// It may pass; `asked`: the wait that the backend asks for.
+    Passing {
+        why: String,
+        asked: Option<Duration>,
+    },
+}
+
+fn judge(failure: &Failure) -> Verdict {
+    let passing = |why: String| Verdict::Passing { why, asked: None };
+    match failure {
+        Failure::Connection(why) | Failure::Cut(why) => passing(why.clone()),
+        Failure::Idle => passing(format!("nothing came for {} s", limits::STREAM_IDLE_SECONDS)),
+        Failure::Status { status, refusal, retry_after } => {
+            status_verdict(*status, refusal, *retry_after)
+        }
+        Failure::Redirect { status, location } => Verdict::Final(fault(
+            FaultKind::Refused,
+            format!(
+                "the backend redirects ({status}) to {location}, and redirects are not followed"
+            ),
+        )),
+        Failure::Said(refusal) => said_verdict(refusal),
+        Failure::Host { refusal, why } => host_verdict(*refusal, why),
+        Failure::TooLarge(what) => {
+            Verdict::Final(fault(FaultKind::Context, format!("{what} is larger than its bound")))
+        }
+        Failure::Fault(fault) => Verdict::Final(End::Fault(fault.clone())),
+    }
+}
+
+fn status_verdict(status: u16, refusal: &Refusal, retry_after: Option<Duration>) -> Verdict {
+    if let Some(end) = known(refusal) {
+        return Verdict::Final(end);
+    }
+    let why = format!("{status}: {}", refusal.message);
+    let refused = |kind, why| Verdict::Final(fault(kind, why));
+    match status {
+        401 => refused(FaultKind::SignIn, format!("the backend refused the login: {why}")),
+        408 | 425 | 429 | 500..=599 => {
+            let asked = refusal.wait_ms().map(Duration::from_millis);
+            Verdict::Passing { why, asked: retry_after.or(asked) }
+        }
+        _ => refused(FaultKind::Refused, format!("the backend refused the request: {why}")),
+    }
+}
+
+fn said_verdict(refusal: &Refusal) -> Verdict {
+    if let Some(end) = known(refusal) {
+        return Verdict::Final(end);
+    }
+    match refusal.code.as_str() {
+        "invalid_prompt"
+        | "cyber_policy"
+        | "invalid_request_error"
+        | "incomplete_max_output_tokens"
+        | "incomplete_content_filter" => Verdict::Final(fault(
+            FaultKind::Refused,
+            format!("the backend refused the request: {}", refusal.message),
+        )),
+        _ => Verdict::Passing {
+            why: refusal.message.clone(),
+            asked: refusal.wait_ms().map(Duration::from_millis),
+        },
+    }
+}
+
+/// Refusals that mean the same wherever they stand.
+fn known(refusal: &Refusal) -> Option<End> {
+    if refusal.is_usage_limit() {
+        return Some(End::Stop(Stop::UsageLimit {
+            plan: refusal.plan.clone(),
+            resets_at: refusal.resets_at,
+            message: refusal.message.clone(),
+        }));
+    }
+    let lower = refusal.message.to_ascii_lowercase();
+    let model = lower.contains("model is not supported")
+        || lower.contains("model not found")
+        || (lower.contains(" model ") && lower.contains("does not exist"));
+    match refusal.code.as_str() {
+        "context_length_exceeded" => {
+            Some(fault(FaultKind::Context, "the conversation no longer fits the model's context"))
+        }
+        "model_not_found" => Some(fault(FaultKind::Model, refusal.message.clone())),
+        _ if model => Some(fault(FaultKind::Model, refusal.message.clone())),
+        _ => None,
+    }
+}
+
+fn host_verdict(refusal: link::Refusal, why: &str) -> Verdict {
+    use link::Refusal as R;
+    let why = why.to_owned();
+    Verdict::Final(match refusal {
+        R::Unreachable => return Verdict::Passing { why, asked: None },
+        R::Budget => End::Budget,
+        R::Policy => fault(FaultKind::Policy, why),
+        R::Cassette => fault(FaultKind::Cassette, why),
+        R::SignIn => fault(FaultKind::SignIn, why),
+        R::TooLarge => fault(FaultKind::Context, why),
+        R::Key | R::Route => fault(FaultKind::Link, why),
+    })
+}
+
+/// 200 ms, 400 ms, 800 ms, …, give or take a tenth.
+fn pause(retries: u32, jitter: f64) -> Duration {
+    let base = Duration::from_millis(limits::RETRY_FIRST_MS << retries.min(16));
+    base.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0))
+}
+
+fn fault(kind: FaultKind, message: impl Into<String>) -> End {
+    End::Fault(Fault::new(kind, message))
+}
+
+/// `Retry-After` in seconds; a date is not understood and counts as absent.
+pub(crate) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
+    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds: f64 = text.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(status: u16, body: &str) -> Failure {
+        let refusal = Refusal::of_body(body.as_bytes());
+        Failure::Status { status, refusal, retry_after: None }
+    }
+
+    fn said(code: &str, message: &str) -> Failure {
+        Failure::Said(Refusal { code: code.into(), message: message.into(), ..Refusal::default() })
+    }
+
+    fn kind(failure: &Failure) -> Option<FaultKind> {
+        match decide(failure, 0, 0.5) {
+            Decision::End(End::Fault(fault)) => Some(fault.kind),
+            _ => None,
+        }
+    }
+
+    fn wait(failure: &Failure, retries: u32) -> Option<u64> {
+        match decide(failure, retries, 0.5) {
+            Decision::Again { wait, .. } => u64::try_from(wait.as_millis()).ok(),
+            Decision::End(_) => None,
+        }
+    }
+
+    #[test]
+    fn what_would_be_refused_again_is_not_tried_again() {
+        let cases = [
+            (status(400, r#"{"detail":"Store must be set to false"}"#), FaultKind::Refused),
+            (
+                status(
+                    400,
+                    r#"{"detail":"The 'x' model is not supported when using Codex with a ChatGPT account."}"#,
+                ),
+                FaultKind::Model,
+            ),
+            (status(404, r#"{"error":{"message":"Model not found x"}}"#), FaultKind::Model),
+            (
+                status(
+                    404,
+                    r#"{"error":{"message":"The model `x` does not exist","code":"model_not_found"}}"#,
+                ),
+                FaultKind::Model,
+            ),
+            (
+                status(400, r#"{"error":{"message":"long","code":"context_length_exceeded"}}"#),
+                FaultKind::Context,
+            ),
+            (status(403, "<html>Just a moment"), FaultKind::Refused),
+            (status(404, "no"), FaultKind::Refused),
+            (status(401, ""), FaultKind::SignIn),
+            (said("context_length_exceeded", "x"), FaultKind::Context),
+            (said("invalid_prompt", "x"), FaultKind::Refused),
+            (said("incomplete_max_output_tokens", "x"), FaultKind::Refused),
+            (Failure::Redirect { status: 307, location: "https://x".into() }, FaultKind::Refused),
+            (Failure::Host { refusal: link::Refusal::Policy, why: "x".into() }, FaultKind::Policy),
+            (
+                Failure::Host { refusal: link::Refusal::Cassette, why: "x".into() },
+                FaultKind::Cassette,
+            ),
+            (Failure::Host { refusal: link::Refusal::SignIn, why: "x".into() }, FaultKind::SignIn),
+        ];
+        for (failure, expected) in cases {
+            assert_eq!(kind(&failure), Some(expected), "{failure:?}");
+        }
+        let budget = Failure::Host { refusal: link::Refusal::Budget, why: "spent".into() };
+        assert_eq!(decide(&budget, 0, 0.5), Decision::End(End::Budget));
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_ever_later() {
+        let cut = Failure::Cut("closed".into());
+        let waits: Vec<_> = (0..6).map(|retries| wait(&cut, retries)).collect();
+        assert_eq!(waits, [Some(200), Some(400), Some(800), Some(1_600), Some(3_200), None]);
+        assert_eq!(
+            decide(&cut, 5, 0.5),
+            Decision::End(fault(FaultKind::Backend, "the backend failed 6 times, at last: closed"))
+        );
+        for failure in [
+            status(500, ""),
+            status(503, r#"{"error":{"code":"server_is_overloaded","message":"busy"}}"#),
+            status(529, ""),
+            status(408, ""),
+            status(429, r#"{"error":{"message":"slow","type":"rate"}}"#),
+            Failure::Idle,
+            Failure::Connection("refused".into()),
+            said("server_error", "x"),
+            said("", "x"),
+            Failure::Host { refusal: link::Refusal::Unreachable, why: "x".into() },
+        ] {
+            assert_eq!(wait(&failure, 0), Some(200), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn jitter_stays_within_a_tenth() {
+        assert_eq!(pause(0, 0.0), Duration::from_millis(180));
+        assert_eq!(pause(0, 7.0), Duration::from_millis(220));
+        assert_eq!(pause(0, f64::NAN.max(0.5)), Duration::from_millis(200));
+    }
+
+    #[test]
+    fn a_wait_the_backend_asks_for_is_kept_up_to_its_bound() {
+        let limited = |after: u64| Failure::Status {
+            status: 429,
+            refusal: Refusal { message: "slow".into(), ..Refusal::default() },
+            retry_after: Some(Duration::from_secs(after)),
+        };
+        assert_eq!(wait(&limited(2), 0), Some(2_000));
+        assert_eq!(wait(&limited(120), 4), Some(120_000));
+        assert_eq!(kind(&limited(121)), Some(FaultKind::Backend));
+        assert_eq!(wait(&said("rate_limit_exceeded", "Please try again in 1.5s."), 0), Some(1_500));
+    }
+
+    #[test]
+    fn a_usage_limit_stops_the_run() {
+        let body = r#"{"error":{"type":"usage_limit_reached","message":"full","plan_type":"plus","resets_at":5}}"#;
+        let stop = Stop::UsageLimit {
+            plan: Some("plus".into()),
+            resets_at: Some(5),
+            message: "full".into(),
+        };
+        assert_eq!(decide(&status(429, body), 0, 0.5), Decision::End(End::Stop(stop)));
+    }
+
+    #[test]
+    fn retry_after_is_a_number_of_seconds() {
+        let header = |text: &str| {
+            let mut headers = http::HeaderMap::new();
+            headers.insert("retry-after", text.parse().expect("a value"));
+            retry_after(&headers)
+        };
+        assert_eq!(header("3"), Some(Duration::from_secs(3)));
+        assert_eq!(header("0.5"), Some(Duration::from_millis(500)));
+        for bad in ["-1", "nan", "inf", "1e300", "Fri, 31 Dec 1999 23:59:59 GMT", ""] {
+            assert_eq!(header(bad), None, "{bad}");
+        }
+    }
+}

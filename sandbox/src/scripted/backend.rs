@@ -1,0 +1,192 @@
+//! A backend on `127.0.0.1:0` that speaks HTTP/1.1, in plain or over TLS, and answers model
+//! requests in the order of its script, whatever they say.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+#[derive(Clone)]
+pub(crate) enum Reply {
+    /// A stream that ends as it should.
+    Events(Vec<Value>),
+    /// A stream that breaks off after these.
+    Cut(Vec<Value>),
+    /// A stream that falls silent after these.
+    Silent(Vec<Value>),
+    /// Another answer: status, headers, body.
+    Status(u16, &'static str, String),
+    /// The connection is closed instead of an answer.
+    Close,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) line: String,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: Value,
+}
+
+pub(crate) struct Backend {
+    pub(crate) authority: String,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    script: Mutex<VecDeque<Reply>>,
+    seen: Mutex<Vec<Seen>>,
+    connections: Mutex<usize>,
+    models: Option<Value>,
+}
+
+impl Backend {
+    pub(crate) async fn start(script: impl IntoIterator<Item = Reply>) -> Self {
+        Self::start_with(script, None, None).await
+    }
+
+    pub(crate) async fn start_with(
+        script: impl IntoIterator<Item = Reply>,
+        models: Option<Value>,
+        tls: Option<tokio_rustls::TlsAcceptor>,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let authority = listener.local_addr().expect("an address").to_string();
+        let script = Mutex::new(script.into_iter().collect());
+        let state = Arc::new(State { script, models, ..State::default() });
+        let shared = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A delayed segment would look like silence to a clock that is paused.
+                stream.set_nodelay(true).expect("an option");
+                *shared.connections.lock().expect("unpoisoned") += 1;
+                let (state, tls) = (Arc::clone(&shared), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        Some(tls) => serve(tls.accept(stream).await.ok()?, &state).await,
+                        None => serve(stream, &state).await,
+                    }
+                });
+            }
+        });
+        Self { authority, state }
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.state.seen.lock().expect("unpoisoned").clone()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        *self.state.connections.lock().expect("unpoisoned")
+    }
+}
+
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &State) -> Option<()> {
+    let mut held = Vec::new();
+    loop {
+        let seen = request(&mut stream, &mut held).await?;
+        if seen.line.starts_with("GET") {
+            let (status, body) = match &state.models {
+                Some(models) => (200, models.to_string()),
+                None => (404, "{}".to_owned()),
+            };
+            state.seen.lock().expect("unpoisoned").push(seen);
+            stream.write_all(head(status, "", &body).as_bytes()).await.ok()?;
+            continue;
+        }
+        state.seen.lock().expect("unpoisoned").push(seen);
+        let reply = state.script.lock().expect("unpoisoned").pop_front();
+        let (events, end) = match reply.unwrap_or(Reply::Status(400, "", "script over".into())) {
+            Reply::Close => return None,
+            Reply::Status(status, headers, body) => {
+                stream.write_all(head(status, headers, &body).as_bytes()).await.ok()?;
+                continue;
+            }
+            Reply::Events(events) => (events, End::Whole),
+            Reply::Cut(events) => (events, End::Cut),
+            Reply::Silent(events) => (events, End::Silent),
+        };
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-codex-turn-state: turn-1\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.ok()?;
+        for event in events {
+            let text = format!("data: {event}\n\n");
+            let chunk = format!("{:x}\r\n{text}\r\n", text.len());
+            stream.write_all(chunk.as_bytes()).await.ok()?;
+            stream.flush().await.ok()?;
+        }
+        match end {
+            End::Whole => stream.write_all(b"0\r\n\r\n").await.ok()?,
+            End::Cut => return None,
+            End::Silent => std::future::pending().await,
+        }
+    }
+}
+
+enum End {
+    Whole,
+    Cut,
+    Silent,
+}
+
+fn head(status: u16, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+}
+
+async fn request(stream: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>) -> Option<Seen> {
+    let end = loop {
+        if let Some(at) = held.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at;
+        }
+        if stream.read_buf(held).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let text = String::from_utf8(held[..end].to_vec()).ok()?;
+    let mut lines = text.lines();
+    let line = lines.next()?.to_owned();
+    let headers: HashMap<String, String> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
+    let length: usize = headers.get("content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
+    while held.len() < end + 4 + length {
+        if stream.read_buf(held).await.ok()? == 0 {
+            return None;
+        }
+    }
+    let body = serde_json::from_slice(&held[end + 4..end + 4 + length]).unwrap_or(Value::Null);
+    held.drain(..end + 4 + length);
+    Some(Seen { line, headers, body })
+}
+
+/// An item the model made.
+pub(crate) fn done(item: Value) -> Value {
+    json!({"type": "response.output_item.done", "item": item})
+}
+
+pub(crate) fn text(text: &str) -> Value {
+    done(
+        json!({"type": "message", "id": "msg_1", "role": "assistant", "content": [{"type": "output_text", "text": text}]}),
+    )
+}
+
+pub(crate) fn call(id: &str, name: &str, arguments: &str) -> Value {
+    done(
+        json!({"type": "function_call", "id": "fc_1", "call_id": id, "name": name, "arguments": arguments}),
+    )
+}
+
+/// The end of a good answer that used 10 tokens in and 5 out.
+pub(crate) fn completed() -> Value {
+    json!({"type": "response.completed", "response": {"id": "r", "usage": {"input_tokens": 10, "output_tokens": 5}}})
+}
+
+pub(crate) fn answer(words: &str) -> Reply {
+    Reply::Events(vec![text(words), completed()])
+}
+
+pub(crate) fn asks(calls: impl IntoIterator<Item = Value>) -> Reply {
+    Reply::Events(calls.into_iter().chain([completed()]).collect())
+}

@@ -1,0 +1,244 @@
+//! Whole runs with a host on the other end of a pipe.
+
+use super::*;
+
+fn sse(events: &[Value]) -> (u16, String) {
+    (200, events.iter().map(|event| format!("data: {event}\n\n")).collect())
+}
+
+fn handoff(base_url: &str, tree: &Tree, bearer: bool) -> Handoff {
+    let mut job = job(base_url, tree);
+    job["workspace"]["copied"] = json!(true);
+    Handoff {
+        protocol: 1,
+        run: "run-1".into(),
+        run_key: Secret::new(KEY.into()),
+        link: LinkKind::H2,
+        secrets: if bearer { secrets() } else { Secrets::default() },
+        job: serde_json::from_value(job).expect("a job"),
+    }
+}
+
+/// The tar of a tree with one file.
+fn packed() -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(2);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "a.txt", b"hi".as_slice()).expect("appended");
+    tar.into_inner().expect("finished")
+}
+
+async fn through(
+    handoff: Handoff,
+    relayed: Vec<(u16, String)>,
+    during: impl AsyncFnOnce(&Host, tokio::task::JoinHandle<()>),
+) -> (Host, ExitCode) {
+    let (host, input, output, serving) = Host::start(relayed, packed());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let run = linked(handoff, Vec::new(), input, output, deadline, CancellationToken::new());
+    let (code, ()) = tokio::join!(run, during(&host, serving));
+    (host, code)
+}
+
+#[tokio::test]
+async fn a_relayed_run_from_work_tree_to_changes() {
+    let tree = Tree::new();
+    let relayed = vec![
+        sse(&[bash("c1", "printf x >> written"), completed()]),
+        sse(&[text("done"), completed()]),
+    ];
+    let handoff = handoff("https://backend.invalid", &tree, false);
+    let (host, code) = through(handoff, relayed, async |_, _| {}).await;
+    assert!(same(code, 0));
+    let events = host.events();
+    assert_eq!(
+        events.last(),
+        Some(&json!({"event": "outcome", "outcome": {"outcome": "finished", "answer": "done"}}))
+    );
+    let changes = host.sent(routes::CHANGES).concat();
+    let mut tar = tar::Archive::new(changes.as_slice());
+    let names: Vec<_> = tar
+        .entries()
+        .expect("a tar")
+        .map(|e| e.expect("an entry").path().expect("a path").display().to_string())
+        .collect();
+    assert!(names.contains(&"tree/written".to_owned()), "{names:?}");
+    // The changes are there before the outcome is.
+    let paths = host.paths();
+    let at = |path: &str| paths.iter().position(|p| p == path);
+    assert!(at(routes::CHANGES) < at(routes::EVENTS), "{paths:?}");
+}
+
+#[tokio::test]
+async fn what_the_host_refuses_has_a_name() {
+    let cases = [
+        (
+            routes::Refusal::Budget,
+            json!({"outcome": "stopped", "reason": {"reason": "budget", "spent": "steps"}, "answer": null}),
+        ),
+        (
+            routes::Refusal::Policy,
+            json!({"outcome": "failed", "fault": {"kind": "policy", "message": "no"}}),
+        ),
+        (
+            routes::Refusal::Cassette,
+            json!({"outcome": "failed", "fault": {"kind": "cassette", "message": "no"}}),
+        ),
+        (
+            routes::Refusal::SignIn,
+            json!({"outcome": "failed", "fault": {"kind": "sign_in", "message": "no"}}),
+        ),
+    ];
+    for (refusal, expected) in cases {
+        let tree = Tree::new();
+        let relayed = vec![(refusal.status(), refusal.body("no").to_string())];
+        let handoff = handoff("https://backend.invalid", &tree, false);
+        let (host, _) = through(handoff, relayed, async |_, _| {}).await;
+        assert_eq!(host.events().last().expect("one")["outcome"], expected);
+        assert_eq!(host.sent(routes::CHANGES).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_the_run_and_keeps_the_changes() {
+    let tree = Tree::new();
+    let relayed =
+        vec![sse(&[bash("c1", "printf x >> written"), bash("c2", "sleep 60"), completed()])];
+    let handoff = handoff("https://backend.invalid", &tree, false);
+    let (host, code) = through(handoff, relayed, async |host, _| {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        host.commands
+            .send("{\"command\":\"unheard of\"}\n{\"command\":\"interr".into())
+            .await
+            .expect("heard");
+        host.commands.send("upt\"}\n".into()).await.expect("heard");
+    })
+    .await;
+    assert!(same(code, 130));
+    assert_eq!(host.sent(routes::CHANGES).len(), 1);
+    assert_eq!(host.events().last().expect("one")["outcome"]["reason"]["reason"], "cancelled");
+}
+
+#[tokio::test]
+async fn the_end_of_the_pipe_ends_the_run() {
+    let tree = Tree::new();
+    let relayed = vec![sse(&[bash("c1", "sleep 60"), completed()])];
+    let handoff = handoff("https://backend.invalid", &tree, false);
+    let began = Instant::now();
+    let (_, code) = through(handoff, relayed, async |_, serving| {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        serving.abort();
+    })
+    .await;
+    assert!(same(code, 1));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_host_that_takes_no_events_ends_the_run() {
+    let tree = Tree::new();
+    let mut handoff = handoff("https://backend.invalid", &tree, false);
+    handoff.run_key = Secret::new("another key".into());
+    let relayed = vec![sse(&[bash("c1", "sleep 60"), completed()])];
+    let (host, code) = through(handoff, relayed, async |_, _| {}).await;
+    assert!(same(code, 1));
+    assert!(host.sent(routes::RESPONSES).is_empty());
+}
+
+#[tokio::test]
+async fn a_command_that_never_ends_ends_the_run() {
+    let tree = Tree::new();
+    let handoff = handoff("https://backend.invalid", &tree, false);
+    let relayed = vec![sse(&[bash("c1", "sleep 60"), completed()])];
+    let (_, code) = through(handoff, relayed, async |host, _| {
+        let piece = "x".repeat(1 << 20);
+        while host.commands.send(piece.clone()).await.is_ok() {}
+    })
+    .await;
+    assert!(same(code, 1));
+}
+
+#[tokio::test]
+async fn a_work_tree_that_breaks_off_is_a_fault_of_its_own() {
+    let tree = Tree::new();
+    let handoff = handoff("https://backend.invalid", &tree, false);
+    let (host, input, output, _serving) = Host::start([], packed()[..700].to_vec());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let code = linked(handoff, Vec::new(), input, output, deadline, CancellationToken::new()).await;
+    assert!(same(code, 1));
+    assert_eq!(host.events().last().expect("one")["outcome"]["fault"]["kind"], "workspace");
+}
+
+#[tokio::test]
+async fn garbage_instead_of_http_ends_the_run() {
+    let tree = Tree::new();
+    let handoff = handoff("https://backend.invalid", &tree, false);
+    let (input, output) = (tokio::io::repeat(b'x'), tokio::io::sink());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let run = linked(
+        handoff,
+        Vec::new(),
+        Box::new(input),
+        Box::new(output),
+        deadline,
+        CancellationToken::new(),
+    );
+    let code = timeout(Duration::from_secs(5), run).await.expect("in time");
+    assert!(same(code, 1));
+}
+
+/// A certificate for 127.0.0.1 and a server that shows it, for these protocols.
+pub(super) fn certificate(protocols: &[&str]) -> (String, tokio_rustls::TlsAcceptor) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("made");
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .expect("a certificate");
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    (made.cert.pem(), tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config)))
+}
+
+#[tokio::test]
+async fn a_tunnelled_run_gets_a_fresh_token_after_a_401() {
+    let (pem, tls) = certificate(&[]);
+    let expired = Reply::Status(401, "", r#"{"error":{"message":"expired"}}"#.into());
+    let script = [asks([bash("c1", "echo x")]), expired, answer("done")];
+    let backend = Backend::start_with(script, None, Some(tls)).await;
+    let tree = Tree::new();
+    let mut handoff = handoff(&format!("https://{}/v1", backend.authority), &tree, true);
+    handoff.job.backend.ca = Some(pem);
+    let (host, code) = through(handoff, vec![], async |host, _| {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let line = Command::Secrets { bearer: Some(Secret::new("fresh-token-1".into())) }.line();
+        host.commands.send(String::from_utf8(line.to_vec()).expect("text")).await.expect("heard");
+    })
+    .await;
+    assert!(same(code, 0), "{:?}", host.events());
+    let signed: Vec<_> =
+        backend.seen().iter().map(|seen| seen.headers["authorization"].clone()).collect();
+    assert_eq!(
+        signed,
+        [format!("Bearer {TOKEN}"), format!("Bearer {TOKEN}"), "Bearer fresh-token-1".to_owned()]
+    );
+    assert!(host.events().iter().any(|event| event["event"] == "unauthorized"));
+    assert!(host.sent(routes::RESPONSES).is_empty());
+    assert_eq!(host.sent(&backend.authority).len(), 1);
+}
+
+#[tokio::test]
+async fn a_tunnel_trusts_no_certificate_of_its_own() {
+    let (_, tls) = certificate(&[]);
+    let backend = Backend::start_with([answer("done")], None, Some(tls)).await;
+    let tree = Tree::new();
+    let handoff = handoff(&format!("https://{}/v1", backend.authority), &tree, true);
+    let (host, code) = through(handoff, vec![], async |_, _| {}).await;
+    assert!(same(code, 1));
+    let outcome = host.events().pop().expect("one");
+    assert_eq!(outcome["outcome"]["fault"]["kind"], "backend", "{outcome}");
+    assert!(backend.seen().is_empty());
+}

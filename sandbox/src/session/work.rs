@@ -1,0 +1,181 @@
+//! The work of one session: work tree in, turn, changes out.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use airlock_shared::base::Base;
+use airlock_shared::event::Event;
+use airlock_shared::handoff::Way;
+use airlock_shared::job::Job;
+use airlock_shared::limits;
+use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::choice;
+use crate::agent::{Hands, History, Ledger, Turn, prompt};
+use crate::files::{self, Unpacked};
+use crate::link::Link;
+use crate::report::Report;
+use crate::responses::{Client, Connector, Credentials, Net, Road};
+use crate::scrub::Scrub;
+use crate::tools::Toolbox;
+
+pub(super) struct Session {
+    pub(super) job: Job,
+    pub(super) report: Report,
+    pub(super) scrub: Scrub,
+    pub(super) cancel: CancellationToken,
+    pub(super) deadline: Instant,
+    pub(super) link: Option<Link>,
+}
+
+impl Session {
+    /// Work tree in, turn, changes out.
+    pub(super) async fn work(self, way: Way, credentials: Credentials) -> Outcome {
+        let mut unpacked = None;
+        let prepared = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Outcome::Stopped { reason: Stop::Cancelled, answer: None }),
+            () = tokio::time::sleep_until(self.deadline) => {
+                Err(Outcome::Stopped { reason: Stop::Budget { spent: Spent::Seconds }, answer: None })
+            }
+            prepared = self.prepare(way, credentials, &mut unpacked) => {
+                prepared.map_err(|fault| Outcome::Failed { fault })
+            }
+        };
+        let outcome = match prepared {
+            Ok(turn) => turn.run().await,
+            Err(outcome) => outcome,
+        };
+        match (unpacked, &self.link) {
+            (Some(unpacked), Some(link)) => self.bring_out(link, unpacked, outcome).await,
+            _ => outcome,
+        }
+    }
+
+    async fn prepare(
+        &self,
+        way: Way,
+        credentials: Credentials,
+        unpacked: &mut Option<Unpacked>,
+    ) -> Result<Turn, Fault> {
+        let job = &self.job;
+        let mut client = self.client(way, credentials)?;
+        let (copied, model) = tokio::join!(self.bring_in(), choice::choose(&mut client, job));
+        let (entries, bytes) = match copied? {
+            Some(copied) => {
+                let size = (copied.entries, copied.bytes);
+                *unpacked = Some(copied);
+                size
+            }
+            None => (0, 0),
+        };
+        self.report.say(Event::Up { entries, bytes }).await;
+        let model = model?;
+        let tools = Toolbox::new(job, &model)?;
+        let instructions = prompt::instructions(&tools.definitions());
+        let mut history = History::default();
+        history.say("developer", &prompt::surroundings(job, self.link.is_some()));
+        if let Some(docs) = self.docs().await {
+            history.say("user", &docs);
+        }
+        history.say("user", &job.prompt);
+        let parallel = model.parallel && !model.lite;
+        let hands = Hands {
+            tools,
+            report: self.report.clone(),
+            parallel,
+            deadline: self.deadline,
+            cancel: self.cancel.clone(),
+        };
+        let (ledger, report) = (Ledger::new(job.budget), self.report.clone());
+        Ok(Turn { client, model, instructions, history, ledger, hands, report })
+    }
+
+    fn client(&self, way: Way, credentials: Credentials) -> Result<Client, Fault> {
+        let backend = &self.job.backend;
+        let road = match (way, &self.link) {
+            (Way::Relay, Some(link)) => Road::Relay(link.clone()),
+            (_, link) => {
+                let base = Base::parse(&backend.base_url).map_err(|error| {
+                    Fault::new(FaultKind::Refused, format!("the base URL is not taken: {error}"))
+                })?;
+                let renewable = link.is_some();
+                let net = link.clone().map_or(Net::Own, Net::Tunnel);
+                let connector = Connector::new(base, net, backend.ca.as_deref())?;
+                Road::Own { connector, credentials, renewable }
+            }
+        };
+        let session = backend.session.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        Ok(Client::new(road, backend.clone(), session, self.report.clone(), self.scrub.clone()))
+    }
+
+    async fn bring_in(&self) -> Result<Option<Unpacked>, Fault> {
+        let workspace = &self.job.workspace;
+        match &self.link {
+            Some(link) if workspace.copied => {
+                let tar = link.workspace().await?;
+                let root = PathBuf::from(&workspace.path);
+                files::unpack(&root, workspace.uid, workspace.gid, tar).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn docs(&self) -> Option<String> {
+        let workspace = &self.job.workspace;
+        let root = PathBuf::from(&workspace.path);
+        let docs = files::project_docs(&root, workspace.uid, workspace.gid).await;
+        for doc in &docs {
+            let (path, bytes) = (doc.path.clone(), doc.text.len() as u64);
+            self.report.say(Event::Docs { path, bytes, cut: doc.cut }).await;
+        }
+        prompt::project_docs(&docs)
+    }
+
+    /// The changes go out at every end, before the outcome is said. Without them there is no
+    /// success; any other end stays what it is, with a note.
+    async fn bring_out(&self, link: &Link, unpacked: Unpacked, outcome: Outcome) -> Outcome {
+        let hurry = async {
+            self.cancel.cancelled().await;
+            tokio::time::sleep(Duration::from_millis(limits::CHANGES_CANCELLED_MS)).await;
+        };
+        let put = tokio::select! {
+            put = self.put(link, unpacked) => put.map_err(|fault| fault.message),
+            () = hurry => Err("there was no time for them".to_owned()),
+            () = tokio::time::sleep(Duration::from_secs(limits::CHANGES_SECONDS)) => {
+                Err(format!("they took longer than {} s", limits::CHANGES_SECONDS))
+            }
+        };
+        let Err(why) = put else { return outcome };
+        let message = format!("the changes could not be brought out: {why}");
+        match outcome {
+            Outcome::Finished { answer } => {
+                self.report.say(Event::Text { text: answer }).await;
+                Outcome::Failed { fault: Fault::new(FaultKind::Workspace, message) }
+            }
+            other => {
+                self.report.note(message).await;
+                other
+            }
+        }
+    }
+}
+
+impl Session {
+    async fn put(&self, link: &Link, unpacked: Unpacked) -> Result<(), Fault> {
+        let workspace = &self.job.workspace;
+        let root = Path::new(&workspace.path);
+        let (changes, summary) =
+            files::changes(root, workspace.uid, workspace.gid, unpacked.baseline)?;
+        link.put_changes(changes).await?;
+        // It is there: the stream ended well.
+        if let Ok(summary) = summary.await {
+            for left_out in summary.left_out {
+                self.report.note(format!("not brought out: {left_out}")).await;
+            }
+        }
+        Ok(())
+    }
+}

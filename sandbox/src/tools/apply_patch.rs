@@ -1,0 +1,327 @@
+//! `apply_patch`: changes of many files, all of them or none.
+//!
+//! Everything is computed in memory first, on what the patch itself has changed so far. Then it is
+//! written, file by file, and undone if a write fails. Absent: changes of links themselves.
+
+use std::collections::BTreeMap;
+
+use airlock_shared::item::{Call, Input};
+use airlock_shared::limits;
+use airlock_shared::model::PatchForm;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::change::{self, Counts};
+use super::patch::{self, Hunk};
+use super::path::{Found, Root, Within};
+use super::write_file::NEW_FILE_MODE;
+use super::{Files, ToolResult, fit, output};
+
+pub(super) const NAME: &str = "apply_patch";
+
+const DESCRIPTION: &str = "Changes files of the workspace: adds, updates, moves, deletes. All of the \
+    patch is applied or nothing. Paths start at the workspace's root.";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Arguments {
+    #[serde(alias = "patch")]
+    input: String,
+}
+
+pub(super) fn definition(form: PatchForm) -> Value {
+    match form {
+        PatchForm::Freeform => json!({
+            "type": "custom",
+            "name": NAME,
+            "description": DESCRIPTION,
+            "format": {"type": "grammar", "syntax": "lark", "definition": patch::GRAMMAR},
+        }),
+        PatchForm::Function => super::function(
+            NAME,
+            &format!("{DESCRIPTION} The input is of this grammar:\n{}", patch::GRAMMAR),
+            json!({"input": {"type": "string", "description": "The whole patch, from *** Begin Patch to *** End Patch"}}),
+            &["input"],
+        ),
+    }
+}
+
+/// The patch of a call in either form; models mix them up.
+pub(super) fn text(call: &Call) -> Result<String, String> {
+    let (Input::Raw(text) | Input::Arguments(text)) = &call.input;
+    let is_json = matches!(call.input, Input::Arguments(_)) || text.trim_start().starts_with('{');
+    if is_json && !text.trim_start().starts_with("***") {
+        return super::arguments::<Arguments>(call).map(|arguments| arguments.input);
+    }
+    Ok(text.clone())
+}
+
+pub(super) fn title(text: &str) -> String {
+    match patch::parse(text) {
+        Ok(hunks) => {
+            let more = if hunks.len() > 1 {
+                format!(" and {} more", hunks.len() - 1)
+            } else {
+                String::new()
+            };
+            let first = hunks.first().map(Hunk::path).unwrap_or_default();
+            format!("patch {}{more}", output::title(first))
+        }
+        Err(_) => "patch".to_owned(),
+    }
+}
+
+pub(super) fn call(files: &Files<'_>, text: String) -> ToolResult {
+    let started = Instant::now();
+    match run(files, &text) {
+        Ok((list, counts)) => {
+            let wall = started.elapsed().as_secs_f64();
+            let said = format!(
+                "Exit code: 0\nWall time: {wall:.1} seconds\nOutput:\nSuccess. Updated the following files:\n{list}"
+            );
+            ToolResult::done(output::cut(&said, files.limit), counts.note())
+        }
+        Err(why) => {
+            let why = output::cut(&why, files.limit);
+            let mut result = ToolResult::failed(format!("apply_patch verification failed: {why}"));
+            result.note = "not applied".to_owned();
+            result
+        }
+    }
+}
+
+fn run(files: &Files<'_>, text: &str) -> Result<(String, Counts), String> {
+    if text.len() as u64 > limits::EDIT_BYTES {
+        return Err(format!("the patch is longer than {} bytes", limits::EDIT_BYTES));
+    }
+    let mut plan = Plan { root: files.root, states: BTreeMap::new(), list: String::new() };
+    for hunk in patch::parse(text)? {
+        files.stopped()?;
+        plan.take(hunk)?;
+    }
+    let counts = plan.counts();
+    plan.write()?;
+    Ok((plan.list, counts))
+}
+
+/// One file, as it was and as it is to be.
+struct State {
+    before: Option<Found>,
+    /// Content and mode.
+    after: Option<(Vec<u8>, u32)>,
+}
+
+/// What the hunks so far come to.
+struct Plan<'a> {
+    root: &'a Root,
+    states: BTreeMap<Within, State>,
+    list: String,
+}
+
+impl Plan<'_> {
+    fn take(&mut self, hunk: Hunk) -> Result<(), String> {
+        match hunk {
+            Hunk::Add { path, content } => {
+                let path = self.root.within(&path)?;
+                let state = self.state(&path)?;
+                if state.after.is_some() {
+                    return Err(format!(
+                        "{} exists already: update it, or delete it first",
+                        path.shown()
+                    ));
+                }
+                state.after = Some((content.into_bytes(), NEW_FILE_MODE));
+                self.said('A', &path);
+            }
+            Hunk::Delete { path } => {
+                let path = self.root.within(&path)?;
+                if self.root.resolve(&path)? != path {
+                    return Err(format!("{} is a link: remove it with a command", path.shown()));
+                }
+                self.existing(&path)?.after = None;
+                self.said('D', &path);
+            }
+            Hunk::Update { path, move_to, chunks } => {
+                let path = self.root.resolve(&self.root.within(&path)?)?;
+                let shown = path.shown();
+                let (bytes, mode) = self.existing(&path)?.after.clone().unwrap_or_default();
+                let text = String::from_utf8(bytes)
+                    .map_err(|_| format!("{shown} is not UTF-8 text: change it with a command"))?;
+                let text =
+                    if chunks.is_empty() { text } else { fit::apply(&shown, &text, &chunks)? };
+                let to = match move_to {
+                    None => path.clone(),
+                    Some(to) => self.root.within(&to)?,
+                };
+                if to != path {
+                    self.existing(&path)?.after = None;
+                    if self.state(&to)?.after.is_some() {
+                        return Err(format!(
+                            "{} exists already: it cannot be moved to",
+                            to.shown()
+                        ));
+                    }
+                }
+                self.state(&to)?.after = Some((text.into_bytes(), mode));
+                self.said('M', &to);
+            }
+        }
+        Ok(())
+    }
+
+    fn said(&mut self, letter: char, path: &Within) {
+        let line = format!("{letter} {}\n", path.shown());
+        if !self.list.contains(&line) {
+            self.list.push_str(&line);
+        }
+    }
+
+    fn state(&mut self, path: &Within) -> Result<&mut State, String> {
+        if !self.states.contains_key(path) {
+            let before = self.root.whole(path)?;
+            let after = before.as_ref().map(|found| (found.bytes.clone(), found.mode));
+            self.states.insert(path.clone(), State { before, after });
+        }
+        self.states.get_mut(path).ok_or_else(|| format!("{} is gone", path.shown()))
+    }
+
+    fn existing(&mut self, path: &Within) -> Result<&mut State, String> {
+        let state = self.state(path)?;
+        if state.after.is_none() {
+            return Err(format!("{} does not exist", path.shown()));
+        }
+        Ok(state)
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for state in self.states.values() {
+            let before =
+                state.before.as_ref().map(|found| found.bytes.as_slice()).unwrap_or_default();
+            let after = state.after.as_ref().map(|(bytes, _)| bytes.as_slice()).unwrap_or_default();
+            counts += change::between(before, after).0;
+        }
+        counts
+    }
+
+    /// Writes every file; if one cannot be written, the ones before are put back.
+    fn write(&self) -> Result<(), String> {
+        let mut written: Vec<(&Within, &State)> = Vec::new();
+        for (path, state) in &self.states {
+            let answer = match &state.after {
+                Some((bytes, mode)) => self.root.replace(path, bytes, *mode),
+                None if state.before.is_some() => self.root.remove(path),
+                None => Ok(()),
+            };
+            if let Err(why) = answer {
+                let not_back: Vec<String> = written
+                    .iter()
+                    .rev()
+                    .filter_map(|(path, state)| self.put_back(path, state).err())
+                    .collect();
+                return Err(match not_back.as_slice() {
+                    [] => format!("{why}; nothing was changed"),
+                    some => format!("{why}; and could not be undone: {}", some.join("; ")),
+                });
+            }
+            written.push((path, state));
+        }
+        Ok(())
+    }
+
+    fn put_back(&self, path: &Within, state: &State) -> Result<(), String> {
+        match (&state.before, &state.after) {
+            (Some(found), _) => self.root.replace(path, &found.bytes, found.mode),
+            (None, Some(_)) => self.root.remove(path),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use airlock_shared::item::Input;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::tests::Bench;
+    use super::*;
+
+    async fn patched(bench: &Bench, hunks: &str) -> ToolResult {
+        let text = format!("*** Begin Patch\n{hunks}\n*** End Patch\n");
+        bench.run(NAME, Input::Raw(text), &CancellationToken::new()).await
+    }
+
+    #[tokio::test]
+    async fn files_are_added_updated_moved_and_deleted() {
+        let bench = Bench::new(50);
+        bench.put("a", "one\ntwo\n").await;
+        bench.put("old", "x\n").await;
+        bench.put("b", "moved\n").await;
+        let result = patched(
+            &bench,
+            "*** Update File: a\n@@\n-two\n+2\n*** Add File: new/file\n+n\n*** Delete File: old\n\
+             *** Update File: b\n*** Move to: c/d\n-moved\n+there\n*** Update File: a\n-one\n+1",
+        )
+        .await;
+        let (said, list) = result.output.split_once("Output:\n").expect("output");
+        assert!(said.starts_with("Exit code: 0\nWall time: 0."), "{said}");
+        assert_eq!(list, "Success. Updated the following files:\nM a\nA new/file\nD old\nM c/d\n");
+        assert_eq!(result.note, "+4 −4");
+        let read = ["a", "new/file", "c/d"].map(|path| bench.read(path));
+        assert_eq!(read, ["1\n2\n", "n\n", "there\n"]);
+        assert!(
+            !bench.folder.path().join("old").exists() && !bench.folder.path().join("b").exists()
+        );
+    }
+
+    #[tokio::test]
+    async fn all_of_a_patch_or_nothing() {
+        let bench = Bench::new(51);
+        bench.put("a", "one\n").await;
+        bench.put("shut/b", "two\n").await;
+        let stale =
+            patched(&bench, "*** Update File: a\n-one\n+1\n*** Update File: shut/b\n-three\n+3")
+                .await;
+        assert_eq!(
+            stale.output,
+            "apply_patch verification failed: Failed to find expected lines in shut/b:\nthree\nNone of these lines is there: read shut/b again"
+        );
+        assert_eq!((stale.ok, bench.read("a").as_str()), (false, "one\n"));
+        for (hunks, why) in [
+            ("*** Add File: a\n+x", "a exists already: update it, or delete it first"),
+            ("*** Delete File: c", "c does not exist"),
+            ("*** Update File: ../c\n+x", "is outside of the workspace"),
+            ("*** Update File: a\n*** Move to: shut/b\n-one\n+1", "shut/b exists already"),
+        ] {
+            let refused = patched(&bench, hunks).await;
+            assert!(refused.output.contains(why), "{}", refused.output);
+        }
+        // A write that fails half way is undone.
+        assert!(bench.call("bash", json!({"command": "chmod 555 shut"})).await.ok);
+        let undone =
+            patched(&bench, "*** Update File: a\n-one\n+1\n*** Update File: shut/b\n-two\n+2")
+                .await;
+        assert_eq!(
+            undone.output,
+            "apply_patch verification failed: shut/b: permission denied; nothing was changed"
+        );
+        assert_eq!(bench.read("a"), "one\n");
+    }
+
+    #[tokio::test]
+    async fn both_forms_are_understood_whatever_was_asked_for() {
+        let bench = Bench::new(52);
+        let text = "*** Begin Patch\n*** Add File: a\n+x\n*** End Patch";
+        let never = CancellationToken::new();
+        bench.put("b", "").await;
+        let text_b = text.replace("File: a", "File: b2");
+        assert!(patched(&bench, "*** Add File: c\n+x").await.ok);
+        let quoted = Input::Arguments(json!({"input": text}).to_string());
+        let result = bench.run(NAME, quoted, &never).await;
+        assert!(result.ok, "{}", result.output);
+        let result = bench.run(NAME, Input::Arguments(text_b), &never).await;
+        assert!(result.ok, "{}", result.output);
+        assert_eq!(title(text), "patch a");
+    }
+}

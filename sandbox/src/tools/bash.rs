@@ -1,0 +1,310 @@
+//! `bash`: one command, with nothing left of it afterwards.
+//!
+//! ```text
+//! started → ended ──────────┐
+//!         → timed out       ├→ everything of the tool user ended → what was written
+//!         → cancelled       │
+//!         → the run is over ┘
+//! ```
+//!
+//! Absent: sessions that live from call to call, and input to a running command.
+
+use std::ffi::CString;
+use std::time::Duration;
+
+use airlock_shared::limits;
+use airlock_shared::outcome::{Fault, FaultKind};
+use rustix::fs::OFlags;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::unix::pipe;
+use tokio::time::Instant;
+
+use super::output::{self, HeadTail};
+use super::{ToolResult, Toolbox, Until};
+use crate::exec::{self, Broom, Ended, Launch, Program, SpawnError, Spawned, Swept};
+
+pub(super) const NAME: &str = "bash";
+
+/// What a shell says of a command that ran out of time.
+const TIMED_OUT: i32 = 124;
+/// One read of the pipe.
+const READ_BYTES: usize = 64 << 10;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Arguments {
+    command: String,
+    workdir: Option<String>,
+    timeout_seconds: Option<u64>,
+}
+
+pub(super) fn definition() -> Value {
+    let description = format!(
+        "Runs a command with bash (sh where there is no bash) and returns its exit code and output, \
+         stdout and stderr in order. Every call is a new shell: nothing of it runs on or is \
+         remembered, so no background processes, no `cd` that lasts. There is no terminal, no input \
+         and no network. Long output is cut in the middle. Ends after {} seconds unless told \
+         otherwise.",
+        limits::COMMAND_SECONDS
+    );
+    super::function(
+        NAME,
+        &description,
+        json!({
+            "command": {"type": "string", "description": "The command, as typed into a shell"},
+            "workdir": {"type": "string", "description": "The folder to run it in, from the workspace's root; the root by default"},
+            "timeout_seconds": {"type": "integer", "description": format!("When to end it; at most {}", limits::COMMAND_SECONDS_MOST)},
+        }),
+        &["command"],
+    )
+}
+
+pub(super) fn title(arguments: &Arguments) -> String {
+    format!("$ {}", output::title(&arguments.command))
+}
+
+impl Arguments {
+    /// The patch, if the command is nothing but one: models trained on another shell write
+    /// `apply_patch <<'EOF'` there.
+    pub(super) fn patch(&self) -> Option<&str> {
+        let command = self.command.trim();
+        let rest = command.strip_prefix("apply_patch")?.trim_start();
+        (rest.starts_with("<<") && self.workdir.is_none()).then_some(command)
+    }
+}
+
+enum End {
+    Ended(Ended),
+    TimedOut,
+    RunOver,
+    Cancelled,
+}
+
+pub(super) async fn call(toolbox: &Toolbox, arguments: Arguments, until: Until<'_>) -> ToolResult {
+    let seconds = arguments.timeout_seconds.unwrap_or(limits::COMMAND_SECONDS);
+    let seconds = seconds.clamp(1, limits::COMMAND_SECONDS_MOST);
+    let started = Instant::now();
+    let (spawned, output) = match start(toolbox, arguments).await {
+        Ok(started) => started,
+        Err(result) => return result,
+    };
+    let sweeping = Sweeping(Some(&toolbox.broom));
+    let mut written =
+        Written { pipe: Some(output), kept: HeadTail::new(limits::COMMAND_OUTPUT_BYTES) };
+
+    let end = written.until_ended(&spawned, started + Duration::from_secs(seconds), until).await;
+    if matches!(end, End::Ended(_)) {
+        let linger = Duration::from_millis(limits::COMMAND_LINGER_MS);
+        // Late output is welcome and not waited for longer.
+        let _ = tokio::time::timeout(linger, written.until_closed(until)).await;
+    }
+    let swept = sweeping.sweep().await;
+    written.rest();
+    report(&end, started.elapsed(), seconds, &written.kept, toolbox.limit, swept)
+}
+
+/// Starts the first shell there is, in the folder asked for.
+async fn start(
+    toolbox: &Toolbox,
+    arguments: Arguments,
+) -> Result<(Spawned, pipe::Receiver), ToolResult> {
+    // A call that was dropped may still be swept: that must not reach this one.
+    if let Some(fault) = left_by(toolbox.broom.sweep().await) {
+        return Err(ToolResult::fault(fault));
+    }
+    let command = CString::new(arguments.command)
+        .map_err(|_| ToolResult::failed("the command has a NUL byte in it"))?;
+    let workdir = arguments.workdir.unwrap_or_default();
+    let root = toolbox.root.clone();
+    let opened = move || root.folder(&root.within(&workdir)?, OFlags::PATH);
+    let directory = toolbox.worker.run(opened).await.map_err(ToolResult::fault)?;
+    let directory = directory.map_err(ToolResult::failed)?;
+    let bash = [c"bash", c"--noprofile", c"--norc", c"-c"];
+    let shell = |path: &std::ffi::CStr, start: &[&std::ffi::CStr]| Program {
+        path: path.to_owned(),
+        arguments: start.iter().map(|&part| part.to_owned()).chain([command.clone()]).collect(),
+    };
+    let programs = [
+        shell(c"/bin/bash", &bash),
+        shell(c"/usr/bin/bash", &bash),
+        shell(c"/bin/sh", &[c"sh", c"-c"]),
+        shell(c"/usr/bin/sh", &[c"sh", c"-c"]),
+    ];
+    use std::os::fd::AsFd as _;
+    let mut spawned = exec::spawn(&Launch {
+        programs: &programs,
+        environment: &toolbox.environment,
+        directory: directory.as_fd(),
+        user: toolbox.user,
+    })
+    .map_err(refused)?;
+    match spawned.output().and_then(pipe::Receiver::from_owned_fd) {
+        Ok(output) => Ok((spawned, output)),
+        Err(error) => {
+            toolbox.broom.sweep().await;
+            Err(ToolResult::failed(format!("execution error: {error}")))
+        }
+    }
+}
+
+fn refused(error: SpawnError) -> ToolResult {
+    match error {
+        SpawnError::NoProgram => ToolResult::failed(
+            "there is no shell in this image (neither bash nor sh): no command can run. The other tools work.",
+        ),
+        SpawnError::TooLong => ToolResult::failed(
+            "the command is too long for the kernel (128 KiB): write it to a file and run that",
+        ),
+        SpawnError::Failed(step, error) => {
+            ToolResult::failed(format!("execution error: {step}: {error}"))
+        }
+        SpawnError::Unsafe(fault) => ToolResult::fault(fault),
+    }
+}
+
+/// Ends all processes of the tool user, also when the call is dropped half way.
+struct Sweeping<'a>(Option<&'a Broom>);
+
+impl Sweeping<'_> {
+    async fn sweep(mut self) -> Swept {
+        // Taken only once it is done: dropped meanwhile, it sweeps again.
+        let swept = match self.0 {
+            Some(broom) => broom.sweep().await,
+            None => Swept::Clean,
+        };
+        self.0 = None;
+        swept
+    }
+}
+
+impl Drop for Sweeping<'_> {
+    fn drop(&mut self) {
+        if let Some(broom) = self.0 {
+            broom.sweep_later();
+        }
+    }
+}
+
+/// What the command wrote so far.
+struct Written {
+    /// `None` once it is closed.
+    pipe: Option<pipe::Receiver>,
+    kept: HeadTail,
+}
+
+impl Written {
+    async fn until_ended(&mut self, spawned: &Spawned, late: Instant, until: Until<'_>) -> End {
+        let ended = spawned.ended();
+        tokio::pin!(ended);
+        loop {
+            tokio::select! {
+                ended = &mut ended => return End::Ended(ended),
+                () = until.cancel.cancelled() => return End::Cancelled,
+                () = tokio::time::sleep_until(until.deadline) => return End::RunOver,
+                () = tokio::time::sleep_until(late) => return End::TimedOut,
+                () = self.more(), if self.pipe.is_some() => {}
+            }
+        }
+    }
+
+    async fn until_closed(&mut self, until: Until<'_>) {
+        while self.pipe.is_some() {
+            tokio::select! {
+                () = self.more() => {}
+                () = until.cancel.cancelled() => return,
+            }
+        }
+    }
+
+    /// Waits for output and takes it.
+    async fn more(&mut self) {
+        let Some(pipe) = &self.pipe else { return };
+        if pipe.readable().await.is_err() {
+            self.pipe = None;
+        }
+        self.take();
+    }
+
+    /// Takes one read's worth, if it is there.
+    fn take(&mut self) -> bool {
+        let Some(pipe) = &self.pipe else { return false };
+        let mut chunk = [0; READ_BYTES];
+        match pipe.try_read(&mut chunk) {
+            Ok(0) => self.pipe = None,
+            Ok(count) => self.kept.feed(&chunk[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
+            Err(_) => self.pipe = None,
+        }
+        self.pipe.is_some()
+    }
+
+    /// What is left in the pipe when nobody writes any more.
+    fn rest(&mut self) {
+        // As much as the largest pipe holds; more comes only from a survivor.
+        for _ in 0..(1 << 20) / READ_BYTES * 16 {
+            if !self.take() {
+                return;
+            }
+        }
+    }
+}
+
+/// What a sweep left, if that ends the run.
+fn left_by(swept: Swept) -> Option<Fault> {
+    match swept {
+        Swept::Clean => None,
+        Swept::Survivors(count) => {
+            let count = count.map_or("some".to_owned(), |count| count.to_string());
+            let message = format!("{count} processes of a command could not be ended");
+            Some(Fault::new(FaultKind::Box, message))
+        }
+        Swept::Unsafe(fault) => Some(fault),
+    }
+}
+
+fn report(
+    end: &End,
+    wall: Duration,
+    seconds: u64,
+    kept: &HeadTail,
+    limit: usize,
+    swept: Swept,
+) -> ToolResult {
+    let (text, is_cut) = kept.text(limit);
+    let wall = format!("Wall time: {:.1} seconds", wall.as_secs_f64());
+    let lines =
+        if is_cut { format!("\nTotal output lines: {}", kept.lines()) } else { String::new() };
+    let mut result = ToolResult::default();
+    let said = match end {
+        End::Ended(Ended(code)) => {
+            result.ok = *code == 0;
+            result.exit = Some(*code);
+            String::new()
+        }
+        End::TimedOut => {
+            result.exit = Some(TIMED_OUT);
+            result.note = format!("timed out after {seconds} s");
+            format!("command timed out after {seconds} s\n")
+        }
+        End::RunOver => {
+            result.exit = Some(TIMED_OUT);
+            result.note = "ended: the run's time is up".to_owned();
+            "command ended: the run's time is up\n".to_owned()
+        }
+        End::Cancelled => {
+            result.note = "cancelled".to_owned();
+            "aborted by user\n".to_owned()
+        }
+    };
+    let code = result.exit.map(|code| format!("Exit code: {code}\n")).unwrap_or_default();
+    result.output = format!("{code}{wall}{lines}\nOutput:\n{said}{text}");
+    if let Some(fault) = left_by(swept) {
+        result.ok = false;
+        result.fault = Some(fault);
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests;

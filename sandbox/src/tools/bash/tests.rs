@@ -1,0 +1,172 @@
+//! Commands, real ones. They need root: they run as another user.
+
+use std::collections::BTreeMap;
+
+use airlock_shared::item::Input;
+use airlock_shared::model::Model;
+use tokio_util::sync::CancellationToken;
+
+use super::super::tests::Bench;
+use super::*;
+
+/// The text after `Output:`.
+fn said(result: &ToolResult) -> &str {
+    result.output.split_once("Output:\n").map_or(&result.output, |(_, text)| text)
+}
+
+#[tokio::test]
+async fn streams_exit_code_and_folder_are_told() {
+    let bench = Bench::new(20);
+    let run = |command: &'static str| bench.call(NAME, json!({"command": command}));
+    let result = run("mkdir sub; echo out; echo err >&2; echo out; pwd; exit 3").await;
+    let root = bench.folder.path().display();
+    assert_eq!(said(&result), format!("out\nerr\nout\n{root}\n"));
+    assert_eq!((result.ok, result.exit), (false, Some(3)));
+    assert!(result.output.starts_with("Exit code: 3\nWall time: "), "{}", result.output);
+    let result = bench.call(NAME, json!({"command": "pwd", "workdir": "sub"})).await;
+    assert_eq!(said(&result), format!("{root}/sub\n"));
+    let result = bench.call(NAME, json!({"command": "pwd", "workdir": "/etc"})).await;
+    assert!(result.output.starts_with("/etc is outside of the workspace"), "{}", result.output);
+    assert_eq!(run("kill -SEGV $$").await.exit, Some(139));
+    assert_eq!(run("cat; echo after").await.exit, Some(0));
+}
+
+#[tokio::test]
+async fn a_command_starts_with_nothing_of_ours() {
+    let env = BTreeMap::from([
+        ("GIVEN".to_owned(), "yes".to_owned()),
+        ("LANG".to_owned(), "C".to_owned()),
+    ]);
+    let bench = Bench::with(21, Model::default(), env);
+    let result = bench
+        .call(NAME, json!({"command": "env | grep -v -e ^_= -e ^PWD= -e ^SHLVL= | sort"}))
+        .await;
+    assert_eq!(
+        said(&result),
+        "CI=1\nGIT_PAGER=cat\nGIVEN=yes\nHOME=/home/agent\nLANG=C\nLOGNAME=agent\nNO_COLOR=1\nPAGER=cat\n\
+         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nTERM=dumb\nTMPDIR=/tmp\nUSER=agent\n"
+    );
+    let script = "for n in $(seq 0 250); do [ -e /proc/$$/fd/$n ] && echo -n \"$n \"; done; echo
+        readlink /proc/$$/fd/0; [ $(readlink /proc/$$/fd/1) = $(readlink /proc/$$/fd/2) ] && echo one pipe
+        cat /proc/$$/oom_score_adj; umask; ulimit -c
+        grep -E '^(NoNewPrivs|CapEff|CapPrm|Groups|SigIgn|SigBlk):' /proc/self/status | tr -d '\\t '
+        id -u | grep -c ^0$";
+    let result = bench.call(NAME, json!({"command": format!("ulimit -c 0\n{script}")})).await;
+    assert_eq!(
+        said(&result),
+        "0 1 2 \n/dev/null\none pipe\n1000\n0022\n0\nGroups:\nSigBlk:0000000000000000\n\
+         SigIgn:0000000000000000\nCapPrm:0000000000000000\nCapEff:0000000000000000\nNoNewPrivs:1\n0\n"
+    );
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_behind_is_gone_when_it_ends() {
+    let bench = Bench::new(22);
+    let started = Instant::now();
+    let result = bench
+        .call(NAME, json!({"command": "trap '' TERM; (setsid sh -c 'trap \"\" TERM; echo late; sleep 1000' &); sleep 0.1; echo done"}))
+        .await;
+    assert_eq!(said(&result), "late\ndone\n");
+    assert!(started.elapsed() < Duration::from_secs(20));
+    let left = bench
+        .call(NAME, json!({"command": "ps -o args= -u $(id -u) | grep -c '[s]leep 1000'"}))
+        .await;
+    assert_eq!(said(&left), "0\n");
+}
+
+#[tokio::test]
+async fn a_command_over_its_time_is_ended() {
+    let bench = Bench::new(23);
+    let result = bench
+        .call(NAME, json!({"command": "echo start; trap '' TERM; setsid sleep 1000 & sleep 1000", "timeout_seconds": 1}))
+        .await;
+    assert_eq!(said(&result), "command timed out after 1 s\nstart\n");
+    assert_eq!(
+        (result.exit, result.note.as_str(), result.fault),
+        (Some(124), "timed out after 1 s", None)
+    );
+    let result = bench
+        .call(NAME, json!({"command": "exec >&- 2>&-; sleep 1000", "timeout_seconds": 1}))
+        .await;
+    assert_eq!(result.exit, Some(124));
+}
+
+#[tokio::test]
+async fn a_cancelled_command_is_gone_before_the_call_returns() {
+    let bench = Bench::new(24);
+    let cancel = CancellationToken::new();
+    let input = Input::Arguments(json!({"command": "echo start; sleep 1000"}).to_string());
+    let soon = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cancel.cancel();
+    };
+    let (result, ()) = tokio::join!(bench.run(NAME, input, &cancel), soon);
+    assert_eq!((said(&result), result.exit, result.ok), ("aborted by user\nstart\n", None, false));
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_swept_and_does_not_harm_the_next() {
+    let bench = Bench::new(27);
+    let call = bench.call(NAME, json!({"command": "sleep 1000 & sleep 1000"}));
+    assert!(tokio::time::timeout(Duration::from_millis(300), call).await.is_err());
+    let next = "sleep 0.2; ps -o args= -u $(id -u) | grep -c '[s]leep 1000'; echo alive";
+    let result = bench.call(NAME, json!({"command": next})).await;
+    assert_eq!(said(&result), "0\nalive\n");
+}
+
+#[tokio::test]
+async fn a_patch_in_a_command_is_applied() {
+    let bench = Bench::new(28);
+    let command = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: a\n+x\n*** End Patch\nEOF\n";
+    let result = bench.call(NAME, json!({"command": command})).await;
+    assert!(result.ok, "{}", result.output);
+    assert_eq!(bench.read("a"), "x\n");
+}
+
+/// Prints what a call costs beside the bare command; nothing is asserted of time.
+#[tokio::test]
+async fn the_cost_of_a_call_is_printed() {
+    let bench = Bench::new(29);
+    let (mut calls, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..50 {
+        let started = Instant::now();
+        exec::tests::start("exec /bin/bash --noprofile --norc -c :", bench.tools.user)
+            .ended()
+            .await;
+        bare.push(started.elapsed());
+        let started = Instant::now();
+        let command = json!({"command": ":"});
+        assert!(bench.call(NAME, command).await.ok);
+        calls.push(started.elapsed());
+    }
+    calls.sort();
+    bare.sort();
+    println!("a call of `:`: median {:?}; bare, through sh: {:?}", calls[25], bare[25]);
+}
+
+#[tokio::test]
+async fn a_flood_is_cut_and_costs_no_memory() {
+    let bench = Bench::new(25);
+    let result = bench.call(NAME, json!({"command": "echo first; head -c 30000000 /dev/zero | tr '\\0' x; echo; printf '\\377last'"})).await;
+    let text = said(&result);
+    assert!(
+        text.starts_with("first\nxxx") && text.ends_with("xxx\n\u{fffd}last"),
+        "{}",
+        &text[..100]
+    );
+    assert!(text.contains(" bytes left out …]"), "no mark");
+    assert!(text.len() < 10_100, "{}", text.len());
+    assert!(result.output.contains("\nTotal output lines: 3\n"));
+    let result = bench.call(NAME, json!({"command": "yes", "timeout_seconds": 1})).await;
+    assert_eq!(result.exit, Some(124));
+}
+
+#[tokio::test]
+async fn a_command_the_kernel_does_not_take_is_said() {
+    let bench = Bench::new(26);
+    let long = "x".repeat(200_000);
+    let result = bench.call(NAME, json!({"command": format!("echo {long}")})).await;
+    assert!(result.output.starts_with("the command is too long"), "{}", result.output);
+    let result = bench.call(NAME, json!({"command": "echo \0"})).await;
+    assert_eq!(result.output, "the command has a NUL byte in it");
+}

@@ -1,0 +1,52 @@
+//! What a change of a file looks like: `+3 −1` and a short unified diff.
+
+use std::time::Duration;
+
+use airlock_shared::limits;
+use similar::{ChangeTag, TextDiff};
+
+use super::output;
+
+/// How long a diff may look for the shortest way.
+const SEARCH: Duration = Duration::from_millis(200);
+/// Files over this are counted and not compared.
+const COMPARE_BYTES: usize = 1 << 20;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) added: u64,
+    pub(super) removed: u64,
+}
+
+impl Counts {
+    pub(super) fn note(self) -> String {
+        format!("+{} −{}", self.added, self.removed)
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.added += other.added;
+        self.removed += other.removed;
+    }
+}
+
+/// How many lines came and went, and which, if that is short to say.
+pub(super) fn between(old: &[u8], new: &[u8]) -> (Counts, String) {
+    if old.len() > COMPARE_BYTES || new.len() > COMPARE_BYTES {
+        let lines = |bytes: &[u8]| bytes.split_inclusive(|byte| *byte == b'\n').count() as u64;
+        return (Counts { added: lines(new), removed: lines(old) }, String::new());
+    }
+    let (old, new) = (String::from_utf8_lossy(old), String::from_utf8_lossy(new));
+    let diff = TextDiff::configure().timeout(SEARCH).diff_lines(&*old, &*new);
+    let mut counts = Counts::default();
+    for change in diff.iter_all_changes() {
+        match change.tag() {
+            ChangeTag::Insert => counts.added += 1,
+            ChangeTag::Delete => counts.removed += 1,
+            ChangeTag::Equal => {}
+        }
+    }
+    let text = diff.unified_diff().context_radius(2).to_string();
+    (counts, output::cut(&text, limits::DIFF_BYTES))
+}

@@ -1,0 +1,361 @@
+//! Paths of the model, beneath a descriptor of the workspace's root.
+//!
+//! `..` is resolved in the text; links are resolved by the kernel, which refuses those that lead
+//! out. Every function here is to be called on the [`crate::exec::Worker`].
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use airlock_shared::limits;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use super::output::escaped;
+
+/// Links that are followed by hand before we give up, as many as the kernel follows.
+const LINKS: usize = 40;
+/// Tries for a free name, and for a kernel that saw a rename meanwhile.
+const TRIES: usize = 100;
+
+/// The workspace's root.
+pub(crate) struct Root {
+    descriptor: OwnedFd,
+    path: String,
+}
+
+/// A clean relative path: no `.`, no `..`, no `//`. Empty: the root.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Within(String);
+
+impl Within {
+    pub(crate) fn root() -> Self {
+        Self(String::new())
+    }
+
+    /// As the kernel takes it.
+    fn for_kernel(&self) -> &str {
+        if self.0.is_empty() { "." } else { &self.0 }
+    }
+
+    /// As the model reads it.
+    pub(super) fn shown(&self) -> String {
+        escaped(self.for_kernel().as_bytes())
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The folder it is in, and its name there.
+    fn split(&self) -> (Self, &str) {
+        match self.0.rsplit_once('/') {
+            Some((parent, name)) => (Self(parent.to_owned()), name),
+            None => (Self::root(), &self.0),
+        }
+    }
+
+    /// What `text` means, seen from this folder. `None`: it climbs out.
+    fn join(&self, text: &str) -> Option<Self> {
+        let mut parts: Vec<&str> = self.0.split('/').filter(|part| !part.is_empty()).collect();
+        for part in text.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => drop(parts.pop()?),
+                name => parts.push(name),
+            }
+        }
+        Some(Self(parts.join("/")))
+    }
+}
+
+/// A file as it is: what it holds and how it may be used.
+pub(super) struct Found {
+    pub(super) bytes: Vec<u8>,
+    pub(super) mode: u32,
+}
+
+impl Root {
+    /// # Errors
+    /// When there is no such folder, or the tool user may not enter it.
+    pub(crate) fn open(path: &str) -> std::io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Self { descriptor, path: path.trim_end_matches('/').to_owned() })
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    /// Understands a path of the model; absolute ones must be inside the workspace.
+    pub(crate) fn within(&self, given: &str) -> Result<Within, String> {
+        if given.contains('\0') {
+            return Err("the path has a NUL byte in it".to_owned());
+        }
+        if given.len() >= limits::PATH_BYTES {
+            return Err(format!("the path is longer than {} bytes", limits::PATH_BYTES - 1));
+        }
+        let outside = || {
+            let given = escaped(given.as_bytes());
+            format!("{given} is outside of the workspace ({}); paths start there", self.path)
+        };
+        let relative = match given.strip_prefix('/') {
+            None => given,
+            Some(_) => match given.strip_prefix(&self.path) {
+                Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+                _ => return Err(outside()),
+            },
+        };
+        Within::root().join(relative).ok_or_else(outside)
+    }
+
+    /// Where the links at the end of a path lead, so that a change replaces the file and not the
+    /// link.
+    pub(super) fn resolve(&self, path: &Within) -> Result<Within, String> {
+        let mut path = path.clone();
+        for _ in 0..LINKS {
+            let (parent, name) = path.split();
+            if name.is_empty() {
+                return Ok(path);
+            }
+            let Ok(folder) = self.beneath(&parent, OFlags::PATH | OFlags::DIRECTORY) else {
+                return Ok(path);
+            };
+            let target = match rustix::fs::readlinkat(&folder, name, Vec::new()) {
+                Ok(target) => target.to_string_lossy().into_owned(),
+                Err(_) => return Ok(path),
+            };
+            let out = || format!("{} is a link that leads out of the workspace", path.shown());
+            path = match target.starts_with('/') {
+                true => self.within(&target).map_err(|_| out())?,
+                false => parent.join(&target).ok_or_else(out)?,
+            };
+        }
+        Err(format!("{}: too many links", path.shown()))
+    }
+
+    /// Opens beneath the root.
+    ///
+    /// THREAT: `../`, a link to /proc/1/environ, a link swapped in while we look. Tried by
+    /// tools::path::tests::nothing_opens_what_is_outside.
+    pub(super) fn beneath(&self, path: &Within, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let mut tries = 0;
+        loop {
+            let flags = flags | OFlags::CLOEXEC;
+            match rustix::fs::openat2(
+                &self.descriptor,
+                path.for_kernel(),
+                flags,
+                Mode::empty(),
+                resolve,
+            ) {
+                Err(Errno::AGAIN | Errno::INTR) if tries < TRIES => tries += 1,
+                answer => return answer,
+            }
+        }
+    }
+
+    /// A folder, for a command to start in or to be listed.
+    pub(super) fn folder(&self, path: &Within, flags: OFlags) -> Result<OwnedFd, String> {
+        self.beneath(path, flags | OFlags::DIRECTORY).map_err(|error| match error {
+            Errno::NOTDIR => format!("{} is not a folder", path.shown()),
+            error => said(path, error),
+        })
+    }
+
+    /// A regular file, for reading.
+    ///
+    /// THREAT: a fifo that blocks us, a device that never ends. Tried by
+    /// tools::path::tests::only_regular_files_are_read.
+    pub(crate) fn file(&self, path: &Within) -> Result<(std::fs::File, Stat), String> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = self.beneath(path, flags).map_err(|error| match error {
+            // What opening a socket says.
+            Errno::NXIO => format!("{} is not a regular file", path.shown()),
+            error => said(path, error),
+        })?;
+        let stat = rustix::fs::fstat(&file).map_err(|error| said(path, error))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok((std::fs::File::from(file), stat)),
+            FileType::Directory => Err(format!("{} is a folder: use list_files", path.shown())),
+            _ => Err(format!("{} is not a regular file", path.shown())),
+        }
+    }
+
+    /// A whole file for a change of it; `None`: there is nothing of that name.
+    pub(super) fn whole(&self, path: &Within) -> Result<Option<Found>, String> {
+        use std::io::Read as _;
+        match self.beneath(path, OFlags::PATH) {
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(said(path, error)),
+            Ok(_) => {}
+        }
+        let (file, stat) = self.file(path)?;
+        let mut bytes = Vec::new();
+        let read = file.take(limits::EDIT_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|error| format!("{}: {error}", path.shown()))?;
+        if bytes.len() as u64 > limits::EDIT_BYTES {
+            return Err(format!(
+                "{} is larger than {} bytes: change it with a command",
+                path.shown(),
+                limits::EDIT_BYTES
+            ));
+        }
+        Ok(Some(Found { bytes, mode: stat.st_mode & 0o777 }))
+    }
+
+    /// Puts a whole file in place, or leaves what was there: parents are made, readers see the old
+    /// file or the new one. The mode is the one given, less what may be given to nobody.
+    pub(super) fn replace(&self, path: &Within, bytes: &[u8], mode: u32) -> Result<(), String> {
+        use std::io::Write as _;
+        let (parent, name) = path.split();
+        if name.is_empty() {
+            return Err(format!("{} is a folder", path.shown()));
+        }
+        let folder = self.make_folder(&parent)?;
+        let (temporary, file) = temporary_in(folder.as_fd()).map_err(|error| said(path, error))?;
+        let mut file = std::fs::File::from(file);
+        let written = file
+            .write_all(bytes)
+            .and_then(|()| Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))?))
+            .and_then(|()| Ok(rustix::fs::renameat(&folder, &temporary, &folder, name)?));
+        written.map_err(|error| {
+            // The error we report is the first one.
+            let _ = rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty());
+            said(path, Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        })
+    }
+
+    /// Removes a file or a link.
+    pub(super) fn remove(&self, path: &Within) -> Result<(), String> {
+        let (parent, name) = path.split();
+        let folder = self.folder(&parent, OFlags::PATH)?;
+        rustix::fs::unlinkat(&folder, name, AtFlags::empty()).map_err(|error| said(path, error))
+    }
+
+    /// A folder, made with its parents where it is missing.
+    fn make_folder(&self, path: &Within) -> Result<OwnedFd, String> {
+        match self.beneath(path, OFlags::PATH | OFlags::DIRECTORY) {
+            Err(Errno::NOENT) => {}
+            Err(Errno::NOTDIR) => return Err(format!("{} is not a folder", path.shown())),
+            answer => return answer.map_err(|error| said(path, error)),
+        }
+        let mut made = Within::root();
+        for part in path.0.split('/') {
+            let parent = self.folder(&made, OFlags::PATH)?;
+            match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(said(path, error)),
+            }
+            made = made.join(part).ok_or_else(|| said(path, Errno::INVAL))?;
+        }
+        self.folder(path, OFlags::PATH)
+    }
+}
+
+/// A new file under a name nobody uses.
+fn temporary_in(folder: BorrowedFd<'_>) -> Result<(String, OwnedFd), Errno> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for _ in 0..TRIES {
+        let name = format!(".airlock-{}.tmp", NEXT.fetch_add(1, Ordering::Relaxed));
+        match rustix::fs::openat(folder, &name, flags, Mode::from_raw_mode(0o600)) {
+            Err(Errno::EXIST) => {}
+            answer => return answer.map(|file| (name, file)),
+        }
+    }
+    Err(Errno::EXIST)
+}
+
+/// An error of the kernel, for the model.
+pub(super) fn said(path: &Within, error: Errno) -> String {
+    let shown = path.shown();
+    match error {
+        Errno::NOENT => format!("{shown} does not exist"),
+        Errno::XDEV => format!("{shown} is a link that leads out of the workspace"),
+        Errno::NOTDIR => format!("{shown}: a part of the path is not a folder"),
+        Errno::NAMETOOLONG => format!("{shown}: a name in it is too long"),
+        Errno::ACCESS | Errno::PERM => format!("{shown}: permission denied"),
+        Errno::LOOP => format!("{shown}: too many links, or a link that may not be followed"),
+        Errno::NOSPC | Errno::DQUOT => format!("{shown}: no space left in the workspace"),
+        Errno::ISDIR => format!("{shown} is a folder"),
+        error => format!("{shown}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::tests::Bench;
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_opens_what_is_outside() {
+        let bench = Bench::new(40);
+        let links = "ln -s /etc/passwd absolute; ln -s ../../etc/passwd climbing; ln -s /proc/self/environ magic;
+            ln -s /etc folder; mkdir in; echo in >in/file; ln -s in/file inside; ln -s loop loop";
+        assert!(bench.call("bash", json!({"command": links})).await.ok);
+        let long = "a/".repeat(3000);
+        let wide = "w".repeat(300);
+        for path in [
+            "../x",
+            "/etc/passwd",
+            "in/../../x",
+            "absolute",
+            "climbing",
+            "magic",
+            "folder/passwd",
+            "loop",
+            "a\0b",
+            &long,
+            &wide,
+        ] {
+            for (tool, arguments) in [
+                ("read_file", json!({"path": path})),
+                ("list_files", json!({"path": path})),
+                ("write_file", json!({"path": path, "content": "forged"})),
+            ] {
+                let result = bench.call(tool, arguments).await;
+                // The last two are names that could be, were they shorter.
+                assert!(!result.ok, "{tool} {path:.40}: {}", result.output);
+            }
+        }
+        let result = bench.call("read_file", json!({"path": "inside"})).await;
+        assert_eq!(result.output, "inside: 1 line, 3 bytes\n     1\tin\n");
+        // A change goes to the file and leaves the link.
+        bench.put("inside", "new\n").await;
+        assert_eq!(bench.read("in/file"), "new\n");
+        let absolute = format!("{}/in/file", bench.folder.path().display());
+        assert!(bench.call("read_file", json!({"path": absolute})).await.ok);
+    }
+
+    #[tokio::test]
+    async fn only_regular_files_are_read() {
+        let bench = Bench::new(41);
+        let made = "mkfifo fifo; mkdir folder; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"socket\")'";
+        assert!(bench.call("bash", json!({"command": made})).await.ok);
+        for path in ["fifo", "socket"] {
+            let read = bench.call("read_file", json!({"path": path})).await;
+            assert_eq!(read.output, format!("{path} is not a regular file"));
+            let written = bench.call("write_file", json!({"path": path, "content": ""})).await;
+            assert!(!written.ok);
+        }
+        let read = bench.call("read_file", json!({"path": "folder"})).await;
+        assert_eq!(read.output, "folder is a folder: use list_files");
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_is_clean_or_refused(text in "[a./~\\PC]{0,40}", base in "[ab/]{0,9}") {
+            let Some(base) = Within::root().join(&base) else { return Ok(()) };
+            if let Some(path) = base.join(&text) {
+                prop_assert!(path.0.split('/').all(|part| part != ".." && part != "."));
+                prop_assert!(!path.0.starts_with('/') && !path.0.ends_with('/') && !path.0.contains("//"));
+                prop_assert_eq!(Within::root().join(&path.0), Some(path));
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the tests of the tools share: a real toolbox on a folder of its own. They need root.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use super::*;
+use crate::exec::tests::user;
+
+/// A workspace that the tool user owns, and tools on it.
+pub(super) struct Bench {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) tools: Toolbox,
+}
+
+impl Bench {
+    pub(super) fn new(number: u32) -> Self {
+        Self::with(number, Model::default(), BTreeMap::new())
+    }
+
+    pub(super) fn with(number: u32, model: Model, env: BTreeMap<String, String>) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let user = user(number);
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("mode");
+        std::os::unix::fs::chown(folder.path(), Some(user.uid()), Some(user.gid()))
+            .expect("these tests need root");
+        let job: Job = serde_json::from_value(json!({
+            "prompt": "", "backend": {"base_url": "https://api.openai.com"}, "env": env,
+            "workspace": {"path": folder.path(), "uid": user.uid(), "gid": user.gid()},
+        }))
+        .expect("a job");
+        let tools = Toolbox::new(&job, &model).expect("these tests need root");
+        Self { folder, tools }
+    }
+
+    /// Puts a file there that the tool user may change.
+    pub(super) async fn put(&self, path: &str, content: &str) {
+        let answer = self.call("write_file", json!({"path": path, "content": content})).await;
+        assert!(answer.ok, "{}", answer.output);
+    }
+
+    pub(super) fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(path)).expect("a file")
+    }
+
+    pub(super) async fn call(&self, name: &str, arguments: Value) -> ToolResult {
+        self.run(name, Input::Arguments(arguments.to_string()), &CancellationToken::new()).await
+    }
+
+    pub(super) async fn run(
+        &self,
+        name: &str,
+        input: Input,
+        cancel: &CancellationToken,
+    ) -> ToolResult {
+        let call = Call { call_id: "c".to_owned(), name: name.to_owned(), input };
+        self.tools.call(&call, Instant::now() + Duration::from_secs(60), cancel).await
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_called_is_said_and_nothing_fails() {
+    let bench = Bench::new(10);
+    let said = |name: &'static str, input: &str| {
+        let input = Input::Arguments(input.to_owned());
+        let bench = &bench;
+        async move { bench.run(name, input, &CancellationToken::new()).await.output }
+    };
+    assert_eq!(
+        said("shell", "{}").await,
+        "unsupported call: shell\nThe tools are: bash, read_file, list_files, write_file, apply_patch, update_plan"
+    );
+    for name in ["bash", "read_file", "list_files", "write_file", "apply_patch", "update_plan"] {
+        let output = said(name, "{\"command\": 7").await;
+        assert!(output.starts_with("failed to parse function arguments: "), "{name}: {output}");
+    }
+    assert_eq!(
+        bench
+            .run("x", Input::Raw(String::new()), &CancellationToken::new())
+            .await
+            .output
+            .lines()
+            .next(),
+        Some("unsupported custom tool call: x")
+    );
+}
+
+#[tokio::test]
+async fn definitions_are_of_one_shape_and_order() {
+    let freeform = Model { patch: PatchForm::Freeform, ..Model::default() };
+    let bench = Bench::with(11, freeform, BTreeMap::new());
+    let definitions = bench.tools.definitions();
+    let names: Vec<&str> = definitions.iter().filter_map(|d| d["name"].as_str()).collect();
+    assert_eq!(
+        names,
+        ["bash", "read_file", "list_files", "write_file", "apply_patch", "update_plan"]
+    );
+    let alone: Vec<bool> = names.iter().map(|name| bench.tools.runs_alone(name)).collect();
+    assert_eq!(alone, [true, false, false, true, true, true]);
+    for definition in &definitions {
+        match definition["type"].as_str() {
+            Some("function") => {
+                assert_eq!(definition["strict"], false);
+                assert_eq!(definition["parameters"]["additionalProperties"], false);
+            }
+            kind => assert_eq!(
+                (kind, &definition["format"]["syntax"]),
+                (Some("custom"), &json!("lark"))
+            ),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_plan_is_shown() {
+    let bench = Bench::new(12);
+    let plan = json!({"explanation": "x", "plan": [{"step": "look", "status": "in_progress"}]});
+    let result = bench.call("update_plan", plan).await;
+    let step =
+        PlanStep { step: "look".into(), status: airlock_shared::event::StepStatus::InProgress };
+    assert_eq!((result.output.as_str(), result.plan), ("Plan updated", Some(vec![step])));
+}
+
+#[test]
+fn a_variable_that_cannot_be_one_is_refused() {
+    for name in ["", "A=B", "A\0"] {
+        assert!(environment(&BTreeMap::from([(name.to_owned(), "x".to_owned())])).is_err());
+    }
+}
