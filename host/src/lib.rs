@@ -1,4 +1,5 @@
 //! The host of Airlock: keeps the login, the policy and the record, and runs an agent in a
 //! container that has no network.
 
+pub mod engine; // where a sandbox runs
 pub mod clock; // what time it is

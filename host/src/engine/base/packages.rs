@@ -1,0 +1,374 @@
+//! The base image out of packages: fetched by `apt-get` into a folder of ours, unpacked by
+//! `dpkg-deb`, written as one archive into the engine. No registry, no root, nothing installed.
+//!
+//! ```text
+//! apt-get --download-only ─→ *.deb ─→ dpkg-deb --fsys-tarfile ─→ merged tar ─→ engine's import
+//! ```
+//!
+//! No script of a package is run; what the image needs of their work (accounts, the links of the
+//! alternatives, the bundle of certificates) is written here. This is the one module of the host
+//! that starts programs.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use airlock_shared::defaults;
+use bollard::query_parameters::CreateImageOptionsBuilder;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+
+use super::{PACKAGES, Progress};
+use crate::engine::docker::Docker;
+use crate::engine::error::said;
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Folders that are links into `/usr`.
+const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
+/// What nobody in a box reads.
+const LEFT_OUT: [&str; 6] = [
+    "usr/share/doc/",
+    "usr/share/info/",
+    "usr/share/lintian/",
+    "usr/share/locale/",
+    "usr/share/man/",
+    "usr/share/bug/",
+];
+const CERTIFICATES: &str = "usr/share/ca-certificates/";
+/// How much of the archive is sent at once.
+const CHUNK: usize = 256 << 10;
+
+/// Makes the image and gives it its name. The error is a reason for people.
+pub(super) async fn import(
+    docker: &Docker,
+    name: &str,
+    progress: Progress<'_>,
+) -> Result<(), String> {
+    let folder = tempfile::Builder::new()
+        .prefix("airlock-packages-")
+        .tempdir()
+        .map_err(|error| format!("no temporary folder: {error}"))?;
+    let packages = fetch(folder.path(), progress).await?;
+    progress(format!("unpacking {} packages into the engine", packages.len()));
+
+    let (repository, tag) = name.split_once(':').unwrap_or((name, "latest"));
+    let options = CreateImageOptionsBuilder::new()
+        .from_src("-")
+        .repo(repository)
+        .tag(tag)
+        .changes(vec![format!("ENV PATH={PATH}")])
+        .build();
+    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(8);
+    let merging = tokio::task::spawn_blocking(move || {
+        let mut pieces = Pieces { sender, filled: Vec::with_capacity(CHUNK) };
+        let merged = merge(&packages, &mut pieces);
+        pieces.end(merged)
+    });
+    let archive = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|piece| (piece, receiver))
+    });
+    let mut lines =
+        docker.client().create_image(Some(options), Some(bollard::body_try_stream(archive)), None);
+    let mut imported = Ok(());
+    while let Some(line) = lines.next().await {
+        if let Err(error) = line {
+            imported = Err(format!("the engine does not take it: {}", said(&error)));
+        }
+    }
+    // The archive's own failure is the cause of the engine's.
+    merging.await.map_err(|error| error.to_string())??;
+    imported
+}
+
+/// The packages and all that they need, as files.
+async fn fetch(folder: &Path, progress: Progress<'_>) -> Result<Vec<PathBuf>, String> {
+    let system = apt(folder, false, &["install", "--download-only"]).await;
+    if let Err(first) = system {
+        // The machine's own lists are absent or stale: fresh ones, in our folder.
+        progress("the machine's package lists do not serve; fetching lists".to_owned());
+        apt(folder, true, &["update"]).await.map_err(|error| format!("{first}; {error}"))?;
+        apt(folder, true, &["install", "--download-only"]).await?;
+    }
+    let archives = folder.join("cache/archives");
+    let entries = fs::read_dir(&archives).map_err(|error| error.to_string())?;
+    let mut packages: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .collect();
+    packages.sort();
+    if packages.is_empty() { Err("apt-get fetched nothing".to_owned()) } else { Ok(packages) }
+}
+
+/// One call of apt-get. It looks at the machine's sources and keys, and at nothing that is
+/// installed; it writes into our folder alone.
+async fn apt(folder: &Path, own_lists: bool, words: &[&str]) -> Result<(), String> {
+    for made in ["cache/archives/partial", "state/lists/partial"] {
+        fs::create_dir_all(folder.join(made)).map_err(|error| error.to_string())?;
+    }
+    let mut options = vec![
+        "Dir::State::status=/dev/null".to_owned(),
+        format!("Dir::Cache={}", folder.join("cache").display()),
+        "Debug::NoLocking=true".to_owned(),
+        "APT::Install-Recommends=false".to_owned(),
+        "APT::Sandbox::User=".to_owned(),
+        "Acquire::Languages=none".to_owned(),
+        "Acquire::Retries=2".to_owned(),
+        // Signatures are apt's to check; a machine's own settings may not switch that off.
+        "APT::Get::AllowUnauthenticated=false".to_owned(),
+        "Acquire::AllowInsecureRepositories=false".to_owned(),
+    ];
+    if own_lists {
+        options.push(format!("Dir::State::lists={}", folder.join("state/lists").display()));
+    }
+    let mut command = program("apt-get");
+    command.args(["--quiet", "--yes"]);
+    for option in &options {
+        command.args(["-o", option]);
+    }
+    command.args(words);
+    if words.contains(&"install") {
+        command.args(PACKAGES.lines().filter(|line| !line.is_empty()));
+    }
+    let mut command = tokio::process::Command::from(command);
+    let output = command
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| format!("apt-get cannot be run: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().rfind(|line| line.starts_with("E:")).unwrap_or("it failed");
+    Err(format!("apt-get: {}", last.trim_start_matches("E: ")))
+}
+
+/// All packages as one tree, and what their scripts would have made.
+fn merge(packages: &[PathBuf], out: &mut Pieces) -> Result<(), String> {
+    let mut tree = Tree { archive: tar::Builder::new(out), seen: HashSet::new() };
+    let mut bundle = Vec::new();
+    let failed = |error: io::Error| error.to_string();
+    for folder in MERGED {
+        tree.link(folder, &format!("usr/{folder}")).map_err(failed)?;
+    }
+    for package in packages {
+        let name = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut unpacking = program("dpkg-deb")
+            .arg("--fsys-tarfile")
+            .arg(package)
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("dpkg-deb cannot be run: {error}"))?;
+        let copied = match unpacking.stdout.take() {
+            Some(files) => tree.copy(files, &mut bundle),
+            None => Ok(()),
+        };
+        let status = unpacking.wait().map_err(failed)?;
+        copied.map_err(|error| format!("{name}: {error}"))?;
+        if !status.success() {
+            return Err(format!("dpkg-deb cannot unpack {name}"));
+        }
+    }
+    tree.finish(&bundle).map_err(failed)
+}
+
+/// The image's tree as it is written.
+struct Tree<'a> {
+    archive: tar::Builder<&'a mut Pieces>,
+    seen: HashSet<String>,
+}
+
+impl Tree<'_> {
+    /// Copies a package's files; the certificates among them also into `bundle`.
+    fn copy(&mut self, files: impl Read, bundle: &mut Vec<u8>) -> io::Result<()> {
+        let mut package = tar::Archive::new(files);
+        for entry in package.entries()? {
+            let mut entry = entry?;
+            let path = place(&entry.path()?);
+            if path.is_empty() || MERGED.contains(&path.as_str()) || is_left_out(&path) {
+                continue;
+            }
+            if !self.seen.insert(path.clone()) {
+                continue;
+            }
+            let mut header = entry.header().clone();
+            let kind = header.entry_type();
+            // No package of the list needs its programs to be set-uid, and no box honours it.
+            header.set_mode(header.mode()? & 0o1777);
+            match kind {
+                tar::EntryType::Symlink => {
+                    let target = entry.link_name()?.unwrap_or_default().into_owned();
+                    self.archive.append_link(&mut header, &path, target)?;
+                }
+                tar::EntryType::Link => {
+                    let target = place(&entry.link_name()?.unwrap_or_default());
+                    self.archive.append_link(&mut header, &path, target)?;
+                }
+                tar::EntryType::Regular if path.starts_with(CERTIFICATES) => {
+                    let mut text = Vec::new();
+                    entry.read_to_end(&mut text)?;
+                    if path.ends_with(".crt") {
+                        bundle.extend_from_slice(&text);
+                    }
+                    self.archive.append_data(&mut header, &path, &text[..])?;
+                }
+                tar::EntryType::Regular | tar::EntryType::Directory => {
+                    self.archive.append_data(&mut header, &path, &mut entry)?;
+                }
+                // Devices and pipes: the engine makes those that a box has.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What the packages' scripts would have made.
+    fn finish(mut self, bundle: &[u8]) -> io::Result<()> {
+        let (uid, home) = (defaults::TOOL_UID, defaults::HOME_PATH);
+        let passwd = format!(
+            "root:x:0:0:root:/root:/bin/bash\nagent:x:{uid}:{uid}:agent:{home}:/bin/bash\n\
+             nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+        );
+        let group = format!("root:x:0:\nagent:x:{uid}:\nnogroup:x:65534:\n");
+        self.file("etc/passwd", passwd.as_bytes())?;
+        self.file("etc/group", group.as_bytes())?;
+        self.file("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n")?;
+        self.file("etc/ssl/certs/ca-certificates.crt", bundle)?;
+        self.link("usr/bin/awk", "mawk")?;
+        self.link("usr/bin/which", "which.debianutils")?;
+        self.link("usr/bin/sh", "dash")?;
+        for (folder, mode) in
+            [("tmp", 0o1777), ("run", 0o755), ("proc", 0o755), ("sys", 0o755), ("dev", 0o755)]
+        {
+            self.folder(folder, mode)?;
+        }
+        self.folder(home.trim_start_matches('/'), 0o755)?;
+        self.folder(defaults::WORKSPACE_PATH.trim_start_matches('/'), 0o755)?;
+        self.archive.finish()
+    }
+
+    fn file(&mut self, path: &str, text: &[u8]) -> io::Result<()> {
+        if !self.seen.insert(path.to_owned()) {
+            return Ok(());
+        }
+        let mut header = header(0o644);
+        header.set_size(text.len() as u64);
+        self.archive.append_data(&mut header, path, text)
+    }
+
+    fn folder(&mut self, path: &str, mode: u32) -> io::Result<()> {
+        if !self.seen.insert(path.to_owned()) {
+            return Ok(());
+        }
+        let mut header = header(mode);
+        header.set_entry_type(tar::EntryType::Directory);
+        self.archive.append_data(&mut header, path, io::empty())
+    }
+
+    fn link(&mut self, path: &str, target: &str) -> io::Result<()> {
+        if !self.seen.insert(path.to_owned()) {
+            return Ok(());
+        }
+        let mut header = header(0o777);
+        header.set_entry_type(tar::EntryType::Symlink);
+        self.archive.append_link(&mut header, path, target)
+    }
+}
+
+fn header(mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(mode);
+    header.set_size(0);
+    header
+}
+
+/// Where a package's file goes: from the root, without a slash at either end, and under `usr`
+/// where its folder is a link there.
+fn place(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let text = text.trim_start_matches("./").trim_matches('/');
+    let text = if text == "." { "" } else { text };
+    match text.split_once('/') {
+        Some((first, _)) if MERGED.contains(&first) => format!("usr/{text}"),
+        _ => text.to_owned(),
+    }
+}
+
+fn is_left_out(path: &str) -> bool {
+    LEFT_OUT.iter().any(|folder| path.starts_with(folder)) && !path.ends_with("/copyright")
+}
+
+/// The archive in pieces, on their way to the engine.
+struct Pieces {
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    filled: Vec<u8>,
+}
+
+impl Pieces {
+    fn send(&mut self) -> io::Result<()> {
+        let piece = std::mem::replace(&mut self.filled, Vec::with_capacity(CHUNK));
+        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the engine stopped reading");
+        self.sender.blocking_send(Ok(piece.into())).map_err(gone)
+    }
+
+    /// Sends the rest; after a failure it sends that instead, so that the engine does not take half
+    /// a tree for a whole one.
+    fn end(mut self, merged: Result<(), String>) -> Result<(), String> {
+        let ended = merged.and_then(|()| self.send().map_err(|error| error.to_string()));
+        if let Err(reason) = &ended {
+            let cut = io::Error::other(reason.clone());
+            // A receiver that is gone has its own reason to say.
+            let _ = self.sender.blocking_send(Err(cut));
+        }
+        ended
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.filled.extend_from_slice(bytes);
+        if self.filled.len() >= CHUNK {
+            self.send()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A program of the machine, in plain English and with nothing on its stdin.
+fn program(name: &str) -> Command {
+    #[expect(clippy::disallowed_methods, reason = "set-up drives the machine's own package tools")]
+    let mut command = Command::new(name);
+    command.env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_go_where_the_links_of_a_merged_usr_lead() {
+        let at = |path: &str| place(Path::new(path));
+        assert_eq!(at("./bin/bash"), "usr/bin/bash");
+        assert_eq!(at("./lib/x86_64-linux-gnu/libc.so.6"), "usr/lib/x86_64-linux-gnu/libc.so.6");
+        assert_eq!(at("./lib64/"), "lib64");
+        assert_eq!(at("./usr/bin/git"), "usr/bin/git");
+        assert_eq!(at("./"), "");
+        assert_eq!(at("./libexec/x"), "libexec/x");
+    }
+
+    #[test]
+    fn papers_stay_out_and_licences_in() {
+        assert!(is_left_out("usr/share/man/man1/ls.1.gz"));
+        assert!(is_left_out("usr/share/doc/bash/README"));
+        assert!(!is_left_out("usr/share/doc/bash/copyright"));
+        assert!(!is_left_out("usr/share/git-core/templates/description"));
+    }
+}

@@ -1,0 +1,266 @@
+//! The terms of a box, as data: what it may not do, what it may, how much of it, and for each the
+//! reason. An engine turns the list into its own words (`docker/plan.rs`) and, once the container
+//! is made, holds what it got against it (`docker/verify.rs`).
+//!
+//! Absent on purpose: a seccomp profile of ours (the engine's default applies) and any way to add
+//! a term without its sentence.
+
+use airlock_shared::defaults;
+
+use super::live::LiveTree;
+
+/// Where the volume with our binary is mounted in a box.
+pub const BINARY_FOLDER: &str = "/.airlock";
+/// The binary in it.
+pub const BINARY_PATH: &str = "/.airlock/airlock-sandbox";
+
+/// One box, nothing optional in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BoxSpec {
+    /// The run's id: part of the container's name.
+    pub run: String,
+    /// The install that makes it, and that alone may sweep it.
+    pub install: String,
+    /// Who started it, for people who look at the engine.
+    pub owner: String,
+    /// Memory in bytes, beside what a workspace in memory takes.
+    pub memory: u64,
+    pub cpus: f64,
+    pub pids: u32,
+    /// Where the work tree is.
+    pub work: Work,
+}
+
+/// Where the work tree of a box is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// A copy in the box's memory, of limited bytes.
+    Memory { bytes: u64 },
+    /// A copy on the engine's disk, which has no quota.
+    EngineDisk,
+    /// The host's own tree.
+    Live(LiveTree),
+}
+
+impl BoxSpec {
+    /// Whom commands act as, and who owns the workspace in the box.
+    #[must_use]
+    pub fn tool(&self) -> (u32, u32) {
+        match &self.work {
+            Work::Live(tree) => tree.owner(),
+            Work::Memory { .. } | Work::EngineDisk => (defaults::TOOL_UID, defaults::TOOL_UID),
+        }
+    }
+
+    /// What the person gave up by the choices of this run; the record names them.
+    #[must_use]
+    pub fn waivers(&self) -> Vec<Waiver> {
+        match self.work {
+            Work::Memory { .. } => vec![],
+            Work::EngineDisk => vec![Waiver::DiskQuota],
+            Work::Live(_) => vec![Waiver::DiskQuota, Waiver::LiveTree],
+        }
+    }
+}
+
+/// A term that does not hold because a person said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiver {
+    DiskQuota,
+    LiveTree,
+}
+
+impl Waiver {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DiskQuota => "no disk quota: nothing limits how much the workspace may hold",
+            Self::LiveTree => "live tree: commands change the host's files as they run",
+        }
+    }
+}
+
+/// One term, and why it is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Clause {
+    pub term: Term,
+    pub because: &'static str,
+}
+
+/// What an engine is asked to hold.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Term {
+    NoNetwork,
+    NoCapabilitiesBut(&'static [&'static str]),
+    NoNewPrivileges,
+    ReadOnlyRoot,
+    NoLog,
+    OwnIpc,
+    OwnCgroups,
+    NoHealthCheck,
+    User(&'static str),
+    /// Bytes, with and without swap alike.
+    Memory(u64),
+    /// Microseconds of processor time in each [`CPU_PERIOD`]. A quota, not a number of processors:
+    /// the engine refuses a number that is more than it has.
+    Cpus(i64),
+    Pids(i64),
+    OpenFiles(i64),
+    NoCore,
+    Shared(i64),
+    /// A file system in memory.
+    Scratch {
+        at: &'static str,
+        bytes: u64,
+        inodes: u64,
+        owner: (u32, u32),
+        mode: u32,
+        exec: bool,
+    },
+    /// The volume with our binary, read-only.
+    Binary,
+    /// A volume of this run's own.
+    WorkVolume,
+    /// A path of the engine's machine.
+    Bind {
+        from: String,
+        at: String,
+        writable: bool,
+    },
+    /// Stdin open until the first client leaves.
+    Pipe,
+}
+
+const MIB: u64 = 1 << 20;
+/// Inodes of `/tmp` and of the home directory.
+const SCRATCH_INODES: u64 = 100_000;
+/// Inodes of a workspace in memory: what may be copied in, and as much again.
+const WORK_INODES: u64 = 2 * airlock_shared::limits::WORKSPACE_ENTRIES;
+/// The period of the processor quota, in microseconds.
+pub const CPU_PERIOD: i64 = 100_000;
+/// Descriptors of one process.
+const OPEN_FILES: i64 = 8192;
+
+/// The terms of a box.
+#[must_use]
+pub fn clauses(spec: &BoxSpec) -> Vec<Clause> {
+    let tool = spec.tool();
+    let mut clauses = Vec::with_capacity(24);
+    let mut add = |term: Term, because: &'static str| clauses.push(Clause { term, because });
+
+    add(Term::NoNetwork, "the pipe is the only way out, and the host decides what passes");
+    add(
+        Term::NoCapabilitiesBut(&["SETGID", "SETUID"]),
+        "the sandbox gives commands a uid of their own, and takes it on to kill them; nothing else",
+    );
+    add(Term::User("0"), "with any other user the engine would drop the two capabilities too");
+    add(Term::NoNewPrivileges, "a set-uid program of the image would give a command root");
+    add(
+        Term::ReadOnlyRoot,
+        "the layer has no quota, and what is changed there would be run as root",
+    );
+    add(Term::NoLog, "the engine would keep what goes over the pipe, unbounded, on its disk");
+    add(Term::OwnIpc, "shared memory of other containers is theirs");
+    add(Term::OwnCgroups, "the names of the engine's groups are not the box's business");
+    add(Term::NoHealthCheck, "the image's check would run its command beside ours, as root");
+    add(Term::Pipe, "when the host dies the sandbox sees the end of stdin and ends");
+
+    let in_memory = match spec.work {
+        Work::Memory { bytes } => bytes,
+        Work::EngineDisk | Work::Live(_) => 0,
+    };
+    add(
+        Term::Memory(spec.memory.saturating_add(in_memory)),
+        "swap included, or a bomb takes twice as much; a workspace in memory counts as memory",
+    );
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "a saturating cast of a number of processors"
+    )]
+    add(
+        Term::Cpus((spec.cpus * CPU_PERIOD as f64) as i64),
+        "a spinning command must leave the host responsive",
+    );
+    add(Term::Pids(i64::from(spec.pids)), "a fork bomb must not fill the host's process table");
+    add(Term::OpenFiles(OPEN_FILES), "descriptors are the host kernel's memory");
+    add(Term::NoCore, "a core of the sandbox would hold what it knows");
+    #[expect(clippy::cast_possible_wrap, reason = "a constant")]
+    add(Term::Shared((64 * MIB) as i64), "it is memory under another name");
+
+    add(
+        Term::Scratch {
+            at: "/tmp",
+            bytes: (512 * MIB).min(spec.memory / 4),
+            inodes: SCRATCH_INODES,
+            owner: (0, 0),
+            mode: 0o1777,
+            exec: true,
+        },
+        "commands build and run there",
+    );
+    add(
+        Term::Scratch {
+            at: "/run",
+            bytes: 16 * MIB,
+            inodes: 1000,
+            owner: (0, 0),
+            mode: 0o755,
+            exec: false,
+        },
+        "programs expect it, few write there",
+    );
+    add(
+        Term::Scratch {
+            at: defaults::HOME_PATH,
+            bytes: (512 * MIB).min(spec.memory / 4),
+            inodes: SCRATCH_INODES,
+            owner: tool,
+            mode: 0o700,
+            exec: true,
+        },
+        "caches and settings of the tools that commands call",
+    );
+    add(Term::Binary, "the sandbox itself: read-only, and never part of an image");
+
+    match &spec.work {
+        Work::Memory { bytes } => add(
+            Term::Scratch {
+                at: defaults::WORKSPACE_PATH,
+                bytes: *bytes,
+                inodes: WORK_INODES,
+                owner: tool,
+                mode: 0o755,
+                exec: true,
+            },
+            "the copy of the work tree: bytes and inodes end here and not on the host's disk",
+        ),
+        Work::EngineDisk => {
+            add(Term::WorkVolume, "the person asked for the copy to be on the engine's disk");
+        }
+        Work::Live(tree) => {
+            let root = tree.path().display().to_string();
+            add(
+                Term::Bind {
+                    from: root.clone(),
+                    at: defaults::WORKSPACE_PATH.to_owned(),
+                    writable: true,
+                },
+                "the person asked for changes to be made in the tree itself",
+            );
+            for git in tree.read_only() {
+                // THREAT: a hook or a setting written there runs on the host, as the user, at the
+                // next git command. Tried by engine::docker::tests::a_live_git_cannot_be_written.
+                add(
+                    Term::Bind {
+                        from: format!("{root}/{}", git.display()),
+                        at: format!("{}/{}", defaults::WORKSPACE_PATH, git.display()),
+                        writable: false,
+                    },
+                    "hooks and settings of a repository run on the host",
+                );
+            }
+        }
+    }
+    clauses
+}

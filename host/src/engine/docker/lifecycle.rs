@@ -1,0 +1,399 @@
+//! A box from its terms to nothing, each stage a type that consumes the one before.
+//!
+//! ```text
+//! Planned ──create──→ Created ──start──→ Ready ──hand_over──→ Running ──remove──→ Gone
+//!          verified,            attached before,   one line
+//!          attached             ready line read
+//! ```
+//!
+//! Attached before it is started: a client that attaches later has lost what was said until then.
+
+use std::future::Future;
+use std::time::Duration;
+
+use airlock_shared::{defaults, handoff, limits};
+use bollard::errors::Error;
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+    WaitContainerOptionsBuilder,
+};
+use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt;
+
+use super::inject::SandboxVolume;
+use super::pipe::Pipe;
+use super::{Docker, ResolvedImage, is_absent, plan, verify};
+use crate::engine::confine::{BoxSpec, Work};
+use crate::engine::error::{EngineError, Step, said};
+
+/// How long the engine may take over a removal that it says is under way.
+const REMOVAL_SECONDS: u64 = 10;
+/// How often it is asked.
+const REMOVAL_PAUSE: Duration = Duration::from_millis(50);
+/// How long one line may take to be written into the pipe.
+const HANDOFF_SECONDS: u64 = 20;
+
+impl Docker {
+    /// The terms of a box, written down; nothing is on the engine yet.
+    #[must_use]
+    pub fn plan(&self, spec: BoxSpec, image: &ResolvedImage, sandbox: &SandboxVolume) -> Planned {
+        let body = plan::body(&spec, image, sandbox);
+        Planned { docker: self.clone(), spec, image: image.clone(), body }
+    }
+}
+
+/// A box that is to be.
+#[derive(Debug)]
+pub struct Planned {
+    docker: Docker,
+    spec: BoxSpec,
+    image: ResolvedImage,
+    body: ContainerCreateBody,
+}
+
+impl Planned {
+    /// Makes the container, holds it against its terms, and attaches to it.
+    ///
+    /// # Errors
+    /// When the engine cannot make it, or holds less than was asked. Then it is gone again.
+    pub async fn create(self) -> Result<Created, EngineError> {
+        let name = plan::container_name(&self.spec.run);
+        let volumes = plan::own_volumes(&self.spec, &self.body);
+        if self.spec.work == Work::EngineDisk {
+            self.own_work_volume().await?;
+        }
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        let client = self.docker.client();
+        let made = client.create_container(Some(options), self.body.clone()).await;
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => {
+                for volume in volumes {
+                    self.docker.remove_volume(&volume).await?;
+                }
+                return Err(EngineError::at(Step::Create, &error));
+            }
+        };
+        let held = Held { docker: self.docker.clone(), name, id: made.id, volumes };
+
+        match tokio::try_join!(self.check(&held), attach(&held)) {
+            Ok(((), pipe)) => Ok(Created { held, pipe }),
+            Err(error) => Err(held.removed_after(error).await),
+        }
+    }
+
+    async fn check(&self, held: &Held) -> Result<(), EngineError> {
+        let found = self.docker.client().inspect_container(&held.id, None).await;
+        let found = found.map_err(|error| EngineError::at(Step::Create, &error))?;
+        let missing = verify::missing(&self.body, &found);
+        // THREAT: an engine without cgroups takes a limit and drops it; the box would run without.
+        // Tried by engine::docker::tests::an_engine_that_holds_less_is_refused.
+        if missing.is_empty() { Ok(()) } else { Err(EngineError::Weaker { missing }) }
+    }
+
+    /// Makes the volume and gives its root to the tool's uid. Root in the box may not (no CHOWN);
+    /// the engine's own archive does, through a container whose root can be written.
+    async fn own_work_volume(&self) -> Result<(), EngineError> {
+        let failed = |error: std::io::Error| EngineError::broke(Step::Create, &error);
+        let (uid, gid) = self.spec.tool();
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_size(0);
+        header.set_mode(0o755);
+        header.set_uid(u64::from(uid));
+        header.set_gid(u64::from(gid));
+        let mut archive = tar::Builder::new(Vec::new());
+        let folder = defaults::WORKSPACE_PATH.trim_start_matches('/');
+        archive.append_data(&mut header, folder, std::io::empty()).map_err(failed)?;
+        let archive = archive.into_inner().map_err(failed)?.into();
+
+        let volume = plan::work_volume(&self.spec.run);
+        let labels = plan::labels(&self.spec);
+        let mount = plan::volume(&volume, defaults::WORKSPACE_PATH, false, Some(labels.clone()));
+        let filler = plan::filler_name(&self.spec.run);
+        let filled = self.docker.fill(&filler, mount, "/", archive, &self.image, labels).await;
+        let removed = self.docker.remove_filler(&filler).await;
+        if filled.is_err() {
+            self.docker.remove_volume(&volume).await?;
+        }
+        filled?;
+        removed
+    }
+}
+
+/// A container that holds its terms and is not started.
+#[derive(Debug)]
+pub struct Created {
+    held: Held,
+    pipe: Pipe,
+}
+
+impl Created {
+    /// Starts it and waits for the sandbox to say that it is ready.
+    ///
+    /// # Errors
+    /// When it does not start, does not say so in time, or speaks another protocol. Then it is
+    /// gone again.
+    pub async fn start(self) -> Result<Ready, EngineError> {
+        let Self { held, mut pipe } = self;
+        let started = held.docker.client().start_container(&held.id, None).await;
+        if let Err(error) = started {
+            return Err(held.removed_after(EngineError::at(Step::Start, &error)).await);
+        }
+        match ready(&mut pipe).await {
+            Ok(version) => Ok(Ready { held, pipe, version }),
+            Err(error) => {
+                let error = held.explained(error, &pipe).await;
+                Err(held.removed_after(error).await)
+            }
+        }
+    }
+
+    /// Removes it unused.
+    ///
+    /// # Errors
+    /// When it is still there afterwards.
+    pub async fn remove(self) -> Result<Gone, EngineError> {
+        self.held.remove().await
+    }
+}
+
+/// A started sandbox that waits for its task.
+#[derive(Debug)]
+pub struct Ready {
+    held: Held,
+    pipe: Pipe,
+    version: String,
+}
+
+impl Ready {
+    /// What the sandbox calls its version: for people.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The container's name on the engine.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.held.name
+    }
+
+    /// Writes the one line (with its newline) that says what to do.
+    ///
+    /// # Errors
+    /// When the sandbox does not take it. Then the container is gone again.
+    pub async fn hand_over(self, line: &[u8]) -> Result<Running, EngineError> {
+        let Self { held, mut pipe, .. } = self;
+        let write = async {
+            pipe.write_all(line).await?;
+            pipe.flush().await
+        };
+        let written = tokio::time::timeout(Duration::from_secs(HANDOFF_SECONDS), write).await;
+        let error = match written {
+            Ok(Ok(())) => return Ok(Running { held, pipe: Some(pipe) }),
+            Ok(Err(error)) => EngineError::broke(Step::Handoff, &error),
+            Err(_) => EngineError::Box {
+                step: Step::Handoff,
+                reason: format!("it did not read for {HANDOFF_SECONDS} s"),
+            },
+        };
+        let error = held.explained(error, &pipe).await;
+        Err(held.removed_after(error).await)
+    }
+
+    /// Removes it unused.
+    ///
+    /// # Errors
+    /// When it is still there afterwards.
+    pub async fn remove(self) -> Result<Gone, EngineError> {
+        self.held.remove().await
+    }
+}
+
+/// A sandbox at work.
+#[derive(Debug)]
+pub struct Running {
+    held: Held,
+    pipe: Option<Pipe>,
+}
+
+impl Running {
+    /// The pipe: once.
+    pub fn take_pipe(&mut self) -> Option<Pipe> {
+        self.pipe.take()
+    }
+
+    /// The container's name on the engine.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.held.name
+    }
+
+    /// Waits until the container has ended. To be watched beside the pipe: an engine may leave the
+    /// pipe open for a minute after the end when nobody read what is in it.
+    pub fn ended(&self) -> impl Future<Output = Result<Ended, EngineError>> + Send + 'static {
+        let (docker, id) = (self.held.docker.clone(), self.held.id.clone());
+        async move { ended(&docker, &id).await }
+    }
+
+    /// Ends the container, if it still runs, and removes everything that was made for it.
+    ///
+    /// # Errors
+    /// When something is still there afterwards.
+    pub async fn remove(self) -> Result<Gone, EngineError> {
+        self.held.remove().await
+    }
+}
+
+/// Nothing of it is left on the engine.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Gone(());
+
+/// How a container ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The exit code; 137 after a kill.
+    pub code: i64,
+    /// The kernel killed something in it for want of memory: the sandbox where the code is 137,
+    /// else a command.
+    pub out_of_memory: bool,
+}
+
+impl Ended {
+    /// In a person's words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match (self.code, self.out_of_memory) {
+            (137, true) => "the box ran out of memory (--memory)".to_owned(),
+            (137, false) => "the box was killed from outside".to_owned(),
+            (code, _) => format!("the box ended by itself with code {code}"),
+        }
+    }
+}
+
+/// What is on the engine because of us.
+#[derive(Debug)]
+struct Held {
+    docker: Docker,
+    name: String,
+    id: String,
+    volumes: Vec<String>,
+}
+
+impl Held {
+    async fn remove(self) -> Result<Gone, EngineError> {
+        let container = self.remove_container().await;
+        let mut volumes = Ok(());
+        for volume in &self.volumes {
+            let removed = self.docker.remove_volume(volume).await;
+            volumes = volumes.and(removed);
+        }
+        container?;
+        volumes?;
+        Ok(Gone(()))
+    }
+
+    async fn remove_container(&self) -> Result<(), EngineError> {
+        let asked = async {
+            loop {
+                // `v`: the anonymous volumes that an image declares go too.
+                let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+                match self.docker.client().remove_container(&self.id, Some(options)).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) if is_absent(&error) => return Ok(()),
+                    // Somebody is removing it already.
+                    Err(Error::DockerResponseServerError { status_code: 409, .. }) => {
+                        tokio::time::sleep(REMOVAL_PAUSE).await;
+                    }
+                    Err(error) => return Err(said(&error)),
+                }
+            }
+        };
+        let left = |reason: String| EngineError::Leftover { name: self.name.clone(), reason };
+        tokio::time::timeout(Duration::from_secs(REMOVAL_SECONDS), asked)
+            .await
+            .unwrap_or_else(|_| Err(format!("still being removed after {REMOVAL_SECONDS} s")))
+            .map_err(left)
+    }
+
+    /// The error that led here, after the container is gone; a removal that fails too is said in
+    /// its reason, for it leaves work to the person.
+    async fn removed_after(self, error: EngineError) -> EngineError {
+        let Err(leftover) = self.remove().await else { return error };
+        match error {
+            EngineError::Box { step, reason } => {
+                EngineError::Box { step, reason: format!("{reason}; and {leftover}") }
+            }
+            other => other,
+        }
+    }
+
+    /// Adds what the box said and how it ended, where it did.
+    async fn explained(&self, error: EngineError, pipe: &Pipe) -> EngineError {
+        let EngineError::Box { step, mut reason } = error else { return error };
+        if let Ok(found) = self.docker.client().inspect_container(&self.id, None).await {
+            let state = found.state.unwrap_or_default();
+            if state.running != Some(true)
+                && let Some(code) = state.exit_code
+            {
+                let ended = Ended { code, out_of_memory: state.oom_killed == Some(true) };
+                reason = format!("{reason}; {}", ended.describe());
+            }
+        }
+        let said = pipe.complaints().from_sandbox();
+        if !said.is_empty() {
+            reason = format!("{reason}; it said: {said}");
+        }
+        EngineError::Box { step, reason }
+    }
+}
+
+async fn attach(held: &Held) -> Result<Pipe, EngineError> {
+    let options = AttachContainerOptionsBuilder::new()
+        .stdin(true)
+        .stdout(true)
+        .stderr(true)
+        .stream(true)
+        .build();
+    let attached = held.docker.client().attach_container(&held.id, Some(options)).await;
+    attached.map(Pipe::new).map_err(|error| EngineError::at(Step::Create, &error))
+}
+
+/// Reads the ready line. Gives the version it names.
+async fn ready(pipe: &mut Pipe) -> Result<String, EngineError> {
+    let failed = |reason: String| EngineError::Box { step: Step::Ready, reason };
+    let line = pipe.line(limits::READY_BYTES);
+    let line = tokio::time::timeout(Duration::from_secs(limits::READY_SECONDS), line).await;
+    let line = line
+        .map_err(|_| failed(format!("nothing for {} s", limits::READY_SECONDS)))?
+        .map_err(|error| failed(error.to_string()))?;
+    let ready: handoff::Ready = serde_json::from_slice(&line)
+        .map_err(|_| failed("its first line is not a ready line".to_owned()))?;
+    let version: String = ready.version.chars().filter(|c| !c.is_control()).take(40).collect();
+    // The protocol alone is compared: a host serves a sandbox of another release.
+    if ready.ready == limits::PROTOCOL {
+        Ok(version)
+    } else {
+        Err(EngineError::Protocol { theirs: ready.ready, version })
+    }
+}
+
+async fn ended(docker: &Docker, id: &str) -> Result<Ended, EngineError> {
+    let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
+    let mut waiting = Box::pin(docker.client().wait_container(id, Some(options)));
+    let code = match waiting.next().await {
+        Some(Ok(answer)) => answer.status_code,
+        // The client makes an error of every code but 0.
+        Some(Err(Error::DockerContainerWaitError { code, .. })) => code,
+        Some(Err(error)) => return Err(EngineError::at(Step::Wait, &error)),
+        None => {
+            let reason = "it broke off".to_owned();
+            return Err(EngineError::Box { step: Step::Wait, reason });
+        }
+    };
+    let found = docker.client().inspect_container(id, None).await.ok();
+    let out_of_memory = found.and_then(|found| found.state?.oom_killed).unwrap_or(false);
+    Ok(Ended { code, out_of_memory })
+}

@@ -1,0 +1,206 @@
+//! Stdin and stdout of a box as one stream. Stderr, on which a sandbox of ours says nothing, is
+//! kept apart: its last words are what there is to say when a box dies.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bollard::container::{AttachContainerResults, LogOutput};
+use bollard::errors::Error;
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::Stream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+/// What is kept of stderr.
+const COMPLAINT_BYTES: usize = 4096;
+/// Frames of stderr that are put away in one go, before others get their turn.
+const COMPLAINTS_AT_ONCE: usize = 64;
+
+type Frames = Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
+
+/// Both directions of an attached container.
+pub struct Pipe {
+    frames: Frames,
+    input: Pin<Box<dyn AsyncWrite + Send>>,
+    unread: Bytes,
+    complaints: Complaints,
+}
+
+impl Pipe {
+    pub(super) fn new(attached: AttachContainerResults) -> Self {
+        Self {
+            frames: attached.output,
+            input: attached.input,
+            unread: Bytes::new(),
+            complaints: Complaints::default(),
+        }
+    }
+
+    /// The last words on stderr, also after the pipe is gone.
+    #[must_use]
+    pub fn complaints(&self) -> Complaints {
+        self.complaints.clone()
+    }
+
+    /// The next line, without its end; what follows it stays unread. Longer than `most`, or an end
+    /// before the line's, is an error.
+    pub(super) async fn line(&mut self, most: usize) -> io::Result<Vec<u8>> {
+        let mut line = BytesMut::new();
+        loop {
+            if let Some(end) = line.iter().position(|&byte| byte == b'\n') {
+                let mut rest = line.split_off(end);
+                rest.advance(1);
+                // What was not read from the frame is still there: the line's rest comes before it.
+                let mut unread = rest;
+                unread.extend_from_slice(&self.unread);
+                self.unread = unread.freeze();
+                return Ok(line.to_vec());
+            }
+            if line.len() > most {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "its first line has no end",
+                ));
+            }
+            if self.read_buf(&mut line).await? == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended before a word"));
+            }
+        }
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let pipe = &mut *self;
+        for _ in 0..COMPLAINTS_AT_ONCE {
+            if !pipe.unread.is_empty() {
+                let most = pipe.unread.len().min(buffer.remaining());
+                buffer.put_slice(&pipe.unread.split_to(most));
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(pipe.frames.as_mut().poll_next(cx)) {
+                None => return Poll::Ready(Ok(())),
+                Some(Ok(LogOutput::StdOut { message })) => pipe.unread = message,
+                Some(Ok(LogOutput::StdErr { message })) => pipe.complaints.add(&message),
+                Some(Ok(LogOutput::StdIn { .. } | LogOutput::Console { .. })) => {
+                    return Poll::Ready(Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "the engine sent a frame that is neither stdout nor stderr",
+                    )));
+                }
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+            }
+        }
+        // THREAT: endless stderr would keep this loop, and with it the host's thread, to itself.
+        // Tried by engine::docker::pipe::tests::a_flood_of_complaints_is_bounded.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.input.as_mut().poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.input.as_mut().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.input.as_mut().poll_shutdown(cx)
+    }
+}
+
+impl std::fmt::Debug for Pipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pipe")
+    }
+}
+
+/// The end of what a box said on stderr: hearsay, and only for people.
+#[derive(Clone, Debug, Default)]
+pub struct Complaints(Arc<Mutex<Vec<u8>>>);
+
+impl Complaints {
+    /// As one line; empty when it said nothing. Not neutralised for a terminal.
+    #[must_use]
+    pub fn from_sandbox(&self) -> String {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&kept).trim().replace('\n', "; ")
+    }
+
+    fn add(&self, message: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = &message[message.len().saturating_sub(COMPLAINT_BYTES)..];
+        kept.extend_from_slice(message);
+        let surplus = kept.len().saturating_sub(COMPLAINT_BYTES);
+        kept.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt, stream};
+
+    use super::*;
+
+    fn out(text: &'static str) -> Result<LogOutput, Error> {
+        Ok(LogOutput::StdOut { message: Bytes::from_static(text.as_bytes()) })
+    }
+
+    fn err(text: &'static str) -> Result<LogOutput, Error> {
+        Ok(LogOutput::StdErr { message: Bytes::from_static(text.as_bytes()) })
+    }
+
+    fn pipe(frames: impl Stream<Item = Result<LogOutput, Error>> + Send + 'static) -> Pipe {
+        Pipe::new(AttachContainerResults {
+            output: frames.boxed(),
+            input: Box::pin(tokio::io::sink()),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_line_ends_where_it_ends_and_nothing_after_it_is_lost() {
+        let frames = [out("rea"), err("hm\n"), out("dy\nPRI * HT"), out("TP/2.0")];
+        let mut pipe = pipe(stream::iter(frames));
+        assert_eq!(pipe.line(100).await.unwrap(), b"ready");
+        let mut rest = String::new();
+        pipe.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "PRI * HTTP/2.0");
+        assert_eq!(pipe.complaints().from_sandbox(), "hm");
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_is_an_error() {
+        let mut endless = pipe(stream::repeat_with(|| out("aaaaaaaaaaaaaaaa")));
+        assert!(endless.line(100).await.is_err());
+        let mut cut = pipe(stream::iter([out("rea")]));
+        assert!(cut.line(100).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_complaints_is_bounded() {
+        let mut flood = pipe(stream::repeat_with(|| err("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx")));
+        let complaints = flood.complaints();
+        let waited = tokio::time::timeout(std::time::Duration::from_millis(50), flood.line(100));
+        assert!(waited.await.is_err());
+        assert_eq!(complaints.from_sandbox().len(), COMPLAINT_BYTES);
+    }
+
+    #[tokio::test]
+    async fn a_frame_of_no_kind_is_an_error() {
+        let message = Bytes::from_static(b"\x07");
+        let mut odd = pipe(stream::iter([Ok(LogOutput::Console { message })]));
+        assert!(odd.line(100).await.is_err());
+    }
+}

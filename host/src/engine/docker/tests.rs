@@ -1,0 +1,445 @@
+//! Against the real engine of this machine. Everything made here is made under an install of its
+//! own, and removed.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ExecConfig, HostConfig};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveImageOptionsBuilder,
+};
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::time::Instant;
+
+use super::*;
+use crate::engine::confine::{BoxSpec, Work};
+use crate::engine::error::{EngineError, Step};
+use crate::engine::live::LiveTree;
+use crate::setup;
+
+async fn engine() -> Docker {
+    match Docker::connect(&EngineChoice::from_environment()).await {
+        Ok(docker) => docker,
+        Err(error) => panic!("these tests need a Docker engine. {error}"),
+    }
+}
+
+fn id() -> String {
+    let bytes: [u8; 16] = rand::random();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn spec(work: Work) -> BoxSpec {
+    BoxSpec {
+        run: id(),
+        install: id(),
+        owner: "tests".to_owned(),
+        memory: 128 << 20,
+        cpus: 0.5,
+        pids: 64,
+        work,
+    }
+}
+
+const IN_MEMORY: Work = Work::Memory { bytes: 8 << 20 };
+
+async fn base(docker: &Docker) -> ResolvedImage {
+    // Two tests that both find it absent would both make it.
+    static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _one = ONE.lock().await;
+    setup::image::ensure(docker, &mut |_| {}).await.unwrap().0
+}
+
+/// An image with nothing in it but what `change` says.
+async fn empty(docker: &Docker, change: &str) -> ResolvedImage {
+    let name = format!("airlock-trial-{}", id());
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(0);
+    header.set_mode(0o644);
+    archive.append_data(&mut header, "empty", std::io::empty()).unwrap();
+    let options = CreateImageOptionsBuilder::new().from_src("-").repo(&name).tag("1");
+    let options = options.changes(vec![change.to_owned()]).build();
+    let body = bollard::body_full(archive.into_inner().unwrap().into());
+    let lines = docker.client().create_image(Some(options), Some(body), None);
+    lines.try_collect::<Vec<_>>().await.unwrap();
+    docker.find_image(&format!("{name}:1")).await.unwrap().unwrap()
+}
+
+async fn remove_image(docker: &Docker, image: &ResolvedImage) {
+    let options = RemoveImageOptionsBuilder::new().force(true).build();
+    docker.client().remove_image(&image.name, Some(options), None).await.unwrap();
+}
+
+/// What a command in a started box says, as a uid.
+async fn said(docker: &Docker, name: &str, user: &str, script: &str) -> String {
+    let config = ExecConfig {
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        user: Some(user.to_owned()),
+        cmd: Some(["sh", "-c", script].map(str::to_owned).to_vec()),
+        ..ExecConfig::default()
+    };
+    let exec = docker.client().create_exec(name, config).await.unwrap();
+    let started = docker.client().start_exec(&exec.id, None).await.unwrap();
+    let bollard::exec::StartExecResults::Attached { output, .. } = started else {
+        panic!("detached")
+    };
+    let parts: Vec<_> = output.try_collect().await.unwrap();
+    parts.iter().map(ToString::to_string).collect::<String>().trim().to_owned()
+}
+
+async fn is_there(docker: &Docker, name: &str) -> bool {
+    docker.client().inspect_container(name, None).await.is_ok()
+}
+
+#[tokio::test]
+async fn an_empty_image_becomes_a_box_and_nothing_is_left_of_it() {
+    let docker = engine().await;
+    let image = empty(&docker, "LABEL airlock.trial=tests").await;
+    assert!(image.digest.starts_with("sha256:"), "it never was in a registry: {}", image.digest);
+    let spec = spec(IN_MEMORY);
+    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let from = Instant::now();
+    let created = docker.plan(spec, &image, &sandbox).create().await.unwrap();
+    let made = from.elapsed();
+    let ready = created.start().await.unwrap();
+    let up = from.elapsed();
+    let name = ready.name().to_owned();
+    let running = ready.hand_over(b"exit 3\n").await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), running.ended()).await;
+    let ended = ended.unwrap().unwrap();
+    assert!(!ended.out_of_memory && ended.code != 0, "{ended:?}");
+    let from = Instant::now();
+    running.remove().await.unwrap();
+    println!("created {made:?}, ready {up:?}, removed {:?}", from.elapsed());
+    assert!(!is_there(&docker, &name).await);
+    remove_image(&docker, &image).await;
+}
+
+#[tokio::test]
+async fn the_terms_hold_in_the_box() {
+    let docker = engine().await;
+    let image = base(&docker).await;
+    let spec = spec(IN_MEMORY);
+    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
+    let name = ready.name().to_owned();
+    let status = said(&docker, &name, "0", "grep -E 'CapEff|NoNewPrivs' /proc/self/status").await;
+    let tool = |script: &'static str| said(&docker, &name, "64200:64200", script);
+    let interfaces = tool("ls /sys/class/net").await;
+    let root = tool("touch /x 2>&1; touch /.airlock/x 2>&1; touch /etc/x 2>&1").await;
+    let work =
+        tool("cd /workspace && stat -c '%u %g %a' . && touch a && mkdir b && echo fine").await;
+    let filled = tool("dd if=/dev/zero of=/workspace/big bs=1M count=20 2>&1 | tail -1").await;
+    let limits = tool("ulimit -c; ulimit -n; cat /proc/1/cmdline | tr '\\0' ' '").await;
+    ready.remove().await.unwrap();
+
+    assert_eq!(status.replace('\t', ""), "CapEff:00000000000000c0\nNoNewPrivs:1");
+    assert_eq!(interfaces, "lo");
+    assert_eq!(root.matches("Read-only file system").count(), 3, "{root}");
+    assert_eq!(work, "64200 64200 755\nfine");
+    assert!(filled.contains("8.4 MB"), "{filled}");
+    assert_eq!(limits, "0\n8192\n/.airlock/airlock-sandbox");
+}
+
+#[tokio::test]
+async fn the_tools_of_the_base_image_work_as_the_tool_user() {
+    let docker = engine().await;
+    let image = base(&docker).await;
+    let spec = spec(IN_MEMORY);
+    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
+    let script = "cd /workspace && export HOME=/home/agent && git init -q . \
+        && git config user.email a@b && git config user.name a && echo one two > f \
+        && git add f && git commit -qm m && git log --format=%s \
+        && python3 -c 'import json, ssl; print(len(ssl.create_default_context().get_ca_certs()) > 50)' \
+        && rg -c one f && awk '{print $2}' f && curl --version | cut -c1-4 | head -1 \
+        && bash -c 'echo $0' && which patch && id -un";
+    let tools = said(&docker, ready.name(), "64200:64200", script).await;
+    ready.remove().await.unwrap();
+    assert_eq!(tools, "m\nTrue\n1\ntwo\ncurl\nbash\n/usr/bin/patch\nagent");
+}
+
+#[tokio::test]
+async fn the_engines_disk_holds_the_copy_and_is_given_back() {
+    let docker = engine().await;
+    let image = base(&docker).await;
+    let spec = spec(Work::EngineDisk);
+    assert_eq!(spec.waivers(), [crate::engine::Waiver::DiskQuota]);
+    let volume = plan::work_volume(&spec.run);
+    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
+    let owner = said(
+        &docker,
+        ready.name(),
+        "64200:64200",
+        "stat -c '%u %g' /workspace && touch /workspace/a && echo fine",
+    )
+    .await;
+    assert!(docker.client().inspect_volume(&volume).await.is_ok());
+    ready.remove().await.unwrap();
+    assert_eq!(owner, "64200 64200\nfine");
+    assert!(docker.client().inspect_volume(&volume).await.is_err());
+}
+
+#[tokio::test]
+async fn a_live_git_cannot_be_written() {
+    let docker = engine().await;
+    let image = base(&docker).await;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(at(".git/hooks")).unwrap();
+    std::fs::create_dir_all(at("sub")).unwrap();
+    std::fs::write(at("sub/.git"), "gitdir: x").unwrap();
+    for name in ["", ".git", ".git/hooks", "sub", "sub/.git"] {
+        if std::os::unix::fs::chown(at(name), Some(1234), Some(1234)).is_err() {
+            return; // Only root can make a tree of somebody else's.
+        }
+    }
+    let tree = LiveTree::look(folder.path()).unwrap();
+    let spec = spec(Work::Live(tree));
+    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
+    let script = "cd /workspace; touch new; touch .git/hooks/post-checkout; echo x > sub/.git; \
+                  mv .git away; rm -rf .git; mv sub/.git away; ls -a";
+    let tried = said(&docker, ready.name(), "1234:1234", &format!("({script}) 2>&1")).await;
+    ready.remove().await.unwrap();
+    assert!(at("new").exists(), "{tried}");
+    assert!(at(".git/hooks").is_dir() && !at(".git/hooks/post-checkout").exists(), "{tried}");
+    assert_eq!(std::fs::read_to_string(at("sub/.git")).unwrap(), "gitdir: x", "{tried}");
+    assert!(!at("away").exists(), "{tried}");
+}
+
+#[tokio::test]
+async fn a_volume_of_the_image_is_read_only() {
+    let docker = engine().await;
+    let image = empty(&docker, "VOLUME /data").await;
+    assert_eq!(image.volumes, ["/data"]);
+    let spec = spec(IN_MEMORY);
+    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let created = docker.plan(spec, &image, &sandbox).create().await.unwrap();
+    let ready = created.start().await.unwrap();
+    let found = docker.client().inspect_container(ready.name(), None).await.unwrap();
+    let data: Vec<_> = found
+        .mounts
+        .unwrap()
+        .into_iter()
+        .filter(|mount| mount.destination.as_deref() == Some("/data"))
+        .collect();
+    ready.remove().await.unwrap();
+    assert_eq!(data.len(), 1);
+    assert_eq!(data[0].rw, Some(false));
+    let volume = docker.client().inspect_volume(data[0].name.as_deref().unwrap()).await;
+    assert!(volume.is_err(), "the anonymous volume is gone with its box");
+    remove_image(&docker, &image).await;
+}
+
+#[tokio::test]
+async fn what_does_not_say_that_it_is_ready_is_gone_again() {
+    let docker = engine().await;
+    let image = base(&docker).await;
+    let spec = spec(IN_MEMORY);
+    let name = plan::container_name(&spec.run);
+    // Not our binary: a volume with another program in its place.
+    let other: &'static [u8] = b"#!/bin/sh\necho hello\necho why >&2\nexit 7\n";
+    let sha = id();
+    let sandbox = docker.put_binary(other, &sha, &image, &spec.install).await.unwrap();
+    let created = docker.plan(spec, &image, &sandbox).create().await.unwrap();
+    let error = created.start().await.unwrap_err();
+    assert!(
+        matches!(&error, EngineError::Box { step: Step::Ready, reason } if reason.starts_with("its first line is not a ready line")),
+        "{error}"
+    );
+    assert!(!is_there(&docker, &name).await);
+
+    let other: &'static [u8] = b"#!/bin/sh\necho '{\"ready\":99,\"version\":\"9.0\"}'\nsleep 9\n";
+    let newer = id();
+    let sandbox_newer = docker.put_binary(other, &newer, &image, "tests").await.unwrap();
+    let spec = self::spec(IN_MEMORY);
+    let created = docker.plan(spec, &image, &sandbox_newer).create().await.unwrap();
+    let error = created.start().await.unwrap_err();
+    assert_eq!(error, EngineError::Protocol { theirs: 99, version: "9.0".into() });
+    for (sha, volume) in [(sha, sandbox), (newer, sandbox_newer)] {
+        docker.remove_volume(&format!("airlock-sandbox-{}", &sha[..24])).await.unwrap();
+        docker.remove_volume(volume.name()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_binary_is_put_there_once_and_again_when_it_was_cut() {
+    let docker = engine().await;
+    let image = empty(&docker, "LABEL airlock.trial=tests").await;
+    let (sha, install) = (id(), id());
+    let mark = format!("airlock-sandbox-{}", &sha[..24]);
+    let put = || docker.put_binary(b"a binary", &sha, &image, &install);
+
+    // Two hosts at once: one volume, and both use it.
+    let (one, two) = tokio::join!(put(), put());
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!(one, two);
+    assert_eq!(put().await.unwrap(), one);
+
+    // A cut upload: a volume that no mark names. It is not used, and it is swept; so is the binary
+    // of another release.
+    let cut = format!("airlock-sandbox-{}-{sha}", &crate::engine::binary::SANDBOX_SHA256[..24]);
+    let labels = HashMap::from([
+        (label::BINARY.to_owned(), crate::engine::binary::SANDBOX_SHA256.to_owned()),
+        (label::INSTALL.to_owned(), install.clone()),
+    ]);
+    let request = bollard::models::VolumeCreateRequest {
+        name: Some(cut.clone()),
+        labels: Some(labels),
+        ..Default::default()
+    };
+    docker.client().create_volume(request).await.unwrap();
+    let mut swept = docker.sweep(&install, 0, |_| true).await.unwrap();
+    swept.volumes.sort();
+    let mut expected = vec![cut, one.name().to_owned()];
+    expected.sort();
+    assert_eq!(swept, Swept { volumes: expected, ..Swept::default() });
+    let one_more = put().await.unwrap();
+    assert_ne!(one_more, one);
+    let one = one_more;
+
+    // A volume that somebody removed: its mark counts for nothing.
+    docker.remove_volume(one.name()).await.unwrap();
+    let again = put().await.unwrap();
+    assert_ne!(again, one);
+    docker.remove_volume(&mark).await.unwrap();
+    docker.remove_volume(again.name()).await.unwrap();
+    remove_image(&docker, &image).await;
+}
+
+#[tokio::test]
+async fn a_sweep_takes_only_what_is_over_and_ours() {
+    let docker = engine().await;
+    let image = empty(&docker, "LABEL airlock.trial=tests").await;
+    let mine = id();
+    let make = async |install: &str| {
+        let spec = BoxSpec { install: install.to_owned(), ..spec(IN_MEMORY) };
+        let run = spec.run.clone();
+        let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+        (run, docker.plan(spec, &image, &sandbox).create().await.unwrap())
+    };
+    let (alive, alive_box) = make(&mine).await;
+    let (over, over_box) = make(&mine).await;
+    let (other, other_box) = make(&id()).await;
+    // Somebody else's container whose image carries our labels.
+    let foreign = format!("somebodys-{}", id());
+    let labels = [(label::INSTALL, mine.clone()), (label::RUN, id())];
+    let body = ContainerCreateBody {
+        image: Some(image.id.clone()),
+        entrypoint: Some(vec!["/none".to_owned()]),
+        labels: Some(labels.map(|(name, value)| (name.to_owned(), value)).into()),
+        host_config: Some(HostConfig::default()),
+        ..ContainerCreateBody::default()
+    };
+    let options = CreateContainerOptionsBuilder::new().name(&foreign).build();
+    docker.client().create_container(Some(options), body).await.unwrap();
+
+    let swept = docker.sweep(&mine, 0, |run| run == alive).await.unwrap();
+    assert_eq!(swept.containers, [plan::container_name(&over)]);
+    assert!(swept.left.is_empty());
+    assert!(is_there(&docker, &plan::container_name(&alive)).await);
+    assert!(is_there(&docker, &plan::container_name(&other)).await);
+    assert!(is_there(&docker, &foreign).await);
+    // Removing what is gone already is no error.
+    for each in [alive_box, over_box, other_box] {
+        each.remove().await.unwrap();
+    }
+    let options = RemoveContainerOptionsBuilder::new().force(true).build();
+    docker.client().remove_container(&foreign, Some(options)).await.unwrap();
+    remove_image(&docker, &image).await;
+}
+
+#[tokio::test]
+async fn an_engine_that_holds_less_is_refused() {
+    let docker = engine().await;
+    let image = empty(&docker, "LABEL airlock.trial=tests").await;
+    let spec = spec(IN_MEMORY);
+    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let asked = plan::body(&spec, &image, &sandbox);
+    let created = docker.plan(spec.clone(), &image, &sandbox).create().await.unwrap();
+    let name = plan::container_name(&spec.run);
+    let found = docker.client().inspect_container(&name, None).await.unwrap();
+    created.remove().await.unwrap();
+    remove_image(&docker, &image).await;
+
+    assert_eq!(verify::missing(&asked, &found), Vec::<String>::new());
+    let with = |change: fn(&mut HostConfig)| {
+        let mut host = found.host_config.clone().unwrap();
+        change(&mut host);
+        let found = ContainerInspectResponse { host_config: Some(host), ..found.clone() };
+        verify::missing(&asked, &found)
+    };
+    assert_eq!(with(|host| host.memory = Some(0)), ["no memory limit"]);
+    assert_eq!(with(|host| host.memory_swap = Some(-1)), ["swap is not limited"]);
+    assert_eq!(with(|host| host.pids_limit = None), ["no limit of processes"]);
+    assert_eq!(with(|host| host.cpu_quota = Some(0)), ["no processor limit"]);
+    assert_eq!(
+        with(|host| host.network_mode = Some("default".into())),
+        ["a network was given to the box"]
+    );
+    assert_eq!(
+        with(|host| host.cap_add = Some(vec!["CAP_SYS_ADMIN".into()])),
+        ["other capabilities than were asked for"]
+    );
+    assert_eq!(with(|host| host.readonly_rootfs = None), ["the root can be written"]);
+    assert_eq!(with(|host| host.security_opt = None), ["new privileges can be gained"]);
+    assert_eq!(with(|host| host.pid_mode = Some("host".into())), ["processes of others are seen"]);
+    let mut more = found.clone();
+    if let Some(mounts) = &mut more.mounts {
+        mounts.push(bollard::models::MountPoint {
+            destination: Some("/data".into()),
+            rw: Some(true),
+            ..Default::default()
+        });
+    }
+    assert_eq!(verify::missing(&asked, &more), ["other mounts than were asked for"]);
+}
+
+#[tokio::test]
+async fn our_own_image_is_never_fetched() {
+    let docker = engine().await;
+    let error = docker.image("airlock-base:000000000000", &mut |_| {}).await.unwrap_err();
+    assert_eq!(
+        error,
+        EngineError::ImageAbsent {
+            image: "airlock-base:000000000000".into(),
+            command: "airlock setup image".into()
+        }
+    );
+}
+
+#[tokio::test]
+async fn an_image_that_is_nowhere_is_said_with_its_command() {
+    let docker = engine().await;
+    let mut heard = Vec::new();
+    let name = "127.0.0.1:9/none:1";
+    let error = docker.image(name, &mut |line| heard.push(line)).await.unwrap_err();
+    let (_, _, command) = error.describe();
+    assert!(matches!(error, EngineError::ImagePull { .. }), "{error}");
+    assert_eq!(command.as_deref(), Some("docker pull 127.0.0.1:9/none:1"));
+    assert_eq!(heard, ["fetching 127.0.0.1:9/none:1"]);
+}
+
+#[tokio::test]
+async fn a_box_whose_host_is_gone_ends_by_itself() {
+    let docker = engine().await;
+    let image = empty(&docker, "LABEL airlock.trial=tests").await;
+    let spec = spec(IN_MEMORY);
+    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
+    let name = ready.name().to_owned();
+    drop(ready); // As kill -9 would: the pipe closes and nobody removes anything.
+    let options =
+        bollard::query_parameters::WaitContainerOptionsBuilder::new().condition("not-running");
+    let mut waiting = Box::pin(docker.client().wait_container(&name, Some(options.build())));
+    let ended = tokio::time::timeout(Duration::from_secs(5), waiting.next()).await;
+    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+    docker.client().remove_container(&name, Some(options)).await.unwrap();
+    remove_image(&docker, &image).await;
+    assert!(ended.is_ok(), "it still ran after five seconds");
+}

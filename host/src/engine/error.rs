@@ -1,0 +1,177 @@
+//! What can go wrong between us and an engine: a variant for each consequence, and for each the
+//! three things a person is told.
+
+use std::fmt;
+
+/// Why there is no box.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineError {
+    /// Nothing answers where the engine should be.
+    Unreachable { endpoint: String, reason: String },
+    /// The engine's address is one that we will not or cannot speak to.
+    Endpoint { endpoint: String, reason: String, hint: String },
+    /// The engine is older than API 1.41.
+    TooOld { found: String },
+    /// The text is not the name of an image.
+    ImageName { image: String },
+    /// The image is neither on the engine nor in its registry.
+    ImageAbsent { image: String, command: String },
+    /// The image is not on the engine and could not be fetched.
+    ImagePull { image: String, reason: String },
+    /// The engine holds less than was asked of it: each thing that is missing.
+    Weaker { missing: Vec<String> },
+    /// The tree cannot be mounted live.
+    Live { path: String, reason: String },
+    /// A container could not be made, started, or did not say that it is ready.
+    Box { step: Step, reason: String },
+    /// What started in the container speaks another protocol.
+    Protocol { theirs: u32, version: String },
+    /// Something of ours is still on the engine and could not be removed.
+    Leftover { name: String, reason: String },
+}
+
+/// Where on its way a box failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Inject,
+    Create,
+    Start,
+    Ready,
+    Handoff,
+    Wait,
+}
+
+impl Step {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Inject => "the sandbox's binary could not be put on the engine",
+            Self::Create => "the container could not be made",
+            Self::Start => "the container could not be started",
+            Self::Ready => "the sandbox did not say that it is ready",
+            Self::Handoff => "the sandbox did not take its task",
+            Self::Wait => "the engine no longer says how the container is",
+        }
+    }
+}
+
+impl EngineError {
+    /// A failure at one step, with everything the error has to say.
+    pub(crate) fn at(step: Step, error: &bollard::errors::Error) -> Self {
+        Self::Box { step, reason: said(error) }
+    }
+
+    /// A failure at one step that is the machine's and not the engine's.
+    pub(crate) fn broke(step: Step, error: &std::io::Error) -> Self {
+        Self::Box { step, reason: chain(error) }
+    }
+
+    /// Headline, reason, and the one command (or thing to do) that mends it, where there is one.
+    #[must_use]
+    pub fn describe(&self) -> (String, String, Option<String>) {
+        match self {
+            Self::Unreachable { endpoint, reason } => {
+                let mend = if reason.contains("Permission denied") {
+                    "sudo usermod -aG docker \"$USER\", then sign in again (that group is as good as root)"
+                } else {
+                    "start Docker, or point DOCKER_HOST at a running engine; then: airlock doctor"
+                };
+                (
+                    "no container engine".to_owned(),
+                    format!("nothing answers at {endpoint}: {reason}"),
+                    Some(mend.to_owned()),
+                )
+            }
+            Self::Endpoint { endpoint, reason, hint } => (
+                "the engine's address cannot be used".to_owned(),
+                format!("{endpoint}: {reason}"),
+                Some(hint.clone()),
+            ),
+            Self::TooOld { found } => (
+                "the engine is too old".to_owned(),
+                format!("it speaks API {found}, 1.41 is needed (Docker 20.10 or later)"),
+                Some("docker version".to_owned()),
+            ),
+            Self::ImageName { image } => (
+                "not an image".to_owned(),
+                format!("{image:?} is not the name of an image"),
+                Some("docker images".to_owned()),
+            ),
+            Self::ImageAbsent { image, command } => (
+                "no such image".to_owned(),
+                format!("{image} is not on the engine and no registry has it"),
+                Some(command.clone()),
+            ),
+            Self::ImagePull { image, reason } => (
+                "the image cannot be fetched".to_owned(),
+                format!("{image}: {reason}"),
+                Some(format!("docker pull {image}")),
+            ),
+            Self::Weaker { missing } => (
+                "the box cannot be made safe".to_owned(),
+                format!("the engine does not hold what was asked of it: {}", missing.join("; ")),
+                Some("airlock doctor".to_owned()),
+            ),
+            Self::Live { path, reason } => (
+                "the tree cannot be mounted live".to_owned(),
+                format!("{path}: {reason}"),
+                Some("leave out --live: the tree is then copied".to_owned()),
+            ),
+            Self::Box { step, reason } => (
+                "no box".to_owned(),
+                format!("{}: {reason}", step.as_str()),
+                Some("airlock doctor".to_owned()),
+            ),
+            Self::Protocol { theirs, version } => (
+                "the two halves do not match".to_owned(),
+                format!(
+                    "the sandbox (version {version}) speaks protocol {theirs}, this host speaks {}",
+                    airlock_shared::limits::PROTOCOL
+                ),
+                Some(
+                    "install one release of both: cargo install --path host, without \
+                     AIRLOCK_SANDBOX_BINARY"
+                        .to_owned(),
+                ),
+            ),
+            Self::Leftover { name, reason } => (
+                "something of ours is still on the engine".to_owned(),
+                format!("{name}: {reason}"),
+                Some(format!("docker rm --force --volumes {name}")),
+            ),
+        }
+    }
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (headline, reason, _) = self.describe();
+        write!(f, "{headline}: {reason}")
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+/// The engine's own words where it had any, else what became of the request.
+pub(crate) fn said(error: &bollard::errors::Error) -> String {
+    use bollard::errors::Error;
+    match error {
+        Error::DockerResponseServerError { message, .. } => message.clone(),
+        Error::DockerStreamError { error } => error.clone(),
+        other => chain(other),
+    }
+}
+
+/// An error and what caused it, as fragments joined by `: `, each said once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !said.contains(&text) {
+            said.push_str(": ");
+            said.push_str(&text);
+        }
+        next = cause.source();
+    }
+    said
+}
