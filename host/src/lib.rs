@@ -2,4 +2,6 @@
 //! container that has no network.
 
 pub mod engine; // where a sandbox runs
+pub mod auth; // who pays
+pub mod gate; // what passes between a box and everything else
 pub mod clock; // what time it is

@@ -1,0 +1,64 @@
+//! An API key that a person gave: on stdin, in a file, or in the environment. It is good for the
+//! base it was given with, and when the backend refuses it there is no other.
+
+use std::io::Read;
+use std::path::Path;
+
+use airlock_shared::base::Base;
+use airlock_shared::handoff::Secrets;
+use airlock_shared::secret::Secret;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, header};
+use zeroize::Zeroizing;
+
+use super::{AuthError, CREDENTIAL_BYTES, Payer, PayerKind, Signed, Signer, bearer, checked};
+
+pub(super) struct KeySigner {
+    key: Secret,
+    place: String,
+    base: Base,
+}
+
+impl KeySigner {
+    pub(super) fn new(key: Secret, place: &str, base: &Base) -> Result<Self, AuthError> {
+        Ok(Self { key: checked(&key, place)?, place: place.to_owned(), base: base.clone() })
+    }
+
+    /// The path is the person's own word, so links and pipes (`<(…)`) are followed.
+    pub(super) fn from_file(path: &Path, base: &Base) -> Result<Self, AuthError> {
+        let place = path.display().to_string();
+        let missing = || AuthError::Missing { place: place.clone() };
+        let file = std::fs::File::open(path).map_err(|_| missing())?;
+        let mut text = Zeroizing::new(String::with_capacity(CREDENTIAL_BYTES + 3));
+        file.take(CREDENTIAL_BYTES as u64 + 2)
+            .read_to_string(&mut text)
+            .map_err(|_| AuthError::Malformed { place: place.clone(), why: "it is not text" })?;
+        Self::new(Secret::new(text.to_string()), &place, base)
+    }
+}
+
+impl Signer for KeySigner {
+    fn payer(&self) -> Payer {
+        Payer { name: "key".to_owned(), kind: PayerKind::ApiKey, base: self.base.clone() }
+    }
+
+    fn sign(&self) -> BoxFuture<'_, Result<Signed, AuthError>> {
+        Box::pin(async {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, bearer(&self.key, &self.place)?);
+            Ok(Signed { headers, generation: 0 })
+        })
+    }
+
+    fn renew(&self, _refused: u64) -> BoxFuture<'_, Result<bool, AuthError>> {
+        Box::pin(async { Ok(false) })
+    }
+
+    fn hand_over(&self) -> BoxFuture<'_, Result<Secrets, AuthError>> {
+        Box::pin(async { Ok(Secrets { bearer: Some(self.key.clone()), account_id: None }) })
+    }
+
+    fn canaries(&self) -> Vec<Secret> {
+        vec![self.key.clone()]
+    }
+}

@@ -1,0 +1,227 @@
+//! Who pays: the credential of a run, and the only place that holds one.
+//!
+//! Everybody else has a [`Signer`], which writes headers for one base and for no other. A secret
+//! here cannot be printed, compared by accident or serialized; errors say where something stood
+//! and never what it was.
+//!
+//! Absent on purpose: signing in and refreshing (the seam for them is [`Signer::renew`]), and any
+//! look into another program's login.
+
+mod key; // an API key that a person gave
+mod login; // a token file of ours
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use airlock_shared::base::Base;
+use airlock_shared::handoff::Secrets;
+use airlock_shared::secret::Secret;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue};
+
+/// The longest key or token that is taken.
+const CREDENTIAL_BYTES: usize = 16 << 10;
+/// Where a key of the variable `OPENAI_API_KEY` may go: it was issued for that origin.
+const ENVIRONMENT_ORIGIN: &str = "https://api.openai.com";
+
+/// Who pays for a run, for records and first lines. Nothing in it is secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payer {
+    /// The login's name, or `key`, or `cassette`.
+    pub name: String,
+    pub kind: PayerKind,
+    pub base: Base,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayerKind {
+    ApiKey,
+    ChatGpt,
+    Replay,
+}
+
+impl PayerKind {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiKey => "api key",
+            Self::ChatGpt => "token file",
+            Self::Replay => "replay",
+        }
+    }
+}
+
+impl Payer {
+    /// Nobody: the answers come from a cassette.
+    #[must_use]
+    pub fn replay(base: Base) -> Self {
+        Self { name: "cassette".to_owned(), kind: PayerKind::Replay, base }
+    }
+}
+
+/// What a person chose to pay with.
+pub enum Credential {
+    /// A key read from stdin.
+    Key(Secret),
+    /// A file that holds a key and nothing else.
+    KeyFile(PathBuf),
+    /// `<folder>/<name>.json`, a token file of ours.
+    Login { name: String, folder: PathBuf },
+    /// `OPENAI_API_KEY`, because the person said `--login env`.
+    Environment,
+}
+
+/// Headers for one request to the signer's base.
+pub struct Signed {
+    /// Each value is marked sensitive.
+    pub headers: HeaderMap,
+    /// Which credential this was: what [`Signer::renew`] is told when the backend refuses it.
+    pub generation: u64,
+}
+
+/// Writes the headers that make a request ours.
+pub trait Signer: Send + Sync {
+    fn payer(&self) -> Payer;
+
+    /// The authorization and account headers, for `payer().base` only.
+    fn sign(&self) -> BoxFuture<'_, Result<Signed, AuthError>>;
+
+    /// The backend answered 401 to that generation. True: [`Signer::sign`] has another one now.
+    fn renew(&self, refused: u64) -> BoxFuture<'_, Result<bool, AuthError>>;
+
+    /// What enters the box in handoff custody.
+    fn hand_over(&self) -> BoxFuture<'_, Result<Secrets, AuthError>>;
+
+    /// Every text that must be scrubbed from whatever comes back.
+    fn canaries(&self) -> Vec<Secret>;
+}
+
+/// Why there is no credential. One variant for each consequence; never a part of a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// There is nothing there: a person must sign in or give a key.
+    #[error("{place}: no credential is there")]
+    Missing { place: String },
+    /// It is there and cannot be trusted: a link, another owner, readable by others.
+    #[error("{place}: {why}")]
+    Unsafe { place: String, why: &'static str },
+    /// It is there and cannot be understood.
+    #[error("{place}: {why}")]
+    Malformed { place: String, why: &'static str },
+    /// It is good, and not for this base.
+    #[error("{place} is a credential for {bound}; {asked} needs another one, given explicitly")]
+    OtherBase { place: String, bound: String, asked: String },
+    /// The login changed its account under the run.
+    #[error("{place}: it belongs to another account now")]
+    OtherAccount { place: String },
+}
+
+/// Opens the credential a person chose, for one base.
+///
+/// # Errors
+/// When it is missing, cannot be trusted or understood, or belongs to another base.
+pub fn open(choice: Credential, base: &Base) -> Result<Arc<dyn Signer>, AuthError> {
+    match choice {
+        Credential::Key(key) => Ok(Arc::new(key::KeySigner::new(key, "the key given", base)?)),
+        Credential::KeyFile(path) => Ok(Arc::new(key::KeySigner::from_file(&path, base)?)),
+        Credential::Environment => {
+            let place = "OPENAI_API_KEY";
+            // THREAT: a base in a copied command line collects the key that every OpenAI tool on
+            // this machine shares. Tried by auth::tests::a_key_of_the_environment_goes_to_its_issuer_only.
+            if base.origin() != ENVIRONMENT_ORIGIN {
+                return Err(AuthError::OtherBase {
+                    place: place.to_owned(),
+                    bound: ENVIRONMENT_ORIGIN.to_owned(),
+                    asked: base.origin(),
+                });
+            }
+            let key =
+                std::env::var(place).map_err(|_| AuthError::Missing { place: place.to_owned() })?;
+            Ok(Arc::new(key::KeySigner::new(Secret::new(key), place, base)?))
+        }
+        Credential::Login { name, folder } => {
+            Ok(Arc::new(login::LoginSigner::open(&folder, &name, base)?))
+        }
+    }
+}
+
+/// The base that the login `name` in `folder` was made for.
+///
+/// # Errors
+/// As [`open`].
+pub fn base_of(folder: &std::path::Path, name: &str) -> Result<Base, AuthError> {
+    login::base_of(folder, name)
+}
+
+/// Takes the text of a key or token: white space at its ends is the editor's, anything else but
+/// printable ASCII is a mistake that must not become a header.
+fn checked(secret: &Secret, place: &str) -> Result<Secret, AuthError> {
+    let malformed = |why| AuthError::Malformed { place: place.to_owned(), why };
+    let text = secret.reveal().trim();
+    if text.is_empty() {
+        return Err(AuthError::Missing { place: place.to_owned() });
+    }
+    if text.len() > CREDENTIAL_BYTES {
+        return Err(malformed("it is too long for a key or token"));
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(malformed("a key or token is printable ASCII without spaces"));
+    }
+    Ok(Secret::new(text.to_owned()))
+}
+
+/// `Bearer …`, marked sensitive so that no library prints it.
+fn bearer(secret: &Secret, place: &str) -> Result<HeaderValue, AuthError> {
+    let text = zeroize::Zeroizing::new(format!("Bearer {}", secret.reveal()));
+    sensitive(&text, place)
+}
+
+fn sensitive(text: &str, place: &str) -> Result<HeaderValue, AuthError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| AuthError::Malformed {
+        place: place.to_owned(),
+        why: "it cannot be sent as a header",
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base(text: &str) -> Base {
+        Base::parse(text).expect("a base")
+    }
+
+    #[test]
+    fn a_key_of_the_environment_goes_to_its_issuer_only() {
+        for elsewhere in ["https://codex.example.org", "https://api.openai.com.example.org"] {
+            let error = open(Credential::Environment, &base(elsewhere)).err().expect("refused");
+            assert!(matches!(error, AuthError::OtherBase { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_a_header_is_refused_without_being_shown() {
+        let cases = ["", "  \n", "sk-a b", "sk-a\r\nx-evil: 1", "sk-ä", &"x".repeat(17 << 10)];
+        for given in cases {
+            let key = Credential::Key(Secret::new(given.to_owned()));
+            let error = open(key, &base("https://api.openai.com")).err().expect("refused");
+            let text = error.to_string();
+            assert!(given.trim().is_empty() || !text.contains(given.trim()), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_signs_and_has_no_better_one() {
+        let key = Credential::Key(Secret::new("sk-canary-1\n".to_owned()));
+        let signer = open(key, &base("https://api.openai.com")).expect("a signer");
+        let signed = signer.sign().await.expect("signed");
+        let value = &signed.headers[http::header::AUTHORIZATION];
+        assert_eq!(value.as_bytes(), b"Bearer sk-canary-1");
+        assert_eq!(format!("{value:?}"), "Sensitive");
+        assert_eq!(signer.renew(signed.generation).await, Ok(false));
+        assert_eq!(signer.payer().kind.as_str(), "api key");
+        assert!(signer.canaries().iter().any(|canary| canary.matches(b"sk-canary-1")));
+    }
+}

@@ -1,0 +1,210 @@
+//! The backend's stream on its way down: scrubbed, heard, written down, and passed on unbuffered.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use airlock_shared::limits;
+use airlock_shared::sse::Decoder;
+use airlock_shared::stream::StreamEvent;
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Gate;
+use super::cassette::{Kept, kept_event};
+use super::policy::Route;
+use super::scrub::Scrubber;
+use super::upstream::cause;
+
+/// How long, and how much of, a stream's end is awaited when nobody reads it any more: only a
+/// connection that was read to its end can be used again.
+const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN_BYTES: usize = 64 << 10;
+
+pub(super) struct Answer {
+    gate: Arc<Gate>,
+    source: Source,
+    scrubber: Scrubber,
+    decoder: Decoder,
+    taken: u64,
+    /// What is written down at the end, where a cassette is recorded.
+    tape: Option<Tape>,
+    /// `response.completed`, or a failure, was heard: what follows does not matter.
+    is_whole: bool,
+    /// Others wait for their turn as long as this lives.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+enum Source {
+    Live(reqwest::Response),
+    Replay(VecDeque<Value>),
+    Ended,
+}
+
+struct Tape {
+    route: Route,
+    body: Value,
+    status: u16,
+    events: Vec<Value>,
+}
+
+impl Answer {
+    pub(super) fn live(
+        gate: &Arc<Gate>,
+        answer: reqwest::Response,
+        route: Route,
+        body: Value,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let status = answer.status().as_u16();
+        let tape = gate.config.recorder.is_some().then(|| Tape {
+            route,
+            body,
+            status,
+            events: Vec::new(),
+        });
+        Self::new(gate, Source::Live(answer), tape, permit)
+    }
+
+    pub(super) fn replayed(
+        gate: &Arc<Gate>,
+        events: Vec<Value>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Self::new(gate, Source::Replay(events.into()), None, permit)
+    }
+
+    fn new(
+        gate: &Arc<Gate>,
+        source: Source,
+        tape: Option<Tape>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let scrubber = Scrubber::new(&gate.canaries());
+        let gate = Arc::clone(gate);
+        let decoder = Decoder::default();
+        Self {
+            gate,
+            source,
+            scrubber,
+            decoder,
+            taken: 0,
+            tape,
+            is_whole: false,
+            permit: Some(permit),
+        }
+    }
+
+    pub(super) fn into_body(self) -> Body {
+        Body::from_stream(stream::unfold(self, |mut answer| async {
+            let piece = answer.next().await?;
+            Some((piece, answer))
+        }))
+    }
+
+    /// The next piece that can go down.
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        loop {
+            let piece = match &mut self.source {
+                Source::Ended => return None,
+                Source::Replay(events) => {
+                    events.pop_front().map(|event| Bytes::from(format!("data: {event}\n\n")))
+                }
+                Source::Live(answer) => {
+                    let patience = Duration::from_secs(limits::STREAM_IDLE_SECONDS);
+                    match tokio::time::timeout(patience, answer.chunk()).await {
+                        Ok(Ok(piece)) => piece,
+                        Ok(Err(error)) => return self.broken(cause(&error.without_url())),
+                        Err(_) => return self.broken("the backend's stream stalled".to_owned()),
+                    }
+                }
+            };
+            let is_last = piece.is_none();
+            self.taken =
+                self.taken.saturating_add(piece.as_ref().map_or(0, |piece| piece.len() as u64));
+            if self.taken > limits::RESPONSE_BYTES {
+                return self.broken("the backend's stream is too long".to_owned());
+            }
+            let clean = match piece {
+                Some(piece) => self.scrubber.feed(&piece),
+                None => {
+                    self.source = Source::Ended;
+                    self.scrubber.finish()
+                }
+            };
+            let Ok(events) = self.decoder.feed(&clean) else {
+                return self.broken("an event of the backend's is too long".to_owned());
+            };
+            for event in events {
+                self.hear(&event);
+            }
+            if is_last {
+                self.write_down();
+            }
+            if !clean.is_empty() {
+                return Some(Ok(Bytes::from(clean)));
+            }
+        }
+    }
+
+    /// What the sandbox is about to hear, the host has heard.
+    fn hear(&mut self, data: &str) {
+        let event = StreamEvent::parse(data);
+        self.gate.ledger().hear(&event);
+        if let Some(tape) = &mut self.tape {
+            tape.events.extend(kept_event(data));
+        }
+        if matches!(event, StreamEvent::Completed { .. } | StreamEvent::Failed(_)) {
+            self.is_whole = true;
+            self.write_down();
+        }
+    }
+
+    fn broken(&mut self, why: String) -> Option<io::Result<Bytes>> {
+        self.source = Source::Ended;
+        self.write_down();
+        Some(Err(io::Error::other(why)))
+    }
+
+    /// Once, whatever came until now.
+    fn write_down(&mut self) {
+        if let (Some(tape), Some(recorder)) = (self.tape.take(), &self.gate.config.recorder) {
+            recorder.exchange(
+                tape.route,
+                &tape.body,
+                tape.status,
+                Kept::Events(tape.events),
+                &self.gate.canaries(),
+            );
+        }
+    }
+}
+
+impl Drop for Answer {
+    /// The sandbox stops reading at `response.completed`; the connection's end may come later.
+    fn drop(&mut self) {
+        self.write_down();
+        self.permit = None;
+        let source = std::mem::replace(&mut self.source, Source::Ended);
+        if let (Source::Live(mut answer), true) = (source, self.is_whole)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let rest = async move {
+                let mut left = DRAIN_BYTES;
+                while let Ok(Some(piece)) = answer.chunk().await {
+                    left = left.saturating_sub(piece.len());
+                    if left == 0 {
+                        break;
+                    }
+                }
+            };
+            self.gate
+                .drains
+                .spawn_on(async { drop(tokio::time::timeout(DRAIN, rest).await) }, &runtime);
+        }
+    }
+}

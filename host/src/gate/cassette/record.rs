@@ -1,0 +1,185 @@
+//! Writes a cassette, an exchange at a time: whole lines only, so that a run that dies leaves one
+//! that can be read up to there.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use airlock_shared::model::Model;
+use airlock_shared::outcome::{Fault, FaultKind};
+use airlock_shared::secret::Secret;
+use rustix::fs::{Mode, OFlags};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Exchange, Header, Kept, Name, Request, VERSION};
+use crate::gate::policy::Route;
+use crate::gate::scrub::Scrubber;
+
+/// A cassette being written.
+pub struct Recorder {
+    tape: Mutex<Tape>,
+}
+
+struct Tape {
+    file: File,
+    n: usize,
+    /// The last request of each route.
+    responses: Last,
+    compact: Last,
+    /// The first thing that went wrong; nothing is written after it.
+    fault: Option<String>,
+}
+
+#[derive(Default)]
+struct Last {
+    input: Vec<Value>,
+    instructions: Value,
+    tools: Value,
+}
+
+impl Recorder {
+    /// Begins a cassette: a new file, or the place of an older cassette; nothing else is
+    /// overwritten. It is the owner's alone.
+    ///
+    /// # Errors
+    /// When the file is something else, or cannot be written.
+    pub fn create(path: &Path, model: &Model) -> Result<Self, Fault> {
+        let fault =
+            |why: &str| Fault::new(FaultKind::Cassette, format!("{}: {why}", path.display()));
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| fault(&format!("it cannot be written: {error}")))?;
+        let file = File::from(file);
+        let is_file = file.metadata().is_ok_and(|about| about.is_file());
+        let mut begin = Vec::new();
+        let read = (&file).take(64).read_to_end(&mut begin);
+        if !is_file
+            || read.is_err()
+            || !(begin.is_empty() || begin.starts_with(b"{\"airlock_cassette\":"))
+        {
+            return Err(fault("it is there and is no cassette; nothing was overwritten"));
+        }
+        let owners = std::fs::Permissions::from_mode(0o600);
+        let prepared = file.set_permissions(owners).and_then(|()| file.set_len(0));
+        prepared
+            .and_then(|()| std::io::Seek::rewind(&mut &file))
+            .map_err(|error| fault(&format!("it cannot be written: {error}")))?;
+        let (responses, compact) = (Last::default(), Last::default());
+        let mut tape = Tape { file, n: 0, responses, compact, fault: None };
+        let made_by = env!("CARGO_PKG_VERSION").to_owned();
+        tape.line(&Header { airlock_cassette: VERSION, made_by, model: model.slug.clone() }, &[]);
+        let recorder = Self { tape: Mutex::new(tape) };
+        recorder.finish()?;
+        Ok(recorder)
+    }
+
+    /// The catalogue that the run chose its model from.
+    pub(in crate::gate) fn catalogue(&self, catalogue: &Value) {
+        self.with(|tape| {
+            let body = Some(catalogue.clone());
+            let exchange = Exchange {
+                n: 0,
+                route: Name::Models,
+                request: None,
+                status: 200,
+                events: None,
+                body,
+            };
+            tape.exchange(exchange, &[]);
+        });
+    }
+
+    /// One exchange, scrubbed once more of what must not be in a file that is shown around.
+    pub(in crate::gate) fn exchange(
+        &self,
+        route: Route,
+        body: &Value,
+        status: u16,
+        kept: Kept,
+        secrets: &[Secret],
+    ) {
+        self.with(|tape| {
+            let last = match route {
+                Route::Responses => &mut tape.responses,
+                Route::Compact => &mut tape.compact,
+            };
+            let request = Some(last.next(body));
+            let (events, body) = match kept {
+                Kept::Events(events) => (Some(events), None),
+                Kept::Body(body) => (None, Some(body)),
+            };
+            tape.exchange(
+                Exchange { n: 0, route: route.into(), request, status, events, body },
+                secrets,
+            );
+        });
+    }
+
+    /// Whether everything was written, and is on the disk.
+    ///
+    /// # Errors
+    /// `Cassette`, with what went wrong first.
+    pub fn finish(&self) -> Result<(), Fault> {
+        self.with(|tape| {
+            if let (None, Err(error)) = (&tape.fault, tape.file.sync_data()) {
+                tape.fault = Some(error.to_string());
+            }
+            match &tape.fault {
+                Some(why) => Err(Fault::new(
+                    FaultKind::Cassette,
+                    format!("the cassette could not be written: {why}"),
+                )),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Tape) -> T) -> T {
+        act(&mut self.tape.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Tape {
+    fn exchange(&mut self, mut exchange: Exchange, secrets: &[Secret]) {
+        self.n += 1;
+        exchange.n = self.n;
+        self.line(&exchange, secrets);
+    }
+
+    fn line(&mut self, value: &impl Serialize, secrets: &[Secret]) {
+        if self.fault.is_some() {
+            return;
+        }
+        let written = serde_json::to_vec(value).map_err(std::io::Error::from).and_then(|line| {
+            let mut line = Scrubber::new(secrets).whole(&line);
+            line.push(b'\n');
+            self.file.write_all(&line)
+        });
+        if let Err(error) = written {
+            self.fault = Some(error.to_string());
+        }
+    }
+}
+
+impl Last {
+    /// A request as what changed since the one before.
+    fn next(&mut self, body: &Value) -> Request {
+        let input = body.get("input").and_then(Value::as_array).cloned().unwrap_or_default();
+        let kept = self.input.iter().zip(&input).take_while(|(before, now)| before == now).count();
+        let changed = |last: &mut Value, name: &str| {
+            let now = body.get(name).cloned().unwrap_or_default();
+            let is_changed = *last != now;
+            last.clone_from(&now);
+            is_changed.then_some(now)
+        };
+        let instructions = changed(&mut self.instructions, "instructions");
+        let tools = changed(&mut self.tools, "tools");
+        let new = input[kept..].to_vec();
+        self.input = input;
+        Request { kept, input: new, instructions, tools }
+    }
+}

@@ -1,0 +1,27 @@
+//! `GET /commands`: what the host says while the sandbox works; one stream a run.
+
+use std::convert::Infallible;
+use std::sync::PoisonError;
+
+use airlock_shared::link::Refusal;
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http::Response;
+
+use super::routes::Refused;
+use super::session::Session;
+
+pub(super) fn give(session: &Session) -> Response<Body> {
+    let commands = session.commands.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(commands) = commands else {
+        return Refused::new(Refusal::Policy, "the commands are being read already").response();
+    };
+    // A line may hold a token: its bytes are wiped when HTTP/2 has taken them.
+    let lines = stream::unfold(commands, |mut commands| async {
+        let line = commands.recv().await?.line();
+        Some((Ok::<_, Infallible>(Bytes::from_owner(line)), commands))
+    });
+    let lines = lines.take_until(session.over.clone().cancelled_owned());
+    Response::new(Body::from_stream(lines))
+}

@@ -1,0 +1,82 @@
+//! `POST /events`: what the sandbox says of itself, line by line, until its one outcome.
+
+use airlock_shared::event::Event;
+use airlock_shared::limits;
+use airlock_shared::link::Refusal;
+use airlock_shared::outcome::FaultKind;
+use axum::body::Body;
+use http::{Response, StatusCode};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::lines::{Lines, NoLine};
+use super::routes::{self, Refused};
+use super::session::{Session, first};
+use super::{FromSandbox, dense};
+
+/// Why the events ended a run.
+enum Bad {
+    Said(&'static str),
+    /// The run itself is gone, or could not keep the outcome.
+    Unheard,
+}
+
+pub(super) async fn take(session: &Session, body: Body) -> Response<Body> {
+    match listen(session, body).await {
+        Ok(()) => {
+            session.keep();
+            // The answer must be on its way before the pipe shuts down, which waits for it.
+            session.over.cancel();
+            routes::json(StatusCode::OK, &json!({"kept": true}))
+        }
+        Err(bad) => {
+            let message = match bad {
+                Bad::Said(message) => message,
+                Bad::Unheard => "the outcome could not be kept",
+            };
+            session.end(FaultKind::Link, message);
+            Refused::new(Refusal::Policy, message).response()
+        }
+    }
+}
+
+async fn listen(session: &Session, body: Body) -> Result<(), Bad> {
+    // THREAT: a second stream brings a second outcome. Tried by gate::hostile::a_second_outcome.
+    if !first(&session.events_begun) {
+        return Err(Bad::Said("the sandbox opened a second stream of events"));
+    }
+    let mut lines = Lines::new(body);
+    let (mut count, mut bytes) = (0_u64, 0_u64);
+    loop {
+        let line = lines.next().await.map_err(|why| {
+            Bad::Said(match why {
+                NoLine::End => "the sandbox's events ended without an outcome",
+                NoLine::Cut => "the sandbox's events broke off",
+                NoLine::TooLong => "the sandbox sent an event that is too long",
+            })
+        })?;
+        count += 1;
+        bytes = bytes.saturating_add(line.len() as u64);
+        if count > limits::EVENTS || bytes > limits::EVENTS_BYTES {
+            return Err(Bad::Said("the sandbox sent too many events"));
+        }
+        if dense::is_too_dense(&line) {
+            return Err(Bad::Said("the sandbox sent an event of too many values"));
+        }
+        let event = serde_json::from_slice(&line)
+            .map_err(|_| Bad::Said("the sandbox sent a line that is no event"))?;
+        drop(line);
+        let Event::Outcome { outcome } = event else {
+            session.events.send(FromSandbox::Event(event)).await.map_err(|_| Bad::Unheard)?;
+            continue;
+        };
+        // The stream ends with its outcome, and only then is it one.
+        if !lines.ends().await {
+            return Err(Bad::Said("the sandbox went on after its outcome"));
+        }
+        let (kept, is_kept) = oneshot::channel();
+        let last = FromSandbox::Outcome { outcome, kept };
+        session.events.send(last).await.map_err(|_| Bad::Unheard)?;
+        return is_kept.await.map_err(|_| Bad::Unheard);
+    }
+}

@@ -1,0 +1,75 @@
+//! `GET /workspace` and `PUT /changes`: the work tree in and the changes out, once each. What the
+//! streams hold is the [`super::Workspace`]'s business; here they are bounded.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use airlock_shared::limits;
+use airlock_shared::link::Refusal;
+use airlock_shared::outcome::FaultKind;
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::routes::{self, Refused};
+use super::session::{Session, first};
+
+pub(super) fn workspace(session: &Arc<Session>) -> Response<Body> {
+    if !first(&session.workspace_begun) {
+        return Refused::new(Refusal::Policy, "the work tree was given already").response();
+    }
+    let shared = Arc::clone(session);
+    let tree = session.workspace.stream_in().inspect(move |piece| {
+        if let Err(error) = piece {
+            shared.end(
+                FaultKind::Workspace,
+                format!("the work tree could not be copied in: {error}"),
+            );
+        }
+    });
+    Response::new(Body::from_stream(tree))
+}
+
+pub(super) async fn changes(session: &Session, body: Body) -> Response<Body> {
+    if session.is_kept() || !first(&session.changes_begun) {
+        return Refused::new(Refusal::Policy, "the changes were taken already").response();
+    }
+    let most = session.gate.config.changes_bytes;
+    // THREAT: changes without an end fill the host's disk.
+    // Tried by gate::hostile::changes_without_an_end.
+    let bounded =
+        stream::unfold((body.into_data_stream(), 0_u64), move |(mut body, taken)| async move {
+            let patience = Duration::from_secs(limits::LINK_STALL_SECONDS);
+            let piece = match tokio::time::timeout(patience, body.next()).await {
+                Ok(None) => return None,
+                Ok(Some(Ok(piece))) => piece,
+                Ok(Some(Err(_))) => {
+                    return Some((Err(io::Error::other("the stream broke off")), (body, taken)));
+                }
+                Err(_) => {
+                    return Some((
+                        Err(io::Error::new(io::ErrorKind::TimedOut, "the stream stalled")),
+                        (body, taken),
+                    ));
+                }
+            };
+            let taken = taken.saturating_add(piece.len() as u64);
+            let piece: io::Result<Bytes> = if taken > most {
+                Err(io::Error::other("there are more of them than the box can hold"))
+            } else {
+                Ok(piece)
+            };
+            Some((piece, (body, taken)))
+        });
+    match session.workspace.take_changes(bounded.boxed()).await {
+        Ok(()) => routes::json(StatusCode::OK, &json!({"kept": true})),
+        Err(fault) => {
+            let refused = Refused::new(Refusal::Policy, fault.message.clone());
+            session.end_with(fault);
+            refused.response()
+        }
+    }
+}

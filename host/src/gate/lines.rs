@@ -1,0 +1,73 @@
+//! Lines of a body, one after another, each bounded.
+
+use std::time::Duration;
+
+use airlock_shared::limits;
+use axum::body::{Body, BodyDataStream};
+use bytes::{Buf as _, Bytes, BytesMut};
+use futures_util::StreamExt as _;
+
+pub(super) struct Lines {
+    body: BodyDataStream,
+    /// What came and is not a whole line yet.
+    rest: BytesMut,
+    /// Up to here there is no line's end.
+    searched: usize,
+}
+
+/// Why there is no next line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoLine {
+    /// The body ended, after a whole line.
+    End,
+    /// The body ended, or broke off, within a line.
+    Cut,
+    /// A line is longer than [`limits::LINE_BYTES`].
+    TooLong,
+}
+
+impl Lines {
+    pub(super) fn new(body: Body) -> Self {
+        Self { body: body.into_data_stream(), rest: BytesMut::new(), searched: 0 }
+    }
+
+    /// The next line, without its end.
+    pub(super) async fn next(&mut self) -> Result<Bytes, NoLine> {
+        loop {
+            if let Some(found) = self.rest[self.searched..].iter().position(|byte| *byte == b'\n') {
+                let line = self.rest.split_to(self.searched + found).freeze();
+                self.rest.advance(1);
+                self.searched = 0;
+                if self.rest.is_empty() {
+                    self.rest = BytesMut::new();
+                }
+                return Ok(line);
+            }
+            self.searched = self.rest.len();
+            // THREAT: a line without an end fills the host. Tried by gate::hostile::an_endless_line.
+            if self.rest.len() > limits::LINE_BYTES {
+                return Err(NoLine::TooLong);
+            }
+            match self.body.next().await {
+                Some(Ok(bytes)) => self.rest.extend_from_slice(&bytes),
+                None if self.rest.is_empty() => return Err(NoLine::End),
+                None | Some(Err(_)) => return Err(NoLine::Cut),
+            }
+        }
+    }
+
+    /// Whether the body ends here: nothing more in it, and soon.
+    pub(super) async fn ends(&mut self) -> bool {
+        let patience = Duration::from_secs(limits::LINK_PONG_SECONDS);
+        let ended = async {
+            loop {
+                match self.body.next().await {
+                    None => return true,
+                    Some(Ok(bytes)) if bytes.is_empty() => {}
+                    Some(_) => return false,
+                }
+            }
+        };
+        self.rest.is_empty() && tokio::time::timeout(patience, ended).await.unwrap_or(false)
+    }
+}

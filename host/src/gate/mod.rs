@@ -1,0 +1,223 @@
+//! The HTTP service of one run, on the pipe to its box: what passes between a program that nobody
+//! trusts and everything else.
+//!
+//! A request informs or asks; nothing the sandbox sends makes the host trust it more.
+//!
+//! ```text
+//! pipe → serve → routes ─ run key ─┬→ events, commands     to and from the run
+//!                                  ├→ files                to and from a Workspace
+//!                                  ├→ relay → policy → upstream | cassette → answer (scrubbed)
+//!                                  └→ tunnel → address
+//! ```
+
+mod serve; // HTTP/2 on one pipe, from the first byte to the end
+mod pipe; // the pipe with its two clocks
+mod session; // what the handlers of one pipe share
+mod routes; // the routes, and the run key before all of them
+mod events; // what comes up
+mod lines; // lines of a body, bounded
+mod commands; // what goes down
+mod files; // the work tree in, the changes out
+mod tunnel; // CONNECT, in handoff custody
+mod address; // which addresses may be dialled
+mod relay; // a model request, from the sandbox's body to the answer
+mod policy; // what a model request may become: pure, one screen
+mod seen; // what the backend sent, and may come back
+mod dense; // how many values a JSON text holds
+mod upstream; // the backend: client, signing, catalogue
+mod answer; // the backend's stream on its way down
+mod scrub; // credentials removed from what comes back
+mod ledger; // what the host saw: spent, said
+mod cassette; // answers recorded and played back
+
+#[cfg(test)]
+mod flow; // whole exchanges over the link, with a scripted backend
+#[cfg(test)]
+mod backend; // a scripted backend that refuses, redirects, echoes and breaks off
+#[cfg(test)]
+mod hostile; // a hostile program in the sandbox's place
+#[cfg(test)]
+mod rig; // both ends: a scripted backend, a gate, an HTTP/2 client
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use airlock_shared::base::Base;
+use airlock_shared::event::Event;
+use airlock_shared::job::{Backend, Budget};
+use airlock_shared::model::Model;
+use airlock_shared::outcome::{Fault, Outcome};
+use airlock_shared::secret::Secret;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use serde_json::Value;
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::task::TaskTracker;
+
+pub use cassette::{Cassette, Differences, Recorder};
+pub use ledger::Used;
+pub use serve::serve;
+pub use upstream::{catalogue, client};
+
+use crate::auth::Signer;
+use ledger::Ledger;
+
+/// Everything a gate needs to know of its run; nothing in it means "default".
+pub struct GateConfig {
+    /// The run's id.
+    pub run: String,
+    pub run_key: Secret,
+    pub model: Model,
+    pub backend: Backend,
+    pub base: Base,
+    pub budget: Budget,
+    pub custody: Custody,
+    pub upstream: Upstream,
+    /// Writes down every exchange with the backend.
+    pub recorder: Option<Recorder>,
+    /// What `GET /model/models` answers.
+    pub catalogue: Value,
+    /// Bytes that the stream of changes may hold: what the box's disk does, and
+    /// [`airlock_shared::limits::CHANGES_OVERHEAD_BYTES`] for names and padding.
+    pub changes_bytes: u64,
+}
+
+/// Who holds the credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Custody {
+    /// The host signs; the box has no credential.
+    Relay,
+    /// The box signs, and reaches the backend through a tunnel.
+    Handoff,
+}
+
+/// Who answers.
+pub enum Upstream {
+    Live { client: reqwest::Client, signer: Arc<dyn Signer> },
+    Replay(Cassette),
+}
+
+/// What came from the box. All of it is hearsay but `Refused`, which the host did itself.
+pub enum FromSandbox {
+    Event(Event),
+    /// Something was asked for and refused; one line for people, with words of the sandbox in it.
+    Refused {
+        what: String,
+    },
+    /// The one outcome, the last thing a run hears. The sandbox is answered when `kept` is used:
+    /// say so once the outcome is on disk.
+    Outcome {
+        outcome: Outcome,
+        kept: oneshot::Sender<()>,
+    },
+}
+
+/// Where the work tree comes from and the changes go.
+pub trait Workspace: Send + Sync {
+    /// The work tree as a tar stream; asked for once at most.
+    fn stream_in(&self) -> BoxStream<'static, io::Result<Bytes>>;
+
+    /// Takes the changes, a tar stream that may be anything at all; once at most. An error within
+    /// `body` means that it broke off, stalled, or grew over its bound.
+    fn take_changes(
+        &self,
+        body: BoxStream<'static, io::Result<Bytes>>,
+    ) -> BoxFuture<'_, Result<(), Fault>>;
+}
+
+/// The gate of one run: what passes, and what was seen of it.
+pub struct Gate {
+    config: GateConfig,
+    /// The catalogue as it is sent: one text, however often it is asked for.
+    catalogue: Bytes,
+    ledger: Mutex<Ledger>,
+    /// One model request at a time.
+    model: Arc<Semaphore>,
+    /// Ends of answers that nobody reads any more, so that their connections can be used again.
+    drains: TaskTracker,
+}
+
+impl Gate {
+    /// # Errors
+    /// When the catalogue could not be recorded.
+    pub fn new(config: GateConfig) -> Result<Arc<Self>, Fault> {
+        if let Some(recorder) = &config.recorder {
+            recorder.catalogue(&config.catalogue);
+            recorder.finish()?;
+        }
+        let catalogue = Bytes::from(config.catalogue.to_string());
+        let model = Arc::new(Semaphore::new(1));
+        let drains = TaskTracker::new();
+        let ledger = Mutex::new(Ledger::default());
+        Ok(Arc::new(Self { config, catalogue, ledger, model, drains }))
+    }
+
+    /// What the run spent, as the host counted it. In handoff custody the host sees nothing.
+    #[must_use]
+    pub fn spent(&self) -> Used {
+        self.ledger().used
+    }
+
+    /// What the backend really said last: the last message of its last completed answer.
+    #[must_use]
+    pub fn last_answer(&self) -> Option<String> {
+        self.ledger().last_answer().map(str::to_owned)
+    }
+
+    /// How full the account's windows are: the numbers of the `x-codex-…` headers, by name.
+    #[must_use]
+    pub fn windows(&self) -> BTreeMap<String, String> {
+        self.ledger().windows().clone()
+    }
+
+    /// Whether an outcome claims only what the host saw. In handoff custody there is nothing to
+    /// compare it with.
+    ///
+    /// # Errors
+    /// `Forged`, with the claim that is not true.
+    pub fn check(&self, outcome: &Outcome) -> Result<(), Fault> {
+        match self.config.custody {
+            Custody::Relay => self.ledger().check(outcome),
+            Custody::Handoff => Ok(()),
+        }
+    }
+
+    /// To be called when the run is over: a cassette that departed or has exchanges left, or a
+    /// recording that could not be written, is a fault.
+    ///
+    /// # Errors
+    /// `Cassette`, with where.
+    pub fn finish(&self) -> Result<(), Fault> {
+        if let Upstream::Replay(cassette) = &self.config.upstream {
+            cassette.finish()?;
+        }
+        self.config.recorder.as_ref().map_or(Ok(()), Recorder::finish)
+    }
+
+    /// How a run that was played back differed from its cassette where it may.
+    #[must_use]
+    pub fn differences(&self) -> Option<Differences> {
+        match &self.config.upstream {
+            Upstream::Replay(cassette) => Some(cassette.differences()),
+            Upstream::Live { .. } => None,
+        }
+    }
+
+    /// The session's id in headers and cache key; the run's own where none was given.
+    fn session(&self) -> &str {
+        self.config.backend.session.as_deref().unwrap_or(&self.config.run)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn canaries(&self) -> Vec<Secret> {
+        match &self.config.upstream {
+            Upstream::Live { signer, .. } => signer.canaries(),
+            Upstream::Replay(_) => Vec::new(),
+        }
+    }
+}

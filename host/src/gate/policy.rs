@@ -1,0 +1,301 @@
+//! What a model request of the sandbox may become: the whole policy of the relay, pure.
+//!
+//! The outgoing body is built anew from allow-lists; the sandbox's bytes are never forwarded. What
+//! the run has pinned (model, effort, tier, `store:false`, `stream:true`, …) comes from
+//! [`request::fixed`], whatever the sandbox said. What the backend itself sent in this run may
+//! come back as it was.
+
+use airlock_shared::{item, limits, model::Model, request};
+use serde_json::{Map, Value, json};
+
+use super::seen::Seen;
+
+/// Which endpoint of the backend a request is for. There is no third with a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Responses,
+    Compact,
+}
+
+/// What a run has pinned.
+#[derive(Clone, Copy)]
+pub(super) struct Pinned<'a> {
+    pub(super) model: &'a Model,
+    pub(super) session: &'a str,
+    pub(super) service_tier: Option<&'a str>,
+}
+
+/// Why a request is not sent on: one line that names the field, for the sandbox and for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Denied(pub(super) String);
+
+/// What the sandbox may say itself.
+const OWN: [&str; 4] = ["instructions", "input", "tools", "tool_choice"];
+/// What it may say and the run has pinned: passed over, and set as pinned.
+const PINNED: [&str; 10] = [
+    "model",
+    "parallel_tool_calls",
+    "reasoning",
+    "store",
+    "stream",
+    "include",
+    "service_tier",
+    "prompt_cache_key",
+    "text",
+    "stream_options",
+];
+/// What a compaction request has of the pinned keys.
+const COMPACT: [&str; 4] = ["model", "parallel_tool_calls", "reasoning", "text"];
+/// Fields that mean nothing without the backend's memory, and nothing bad with it.
+const DROPPED: [&str; 4] = ["id", "status", "phase", "end_turn"];
+
+/// Builds the outgoing body, or says what is in its way.
+pub(super) fn outgoing(
+    route: Route,
+    given: &Value,
+    pinned: Pinned<'_>,
+    seen: &Seen,
+) -> Result<Value, Denied> {
+    let given = given.as_object().ok_or_else(|| Denied("the body is not an object".into()))?;
+    // THREAT: `background`, `previous_response_id`, `conversation`, `prompt` and whatever comes
+    // next would act on state that is not this run's. Tried by gate::policy::tests::attacks.
+    if let Some(key) =
+        given.keys().find(|key| !OWN.contains(&key.as_str()) && !PINNED.contains(&key.as_str()))
+    {
+        return denied(key, "is not a field a sandbox may send");
+    }
+    if given.get("store").is_some_and(|store| store != &json!(false)) {
+        return denied("store", "must be false");
+    }
+    let mut body = request::fixed(pinned.model, pinned.session, pinned.service_tier);
+    if route == Route::Compact {
+        body.retain(|key, _| COMPACT.contains(&key.as_str()));
+    }
+    let choice = given.get("tool_choice").cloned().unwrap_or_else(|| json!("auto"));
+    if choice != json!("auto") && choice != json!("none") {
+        return denied("tool_choice", "may be auto or none");
+    }
+    if route == Route::Responses {
+        body.insert("tool_choice".into(), choice);
+    }
+    match given.get("instructions") {
+        None => {}
+        Some(Value::String(text)) => drop(body.insert("instructions".into(), json!(text))),
+        Some(_) => return denied("instructions", "must be a text"),
+    }
+    if let Some(list) = given.get("tools") {
+        body.insert("tools".into(), tools(list, "tools")?);
+    }
+    let input = given.get("input").and_then(Value::as_array);
+    let input = input.ok_or_else(|| Denied("`input` must be a list".into()))?;
+    if input.len() > limits::INPUT_ITEMS {
+        return denied("input", "has too many items");
+    }
+    let items = input
+        .iter()
+        .enumerate()
+        .map(|(n, given)| entry(given, &format!("input[{n}]"), pinned, seen));
+    body.insert("input".into(), Value::Array(items.collect::<Result<_, _>>()?));
+    Ok(Value::Object(body))
+}
+
+/// One item of the input.
+fn entry(given: &Value, at: &str, pinned: Pinned<'_>, seen: &Seen) -> Result<Value, Denied> {
+    if seen.item(given) {
+        return Ok(item::resent(given.clone()));
+    }
+    let kind = item::kind(given);
+    let fields = match kind {
+        "message" => fields(given, at, &["role", "content"], &DROPPED)?,
+        "reasoning" => {
+            fields(given, at, &["summary", "encrypted_content"], &["id", "status", "content"])?
+        }
+        "compaction" | "compaction_summary" => fields(given, at, &["encrypted_content"], &DROPPED)?,
+        "function_call" => {
+            fields(given, at, &["call_id", "name", "arguments", "namespace"], &DROPPED)?
+        }
+        "custom_tool_call" => fields(given, at, &["call_id", "name", "input"], &DROPPED)?,
+        "function_call_output" | "custom_tool_call_output" => {
+            fields(given, at, &["call_id", "output"], &DROPPED)?
+        }
+        "additional_tools" => fields(given, at, &["role", "tools"], &["id"])?,
+        // THREAT: an item of a tool that the provider runs makes it run or fetch something.
+        // Tried by gate::policy::tests::attacks.
+        other => return denied(at, &format!("of type `{}` may not be sent", shown(other))),
+    };
+    let mut built = Map::new();
+    built.insert("type".into(), json!(kind));
+    for (name, value) in fields {
+        let at = format!("{at}.{name}");
+        let value = match name {
+            "role" => role(kind, value, &at)?,
+            "content" => parts(value, &at, &["input_text", "output_text", "input_image"])?,
+            "output" if value.is_string() => value.clone(),
+            "output" => parts(value, &at, &["input_text", "input_image"])?,
+            "summary" => parts(value, &at, &["summary_text"])?,
+            "tools" => tools(value, &at)?,
+            // THREAT: state of another conversation, or of another account, under our login.
+            // Tried by gate::policy::tests::attacks.
+            "encrypted_content" if !value.is_null() && !seen.state(value) => {
+                return denied(&at, "was not sent by the backend in this run");
+            }
+            "encrypted_content" => value.clone(),
+            _ => text(value, &at)?,
+        };
+        built.insert(name.to_owned(), value);
+    }
+    let prefix = if kind == "additional_tools" { "at" } else { "msg" };
+    if pinned.model.lite
+        && given.get("id") == Some(&json!(request::lite_id(pinned.session, prefix)))
+    {
+        built.insert("id".into(), given["id"].clone());
+    }
+    Ok(Value::Object(built))
+}
+
+/// Tools that we run ourselves; never one that the provider would run.
+fn tools(given: &Value, at: &str) -> Result<Value, Denied> {
+    let list = given.as_array().ok_or_else(|| Denied(format!("`{at}` must be a list")))?;
+    if list.len() > limits::TOOLS {
+        return denied(at, "has too many tools");
+    }
+    let built = list.iter().enumerate().map(|(n, tool)| {
+        let at = format!("{at}[{n}]");
+        let kind = tool.get("type").and_then(Value::as_str).unwrap_or_default();
+        let keep: &[&str] = match kind {
+            "function" => &["name", "description", "strict", "parameters"],
+            "custom" => &["name", "description", "format"],
+            // THREAT: `web_search`, `mcp` with a `server_url`, `code_interpreter`, … give a box
+            // without a network the provider's. Tried by gate::policy::tests::attacks.
+            other => return denied(&at, &format!("of type `{}` may not be offered", shown(other))),
+        };
+        let mut built = Map::new();
+        built.insert("type".into(), json!(kind));
+        for (name, value) in fields(tool, &at, keep, &[])? {
+            let at = format!("{at}.{name}");
+            let value = match name {
+                "strict" if value.is_boolean() => value.clone(),
+                "parameters" => schema(value, &at)?,
+                "format" => grammar(value, &at)?,
+                _ => text(value, &at)?,
+            };
+            built.insert(name.to_owned(), value);
+        }
+        Ok(Value::Object(built))
+    });
+    Ok(Value::Array(built.collect::<Result<_, _>>()?))
+}
+
+/// Content parts of the types named, rebuilt.
+fn parts(given: &Value, at: &str, kinds: &[&str]) -> Result<Value, Denied> {
+    let list = given.as_array().ok_or_else(|| Denied(format!("`{at}` must be a list")))?;
+    let built = list.iter().enumerate().map(|(n, part)| {
+        let at = format!("{at}[{n}]");
+        let kind = part.get("type").and_then(Value::as_str).unwrap_or_default();
+        if !kinds.contains(&kind) {
+            return denied(&at, &format!("of type `{}` may not be sent", shown(kind)));
+        }
+        let keep: &[&str] =
+            if kind == "input_image" { &["image_url", "detail"] } else { &["text"] };
+        let mut built = Map::new();
+        built.insert("type".into(), json!(kind));
+        for (name, value) in fields(part, &at, keep, &["annotations", "logprobs"])? {
+            let at = format!("{at}.{name}");
+            // THREAT: the provider fetches an address that the sandbox made of a secret.
+            // Tried by gate::policy::tests::attacks.
+            if name == "image_url"
+                && !value.as_str().is_some_and(|url| url.starts_with("data:image/"))
+            {
+                return denied(&at, "must be a data: URL of an image");
+            }
+            built.insert(name.to_owned(), text(value, &at)?);
+        }
+        Ok(Value::Object(built))
+    });
+    Ok(Value::Array(built.collect::<Result<_, _>>()?))
+}
+
+/// A custom tool's format: text, or a grammar.
+fn grammar(given: &Value, at: &str) -> Result<Value, Denied> {
+    let mut built = Map::new();
+    for (name, value) in fields(given, at, &["type", "syntax", "definition"], &[])? {
+        built.insert(name.to_owned(), text(value, at)?);
+    }
+    Ok(Value::Object(built))
+}
+
+/// A function's parameters: any JSON Schema that points nowhere else.
+fn schema(given: &Value, at: &str) -> Result<Value, Denied> {
+    let is_foreign = |key: &str, value: &Value| {
+        ["$ref", "$dynamicRef", "$schema", "$id"].contains(&key)
+            && value.as_str().is_some_and(|target| !target.starts_with('#'))
+    };
+    let mut left = vec![given];
+    while let Some(value) = left.pop() {
+        match value {
+            Value::Object(object) => {
+                if let Some((key, _)) = object.iter().find(|(key, value)| is_foreign(key, value)) {
+                    return denied(at, &format!("may not point elsewhere with `{key}`"));
+                }
+                left.extend(object.values());
+            }
+            Value::Array(list) => left.extend(list),
+            _ => {}
+        }
+    }
+    if given.is_object() { Ok(given.clone()) } else { denied(at, "must be an object") }
+}
+
+fn role(kind: &str, given: &Value, at: &str) -> Result<Value, Denied> {
+    let allowed: &[&str] = if kind == "additional_tools" {
+        &["developer"]
+    } else {
+        &["user", "assistant", "developer"]
+    };
+    match given.as_str() {
+        Some(role) if allowed.contains(&role) => Ok(json!(role)),
+        _ => denied(at, &format!("may be {}", allowed.join(", "))),
+    }
+}
+
+fn text(given: &Value, at: &str) -> Result<Value, Denied> {
+    if given.is_string() { Ok(given.clone()) } else { denied(at, "must be a text") }
+}
+
+/// The fields of an object that are kept; `type` and those of `drop` are passed over, any other
+/// is refused by name.
+fn fields<'a>(
+    given: &'a Value,
+    at: &str,
+    keep: &[&'static str],
+    drop: &[&str],
+) -> Result<Vec<(&'static str, &'a Value)>, Denied> {
+    let given = given.as_object().ok_or_else(|| Denied(format!("`{at}` must be an object")))?;
+    let mut kept = Vec::with_capacity(given.len());
+    for (name, value) in given {
+        match keep.iter().find(|known| **known == name.as_str()) {
+            Some(known) => kept.push((*known, value)),
+            None if name == "type" || drop.contains(&name.as_str()) => {}
+            None => {
+                return denied(
+                    &format!("{at}.{}", shown(name)),
+                    "is not a field a sandbox may send",
+                );
+            }
+        }
+    }
+    Ok(kept)
+}
+
+fn denied<T>(at: &str, why: &str) -> Result<T, Denied> {
+    Err(Denied(format!("`{}` {why}", shown(at))))
+}
+
+/// A name of the sandbox's in a message: short, and without what a terminal would act on.
+fn shown(name: &str) -> String {
+    name.chars().take(80).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

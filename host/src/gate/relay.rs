@@ -1,0 +1,206 @@
+//! A model request, from the sandbox's body to the backend's answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use airlock_shared::limits;
+use airlock_shared::link::Refusal;
+use airlock_shared::stream;
+use axum::body::Body;
+use futures_util::StreamExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use serde_json::Value;
+
+use super::answer::Answer;
+use super::cassette::{Kept, Reply};
+use super::policy::{self, Pinned, Route};
+use super::routes::Refused;
+use super::scrub::Scrubber;
+use super::session::Session;
+use super::{Custody, Gate, Upstream, dense, upstream};
+
+/// The longest value of a header that goes down.
+const HEADER_VALUE_BYTES: usize = 128;
+
+pub(super) async fn relay(session: &Session, route: Route, body: Body) -> Response<Body> {
+    match forward(&session.gate, route, body).await {
+        Ok(response) => response,
+        Err(refused) => {
+            match refused.refusal {
+                Refusal::Policy => session.tell_refused(refused.message.clone()).await,
+                Refusal::SignIn => session.gate.ledger().hear_sign_in(),
+                _ => {}
+            }
+            refused.response()
+        }
+    }
+}
+
+async fn forward(gate: &Arc<Gate>, route: Route, body: Body) -> Result<Response<Body>, Refused> {
+    let config = &gate.config;
+    if config.custody != Custody::Relay {
+        return Err(Refused::new(
+            Refusal::Policy,
+            "in handoff custody the sandbox asks the backend itself",
+        ));
+    }
+    // One request at a time, taken before its body is read: bodies are what costs memory.
+    let permit = Arc::clone(&gate.model).acquire_owned().await;
+    let permit = permit.map_err(|_| Refused::new(Refusal::Policy, "the run is over"))?;
+    let given = read(body).await?;
+    let pinned = Pinned {
+        model: &config.model,
+        session: gate.session(),
+        service_tier: config.backend.service_tier.as_deref(),
+    };
+    let body = {
+        let mut ledger = gate.ledger();
+        let body = policy::outgoing(route, &given, pinned, &ledger.seen)
+            .map_err(|denied| Refused::new(Refusal::Policy, denied.0))?;
+        ledger.ask(&config.budget).map_err(|why| Refused::new(Refusal::Budget, why))?;
+        body
+    };
+    drop(given);
+    match &config.upstream {
+        Upstream::Live { client, signer } => {
+            let answer = match upstream::ask(gate, client, signer.as_ref(), route, &body).await {
+                Ok(answer) => answer,
+                Err(refused) => {
+                    keep(
+                        gate,
+                        route,
+                        &body,
+                        refused.refusal.status(),
+                        Kept::Body(refused.refusal.body(&refused.message)),
+                    );
+                    return Err(refused);
+                }
+            };
+            let status = answer.status();
+            let mut headers = passed_headers(answer.headers(), gate);
+            gate.ledger().hear_headers(answer.headers());
+            if status.is_success() {
+                gate.ledger().answered();
+            }
+            if status.is_success() && route == Route::Responses {
+                headers
+                    .entry(header::CONTENT_TYPE)
+                    .or_insert(HeaderValue::from_static("text/event-stream"));
+                return Ok(response(
+                    status,
+                    headers,
+                    Answer::live(gate, answer, route, body, permit).into_body(),
+                ));
+            }
+            let most =
+                if status.is_success() { limits::REQUEST_BYTES } else { limits::ERROR_BODY_BYTES };
+            let whole = upstream::read(answer, most).await.map_err(upstream::unreachable)?;
+            let whole = Scrubber::new(&gate.canaries()).whole(&whole);
+            hear_whole(gate, status, &whole);
+            let value = serde_json::from_slice(&whole)
+                .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&whole).into_owned()));
+            keep(gate, route, &body, status.as_u16(), Kept::Body(value));
+            Ok(response(status, headers, Body::from(whole)))
+        }
+        Upstream::Replay(cassette) => {
+            let reply = cassette
+                .answer(route, &body)
+                .map_err(|why| Refused::new(Refusal::Cassette, why))?;
+            let status = StatusCode::from_u16(reply.status()).unwrap_or(StatusCode::BAD_GATEWAY);
+            if status.is_success() {
+                gate.ledger().answered();
+            }
+            let mut headers = HeaderMap::new();
+            match reply {
+                Reply::Events { events, .. } => {
+                    headers.insert(
+                        header::CONTENT_TYPE,
+                        HeaderValue::from_static("text/event-stream"),
+                    );
+                    Ok(response(
+                        status,
+                        headers,
+                        Answer::replayed(gate, events, permit).into_body(),
+                    ))
+                }
+                Reply::Body { body, .. } => {
+                    let whole = match body {
+                        Value::String(text) => text.into_bytes(),
+                        value => value.to_string().into_bytes(),
+                    };
+                    if status.as_u16() == Refusal::SignIn.status() {
+                        gate.ledger().hear_sign_in();
+                    }
+                    hear_whole(gate, status, &whole);
+                    headers
+                        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                    Ok(response(status, headers, Body::from(whole)))
+                }
+            }
+        }
+    }
+}
+
+/// Reads the body, bounded in bytes, in time and in what it becomes in memory.
+///
+/// THREAT: a body without an end, or a small one that is large in memory.
+/// Tried by `gate::hostile::a_model_request_without_an_end`.
+async fn read(body: Body) -> Result<Value, Refused> {
+    let too_large = || Refused::new(Refusal::TooLarge, "the request is too large");
+    let patience = Duration::from_secs(limits::LINK_STALL_SECONDS);
+    let (mut body, mut whole) = (body.into_data_stream(), Vec::new());
+    loop {
+        match tokio::time::timeout(patience, body.next()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(piece))) if whole.len() + piece.len() <= limits::REQUEST_BYTES => {
+                whole.extend_from_slice(&piece)
+            }
+            Ok(Some(Ok(_))) => return Err(too_large()),
+            Ok(Some(Err(_))) | Err(_) => {
+                return Err(Refused::new(Refusal::Policy, "the request broke off"));
+            }
+        }
+    }
+    if dense::is_too_dense(&whole) {
+        return Err(too_large());
+    }
+    serde_json::from_slice(&whole)
+        .map_err(|_| Refused::new(Refusal::Policy, "the request is not JSON"))
+}
+
+/// What an answer that came whole says beside its status.
+fn hear_whole(gate: &Gate, status: StatusCode, whole: &[u8]) {
+    let mut ledger = gate.ledger();
+    if status.is_success() {
+        if let Ok(value) = serde_json::from_slice(whole) {
+            ledger.hear_compaction(&value);
+        }
+    } else if stream::Refusal::of_body(whole).is_usage_limit() {
+        ledger.hear_usage_limit();
+    }
+}
+
+/// The only headers of the backend's that go down.
+fn passed_headers(from: &HeaderMap, gate: &Gate) -> HeaderMap {
+    let passed =
+        [header::CONTENT_TYPE, header::RETRY_AFTER].into_iter().filter_map(|name: HeaderName| {
+            let value = from.get(&name)?;
+            let clean = Scrubber::new(&gate.canaries()).whole(value.as_bytes());
+            (clean.len() <= HEADER_VALUE_BYTES)
+                .then_some((name, HeaderValue::from_bytes(&clean).ok()?))
+        });
+    passed.collect()
+}
+
+fn keep(gate: &Gate, route: Route, body: &Value, status: u16, kept: Kept) {
+    if let Some(recorder) = &gate.config.recorder {
+        recorder.exchange(route, body, status, kept, &gate.canaries());
+    }
+}
+
+fn response(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}

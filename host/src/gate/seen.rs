@@ -1,0 +1,70 @@
+//! What the backend sent in this run, remembered by hash: it may come back as it was, even where
+//! the policy does not know its type or its fields.
+
+use std::collections::HashSet;
+
+use airlock_shared::item;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// Hashes of whole items (as they are resent: without id) and of encrypted state.
+#[derive(Default)]
+pub(super) struct Seen {
+    hashes: HashSet<[u8; 32]>,
+}
+
+impl Seen {
+    /// Remembers an item of the backend's.
+    pub(super) fn learn(&mut self, given: &Value) {
+        self.hashes.insert(item_hash(given));
+        if let Some(state) = given.get("encrypted_content").filter(|state| state.is_string()) {
+            self.hashes.insert(hash(b"state", state));
+        }
+    }
+
+    /// Whether the backend sent this item.
+    pub(super) fn item(&self, given: &Value) -> bool {
+        !self.hashes.is_empty() && given.is_object() && self.hashes.contains(&item_hash(given))
+    }
+
+    /// Whether the backend sent this `encrypted_content`.
+    pub(super) fn state(&self, given: &Value) -> bool {
+        self.hashes.contains(&hash(b"state", given))
+    }
+}
+
+fn item_hash(given: &Value) -> [u8; 32] {
+    hash(b"item", &item::resent(given.clone()))
+}
+
+/// Objects are maps sorted by key, so equal values are equal texts.
+fn hash(what: &[u8], value: &Value) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(what);
+    hasher.update(value.to_string());
+    hasher.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_item_is_known_without_its_id_and_in_any_order_of_keys() {
+        let mut seen = Seen::default();
+        seen.learn(&json!({"type": "new_kind", "id": "x_1", "a": 1, "b": [2.0]}));
+        let back = serde_json::from_str(r#"{"b":[2.0],"a":1,"type":"new_kind"}"#).expect("json");
+        assert!(seen.item(&back));
+        assert!(!seen.item(&json!({"type": "new_kind", "a": 1, "b": [2.5]})));
+    }
+
+    #[test]
+    fn reasoning_is_known_without_its_plain_text() {
+        let mut seen = Seen::default();
+        seen.learn(&json!({"type": "reasoning", "id": "r", "summary": [], "content": [{}], "encrypted_content": "e"}));
+        assert!(seen.item(&json!({"type": "reasoning", "summary": [], "encrypted_content": "e"})));
+        assert!(seen.state(&json!("e")) && !seen.state(&json!("f")));
+    }
+}

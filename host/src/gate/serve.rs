@@ -1,0 +1,143 @@
+//! HTTP/2 on one pipe, from the first byte to the end: every bound of the link is set here.
+//!
+//! ```text
+//! serving ─ outcome kept, answered ─→ shutting down ─ pipe closed, or 2 s ─→ Ok
+//!    ├─ a handler's fault, a broken or stalled pipe, the peer's violation ─→ Err(Link, …)
+//!    └─ told to stop ─→ Ok
+//! ```
+//!
+//! Absent on purpose: noticing that the container ended while its stdin is full. No end of stream
+//! comes then for a minute; whoever holds the container watches it, and stops us.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use airlock_shared::command::Command;
+use airlock_shared::limits;
+use airlock_shared::outcome::{Fault, FaultKind};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::pipe::Pipe;
+use super::session::Session;
+use super::{FromSandbox, Gate, Workspace, routes};
+
+/// How long a sandbox may take to close the pipe after its outcome was kept.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// How long what came before the pipe broke may take to be understood.
+const AFTERMATH: Duration = Duration::from_millis(500);
+
+enum End {
+    Closed(Result<(), hyper::Error>),
+    /// A handler ended the run: with its outcome, or with a fault.
+    Over,
+    Stopped,
+}
+
+/// Serves one pipe until it ends.
+///
+/// `events` gets every event in order, and waits where nobody takes them: a small capacity (8) is
+/// right, since one event may be [`limits::LINE_BYTES`]. `commands` go down as they come. `stop`
+/// ends it at once, without a fault.
+///
+/// # Errors
+/// How the sandbox broke off, or what it did that ends a run.
+pub async fn serve(
+    gate: Arc<Gate>,
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    workspace: Arc<dyn Workspace>,
+    events: mpsc::Sender<FromSandbox>,
+    commands: mpsc::Receiver<Command>,
+    stop: CancellationToken,
+) -> Result<(), Fault> {
+    let session = Arc::new(Session::new(gate, workspace, events, commands));
+    let tasks = Tasks { tracker: session.tasks.clone(), gone: session.gone.clone() };
+    let served = Arc::clone(&session);
+    let router = routes::router(&session);
+    let service =
+        service_fn(move |request| routes::answer(Arc::clone(&served), router.clone(), request));
+    let end = {
+        let connection =
+            bounded(tasks.clone()).serve_connection(TokioIo::new(Pipe::new(io)), service);
+        let mut connection = pin!(connection);
+        let end = tokio::select! {
+            closed = connection.as_mut() => End::Closed(closed),
+            () = session.over.cancelled() => End::Over,
+            () = stop.cancelled() => End::Stopped,
+        };
+        if matches!(end, End::Over) && session.fault().is_none() {
+            connection.as_mut().graceful_shutdown();
+            // However it closes now, the outcome is kept.
+            let _closed = tokio::time::timeout(GOODBYE, connection).await;
+        }
+        end
+    };
+    session.tasks.close();
+    if matches!(end, End::Closed(_)) {
+        let _late = tokio::time::timeout(AFTERMATH, session.tasks.wait()).await;
+    }
+    tasks.gone.cancel();
+    session.tasks.wait().await;
+    match (session.fault(), end) {
+        (Some(fault), _) => Err(fault),
+        (None, End::Over | End::Stopped) => Ok(()),
+        (None, End::Closed(_)) if session.is_kept() => Ok(()),
+        (None, End::Closed(closed)) => {
+            Err(Fault::new(FaultKind::Link, broken(closed.err().as_ref())))
+        }
+    }
+}
+
+/// THREAT: rapid resets, header floods, thousands of streams, bodies that nobody reads: each costs
+/// the host memory that a bound here takes back. Tried by `gate::hostile`.
+fn bounded(tasks: Tasks) -> http2::Builder<Tasks> {
+    let mut builder = http2::Builder::new(tasks);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits::LINK_STREAMS)
+        .max_header_list_size(limits::LINK_HEADER_BYTES)
+        .max_send_buf_size(limits::LINK_SEND_BUFFER_BYTES)
+        .initial_stream_window_size(limits::LINK_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::LINK_CONNECTION_WINDOW_BYTES)
+        .max_pending_accept_reset_streams(limits::LINK_PENDING_RESETS)
+        .max_local_error_reset_streams(limits::LINK_LOCAL_RESETS)
+        .keep_alive_interval(Duration::from_secs(limits::LINK_PING_SECONDS))
+        .keep_alive_timeout(Duration::from_secs(limits::LINK_PONG_SECONDS));
+    builder
+}
+
+/// Why the pipe ended before the run did, in words.
+fn broken(error: Option<&hyper::Error>) -> String {
+    let Some(error) = error else { return "the pipe closed before the run ended".to_owned() };
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    format!("the pipe broke before the run ended: {cause}")
+}
+
+/// Streams run as tasks whose end is waited for; none outlives the pipe.
+#[derive(Clone)]
+struct Tasks {
+    tracker: TaskTracker,
+    gone: CancellationToken,
+}
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let gone = self.gone.clone();
+        self.tracker.spawn(async move {
+            gone.run_until_cancelled(task).await;
+        });
+    }
+}

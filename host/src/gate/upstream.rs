@@ -1,0 +1,238 @@
+//! The backend, as the host reaches it: one client, requests signed, a refused credential renewed
+//! once, no redirect followed.
+
+use std::time::Duration;
+
+use airlock_shared::base::Base;
+use airlock_shared::job::Backend;
+use airlock_shared::limits;
+use airlock_shared::link::Refusal;
+use airlock_shared::outcome::{Fault, FaultKind};
+use airlock_shared::{request, stream};
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use serde_json::Value;
+
+use super::Gate;
+use super::policy::Route;
+use super::routes::Refused;
+use super::scrub::Scrubber;
+use crate::auth::Signer;
+
+/// Connections that wait to be used again.
+const IDLE_CONNECTIONS: usize = 4;
+
+/// A client for one base: no redirects, no cookies, the system's proxy and certificates, and one
+/// certificate authority more where the configuration names it (PEM).
+///
+/// # Errors
+/// When the certificate cannot be read, or TLS cannot be set up.
+pub fn client(base: &Base, ca: Option<&str>) -> Result<reqwest::Client, Fault> {
+    let fault = |why: String| Fault::new(FaultKind::Backend, why);
+    // Another part of the process may have been first, with the same one.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(limits::CONNECT_SECONDS))
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .tcp_nodelay(true);
+    // A proxy set for the machine would read, in the clear, a credential that was to stay on it.
+    if base.is_loopback() {
+        builder = builder.no_proxy();
+    }
+    if let Some(pem) = ca {
+        let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
+            .map_err(|_| fault("the certificate authority is not PEM".to_owned()))?;
+        if certificates.is_empty() {
+            return Err(fault("the certificate authority holds no certificate".to_owned()));
+        }
+        builder = builder.tls_certs_merge(certificates);
+    }
+    builder.build().map_err(|error| fault(format!("no connection can be made: {}", cause(&error))))
+}
+
+/// Asks the backend for its models. A base may have no catalogue: a run whose model was named
+/// goes on without.
+///
+/// # Errors
+/// `SignIn` where the credential is refused, else `Backend` with the reason.
+pub async fn catalogue(
+    client: &reqwest::Client,
+    signer: &dyn Signer,
+    base: &Base,
+    backend: &Backend,
+) -> Result<Value, Fault> {
+    let patience = Duration::from_secs(limits::CATALOGUE_SECONDS_NAMED);
+    let asking = async {
+        let mut headers = header_map(request::headers(backend, "", false, None));
+        headers.retain_named(&["originator", "version", "user-agent"]);
+        headers.0.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let url = format!("{}{}", base.origin(), base.models_path(&backend.version));
+        let asked = Asked { method: Method::GET, url, headers: headers.0, body: Bytes::new() };
+        let answer = send_signed(client, signer, &asked).await?;
+        let status = answer.status();
+        let body = read(answer, limits::CATALOGUE_BYTES).await;
+        let body = Scrubber::new(&signer.canaries()).whole(&body.map_err(unreachable)?);
+        if !status.is_success() {
+            let said = stream::Refusal::of_body(&body).message;
+            return Err(unreachable(format!("it answered {}: {said}", status.as_u16())));
+        }
+        serde_json::from_slice(&body)
+            .map_err(|_| unreachable("its catalogue is not JSON".to_owned()))
+    };
+    let answer = tokio::time::timeout(patience, asking).await;
+    answer
+        .unwrap_or_else(|_| {
+            Err(unreachable(format!("no catalogue within {} s", patience.as_secs())))
+        })
+        .map_err(|refused| {
+            let kind = if refused.refusal == Refusal::SignIn {
+                FaultKind::SignIn
+            } else {
+                FaultKind::Backend
+            };
+            Fault::new(kind, refused.message)
+        })
+}
+
+/// Sends a body that the policy made to the route's endpoint.
+pub(super) async fn ask(
+    gate: &Gate,
+    client: &reqwest::Client,
+    signer: &dyn Signer,
+    route: Route,
+    body: &Value,
+) -> Result<reqwest::Response, Refused> {
+    let config = &gate.config;
+    let path = match route {
+        Route::Responses => config.base.responses_path(),
+        Route::Compact => config.base.compact_path(),
+    };
+    // THREAT: a header of the sandbox's (authorization, account, host) acts in our name: none is
+    // copied. Tried by gate::flow::every_header_is_the_hosts.
+    let turn_state = gate.ledger().turn_state().map(str::to_owned);
+    let headers =
+        request::headers(&config.backend, gate.session(), config.model.lite, turn_state.as_deref());
+    let asked = Asked {
+        method: Method::POST,
+        url: format!("{}{path}", config.base.origin()),
+        headers: header_map(headers).0,
+        body: Bytes::from(body.to_string()),
+    };
+    // A credential is bound to its base, and the signer knows which.
+    if signer.payer().base != config.base {
+        return Err(Refused::new(Refusal::SignIn, "the credential is for another base"));
+    }
+    let answer = send_signed(client, signer, &asked).await?;
+    let encoding = answer.headers().get(CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| encoding != "identity") {
+        // What is compressed cannot be scrubbed.
+        return Err(unreachable("it answered in an encoding that nobody asked for".to_owned()));
+    }
+    Ok(answer)
+}
+
+struct Asked {
+    method: Method,
+    url: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// Signs and sends; where the credential is refused and there is a newer one, once more.
+async fn send_signed(
+    client: &reqwest::Client,
+    signer: &dyn Signer,
+    asked: &Asked,
+) -> Result<reqwest::Response, Refused> {
+    let sign_in = |error: crate::auth::AuthError| Refused::new(Refusal::SignIn, error.to_string());
+    let mut is_again = false;
+    loop {
+        let signed = signer.sign().await.map_err(sign_in)?;
+        let mut headers = asked.headers.clone();
+        headers.extend(signed.headers);
+        let request = client
+            .request(asked.method.clone(), &asked.url)
+            .headers(headers)
+            .body(asked.body.clone());
+        let patience = Duration::from_secs(limits::STREAM_IDLE_SECONDS);
+        let answer = match tokio::time::timeout(patience, request.send()).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(unreachable(cause(&error.without_url()))),
+            Err(_) => return Err(unreachable("it did not answer".to_owned())),
+        };
+        // THREAT: the backend, or what stands before it, sends us and our credential elsewhere.
+        // Tried by gate::backend::a_redirect_is_not_followed.
+        if answer.status().is_redirection() {
+            return Err(unreachable(
+                "it answered with a redirect, which is not followed".to_owned(),
+            ));
+        }
+        if answer.status() != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        if !is_again && signer.renew(signed.generation).await.map_err(sign_in)? {
+            is_again = true;
+            continue;
+        }
+        let body = read(answer, limits::ERROR_BODY_BYTES).await.unwrap_or_default();
+        let body = Scrubber::new(&signer.canaries()).whole(&body);
+        let said = stream::Refusal::of_body(&body).message;
+        return Err(Refused::new(
+            Refusal::SignIn,
+            format!("the backend refused the credential: {said}"),
+        ));
+    }
+}
+
+/// A whole body, up to its bound; what is over it is left.
+pub(super) async fn read(mut answer: reqwest::Response, most: usize) -> Result<Vec<u8>, String> {
+    let patience = Duration::from_secs(limits::STREAM_IDLE_SECONDS);
+    let mut body = Vec::new();
+    loop {
+        let piece = match tokio::time::timeout(patience, answer.chunk()).await {
+            Ok(Ok(piece)) => piece,
+            Ok(Err(error)) => return Err(cause(&error.without_url())),
+            Err(_) => return Err("it stopped answering".to_owned()),
+        };
+        let Some(piece) = piece else { return Ok(body) };
+        let room = most - body.len();
+        body.extend_from_slice(&piece[..piece.len().min(room)]);
+        if piece.len() >= room {
+            return Ok(body);
+        }
+    }
+}
+
+pub(super) fn unreachable(why: String) -> Refused {
+    Refused::new(Refusal::Unreachable, format!("the backend could not be used: {why}"))
+}
+
+/// The deepest reason, which says what happened; the outer ones say where we were.
+pub(super) fn cause(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(deeper) = deepest.source() {
+        deepest = deeper;
+    }
+    deepest.to_string()
+}
+
+struct Headers(HeaderMap);
+
+impl Headers {
+    fn retain_named(&mut self, names: &[&str]) {
+        let all: Vec<HeaderName> = self.0.keys().cloned().collect();
+        for name in all.iter().filter(|name| !names.contains(&name.as_str())) {
+            self.0.remove(name);
+        }
+    }
+}
+
+/// What cannot be a header is left out: it came from the configuration.
+fn header_map(pairs: Vec<(&'static str, String)>) -> Headers {
+    let pairs = pairs.into_iter().filter_map(|(name, value)| {
+        Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?))
+    });
+    Headers(pairs.collect())
+}
