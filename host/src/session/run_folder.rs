@@ -1,0 +1,138 @@
+//! One run's folder. Its lock is the kernel's, so that it is free the moment the process that
+//! held it is gone, however it went.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::record::Record;
+
+const LOCK: &str = "lock";
+const RECORD: &str = "record.json";
+const EVENTS: &str = "events.jsonl";
+
+/// The folder of a run, alive or over.
+#[derive(Debug)]
+pub struct RunFolder {
+    id: String,
+    path: PathBuf,
+    /// Held by the process whose run it is.
+    own: Option<Lock>,
+}
+
+/// Held until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Option<File>,
+}
+
+impl RunFolder {
+    /// A folder that was just made, locked for the run's life.
+    pub(super) fn create(id: String, path: PathBuf) -> io::Result<Self> {
+        let file = File::create_new(path.join(LOCK))?;
+        // Waits out somebody who looks whether we are alive.
+        file.lock()?;
+        Ok(Self { id, path, own: Some(Lock { _file: Some(file) }) })
+    }
+
+    pub(crate) fn found(id: String, path: PathBuf) -> Self {
+        Self { id, path, own: None }
+    }
+
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// For whoever works on a run that is over; none while it is alive or somebody else does. The
+    /// process that made the run holds it already.
+    ///
+    /// # Errors
+    /// The lock cannot be opened.
+    pub fn lock(&self) -> io::Result<Option<Lock>> {
+        if self.own.is_some() {
+            return Ok(Some(Lock { _file: None }));
+        }
+        let file = File::open(self.path.join(LOCK))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock { _file: Some(file) })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Whether a process holds the lock. One that cannot be asked is taken to be alive.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        let Ok(file) = File::open(self.path.join(LOCK)) else { return self.path.exists() };
+        file.try_lock_shared().is_err()
+    }
+
+    /// The record; none before the first was written.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no record.
+    pub fn record(&self) -> io::Result<Option<Record>> {
+        match std::fs::read(self.path.join(RECORD)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces the record, and waits for the disk.
+    ///
+    /// # Errors
+    /// The old one is still there.
+    pub fn write_record(&self, record: &Record) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec_pretty(record)?;
+        bytes.push(b'\n');
+        let mut part = tempfile::Builder::new().prefix(RECORD).tempfile_in(&self.path)?;
+        part.write_all(&bytes)?;
+        part.as_file().sync_all()?;
+        part.persist(self.path.join(RECORD))?;
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// Opens the events to be added to.
+    ///
+    /// # Errors
+    /// They cannot be opened.
+    pub fn events(&self) -> io::Result<EventLog> {
+        let path = self.path.join(EVENTS);
+        Ok(EventLog { file: OpenOptions::new().create(true).append(true).open(path)? })
+    }
+}
+
+/// The events of a run: one JSON line each.
+#[derive(Debug)]
+pub struct EventLog {
+    file: File,
+}
+
+impl EventLog {
+    /// Adds a line, whole.
+    ///
+    /// # Errors
+    /// The disk is full or gone.
+    pub fn add(&mut self, event: &impl Serialize) -> io::Result<()> {
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        self.file.write_all(&line)
+    }
+
+    /// Waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}

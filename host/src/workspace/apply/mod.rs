@@ -1,0 +1,154 @@
+//! Puts a run's changes into the folder they were made for.
+//!
+//! ```text
+//! check      every path against what was copied in; one conflict, and nothing is written
+//! stage      the new contents, in a hidden folder of the same file system
+//! journal    the steps, on the disk, in the run's folder
+//! step …     renames, removals, modes; each can be taken twice
+//! applied    marked, then the staging folder and the journal go
+//! ```
+//! Whatever is killed after the journal is there is finished by the next apply; before that,
+//! nothing was touched.
+//!
+//! # Why one conflict stops everything
+//! Half of a change is a tree that neither the person nor the model ever saw. What conflicts is
+//! listed; the person decides with `airlock diff` in hand.
+//!
+//! Deliberately absent: git, owners (files belong to whoever applies), extended attributes.
+
+mod check; // what is to be done, and whether it may be
+mod stage; // the new contents, on the same file system
+mod steps; // doing it
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::base::Base;
+use super::beneath::Root;
+use super::change::Change;
+use super::rel_path::RelPath;
+use super::store;
+use crate::session::RunFolder;
+use steps::Journal;
+
+pub use check::{Conflict, Found};
+
+/// What an apply did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The folder.
+    pub root: PathBuf,
+    /// Files, links and folders that were put in, changed or removed.
+    pub done: Vec<RelPath>,
+    /// Kept back by the export gate, and by a last look at the folder.
+    pub held: Vec<Change>,
+    /// Applied, and run by themselves.
+    pub run_by_themselves: Vec<Change>,
+    /// Folders that were to go and stay, because something is in them that was not copied.
+    pub stayed: Vec<RelPath>,
+    /// Paths that changed in the moment of applying, and were left as they are.
+    pub left: Vec<RelPath>,
+    /// An apply that had been cut short was finished.
+    pub finished: bool,
+}
+
+/// Why nothing, or not all, was applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error("the run has no changes")]
+    NoChanges,
+    #[error("its changes were applied already")]
+    AlreadyApplied,
+    #[error("the run is still going on, or is being applied by somebody else")]
+    Busy,
+    /// Nothing was written.
+    #[error("{} of its paths changed here since they were copied", .0.len())]
+    Conflicts(Vec<Conflict>),
+    /// Nothing was written.
+    #[error("the folder {folder} cannot be written: {source}")]
+    Folder { folder: String, source: io::Error },
+    /// Begun; the next apply goes on.
+    #[error("it was begun and could not be finished: {0}")]
+    CutShort(io::Error),
+    #[error("the run's own files cannot be read or written: {0}")]
+    Store(#[from] io::Error),
+}
+
+impl ApplyError {
+    /// The one command to go on with.
+    #[must_use]
+    pub fn hint(&self, run: &str) -> Option<String> {
+        match self {
+            Self::NoChanges | Self::AlreadyApplied => None,
+            Self::Conflicts(_) => Some(format!("airlock diff {run}")),
+            Self::CutShort(_) | Self::Folder { .. } => Some(format!("airlock apply {run}")),
+            Self::Busy | Self::Store(_) => Some(format!("airlock show {run}")),
+        }
+    }
+}
+
+/// Called before each step with its number; a test that panics in it leaves what a kill at that
+/// moment leaves, for nothing here cleans up while it unwinds.
+type Before<'a> = &'a mut dyn FnMut(usize);
+
+/// Applies the changes of a run that is over, or finishes an apply that was cut short.
+///
+/// # Errors
+/// See [`ApplyError`] for what was written by then.
+pub fn apply(run: &RunFolder) -> Result<Applied, ApplyError> {
+    apply_watched(run, &mut |_| ())
+}
+
+/// Removes a run's changes. Of an apply that was cut short, what was done stays.
+///
+/// # Errors
+/// [`ApplyError::Busy`], [`ApplyError::NoChanges`], [`ApplyError::Store`].
+pub fn discard(run: &RunFolder) -> Result<(), ApplyError> {
+    let _lock = run.lock()?.ok_or(ApplyError::Busy)?;
+    if let Some(journal) = store::read_journal::<Journal>(run.path())? {
+        journal.abandon(run.path())?;
+    }
+    if store::load(run.path())?.is_none() {
+        return Err(ApplyError::NoChanges);
+    }
+    Ok(store::discard(run.path())?)
+}
+
+fn apply_watched(run: &RunFolder, before: Before<'_>) -> Result<Applied, ApplyError> {
+    let _lock = run.lock()?.ok_or(ApplyError::Busy)?;
+    let folder = run.path();
+    if let Some(journal) = store::read_journal::<Journal>(folder)? {
+        let root = open(&journal.root())?;
+        return journal.carry_out(&root, folder, true, before);
+    }
+    let mut set = store::load(folder)?.ok_or(ApplyError::NoChanges)?;
+    if store::is_applied(folder) {
+        return Err(ApplyError::AlreadyApplied);
+    }
+    let base = Base::load(folder)?;
+    let root = open(&base.root)?;
+    let unwritable =
+        |source| ApplyError::Folder { folder: base.root.display().to_string(), source };
+    let plan = check::check(&root, &mut set).map_err(unwritable)?;
+    if !plan.conflicts.is_empty() {
+        return Err(ApplyError::Conflicts(plan.conflicts));
+    }
+    if plan.steps.is_empty() {
+        store::mark_applied(folder)?;
+        let held = set.held().cloned().collect();
+        return Ok(Applied { root: base.root, held, ..Applied::default() });
+    }
+    let journal = Journal::new(run.id(), &base.root, plan.steps, &set)?;
+    stage::stage(&root, &journal, folder, before).map_err(unwritable)?;
+    before(usize::MAX);
+    store::write_journal(folder, &journal)?;
+    journal.carry_out(&root, folder, false, before)
+}
+
+fn open(root: &Path) -> Result<Root, ApplyError> {
+    let folder = root.display().to_string();
+    Root::open(root).map_err(|source| ApplyError::Folder { folder, source })
+}
+
+#[cfg(test)]
+mod tests;

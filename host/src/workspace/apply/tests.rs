@@ -1,0 +1,321 @@
+//! Applying: the whole, the conflicts, the traps, and a kill at every step.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::workspace::change::Held;
+use crate::workspace::trial::{Tar, Trial, chmod, tree};
+
+async fn taken(trial: &Trial, stream: Tar) {
+    trial.take(stream.end()).await.unwrap();
+}
+
+fn names(paths: &[RelPath]) -> Vec<String> {
+    paths.iter().map(ToString::to_string).collect()
+}
+
+fn conflicts(trial: &Trial) -> Vec<(String, Found)> {
+    let before = tree(&trial.root);
+    let error = apply(&trial.run).unwrap_err();
+    assert_eq!(tree(&trial.root), before);
+    match error {
+        ApplyError::Conflicts(all) => {
+            all.into_iter().map(|it| (it.path.to_string(), it.found)).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Edits, modes, kinds and folders, each in both directions.
+async fn everything() -> (Trial, BTreeMap<String, String>) {
+    let trial = Trial::new(&[
+        "edit = 1",
+        "mode = 1",
+        "gone/a/b",
+        "gone/c",
+        "to_file/x",
+        "to_folder = x",
+        "link -> edit",
+        "to_link = x",
+        "same = 1",
+        "kept/.env = secret",
+        "kept/x",
+    ]);
+    let stream = Tar::default()
+        .file("edit", "2")
+        .entry(tar::EntryType::Regular, "tree/mode", "", 0o755, b"1")
+        .gone("gone")
+        .gone("kept")
+        .file("to_file", "now a file")
+        .folder("to_folder")
+        .file("to_folder/x", "y")
+        .link("link", "same")
+        .link("to_link", "same")
+        .entry(tar::EntryType::Directory, "tree/closed", "", 0o555, b"")
+        .file("closed/x", "z")
+        .file("same", "1");
+    taken(&trial, stream).await;
+    let expected = [
+        ("edit", "644 2"),
+        ("mode", "755 1"),
+        ("to_file", "644 now a file"),
+        ("to_folder", "755/"),
+        ("to_folder/x", "644 y"),
+        ("link", "-> same"),
+        ("to_link", "-> same"),
+        ("closed", "555/"),
+        ("closed/x", "644 z"),
+        ("same", "644 1"),
+        ("kept", "755/"),
+        ("kept/.env", "644 secret"),
+    ];
+    let expected = expected.map(|(path, text)| (path.to_owned(), text.to_owned()));
+    (trial, BTreeMap::from(expected))
+}
+
+#[tokio::test]
+async fn what_was_made_in_the_box_is_what_is_applied() {
+    let (trial, expected) = everything().await;
+    let untouched = std::fs::metadata(trial.root.join("same")).unwrap();
+    let applied = apply(&trial.run).unwrap();
+    assert_eq!(tree(&trial.root), expected);
+    assert_eq!(names(&applied.stayed), ["kept"]);
+    assert!(!applied.finished && applied.left.is_empty() && applied.held.is_empty());
+    let now = std::fs::metadata(trial.root.join("same")).unwrap();
+    assert_eq!((now.ino(), now.ctime_nsec()), (untouched.ino(), untouched.ctime_nsec()));
+    assert!(matches!(apply(&trial.run), Err(ApplyError::AlreadyApplied)));
+    assert_eq!(std::fs::read_dir(trial.run.path()).unwrap().count(), 3);
+    chmod(&trial.root.join("closed"), 0o755);
+}
+
+#[tokio::test]
+async fn an_apply_that_was_killed_at_any_step_is_finished() {
+    let (mut killed, mut finished) = (0, false);
+    while !finished {
+        let (trial, expected) = everything().await;
+        let before = tree(&trial.root);
+        let mut count = 0;
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            apply_watched(&trial.run, &mut |_| {
+                assert!(count != killed, "killed");
+                count += 1;
+            })
+        }));
+        finished = result.is_ok();
+        if !finished && store::read_journal::<Journal>(trial.run.path()).unwrap().is_none() {
+            let mut now = tree(&trial.root);
+            now.retain(|path, _| !path.starts_with(crate::workspace::walk::STAGING));
+            assert_eq!(now, before, "killed at {killed}");
+        }
+        if !finished {
+            let applied = apply(&trial.run).unwrap();
+            assert!(applied.left.is_empty(), "killed at {killed}: {:?}", applied.left);
+        }
+        assert_eq!(tree(&trial.root), expected, "killed at {killed}");
+        assert!(store::read_journal::<Journal>(trial.run.path()).unwrap().is_none());
+        assert!(matches!(apply(&trial.run), Err(ApplyError::AlreadyApplied)));
+        chmod(&trial.root.join("closed"), 0o755);
+        killed += 1;
+    }
+    assert!(killed > 25, "{killed}");
+}
+
+#[tokio::test]
+async fn what_changed_here_meanwhile_is_a_conflict_and_nothing_is_written() {
+    let trial = Trial::new(&[
+        "edit = 1",
+        "mode = 1",
+        "gone = 1",
+        "was = 1",
+        "touched = 1",
+        "d/x",
+        "full/x",
+        "went/x",
+    ]);
+    let stream = Tar::default()
+        .file("edit", "box")
+        .file("mode", "box")
+        .gone("gone")
+        .file("was", "box")
+        .file("touched", "box")
+        .file("new", "box")
+        .file("agreed", "both")
+        .file("d/new", "box")
+        .file("full", "now a file")
+        .file("went/new", "box");
+    taken(&trial, stream).await;
+    trial.put("edit = 2");
+    chmod(&trial.root.join("mode"), 0o600);
+    trial.put("gone = 2");
+    std::fs::remove_file(trial.root.join("was")).unwrap();
+    trial.put("touched = 1");
+    trial.put("new = host");
+    trial.put("agreed = both");
+    std::fs::rename(trial.root.join("d"), trial.root.join("elsewhere")).unwrap();
+    symlink("elsewhere", trial.root.join("d")).unwrap();
+    trial.put("full/mine = host");
+    std::fs::remove_dir_all(trial.root.join("went")).unwrap();
+    let expected = [
+        ("d/new", Found::Folder),
+        ("edit", Found::Different),
+        ("full", Found::NotEmpty),
+        ("gone", Found::Different),
+        ("mode", Found::Mode),
+        ("new", Found::Here),
+        ("was", Found::Gone),
+        ("went/new", Found::Folder),
+    ];
+    assert_eq!(conflicts(&trial), expected.map(|(path, found)| (path.to_owned(), found)));
+    assert!(!trial.root.join(format!(".airlock-apply-{}", trial.run.id())).exists());
+}
+
+/// The repository of the attacks: each part ends as written.
+#[tokio::test]
+async fn a_repository_full_of_traps_does_no_harm() {
+    let trial = Trial::new(&[
+        "docs -> /root/.aws",
+        "abs -> /etc/passwd",
+        "sub/.git/config = [core]",
+        "pad.js = 1",
+    ]);
+    let fifo = trial.root.join("fifo");
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, rustix::fs::Mode::RWXU, 0).unwrap();
+    let before = tree(&trial.root);
+    let stream = Tar::default()
+        .file("pad.js", "2")
+        .folder(".GIT")
+        .file(".GIT/config", "[core] fsmonitor = x")
+        .file("sub/.git/config", "[core] fsmonitor = x")
+        .file("sub/.git/hooks/post-checkout", "x")
+        .link("evil", "/etc/shadow")
+        .link("through", "docs/credentials")
+        .file(".envrc", "x")
+        .file(".vscode/tasks.json", "{}")
+        .entry(tar::EntryType::Fifo, "tree/pipe", "", 0o644, b"");
+    taken(&trial, stream).await;
+    let applied = apply(&trial.run).unwrap();
+    let held: Vec<_> =
+        applied.held.iter().map(|it| (it.path.to_string(), it.held.clone().unwrap())).collect();
+    let expected = [
+        (".GIT", Held::Git),
+        (".GIT/config", Held::Git),
+        ("evil", Held::LinkOutside),
+        ("pipe", Held::Special),
+        ("sub/.git/config", Held::Git),
+        ("sub/.git/hooks", Held::Git),
+        ("sub/.git/hooks/post-checkout", Held::Git),
+        ("through", Held::LinkOutside),
+    ];
+    assert_eq!(held, expected.map(|(path, held)| (path.to_owned(), held)));
+    let named: Vec<_> = applied.run_by_themselves.iter().map(|it| it.path.to_string()).collect();
+    assert_eq!(named, [".envrc", ".vscode/tasks.json"]);
+    let mut after = before;
+    after.insert("pad.js".to_owned(), "644 2".to_owned());
+    after.insert(".envrc".to_owned(), "644 x".to_owned());
+    after.insert(".vscode".to_owned(), "755/".to_owned());
+    after.insert(".vscode/tasks.json".to_owned(), "644 {}".to_owned());
+    assert_eq!(tree(&trial.root), after);
+}
+
+#[tokio::test]
+async fn a_link_through_one_that_was_left_out_is_kept_back() {
+    let trial = Trial::new(&["docs -> /etc", "objects/x", "refs/x", "d/x"]);
+    let (_, copied, workspace) = trial.copy_with(&[], &["docs", "objects"], 1 << 20).await;
+    copied.unwrap();
+    let stream = Tar::default()
+        .folder("n")
+        .link("n/l", "../docs/passwd")
+        .file("HEAD", "x")
+        .link("in", "d/x");
+    workspace.take_changes(crate::workspace::trial::body(stream.end())).await.unwrap();
+    let applied = apply(&trial.run).unwrap();
+    // All of it lies in what is a repository once HEAD is there.
+    assert!(applied.held.iter().all(|it| it.held == Some(Held::Repository)));
+    assert_eq!(applied.held.len(), 4);
+
+    let trial = Trial::new(&["docs -> /etc", "d/x"]);
+    let (_, copied, workspace) = trial.copy_with(&[], &["docs"], 1 << 20).await;
+    copied.unwrap();
+    let stream = Tar::default().folder("n").link("n/l", "../docs/passwd").link("in", "d/x");
+    workspace.take_changes(crate::workspace::trial::body(stream.end())).await.unwrap();
+    let applied = apply(&trial.run).unwrap();
+    let held: Vec<_> = applied.held.iter().map(|it| it.path.to_string()).collect();
+    assert_eq!(held, ["n/l"]);
+    assert_eq!(names(&applied.done), ["in", "n"]);
+}
+
+#[tokio::test]
+async fn a_run_is_applied_by_one_and_discarded_once() {
+    let trial = Trial::new(&["a = 1"]);
+    assert!(matches!(apply(&trial.run), Err(ApplyError::NoChanges)));
+    taken(&trial, Tar::default().file("a", "2")).await;
+    let other = RunFolder::found(trial.run.id().to_owned(), trial.run.path().to_owned());
+    assert!(matches!(apply(&other), Err(ApplyError::Busy)));
+    assert!(matches!(discard(&other), Err(ApplyError::Busy)));
+    discard(&trial.run).unwrap();
+    assert!(matches!(discard(&trial.run), Err(ApplyError::NoChanges)));
+    assert!(matches!(apply(&trial.run), Err(ApplyError::NoChanges)));
+    assert_eq!(tree(&trial.root)["a"], "644 1");
+}
+
+#[tokio::test]
+async fn hard_links_of_one_file_are_both_applied() {
+    let trial = Trial::new(&["a = 1"]);
+    std::fs::hard_link(trial.root.join("a"), trial.root.join("b")).unwrap();
+    taken(&trial, Tar::default().file("a", "2").file("b", "3").file("a2", "")).await;
+    assert!(apply(&trial.run).unwrap().left.is_empty());
+    let now = tree(&trial.root);
+    assert_eq!(
+        (now["a"].as_str(), now["b"].as_str(), now["a2"].as_str()),
+        ("644 2", "644 3", "644 ")
+    );
+}
+
+/// A tree of a few names: none is a folder and a file at once.
+fn trees() -> impl Strategy<Value = BTreeMap<String, Option<String>>> {
+    let name = proptest::sample::select(vec!["a", "b", "c"]);
+    let path = proptest::collection::vec(name, 1..4).prop_map(|names| names.join("/"));
+    let content = proptest::option::of("[xy]{0,3}");
+    proptest::collection::btree_map(path, content, 0..8).prop_map(|mut tree| {
+        for path in tree.keys().cloned().collect::<Vec<_>>() {
+            for (at, _) in path.match_indices('/') {
+                tree.insert(path[..at].to_owned(), None);
+            }
+        }
+        tree
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn applying_the_changes_between_two_trees_makes_one_of_the_other(from in trees(), to in trees()) {
+        let line = |(path, content): (&String, &Option<String>)| match content {
+            Some(content) => format!("{path} = {content}"),
+            None => format!("{path}/"),
+        };
+        let trial = Trial::new(&[]);
+        from.iter().for_each(|entry| trial.put(&line(entry)));
+        let wanted = Trial::new(&[]);
+        to.iter().for_each(|entry| wanted.put(&line(entry)));
+        let mut stream = Tar::default();
+        for (path, content) in to.iter().filter(|(path, content)| from.get(*path) != Some(*content)) {
+            stream = match content {
+                Some(content) => stream.file(path, content),
+                None => stream.folder(path),
+            };
+        }
+        for path in from.keys().filter(|path| !to.contains_key(*path)) {
+            stream = stream.gone(path);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(taken(&trial, stream));
+        apply(&trial.run).unwrap();
+        prop_assert_eq!(tree(&trial.root), tree(&wanted.root));
+    }
+}

@@ -1,0 +1,198 @@
+//! Opening what lies beneath a folder, and nothing else: through one descriptor, never through a
+//! link. Deliberately absent: any function that takes a path of the host.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use airlock_shared::limits;
+use rustix::fs::{self, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
+
+use super::node::{Node, Sha};
+use super::rel_path::RelPath;
+
+/// A folder of the host, held open.
+pub(super) struct Root(OwnedFd);
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+impl Root {
+    /// The person named this folder, so the last component may be a link.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(fs::openat(CWD, path, FOLDER, Mode::empty())?))
+    }
+
+    pub(super) fn folder(&self, path: &RelPath) -> io::Result<OwnedFd> {
+        let name = if path.is_root() { b".".as_slice() } else { path.as_bytes() };
+        self.resolve(name, FOLDER | OFlags::NOFOLLOW)
+    }
+
+    /// A regular file, for reading. Anything else is `InvalidInput`; a fifo does not block.
+    pub(super) fn file(&self, path: &RelPath) -> io::Result<File> {
+        regular(self.resolve(path.as_bytes(), READ)?)
+    }
+
+    /// What a path is now; none where there is nothing. A link among its folders is an error.
+    pub(super) fn stat(&self, path: &RelPath) -> io::Result<Option<Stat>> {
+        let parent = match self.folder(&path.parent()) {
+            Ok(parent) => parent,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match fs::statat(&parent, path.name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What a path is now. A file of none of the `sizes` is not read: its digest is then empty,
+    /// which equals none.
+    pub(super) fn look(&self, path: &RelPath, sizes: &[u64]) -> io::Result<Option<Node>> {
+        let Some(stat) = self.stat(path)? else { return Ok(None) };
+        let mode = stat.st_mode & 0o777;
+        Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Node::Folder { mode },
+            FileType::Symlink => {
+                let parent = self.folder(&path.parent())?;
+                Node::Link { target: read_link(&parent, path.name())? }
+            }
+            FileType::RegularFile => {
+                let mut file = self.file(path)?;
+                let size = file.metadata()?.len();
+                let sha256 =
+                    if sizes.contains(&size) { digest(&mut file)? } else { Sha::default() };
+                Node::File { mode, size, sha256 }
+            }
+            _ => Node::Special,
+        }))
+    }
+
+    /// Whether a folder has a name in it, in any case of letters.
+    pub(super) fn has(&self, folder: &RelPath, name: &str) -> bool {
+        let Ok(entries) = self.folder(folder).and_then(|opened| Ok(Dir::read_from(opened)?)) else {
+            return false;
+        };
+        let same = |entry: &fs::DirEntry| {
+            entry.file_name().to_bytes().eq_ignore_ascii_case(name.as_bytes())
+        };
+        entries.flatten().any(|entry| same(&entry))
+    }
+
+    /// Whether following `target` from `folder` stays inside, as the host is now. `folder` need
+    /// not be there yet, and a target that leads nowhere stays inside.
+    pub(super) fn keeps_inside(&self, folder: &RelPath, target: &[u8]) -> bool {
+        if target.starts_with(b"/") {
+            return false;
+        }
+        let mut at: Vec<&[u8]> = folder.components().collect();
+        let mut names = target.split(|byte| *byte == b'/').peekable();
+        while let Some(name) = names.next_if(|name| matches!(*name, b"" | b"." | b"..")) {
+            if name == b".." && at.pop().is_none() {
+                return false;
+            }
+        }
+        at.extend(names);
+        if at.is_empty() {
+            return true;
+        }
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        match fs::openat2(&self.0, at.join(&b'/'), flags, Mode::empty(), how) {
+            Err(Errno::XDEV | Errno::LOOP | Errno::AGAIN) => false,
+            Ok(_) | Err(_) => true,
+        }
+    }
+
+    // THREAT: a folder of the path is swapped for a link to ~/.ssh while we work, and we read or
+    // write there. Tried by workspace::beneath::tests::a_link_among_the_folders_is_never_followed.
+    fn resolve(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        match fs::openat2(&self.0, path, flags, Mode::empty(), how) {
+            Err(Errno::NOSYS | Errno::PERM) => self.step_by_step(path, flags),
+            opened => Ok(opened?),
+        }
+    }
+
+    /// The same without `openat2` (Linux before 5.6, old container policies): a component at a
+    /// time.
+    fn step_by_step(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+        let mut at = fs::openat(&self.0, ".", FOLDER, Mode::empty())?;
+        let mut names = path.split(|byte| *byte == b'/').peekable();
+        while let Some(name) = names.next() {
+            let flags = if names.peek().is_some() { FOLDER } else { flags };
+            at = fs::openat(&at, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+        }
+        Ok(at)
+    }
+}
+
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// Opens one name of an open folder, if it is a regular file.
+pub(super) fn open_file(folder: &OwnedFd, name: &[u8]) -> io::Result<File> {
+    regular(fs::openat(folder, name, READ, Mode::empty())?)
+}
+
+fn regular(opened: OwnedFd) -> io::Result<File> {
+    let file = File::from(opened);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+pub(super) fn read_link(folder: &OwnedFd, name: &[u8]) -> io::Result<Vec<u8>> {
+    let target = fs::readlinkat(folder, name, Vec::with_capacity(256))?.into_bytes();
+    if target.len() > limits::LINK_TARGET_BYTES {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(target)
+}
+
+pub(super) fn digest(file: &mut File) -> io::Result<Sha> {
+    let mut hash = Sha256::new();
+    let mut buffer = [0; 64 << 10];
+    loop {
+        let read = io::Read::read(file, &mut buffer)?;
+        if read == 0 {
+            return Ok(Sha::of(hash));
+        }
+        hash.update(&buffer[..read]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_link_among_the_folders_is_never_followed() {
+        let outside = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "x").unwrap();
+        std::fs::create_dir(folder.path().join("real")).unwrap();
+        std::fs::write(folder.path().join("real/file"), "x").unwrap();
+        symlink(outside.path(), folder.path().join("out")).unwrap();
+        symlink("real", folder.path().join("in")).unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        for path in ["out/secret", "in/file", "out", "in"] {
+            let path = RelPath::parse(path.as_bytes()).unwrap();
+            assert!(root.file(&path).is_err(), "{path}");
+            assert!(root.step_by_step(path.as_bytes(), READ).is_err(), "{path}");
+        }
+        let file = RelPath::parse(b"real/file").unwrap();
+        assert!(root.file(&file).is_ok());
+        assert!(root.step_by_step(b"real/file", READ).is_ok());
+        assert!(root.stat(&RelPath::parse(b"out/secret").unwrap()).is_err());
+        assert!(root.keeps_inside(&RelPath::root(), b"in/file"));
+        assert!(!root.keeps_inside(&RelPath::root(), b"out/secret"));
+        assert!(!root.keeps_inside(&RelPath::parse(b"real").unwrap(), b"../../x"));
+    }
+}

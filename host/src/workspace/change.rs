@@ -1,0 +1,98 @@
+//! What a run changed, path by path, and the words for why some of it is kept back.
+
+use serde::{Deserialize, Serialize};
+
+use super::node::Node;
+use super::rel_path::RelPath;
+
+/// One path that is not as it was copied in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    pub path: RelPath,
+    /// What was copied in; none: the path is new.
+    pub before: Option<Node>,
+    /// What is there now; none: it is gone.
+    pub after: Option<Node>,
+    /// Where the content of a file is among the stored ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) content: Option<u64>,
+    /// Why it is never applied; none: it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+    /// It runs by itself once it is there: whose programs do that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<String>,
+    /// It had set-uid, set-gid or sticky bits, which are not applied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub special_bits: bool,
+}
+
+/// How a change looks in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    Added,
+    Modified,
+    Deleted,
+    Mode,
+}
+
+/// Why a change is kept back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum Held {
+    /// Git runs what its folders say: hooks, filters, monitors.
+    #[error("git would run it on your machine")]
+    Git,
+    /// Git takes such a folder for a repository of its own.
+    #[error("its folder looks like a git repository, whose settings git would run")]
+    Repository,
+    #[error("a link that leaves the folder")]
+    LinkOutside,
+    #[error("a device, a fifo or a socket")]
+    Special,
+    /// `other` differs only in the case of letters: on some systems they are one file.
+    #[error("differs from {other} only in the case of letters")]
+    Case { other: RelPath },
+    /// A name that apply itself uses.
+    #[error("a name that airlock uses itself")]
+    Reserved,
+    /// `folder` is kept back, and this is in it.
+    #[error("{folder} is kept back")]
+    Beneath { folder: RelPath },
+}
+
+impl Change {
+    #[must_use]
+    pub fn what(&self) -> What {
+        match (&self.before, &self.after) {
+            (None, _) => What::Added,
+            (_, None) => What::Deleted,
+            (Some(before), Some(after)) if before.same_but_mode(after) => What::Mode,
+            _ => What::Modified,
+        }
+    }
+}
+
+/// Everything a run changed, sorted by path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangeSet {
+    pub changes: Vec<Change>,
+}
+
+impl ChangeSet {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// What apply would do.
+    pub fn applied(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(|change| change.held.is_none())
+    }
+
+    /// What apply never does.
+    pub fn held(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(|change| change.held.is_some())
+    }
+}

@@ -1,0 +1,249 @@
+//! A folder goes in: what is in the stream, what stays at home, what is recorded.
+
+use std::os::unix::ffi::OsStrExt;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::workspace::base::Base;
+use crate::workspace::tar_read::{Kind, Reader};
+use crate::workspace::trial::{DISK, Trial, chmod, tree};
+
+/// What is in a stream: path, and content or target.
+fn unpacked(stream: &[u8]) -> Vec<(String, Kind, String)> {
+    let mut reader = Reader::new(stream);
+    let mut found = Vec::new();
+    while let Some(header) = reader.next().unwrap() {
+        let mut content = vec![0; usize::try_from(header.size).unwrap()];
+        let mut at = 0;
+        while at < content.len() {
+            at += reader.content(&mut content[at..]).unwrap();
+        }
+        let text = if header.kind == Kind::Link { header.target } else { content };
+        let text = String::from_utf8_lossy(&text).into_owned();
+        found.push((crate::workspace::rel_path::encode(&header.path), header.kind, text));
+    }
+    found
+}
+
+fn paths(stream: &[u8]) -> Vec<String> {
+    unpacked(stream).into_iter().map(|(path, ..)| path).collect()
+}
+
+#[tokio::test]
+async fn secrets_stay_at_home() {
+    let trial = Trial::new(&[
+        ".env",
+        "a/.env.local",
+        "a/main.rs",
+        "a/id_rsa",
+        ".aws/config",
+        ".aws/sso/cache",
+        "x.pem",
+        ".gitignore = *",
+        "ignored",
+        "target/debug/x",
+    ]);
+    let (stream, copied, _) = trial.copy_with(&[], &[], DISK).await;
+    assert_eq!(
+        paths(&stream),
+        [".gitignore", "ignored", "a", "a/main.rs", "target", "target/debug", "target/debug/x"]
+    );
+    let copied = copied.unwrap();
+    let named: Vec<_> = copied.left_out.iter().map(|it| it.path.to_string()).collect();
+    assert_eq!(named, [".aws", ".env", "x.pem", "a/.env.local", "a/id_rsa"]);
+    assert_eq!(copied.left_out_count, HashMap::from([(Why::Secret, 5)]));
+    assert_eq!((copied.entries, copied.files, copied.git), (7, 4, false));
+
+    let (stream, copied, _) = trial.copy_with(&[".aws/sso", "*.pem"], &["target"], DISK).await;
+    let brought =
+        [".gitignore", "ignored", "x.pem", ".aws", ".aws/sso", ".aws/sso/cache", "a", "a/main.rs"];
+    assert_eq!(paths(&stream), brought);
+    assert_eq!(
+        copied.unwrap().left_out_count,
+        HashMap::from([(Why::Secret, 4), (Why::Excluded, 1)])
+    );
+}
+
+#[tokio::test]
+async fn gits_configuration_and_hooks_stay_at_home() {
+    let secret = "[remote \"o\"]\n\turl = https://token@host/";
+    let trial = Trial::new(&[
+        ".git/HEAD = ref: refs/heads/main",
+        ".git/hooks/pre-commit",
+        ".git/info/attributes",
+        ".git/refs/heads/config",
+        ".git/modules/sub/HEAD",
+        ".git/modules/sub/objects/",
+        ".git/modules/sub/refs/",
+        ".git/modules/sub/hooks/x",
+        "sub/.git = gitdir: ../.git/modules/sub",
+        ".git/config.worktree",
+        "deep/er/.GIT/hooks/x",
+        "bare.x/HEAD",
+        "bare.x/objects/",
+        "bare.x/refs/",
+        "deep/config",
+    ]);
+    for path in [".git/config", ".git/modules/sub/config", "deep/er/.GIT/config", "bare.x/config"] {
+        trial.put(&format!("{path} = {secret}"));
+    }
+    let (stream, copied, _) = trial.copy_with(&["**"], &[], DISK).await;
+    let found = unpacked(&stream);
+    let has = |path: &str| found.iter().any(|(other, ..)| other == path);
+    assert!(found.iter().all(|(path, _, text)| !path.contains("hooks") && !text.contains("token")));
+    for path in [".git/info/attributes", ".git/refs/heads/config", "sub/.git", "deep/config"] {
+        assert!(has(path), "{path}");
+    }
+    assert!(!has(".git/config.worktree"));
+    let config = |path: &str| found.iter().find(|(other, ..)| other == path).unwrap().2.clone();
+    let stand_in = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n";
+    assert_eq!(config(".git/config"), stand_in);
+    assert_eq!(config(".git/modules/sub/config"), stand_in);
+    assert_eq!(config("deep/er/.GIT/config"), stand_in);
+    assert_eq!(config("bare.x/config"), stand_in.replace("false", "true"));
+    let copied = copied.unwrap();
+    assert!(copied.git);
+    assert_eq!(copied.left_out_count, HashMap::from([(Why::Git, 8)]));
+}
+
+#[tokio::test]
+async fn links_stay_links_and_what_is_no_file_stays_at_home() {
+    let trial = Trial::new(&["docs -> /root/.aws", "in -> a/b", "a/b = x", "deep/loop -> ../deep"]);
+    let fifo = trial.root.join("fifo");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(trial.root.join("socket")).unwrap();
+    chmod(&trial.root.join("a/b"), 0o4751);
+    let (stream, copied, _) = trial.copy_with(&[], &[], DISK).await;
+    let text = |text: &str| text.to_owned();
+    assert_eq!(
+        unpacked(&stream),
+        [
+            (text("docs"), Kind::Link, text("/root/.aws")),
+            (text("in"), Kind::Link, text("a/b")),
+            (text("a"), Kind::Folder, text("")),
+            (text("a/b"), Kind::File, text("x")),
+            (text("deep"), Kind::Folder, text("")),
+            (text("deep/loop"), Kind::Link, text("../deep")),
+        ]
+    );
+    assert_eq!(copied.unwrap().left_out_count, HashMap::from([(Why::Special, 2)]));
+    let base = Base::load(trial.run.path()).unwrap();
+    let file = base.nodes.get(&RelPath::parse(b"a/b").unwrap()).unwrap();
+    assert_eq!((file.mode(), file.size()), (Some(0o751), Some(1)));
+    assert_eq!(base.root, trial.root.canonicalize().unwrap());
+}
+
+#[tokio::test]
+async fn a_folder_that_is_too_large_is_refused_with_a_hint() {
+    let trial = Trial::new(&["a = x", "b = y"]);
+    let (_, copied, _) = trial.copy_with(&[], &[], 2 * PAGE_BYTES).await;
+    copied.unwrap();
+    let (_, copied, _) = trial.copy_with(&[], &[], 2 * PAGE_BYTES - 1).await;
+    let error = copied.unwrap_err();
+    assert!(matches!(error, CopyError::TooLarge { .. }));
+    assert!(error.hint().unwrap().contains("--disk"));
+}
+
+#[tokio::test]
+async fn a_file_that_changes_while_it_is_read_leaves_a_valid_stream() {
+    let trial = Trial::new(&["a = x"]);
+    let root = Root::open(&trial.root).unwrap();
+    let (chunks, mut reader) = mpsc::channel(8);
+    let run = trial.run.path().to_owned();
+    let work = tokio::task::spawn_blocking(move || {
+        let base = Recorder::new(&run, &run).unwrap();
+        let out = Pipe { chunks: &chunks, buffer: Vec::new() };
+        let copied = Copied::default();
+        let mut packer = Packer { out, base, disk: DISK, names: 0, pages: 0, copied };
+        for now in ["0123456789", "01234", "01"] {
+            let path = RelPath::parse(b"a").unwrap();
+            let mut file = root.file(&path).unwrap();
+            packer.head(&path, EntryType::Regular, &[], 0o644, 0, 5).unwrap();
+            std::fs::write(trial.root.join("a"), now).unwrap();
+            packer.content(&path, &mut file, 5).unwrap();
+        }
+        tar_write::end(&mut packer.out).unwrap();
+        packer.out.flush().unwrap();
+    });
+    let mut stream = Vec::new();
+    while let Some(piece) = reader.recv().await {
+        stream.extend_from_slice(&piece.unwrap());
+    }
+    work.await.unwrap();
+    let contents: Vec<_> = unpacked(&stream).into_iter().map(|(.., text)| text).collect();
+    assert_eq!(contents, ["01234", "01234", "01\0\0\0"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn what_goes_in_is_what_is_there(
+        files in proptest::collection::btree_map(
+            proptest::collection::vec("[a-dX%\u{e9} ]{1,120}", 1..3),
+            proptest::collection::vec(any::<u8>(), 0..3000),
+            0..6,
+        ),
+        odd in proptest::collection::vec(128_u8..=255, 1..200),
+    ) {
+        let trial = Trial::new(&[]);
+        for (path, content) in &files {
+            let at = trial.root.join(path.join("/"));
+            let made = std::fs::create_dir_all(at.parent().unwrap());
+            if made.is_ok() && !at.exists() {
+                std::fs::write(at, content).unwrap();
+            }
+        }
+        std::fs::write(trial.root.join(std::ffi::OsStr::from_bytes(&odd)), "odd").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (stream, copied, _) = runtime.block_on(trial.copy_with(&[], &[], DISK));
+        let copied = copied.unwrap();
+        let found: std::collections::BTreeMap<_, _> = unpacked(&stream).into_iter().map(|(path, kind, text)| {
+            let path = crate::workspace::rel_path::decode(&path).unwrap();
+            let mode = if kind == Kind::Folder { "755/".to_owned() } else { format!("644 {text}") };
+            (String::from_utf8_lossy(&path).into_owned(), mode)
+        }).collect();
+        prop_assert_eq!(&found, &tree(&trial.root));
+        let base = Base::load(trial.run.path()).unwrap();
+        prop_assert_eq!(base.nodes.len() as u64, copied.entries);
+    }
+}
+
+#[tokio::test]
+async fn the_usual_reader_reads_what_we_write() {
+    let long = format!("{}/{}", "d".repeat(120), "f".repeat(200));
+    let trial = Trial::new(&[&format!("{long} = x"), &format!("l -> {long}"), "e/"]);
+    let (stream, ..) = trial.copy_with(&[], &[], DISK).await;
+    let to = tempfile::tempdir().unwrap();
+    tar::Archive::new(stream.as_slice()).unpack(to.path()).unwrap();
+    assert_eq!(tree(to.path()), tree(&trial.root));
+}
+
+/// Prints how long a copy takes: `cargo test --release … -- --ignored --nocapture how_long`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn how_long_a_copy_takes() {
+    for (files, bytes) in [(10, 1_000), (3_000, 10_000)] {
+        let trial = Trial::new(&[]);
+        for number in 0..files {
+            trial.put(&format!("d{}/f{number} = {}", number % 50, "x".repeat(bytes)));
+        }
+        for _ in 0..5 {
+            let begun = tokio::time::Instant::now();
+            let (stream, copied, _) = trial.copy_with(&[], &[], 1 << 30).await;
+            let took = begun.elapsed();
+            println!(
+                "{files} files: {took:?}, {} bytes, {:?}",
+                stream.len(),
+                copied.unwrap().entries
+            );
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Shows changes against the folder as it is now. The text is raw: whoever prints it to a
+//! terminal neutralises it first.
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use airlock_shared::limits;
+use similar::{ChangeTag, TextDiff};
+
+use super::base::Base;
+use super::beneath::Root;
+use super::change::{Change, ChangeSet, What};
+use super::node::Node;
+use super::store::{self, Contents};
+use crate::session::RunFolder;
+
+/// Which changes are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// Those that apply would make.
+    Applied,
+    /// Those that are kept back.
+    Held,
+}
+
+/// One change in a summary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub change: Change,
+    /// Lines, of text.
+    pub added: usize,
+    pub removed: usize,
+    /// Its lines cannot be counted: not text, or too large.
+    pub binary: bool,
+}
+
+/// What a path holds, as far as it can be shown.
+enum Content {
+    /// A folder, a link, nothing.
+    None,
+    Text(String),
+    /// Its size.
+    Opaque(u64),
+}
+
+/// Writes the changes as a unified diff; what has no lines is said in one.
+///
+/// # Errors
+/// The run's files cannot be read, or `out` not written.
+pub fn diff(run: &RunFolder, view: View, out: &mut dyn Write) -> io::Result<()> {
+    let Some((set, mut source)) = open(run)? else { return Ok(()) };
+    for change in shown(&set, view) {
+        show(change, &mut source, out)?;
+    }
+    Ok(())
+}
+
+/// The changes with their lines counted.
+///
+/// # Errors
+/// The run's files cannot be read.
+pub fn stat(run: &RunFolder, view: View) -> io::Result<Vec<Line>> {
+    let Some((set, mut source)) = open(run)? else { return Ok(Vec::new()) };
+    shown(&set, view).map(|change| count(change, &mut source)).collect()
+}
+
+impl Line {
+    /// `src/pad.js | 4 +++-`, at most this many signs.
+    #[must_use]
+    pub fn text(&self, signs: usize) -> String {
+        let path = &self.change.path;
+        let total = self.added + self.removed;
+        if self.binary {
+            return format!("{path} | binary");
+        }
+        if total == 0 {
+            let what = match (self.change.what(), &self.change.after) {
+                (What::Mode, _) => "mode",
+                (What::Deleted, _) => "gone",
+                (_, Some(Node::Folder { .. })) => "folder",
+                (_, Some(Node::Link { .. })) => "link",
+                (_, Some(Node::Special)) => "device",
+                _ => "empty",
+            };
+            return format!("{path} | {what}");
+        }
+        // Neither side is rounded away.
+        let scale =
+            |part: usize| if total <= signs { part } else { (part * signs).div_ceil(total) };
+        format!(
+            "{path} | {total} {}{}",
+            "+".repeat(scale(self.added)),
+            "-".repeat(scale(self.removed))
+        )
+    }
+}
+
+struct Source {
+    /// None where the folder is gone.
+    root: Option<Root>,
+    contents: Contents,
+}
+
+fn open(run: &RunFolder) -> io::Result<Option<(ChangeSet, Source)>> {
+    let Some(set) = store::load(run.path())? else { return Ok(None) };
+    let root = Root::open(&Base::load(run.path())?.root).ok();
+    Ok(Some((set, Source { root, contents: Contents::open(run.path())? })))
+}
+
+fn shown(set: &ChangeSet, view: View) -> impl Iterator<Item = &Change> {
+    set.changes.iter().filter(move |change| (view == View::Held) == change.held.is_some())
+}
+
+impl Source {
+    /// What is in the folder now.
+    fn there(&self, change: &Change) -> Content {
+        let file = self.root.as_ref().and_then(|root| root.file(&change.path).ok());
+        let Some(mut file) = file else { return Content::None };
+        let size = file.metadata().map_or(0, |metadata| metadata.len());
+        text(&mut file, size).unwrap_or(Content::Opaque(size))
+    }
+
+    /// What the run made of it.
+    fn made(&mut self, change: &Change) -> io::Result<Content> {
+        match (&change.after, change.content) {
+            (Some(Node::File { size, .. }), Some(offset)) => {
+                text(&mut self.contents.at(offset, *size)?, *size)
+            }
+            // Only its mode changed.
+            (Some(Node::File { .. }), None) => Ok(self.there(change)),
+            _ => Ok(Content::None),
+        }
+    }
+}
+
+fn text(from: &mut impl Read, size: u64) -> io::Result<Content> {
+    if size > limits::DIFF_FILE_BYTES {
+        return Ok(Content::Opaque(size));
+    }
+    let mut bytes = Vec::new();
+    from.take(limits::DIFF_FILE_BYTES).read_to_end(&mut bytes)?;
+    Ok(match String::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => Content::Text(text),
+        _ => Content::Opaque(size),
+    })
+}
+
+/// The two texts of a change; a side that is not there is an empty one.
+fn texts(old: Content, new: Content) -> Result<(String, String), (u64, u64)> {
+    let size = |content: &Content| match content {
+        Content::None => 0,
+        Content::Text(text) => text.len() as u64,
+        Content::Opaque(size) => *size,
+    };
+    let sizes = (size(&old), size(&new));
+    let plain = |content| match content {
+        Content::None => Some(String::new()),
+        Content::Text(text) => Some(text),
+        Content::Opaque(_) => None,
+    };
+    plain(old).zip(plain(new)).ok_or(sizes)
+}
+
+fn compared<'a>(old: &'a str, new: &'a str) -> TextDiff<'a, 'a, str> {
+    let patience = Duration::from_millis(limits::DIFF_FILE_MS);
+    TextDiff::configure().timeout(patience).diff_lines(old, new)
+}
+
+fn count(change: &Change, source: &mut Source) -> io::Result<Line> {
+    let (old, new) = (source.there(change), source.made(change)?);
+    let mut line = Line { change: change.clone(), added: 0, removed: 0, binary: false };
+    let Ok((old, new)) = texts(old, new) else {
+        line.binary = true;
+        return Ok(line);
+    };
+    for change in compared(&old, &new).iter_all_changes() {
+        match change.tag() {
+            ChangeTag::Insert => line.added += 1,
+            ChangeTag::Delete => line.removed += 1,
+            ChangeTag::Equal => {}
+        }
+    }
+    Ok(line)
+}
+
+fn show(change: &Change, source: &mut Source, out: &mut dyn Write) -> io::Result<()> {
+    let path = &change.path;
+    if let Some(held) = &change.held {
+        writeln!(out, "kept back {path}: {held}")?;
+    }
+    if let Some(program) = &change.runs {
+        writeln!(out, "runs by itself {path}: {program} reads it")?;
+    }
+    if change.special_bits {
+        writeln!(out, "set-uid, set-gid or sticky bits of {path} are not applied")?;
+    }
+    if let (Some(old), Some(new)) = (mode(&change.before), mode(&change.after))
+        && old != new
+    {
+        writeln!(out, "mode of {path}: {old:04o} -> {new:04o}")?;
+    }
+    match (&change.before, &change.after) {
+        (None, Some(Node::File { mode, .. })) if mode & 0o111 != 0 => {
+            writeln!(out, "mode of {path}: {mode:04o}")?;
+        }
+        (_, Some(Node::Link { target })) => {
+            writeln!(out, "link {path} -> {}", super::rel_path::encode(target))?;
+        }
+        (_, Some(Node::Folder { .. })) if change.what() != What::Mode => {
+            writeln!(out, "new folder {path}")?;
+        }
+        (_, Some(Node::Special)) => writeln!(out, "device {path}")?,
+        (Some(Node::Folder { .. }), None) => writeln!(out, "folder {path} is gone")?,
+        (Some(Node::Link { .. }), None) => writeln!(out, "link {path} is gone")?,
+        _ => {}
+    }
+    let (old, new) = (source.there(change), source.made(change)?);
+    let names = (
+        if matches!(old, Content::None) { "/dev/null".to_owned() } else { format!("a/{path}") },
+        if matches!(new, Content::None) { "/dev/null".to_owned() } else { format!("b/{path}") },
+    );
+    let is_file = |node: &Option<Node>| matches!(node, Some(Node::File { .. }));
+    let had_file = !matches!(old, Content::None);
+    match texts(old, new) {
+        Err((old, new)) => writeln!(out, "binary {path}: {old} -> {new} bytes"),
+        Ok((old, new)) if old == new => match (had_file, is_file(&change.after)) {
+            (false, true) => writeln!(out, "new empty file {path}"),
+            (true, false) => writeln!(out, "empty file {path} is gone"),
+            _ => Ok(()),
+        },
+        Ok((old, new)) => {
+            let compared = compared(&old, &new);
+            write!(out, "{}", compared.unified_diff().header(&names.0, &names.1))
+        }
+    }
+}
+
+fn mode(node: &Option<Node>) -> Option<u32> {
+    node.as_ref().and_then(Node::mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trial::{Tar, Trial};
+    use super::*;
+
+    #[tokio::test]
+    async fn changes_are_shown_against_what_is_there() {
+        let trial =
+            Trial::new(&["src/pad.js = a\nb\nc\nd\n", "run = x", "old = gone\n", "pic = \0", "d/"]);
+        let stream = Tar::default()
+            .file("src/pad.js", "a\nB\nc\nd\ne\n")
+            .entry(tar::EntryType::Regular, "tree/run", "", 0o755, b"x")
+            .entry(tar::EntryType::Regular, "tree/tool", "", 0o755, b"#!\n")
+            .gone("old")
+            .gone("d")
+            .file("pic", "\0\0")
+            .file("empty", "")
+            .link("l", "run")
+            .file(".envrc", "x\n")
+            .file(".git/hooks/post-checkout", "rm -rf ~\n");
+        trial.take(stream.end()).await.unwrap();
+        let mut text = Vec::new();
+        diff(&trial.run, View::Applied, &mut text).unwrap();
+        insta::assert_snapshot!(String::from_utf8(text).unwrap(), @r"
+        runs by itself .envrc: direnv reads it
+        --- /dev/null
+        +++ b/.envrc
+        @@ -0,0 +1 @@
+        +x
+        folder d is gone
+        new empty file empty
+        link l -> run
+        --- a/old
+        +++ /dev/null
+        @@ -1 +0,0 @@
+        -gone
+        binary pic: 1 -> 2 bytes
+        mode of run: 0644 -> 0755
+        --- a/src/pad.js
+        +++ b/src/pad.js
+        @@ -1,4 +1,5 @@
+         a
+        -b
+        +B
+         c
+         d
+        +e
+        mode of tool: 0755
+        --- /dev/null
+        +++ b/tool
+        @@ -0,0 +1 @@
+        +#!
+        ");
+        let mut text = Vec::new();
+        diff(&trial.run, View::Held, &mut text).unwrap();
+        insta::assert_snapshot!(String::from_utf8(text).unwrap(), @r"
+        kept back .git: git would run it on your machine
+        new folder .git
+        kept back .git/hooks: git would run it on your machine
+        new folder .git/hooks
+        kept back .git/hooks/post-checkout: git would run it on your machine
+        --- /dev/null
+        +++ b/.git/hooks/post-checkout
+        @@ -0,0 +1 @@
+        +rm -rf ~
+        ");
+        let lines = stat(&trial.run, View::Applied).unwrap();
+        let lines: Vec<_> = lines.iter().map(|line| line.text(20)).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        .envrc | 1 +
+        d | gone
+        empty | empty
+        l | link
+        old | 1 -
+        pic | binary
+        run | mode
+        src/pad.js | 3 ++-
+        tool | 1 +
+        ");
+    }
+}

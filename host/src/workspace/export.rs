@@ -1,0 +1,294 @@
+//! The export gate: what of a set of changes is kept back, and why. Pure: the base, the changes,
+//! and nothing of the host.
+//!
+//! What is kept back is shown (`airlock diff RUN --held`) and never applied.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::autorun;
+use super::change::{Change, Held};
+use super::git;
+use super::node::Node;
+use super::rel_path::RelPath;
+use super::walk::STAGING;
+
+/// How many links a target may lead through, as the kernel has it.
+const LINKS: usize = 40;
+
+/// The tree as it would be if everything were applied.
+type Tree<'a> = BTreeMap<&'a RelPath, &'a Node>;
+
+/// Sets `held` and `runs` of each change.
+pub(super) fn judge(base: &BTreeMap<RelPath, Node>, changes: &mut [Change]) {
+    let mut verdicts = Vec::with_capacity(changes.len());
+    {
+        let mut tree: Tree = base.iter().collect();
+        for change in changes.iter() {
+            match &change.after {
+                Some(node) => tree.insert(&change.path, node),
+                None => tree.remove(&change.path),
+            };
+        }
+        let repositories = repositories(base.keys().chain(tree.keys().copied()));
+        let cases = cases(&tree);
+        for change in changes.iter() {
+            verdicts.push(hold(change, &tree, &repositories, &cases));
+        }
+    }
+    // Sorted by path, a folder stands before what is in it.
+    let mut held: HashSet<RelPath> = HashSet::new();
+    for (change, verdict) in changes.iter_mut().zip(verdicts) {
+        let folder = || change.path.ancestors().find(|folder| held.contains(folder));
+        let beneath = || folder().map(|folder| Held::Beneath { folder });
+        change.held = verdict.or_else(beneath);
+        if change.held.is_some() {
+            held.insert(change.path.clone());
+        }
+        let comes = matches!(change.after, Some(Node::File { .. } | Node::Link { .. }));
+        let runs = autorun::by_itself(&change.path).filter(|_| comes);
+        change.runs = runs.map(str::to_owned);
+    }
+}
+
+fn hold(
+    change: &Change,
+    tree: &Tree<'_>,
+    repositories: &HashSet<RelPath>,
+    cases: &HashMap<String, Vec<&RelPath>>,
+) -> Option<Held> {
+    let path = &change.path;
+    // THREAT: a hook, a filter or a monitor of the agent's making runs as the user at the next
+    // `git status`. Tried by workspace::export::tests::nothing_of_git_is_let_out.
+    if path.components().any(git::is_dot_git) {
+        return Some(Held::Git);
+    }
+    // THREAT: `fixtures/x/{HEAD,objects,refs,config}` is a repository to git wherever it lies.
+    // Tried by workspace::export::tests::nothing_shaped_like_a_repository_is_let_out.
+    let in_repository = |folder: &RelPath| repositories.contains(folder);
+    if in_repository(path)
+        || path.ancestors().any(|f| in_repository(&f))
+        || in_repository(&RelPath::root())
+    {
+        return Some(Held::Repository);
+    }
+    if path.components().next().is_some_and(|name| {
+        name.len() >= STAGING.len()
+            && name[..STAGING.len()].eq_ignore_ascii_case(STAGING.as_bytes())
+    }) {
+        return Some(Held::Reserved);
+    }
+    match &change.after {
+        Some(Node::Special) => return Some(Held::Special),
+        // THREAT: `notes -> ../../.ssh/authorized_keys`, which the next program writes through.
+        // Tried by workspace::export::tests::a_link_that_leaves_the_folder_is_kept_back.
+        Some(Node::Link { target }) if !stays_inside(tree, path, target) => {
+            return Some(Held::LinkOutside);
+        }
+        _ => {}
+    }
+    if change.before.is_none() && change.after.is_some() {
+        let same = cases.get(&folded(path));
+        let other = same.and_then(|paths| paths.iter().find(|other| **other != path));
+        if let Some(other) = other {
+            return Some(Held::Case { other: (*other).clone() });
+        }
+    }
+    None
+}
+
+/// The folders that git would take for a repository, before or after.
+fn repositories<'a>(paths: impl Iterator<Item = &'a RelPath>) -> HashSet<RelPath> {
+    let mut shapes: HashMap<RelPath, u8> = HashMap::new();
+    for path in paths {
+        let name = path.name();
+        let at = git::SHAPE.iter().position(|shape| name.eq_ignore_ascii_case(shape.as_bytes()));
+        if let Some(at) = at {
+            *shapes.entry(path.parent()).or_default() |= 1 << at;
+        }
+    }
+    let shaped = |seen: u8| {
+        git::is_repository(|name| {
+            git::SHAPE
+                .iter()
+                .position(|shape| *shape == name)
+                .is_some_and(|at| seen & (1 << at) != 0)
+        })
+    };
+    shapes.into_iter().filter(|(_, seen)| shaped(*seen)).map(|(folder, _)| folder).collect()
+}
+
+/// The paths of a tree by what they are to a system that ignores case.
+fn cases<'a>(tree: &Tree<'a>) -> HashMap<String, Vec<&'a RelPath>> {
+    let mut cases: HashMap<String, Vec<&RelPath>> = HashMap::with_capacity(tree.len());
+    for path in tree.keys() {
+        cases.entry(folded(path)).or_default().push(path);
+    }
+    cases
+}
+
+fn folded(path: &RelPath) -> String {
+    path.to_string().to_lowercase()
+}
+
+/// Whether a link's target, followed through the links of the tree, stays in it. What is not in
+/// the tree is taken for a plain name.
+fn stays_inside(tree: &Tree<'_>, link: &RelPath, target: &[u8]) -> bool {
+    let mut at: Vec<Vec<u8>> = link.parent().components().map(<[u8]>::to_vec).collect();
+    let mut todo: Vec<Vec<u8>> = Vec::new();
+    let follow = |todo: &mut Vec<Vec<u8>>, target: &[u8]| {
+        todo.extend(target.rsplit(|byte| *byte == b'/').map(<[u8]>::to_vec));
+        !target.starts_with(b"/") && !target.is_empty()
+    };
+    if !follow(&mut todo, target) {
+        return false;
+    }
+    let mut links = 0;
+    while let Some(name) = todo.pop() {
+        match name.as_slice() {
+            b"" | b"." => {}
+            b".." => {
+                if at.pop().is_none() {
+                    return false;
+                }
+            }
+            _ => {
+                at.push(name);
+                let Ok(path) = RelPath::parse(&at.join(&b'/')) else { return false };
+                if let Some(Node::Link { target }) = tree.get(&path) {
+                    at.pop();
+                    links += 1;
+                    if links > LINKS || !follow(&mut todo, target) {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::node::Sha;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::parse(text.as_bytes()).unwrap()
+    }
+
+    fn file() -> Node {
+        Node::File { mode: 0o644, size: 0, sha256: Sha::default() }
+    }
+
+    fn link(target: &str) -> Node {
+        Node::Link { target: target.as_bytes().to_vec() }
+    }
+
+    /// What becomes of `added` on a base of files, folders (`x/`) and links (`x -> y`).
+    fn judged(base: &[&str], added: &[(&str, Node)]) -> Vec<Option<Held>> {
+        let base =
+            base.iter().map(|text| match (text.split_once(" -> "), text.strip_suffix('/')) {
+                (Some((from, to)), _) => (path(from), link(to)),
+                (_, Some(folder)) => (path(folder), Node::Folder { mode: 0o755 }),
+                _ => (path(text), file()),
+            });
+        let base: BTreeMap<_, _> = base.collect();
+        let mut changes: Vec<_> = added
+            .iter()
+            .map(|(text, node)| Change {
+                before: base.get(&path(text)).cloned(),
+                path: path(text),
+                after: Some(node.clone()),
+                content: None,
+                held: None,
+                runs: None,
+                special_bits: false,
+            })
+            .collect();
+        judge(&base, &mut changes);
+        changes.into_iter().map(|change| change.held).collect()
+    }
+
+    #[test]
+    fn nothing_of_git_is_let_out() {
+        for name in
+            [".git/hooks/post-checkout", "a/.GIT/config", "a/b/.git", ".git./x", "git~1/config"]
+        {
+            assert_eq!(judged(&[], &[(name, file())]), [Some(Held::Git)], "{name}");
+        }
+        assert_eq!(judged(&[], &[(".gitignore", file()), (".github/x", file())]), [None, None]);
+    }
+
+    #[test]
+    fn nothing_shaped_like_a_repository_is_let_out() {
+        let folder = || Node::Folder { mode: 0o755 };
+        let all = [
+            ("f", folder()),
+            ("f/Head", file()),
+            ("f/config", file()),
+            ("f/objects", folder()),
+            ("f/refs", link("../refs")),
+            ("g", file()),
+        ];
+        let held = judged(&[], &all);
+        assert_eq!(held.iter().filter(|held| **held == Some(Held::Repository)).count(), 5);
+        assert_eq!(held[5], None);
+        let rest = [("f/HEAD", file()), ("f/config", file())];
+        assert_eq!(
+            judged(&["f/", "f/objects/", "f/refs/"], &rest),
+            [Some(Held::Repository), Some(Held::Repository)]
+        );
+        let linked = [("f/HEAD", file()), ("f/commondir", file())];
+        assert_eq!(judged(&["f/"], &linked), [Some(Held::Repository), Some(Held::Repository)]);
+        assert_eq!(judged(&["objects/", "refs/"], &[("HEAD", file())]), [Some(Held::Repository)]);
+    }
+
+    #[test]
+    fn a_link_that_leaves_the_folder_is_kept_back() {
+        let base = ["d/", "d/e/", "d/f", "up -> d/e", "docs -> /home/u/.aws", "loop -> loop"];
+        for target in [
+            "/etc/passwd",
+            "..",
+            "../x",
+            "d/../../x",
+            "docs/credentials",
+            "up/../../../x",
+            "loop",
+            "",
+            "d/../docs",
+        ] {
+            assert_eq!(
+                judged(&base, &[("new", link(target))]),
+                [Some(Held::LinkOutside)],
+                "{target}"
+            );
+        }
+        for target in ["d/f", "./d//f", "d/../x", "up/../f", "nothing/there", "."] {
+            assert_eq!(judged(&base, &[("new", link(target))]), [None], "{target}");
+        }
+        assert_eq!(judged(&base, &[("d/e/new", link("../../up"))]), [None]);
+        assert_eq!(judged(&base, &[("d/e/new", link("../../../up"))]), [Some(Held::LinkOutside)]);
+        let pair = [("a", link("b")), ("b", link("../x"))];
+        assert_eq!(judged(&[], &pair), [Some(Held::LinkOutside), Some(Held::LinkOutside)]);
+    }
+
+    #[test]
+    fn paths_that_differ_only_in_case_are_kept_back() {
+        let case = |other: &str| Some(Held::Case { other: path(other) });
+        assert_eq!(judged(&["readme.md"], &[("README.md", file())]), [case("readme.md")]);
+        assert_eq!(judged(&[], &[("A", file()), ("a", file())]), [case("a"), case("A")]);
+        let folder = Node::Folder { mode: 0o755 };
+        assert_eq!(
+            judged(&["src/"], &[("Src", folder), ("Src/x", file())]),
+            [case("src"), Some(Held::Beneath { folder: path("Src") })]
+        );
+        assert_eq!(judged(&["a", "A"], &[("a", file())]), [None]);
+    }
+
+    #[test]
+    fn names_of_our_own_and_devices_are_kept_back() {
+        assert_eq!(judged(&[], &[(".airlock-apply-1/0", file())]), [Some(Held::Reserved)]);
+        assert_eq!(judged(&[], &[("tty", Node::Special)]), [Some(Held::Special)]);
+        assert_eq!(judged(&[], &[("a/.airlock-apply-1", file())]), [None]);
+    }
+}

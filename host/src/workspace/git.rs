@@ -1,0 +1,124 @@
+//! Git's own folders: what of them stays at home, and the configuration that stands in for it.
+//!
+//! A repository's configuration and hooks are programs of whoever wrote them, and may hold
+//! credentials (addresses with tokens). Two facts of it are needed to read the objects: the
+//! format's version and the few extensions that change it.
+
+/// What a name in one of git's folders means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Config,
+    Hooks,
+    Other,
+}
+
+/// Whether a component is read as `.git` by git on any system: any case, NTFS's short name,
+/// trailing dots and spaces, streams and backslashes, the code points that HFS ignores.
+pub(super) fn is_dot_git(component: &[u8]) -> bool {
+    component.split(|byte| *byte == b'\\').any(|name| {
+        let text: String = String::from_utf8_lossy(name).chars().filter(|&c| !ignored(c)).collect();
+        let text = text.split(':').next().unwrap_or_default().trim_end_matches(['.', ' ']);
+        text.eq_ignore_ascii_case(".git") || text.eq_ignore_ascii_case("git~1")
+    })
+}
+
+/// HFS+ ignores these when it compares names.
+fn ignored(c: char) -> bool {
+    matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Whether a folder with these names in it is read as a repository without a work tree, or as one
+/// of a linked work tree.
+pub(super) fn is_repository(has: impl Fn(&str) -> bool) -> bool {
+    has("head") && ((has("objects") && has("refs")) || has("commondir"))
+}
+
+/// The names that [`is_repository`] asks for.
+pub(super) const SHAPE: [&str; 4] = ["head", "objects", "refs", "commondir"];
+
+/// What a name directly in a git folder is.
+pub(super) fn part(name: &[u8]) -> Part {
+    if name.eq_ignore_ascii_case(b"config") || name.eq_ignore_ascii_case(b"config.worktree") {
+        Part::Config
+    } else if name.eq_ignore_ascii_case(b"hooks") {
+        Part::Hooks
+    } else {
+        Part::Other
+    }
+}
+
+/// What stands in for a repository's configuration: its format, and nothing else of it.
+pub(super) fn stand_in(original: &[u8], bare: bool) -> Vec<u8> {
+    let text = String::from_utf8_lossy(original);
+    let mut section = String::new();
+    let mut version = 0;
+    let mut extensions = String::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(header) = line.strip_prefix('[') {
+            section = header.split(']').next().unwrap_or_default().trim().to_ascii_lowercase();
+        }
+        let Some((key, value)) = line.rsplit(']').next().unwrap_or_default().split_once('=') else {
+            continue;
+        };
+        let value = value.trim();
+        match (section.as_str(), key.trim().to_ascii_lowercase().as_str()) {
+            ("core", "repositoryformatversion") if value == "1" => version = 1,
+            ("extensions", "objectformat") if value == "sha256" => {
+                extensions.push_str("\tobjectFormat = sha256\n");
+            }
+            ("extensions", "refstorage") if value == "reftable" => {
+                extensions.push_str("\trefStorage = reftable\n");
+            }
+            _ => {}
+        }
+    }
+    if !extensions.is_empty() {
+        extensions.insert_str(0, "[extensions]\n");
+    }
+    format!(
+        "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = {bare}\n{extensions}"
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_dot_git_is_known() {
+        for name in [
+            ".git",
+            ".GIT",
+            ".Git",
+            ".git.",
+            ".git ",
+            ".git. .",
+            "git~1",
+            "GIT~1",
+            ".g\u{200c}it",
+            ".git::$INDEX_ALLOCATION",
+            "a\\.git\\config",
+        ] {
+            assert!(is_dot_git(name.as_bytes()), "{name:?}");
+        }
+        for name in ["git", ".gitignore", ".gita", ".github", "a.git", "git~2", ".gi", ""] {
+            assert!(!is_dot_git(name.as_bytes()), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_configuration_stays_but_its_format() {
+        let original = b"[core]\n\trepositoryformatversion = 1\n\tfsmonitor = rm -rf /\n\
+            [remote \"origin\"]\n\turl = https://token@host/x\n[Extensions] objectFormat = sha256\n\
+            \tpartialClone = origin\n[extensions \"x\"]\n\trefStorage = reftable\n";
+        let text = String::from_utf8(stand_in(original, false)).unwrap();
+        assert_eq!(
+            text,
+            "[core]\n\trepositoryformatversion = 1\n\tfilemode = true\n\tbare = false\n\
+             [extensions]\n\tobjectFormat = sha256\n"
+        );
+        let plain = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
+        assert_eq!(stand_in(b"\xff\xfe]=[", true), plain.as_bytes());
+    }
+}

@@ -1,0 +1,260 @@
+//! Hostile streams of changes, row by row, and what an honest one becomes.
+
+use futures_util::stream;
+use tar::EntryType;
+
+use super::*;
+use crate::workspace::change::{Held, What};
+use crate::workspace::trial::{DISK, Tar, Trial, body};
+
+async fn refused(trial: &Trial, stream: Vec<u8>) -> String {
+    let fault = trial.take(stream).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Workspace);
+    assert!(store::load(trial.run.path()).unwrap().is_none());
+    let left: Vec<_> =
+        std::fs::read_dir(trial.run.path()).unwrap().flatten().map(|it| it.file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("changes")), "{left:?}");
+    fault.message
+}
+
+fn pax(records: &[&str]) -> Tar {
+    let records: String = records
+        .iter()
+        .map(|record| {
+            let length =
+                (1..).find(|n: &usize| n.to_string().len() + record.len() + 2 == *n).unwrap();
+            format!("{length} {record}\n")
+        })
+        .collect();
+    Tar::default().entry(EntryType::XHeader, "x", "", 0o644, records.as_bytes())
+}
+
+#[tokio::test]
+async fn what_changed_is_found_and_what_did_not_is_dropped() {
+    let trial =
+        Trial::new(&["same = 1", "edit = 1", "mode = 1", "d/one", "d/two", "kind/x", "link -> d"]);
+    let set = trial
+        .take(
+            Tar::default()
+                .folder("d")
+                .gone("d/two")
+                .file("edit", "2")
+                .file("kind", "now a file")
+                .link("link", "d")
+                .entry(EntryType::Regular, "tree/mode", "", 0o4755, b"1")
+                .folder("new")
+                .file("new/a", &"long ".repeat(40_000))
+                .file("same", "1")
+                .end(),
+        )
+        .await
+        .unwrap();
+    let said: Vec<_> = set.changes.iter().map(|it| (it.path.to_string(), it.what())).collect();
+    let expected = [
+        ("d/two", What::Deleted),
+        ("edit", What::Modified),
+        ("kind", What::Modified),
+        ("kind/x", What::Deleted),
+        ("mode", What::Mode),
+        ("new", What::Added),
+        ("new/a", What::Added),
+    ];
+    assert_eq!(said, expected.map(|(path, what)| (path.to_owned(), what)));
+    let mode = set.changes.iter().find(|it| it.what() == What::Mode).unwrap();
+    assert!(mode.special_bits && mode.after.as_ref().unwrap().mode() == Some(0o755));
+    assert_eq!(store::load(trial.run.path()).unwrap(), Some(set.clone()));
+    let edit = set.changes.iter().find(|it| it.path.as_bytes() == b"edit").unwrap();
+    let mut contents = store::Contents::open(trial.run.path()).unwrap();
+    let mut text = String::new();
+    contents.at(edit.content.unwrap(), 1).unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, "2");
+}
+
+#[tokio::test]
+async fn a_path_that_leaves_the_root_is_refused() {
+    let trial = Trial::new(&[]);
+    let file = |path: &str| Tar::default().entry(EntryType::Regular, path, "", 0o644, b"");
+    for path in [
+        "/etc/cron.d/x",
+        "tree//etc/x",
+        "tree/../x",
+        "tree/a/../../x",
+        "../tree/x",
+        "other/x",
+        "tree",
+        "tree/",
+        "gone/../x",
+        "",
+    ] {
+        refused(&trial, file(path).end()).await;
+    }
+    let nul = "tree/long".to_owned() + &"x".repeat(120) + "\0y";
+    refused(&trial, file(&nul).end()).await;
+    let mut over = pax(&["path=tree/../../x"]);
+    over = over.file("harmless", "");
+    refused(&trial, over.end()).await;
+    let mut fine = pax(&["path=tree/other", "mtime=1.5"]);
+    fine = fine.file("harmless", "");
+    let set = trial.take(fine.end()).await.unwrap();
+    assert_eq!(set.changes[0].path.to_string(), "other");
+}
+
+#[tokio::test]
+async fn what_is_not_a_file_a_folder_or_a_link_is_refused() {
+    let trial = Trial::new(&[]);
+    for kind in
+        [EntryType::Link, EntryType::GNUSparse, EntryType::XGlobalHeader, EntryType::new(b'Z')]
+    {
+        refused(&trial, Tar::default().entry(kind, "tree/x", "tree/y", 0o644, b"").end()).await;
+    }
+    for record in ["GNU.sparse.major=1", "size=x", "size=-1"] {
+        refused(&trial, pax(&[record]).file("x", "").end()).await;
+    }
+    refused(&trial, pax(&["path=tree/a", "path=tree/b"]).file("x", "").end()).await;
+    refused(
+        &trial,
+        Tar::default().entry(EntryType::XHeader, "x", "", 0o644, b"99 a=b\n").file("x", "").end(),
+    )
+    .await;
+    refused(&trial, pax(&["path=tree/a"]).end()).await;
+    refused(&trial, Tar::default().link("x", "").end()).await;
+    refused(
+        &trial,
+        Tar::default().entry(EntryType::Symlink, "tree/x", "y", 0o777, b"content").end(),
+    )
+    .await;
+    let set = trial
+        .take(Tar::default().entry(EntryType::Char, "tree/tty", "", 0o666, b"").end())
+        .await
+        .unwrap();
+    assert_eq!(set.changes[0].held, Some(Held::Special));
+}
+
+#[tokio::test]
+async fn nothing_lies_beneath_a_link() {
+    let trial = Trial::new(&["docs -> /etc", "file"]);
+    for path in ["docs/passwd", "file/x"] {
+        assert!(refused(&trial, Tar::default().file(path, "").end()).await.contains("beneath"));
+    }
+    refused(&trial, Tar::default().link("a", "/etc").file("a/passwd", "").end()).await;
+    refused(&trial, Tar::default().file("a/passwd", "").link("a", "/etc").end()).await;
+    refused(&trial, Tar::default().gone("file").file("file/x", "").end()).await;
+    refused(&trial, Tar::default().file("x", "1").file("x", "2").end()).await;
+    refused(&trial, Tar::default().file("x", "1").gone("x").end()).await;
+    let set = trial.take(Tar::default().file("new/deep/x", "").end()).await.unwrap();
+    assert_eq!(set.changes.len(), 3);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_leaves_nothing() {
+    let trial = Trial::new(&["a"]);
+    let whole = Tar::default().file("x", &"x".repeat(3000)).folder("y").gone("a").end();
+    for length in [0, 1, 511, 512, 700, 3584, 4096, 4608, 5120, whole.len() - 513, whole.len() - 1]
+    {
+        let cut = whole[..length].to_vec();
+        assert!(refused(&trial, cut).await.contains("cut short"), "{length}");
+    }
+    let mut long = whole.clone();
+    long.extend_from_slice(&[0; 4096]);
+    trial.take(long.clone()).await.unwrap();
+    std::fs::remove_dir_all(trial.run.path().join("changes")).unwrap();
+    long.push(b'x');
+    refused(&trial, long).await;
+    let broken = [Ok(Bytes::from(whole[..600].to_vec())), Err(io::Error::other("gone"))];
+    let workspace = trial.copy().await;
+    workspace.take_changes(stream::iter(broken).boxed()).await.unwrap_err();
+    let mut damaged = whole;
+    damaged[3] ^= 1;
+    assert!(refused(&trial, damaged).await.contains("checksum"));
+}
+
+#[tokio::test]
+async fn what_has_no_end_is_ended() {
+    let trial = Trial::new(&[]);
+    let too_large = "x".repeat(usize::try_from(DISK).unwrap() + 1);
+    assert!(refused(&trial, Tar::default().file("x", &too_large).end()).await.contains("larger"));
+    let half = "x".repeat(usize::try_from(DISK / 2).unwrap() + 1);
+    refused(&trial, Tar::default().file("x", &half).file("y", &half).end()).await;
+    let endless = Bytes::from(Tar::default().folder("x").0);
+    let workspace = trial.copy().await;
+    let fault = workspace.take_changes(stream::repeat(endless).map(Ok).boxed()).await.unwrap_err();
+    assert!(fault.message.contains("twice"), "{fault}");
+    let mut number = 0_u64;
+    let folders = stream::iter(std::iter::from_fn(move || {
+        number += 1;
+        Some(Ok(Bytes::from(Tar::default().folder(&number.to_string()).0)))
+    }));
+    let fault = workspace.take_changes(folders.boxed()).await.unwrap_err();
+    assert!(fault.message.contains("entries"), "{fault}");
+    // A long name of 8 GiB, a pax header of as much: refused before they are read.
+    for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+        let mut head = Vec::new();
+        let entry = crate::workspace::tar_write::Entry {
+            kind,
+            path: b"x",
+            target: b"",
+            mode: 0,
+            mtime: 0,
+            size: 8 << 30,
+        };
+        crate::workspace::tar_write::head(&mut head, &entry).unwrap();
+        assert!(refused(&trial, head).await.contains("too long"));
+    }
+    let set = trial.copy().await.take_changes(body(Tar::default().end())).await.unwrap();
+    assert!(set.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_stalls_is_ended() {
+    let (pieces, mut reader) = mpsc::channel(1);
+    assert!(feed(&mut stream::pending(), pieces).await);
+    assert!(reader.recv().await.is_none());
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn garbage_is_refused_and_never_a_panic(
+        at in 0_usize..2500, bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..40),
+    ) {
+        let mut stream = Tar::default().file("x", "content").link("y", "x").gone("z").folder("f").end();
+        for (offset, byte) in bytes.iter().enumerate() {
+            if let Some(place) = stream.get_mut(at + offset) {
+                *place = *byte;
+            }
+        }
+        let mut reader = Reader::new(stream.as_slice());
+        let mut buffer = [0; 64];
+        while let Ok(Some(header)) = reader.next() {
+            let mut left = header.size;
+            while left > 0 && reader.content(&mut buffer).is_ok_and(|count| count > 0) {
+                left = left.saturating_sub(64);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_usual_writer_writes_is_read() {
+    let trial = Trial::new(&["gone", "d/"]);
+    let mut tar = tar::Builder::new(Vec::new());
+    let long = format!("tree/d/{}/", "n".repeat(150));
+    let mut header = tar::Header::new_gnu();
+    for (kind, path, content) in [
+        (EntryType::Directory, long.as_str(), ""),
+        (EntryType::Regular, &format!("{long}{}", "f".repeat(150)), "content"),
+        (EntryType::Regular, "gone/gone", ""),
+    ] {
+        header.set_entry_type(kind);
+        header.set_mode(0o755);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, path, content.as_bytes()).unwrap();
+    }
+    header.set_entry_type(EntryType::Symlink);
+    header.set_size(0);
+    tar.append_link(&mut header, "tree/l", "n".repeat(150)).unwrap();
+    let set = trial.take(tar.into_inner().unwrap()).await.unwrap();
+    let said: Vec<_> = set.changes.iter().map(|it| (it.path.name().len(), it.what())).collect();
+    let expected = [(150, What::Added), (150, What::Added), (4, What::Deleted), (1, What::Added)];
+    assert_eq!(said, expected);
+}

@@ -1,0 +1,65 @@
+//! The work tree's way into the box and the way of its changes out.
+//!
+//! ```text
+//!  folder ──walk──▶ tar ─────▶ the box ─────▶ tar ──intake──▶ export gate ──▶ <run>/changes
+//!            └──▶ <run>/base.jsonl ──────────────┘                               │
+//!  folder ◀──rename── journal ◀── stage ◀── check ◀────────── apply ─────────────┤
+//!                                                diff · discard ─────────────────┘
+//! ```
+//! In: everything but secrets, git's configuration and hooks, and what is no file, folder or
+//! link. Out: hostile until judged, and written nowhere but into the run's folder until a person
+//! says `apply`. Both ways by descriptor, never through a link.
+//!
+//! Deliberately absent: git. It is never run on a tree that an agent wrote, and nothing in a
+//! workspace configures anything.
+
+mod node; // what can be at a path
+mod rel_path; // a path that cannot leave the root
+mod beneath; // opening what lies beneath a folder
+
+mod rules; // secrets stay at home
+mod git; // what of git's folders stays at home
+mod walk; // what is there
+mod base; // what went in
+mod tar_write; // the stream that carries it
+mod copy_in; // the way in
+
+mod tar_read; // the stream that comes back, hostile until judged
+mod change; // what the box made of it
+mod export; // what is kept back
+mod autorun; // files that run by themselves
+mod store; // changes on disk
+mod intake; // the way out, as far as the run's folder
+
+mod diff; // looking at them
+mod apply; // putting them into the folder
+
+mod link; // both ways for one run
+#[cfg(test)]
+mod trial; // a folder, a run and a stream to try it all with
+
+pub use apply::{Applied, ApplyError, Conflict, Found, apply, discard};
+pub use change::{Change, ChangeSet, Held, What};
+pub use copy_in::{Copied, CopyError, LeftOut};
+pub use diff::{Line, View, diff, stat};
+pub use link::{Copy, Workspace};
+pub use node::{Node, Sha};
+pub use rel_path::{PathError, RelPath};
+pub use rules::{BadGlob, Rules};
+pub use walk::Why;
+
+use crate::session::RunFolder;
+
+/// The changes of a run as they are stored; none where there are none.
+///
+/// # Errors
+/// They cannot be read.
+pub fn changes(run: &RunFolder) -> std::io::Result<Option<ChangeSet>> {
+    store::load(run.path())
+}
+
+/// Whether they were applied.
+#[must_use]
+pub fn is_applied(run: &RunFolder) -> bool {
+    store::is_applied(run.path())
+}

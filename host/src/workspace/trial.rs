@@ -1,0 +1,155 @@
+//! A folder, a run of it, and streams of changes written by hand: what the tests of the workspace
+//! stand on.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use airlock_shared::outcome::Fault;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use tar::EntryType;
+
+use super::copy_in::{Copied, CopyError};
+use super::tar_write::{self, Entry};
+use super::{ChangeSet, Copy, Rules, Workspace};
+use crate::session::{RunFolder, Store};
+
+pub(super) const DISK: u64 = 1 << 20;
+
+pub(super) struct Trial {
+    _folder: tempfile::TempDir,
+    pub(super) root: PathBuf,
+    pub(super) run: RunFolder,
+}
+
+impl Trial {
+    /// A folder of `path`, `path/`, `path -> target` and `path = content`.
+    pub(super) fn new(tree: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("state")).unwrap();
+        let root = folder.path().join("work");
+        std::fs::create_dir(&root).unwrap();
+        let trial = Self { _folder: folder, root, run: store.create_run().unwrap() };
+        tree.iter().for_each(|line| trial.put(line));
+        trial
+    }
+
+    pub(super) fn put(&self, line: &str) {
+        let (path, rest) = line.split_once(' ').unwrap_or((line, "= "));
+        let at = self.root.join(path);
+        std::fs::create_dir_all(if path.ends_with('/') { &at } else { at.parent().unwrap() })
+            .unwrap();
+        if let Some(target) = rest.strip_prefix("-> ") {
+            symlink(target, at).unwrap();
+        } else if !path.ends_with('/') {
+            std::fs::write(at, rest.strip_prefix("= ").unwrap()).unwrap();
+        }
+    }
+
+    pub(super) async fn copy_with(
+        &self,
+        include: &[&str],
+        exclude: &[&str],
+        disk: u64,
+    ) -> (Vec<u8>, Result<Copied, CopyError>, Workspace) {
+        let owned = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>();
+        let rules = Rules::new(&owned(include), &owned(exclude)).unwrap();
+        let Copy { workspace, copied } = Workspace::copy(&self.root, rules, disk, &self.run);
+        let pieces = workspace.stream_in().filter_map(async |piece: io::Result<Bytes>| piece.ok());
+        let bytes = pieces.collect::<Vec<_>>().await.concat();
+        (bytes, copied.await.unwrap(), workspace)
+    }
+
+    /// Copied in as it is.
+    pub(super) async fn copy(&self) -> Workspace {
+        let (_, copied, workspace) = self.copy_with(&[], &[], DISK).await;
+        copied.unwrap();
+        workspace
+    }
+
+    pub(super) async fn take(&self, stream: Vec<u8>) -> Result<ChangeSet, Fault> {
+        self.copy().await.take_changes(body(stream)).await
+    }
+}
+
+/// A stream in pieces of an odd size.
+pub(super) fn body(stream: Vec<u8>) -> BoxStream<'static, io::Result<Bytes>> {
+    let pieces: Vec<_> =
+        stream.chunks(777).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    stream::iter(pieces).into_stream().boxed()
+}
+
+/// A tar stream of one's own making.
+#[derive(Clone, Default)]
+pub(super) struct Tar(pub(super) Vec<u8>);
+
+impl Tar {
+    pub(super) fn entry(
+        mut self,
+        kind: EntryType,
+        path: &str,
+        target: &str,
+        mode: u32,
+        content: &[u8],
+    ) -> Self {
+        let (path, target, size) = (path.as_bytes(), target.as_bytes(), content.len() as u64);
+        tar_write::head(&mut self.0, &Entry { kind, path, target, mode, mtime: 0, size }).unwrap();
+        self.0.extend_from_slice(content);
+        tar_write::pad(&mut self.0, size).unwrap();
+        self
+    }
+
+    pub(super) fn file(self, path: &str, content: &str) -> Self {
+        self.entry(EntryType::Regular, &format!("tree/{path}"), "", 0o644, content.as_bytes())
+    }
+
+    pub(super) fn folder(self, path: &str) -> Self {
+        self.entry(EntryType::Directory, &format!("tree/{path}"), "", 0o755, b"")
+    }
+
+    pub(super) fn link(self, path: &str, target: &str) -> Self {
+        self.entry(EntryType::Symlink, &format!("tree/{path}"), target, 0o777, b"")
+    }
+
+    pub(super) fn gone(self, path: &str) -> Self {
+        self.entry(EntryType::Regular, &format!("gone/{path}"), "", 0o644, b"")
+    }
+
+    pub(super) fn end(mut self) -> Vec<u8> {
+        tar_write::end(&mut self.0).unwrap();
+        self.0
+    }
+}
+
+/// A folder as text: what is where, with its mode.
+pub(super) fn tree(root: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![root.to_owned()];
+    while let Some(folder) = todo.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+            let metadata = std::fs::symlink_metadata(&path).unwrap();
+            let mode = metadata.mode() & 0o7777;
+            let text = if metadata.is_symlink() {
+                format!("-> {}", std::fs::read_link(&path).unwrap().display())
+            } else if metadata.is_dir() {
+                todo.push(path);
+                format!("{mode:o}/")
+            } else if metadata.is_file() {
+                format!("{mode:o} {}", String::from_utf8_lossy(&std::fs::read(&path).unwrap()))
+            } else {
+                "special".to_owned()
+            };
+            found.insert(name, text);
+        }
+    }
+    found
+}
+
+pub(super) fn chmod(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}

@@ -1,0 +1,245 @@
+//! Walks a folder by descriptor, folders before what is in them, and says what it finds. One
+//! folder is open at a time, however deep the tree. Links are found, never followed.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+
+use airlock_shared::limits;
+use rustix::fs::{self, AtFlags, Dir, FileType, Stat};
+use rustix::io::Errno;
+
+use super::beneath::{self, Root};
+use super::copy_in::CopyError;
+use super::git::{self, Part};
+use super::rel_path::RelPath;
+use super::rules::{Rules, Verdict};
+
+/// The folders of an apply that was cut short begin so, at the root.
+pub(super) const STAGING: &str = ".airlock-apply-";
+/// A configuration of git is read no further.
+const GIT_CONFIG_BYTES: u64 = 64 << 10;
+
+/// Why a path was left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// A secret by its name; `--include` brings it back.
+    Secret,
+    /// `--exclude` named it.
+    Excluded,
+    /// Git's configuration or hooks: a minimal configuration stands in.
+    Git,
+    /// A fifo, a socket, a device.
+    Special,
+    /// The user may not read it.
+    Unreadable,
+}
+
+/// What the walk meets.
+pub(super) enum Found {
+    Folder { path: RelPath, mode: u32, mtime: i64 },
+    File { path: RelPath, file: File },
+    Link { path: RelPath, target: Vec<u8>, mtime: i64 },
+    StandIn { path: RelPath, content: Vec<u8> },
+    LeftOut { path: RelPath, why: Why },
+}
+
+type Sink<'a> = &'a mut dyn FnMut(Found) -> Result<(), CopyError>;
+
+struct Walk<'a> {
+    root: &'a Root,
+    rules: &'a Rules,
+    found: Sink<'a>,
+    /// Folders still to be opened, the next one last.
+    pending: Vec<Pending>,
+    /// Folders that were left out, and are not there until something in them is brought back.
+    absent: HashSet<RelPath>,
+}
+
+struct Pending {
+    path: RelPath,
+    in_git: bool,
+    /// Left out by its name; only what `--include` names in it goes in.
+    left_out: bool,
+}
+
+pub(super) fn walk(root: &Root, rules: &Rules, found: Sink<'_>) -> Result<(), CopyError> {
+    let first = Pending { path: RelPath::root(), in_git: false, left_out: false };
+    let mut walk = Walk { root, rules, found, pending: vec![first], absent: HashSet::new() };
+    while let Some(folder) = walk.pending.pop() {
+        walk.folder(&folder)?;
+    }
+    Ok(())
+}
+
+impl Walk<'_> {
+    fn folder(&mut self, folder: &Pending) -> Result<(), CopyError> {
+        let opened = match self.root.folder(&folder.path) {
+            Ok(opened) => opened,
+            Err(error) if folder.path.is_root() => {
+                return Err(CopyError::read(&folder.path, error));
+            }
+            Err(error) => return self.closed(folder.path.clone(), &error),
+        };
+        if !folder.left_out && !folder.path.is_root() {
+            let stat = fs::fstat(&opened);
+            let stat = stat.map_err(|error| CopyError::read(&folder.path, error.into()))?;
+            self.bring_back(&folder.path)?;
+            (self.found)(found_folder(folder.path.clone(), &stat))?;
+        }
+        let names = match names(&opened) {
+            Ok(names) => names,
+            Err(error) => return Err(CopyError::read(&folder.path, error)),
+        };
+        let dot_git = git::is_dot_git(folder.path.name());
+        let in_git = folder.in_git || dot_git;
+        let has = |wanted: &str| {
+            names.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()))
+        };
+        let repository = dot_git || git::is_repository(has);
+        let mut folders = Vec::new();
+        for (name, kind) in names {
+            if folder.path.is_root() && name.starts_with(STAGING.as_bytes()) {
+                continue;
+            }
+            let path = (folder.path.join(&name))
+                .map_err(|why| CopyError::Path { folder: folder.path.clone(), why })?;
+            let part = if repository { git::part(&name) } else { Part::Other };
+            if part != Part::Other {
+                (self.found)(Found::LeftOut { path: path.clone(), why: Why::Git })?;
+                if name.eq_ignore_ascii_case(b"config") && !folder.left_out {
+                    let content = git::stand_in(&git_config(&opened, &name), !in_git);
+                    (self.found)(Found::StandIn { path, content })?;
+                }
+                continue;
+            }
+            let is_folder = kind == FileType::Directory;
+            match self.rules.judge(&path) {
+                Verdict::In if is_folder => {
+                    folders.push(Pending { path, in_git, left_out: false });
+                }
+                Verdict::In => self.entry(&opened, &name, kind, path)?,
+                Verdict::Excluded => {
+                    (self.found)(Found::LeftOut { path, why: Why::Excluded })?;
+                }
+                Verdict::Secret => {
+                    if is_folder && self.rules.brings_back() {
+                        self.absent.insert(path.clone());
+                        folders.push(Pending { path: path.clone(), in_git, left_out: true });
+                    }
+                    // What is in a folder that was left out is not named one by one.
+                    if !folder.left_out {
+                        (self.found)(Found::LeftOut { path, why: Why::Secret })?;
+                    }
+                }
+            }
+        }
+        folders.reverse();
+        self.pending.extend(folders);
+        Ok(())
+    }
+
+    /// A file, a link, or something that is never copied.
+    fn entry(
+        &mut self,
+        folder: &OwnedFd,
+        name: &[u8],
+        kind: FileType,
+        path: RelPath,
+    ) -> Result<(), CopyError> {
+        let found = match kind {
+            FileType::RegularFile => match beneath::open_file(folder, name) {
+                Ok(file) => Found::File { path: path.clone(), file },
+                Err(error) => return self.closed(path, &error),
+            },
+            FileType::Symlink => {
+                let stat = fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+                let read = stat.map_err(io::Error::from);
+                match read.and_then(|stat| Ok((stat, beneath::read_link(folder, name)?))) {
+                    Ok((stat, target)) => {
+                        Found::Link { path: path.clone(), target, mtime: stat.st_mtime }
+                    }
+                    Err(error) => return self.closed(path, &error),
+                }
+            }
+            _ => return (self.found)(Found::LeftOut { path, why: Why::Special }),
+        };
+        self.bring_back(&path)?;
+        (self.found)(found)
+    }
+
+    /// What could not be opened: gone or swapped meanwhile is as if it had never been there.
+    fn closed(&mut self, path: RelPath, error: &io::Error) -> Result<(), CopyError> {
+        match Errno::from_io_error(error) {
+            Some(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => Ok(()),
+            Some(Errno::ACCESS | Errno::PERM) => {
+                (self.found)(Found::LeftOut { path, why: Why::Unreadable })
+            }
+            // A regular file was asked for and something else had taken its place.
+            None if error.kind() == io::ErrorKind::InvalidInput => {
+                (self.found)(Found::LeftOut { path, why: Why::Special })
+            }
+            _ => Err(CopyError::read(&path, io::Error::new(error.kind(), error.to_string()))),
+        }
+    }
+
+    /// Puts in the folders that a path needs and that had been left out.
+    fn bring_back(&mut self, path: &RelPath) -> Result<(), CopyError> {
+        if self.absent.is_empty() {
+            return Ok(());
+        }
+        let mut needed: Vec<_> = path.ancestors().collect();
+        needed.reverse();
+        for folder in needed {
+            if self.absent.remove(&folder)
+                && let Ok(Some(stat)) = self.root.stat(&folder)
+            {
+                (self.found)(found_folder(folder, &stat))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn found_folder(path: RelPath, stat: &Stat) -> Found {
+    Found::Folder { path, mode: stat.st_mode & 0o777, mtime: stat.st_mtime }
+}
+
+/// The names in a folder, in order, and what each is.
+fn names(folder: &OwnedFd) -> io::Result<Vec<(Vec<u8>, FileType)>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        let kind = match entry.file_type() {
+            FileType::Unknown => match fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error.into()),
+            },
+            known => known,
+        };
+        names.push((name.to_vec(), kind));
+        if names.len() as u64 > limits::WORKSPACE_ENTRIES {
+            break;
+        }
+    }
+    names.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(names)
+}
+
+/// A repository's configuration, as far as it can be read; what is not a file is empty.
+fn git_config(folder: &OwnedFd, name: &[u8]) -> Vec<u8> {
+    let mut content = Vec::new();
+    let read = beneath::open_file(folder, name)
+        .and_then(|file| file.take(GIT_CONFIG_BYTES).read_to_end(&mut content));
+    if read.is_err() {
+        content.clear();
+    }
+    content
+}
