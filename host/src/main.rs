@@ -1,3 +1,5 @@
-//! The binary `airlock`: a door to the library.
+//! The program `airlock`: a door to the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    airlock_host::cli::main()
+}

@@ -1,0 +1,147 @@
+//! What is done, one arm a command. Here the command line meets the rest of the host: errors become
+//! a [`Failure`], and what was done becomes text.
+
+mod kept; // runs, show, diff, apply, discard
+mod ready; // setup image, doctor, demo
+mod start; // run
+
+use std::path::PathBuf;
+
+use airlock_shared::handoff::Handoff;
+
+use crate::cli::config::FaceChoice;
+use crate::cli::environment::Environment;
+use crate::cli::flags::setup::Step;
+use crate::cli::places::Places;
+use crate::cli::screen::Screen;
+use crate::engine::{Docker, EngineChoice, EngineError, binary};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::run::House;
+use crate::run::spec::Spec;
+use crate::session::Store;
+
+/// One thing to do, with nothing left to resolve.
+pub enum Asked {
+    Run {
+        spec: Box<Spec>,
+        face: FaceChoice,
+    },
+    Runs {
+        json: bool,
+    },
+    /// `run`: a prefix of its id, 4 to 32 hexadecimal digits.
+    Show {
+        run: String,
+        json: bool,
+    },
+    Diff {
+        run: String,
+        held: bool,
+        stat: bool,
+    },
+    Apply {
+        run: String,
+    },
+    Discard {
+        run: String,
+    },
+    Setup(Step),
+    /// Writes the sandbox binary to a file.
+    Extract(PathBuf),
+    /// Prints the schema of the handoff line.
+    Schema,
+}
+
+/// Does it.
+///
+/// # Errors
+/// Whatever ends the program with another code than the outcome's.
+pub fn act(asked: Asked, environment: &Environment, places: &Places) -> Result<Exit, Failure> {
+    let mut screen = Screen::of_this_process(environment);
+    match asked {
+        Asked::Run { spec, face } => in_runtime(start::run(*spec, face, places, screen)),
+        Asked::Runs { json } => kept::runs(&store(places)?, json, &mut screen),
+        Asked::Show { run, json } => kept::show(&store(places)?, &run, json, &mut screen),
+        Asked::Diff { run, held, stat } => {
+            kept::diff(&store(places)?, &run, held, stat, &mut screen)
+        }
+        Asked::Apply { run } => kept::apply(&store(places)?, &run, places, &mut screen),
+        Asked::Discard { run } => kept::discard(&store(places)?, &run, &mut screen),
+        Asked::Setup(Step::Image { offline }) => in_runtime(ready::image(offline, &mut screen)),
+        Asked::Setup(Step::Doctor) => in_runtime(ready::doctor(places, &mut screen)),
+        Asked::Setup(Step::Demo) => in_runtime(ready::demo(places, environment, screen)),
+        Asked::Extract(file) => extract(&file, &mut screen),
+        Asked::Schema => screen.print(&schema()).map(|()| Exit::Finished),
+    }
+}
+
+/// The JSON schema of the one line that starts a sandbox.
+#[must_use]
+pub fn schema() -> String {
+    let schema = schemars::schema_for!(Handoff);
+    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn extract(file: &std::path::Path, screen: &mut Screen) -> Result<Exit, Failure> {
+    binary::extract(file).map_err(|error| {
+        let reason = format!("{} cannot be written: {error}", file.display());
+        Failure::new(Exit::Failed, "sandbox", reason)
+    })?;
+    screen.tell(&format!("sandbox    {} bytes in {}\n", binary::SANDBOX.len(), file.display()));
+    Ok(Exit::Finished)
+}
+
+fn in_runtime(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Failure::new(Exit::Failed, "no threads", format!("the system gives none: {error}"))
+    })?;
+    let done = runtime.block_on(work);
+    // A thread that still reads a slow disk is not waited for.
+    runtime.shutdown_background();
+    done
+}
+
+fn store(places: &Places) -> Result<Store, Failure> {
+    Store::open(&places.state).map_err(|error| {
+        Failure::new(Exit::Failed, "no place to keep runs", error.to_string())
+            .hint("export XDG_STATE_HOME=/path/to/a/folder/of/yours")
+    })
+}
+
+async fn house(places: &Places) -> Result<House, Failure> {
+    Ok(House {
+        docker: docker().await?,
+        store: store(places)?,
+        logins: places.state.join("logins"),
+        owner: owner(),
+    })
+}
+
+async fn docker() -> Result<Docker, Failure> {
+    Docker::connect(&EngineChoice::from_environment()).await.map_err(of_engine)
+}
+
+fn of_engine(error: EngineError) -> Failure {
+    described(error.describe())
+}
+
+fn described((headline, reason, hint): (String, String, Option<String>)) -> Failure {
+    let failure = Failure::new(Exit::Box, headline, reason);
+    Failure { hint, ..failure }
+}
+
+/// Who runs this, for people who look at the engine or at applied files.
+fn owner() -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| uid.to_string())
+}

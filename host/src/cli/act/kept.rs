@@ -1,0 +1,253 @@
+//! What is done with runs that are over: `runs`, `show`, `diff`, `apply`, `discard`.
+
+use airlock_shared::job::Budget;
+use airlock_shared::outcome::{Outcome, Stop};
+
+use super::owner;
+use crate::cli::places::Places;
+use crate::cli::screen::Screen;
+use crate::cli::view::changes::{AppliedView, Held, discarded};
+use crate::cli::view::run::{self, RunView};
+use crate::clock;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::neutral;
+use crate::run::public::{Changes, ChangesAre, Image, Limits, Payer};
+use crate::run::{count, told};
+use crate::session::{self, FindError, Record, RunFolder, Store};
+use crate::workspace::{self, Applied, ApplyError, View};
+
+pub(super) fn runs(store: &Store, json: bool, screen: &mut Screen) -> Result<Exit, Failure> {
+    let listed = store.list().map_err(|error| unreadable(&error))?;
+    let views = listed.iter().filter_map(|(folder, record)| {
+        record.as_ref().map(|record| view(store, folder, record, false))
+    });
+    let views: Vec<RunView> = views.collect();
+    let text = match json {
+        true => views.iter().map(run::json).collect(),
+        false => run::table(&views),
+    };
+    screen.print(&text).map(|()| Exit::Finished)
+}
+
+pub(super) fn show(
+    store: &Store,
+    prefix: &str,
+    json: bool,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    let folder = find(store, prefix)?;
+    let view = view(store, &folder, &record(&folder)?, true);
+    let text = if json { run::json(&view) } else { run::shown(&view, screen.out_style) };
+    screen.print(&text).map(|()| Exit::Finished)
+}
+
+pub(super) fn diff(
+    store: &Store,
+    prefix: &str,
+    held: bool,
+    stat: bool,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    let folder = find(store, prefix)?;
+    let wanted = if held { View::Held } else { View::Applied };
+    if stat {
+        let lines = workspace::stat(&folder, wanted).map_err(|error| unreadable(&error))?;
+        let changes = count(&lines, 0);
+        let text = crate::cli::progress::stat(&changes, crate::text::COLUMNS, screen.out_style);
+        return screen.print(&text).map(|()| Exit::Finished);
+    }
+    let mut text = Vec::new();
+    workspace::diff(&folder, wanted, &mut text).map_err(|error| unreadable(&error))?;
+    screen.print_foreign(&String::from_utf8_lossy(&text))?;
+    Ok(Exit::Finished)
+}
+
+pub(super) fn apply(
+    store: &Store,
+    prefix: &str,
+    places: &Places,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    let folder = find(store, prefix)?;
+    let short = short(store, &folder);
+    let mut record = record(&folder)?;
+    let dir = places.shown(std::path::Path::new(&record.workspace.path));
+    let mut view =
+        AppliedView { short: short.clone(), dir, owner: owner(), ..AppliedView::default() };
+    let mut in_part = false;
+    match workspace::apply(&folder) {
+        Ok(applied) => {
+            in_part = !applied.left.is_empty();
+            fill(&mut view, &applied);
+            record.changes = session::Changes::Applied { at: clock::now() };
+            folder.write_record(&record).map_err(|error| unreadable(&error))?;
+        }
+        Err(ApplyError::Conflicts(conflicts)) => {
+            let conflict = |conflict: &workspace::Conflict| Held {
+                path: conflict.path.to_string(),
+                why: conflict.found.to_string(),
+            };
+            view.conflicts = conflicts.iter().map(conflict).collect();
+        }
+        Err(error) => return Err(not_done("apply", &error, &short)),
+    }
+    screen.tell(&view.text(screen.err_style));
+    Ok(if in_part { Exit::Failed } else { view.exit() })
+}
+
+fn fill(view: &mut AppliedView, applied: &Applied) {
+    view.files = applied.done.len() as u64;
+    view.finished_earlier = applied.finished;
+    let held = applied.held.iter().filter_map(|change| {
+        Some(Held { path: change.path.to_string(), why: change.held.as_ref()?.to_string() })
+    });
+    let left = applied.left.iter().map(|path| Held {
+        path: path.to_string(),
+        why: "it changed here in this very moment".to_owned(),
+    });
+    let stayed = applied.stayed.iter().map(|path| Held {
+        path: path.to_string(),
+        why: "there is something in it that was not copied".to_owned(),
+    });
+    view.kept_back = held.chain(left).chain(stayed).collect();
+    view.careful = applied
+        .run_by_themselves
+        .iter()
+        .filter_map(|change| {
+            Some(Held { path: change.path.to_string(), why: change.runs.clone()? })
+        })
+        .collect();
+}
+
+pub(super) fn discard(store: &Store, prefix: &str, screen: &mut Screen) -> Result<Exit, Failure> {
+    let folder = find(store, prefix)?;
+    let short = short(store, &folder);
+    let files = workspace::changes(&folder)
+        .map_err(|error| unreadable(&error))?
+        .map_or(0, |set| set.changes.len() as u64);
+    workspace::discard(&folder).map_err(|error| not_done("discard", &error, &short))?;
+    let mut record = record(&folder)?;
+    record.changes = session::Changes::Discarded;
+    folder.write_record(&record).map_err(|error| unreadable(&error))?;
+    screen.tell(&discarded(&short, files, screen.err_style));
+    Ok(Exit::Finished)
+}
+
+fn not_done(what: &str, error: &ApplyError, short: &str) -> Failure {
+    let failure = Failure::new(Exit::Failed, format!("nothing to {what}"), error.to_string());
+    let headline = match error {
+        ApplyError::NoChanges | ApplyError::AlreadyApplied => failure.headline,
+        _ => format!("{what} did not work"),
+    };
+    Failure { headline, hint: error.hint(short), ..failure }
+}
+
+fn find(store: &Store, prefix: &str) -> Result<RunFolder, Failure> {
+    store.find(prefix).map_err(|error| {
+        let failure = Failure::new(Exit::Usage, "which run", error.to_string());
+        match &error {
+            FindError::Ambiguous { runs, .. } => {
+                let some: Vec<&str> = runs.iter().take(5).map(String::as_str).collect();
+                failure.hint(format!("airlock show {}", some.first().copied().unwrap_or("RUN")))
+            }
+            _ => failure.hint("airlock runs"),
+        }
+    })
+}
+
+fn record(folder: &RunFolder) -> Result<Record, Failure> {
+    let found = folder.record().map_err(|error| unreadable(&error))?;
+    found.ok_or_else(|| {
+        Failure::new(Exit::Failed, "no record", "the run was killed before it began")
+            .hint("airlock runs")
+    })
+}
+
+fn short(store: &Store, folder: &RunFolder) -> String {
+    store.short(folder.id()).unwrap_or_else(|_| folder.id().to_owned())
+}
+
+fn unreadable(error: &std::io::Error) -> Failure {
+    let reason = neutral::line(&error.to_string());
+    Failure::new(Exit::Failed, "the run's files cannot be used", reason)
+}
+
+fn view(store: &Store, folder: &RunFolder, record: &Record, whole: bool) -> RunView {
+    let alive = folder.is_alive();
+    let (outcome, message, answer) = match &record.outcome {
+        None if alive => ("running", None, None),
+        None => ("lost", Some("its host died; nothing more is known".to_owned()), None),
+        Some(Outcome::Finished { answer }) => ("finished", None, Some(answer.clone())),
+        Some(Outcome::Failed { fault }) => ("failed", Some(fault.message.clone()), None),
+        Some(Outcome::Stopped { reason, answer }) => match reason {
+            Stop::Cancelled => ("cancelled", None, answer.clone()),
+            Stop::Budget { .. } => ("budget", None, answer.clone()),
+            Stop::UsageLimit { message, .. } => {
+                ("usage_limit", Some(message.clone()), answer.clone())
+            }
+        },
+    };
+    let changes_are = match (&record.changes, &record.outcome) {
+        (session::Changes::None, None) if !alive && record.workspace.mode == "copy" => {
+            ChangesAre::Lost
+        }
+        (changes, _) => told(changes),
+    };
+    let held = match record.changes {
+        session::Changes::Kept { held, .. } => held,
+        _ => 0,
+    };
+    let changes = match &record.changes {
+        session::Changes::Kept { files, .. } if !whole => {
+            Changes { files: *files, held, ..Changes::default() }
+        }
+        session::Changes::Kept { .. } => {
+            count(&workspace::stat(folder, View::Applied).unwrap_or_default(), held)
+        }
+        _ => Changes::default(),
+    };
+    RunView {
+        v: 1,
+        run: folder.id().to_owned(),
+        short: short(store, folder),
+        started: record.started.to_string(),
+        ended: record.ended.map(|ended| ended.to_string()),
+        ms: record.ms,
+        prompt: record.prompt.clone(),
+        dir: record.workspace.path.clone(),
+        payer: Payer {
+            name: record.payer.name.clone(),
+            kind: record.payer.kind.clone(),
+            base: record.base.clone(),
+        },
+        model: record.model.clone(),
+        effort: record.effort.clone(),
+        custody: record.custody.clone(),
+        image: Image { name: record.image.name.clone(), digest: record.image.digest.clone() },
+        network: "none".to_owned(),
+        live: record.workspace.mode == "live",
+        budget: Budget {
+            steps: record.limits.steps,
+            tokens: record.limits.tokens,
+            seconds: record.limits.seconds,
+        },
+        limits: Limits {
+            memory: record.limits.memory_bytes,
+            cpus: record.limits.cpus,
+            pids: record.limits.pids,
+            disk: record.limits.disk_bytes,
+            disk_on: record.limits.disk_on.clone(),
+        },
+        waivers: record.waivers.clone(),
+        left_out: record.workspace.left_out,
+        requests: record.steps,
+        usage: record.usage,
+        outcome: outcome.to_owned(),
+        message,
+        answer,
+        exit: record.exit,
+        changes_are,
+        changes,
+    }
+}

@@ -1,0 +1,127 @@
+//! `setup image`, `setup doctor`, `setup demo`, with their lines for a person.
+
+use super::{described, docker, house, owner, store};
+use crate::cli::config::FaceChoice;
+use crate::cli::environment::Environment;
+use crate::cli::face::Face;
+use crate::cli::places::Places;
+use crate::cli::progress::labelled;
+use crate::cli::screen::Screen;
+use crate::engine::{EngineChoice, base};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::neutral;
+use crate::setup::demo;
+use crate::setup::doctor::{self, State};
+use crate::text::COLUMNS;
+
+pub(super) async fn image(offline: bool, screen: &mut Screen) -> Result<Exit, Failure> {
+    let docker = docker().await?;
+    let mut progress = |text: String| tell(screen, "image", &text);
+    let made = base::run(&docker, offline, &mut progress).await;
+    let (image, way) = made.map_err(|error| described(error.describe()))?;
+    tell(screen, "box image", &format!("{}  ({})", image.name, way.as_str()));
+    Ok(Exit::Finished)
+}
+
+pub(super) async fn doctor(places: &Places, screen: &mut Screen) -> Result<Exit, Failure> {
+    let store = store(places)?;
+    let choice = EngineChoice::from_environment();
+    let run = crate::session::random_id();
+    let checks = doctor::run(&choice, store.folder(), store.install(), &owner(), &run).await;
+    let mut exit = Exit::Finished;
+    for check in &checks {
+        let text = neutral::line(&check.text);
+        let style = screen.err_style;
+        let said = match check.state {
+            State::Ok => format!("{text}  {}", style.good("ok")),
+            State::Missing => style.bad(&text),
+            State::Unknown => style.faint(&text),
+        };
+        screen.tell(&format!("{:<10} {said}\n", check.name));
+        if let Some(command) = &check.command {
+            screen.tell(&format!("{:<10} {}\n", "", neutral::line(command)));
+        }
+        if check.state != State::Ok {
+            exit = Exit::Box;
+        }
+    }
+    Ok(exit)
+}
+
+pub(super) async fn demo(
+    places: &Places,
+    environment: &Environment,
+    mut screen: Screen,
+) -> Result<Exit, Failure> {
+    let house = house(places).await?;
+    let demo = demo::Demo::unpack().map_err(|error| {
+        Failure::new(Exit::Failed, "demo", format!("its folder cannot be made: {error}"))
+    })?;
+    tell(
+        &mut screen,
+        "demo",
+        "a stranger's repository with a failing test; the model's answers are played",
+    );
+    tell(
+        &mut screen,
+        "",
+        "back from a recording, so no account and no network: everything else is real",
+    );
+    let mut face = Face::new(FaceChoice::default(), Screen::of_this_process(environment));
+    let done = super::start::carried_out(demo.run(), &house, &mut face).await?;
+    let short = house.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
+    if let Some(failure) = super::start::failure(&done, &short) {
+        face.end(&short, Some(&failure))?;
+        return Ok(done.exit);
+    }
+    face.end(&short, None)?;
+
+    tell(&mut screen, "", "");
+    let folder = house.store.find(&done.run).map_err(|error| failed(&error))?;
+    let applied = crate::workspace::apply(&folder).map_err(|error| failed(&error))?;
+    tell(
+        &mut screen,
+        "applied",
+        &format!("{} file to a copy of the repository", applied.done.len()),
+    );
+    let mut tests = None;
+    let mut hear = |line: &crate::run::public::Line| {
+        if let crate::run::public::Public::CallEnded(call) = &line.what {
+            tests = call.exit;
+        }
+    };
+    let stop = crate::run::Stop::default();
+    let again = crate::run::run(demo.check(), &house, &stop, &mut hear).await;
+    let again = again.map_err(|fault| Failure::from(&fault))?;
+    if let Some(failure) = super::start::failure(&again, &short) {
+        return Err(failure);
+    }
+    match tests {
+        Some(0) => {
+            tell(&mut screen, "proof", "the tests pass in a fresh box, on what was applied");
+            tell(&mut screen, "next", "printf %s \"$KEY\" > key && chmod 600 key");
+            tell(
+                &mut screen,
+                "",
+                "airlock run --api-key-file key -C your/repository \"make the tests pass\"",
+            );
+            Ok(Exit::Finished)
+        }
+        code => {
+            let code = code.map_or("no result".to_owned(), |code| format!("exit {code}"));
+            let reason =
+                format!("the tests do not pass in a fresh box on what was applied: {code}");
+            Err(Failure::new(Exit::Failed, "demo", reason).hint(format!("airlock show {short}")))
+        }
+    }
+}
+
+fn failed(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Failed, "demo", error.to_string()).hint("airlock doctor")
+}
+
+fn tell(screen: &mut Screen, label: &str, text: &str) {
+    let style = screen.err_style;
+    screen.tell(&format!("{}\n", labelled(label, &neutral::line(text), COLUMNS, style)));
+}

@@ -1,0 +1,77 @@
+//! `airlock run`: one run, shown as it goes, ended by Ctrl-C or SIGTERM.
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::house;
+use crate::cli::config::FaceChoice;
+use crate::cli::face::Face;
+use crate::cli::places::Places;
+use crate::cli::screen::Screen;
+use crate::clock;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::run::spec::Spec;
+use crate::run::{self, Done, House, Stop};
+
+pub(super) async fn run(
+    spec: Spec,
+    choice: FaceChoice,
+    places: &Places,
+    screen: Screen,
+) -> Result<Exit, Failure> {
+    let house = house(places).await?;
+    let mut face = Face::new(choice, screen);
+    let done = carried_out(spec, &house, &mut face).await?;
+    let short = house.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
+    let failure = failure(&done, &short);
+    face.end(&short, failure.as_ref())?;
+    Ok(done.exit)
+}
+
+/// A run under the signals of this process.
+pub(super) async fn carried_out(
+    spec: Spec,
+    house: &House,
+    face: &mut Face,
+) -> Result<Done, Failure> {
+    let stop = Stop::default();
+    let listening = async {
+        let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hang_up)) = (
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::terminate()),
+            signal(SignalKind::hangup()),
+        ) else {
+            // Without handlers the signals end the process, and the next start sweeps.
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => stop.cancel(),
+                _ = terminate.recv() => stop.terminate(),
+                _ = hang_up.recv() => stop.terminate(),
+            }
+        }
+    };
+    let mut unshown = None;
+    let mut show = |line: &run::public::Line| {
+        if let Err(failure) = face.show(line) {
+            unshown.get_or_insert(failure);
+        }
+    };
+    let done = tokio::select! {
+        done = run::run(spec, house, &stop, &mut show) => done,
+        never = listening => never,
+    };
+    let done = done.map_err(|fault| Failure::from(&fault))?;
+    match unshown {
+        Some(failure) => Err(failure),
+        None => Ok(done),
+    }
+}
+
+/// What a person is told of a run that did not finish.
+pub(super) fn failure(done: &Done, short: &str) -> Option<Failure> {
+    let failure = Failure::of(&done.outcome, short, clock::now())?;
+    let hint = done.hint.clone().or(failure.hint.clone());
+    Some(Failure { exit: done.exit, hint, ..failure })
+}

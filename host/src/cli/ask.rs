@@ -1,0 +1,191 @@
+//! From what was said to one run: files are looked at here, and stdin is read here, last, and only
+//! if somebody asked for it.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use airlock_shared::base::Base;
+use airlock_shared::secret::Secret;
+use airlock_shared::{defaults, limits};
+
+use crate::cli::config::{Config, Pays, Prompt, checked_prompt};
+use crate::cli::environment::Environment;
+use crate::cli::places::Places;
+use crate::exit::Exit;
+use crate::failure::{Failure, GIVE_A_KEY};
+use crate::run::spec::{BaseChoice, Cassette, CredentialChoice, Spec};
+
+/// One more than the longest key.
+const KEY_BYTES: u64 = 16 << 10;
+const CA_BYTES: u64 = 1 << 20;
+
+/// Where stdin comes from, so that a test can say what is on it.
+pub struct Stdin<'a> {
+    pub input: &'a mut dyn Read,
+    pub is_terminal: bool,
+}
+
+/// Makes the run out of its configuration.
+///
+/// # Errors
+/// What is missing or cannot be read: exit 2, or 3 where nobody pays.
+pub fn spec(
+    config: Config,
+    environment: &Environment,
+    places: &Places,
+    stdin: Stdin<'_>,
+) -> Result<Spec, Failure> {
+    let dir = folder(&config.dir)?;
+    let env = passed_through(&config.env, environment)?;
+    let ca = config.ca.as_deref().map(certificate).transpose()?;
+    check_files(&config)?;
+    let pays = match config.pays {
+        Pays::Unsaid if places.login_file("default").is_file() => Pays::Login("default".to_owned()),
+        pays => pays,
+    };
+    let credential = match pays {
+        Pays::Unsaid => {
+            let reason = "no API key was given, and there is no login `default`";
+            return Err(Failure::new(Exit::SignIn, "sign-in needed", reason).hint(GIVE_A_KEY));
+        }
+        Pays::Login(name) => CredentialChoice::Login(name),
+        Pays::Env => match environment.text("OPENAI_API_KEY") {
+            Some(_) => CredentialChoice::Env,
+            None => {
+                let reason = "--login env reads OPENAI_API_KEY, which is not set";
+                return Err(Failure::new(Exit::SignIn, "sign-in needed", reason).hint(GIVE_A_KEY));
+            }
+        },
+        Pays::KeyFile(file) => {
+            CredentialChoice::KeyFile(std::path::absolute(&file).unwrap_or(file))
+        }
+        Pays::Replay => CredentialChoice::Replay,
+        Pays::KeyOnStdin if stdin.is_terminal => {
+            let reason = "a key typed into a terminal stays on the screen";
+            return Err(Failure::usage(reason).hint("airlock run --api-key - … < FILE"));
+        }
+        Pays::KeyOnStdin => CredentialChoice::KeyStdin(key(&mut *stdin.input)?),
+    };
+    let base = match (config.base, &credential) {
+        (Some(base), _) => BaseChoice::Named(base),
+        (None, CredentialChoice::Login(_)) => BaseChoice::OfLogin,
+        (None, _) => BaseChoice::Named(api_base()?),
+    };
+    let prompt = match config.prompt {
+        Prompt::Typed(prompt) => prompt,
+        Prompt::OnStdin => {
+            let mut text = String::new();
+            read_text(stdin.input, limits::PROMPT_BYTES as u64 + 1, &mut text)?;
+            checked_prompt(&text)?
+        }
+    };
+    Ok(Spec {
+        prompt,
+        dir,
+        credential,
+        base,
+        ca,
+        identity: config.identity,
+        model: config.model,
+        custody: config.custody,
+        image: config.image,
+        tree: config.tree,
+        budget: config.budget,
+        limits: config.limits,
+        env,
+        cassette: config.cassette,
+    })
+}
+
+fn api_base() -> Result<Base, Failure> {
+    Base::parse(defaults::API_BASE).map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn folder(dir: &Path) -> Result<PathBuf, Failure> {
+    let refuse = |why: &str| {
+        let reason = format!("{} {why}", dir.display());
+        Failure::usage(reason).hint("airlock run -C DIR …")
+    };
+    let real = dir.canonicalize().map_err(|error| refuse(&format!("cannot be used: {error}")))?;
+    if real.is_dir() { Ok(real) } else { Err(refuse("is not a directory")) }
+}
+
+fn passed_through(
+    names: &[String],
+    environment: &Environment,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let pairs = names.iter().map(|name| match environment.text(name) {
+        Some(value) => Ok((name.clone(), value.to_owned())),
+        None => {
+            let reason = format!("--env {name}: it is not set here, or is not UTF-8");
+            Err(Failure::usage(reason).hint(format!("export {name}=…")))
+        }
+    });
+    pairs.collect()
+}
+
+fn certificate(file: &Path) -> Result<String, Failure> {
+    let refuse = |why: String| {
+        Failure::usage(format!("--ca {}: {why}", file.display())).hint("airlock run --ca FILE …")
+    };
+    let mut text = String::new();
+    let open = std::fs::File::open(file).map_err(|error| refuse(error.to_string()))?;
+    open.take(CA_BYTES).read_to_string(&mut text).map_err(|error| refuse(error.to_string()))?;
+    if text.contains("-----BEGIN CERTIFICATE-----") {
+        return Ok(text);
+    }
+    Err(refuse("it holds no certificate in PEM".to_owned()))
+}
+
+/// What would only be noticed when the run is over.
+fn check_files(config: &Config) -> Result<(), Failure> {
+    if let Cassette::Replay(file) = &config.cassette
+        && !file.is_file()
+    {
+        let reason = format!("--replay {}: there is no such file", file.display());
+        return Err(Failure::usage(reason).hint("airlock run --record FILE …"));
+    }
+    let record = match &config.cassette {
+        Cassette::Record(file) => Some(("--record", file)),
+        Cassette::None | Cassette::Replay(_) => None,
+    };
+    let output = config.face.output.as_ref().map(|file| ("--output", file));
+    for (flag, file) in record.into_iter().chain(output) {
+        let folder = match file.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => file,
+        };
+        if file.is_dir() || !folder.is_dir() {
+            let reason = format!("{flag} {}: no file can be written there", file.display());
+            return Err(Failure::usage(reason).hint(format!("airlock run {flag} FILE …")));
+        }
+    }
+    Ok(())
+}
+
+fn key(input: &mut dyn Read) -> Result<Secret, Failure> {
+    let refuse = |why: &str| {
+        Failure::usage(format!("--api-key -: {why}")).hint("airlock run --api-key - … < FILE")
+    };
+    // Grown once: a text that reallocates leaves an unwiped copy of the key behind.
+    let mut text = zeroize::Zeroizing::new(String::with_capacity(16 << 10));
+    read_text(input, KEY_BYTES, &mut text)?;
+    let key = text.trim();
+    if key.is_empty() {
+        return Err(refuse("stdin is empty"));
+    }
+    if text.len() as u64 >= KEY_BYTES || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(refuse("what stdin holds is not one key"));
+    }
+    Ok(Secret::new(key.to_owned()))
+}
+
+/// Up to `most` bytes; whether there was more is for the caller to see by the length.
+fn read_text(input: &mut dyn Read, most: u64, text: &mut String) -> Result<(), Failure> {
+    input.take(most).read_to_string(text).map(drop).map_err(|error| {
+        Failure::usage(format!("stdin cannot be read as text: {error}"))
+            .hint("airlock run \"PROMPT\"")
+    })
+}

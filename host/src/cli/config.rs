@@ -1,0 +1,187 @@
+//! Flag over environment over file over default, resolved once. Pure: files are looked at, and
+//! stdin is read, only when the [`Config`] becomes a `Spec`.
+
+use std::path::PathBuf;
+
+use airlock_shared::base::Base;
+use airlock_shared::job::Budget;
+use airlock_shared::{defaults, limits};
+
+use crate::cli::environment::Environment;
+use crate::cli::flags::run::Run;
+use crate::cli::settings::Settings;
+use crate::failure::Failure;
+use crate::run::spec::{
+    BoxLimits, Cassette, Custody, DiskOn, Identity, ImageChoice, ModelWish, Tree,
+};
+
+/// Everything that was said about one run and about how it is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub prompt: Prompt,
+    /// As given; relative to the current directory.
+    pub dir: PathBuf,
+    pub pays: Pays,
+    /// `None`: the credential's own.
+    pub base: Option<Base>,
+    pub ca: Option<PathBuf>,
+    pub identity: Identity,
+    pub model: ModelWish,
+    pub custody: Custody,
+    pub image: ImageChoice,
+    pub tree: Tree,
+    pub budget: Budget,
+    pub limits: BoxLimits,
+    /// Names alone.
+    pub env: Vec<String>,
+    pub cassette: Cassette,
+    pub face: FaceChoice,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    Typed(String),
+    OnStdin,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pays {
+    /// Nobody said; the login `default`, if there is one.
+    Unsaid,
+    Login(String),
+    /// `--login env`
+    Env,
+    KeyOnStdin,
+    KeyFile(PathBuf),
+    Replay,
+}
+
+/// How a run is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FaceChoice {
+    pub json: bool,
+    pub quiet: bool,
+    pub output: Option<PathBuf>,
+}
+
+impl Config {
+    /// # Errors
+    /// A usage failure for what is missing or does not go together.
+    pub fn resolve(flags: Run, environment: &Environment, file: Settings) -> Result<Self, Failure> {
+        let settings = flags.settings.over(environment.settings()?).over(file);
+        let prompt = match flags.prompt.as_deref() {
+            None => {
+                let failure = Failure::usage("a prompt is missing");
+                return Err(failure.hint("airlock run \"say what this directory is\""));
+            }
+            Some("-") => Prompt::OnStdin,
+            Some(text) => Prompt::Typed(checked_prompt(text)?),
+        };
+        let cassette = match (settings.record, settings.replay) {
+            (Some(file), _) => Cassette::Record(file),
+            (None, Some(file)) => Cassette::Replay(file),
+            (None, None) => Cassette::None,
+        };
+        let custody = settings.custody.unwrap_or(Custody::Relay);
+        if custody == Custody::Handoff && cassette != Cassette::None {
+            let reason = "in handoff custody the model's calls pass the host unseen, so there is \
+                          nothing to record or replay";
+            return Err(Failure::usage(reason).hint("airlock run --custody relay …"));
+        }
+        let pays = match (settings.api_key, settings.api_key_file, settings.login) {
+            _ if matches!(cassette, Cassette::Replay(_)) => Pays::Replay,
+            // THREAT: a key on the command line or in a variable is seen by every user of `ps` and
+            // every child. Tried by cli::tests::a_key_is_taken_from_stdin_alone.
+            (Some(key), _, _) if key.reveal() != "-" => {
+                let reason = "a key that is typed is seen by everybody on this machine: --api-key \
+                              takes only `-`, which reads it from stdin";
+                return Err(Failure::usage(reason).hint("airlock run --api-key - … < FILE"));
+            }
+            (Some(_), _, _) if prompt == Prompt::OnStdin => {
+                let reason = "stdin cannot hold both the prompt and the key";
+                return Err(
+                    Failure::usage(reason).hint("airlock run --api-key-file FILE - < PROMPT")
+                );
+            }
+            (Some(_), _, _) => Pays::KeyOnStdin,
+            (None, Some(file), _) => Pays::KeyFile(file),
+            (None, None, Some(name)) if name == "env" => Pays::Env,
+            (None, None, Some(name)) => Pays::Login(name),
+            (None, None, None) => Pays::Unsaid,
+        };
+        let originator = settings.originator.unwrap_or_else(|| defaults::ORIGINATOR.to_owned());
+        let version = settings.client_version;
+        let version = version.unwrap_or_else(|| defaults::CLIENT_VERSION.to_owned());
+        let user_agent = settings.user_agent;
+        let default = Budget::default();
+        Ok(Self {
+            prompt,
+            dir: settings.dir.unwrap_or_else(|| PathBuf::from(".")),
+            pays,
+            base: settings.base_url,
+            ca: settings.ca,
+            identity: Identity {
+                user_agent: user_agent
+                    .unwrap_or_else(|| defaults::user_agent(&originator, &version)),
+                originator,
+                version,
+                service_tier: settings.service_tier,
+            },
+            model: ModelWish {
+                slug: settings.model,
+                effort: settings.effort,
+                summary: settings.summary,
+                verbosity: settings.verbosity,
+            },
+            custody,
+            image: settings.image.map_or(ImageChoice::Base, ImageChoice::Named),
+            tree: if settings.live.unwrap_or(false) {
+                Tree::Live
+            } else {
+                Tree::Copy {
+                    include: settings.include.unwrap_or_default(),
+                    exclude: settings.exclude.unwrap_or_default(),
+                }
+            },
+            budget: Budget {
+                steps: settings.steps.unwrap_or(default.steps),
+                tokens: settings.tokens.unwrap_or(default.tokens),
+                seconds: settings.seconds.unwrap_or(default.seconds),
+            },
+            limits: BoxLimits {
+                memory: settings.memory.unwrap_or(defaults::MEMORY_BYTES),
+                cpus: settings.cpus.unwrap_or(defaults::CPUS),
+                pids: settings.pids.unwrap_or(defaults::PIDS),
+                disk: settings.disk.unwrap_or(defaults::DISK_BYTES),
+                disk_on: settings.disk_on.unwrap_or(DiskOn::Tmpfs),
+            },
+            env: settings.env.unwrap_or_default(),
+            cassette,
+            face: FaceChoice {
+                json: settings.json.unwrap_or(false),
+                quiet: settings.quiet.unwrap_or(false),
+                output: settings.output,
+            },
+        })
+    }
+}
+
+/// A prompt that can be sent.
+///
+/// # Errors
+/// A usage failure for a blank one and for one over [`limits::PROMPT_BYTES`].
+pub fn checked_prompt(text: &str) -> Result<String, Failure> {
+    if text.trim().is_empty() {
+        let failure = Failure::usage("the prompt is blank");
+        return Err(failure.hint("airlock run \"say what this directory is\""));
+    }
+    if text.len() > limits::PROMPT_BYTES {
+        let reason = format!(
+            "the prompt is longer than {}",
+            crate::text::limit(limits::PROMPT_BYTES as u64)
+        );
+        let hint = "put the text into a file of the directory and name it in the prompt";
+        return Err(Failure::usage(reason).hint(hint));
+    }
+    Ok(text.to_owned())
+}

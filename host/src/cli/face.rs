@@ -1,0 +1,202 @@
+//! How one run is shown: its lines as they come, its answer, and what can be done next.
+//!
+//! ```text
+//!            stdout                      stderr
+//! default    the answer                  progress, changes, next
+//! --json     every line, as JSON         nothing but a failure
+//! -q         the answer                  nothing but a failure
+//! ```
+
+use std::path::PathBuf;
+
+use crate::cli::config::FaceChoice;
+use crate::cli::progress::Progress;
+use crate::cli::screen::Screen;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::run::public::{Ended, Line, Public};
+
+/// Takes a run's public lines.
+pub struct Face {
+    screen: Screen,
+    progress: Progress,
+    json: bool,
+    quiet: bool,
+    output: Option<PathBuf>,
+    ended: Option<Ended>,
+}
+
+impl Face {
+    #[must_use]
+    pub fn new(choice: FaceChoice, screen: Screen) -> Self {
+        let progress = Progress::new(screen.columns, screen.err_style);
+        let FaceChoice { json, quiet, output } = choice;
+        Self { screen, progress, json, quiet, output, ended: None }
+    }
+
+    /// Shows one line as it comes.
+    ///
+    /// # Errors
+    /// When stdout cannot be written; the run goes on.
+    pub fn show(&mut self, line: &Line) -> Result<(), Failure> {
+        if let Public::Outcome(ended) = &line.what {
+            self.ended = Some(ended.clone());
+        }
+        let drawn = self.progress.line(line);
+        if self.json {
+            return self.screen.print(&line.json());
+        }
+        if !self.quiet {
+            self.screen.tell(&drawn);
+        }
+        Ok(())
+    }
+
+    /// After the last line; `short` is how the run is called in commands: the answer, where it belongs, what changed, and why it ended if it did
+    /// not finish.
+    ///
+    /// # Errors
+    /// When the answer cannot be written.
+    pub fn end(mut self, short: &str, failure: Option<&Failure>) -> Result<(), Failure> {
+        let ended = self.ended.take();
+        let answer = ended.as_ref().and_then(|ended| ended.answer.as_deref());
+        let kept = match (&self.output, answer) {
+            (Some(file), Some(answer)) => std::fs::write(file, answer).map_err(|error| {
+                let reason = format!("{} cannot be written: {error}", file.display());
+                Failure::new(Exit::Failed, "output", reason).hint("airlock show RUN")
+            }),
+            _ => Ok(()),
+        };
+        let printed = match answer {
+            Some(answer) if !self.json && !answer.is_empty() => {
+                let newline = if answer.ends_with('\n') { "" } else { "\n" };
+                self.screen.print_foreign(&format!("{answer}{newline}"))
+            }
+            _ => Ok(()),
+        };
+        if let Some(ended) = &ended
+            && !self.json
+            && !self.quiet
+        {
+            let after = self.progress.after_the_answer(short, ended.changes);
+            self.screen.tell(&after);
+        }
+        if let Some(failure) = failure {
+            self.screen.fail(failure);
+        }
+        kept.and(printed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use airlock_shared::outcome::{Outcome, Spent, Stop};
+    use airlock_shared::stream::Usage;
+
+    use super::*;
+    use crate::cli::style::Style;
+    use crate::run::public::{Changes, ChangesAre};
+
+    #[derive(Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("paper").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Paper {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("paper").clone()).expect("text")
+        }
+    }
+
+    /// What stdout and stderr hold after a run that ended so.
+    fn shown(choice: FaceChoice, out_is_terminal: bool, outcome: &Outcome) -> (String, String) {
+        let (out, err) = (Paper::default(), Paper::default());
+        let screen = Screen {
+            out: Box::new(out.clone()),
+            err: Box::new(err.clone()),
+            out_is_terminal,
+            columns: None,
+            out_style: Style::default(),
+            err_style: Style::default(),
+        };
+        let mut face = Face::new(choice, screen);
+        let changes = Public::Changes(Changes::default());
+        let exit = Exit::of(outcome);
+        let ended = Ended::of(outcome, exit, 1, Usage::default(), ChangesAre::Kept);
+        for (n, what) in [changes, Public::Outcome(ended)].into_iter().enumerate() {
+            face.show(&Line::new(n as u64 + 1, "7c41ff", 1_000, what)).expect("shown");
+        }
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        face.end("7c41", Failure::of(outcome, "7c41", now).as_ref()).expect("ended");
+        (out.text(), err.text())
+    }
+
+    fn answer(text: &str) -> Outcome {
+        Outcome::Finished { answer: text.into() }
+    }
+
+    #[test]
+    fn the_answer_is_alone_on_stdout() {
+        let (out, err) = shown(FaceChoice::default(), true, &answer("All good."));
+        assert_eq!(out, "All good.\n");
+        assert_eq!(
+            err,
+            " 1.0s  done · 1 request · 0 in · 0 out\n           \
+             nothing was written to your directory yet\n\
+             next       airlock diff 7c41    airlock apply 7c41    airlock discard 7c41\n"
+        );
+        let quiet = FaceChoice { quiet: true, ..FaceChoice::default() };
+        assert_eq!(shown(quiet, true, &answer("x\n")), ("x\n".to_owned(), String::new()));
+    }
+
+    #[test]
+    fn an_answer_is_neutral_on_a_terminal_and_whole_in_a_pipe() {
+        let quiet = FaceChoice { quiet: true, ..FaceChoice::default() };
+        let hostile = answer("\u{1b}]52;c;aGk=\u{7}");
+        assert_eq!(shown(quiet.clone(), true, &hostile).0, "␛]52;c;aGk=␇\n");
+        assert_eq!(shown(quiet, false, &hostile).0, "\u{1b}]52;c;aGk=\u{7}\n");
+    }
+
+    #[test]
+    fn json_has_every_line_and_nothing_else() {
+        let json = FaceChoice { json: true, ..FaceChoice::default() };
+        let (out, err) = shown(json, true, &answer("\u{1b}[2J\u{202e}"));
+        let lines: Vec<serde_json::Value> =
+            out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[1]["event"], "outcome");
+        assert_eq!(lines[1]["answer"], "\u{1b}[2J\u{202e}");
+        assert!(!out.chars().any(crate::neutral::steers));
+        assert_eq!(err, "");
+    }
+
+    #[test]
+    fn a_spent_budget_still_gives_its_answer_and_the_reason() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("last.txt");
+        let output = Some(file.clone());
+        let choice = FaceChoice { quiet: true, output, json: false };
+        let reason = Stop::Budget { spent: Spent::Steps };
+        let outcome = Outcome::Stopped { reason, answer: Some("so far".into()) };
+        let (out, err) = shown(choice, true, &outcome);
+        assert_eq!(out, "so far\n");
+        assert_eq!(
+            err,
+            "budget spent: no requests left; the model still answered\n\
+             airlock run --steps N …\n"
+        );
+        assert_eq!(std::fs::read_to_string(file).expect("written"), "so far");
+    }
+}

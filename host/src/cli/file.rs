@@ -1,0 +1,196 @@
+//! `config.toml`, read whole or refused: a key that is not known is most likely a limit that would
+//! silently not hold.
+//!
+//! Deliberately absent: any configuration from the workspace.
+
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use crate::cli::places::Places;
+use crate::cli::settings::{Given, OF_ONE_RUN, OF_REQUESTS, STANDING, Settings};
+use crate::failure::Failure;
+
+const CONFIG_BYTES: u64 = 256 << 10;
+
+/// The layer in the user's configuration file; an absent file says nothing.
+///
+/// # Errors
+/// A usage failure that names the file and the line.
+pub fn read(places: &Places) -> Result<Settings, Failure> {
+    let path = places.config_file();
+    let unreadable = |why: &str| {
+        let shown = path.display();
+        Failure::usage(format!("{shown} cannot be read: {why}")).hint(format!("ls -l {shown}"))
+    };
+    let file = match std::fs::File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Settings::default()),
+        Err(error) => return Err(unreadable(&error.to_string())),
+    };
+    let mut text = String::new();
+    file.take(CONFIG_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| unreadable(&error.to_string()))?;
+    if text.len() as u64 > CONFIG_BYTES {
+        return Err(unreadable("it is longer than 256 KiB"));
+    }
+    let mut settings = parse(&text, &path)?;
+    // No shell expands what stands here, and the current directory is another one each time.
+    for path in [&mut settings.api_key_file, &mut settings.ca].into_iter().flatten() {
+        *path = absolute(path, places);
+    }
+    Ok(settings)
+}
+
+fn absolute(path: &Path, places: &Places) -> PathBuf {
+    match (path.strip_prefix("~"), &places.home) {
+        (Ok(below), Some(home)) => home.join(below),
+        _ => places.config.join(path),
+    }
+}
+
+/// Pure; `path` is for messages.
+///
+/// # Errors
+/// A usage failure that names the file and the line.
+pub fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
+    let refuse = |at: usize, why: &str| {
+        let line = text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
+        let place = format!("{}:{line}", path.display());
+        Failure::usage(format!("{place}: {why}")).hint(format!("edit {}", path.display()))
+    };
+    let table = DeTable::parse(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        refuse(at, &format!("not TOML: {}", error.message().replace('\n', ", ")))
+    })?;
+    let mut settings = Settings::default();
+    for (key, value) in table.get_ref() {
+        let (name, at) = (key.get_ref().as_ref(), key.span().start);
+        if !STANDING.contains(&name) && !OF_REQUESTS.contains(&name) {
+            return Err(refuse(at, &unknown(name)));
+        }
+        let set = given(value.get_ref()).and_then(|given| settings.set(name, &given));
+        set.map_err(|why| refuse(at, &format!("{name}: {why}")))?;
+    }
+    match settings.contradiction() {
+        Some(why) => Err(refuse(0, why)),
+        None => Ok(settings),
+    }
+}
+
+fn unknown(name: &str) -> String {
+    match name {
+        // THREAT: a key in a file that people copy, show and commit. Tried by
+        // cli::file::tests::what_is_not_taken_is_refused_with_its_line.
+        "api_key" => "a key is not kept here: name its file with `api_key_file`".to_owned(),
+        name if OF_ONE_RUN.contains(&name) => {
+            format!("`{name}` belongs to one run: give it as --{}", name.replace('_', "-"))
+        }
+        name => {
+            let known = STANDING.iter().chain(&OF_REQUESTS);
+            let near = known
+                .map(|known| (strsim::osa_distance(&name.replace('-', "_"), known), known))
+                .min_by_key(|(distance, _)| *distance);
+            match near {
+                Some((distance, known)) if distance <= 1 + known.len() / 3 => {
+                    format!("unknown key `{name}`; the nearest known one is `{known}`")
+                }
+                _ => format!("unknown key `{name}`; `airlock run --help` names all"),
+            }
+        }
+    }
+}
+
+fn given(value: &DeValue<'_>) -> Result<Given, String> {
+    let number = |radix: u32, text: &str| match radix {
+        10 => Ok(Given::Text(text.to_owned())),
+        _ => Err("a decimal number is expected".to_owned()),
+    };
+    match value {
+        DeValue::String(text) => Ok(Given::Text(text.to_string())),
+        DeValue::Integer(integer) => number(integer.radix(), integer.as_str()),
+        DeValue::Float(float) => number(10, float.as_str()),
+        DeValue::Boolean(switch) => Ok(Given::Switch(*switch)),
+        DeValue::Array(array) => {
+            let texts = array.iter().map(|item| match item.get_ref() {
+                DeValue::String(text) => Ok(text.to_string()),
+                _ => Err("a list of texts is expected".to_owned()),
+            });
+            texts.collect::<Result<_, _>>().map(Given::List)
+        }
+        DeValue::Datetime(_) | DeValue::Table(_) => Err("one value is expected".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::spec::Custody;
+
+    fn refused(text: &str) -> String {
+        match parse(text, Path::new("/c/config.toml")) {
+            Err(failure) => failure.reason,
+            Ok(_) => "taken".to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_kind_of_value() {
+        let text = "model = \"gpt-5.5\"\ntokens = 400_000\ncpus = 1.5\nmemory = \"4GiB\"\n\
+                    live = false\nenv = [\"CARGO_HOME\"]\ncustody = \"handoff\"\nsteps = \"7\"\n\
+                    disk = 4194304\nsummary = \"concise\"\n";
+        let settings = parse(text, Path::new("x")).expect("taken");
+        assert_eq!(settings.model.as_deref(), Some("gpt-5.5"));
+        assert_eq!((settings.tokens, settings.steps), (Some(400_000), Some(7)));
+        assert_eq!((settings.cpus, settings.memory), (Some(1.5), Some(4 << 30)));
+        assert_eq!((settings.live, settings.disk), (Some(false), Some(4 << 20)));
+        assert_eq!(settings.env, Some(vec!["CARGO_HOME".to_owned()]));
+        assert_eq!(settings.custody, Some(Custody::Handoff));
+        assert_eq!(settings.summary.as_deref(), Some("concise"));
+    }
+
+    #[test]
+    fn what_is_not_taken_is_refused_with_its_line() {
+        let cases = [
+            (
+                "\nmodle = \"x\"",
+                "/c/config.toml:2: unknown key `modle`; the nearest known one is `model`",
+            ),
+            (
+                "disk-on = \"tmpfs\"",
+                "/c/config.toml:1: unknown key `disk-on`; the nearest known one is `disk_on`",
+            ),
+            (
+                "plugins = 1",
+                "/c/config.toml:1: unknown key `plugins`; `airlock run --help` names all",
+            ),
+            (
+                "api_key = \"sk-canary\"",
+                "/c/config.toml:1: a key is not kept here: name its file with `api_key_file`",
+            ),
+            ("json = true", "/c/config.toml:1: `json` belongs to one run: give it as --json"),
+            (
+                "# x\n\nmemory = \"2QB\"",
+                "/c/config.toml:3: memory: a size is like 2GiB, 512MiB or 400_000",
+            ),
+            ("tokens = 0x10", "/c/config.toml:1: tokens: a decimal number is expected"),
+            ("live = 2", "/c/config.toml:1: live: it is true or false"),
+            ("[model]\nx = 1", "/c/config.toml:1: model: one value is expected"),
+            (
+                "base_url = \"http://example.org\"",
+                "/c/config.toml:1: base_url: plain http is taken only for this machine (127.0.0.1, ::1, localhost)",
+            ),
+            (
+                "login = \"a\"\napi_key_file = \"b\"",
+                "/c/config.toml:1: login, api_key and api_key_file: at most one of them",
+            ),
+            ("model = \"a\"\nmodel = \"b\"", "/c/config.toml:2: not TOML: duplicate key"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(refused(text), expected, "{text}");
+        }
+        assert!(!refused("model = sk-canary").contains("canary"));
+    }
+}

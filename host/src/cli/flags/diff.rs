@@ -1,0 +1,17 @@
+//! `airlock diff RUN`
+
+use crate::cli::parse;
+
+/// Shows what a run changed, before any of it touches your directory
+#[derive(clap::Args)]
+pub struct Diff {
+    /// The run's id, or the first four or more digits of it
+    #[arg(value_parser = parse::run_id)]
+    pub run: String,
+    /// What `apply` keeps back, and why
+    #[arg(long)]
+    pub held: bool,
+    /// A line a file instead of its text
+    #[arg(long)]
+    pub stat: bool,
+}

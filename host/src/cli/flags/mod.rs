@@ -1,0 +1,44 @@
+//! What can be typed: one type a file. Every value is optional here; what it means when it is
+//! absent is `config`'s business.
+
+pub mod apply;
+pub mod diff;
+pub mod discard;
+pub mod run;
+pub mod runs;
+pub mod sandbox;
+pub mod setup;
+pub mod show;
+
+use clap::{Parser, Subcommand};
+
+use crate::cli::help;
+
+/// Runs a coding agent on work that nobody has vetted, in a container with no network
+#[derive(Parser)]
+#[command(
+    name = "airlock",
+    version,
+    subcommand_required = true,
+    disable_help_subcommand = true,
+    max_term_width = 96,
+    after_help = help::airlock()
+)]
+pub struct Flags {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    Run(Box<run::Run>),
+    Runs(runs::Runs),
+    Show(show::Show),
+    Diff(diff::Diff),
+    Apply(apply::Apply),
+    Discard(discard::Discard),
+    Setup(setup::Setup),
+    /// What this machine has and lacks, one line each (the same as `airlock setup doctor`)
+    Doctor,
+    Sandbox(sandbox::Sandbox),
+}

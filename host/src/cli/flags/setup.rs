@@ -1,0 +1,42 @@
+//! `airlock setup …`, which is also the whole of the program `setup`.
+
+use clap::{Parser, Subcommand};
+
+use crate::cli::help;
+
+/// Makes this machine ready; safe to run twice
+#[derive(clap::Args)]
+#[command(subcommand_required = true)]
+pub struct Setup {
+    #[command(subcommand)]
+    pub step: Step,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Step {
+    /// Makes the image that runs use unless told otherwise
+    Image {
+        /// From Debian's packages alone, without pulling an image
+        #[arg(long)]
+        offline: bool,
+    },
+    /// What this machine has and lacks, one line each, with the command that mends it
+    Doctor,
+    /// A whole run without account or network: a cassette answers, everything else is real
+    Demo,
+}
+
+/// Makes this machine ready for airlock; safe to run twice
+#[derive(Parser)]
+#[command(
+    name = "setup",
+    version,
+    subcommand_required = true,
+    disable_help_subcommand = true,
+    max_term_width = 96,
+    after_help = help::setup()
+)]
+pub struct SetupProgram {
+    #[command(subcommand)]
+    pub step: Step,
+}

@@ -1,0 +1,54 @@
+//! What `--help` says beside the flags: enough to need no README.
+
+use crate::exit;
+
+const EXAMPLES: &str = "\
+Examples:
+  airlock setup demo                                   a whole run, no account and no network
+  airlock run --api-key-file key.txt \"make the tests pass; say what was wrong\"
+  git log -5 | airlock run --api-key-file key.txt -    the prompt from stdin
+  airlock diff 7c41   airlock apply 7c41   airlock discard 7c41
+";
+
+const PLACES: &str = "\
+Where things are:
+  ~/.config/airlock/config.toml    your settings ($XDG_CONFIG_HOME/airlock)
+  ~/.local/state/airlock/runs/     records and changes of runs ($XDG_STATE_HOME/airlock)
+  ~/.local/state/airlock/logins/   who pays, 0600
+
+Nothing is ever configured from the directory that a run works on.
+RUST_LOG=airlock=debug explains on stderr; no secret is in it.
+";
+
+const RUN: &str = "\
+Examples:
+  airlock run --api-key-file key.txt \"make the tests pass; say what was wrong\"
+  airlock run -C ~/src/x -m gpt-5.5 --tokens 400_000 --exclude '*.mp4' \"what is this?\"
+  airlock run --replay demo.jsonl --json \"…\" | jq -r 'select(.event==\"outcome\").answer'
+
+Settings: a flag goes over AIRLOCK_<FLAG> (AIRLOCK_API_KEY_FILE, AIRLOCK_DISK_ON, …; lists with
+commas), which goes over config.toml (`disk_on = \"engine\"`, lists as lists), which goes over the
+default. Only in config.toml: originator, client_version, user_agent, summary, verbosity,
+service_tier. Sizes: 2GiB, 512MiB, 400_000.
+
+The answer goes to stdout and progress to stderr. With --json stdout has one object a line,
+{\"v\":1,\"n\":…,\"run\":…,\"at_ms\":…,\"event\":…,…}: started workspace box_up docs note request retry
+text call_started call_ended plan usage refused changes outcome. New events and fields may be
+added under the same v; the last line is always outcome.
+";
+
+fn exits() -> String {
+    format!("Exit codes:\n{}", exit::table())
+}
+
+pub(super) fn airlock() -> String {
+    format!("{EXAMPLES}\n{}\n{PLACES}", exits())
+}
+
+pub(super) fn run() -> String {
+    format!("{RUN}\n{}", exits())
+}
+
+pub(super) fn setup() -> String {
+    format!("`airlock setup …` is the same program.\n\n{}", exits())
+}

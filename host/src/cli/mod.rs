@@ -1,0 +1,157 @@
+//! The command line: what was typed becomes one thing to do, and what was done becomes text and an
+//! exit code. Nothing below this knows a flag, a variable or a terminal.
+//!
+//! ```text
+//! arguments → Flags ┐
+//! AIRLOCK_* ────────┼→ Config → Spec → run        (typed, meant, done)
+//! config.toml ──────┘
+//! ```
+
+pub mod flags; // what can be typed, one type a file
+mod parse; // one text, one value
+pub mod settings; // every choice of a run, as one layer gives it
+pub mod environment; // the layer of AIRLOCK_<FLAG>
+pub mod file; // the layer of config.toml
+pub mod config; // the layers resolved
+pub mod ask; // the run that comes of it
+pub mod places; // where configuration and state are
+pub mod act; // what is done
+pub mod face; // how a run is shown
+pub mod progress; // its events as lines for a person
+pub mod view; // records and changes as text and JSON
+pub mod screen; // stdout and stderr
+pub mod style; // colour
+mod help; // what --help says beside the flags
+mod log; // RUST_LOG
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::cli::act::Asked;
+use crate::cli::ask::Stdin;
+use crate::cli::config::Config;
+use crate::cli::environment::Environment;
+use crate::cli::flags::setup::{Setup, SetupProgram};
+use crate::cli::flags::{Command, Flags};
+use crate::cli::places::Places;
+use crate::cli::screen::Screen;
+use crate::failure::Failure;
+
+/// The program `airlock`.
+#[must_use]
+pub fn main() -> ExitCode {
+    enter(std::env::args_os().collect(), |arguments| {
+        Flags::try_parse_from(arguments).map(|flags| flags.command)
+    })
+}
+
+/// The program `setup`: the same as `airlock setup`.
+#[must_use]
+pub fn setup() -> ExitCode {
+    enter(std::env::args_os().collect(), |arguments| {
+        let step = SetupProgram::try_parse_from(arguments)?.step;
+        Ok(Command::Setup(Setup { step }))
+    })
+}
+
+fn enter(
+    arguments: Vec<OsString>,
+    parse: fn(&[OsString]) -> Result<Command, clap::Error>,
+) -> ExitCode {
+    let environment = Environment::of_this_process();
+    log::start(&environment);
+    let command = match parse(&arguments) {
+        Ok(command) => command,
+        Err(error) if !error.use_stderr() => {
+            // Help or the version: clap knows how to show it, and a reader may have gone.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            let failure = misspoken(&error, &arguments);
+            Screen::of_this_process(&environment).fail(&failure);
+            return failure.exit.into();
+        }
+    };
+    let done = Places::of(&environment).and_then(|places| {
+        let stdin = std::io::stdin();
+        let is_terminal = stdin.is_terminal();
+        let mut input = stdin.lock();
+        let stdin = Stdin { input: &mut input, is_terminal };
+        let asked = asked(command, &environment, &places, stdin)?;
+        drop(input);
+        act::act(asked, &environment, &places)
+    });
+    match done {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            Screen::of_this_process(&environment).fail(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+/// What a command asks for, with everything resolved.
+///
+/// # Errors
+/// What was typed, configured or read is not enough, or not right.
+pub fn asked(
+    command: Command,
+    environment: &Environment,
+    places: &Places,
+    stdin: Stdin<'_>,
+) -> Result<Asked, Failure> {
+    Ok(match command {
+        Command::Run(run) => {
+            let config = Config::resolve(*run, environment, file::read(places)?)?;
+            let face = config.face.clone();
+            Asked::Run { spec: Box::new(ask::spec(config, environment, places, stdin)?), face }
+        }
+        Command::Runs(runs) => Asked::Runs { json: runs.json },
+        Command::Show(show) => Asked::Show { run: show.run, json: show.json },
+        Command::Diff(diff) => Asked::Diff { run: diff.run, held: diff.held, stat: diff.stat },
+        Command::Apply(apply) => Asked::Apply { run: apply.run },
+        Command::Discard(discard) => Asked::Discard { run: discard.run },
+        Command::Setup(setup) => Asked::Setup(setup.step),
+        Command::Doctor => Asked::Setup(flags::setup::Step::Doctor),
+        Command::Sandbox(sandbox) => match sandbox.extract {
+            Some(file) => Asked::Extract(file),
+            None => Asked::Schema,
+        },
+    })
+}
+
+/// clap's error in our form: one line of reason, and where the words are explained.
+fn misspoken(error: &clap::Error, arguments: &[OsString]) -> Failure {
+    let text = error.render().to_string();
+    let known = ["run", "runs", "show", "diff", "apply", "discard", "setup", "doctor", "sandbox"];
+    let program = arguments.first().and_then(|program| {
+        std::path::Path::new(program).file_name()?.to_str().filter(|name| *name == "setup")
+    });
+    let program = program.unwrap_or("airlock");
+    let command = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
+    let command = command.take(1).find(|word| program == "airlock" && known.contains(word));
+    let help = match command {
+        Some(command) => format!("{program} {command} --help"),
+        None => format!("{program} --help"),
+    };
+    let missing = matches!(
+        error.kind(),
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if missing {
+        return Failure::usage("say what to do").hint(help);
+    }
+    let said = text.split("\n\nUsage:").next().unwrap_or_default();
+    let said = said.split("\n\nFor more information").next().unwrap_or_default();
+    let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let said = lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
+    Failure::usage(said.trim_start_matches("error: ")).hint(help)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,325 @@
+//! Progress: public events as lines for a person, one an event. Pure: an event in, text out, and
+//! the time is the event's own. Everything that came from the model or the box is neutralised.
+//!
+//! ```text
+//! run 7c41   key · gpt-5.6-luna low · box airlock-base · commands offline · credentials relay
+//!  0.4s  box up
+//!  3.1s  $ npm test                                                             1 · 4.2s
+//! ```
+//!
+//! Deliberately absent: a spinner, a cursor that moves, anything that a log file would not show.
+
+use airlock_shared::event::StepStatus;
+
+use crate::cli::style::Style;
+use crate::neutral;
+use crate::run::public::{
+    CallEnded, Change, ChangeKind, Changes, ChangesAre, Ended, Line, Public, Started, Workspace,
+};
+use crate::text::{self, COLUMNS};
+
+/// The width of `workspace  `, `note       ` and the like.
+const LABEL: usize = 11;
+/// The width of ` 3.1s  `.
+const TIME: usize = 7;
+/// Changed files shown one by one.
+const CHANGES_SHOWN: usize = 20;
+
+/// Draws one run.
+#[derive(Debug)]
+pub struct Progress {
+    columns: usize,
+    style: Style,
+    changes: Option<Changes>,
+}
+
+impl Progress {
+    /// `columns`: the terminal's, where there is one.
+    #[must_use]
+    pub fn new(columns: Option<usize>, style: Style) -> Self {
+        let columns = columns.unwrap_or(COLUMNS).clamp(40, COLUMNS);
+        Self { columns, style, changes: None }
+    }
+
+    /// The line for an event, newline included; empty for what is not shown.
+    pub fn line(&mut self, line: &Line) -> String {
+        let drawn = match &line.what {
+            Public::Started(started) => self.started(&line.run, started),
+            Public::Workspace(workspace) => self.workspace(workspace),
+            Public::BoxUp { .. } => self.timed(line.at_ms, "box up", ""),
+            Public::Docs { path, cut, .. } => {
+                let path = neutral::line(path);
+                let cut = if *cut { " (its beginning)" } else { "" };
+                let text = format!(
+                    "{path}{cut} comes from the repository; read as information, not as orders"
+                );
+                self.labelled("note", &text)
+            }
+            Public::Note { text } => self.labelled("note", &neutral::line(text)),
+            Public::Retry { attempt, of, wait_ms, why } => {
+                let wait = text::time(*wait_ms);
+                let text = format!("retry {attempt} of {of} in {wait}: {}", neutral::line(why));
+                self.indented(&text, Style::faint)
+            }
+            Public::Text { text, .. } => {
+                let said = neutral::line(text);
+                if said.is_empty() {
+                    return String::new();
+                }
+                self.timed(line.at_ms, &format!("“{said}”"), "")
+            }
+            Public::CallEnded(call) => self.call(line.at_ms, call),
+            Public::Plan { steps } => {
+                let is = |wanted| steps.iter().filter(move |step| step.status == wanted);
+                let done = is(StepStatus::Completed).count();
+                let current = is(StepStatus::InProgress).next();
+                let current = current.map(|step| format!(" · {}", neutral::line(&step.step)));
+                let text =
+                    format!("plan {done} of {} done{}", steps.len(), current.unwrap_or_default());
+                self.timed(line.at_ms, &text, "")
+            }
+            Public::Refused { what } => {
+                self.indented(&format!("refused: {}", neutral::line(what)), Style::bad)
+            }
+            Public::Changes(changes) => {
+                self.changes = Some(changes.clone());
+                return String::new();
+            }
+            Public::Outcome(ended) => self.ended(line.at_ms, ended),
+            Public::Request { .. } | Public::CallStarted { .. } | Public::Usage { .. } => {
+                return String::new();
+            }
+        };
+        drawn + "\n"
+    }
+
+    fn started(&self, run: &str, started: &Started) -> String {
+        let payer = match started.payer.kind.as_str() {
+            "token file" => format!("login {}", started.payer.name),
+            _ => started.payer.name.clone(),
+        };
+        let effort = started.effort.as_ref().map(|effort| format!(" {effort}"));
+        let tree = if started.live { " · directory live" } else { "" };
+        let text = format!(
+            "{payer} · {}{} · box {} · commands {} · credentials {}{tree}",
+            started.model,
+            effort.unwrap_or_default(),
+            short_image(&started.image.name),
+            if started.network == "none" { "offline" } else { &started.network },
+            started.custody,
+        );
+        let mut drawn =
+            self.labelled(&format!("run {}", run.get(..4).unwrap_or(run)), &neutral::line(&text));
+        for waiver in &started.waivers {
+            drawn.push('\n');
+            drawn.push_str(&self.labelled("without", &neutral::line(waiver)));
+        }
+        drawn
+    }
+
+    fn workspace(&self, workspace: &Workspace) -> String {
+        let files = text::counted(workspace.files, "file");
+        let said = if workspace.live {
+            "the directory itself; every .git in it is read-only".to_owned()
+        } else {
+            let git =
+                if workspace.git { " (git history yes; hooks and git config no)" } else { "" };
+            format!("{files}, {} copied in{git}", text::bytes(workspace.bytes))
+        };
+        let mut drawn = self.labelled("workspace", &said);
+        if workspace.left_out_count > 0 {
+            let paths = workspace.left_out.iter().take(5).map(|path| neutral::line(path));
+            let paths = paths.collect::<Vec<_>>().join(", ");
+            let shown = workspace.left_out.len().min(5) as u64;
+            let more = match workspace.left_out_count.saturating_sub(shown) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let text = format!("{paths}{more}: they look like secrets (--include GLOB)");
+            drawn.push('\n');
+            drawn.push_str(&self.labelled("left out", &text));
+        }
+        if workspace.special > 0 {
+            let text =
+                format!("{} (fifo, socket or device)", text::counted(workspace.special, "file"));
+            drawn.push('\n');
+            drawn.push_str(&self.labelled("left out", &text));
+        }
+        drawn
+    }
+
+    fn call(&self, at_ms: u64, call: &CallEnded) -> String {
+        let note = neutral::line(&call.note);
+        let mut title = neutral::line(&call.title);
+        let took = text::time(call.ms);
+        let right = match (call.exit, note.as_str(), call.ok) {
+            (Some(exit), "", _) => format!("{exit} · {took}"),
+            (Some(exit), note, _) => format!("{} · {exit} · {took}", text::cut(note, 30)),
+            (None, "", true) => String::new(),
+            (None, "", false) => format!("failed · {took}"),
+            (None, note, ok) => {
+                let room = self.columns.saturating_sub(TIME + if ok { 0 } else { 10 });
+                let note = text::cut(note, room / 2);
+                title = text::cut(&title, room.saturating_sub(text::width(&note) + 2));
+                title = format!("{title}  {note}");
+                if ok { String::new() } else { "failed".to_owned() }
+            }
+        };
+        let started = at_ms.saturating_sub(call.ms);
+        if call.ok && call.exit.is_none_or(|exit| exit == 0) {
+            self.timed(started, &title, &right)
+        } else {
+            self.timed_bad(started, &title, &right)
+        }
+    }
+
+    fn ended(&self, at_ms: u64, ended: &Ended) -> String {
+        let word = match (ended.outcome.as_str(), ended.reason.as_deref()) {
+            ("finished", _) => self.style.good("done"),
+            (_, Some("cancelled")) => "cancelled".to_owned(),
+            (_, Some("budget")) => "budget spent".to_owned(),
+            (_, Some("usage_limit")) => "usage limit".to_owned(),
+            _ => self.style.bad("failed"),
+        };
+        let usage = ended.usage;
+        let cached = text::share(usage.cached, usage.input);
+        let cached = cached.map(|share| format!(" ({share}% cached)")).unwrap_or_default();
+        let requests = text::counted(u64::from(ended.requests), "request");
+        let figures = format!(
+            "{requests} · {} in{cached} · {} out",
+            text::thousands(usage.input),
+            text::thousands(usage.output)
+        );
+        format!("{}{word} · {figures}", self.clock(at_ms))
+    }
+
+    /// After the answer: what changed, and what can be done with it. Empty where nothing waits.
+    #[must_use]
+    pub fn after_the_answer(&self, short: &str, changes_are: ChangesAre) -> String {
+        match (changes_are, &self.changes) {
+            (ChangesAre::Kept, Some(changes)) => {
+                let mut drawn = stat(changes, self.columns, self.style);
+                drawn.push_str(&self.labelled("", "nothing was written to your directory yet"));
+                drawn.push('\n');
+                let next = format!(
+                    "airlock diff {short}    airlock apply {short}    airlock discard {short}"
+                );
+                drawn.push_str(&format!("{}{next}\n", text::pad("next", LABEL)));
+                drawn
+            }
+            (ChangesAre::Lost, _) => {
+                let text = "lost: the box ended before they came out";
+                format!("{}\n", self.labelled("changes", text))
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn clock(&self, at_ms: u64) -> String {
+        self.style.faint(&format!("{:>5}  ", text::time(at_ms)))
+    }
+
+    fn columns_of(&self, title: &str, right: &str) -> (String, String) {
+        let room = self.columns.saturating_sub(TIME);
+        let right = text::cut(right, room / 2);
+        if right.is_empty() {
+            return (text::cut(title, room), right);
+        }
+        let room = room.saturating_sub(text::width(&right) + 2);
+        (text::pad(&text::cut(title, room), room + 2), right)
+    }
+
+    fn timed(&self, at_ms: u64, title: &str, right: &str) -> String {
+        let (title, right) = self.columns_of(title, right);
+        format!("{}{title}{}", self.clock(at_ms), self.style.faint(&right))
+    }
+
+    fn timed_bad(&self, at_ms: u64, title: &str, right: &str) -> String {
+        let (title, right) = self.columns_of(title, right);
+        format!("{}{title}{}", self.clock(at_ms), self.style.bad(&right))
+    }
+
+    fn indented(&self, said: &str, paint: fn(Style, &str) -> String) -> String {
+        let said = text::cut(said, self.columns.saturating_sub(TIME));
+        format!("{}{}", " ".repeat(TIME), paint(self.style, &said))
+    }
+
+    fn labelled(&self, label: &str, said: &str) -> String {
+        labelled(label, said, self.columns, self.style)
+    }
+}
+
+/// `workspace  412 files, …`, wrapped under itself.
+#[must_use]
+pub fn labelled(label: &str, said: &str, columns: usize, style: Style) -> String {
+    let width = LABEL.max(text::width(label) + 2);
+    let indent = " ".repeat(width);
+    let wrapped = text::wrap(said, columns.saturating_sub(width), "");
+    let said = wrapped.replace('\n', &format!("\n{indent}"));
+    format!("{}{said}", style.faint(&text::pad(label, width)))
+}
+
+/// `changes    src/pad.js | 4 +++-`, a line a file, then their sum where there are several.
+#[must_use]
+pub fn stat(changes: &Changes, columns: usize, style: Style) -> String {
+    let shown: Vec<(String, &Change)> = changes
+        .list
+        .iter()
+        .take(CHANGES_SHOWN)
+        .map(|change| (text::cut(&neutral::line(&change.path), 48), change))
+        .collect();
+    let widest = shown.iter().map(|(path, _)| text::width(path)).max().unwrap_or(0);
+    let most = shown.iter().map(|(_, change)| change.added + change.removed).max().unwrap_or(0);
+    let bar = columns.saturating_sub(LABEL + widest + 12).min(24) as u64;
+    let mut drawn = String::new();
+    for (at, (path, change)) in shown.iter().enumerate() {
+        let label = if at == 0 { "changes" } else { "" };
+        let lines = change.added.saturating_add(change.removed);
+        let scale = |part: u64| {
+            let scaled = if most <= bar { part } else { (part * bar).div_ceil(most.max(1)) };
+            usize::try_from(scaled).unwrap_or(0)
+        };
+        let kind = match change.kind {
+            ChangeKind::Added => " new",
+            ChangeKind::Modified => "",
+            ChangeKind::Deleted => " gone",
+        };
+        let size = if change.binary {
+            "not text".to_owned()
+        } else {
+            let plus = style.good(&"+".repeat(scale(change.added)));
+            let minus = style.bad(&"-".repeat(scale(change.removed)));
+            format!("{lines} {plus}{minus}")
+        };
+        let row = format!("{} | {}{kind}", text::pad(path, widest), size.trim_end());
+        drawn.push_str(&style.faint(&text::pad(label, LABEL)));
+        drawn.push_str(&row);
+        drawn.push('\n');
+    }
+    if shown.is_empty() && changes.files > 0 {
+        let files = text::counted(changes.files, "file");
+        drawn.push_str(&labelled("changes", &files, columns, style));
+        drawn.push('\n');
+    } else if changes.files > 1 || changes.held > 0 {
+        let held = match changes.held {
+            0 => String::new(),
+            held => format!(", {held} of them kept back by apply (--held)"),
+        };
+        let files = text::counted(changes.files, "file");
+        let sum = format!("{files}, +{} −{}{held}", changes.added, changes.removed);
+        drawn.push_str(&labelled("", &sum, columns, style));
+        drawn.push('\n');
+    }
+    drawn
+}
+
+/// `airlock-base:6f1c…` is said without its hash; others as they are.
+fn short_image(name: &str) -> &str {
+    match name.split_once(':') {
+        Some(("airlock-base", _)) => "airlock-base",
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! The transcript, word for word.
+
+use airlock_shared::job::Budget;
+use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
+use airlock_shared::stream::Usage;
+
+use super::*;
+use crate::exit::Exit;
+use crate::run::public::{Image, Limits, Payer, Step};
+
+fn started() -> Started {
+    Started {
+        payer: Payer {
+            name: "key".into(),
+            kind: "api key".into(),
+            base: "https://api.openai.com/v1".into(),
+        },
+        model: "gpt-5.6-luna".into(),
+        effort: Some("low".into()),
+        custody: "relay".into(),
+        image: Image { name: "airlock-base:6f1c02".into(), digest: "sha256:6f1c".into() },
+        network: "none".into(),
+        live: false,
+        budget: Budget::default(),
+        limits: Limits { memory: 1, cpus: 1.0, pids: 1, disk: 1, disk_on: "tmpfs".into() },
+        waivers: vec![],
+    }
+}
+
+fn workspace() -> Workspace {
+    Workspace {
+        dir: "/src/left-pad-ng".into(),
+        files: 412,
+        bytes: 3_149_000,
+        git: true,
+        live: false,
+        left_out: vec![],
+        left_out_count: 0,
+        special: 0,
+    }
+}
+
+fn call(title: &str, exit: Option<i32>, ms: u64, note: &str) -> Public {
+    Public::CallEnded(CallEnded {
+        call_id: "c".into(),
+        tool: "bash".into(),
+        title: title.into(),
+        ok: exit.is_none_or(|exit| exit == 0),
+        exit,
+        ms,
+        note: note.into(),
+        output: String::new(),
+        output_cut: false,
+    })
+}
+
+fn change(path: &str, added: u64, removed: u64) -> Change {
+    Change { path: path.into(), kind: ChangeKind::Modified, added, removed, binary: false }
+}
+
+fn ended(outcome: &Outcome) -> Public {
+    let usage = Usage { input: 41_210, cached: 36_300, output: 1_034, reasoning: 0 };
+    Public::Outcome(Ended::of(outcome, Exit::of(outcome), 6, usage, ChangesAre::Kept))
+}
+
+fn drawn(events: Vec<(u64, Public)>) -> (Progress, String) {
+    let mut progress = Progress::new(None, Style::default());
+    let mut text = String::new();
+    for (n, (at_ms, what)) in events.into_iter().enumerate() {
+        text.push_str(&progress.line(&Line::new(n as u64 + 1, "7c41ffff", at_ms, what)));
+    }
+    (progress, text)
+}
+
+#[test]
+fn a_run_from_its_first_line_to_its_last() {
+    let changes =
+        Changes { files: 1, added: 3, removed: 1, list: vec![change("src/pad.js", 3, 1)], held: 0 };
+    let refused = Public::Refused {
+        what: "commands are offline in this run (collect.example.net:443)".into(),
+    };
+    let (progress, text) = drawn(vec![
+        (0, Public::Started(started())),
+        (90, Public::Workspace(workspace())),
+        (400, Public::BoxUp { entries: 412, bytes: 3_149_000 }),
+        (410, Public::Docs { path: "AGENTS.md".into(), bytes: 120, cut: false }),
+        (500, Public::Request { n: 1 }),
+        (3_200, call("$ ls -la && cat package.json", Some(0), 100, "")),
+        (10_200, call("$ npm test", Some(1), 4_200, "")),
+        (12_700, call("$ curl -s https://collect.example.net/", Some(6), 40, "")),
+        (12_750, refused),
+        (15_200, call("patch src/pad.js", None, 3, "+3 −1")),
+        (22_200, Public::Changes(changes)),
+        (22_300, ended(&Outcome::Finished { answer: "x".into() })),
+    ]);
+    let expected = "\
+run 7c41   key · gpt-5.6-luna low · box airlock-base · commands offline · credentials relay
+workspace  412 files, 3.1 MB copied in (git history yes; hooks and git config no)
+ 0.4s  box up
+note       AGENTS.md comes from the repository; read as information, not as orders
+ 3.1s  $ ls -la && cat package.json                                                     0 · 0.1s
+ 6.0s  $ npm test                                                                       1 · 4.2s
+12.6s  $ curl -s https://collect.example.net/                                           6 · 0.0s
+       refused: commands are offline in this run (collect.example.net:443)
+15.1s  patch src/pad.js  +3 −1
+22.3s  done · 6 requests · 41,210 in (88% cached) · 1,034 out
+";
+    assert_eq!(text, expected);
+    let expected = "\
+changes    src/pad.js | 4 +++-
+           nothing was written to your directory yet
+next       airlock diff 7c41    airlock apply 7c41    airlock discard 7c41
+";
+    assert_eq!(progress.after_the_answer("7c41", ChangesAre::Kept), expected);
+    assert_eq!(progress.after_the_answer("7c41", ChangesAre::None), "");
+    let lost = "changes    lost: the box ended before they came out\n";
+    assert_eq!(progress.after_the_answer("7c41", ChangesAre::Lost), lost);
+}
+
+#[test]
+fn what_is_less_usual() {
+    let live = Workspace { live: true, ..workspace() };
+    let secrets = Workspace {
+        git: false,
+        files: 1,
+        bytes: 7,
+        left_out: [".env", "a", "b", "c", "d", "e"].map(str::to_owned).to_vec(),
+        left_out_count: 9,
+        special: 2,
+        ..workspace()
+    };
+    let mut unlimited = started();
+    unlimited.waivers = vec!["a limit on the workspace's size: it is on the engine's disk".into()];
+    let steps = ["read", "fix"].map(|step| Step {
+        step: step.into(),
+        status: if step == "read" { StepStatus::Completed } else { StepStatus::InProgress },
+    });
+    let (_, text) = drawn(vec![
+        (0, Public::Started(unlimited)),
+        (0, Public::Workspace(live)),
+        (0, Public::Workspace(secrets)),
+        (
+            1_000,
+            Public::Retry { attempt: 1, of: 5, wait_ms: 204, why: "the stream was cut".into() },
+        ),
+        (2_000, Public::Text { text: "I look\nfirst.".into(), cut: false }),
+        (3_000, Public::Plan { steps: steps.to_vec() }),
+        (140_000, call("$ sleep 100", Some(137), 10_000, "timed out after 10 s")),
+        (
+            141_000,
+            ended(&Outcome::Stopped { reason: Stop::Budget { spent: Spent::Steps }, answer: None }),
+        ),
+        (142_000, ended(&Outcome::Failed { fault: Fault::new(FaultKind::Link, "x") })),
+    ]);
+    let expected = "\
+run 7c41   key · gpt-5.6-luna low · box airlock-base · commands offline · credentials relay
+without    a limit on the workspace's size: it is on the engine's disk
+workspace  the directory itself; every .git in it is read-only
+workspace  1 file, 7 B copied in
+left out   .env, a, b, c, d and 4 more: they look like secrets (--include GLOB)
+left out   2 files (fifo, socket or device)
+       retry 1 of 5 in 0.2s: the stream was cut
+ 2.0s  “I look first.”
+ 3.0s  plan 1 of 2 done · fix
+2m10s  $ sleep 100                                            timed out after 10 s · 137 · 10.0s
+2m21s  budget spent · 6 requests · 41,210 in (88% cached) · 1,034 out
+2m22s  failed · 6 requests · 41,210 in (88% cached) · 1,034 out
+";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn hostile_text_stays_on_its_line() {
+    let title = format!("$ echo \u{1b}]52;c;aGk=\u{7}\n{}\u{202e}", "長い".repeat(90));
+    let (_, text) = drawn(vec![
+        (u64::MAX, call(&title, Some(-1), u64::MAX, &"x".repeat(500))),
+        (0, call(&title, None, 0, &"é".repeat(500))),
+        (0, Public::Refused { what: title.clone() }),
+        (0, Public::Retry { attempt: 1, of: 5, wait_ms: 1, why: title.clone() }),
+        (0, Public::Text { text: title.clone(), cut: false }),
+        (
+            0,
+            Public::Plan {
+                steps: vec![Step { step: title.clone(), status: StepStatus::InProgress }],
+            },
+        ),
+    ]);
+    assert_eq!(text.lines().count(), 6);
+    for line in text.lines() {
+        assert!(!line.chars().any(neutral::steers), "{line:?}");
+        // The clock of a lying box may be longer.
+        assert!(text::width(line) <= COLUMNS + 16, "{line:?}");
+    }
+}
+
+#[test]
+fn many_changes_are_scaled_and_counted() {
+    let mut list: Vec<Change> =
+        (0..30).map(|n| change(&format!("f{n:02}"), 1_000 * n, 1)).collect();
+    list[0] = Change { kind: ChangeKind::Added, binary: true, ..list[0].clone() };
+    list[1] = Change { kind: ChangeKind::Deleted, added: 0, removed: 7, ..list[1].clone() };
+    let changes = Changes { files: 30, added: 435_000, removed: 37, list, held: 1 };
+    let text = stat(&changes, 96, Style::default());
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), CHANGES_SHOWN + 1);
+    assert_eq!(lines[0], "changes    f00 | not text new");
+    assert_eq!(lines[1], "           f01 | 7 - gone");
+    assert_eq!(lines[19], "           f19 | 19001 ++++++++++++++++++++++++-");
+    assert_eq!(
+        lines[20],
+        "           30 files, +435000 −37, 1 of them kept back by apply (--held)"
+    );
+}
+
+#[test]
+fn changes_known_by_number_alone_are_still_said() {
+    let changes = Changes { files: 1, ..Changes::default() };
+    assert_eq!(stat(&changes, 96, Style::default()), "changes    1 file\n");
+    assert_eq!(stat(&Changes::default(), 96, Style::default()), "");
+}
+
+#[test]
+fn colour_is_for_terminals_that_have_it() {
+    use crate::cli::environment::Environment;
+    let with = |pairs: &[(&str, &str)]| Environment::from_iter(pairs.iter().copied());
+    let coloured = Style::of(&with(&[("TERM", "xterm")]), true);
+    assert_eq!(coloured.bad("x"), "\u{1b}[31mx\u{1b}[0m");
+    for (environment, is_terminal) in [
+        (with(&[("TERM", "xterm")]), false),
+        (with(&[("TERM", "xterm"), ("NO_COLOR", "1")]), true),
+        (with(&[("TERM", "dumb")]), true),
+        (with(&[]), true),
+    ] {
+        assert_eq!(Style::of(&environment, is_terminal), Style::default());
+    }
+}

@@ -1,0 +1,484 @@
+//! Typed, meant: arguments, environment and configuration in, one thing to do or one message out,
+//! word for word.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use airlock_shared::base::Base;
+use airlock_shared::job::Budget;
+use clap::CommandFactory;
+
+use super::*;
+use crate::cli::config::{FaceChoice, Pays, Prompt};
+use crate::cli::flags::setup::Step;
+use crate::exit::Exit;
+use crate::run::spec::{
+    BaseChoice, BoxLimits, Cassette, CredentialChoice, Custody, DiskOn, ImageChoice, ModelWish,
+    Spec, Tree,
+};
+
+/// A person's folders, and what they typed into which environment.
+struct Desk {
+    folder: tempfile::TempDir,
+    environment: Vec<(&'static str, String)>,
+    stdin: &'static [u8],
+    is_terminal: bool,
+}
+
+/// A stdin that nobody may read: it would block for ever.
+struct Untouched;
+
+impl Read for Untouched {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        panic!("stdin was read though nobody asked for it");
+    }
+}
+
+impl Desk {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = folder.path().to_str().expect("a path").to_owned();
+        Self { folder, environment: vec![("HOME", home)], stdin: b"", is_terminal: false }
+    }
+
+    fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
+    fn configured(self, text: &str) -> Self {
+        let folder = self.folder.path().join(".config/airlock");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("config.toml"), text).expect("written");
+        self
+    }
+
+    fn stdin(mut self, stdin: &'static [u8]) -> Self {
+        self.stdin = stdin;
+        self
+    }
+
+    fn asked(&self, line: &[&str]) -> Result<Asked, Failure> {
+        let arguments: Vec<OsString> = ["airlock"].iter().chain(line).map(OsString::from).collect();
+        let command = Flags::try_parse_from(&arguments)
+            .map_err(|error| misspoken(&error, &arguments))?
+            .command;
+        let environment = Environment::from_iter(self.environment.clone());
+        let places = Places::of(&environment)?;
+        let mut given = self.stdin;
+        let mut untouched = Untouched;
+        let input: &mut dyn Read = if given.is_empty() { &mut untouched } else { &mut given };
+        asked(command, &environment, &places, Stdin { input, is_terminal: self.is_terminal })
+    }
+
+    fn spec(&self, line: &[&str]) -> Spec {
+        match self.asked(line) {
+            Ok(Asked::Run { spec, .. }) => *spec,
+            Ok(_) => panic!("not a run"),
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+
+    fn refused(&self, line: &[&str]) -> (u8, String) {
+        match self.asked(line) {
+            Ok(_) => panic!("taken"),
+            Err(failure) => {
+                let home = self.folder.path().to_str().expect("a path");
+                let reason = failure.reason.replace(home, "~");
+                let hint = failure.hint.unwrap_or_default().replace(home, "~");
+                (failure.exit.code(), format!("{}: {reason}\n{hint}", failure.headline))
+            }
+        }
+    }
+}
+
+fn config(line: &[&str], environment: &[(&str, &str)], file: &str) -> Config {
+    let arguments = ["airlock", "run", "-C", "/x", "p"].iter().chain(line);
+    let Command::Run(run) = Flags::try_parse_from(arguments).expect("flags").command else {
+        panic!("not a run");
+    };
+    let environment = Environment::from_iter(environment.iter().copied());
+    let file = file::parse(file, std::path::Path::new("config.toml")).expect("a configuration");
+    Config::resolve(*run, &environment, file).expect("a config")
+}
+
+#[test]
+fn the_flags_are_sound() {
+    Flags::command().debug_assert();
+    SetupProgram::command().debug_assert();
+}
+
+#[test]
+fn nothing_said_is_every_default() {
+    let resolved = config(&[], &[], "");
+    let expected = Config {
+        prompt: Prompt::Typed("p".into()),
+        dir: PathBuf::from("/x"),
+        pays: Pays::Unsaid,
+        base: None,
+        ca: None,
+        identity: crate::run::spec::Identity {
+            originator: "codex_cli_rs".into(),
+            version: "0.169.0".into(),
+            user_agent: airlock_shared::defaults::user_agent("codex_cli_rs", "0.169.0"),
+            service_tier: None,
+        },
+        model: ModelWish::default(),
+        custody: Custody::Relay,
+        image: ImageChoice::Base,
+        tree: Tree::Copy { include: vec![], exclude: vec![] },
+        budget: Budget { steps: 100, tokens: 4_000_000, seconds: 3_600 },
+        limits: BoxLimits {
+            memory: 2 << 30,
+            cpus: 2.0,
+            pids: 512,
+            disk: 2 << 30,
+            disk_on: DiskOn::Tmpfs,
+        },
+        env: vec![],
+        cassette: Cassette::None,
+        face: FaceChoice::default(),
+    };
+    assert_eq!(resolved, expected);
+}
+
+#[test]
+fn a_flag_goes_over_a_variable_goes_over_the_file() {
+    let file = "model = \"of-file\"\neffort = \"low\"\nsteps = 3\nexclude = [\"a\", \"b\"]\nlive = true\n\
+                originator = \"ours\"\nservice_tier = \"flex\"";
+    let environment = [
+        ("AIRLOCK_MODEL", "of-env"),
+        ("AIRLOCK_STEPS", "4"),
+        ("AIRLOCK_LIVE", "false"),
+        ("AIRLOCK_TOKENS", ""),
+        ("MODEL", "foreign"),
+        ("OPENAI_MODEL", "foreign"),
+    ];
+    let resolved = config(&["--model", "of-flag", "--tokens", "400_000"], &environment, file);
+    assert_eq!(resolved.model.slug.as_deref(), Some("of-flag"));
+    assert_eq!(resolved.model.effort.as_deref(), Some("low"));
+    assert_eq!(resolved.budget, Budget { steps: 4, tokens: 400_000, seconds: 3_600 });
+    let exclude = vec!["a".to_owned(), "b".to_owned()];
+    assert_eq!(resolved.tree, Tree::Copy { include: vec![], exclude });
+    assert_eq!(resolved.identity.originator, "ours");
+    assert!(resolved.identity.user_agent.starts_with("ours/"));
+    assert_eq!(resolved.identity.service_tier.as_deref(), Some("flex"));
+    let shorter = config(&["--exclude", "c"], &[("AIRLOCK_EXCLUDE", "*.{x,y},d")], file);
+    assert_eq!(shorter.tree, Tree::Live);
+    let listed = config(&[], &[("AIRLOCK_EXCLUDE", "*.{x,y},d")], "");
+    let exclude = vec!["*.{x,y}".to_owned(), "d".to_owned()];
+    assert_eq!(listed.tree, Tree::Copy { include: vec![], exclude });
+}
+
+#[test]
+fn who_pays_is_one_choice_of_the_highest_layer() {
+    let file = "login = \"of-file\"";
+    let environment = [("AIRLOCK_API_KEY_FILE", "/k")];
+    assert_eq!(config(&[], &[], file).pays, Pays::Login("of-file".into()));
+    assert_eq!(config(&[], &environment, file).pays, Pays::KeyFile("/k".into()));
+    assert_eq!(config(&["--login", "env"], &environment, file).pays, Pays::Env);
+    assert_eq!(config(&["--api-key", "-"], &environment, file).pays, Pays::KeyOnStdin);
+    assert_eq!(config(&["--replay", "c"], &environment, file).pays, Pays::Replay);
+}
+
+#[test]
+fn every_name_of_the_tables_can_be_set_and_is_explained() {
+    use crate::cli::settings::{Given, OF_ONE_RUN, OF_REQUESTS, STANDING, Settings};
+    let mut flags = Flags::command();
+    let run = flags.find_subcommand_mut("run").expect("run");
+    let help = run.render_long_help().to_string();
+    for name in STANDING.iter().chain(&OF_ONE_RUN) {
+        assert!(help.contains(&format!("--{}", name.replace('_', "-"))), "{name}");
+    }
+    for name in &OF_REQUESTS {
+        assert!(help.contains(name), "{name}");
+    }
+    let is_ours = |long: Option<&str>| long.is_some_and(|long| long != "help");
+    let flags = run.get_arguments().filter(|argument| is_ours(argument.get_long())).count();
+    assert_eq!(flags, STANDING.len() + OF_ONE_RUN.len());
+    for name in STANDING.iter().chain(&OF_ONE_RUN).chain(&OF_REQUESTS) {
+        let set = Settings::default().set(name, &Given::Text("\u{0}".into()));
+        assert_ne!(set, Err("there is no such setting".to_owned()), "{name}");
+    }
+}
+
+#[test]
+fn help_has_examples_codes_and_places() {
+    let mut flags = Flags::command();
+    let help = flags.render_help().to_string();
+    for part in ["airlock setup demo", "~/.local/state/airlock/runs/", &crate::exit::table()] {
+        assert!(help.contains(part), "{part}\n{help}");
+    }
+    for name in ["run", "setup", "sandbox", "apply"] {
+        let command = flags.find_subcommand_mut(name).expect(name);
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("Usage:"), "{help}");
+    }
+}
+
+#[test]
+fn a_whole_run() {
+    let desk = Desk::new().with("CARGO_HOME", "/c").stdin(b"make it so\n");
+    let dir = desk.folder.path().to_str().expect("a path").to_owned();
+    let spec = desk.spec(&[
+        "run",
+        "-",
+        "-C",
+        &dir,
+        "--api-key-file",
+        "/k",
+        "--base-url",
+        "http://127.0.0.1:8080/v1",
+        "-m",
+        "gpt-5.5",
+        "--effort",
+        "low",
+        "--custody",
+        "handoff",
+        "--image",
+        "debian:13",
+        "--steps",
+        "7",
+        "--memory",
+        "512MiB",
+        "--cpus",
+        "0.5",
+        "--pids",
+        "64",
+        "--disk",
+        "1GiB",
+        "--disk-on",
+        "engine",
+        "--env",
+        "CARGO_HOME",
+        "--include",
+        ".env",
+        "--exclude",
+        "target",
+        "--json",
+        "-q",
+        "-o",
+        "/tmp/last",
+    ]);
+    assert_eq!(spec.prompt, "make it so\n");
+    assert_eq!(spec.dir, desk.folder.path().canonicalize().expect("a path"));
+    assert!(
+        matches!(spec.credential, CredentialChoice::KeyFile(file) if file.to_str() == Some("/k"))
+    );
+    let base = Base::parse("http://127.0.0.1:8080/v1").expect("a base");
+    let backend = spec.identity.backend(&base, "s-1", None);
+    assert_eq!(backend.base_url, "http://127.0.0.1:8080/v1");
+    assert_eq!(spec.base, BaseChoice::Named(base));
+    assert_eq!(spec.env.into_iter().collect::<Vec<_>>(), [("CARGO_HOME".into(), "/c".into())]);
+    assert_eq!(spec.image, ImageChoice::Named("debian:13".into()));
+    let limits = BoxLimits {
+        memory: 512 << 20,
+        cpus: 0.5,
+        pids: 64,
+        disk: 1 << 30,
+        disk_on: DiskOn::Engine,
+    };
+    assert_eq!(spec.limits, limits);
+    let tree = Tree::Copy { include: vec![".env".into()], exclude: vec!["target".into()] };
+    assert_eq!(spec.tree, tree);
+}
+
+#[test]
+fn stdin_is_read_by_whom_it_was_given_to_and_by_nobody_else() {
+    let spec = Desk::new().spec(&["run", "p", "--api-key-file", "/k"]);
+    assert_eq!(spec.prompt, "p");
+    let spec = Desk::new().stdin(b"sk-canary\n").spec(&["run", "p", "--api-key", "-"]);
+    assert!(
+        matches!(&spec.credential, CredentialChoice::KeyStdin(key) if key.reveal() == "sk-canary")
+    );
+    assert_eq!(
+        spec.base,
+        BaseChoice::Named(Base::parse("https://api.openai.com/v1").expect("base"))
+    );
+    let both = Desk::new().refused(&["run", "-", "--api-key", "-"]);
+    let expected = "usage: stdin cannot hold both the prompt and the key\n\
+                    airlock run --api-key-file FILE - < PROMPT";
+    assert_eq!(both, (2, expected.into()));
+    // Whatever is refused is refused before stdin is touched: `Untouched` panics.
+    let early = Desk::new().refused(&["run", "-", "-C", "/nowhere-at-all"]);
+    assert_eq!(early.0, 2);
+}
+
+#[test]
+fn a_key_is_taken_from_stdin_alone() {
+    let expected = "usage: a key that is typed is seen by everybody on this machine: --api-key \
+                    takes only `-`, which reads it from stdin\nairlock run --api-key - … < FILE";
+    let typed = Desk::new().refused(&["run", "p", "--api-key", "sk-canary"]);
+    assert_eq!(typed, (2, expected.to_owned()));
+    let exported = Desk::new().with("AIRLOCK_API_KEY", "sk-canary").refused(&["run", "p"]);
+    assert_eq!(exported, (2, expected.to_owned()));
+    for line in [
+        ["run", "p", "--apikey=sk-canary"].as_slice(),
+        ["run", "p", "--api-key", "sk-canary", "--login", "x"].as_slice(),
+        ["run", "p", "--api-key", "sk-canary", "--steps", "x"].as_slice(),
+    ] {
+        let (code, said) = Desk::new().refused(line);
+        assert_eq!(code, 2, "{said}");
+        assert!(!said.contains("canary"), "{said}");
+    }
+    let mut terminal = Desk::new();
+    terminal.is_terminal = true;
+    let expected = "usage: a key typed into a terminal stays on the screen\n\
+                    airlock run --api-key - … < FILE";
+    assert_eq!(terminal.refused(&["run", "p", "--api-key", "-"]), (2, expected.to_owned()));
+    let expected = "usage: --api-key -: what stdin holds is not one key\n\
+                    airlock run --api-key - … < FILE";
+    let two = Desk::new().stdin(b"sk-a\nsk-b\n").refused(&["run", "p", "--api-key", "-"]);
+    assert_eq!(two, (2, expected.to_owned()));
+}
+
+#[test]
+fn who_pays_nothing_signs_in() {
+    let nobody = Desk::new().refused(&["run", "p"]);
+    let expected = "sign-in needed: no API key was given, and there is no login `default`\n\
+                    airlock run --api-key-file FILE …";
+    assert_eq!(nobody, (3, expected.to_owned()));
+    let foreign = Desk::new().with("OPENAI_API_KEY", "sk-x");
+    assert_eq!(foreign.refused(&["run", "p"]), (3, expected.to_owned()));
+    assert!(matches!(
+        foreign.spec(&["run", "p", "--login", "env"]).credential,
+        CredentialChoice::Env
+    ));
+    let expected = "sign-in needed: --login env reads OPENAI_API_KEY, which is not set\n\
+                    airlock run --api-key-file FILE …";
+    let unset = Desk::new().refused(&["run", "p", "--login", "env"]);
+    assert_eq!(unset, (3, expected.to_owned()));
+    let stored = Desk::new();
+    let logins = stored.folder.path().join(".local/state/airlock/logins");
+    std::fs::create_dir_all(&logins).expect("a folder");
+    std::fs::write(logins.join("default.json"), "{}").expect("written");
+    let spec = stored.spec(&["run", "p"]);
+    assert!(matches!(spec.credential, CredentialChoice::Login(name) if name == "default"));
+    assert_eq!(spec.base, BaseChoice::OfLogin);
+}
+
+#[test]
+fn what_does_not_go_is_said_with_what_does() {
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "usage: say what to do\nairlock --help"),
+        (&["setup"], "usage: say what to do\nairlock setup --help"),
+        (
+            &["rum"],
+            "usage: unrecognized subcommand 'rum'; tip: some similar subcommands exist: 'runs', 'run'\n\
+             airlock --help",
+        ),
+        (&["run"], "usage: a prompt is missing\nairlock run \"say what this directory is\""),
+        (&["run", " \n"], "usage: the prompt is blank\nairlock run \"say what this directory is\""),
+        (
+            &["run", "p", "--modle", "x"],
+            "usage: unexpected argument '--modle' found; tip: a similar argument exists: '--model'\n\
+             airlock run --help",
+        ),
+        (
+            &["run", "p", "--memory", "2QB"],
+            "usage: invalid value '2QB' for '--memory <SIZE>': a size is like 2GiB, 512MiB or \
+             400_000\nairlock run --help",
+        ),
+        (
+            &["run", "p", "--login", "a", "--api-key-file", "b"],
+            "usage: the argument '--login <NAME>' cannot be used with '--api-key-file <FILE>'\n\
+             airlock run --help",
+        ),
+        (
+            &["run", "p", "--record", "a", "--replay", "b"],
+            "usage: the argument '--record <FILE>' cannot be used with '--replay <FILE>'\n\
+             airlock run --help",
+        ),
+        (
+            &["run", "p", "--record", "a", "--custody", "handoff"],
+            "usage: in handoff custody the model's calls pass the host unseen, so there is nothing \
+             to record or replay\nairlock run --custody relay …",
+        ),
+        (
+            &["run", "p", "--base-url", "http://example.org"],
+            "usage: invalid value 'http://example.org' for '--base-url <URL>': plain http is taken \
+             only for this machine (127.0.0.1, ::1, localhost)\nairlock run --help",
+        ),
+        (
+            &["run", "p", "--env", "A=b"],
+            "usage: invalid value 'A=b' for '--env <NAME>': give the name alone: its value is taken \
+             from your environment, where `ps` does not show it\nairlock run --help",
+        ),
+        (
+            &["run", "p", "--env", "UNSET_HERE"],
+            "usage: --env UNSET_HERE: it is not set here, or is not UTF-8\nexport UNSET_HERE=…",
+        ),
+        (
+            &["run", "p", "-C", "/nowhere-at-all"],
+            "usage: /nowhere-at-all cannot be used: No such file or directory (os error 2)\n\
+             airlock run -C DIR …",
+        ),
+        (
+            &["run", "p", "-C", "/dev/null"],
+            "usage: /dev/null is not a directory\nairlock run -C DIR …",
+        ),
+        (
+            &["run", "p", "--replay", "/nowhere.jsonl"],
+            "usage: --replay /nowhere.jsonl: there is no such file\nairlock run --record FILE …",
+        ),
+        (
+            &["run", "p", "-o", "/"],
+            "usage: --output /: no file can be written there\nairlock run --output FILE …",
+        ),
+        (
+            &["show", "7c"],
+            "usage: invalid value '7c' for '<RUN>': a run is named by the first 4 to 32 digits of \
+             its id, see: airlock runs\nairlock show --help",
+        ),
+        (&["sandbox"], "usage: say what to do\nairlock sandbox --help"),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(Desk::new().refused(line), (2, (*expected).to_owned()), "{line:?}");
+    }
+    let variable = Desk::new().with("AIRLOCK_MEMORY", "lots").refused(&["run", "p"]);
+    let expected = "usage: AIRLOCK_MEMORY: a size is like 2GiB, 512MiB or 400_000\n\
+                    unset AIRLOCK_MEMORY";
+    assert_eq!(variable, (2, expected.to_owned()));
+    let file = Desk::new().configured("\nmodle = \"x\"\n").refused(&["run", "p"]);
+    let expected = "usage: ~/.config/airlock/config.toml:2: unknown key `modle`; the nearest known \
+                    one is `model`\nedit ~/.config/airlock/config.toml";
+    assert_eq!(file, (2, expected.to_owned()));
+}
+
+#[test]
+fn the_configuration_names_files_from_its_own_folder() {
+    let desk = Desk::new().configured("api_key_file = \"~/key\"");
+    let home = desk.folder.path().to_owned();
+    let spec = desk.spec(&["run", "p"]);
+    assert!(matches!(spec.credential, CredentialChoice::KeyFile(file) if file == home.join("key")));
+    let desk = Desk::new().configured("api_key_file = \"key\"");
+    let beside = desk.folder.path().join(".config/airlock/key");
+    let spec = desk.spec(&["run", "p"]);
+    assert!(matches!(spec.credential, CredentialChoice::KeyFile(file) if file == beside));
+}
+
+#[test]
+fn the_other_commands() {
+    let asked = |line: &[&str]| Desk::new().asked(line).map_err(|failure| failure.to_string());
+    assert!(matches!(asked(&["runs", "--json"]), Ok(Asked::Runs { json: true })));
+    assert!(
+        matches!(asked(&["show", "7C41"]), Ok(Asked::Show { run, json: false }) if run == "7c41")
+    );
+    let diff = asked(&["diff", "7c41", "--held"]);
+    assert!(matches!(diff, Ok(Asked::Diff { held: true, stat: false, .. })));
+    assert!(matches!(asked(&["apply", "7c41"]), Ok(Asked::Apply { .. })));
+    assert!(matches!(asked(&["discard", "7c41"]), Ok(Asked::Discard { .. })));
+    assert!(matches!(asked(&["doctor"]), Ok(Asked::Setup(Step::Doctor))));
+    let image = asked(&["setup", "image", "--offline"]);
+    assert!(matches!(image, Ok(Asked::Setup(Step::Image { offline: true }))));
+    assert!(matches!(asked(&["setup", "demo"]), Ok(Asked::Setup(Step::Demo))));
+    assert!(matches!(asked(&["sandbox", "--schema"]), Ok(Asked::Schema)));
+    assert!(matches!(asked(&["sandbox", "--extract", "f"]), Ok(Asked::Extract(_))));
+    let schema: serde_json::Value = serde_json::from_str(&act::schema()).expect("JSON");
+    assert!(schema["properties"]["job"].is_object(), "{schema}");
+}
+
+#[test]
+fn a_failure_ends_with_its_code() {
+    assert_eq!(ExitCode::from(Exit::SignIn), ExitCode::from(3));
+}

@@ -1,0 +1,142 @@
+//! The exit codes: the one table. The help and the README show the same, and a test compares.
+
+use airlock_shared::outcome::{FaultKind, Outcome, Stop};
+
+/// How the program ends, for whoever called it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Finished = 0,
+    Failed = 1,
+    Usage = 2,
+    SignIn = 3,
+    UsageLimit = 4,
+    Budget = 5,
+    Box = 6,
+    Cancelled = 130,
+    Terminated = 143,
+}
+
+impl Exit {
+    pub const ALL: [Self; 9] = [
+        Self::Finished,
+        Self::Failed,
+        Self::Usage,
+        Self::SignIn,
+        Self::UsageLimit,
+        Self::Budget,
+        Self::Box,
+        Self::Cancelled,
+        Self::Terminated,
+    ];
+
+    #[must_use]
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// What the code means, as the help and the README say it.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Failed => "failed; also conflicts of apply, a cassette that departs",
+            Self::Usage => "usage: what was typed, or a file it names",
+            Self::SignIn => "sign-in needed",
+            Self::UsageLimit => "usage limit of the account reached",
+            Self::Budget => "budget spent, also where the model still answered at its last step",
+            Self::Box => "the box could not be made safe, or engine or image cannot be used",
+            Self::Cancelled => "cancelled (Ctrl-C)",
+            Self::Terminated => "terminated (SIGTERM)",
+        }
+    }
+
+    /// The exit of a run that ended so. A run that was stopped by SIGTERM ends as `Cancelled` too:
+    /// who got the signal says [`Exit::Terminated`] instead.
+    #[must_use]
+    pub fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Finished { .. } => Self::Finished,
+            Outcome::Stopped { reason: Stop::Cancelled, .. } => Self::Cancelled,
+            Outcome::Stopped { reason: Stop::Budget { .. }, .. } => Self::Budget,
+            Outcome::Stopped { reason: Stop::UsageLimit { .. }, .. } => Self::UsageLimit,
+            Outcome::Failed { fault } => Self::of_fault(fault.kind),
+        }
+    }
+
+    #[must_use]
+    pub fn of_fault(kind: FaultKind) -> Self {
+        match kind {
+            FaultKind::SignIn => Self::SignIn,
+            FaultKind::Box => Self::Box,
+            FaultKind::Refused
+            | FaultKind::Backend
+            | FaultKind::Model
+            | FaultKind::Context
+            | FaultKind::Policy
+            | FaultKind::BoxDied
+            | FaultKind::Link
+            | FaultKind::Protocol
+            | FaultKind::Workspace
+            | FaultKind::Cassette
+            | FaultKind::Forged => Self::Failed,
+        }
+    }
+}
+
+impl From<&Outcome> for Exit {
+    fn from(outcome: &Outcome) -> Self {
+        Self::of(outcome)
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// The table as the help shows it: a line a code.
+#[must_use]
+pub fn table() -> String {
+    let line = |exit: Exit| format!("  {:>3}  {}\n", exit.code(), exit.meaning());
+    Exit::ALL.into_iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use airlock_shared::outcome::{Fault, Spent};
+
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_its_code() {
+        let stopped = |reason, answer: Option<&str>| Outcome::Stopped {
+            reason,
+            answer: answer.map(str::to_owned),
+        };
+        let limit = Stop::UsageLimit { plan: None, resets_at: None, message: String::new() };
+        let cases = [
+            (Outcome::Finished { answer: "x".into() }, 0),
+            (stopped(Stop::Cancelled, None), 130),
+            (stopped(Stop::Budget { spent: Spent::Tokens }, None), 5),
+            (stopped(Stop::Budget { spent: Spent::Steps }, Some("so far")), 5),
+            (stopped(limit, None), 4),
+            (Outcome::Failed { fault: Fault::new(FaultKind::SignIn, "x") }, 3),
+            (Outcome::Failed { fault: Fault::new(FaultKind::Box, "x") }, 6),
+            (Outcome::Failed { fault: Fault::new(FaultKind::Cassette, "x") }, 1),
+            (Outcome::Failed { fault: Fault::new(FaultKind::BoxDied, "x") }, 1),
+        ];
+        for (outcome, code) in cases {
+            assert_eq!(Exit::of(&outcome).code(), code, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn the_readme_has_this_table() {
+        let readme = include_str!("../../README.md");
+        for exit in Exit::ALL {
+            let row = format!("| {} | {} |", exit.code(), exit.meaning());
+            assert!(readme.contains(&row), "README.md lacks `{row}`");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! From the handoff to the outcome: all waiting in one place, all doing in another.
+//!
+//! Cancelling is a ladder. Asked to stop, the sandbox is told so and has
+//! [`limits::CANCEL_MS`] to bring its changes out; then it is killed with its container.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use airlock_shared::command::Command;
+use airlock_shared::event::Event;
+use airlock_shared::limits;
+use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop as Reason};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::paying::Renewals;
+use super::report::{self, Report};
+use super::spec::Spec;
+use super::tree::{Changes, Tree};
+use super::{Broken, Stop, cancelled};
+use crate::engine::EngineError;
+use crate::engine::docker::{Ended, Running};
+use crate::gate::{self, FromSandbox, Gate};
+use crate::workspace::Copied;
+
+/// Events that wait to be heard: one may be as long as a line may be.
+const EVENTS_WAITING: usize = 8;
+/// How long after a broken pipe the engine may take to say how the container ended.
+const EXPLANATION: Duration = Duration::from_secs(2);
+/// How long beyond its seconds a run may take to end by itself.
+const OVERTIME: Duration = Duration::from_secs(3);
+
+enum Next {
+    Heard(FromSandbox),
+    Copied(Result<Copied, Broken>),
+    Served(Result<(), Fault>),
+    BoxEnded(Result<Ended, EngineError>),
+    Asked,
+    SecondsSpent,
+    Patience,
+}
+
+pub(super) async fn listen(
+    running: &mut Running,
+    gate: &Arc<Gate>,
+    renewals: &mut Renewals,
+    tree: &Tree,
+    spec: &Spec,
+    stop: &Stop,
+    report: &mut Report<'_>,
+) -> Result<Outcome, Broken> {
+    let Some(pipe) = running.take_pipe() else {
+        return Err(Fault::new(FaultKind::Link, "the pipe was taken already").into());
+    };
+    renewals.handed_over().await;
+    let complaints = pipe.complaints();
+    let (events, mut heard) = mpsc::channel(EVENTS_WAITING);
+    let (commands, commands_down) = mpsc::channel(EVENTS_WAITING);
+    let hang_up = CancellationToken::new();
+    let serving =
+        gate::serve(Arc::clone(gate), pipe, tree.passage(), events, commands_down, hang_up.clone());
+    let mut serving = AbortOnDropHandle::new(tokio::spawn(serving));
+    let mut box_ended = std::pin::pin!(running.ended());
+    let mut copied = std::pin::pin!(tree.copied());
+    let (mut copy_known, mut served) = (false, false);
+    let seconds = Instant::now() + Duration::from_secs(spec.budget.seconds) + OVERTIME;
+    let mut patience: Option<(Instant, Outcome)> = None;
+
+    let outcome = loop {
+        let next = tokio::select! {
+            // What was said before the end is heard before the end.
+            biased;
+            Some(word) = heard.recv() => Next::Heard(word),
+            copied = copied.as_mut(), if !copy_known => Next::Copied(copied),
+            ended = &mut serving, if !served => Next::Served(ended.unwrap_or_else(|_| {
+                Err(Fault::new(FaultKind::Link, "the gate stopped"))
+            })),
+            ended = box_ended.as_mut() => Next::BoxEnded(ended),
+            () = stop.asked(), if patience.is_none() => Next::Asked,
+            () = tokio::time::sleep_until(seconds), if patience.is_none() => Next::SecondsSpent,
+            () = until(&patience) => Next::Patience,
+        };
+        match next {
+            Next::Heard(FromSandbox::Event(Event::Unauthorized)) => {
+                let bearer = renewals.next().await;
+                // A run that is over needs no token.
+                let _over = commands.send(Command::Secrets { bearer }).await;
+            }
+            Next::Heard(FromSandbox::Event(event)) => report.hear(&event),
+            Next::Heard(FromSandbox::Refused { what }) => {
+                report.say(super::public::Public::Refused { what });
+            }
+            Next::Heard(FromSandbox::Outcome { outcome, kept }) => {
+                let outcome = judged(gate, outcome);
+                settle(gate, tree, spec, &outcome, stop, report);
+                // A sandbox that is gone needs no answer.
+                let _gone = kept.send(());
+                break Ok(outcome);
+            }
+            Next::Copied(Ok(summary)) => {
+                copy_known = true;
+                report.copied(&summary);
+            }
+            Next::Copied(Err(broken)) => break Err(broken),
+            // The gate says it first; what was heard before is in the channel still.
+            Next::Served(ended) => {
+                served = true;
+                let explained = tokio::time::timeout(EXPLANATION, box_ended.as_mut()).await.ok();
+                break Err(explain(ended.err(), explained, &complaints.from_sandbox()).into());
+            }
+            Next::BoxEnded(ended) => {
+                break Err(explain(None, Some(ended), &complaints.from_sandbox()).into());
+            }
+            Next::Asked => {
+                let _over = commands.try_send(Command::Interrupt);
+                patience = Some((in_ms(limits::CANCEL_MS), cancelled()));
+            }
+            Next::SecondsSpent => {
+                let _over = commands.try_send(Command::Interrupt);
+                let reason = Reason::Budget { spent: Spent::Seconds };
+                patience =
+                    Some((in_ms(limits::CANCEL_MS), Outcome::Stopped { reason, answer: None }));
+            }
+            Next::Patience => {
+                break Ok(patience.take().map_or_else(cancelled, |(_, outcome)| outcome));
+            }
+        }
+    };
+    if outcome.is_ok() && !served {
+        // The sandbox closes the pipe once its outcome is kept; the gate bounds how long that takes.
+        if patience.is_some() || matches!(tree.changes(), Changes::Lost) {
+            hang_up.cancel();
+        }
+        let _served = (&mut serving).await;
+    } else {
+        hang_up.cancel();
+    }
+    let outcome = match (outcome, stop.is_asked()) {
+        // Whoever was asked to stop and broke off has stopped.
+        (Err(_), true) => Ok(cancelled()),
+        (outcome, _) => outcome,
+    };
+    if !report.is_kept() {
+        let told = match &outcome {
+            Ok(outcome) => outcome.clone(),
+            Err(broken) => Outcome::Failed { fault: broken.fault.clone() },
+        };
+        settle(gate, tree, spec, &told, stop, report);
+    }
+    outcome
+}
+
+/// What the sandbox claims, held against what the host saw.
+fn judged(gate: &Gate, outcome: Outcome) -> Outcome {
+    let ran_out = matches!(
+        outcome,
+        Outcome::Finished { .. } | Outcome::Stopped { reason: Reason::Budget { .. }, .. }
+    );
+    let judged = gate.check(&outcome).and_then(|()| if ran_out { gate.finish() } else { Ok(()) });
+    match judged {
+        Ok(()) => outcome,
+        Err(fault) => Outcome::Failed { fault },
+    }
+}
+
+/// Everything that is known of the run goes to its record.
+fn settle(
+    gate: &Gate,
+    tree: &Tree,
+    spec: &Spec,
+    outcome: &Outcome,
+    stop: &Stop,
+    report: &mut Report<'_>,
+) {
+    report.spent(spec.custody, gate.spent());
+    report.changed(tree);
+    if let Some(differences) = gate.differences()
+        && matches!(outcome, Outcome::Finished { .. })
+    {
+        tracing::info!(?differences, "played back");
+    }
+    if let Err(error) = report.keep(outcome, report::exit(outcome, stop)) {
+        tracing::error!(%error, "the record of this run cannot be written");
+    }
+}
+
+/// Why there is no outcome: the engine's word on the container is better than a broken pipe's.
+fn explain(link: Option<Fault>, ended: Option<Result<Ended, EngineError>>, said: &str) -> Fault {
+    match (link, ended) {
+        (Some(fault), _) if !matches!(fault.kind, FaultKind::Link) => fault,
+        (_, Some(Ok(ended))) if ended.code != 0 || ended.out_of_memory => {
+            let said = if said.is_empty() { String::new() } else { format!("; it said: {said}") };
+            Fault::new(FaultKind::BoxDied, format!("{}{said}", ended.describe()))
+        }
+        (Some(fault), _) => fault,
+        (None, Some(Err(error))) => Fault::new(FaultKind::BoxDied, error.to_string()),
+        (None, _) => Fault::new(FaultKind::Link, "the box ended without an outcome"),
+    }
+}
+
+async fn until(patience: &Option<(Instant, Outcome)>) {
+    match patience {
+        Some((at, _)) => tokio::time::sleep_until(*at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn in_ms(ms: u64) -> Instant {
+    Instant::now() + Duration::from_millis(ms)
+}

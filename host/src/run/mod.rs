@@ -1,0 +1,232 @@
+//! One run, from nothing to gone.
+//!
+//! ```text
+//! folder (locked) → image → who pays ‖ container → start → hand over → listen → remove → record told
+//!                            tree begins to be read ─────────────────────┘
+//! ```
+//!
+//! One task owns a run; whoever started it holds a [`Stop`]. Every run ends in exactly one outcome,
+//! which is on disk before the sandbox is answered, and told only when the container is gone.
+//!
+//! Absent on purpose: flags, terminals, and anything that carries on an earlier run.
+
+pub mod spec; // what it is to do
+pub mod public; // what callers read while it works
+mod paying; // who pays, and which model that gives
+mod tree; // the folder: a copy that comes back, or the folder itself
+mod report; // what is told and kept of it
+mod listen; // from the handoff to the outcome
+mod stop; // how it is told to end
+
+use airlock_shared::handoff::{Handoff, Link, Secrets};
+use airlock_shared::job::{Job, ModelChoice, Workspace};
+use airlock_shared::limits;
+use airlock_shared::outcome::{Fault, FaultKind, Outcome, Stop as Reason};
+use airlock_shared::secret::Secret;
+
+use crate::engine::docker::{Created, Gone, ResolvedImage};
+use crate::engine::{BoxSpec, Docker, EngineError, base};
+use crate::gate::{Gate, GateConfig};
+use crate::session::{Store, random_id};
+use paying::Paying;
+use report::Report;
+use spec::{Custody, ImageChoice, Spec};
+use tree::Tree;
+
+pub use report::{Done, Show, count, told};
+pub use stop::Stop;
+
+/// Where runs happen and are kept.
+pub struct House {
+    pub docker: Docker,
+    pub store: Store,
+    /// The folder of login files.
+    pub logins: std::path::PathBuf,
+    /// Who starts runs, for people who look at the engine.
+    pub owner: String,
+}
+
+/// What a fault is, with the command that mends it where one is known.
+pub(crate) struct Broken {
+    pub(crate) fault: Fault,
+    pub(crate) hint: Option<String>,
+}
+
+/// Carries a run out and tells `show` each of its public lines; the last is the outcome.
+///
+/// # Errors
+/// Only where not even a folder for the run could be made; every other end is an outcome.
+pub async fn run(spec: Spec, house: &House, stop: &Stop, show: Show<'_>) -> Result<Done, Fault> {
+    let mut report = Report::open(house, &spec, show)?;
+    let ended = attempt(spec, house, stop, &mut report).await;
+    Ok(report.end(ended, stop))
+}
+
+async fn attempt(
+    spec: Spec,
+    house: &House,
+    stop: &Stop,
+    report: &mut Report<'_>,
+) -> Result<Outcome, Broken> {
+    let image = tokio::select! {
+        image = find_image(&spec.image, &house.docker, report) => image?,
+        () = stop.asked() => return Ok(cancelled()),
+    };
+    let tree = Tree::begin(&spec, report.folder())?;
+    let terms = tree.terms(&spec, house, report.run());
+    report.waived(&terms);
+
+    // The container is made while the catalogue is asked for: neither waits for the other.
+    let (paying, created) =
+        tokio::join!(Paying::open(&spec, &house.logins), create(house, &terms, &image));
+    let (paying, created) = match (paying, created) {
+        (Ok(paying), Ok(created)) if !stop.is_asked() => (paying, created),
+        (Ok(_), Ok(created)) => {
+            created.remove().await?;
+            return Ok(cancelled());
+        }
+        (Err(fault), Ok(created)) => {
+            created.remove().await?;
+            return Err(fault.into());
+        }
+        (Ok(_), Err(error)) | (Err(_), Err(error)) => return Err(error.into()),
+    };
+    report.started(&spec, &paying, &image);
+
+    let run_key = Secret::new(random_id());
+    let secrets = paying.secrets(spec.custody).await?;
+    let handoff = handoff(&spec, report.run(), &run_key, secrets, &paying, terms.tool());
+    let line = handoff.line().map_err(|error| Fault::new(FaultKind::Box, error.to_string()))?;
+    let (gate, mut renewals) = open_gate(&spec, report.run(), run_key, paying)?;
+
+    let ready = created.start().await?;
+    let mut running = ready.hand_over(&line).await?;
+    drop(line);
+    let outcome =
+        listen::listen(&mut running, &gate, &mut renewals, &tree, &spec, stop, report).await;
+    let removed: Result<Gone, EngineError> = running.remove().await;
+    removed?;
+    outcome
+}
+
+async fn find_image(
+    choice: &ImageChoice,
+    docker: &Docker,
+    report: &mut Report<'_>,
+) -> Result<ResolvedImage, Broken> {
+    let mut progress = |text: String| report.note(text);
+    match choice {
+        ImageChoice::Named(name) => Ok(docker.image(name, &mut progress).await?),
+        ImageChoice::Base => {
+            Ok(base::ensure(docker, &mut progress).await.map(|(image, _)| image)?)
+        }
+    }
+}
+
+async fn create(
+    house: &House,
+    terms: &BoxSpec,
+    image: &ResolvedImage,
+) -> Result<Created, EngineError> {
+    // What a crash left is swept beside the making: a run alive keeps its lock, and its box.
+    let alive = |run: &str| house.store.is_alive(run);
+    let now = crate::clock::now().as_second();
+    let made = async {
+        let sandbox = house.docker.prepare(image, house.store.install()).await?;
+        house.docker.plan(terms.clone(), image, &sandbox).create().await
+    };
+    let (created, swept) =
+        tokio::join!(made, house.docker.sweep(house.store.install(), now, alive));
+    if let Err(error) = swept {
+        tracing::warn!(%error, "leftovers could not be swept");
+    }
+    created
+}
+
+fn handoff(
+    spec: &Spec,
+    run: &str,
+    run_key: &Secret,
+    secrets: Secrets,
+    paying: &Paying,
+    (uid, gid): (u32, u32),
+) -> Handoff {
+    Handoff {
+        protocol: limits::PROTOCOL,
+        run: run.to_owned(),
+        run_key: run_key.clone(),
+        link: Link::H2,
+        secrets,
+        job: Job {
+            prompt: spec.prompt.clone(),
+            model: ModelChoice {
+                slug: Some(paying.model.slug.clone()),
+                effort: paying.model.effort.clone(),
+                resolved: Some(paying.model.clone()),
+            },
+            backend: paying.backend.clone(),
+            budget: spec.budget,
+            workspace: Workspace {
+                copied: tree::is_copied(spec),
+                uid,
+                gid,
+                ..Workspace::default()
+            },
+            env: spec.env.clone(),
+        },
+    }
+}
+
+fn open_gate(
+    spec: &Spec,
+    run: &str,
+    run_key: Secret,
+    paying: Paying,
+) -> Result<(std::sync::Arc<Gate>, paying::Renewals), Fault> {
+    let renewals = paying.renewals();
+    let gate = Gate::new(GateConfig {
+        run: run.to_owned(),
+        run_key,
+        model: paying.model,
+        backend: paying.backend,
+        base: paying.base,
+        budget: spec.budget,
+        custody: match spec.custody {
+            Custody::Relay => crate::gate::Custody::Relay,
+            Custody::Handoff => crate::gate::Custody::Handoff,
+        },
+        upstream: paying.upstream,
+        recorder: paying.recorder,
+        catalogue: paying.catalogue,
+        changes_bytes: spec.limits.disk.saturating_add(limits::CHANGES_OVERHEAD_BYTES),
+    })?;
+    Ok((gate, renewals))
+}
+
+fn cancelled() -> Outcome {
+    Outcome::Stopped { reason: Reason::Cancelled, answer: None }
+}
+
+impl From<Fault> for Broken {
+    fn from(fault: Fault) -> Self {
+        Self { fault, hint: None }
+    }
+}
+
+impl From<EngineError> for Broken {
+    fn from(error: EngineError) -> Self {
+        let (headline, reason, hint) = error.describe();
+        let kind = match error {
+            EngineError::Protocol { .. } => FaultKind::Protocol,
+            _ => FaultKind::Box,
+        };
+        Self { fault: Fault::new(kind, format!("{headline}: {reason}")), hint }
+    }
+}
+
+impl From<base::ImageError> for Broken {
+    fn from(error: base::ImageError) -> Self {
+        let (headline, reason, hint) = error.describe();
+        Self { fault: Fault::new(FaultKind::Box, format!("{headline}: {reason}")), hint }
+    }
+}

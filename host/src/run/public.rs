@@ -1,0 +1,463 @@
+//! What a caller reads while a run works (`--json`), and what progress is drawn from: one line an
+//! event, the last one always `outcome`.
+//!
+//! ```text
+//! {"v":1,"n":4,"run":"7c41…","at_ms":3120,"event":"call_ended","call_id":"c1","tool":"bash",
+//!  "title":"ls -la","ok":true,"exit":0,"ms":104,"note":"","output":"total 8…","output_cut":false}
+//! ```
+//!
+//! `v` is 1; `n` counts 1, 2, 3, … without gaps; `at_ms` is since the run began. New events and new
+//! fields may be added under the same `v`: readers pass over what they do not know. Nothing is
+//! renamed, removed, or changes its meaning.
+//!
+//! These types are not those of the link: what the sandbox says is hearsay, bounded here, and may
+//! change with the protocol. Text is as the model or the box wrote it, with what could steer a
+//! terminal as JSON escapes.
+
+use airlock_shared::event::{Event, PlanStep, StepStatus};
+use airlock_shared::job::Budget;
+use airlock_shared::outcome::{FaultKind, Outcome, Spent, Stop};
+use airlock_shared::stream::Usage;
+use serde::Serialize;
+
+use crate::exit::Exit;
+use crate::neutral;
+
+/// Bytes of a call's output in an event; the model saw more, the run's record has all of it.
+pub const OUTPUT_BYTES: usize = 4 << 10;
+/// Bytes of a text of the model before its answer.
+pub const TEXT_BYTES: usize = 64 << 10;
+/// Bytes of a title, a note, a step of a plan.
+pub const LINE_BYTES: usize = 2 << 10;
+/// Entries of a list in an event: changed files, files left out, steps of a plan.
+pub const LIST: usize = 200;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Line {
+    pub v: u32,
+    pub n: u64,
+    pub run: String,
+    pub at_ms: u64,
+    #[serde(flatten)]
+    pub what: Public,
+}
+
+impl Line {
+    #[must_use]
+    pub fn new(n: u64, run: &str, at_ms: u64, what: Public) -> Self {
+        Self { v: 1, n, run: run.to_owned(), at_ms, what }
+    }
+
+    /// The line as it is printed, newline included.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let mut line = neutral::json(serde_json::to_string(self).unwrap_or_default());
+        line.push('\n');
+        line
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Public {
+    /// The first line: who pays, for what, in which box.
+    Started(Started),
+    /// The directory: what the box gets of it.
+    Workspace(Workspace),
+    /// The box is up and the directory is in it.
+    BoxUp {
+        entries: u64,
+        bytes: u64,
+    },
+    /// Instructions of the repository that were read.
+    Docs {
+        path: String,
+        bytes: u64,
+        cut: bool,
+    },
+    /// Something a person should know.
+    Note {
+        text: String,
+    },
+    /// A request to the model goes out.
+    Request {
+        n: u32,
+    },
+    /// It failed and will be tried again.
+    Retry {
+        attempt: u32,
+        of: u32,
+        wait_ms: u64,
+        why: String,
+    },
+    /// What the model said before a call.
+    Text {
+        text: String,
+        cut: bool,
+    },
+    CallStarted {
+        call_id: String,
+        tool: String,
+        title: String,
+    },
+    CallEnded(CallEnded),
+    /// The model's plan, whole, each time it changes.
+    Plan {
+        steps: Vec<Step>,
+    },
+    /// What one request used.
+    Usage {
+        usage: Usage,
+    },
+    /// The host refused something the box asked for.
+    Refused {
+        what: String,
+    },
+    /// What the box's copy of the directory now differs by. Nothing has been written.
+    Changes(Changes),
+    /// The last line.
+    Outcome(Ended),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Started {
+    pub payer: Payer,
+    pub model: String,
+    /// `null`: the model's own.
+    pub effort: Option<String>,
+    pub custody: String,
+    pub image: Image,
+    /// `none`: commands have no network.
+    pub network: String,
+    pub live: bool,
+    pub budget: Budget,
+    pub limits: Limits,
+    /// Protections that this run goes without, each a sentence.
+    pub waivers: Vec<String>,
+}
+
+/// Who pays. Nothing in it is secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Payer {
+    /// The login's name; `key` for a key; `cassette` for a replay.
+    pub name: String,
+    /// `api key`, `token file`, `replay`.
+    pub kind: String,
+    /// The resolved base.
+    pub base: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Image {
+    pub name: String,
+    /// Its digest, or its id where it never had one.
+    pub digest: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Limits {
+    pub memory: u64,
+    pub cpus: f64,
+    pub pids: u32,
+    pub disk: u64,
+    /// `tmpfs` or `engine`.
+    pub disk_on: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Workspace {
+    pub dir: String,
+    pub files: u64,
+    pub bytes: u64,
+    /// Whether there is a git repository in it (its config and hooks stay out).
+    pub git: bool,
+    pub live: bool,
+    /// Paths left out because they look like secrets, the first 200.
+    pub left_out: Vec<String>,
+    /// How many there were.
+    pub left_out_count: u64,
+    /// Fifos, sockets and devices passed over.
+    pub special: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CallEnded {
+    pub call_id: String,
+    pub tool: String,
+    pub title: String,
+    pub ok: bool,
+    /// A command's exit code.
+    pub exit: Option<i32>,
+    pub ms: u64,
+    pub note: String,
+    /// Its first 4 KiB.
+    pub output: String,
+    pub output_cut: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    pub step: String,
+    /// `pending`, `in_progress`, `completed`.
+    pub status: StepStatus,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    pub files: u64,
+    pub added: u64,
+    pub removed: u64,
+    /// The first 200, by path.
+    pub list: Vec<Change>,
+    /// How many `apply` would keep back.
+    pub held: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    pub path: String,
+    pub kind: ChangeKind,
+    /// Lines; 0 for what is not text.
+    pub added: u64,
+    pub removed: u64,
+    pub binary: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    Added,
+    Modified,
+    Deleted,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ended {
+    /// `finished`, `stopped`, `failed`.
+    pub outcome: String,
+    /// Of a stopped run: `cancelled`, `budget`, `usage_limit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What of the budget is spent: `steps`, `tokens`, `seconds`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
+    /// When a usage limit ends, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resets_at: Option<u64>,
+    /// Of a failed run: what broke.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<FaultKind>,
+    /// One sentence where it did not finish.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What the model said at its end, whole.
+    pub answer: Option<String>,
+    pub requests: u32,
+    pub usage: Usage,
+    /// Whether changes wait for `apply` or `discard`.
+    pub changes: ChangesAre,
+    /// The exit code of `airlock run`.
+    pub exit: u8,
+}
+
+/// Where a run's changes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangesAre {
+    /// There are none.
+    None,
+    /// They wait for `apply` or `discard`.
+    Kept,
+    /// They are in the directory: it was live, or they were applied.
+    Applied,
+    Discarded,
+    /// The box ended before they came out.
+    Lost,
+}
+
+impl Ended {
+    /// The public form of an outcome. `exit` says more than the outcome where a signal ended it.
+    #[must_use]
+    pub fn of(
+        outcome: &Outcome,
+        exit: Exit,
+        requests: u32,
+        usage: Usage,
+        changes: ChangesAre,
+    ) -> Self {
+        let ended = Self {
+            outcome: String::new(),
+            reason: None,
+            spent: None,
+            resets_at: None,
+            fault: None,
+            message: None,
+            answer: None,
+            requests,
+            usage,
+            changes,
+            exit: exit.code(),
+        };
+        match outcome {
+            Outcome::Finished { answer } => {
+                Self { outcome: "finished".to_owned(), answer: Some(answer.clone()), ..ended }
+            }
+            Outcome::Failed { fault } => Self {
+                outcome: "failed".to_owned(),
+                fault: Some(fault.kind),
+                message: Some(cut(&fault.message, LINE_BYTES).0),
+                ..ended
+            },
+            Outcome::Stopped { reason, answer } => {
+                let stopped =
+                    Self { outcome: "stopped".to_owned(), answer: answer.clone(), ..ended };
+                let because = |word: &str| Some(word.to_owned());
+                match reason {
+                    Stop::Cancelled => Self { reason: because("cancelled"), ..stopped },
+                    Stop::Budget { spent } => {
+                        Self { reason: because("budget"), spent: Some(*spent), ..stopped }
+                    }
+                    Stop::UsageLimit { resets_at, message, .. } => Self {
+                        reason: because("usage_limit"),
+                        resets_at: *resets_at,
+                        message: Some(cut(message, LINE_BYTES).0),
+                        ..stopped
+                    },
+                }
+            }
+        }
+    }
+}
+
+impl Public {
+    /// What of the sandbox's word is shown, bounded. `None`: it is not for showing (items, a
+    /// refused token), or the host says it itself (the outcome).
+    #[must_use]
+    pub fn of_hearsay(event: &Event) -> Option<Self> {
+        let line = |text: &str| cut(text, LINE_BYTES).0;
+        let public = match event {
+            Event::Item { .. } | Event::Unauthorized | Event::Outcome { .. } => return None,
+            Event::Up { entries, bytes } => Self::BoxUp { entries: *entries, bytes: *bytes },
+            Event::Docs { path, bytes, cut } => {
+                Self::Docs { path: line(path), bytes: *bytes, cut: *cut }
+            }
+            Event::Request { n } => Self::Request { n: *n },
+            Event::Retry { attempt, of, wait_ms, why } => {
+                Self::Retry { attempt: *attempt, of: *of, wait_ms: *wait_ms, why: line(why) }
+            }
+            Event::Text { text } => {
+                let (text, cut) = cut(text, TEXT_BYTES);
+                Self::Text { text, cut }
+            }
+            Event::CallStarted { call_id, tool, title } => {
+                Self::CallStarted { call_id: line(call_id), tool: line(tool), title: line(title) }
+            }
+            Event::CallEnded { call_id, tool, title, ok, exit, ms, note, output } => {
+                let (output, output_cut) = cut(output, OUTPUT_BYTES);
+                Self::CallEnded(CallEnded {
+                    call_id: line(call_id),
+                    tool: line(tool),
+                    title: line(title),
+                    ok: *ok,
+                    exit: *exit,
+                    ms: *ms,
+                    note: line(note),
+                    output,
+                    output_cut,
+                })
+            }
+            Event::Plan { steps } => Self::Plan {
+                steps: steps
+                    .iter()
+                    .take(LIST)
+                    .map(|PlanStep { step, status }| Step { step: line(step), status: *status })
+                    .collect(),
+            },
+            Event::Usage { usage } => Self::Usage { usage: *usage },
+            Event::Note { text } => Self::Note { text: line(text) },
+        };
+        Some(public)
+    }
+}
+
+/// The text in at most `bytes`, cut between characters, and whether it was cut.
+#[must_use]
+pub fn cut(text: &str, bytes: usize) -> (String, bool) {
+    let end = text.floor_char_boundary(bytes);
+    (text[..end].to_owned(), end < text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn as_json(what: Public) -> serde_json::Value {
+        serde_json::from_str(&Line::new(4, "7c41", 3_120, what).json()).expect("one line of JSON")
+    }
+
+    #[test]
+    fn hearsay_is_bounded_and_numbered_by_us() {
+        let event = Event::CallEnded {
+            call_id: "c1".into(),
+            tool: "bash".into(),
+            title: "ls".into(),
+            ok: true,
+            exit: Some(0),
+            ms: 104,
+            note: String::new(),
+            output: "é".repeat(4_000),
+        };
+        let public = Public::of_hearsay(&event).expect("shown");
+        assert_eq!(
+            as_json(public),
+            json!({
+                "v": 1, "n": 4, "run": "7c41", "at_ms": 3_120, "event": "call_ended",
+                "call_id": "c1", "tool": "bash", "title": "ls", "ok": true, "exit": 0, "ms": 104,
+                "note": "", "output": "é".repeat(2_048), "output_cut": true,
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_not_for_showing_is_not_shown() {
+        assert_eq!(Public::of_hearsay(&Event::Unauthorized), None);
+        let forged = Event::Outcome { outcome: Outcome::Finished { answer: "mine".into() } };
+        assert_eq!(Public::of_hearsay(&forged), None);
+    }
+
+    #[test]
+    fn the_last_line_of_each_end() {
+        let usage = Usage { input: 41_210, cached: 36_000, output: 1_034, reasoning: 12 };
+        let line = |outcome: Outcome, changes| {
+            let ended = Ended::of(&outcome, Exit::of(&outcome), 6, usage, changes);
+            let mut line = as_json(Public::Outcome(ended));
+            for common in ["v", "n", "run", "at_ms", "event", "usage", "requests"] {
+                line.as_object_mut().expect("an object").remove(common);
+            }
+            line
+        };
+        let finished = Outcome::Finished { answer: "done".into() };
+        assert_eq!(
+            line(finished, ChangesAre::Kept),
+            json!({"outcome": "finished", "answer": "done", "changes": "kept", "exit": 0})
+        );
+        let spent = Stop::Budget { spent: Spent::Steps };
+        let stopped = Outcome::Stopped { reason: spent, answer: Some("so far".into()) };
+        assert_eq!(
+            line(stopped, ChangesAre::None),
+            json!({"outcome": "stopped", "reason": "budget", "spent": "steps", "answer": "so far",
+                   "changes": "none", "exit": 5})
+        );
+        let fault = airlock_shared::outcome::Fault::new(FaultKind::BoxDied, "out of memory");
+        assert_eq!(
+            line(Outcome::Failed { fault }, ChangesAre::Lost),
+            json!({"outcome": "failed", "fault": "box_died", "message": "out of memory",
+                   "answer": null, "changes": "lost", "exit": 1})
+        );
+    }
+}

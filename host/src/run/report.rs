@@ -1,0 +1,287 @@
+//! What is told and kept of a run: its lines, numbered, on disk and shown; its record.
+
+use airlock_shared::event::Event;
+use airlock_shared::outcome::{Fault, FaultKind, Outcome, Stop as Reason};
+use airlock_shared::stream::Usage;
+use tokio::time::Instant;
+
+use super::paying::Paying;
+use super::public::{self, Ended, Line, Public};
+use super::spec::{Custody, Spec, Tree as TreeChoice};
+use super::tree::{Changes, Tree};
+use super::{Broken, House, Stop};
+use crate::clock;
+use crate::engine::BoxSpec;
+use crate::engine::docker::ResolvedImage;
+use crate::exit::Exit;
+use crate::session::{
+    self, EventLog, LimitsRecord, PayerRecord, Record, RunFolder, WorkspaceRecord,
+};
+use crate::workspace::{self, Copied, View, What, Why};
+
+/// Hears every public line, in order.
+pub type Show<'a> = &'a mut (dyn FnMut(&Line) + Send);
+
+/// A run that is over.
+pub struct Done {
+    pub run: String,
+    pub outcome: Outcome,
+    pub exit: Exit,
+    /// The command that mends what broke, where one is known.
+    pub hint: Option<String>,
+}
+
+pub(super) struct Report<'a> {
+    folder: RunFolder,
+    log: Option<EventLog>,
+    record: Record,
+    began: Instant,
+    lines: u64,
+    /// Requests that the box says it made, and what it says they used: the host's own count is
+    /// better where it has one.
+    requests: u32,
+    usage: Usage,
+    show: Show<'a>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn open(house: &House, spec: &Spec, show: Show<'a>) -> Result<Self, Fault> {
+        let broken = |error: std::io::Error| {
+            let folder = house.store.folder().display();
+            Fault::new(FaultKind::Workspace, format!("{folder} cannot be written: {error}"))
+        };
+        let folder = house.store.create_run().map_err(broken)?;
+        let log = folder.events().map_err(broken)?;
+        let mut record = Record::begun(folder.id(), clock::now());
+        record.prompt = public::cut(&spec.prompt, public::LINE_BYTES).0;
+        record.custody = spec.custody.to_string();
+        record.limits = LimitsRecord {
+            steps: spec.budget.steps,
+            tokens: spec.budget.tokens,
+            seconds: spec.budget.seconds,
+            memory_bytes: spec.limits.memory,
+            cpus: spec.limits.cpus,
+            pids: spec.limits.pids,
+            disk_bytes: spec.limits.disk,
+            disk_on: spec.limits.disk_on.to_string(),
+        };
+        record.workspace = WorkspaceRecord {
+            path: spec.dir.display().to_string(),
+            mode: if spec.tree == TreeChoice::Live { "live" } else { "copy" }.to_owned(),
+            ..WorkspaceRecord::default()
+        };
+        folder.write_record(&record).map_err(broken)?;
+        let (requests, usage) = (0, Usage::default());
+        let log = Some(log);
+        Ok(Self { folder, log, record, began: Instant::now(), lines: 0, requests, usage, show })
+    }
+
+    pub(super) fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    pub(super) fn run(&self) -> &str {
+        self.folder.id()
+    }
+
+    pub(super) fn say(&mut self, what: Public) {
+        self.lines += 1;
+        let line = Line::new(self.lines, self.folder.id(), self.elapsed_ms(), what);
+        // A log that cannot be written ends here; the record says how the run ended all the same.
+        if self.log.as_mut().is_some_and(|log| log.add(&line).is_err()) {
+            tracing::warn!("the events of this run can no longer be kept");
+            self.log = None;
+        }
+        (self.show)(&line);
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn note(&mut self, text: impl Into<String>) {
+        self.say(Public::Note { text: text.into() });
+    }
+
+    /// What the box says.
+    pub(super) fn hear(&mut self, event: &Event) {
+        match event {
+            Event::Request { n } => self.requests = self.requests.max(*n),
+            Event::Usage { usage } => self.usage += *usage,
+            _ => {}
+        }
+        if let Some(public) = Public::of_hearsay(event) {
+            self.say(public);
+        }
+    }
+
+    pub(super) fn waived(&mut self, terms: &BoxSpec) {
+        self.record.waivers = terms.waivers().iter().map(|it| it.as_str().to_owned()).collect();
+    }
+
+    pub(super) fn started(&mut self, spec: &Spec, paying: &Paying, image: &ResolvedImage) {
+        let payer = public::Payer {
+            name: paying.payer.name.clone(),
+            kind: paying.payer.kind.as_str().to_owned(),
+            base: paying.base.to_string(),
+        };
+        let record = &mut self.record;
+        record.payer = PayerRecord { name: payer.name.clone(), kind: payer.kind.clone() };
+        record.base.clone_from(&payer.base);
+        record.model.clone_from(&paying.model.slug);
+        record.effort.clone_from(&paying.model.effort);
+        record.image.name.clone_from(&image.name);
+        record.image.digest.clone_from(&image.digest);
+        let started = public::Started {
+            payer,
+            model: paying.model.slug.clone(),
+            effort: paying.model.effort.clone(),
+            custody: spec.custody.to_string(),
+            image: public::Image { name: image.name.clone(), digest: image.digest.clone() },
+            network: "none".to_owned(),
+            live: spec.tree == TreeChoice::Live,
+            budget: spec.budget,
+            limits: public::Limits {
+                memory: spec.limits.memory,
+                cpus: spec.limits.cpus,
+                pids: spec.limits.pids,
+                disk: spec.limits.disk,
+                disk_on: spec.limits.disk_on.to_string(),
+            },
+            waivers: record.waivers.clone(),
+        };
+        self.say(Public::Started(started));
+    }
+
+    pub(super) fn copied(&mut self, copied: &Copied) {
+        let record = &mut self.record.workspace;
+        (record.entries, record.bytes) = (copied.entries, copied.bytes);
+        let count = |why: Why| copied.left_out_count.get(&why).copied().unwrap_or(0);
+        record.left_out = copied.left_out_count.values().sum();
+        let secret = |why: Why| why != Why::Git && why != Why::Special;
+        let named = copied.left_out.iter().filter(|left| secret(left.why));
+        let kept_home = copied.left_out_count.iter().filter(|(why, _)| secret(**why));
+        let workspace = public::Workspace {
+            dir: record.path.clone(),
+            files: copied.files,
+            bytes: copied.bytes,
+            git: copied.git,
+            live: false,
+            left_out: named.map(|left| left.path.to_string()).take(public::LIST).collect(),
+            left_out_count: kept_home.map(|(_, count)| count).sum(),
+            special: count(Why::Special),
+        };
+        self.say(Public::Workspace(workspace));
+    }
+
+    /// What came out of the box, or did not.
+    pub(super) fn changed(&mut self, tree: &Tree) {
+        self.record.changes = match tree.changes() {
+            Changes::Live => session::Changes::None,
+            Changes::Lost => session::Changes::Lost {
+                why: "the box ended before its changes came out".to_owned(),
+            },
+            Changes::Kept(set) if set.is_empty() => session::Changes::None,
+            Changes::Kept(set) => session::Changes::Kept {
+                files: set.applied().count() as u64,
+                held: set.held().count() as u64,
+            },
+        };
+        if let session::Changes::Kept { held, .. } = self.record.changes {
+            match workspace::stat(&self.folder, View::Applied) {
+                Ok(lines) => self.say(Public::Changes(count(&lines, held))),
+                Err(error) => tracing::warn!(%error, "the changes cannot be counted"),
+            }
+        }
+    }
+
+    /// What the host counted, where it could see.
+    pub(super) fn spent(&mut self, custody: Custody, used: crate::gate::Used) {
+        let (steps, usage) = match custody {
+            Custody::Relay => (used.steps, used.usage),
+            Custody::Handoff => (self.requests, self.usage),
+        };
+        (self.record.steps, self.record.usage) = (steps, usage);
+    }
+
+    /// Puts the outcome on disk. After it only [`Report::end`] follows.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub(super) fn keep(&mut self, outcome: &Outcome, exit: Exit) -> std::io::Result<()> {
+        self.record.outcome = Some(outcome.clone());
+        self.record.exit = Some(exit.code());
+        self.record.ended = Some(clock::now());
+        self.record.ms = self.elapsed_ms();
+        if let Some(log) = &mut self.log {
+            log.sync()?;
+        }
+        self.folder.write_record(&self.record)
+    }
+
+    /// Whether the outcome is on disk.
+    pub(super) fn is_kept(&self) -> bool {
+        self.record.outcome.is_some()
+    }
+
+    /// Tells the end. The container is gone by now.
+    pub(super) fn end(mut self, ended: Result<Outcome, Broken>, stop: &Stop) -> Done {
+        let (outcome, hint) = match ended {
+            Ok(outcome) => (outcome, None),
+            Err(Broken { fault, hint }) => (Outcome::Failed { fault }, hint),
+        };
+        let exit = exit(&outcome, stop);
+        if self.record.outcome.as_ref() != Some(&outcome)
+            && let Err(error) = self.keep(&outcome, exit)
+        {
+            tracing::error!(%error, "the record of this run cannot be written");
+        }
+        let changes = told(&self.record.changes);
+        let last = Ended::of(&outcome, exit, self.record.steps, self.record.usage, changes);
+        self.say(Public::Outcome(last));
+        Done { run: self.folder.id().to_owned(), outcome, exit, hint }
+    }
+}
+
+/// The exit of an outcome; who was told by SIGTERM says so.
+pub(super) fn exit(outcome: &Outcome, stop: &Stop) -> Exit {
+    match outcome {
+        Outcome::Stopped { reason: Reason::Cancelled, .. } => stop.exit(),
+        other => Exit::of(other),
+    }
+}
+
+/// Where a record's changes are, as callers read it.
+#[must_use]
+pub fn told(changes: &session::Changes) -> public::ChangesAre {
+    match changes {
+        session::Changes::None => public::ChangesAre::None,
+        session::Changes::Kept { .. } => public::ChangesAre::Kept,
+        session::Changes::Lost { .. } => public::ChangesAre::Lost,
+        session::Changes::Applied { .. } => public::ChangesAre::Applied,
+        session::Changes::Discarded => public::ChangesAre::Discarded,
+    }
+}
+
+/// Changes as callers read them; `held` are those that apply keeps back.
+#[must_use]
+pub fn count(lines: &[workspace::Line], held: u64) -> public::Changes {
+    let list = lines.iter().take(public::LIST).map(|line| public::Change {
+        path: line.change.path.to_string(),
+        kind: match line.change.what() {
+            What::Added => public::ChangeKind::Added,
+            What::Deleted => public::ChangeKind::Deleted,
+            What::Modified | What::Mode => public::ChangeKind::Modified,
+        },
+        added: line.added as u64,
+        removed: line.removed as u64,
+        binary: line.binary,
+    });
+    public::Changes {
+        files: lines.len() as u64,
+        added: lines.iter().map(|line| line.added as u64).sum(),
+        removed: lines.iter().map(|line| line.removed as u64).sum(),
+        list: list.collect(),
+        held,
+    }
+}

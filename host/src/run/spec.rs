@@ -1,0 +1,160 @@
+//! One run, said completely: what `run` is given and all it is given. The command line and, later,
+//! other doors make it; nothing here was left to a default, and an `Option` means that the choice
+//! is the backend's, not that somebody forgot.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use airlock_shared::base::Base;
+use airlock_shared::job::{Backend, Budget};
+use airlock_shared::secret::Secret;
+
+pub struct Spec {
+    /// Not blank, at most [`airlock_shared::limits::PROMPT_BYTES`].
+    pub prompt: String,
+    /// Absolute, without links in it, a folder when it was looked at.
+    pub dir: PathBuf,
+    pub credential: CredentialChoice,
+    pub base: BaseChoice,
+    /// A certificate authority (PEM) trusted beside the compiled-in roots.
+    pub ca: Option<String>,
+    pub identity: Identity,
+    pub model: ModelWish,
+    pub custody: Custody,
+    pub image: ImageChoice,
+    pub tree: Tree,
+    pub budget: Budget,
+    pub limits: BoxLimits,
+    /// What commands see beside their fixed environment.
+    pub env: BTreeMap<String, String>,
+    pub cassette: Cassette,
+}
+
+/// Who pays. A key is bound to the base of this run; a login to the one it was made for.
+pub enum CredentialChoice {
+    /// A login file of ours, by its name.
+    Login(String),
+    /// `OPENAI_API_KEY`, by `--login env`; it was there when it was looked for.
+    Env,
+    /// A key that came over stdin.
+    KeyStdin(Secret),
+    KeyFile(PathBuf),
+    /// Nobody: a cassette answers.
+    Replay,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BaseChoice {
+    Named(Base),
+    /// The base the login was made for.
+    OfLogin,
+}
+
+/// How requests introduce us (codex protocol, C.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub originator: String,
+    pub version: String,
+    pub user_agent: String,
+    /// `None`: the account's usual tier.
+    pub service_tier: Option<String>,
+}
+
+impl Identity {
+    /// The same as the two halves say it to each other.
+    #[must_use]
+    pub fn backend(&self, base: &Base, session: &str, ca: Option<&str>) -> Backend {
+        Backend {
+            base_url: base.to_string(),
+            originator: self.originator.clone(),
+            version: self.version.clone(),
+            user_agent: Some(self.user_agent.clone()),
+            session: Some(session.to_owned()),
+            service_tier: self.service_tier.clone(),
+            ca: ca.map(str::to_owned),
+        }
+    }
+}
+
+/// What was asked of the model; `None` is the catalogue's own word, everywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelWish {
+    pub slug: Option<String>,
+    pub effort: Option<String>,
+    /// `auto`, `concise`, `detailed`, `none`.
+    pub summary: Option<String>,
+    /// `low`, `medium`, `high`.
+    pub verbosity: Option<String>,
+}
+
+/// Where the credential is while the run lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Custody {
+    /// On the host: it never enters the box.
+    Relay,
+    /// In the box, in the memory of the sandbox alone.
+    Handoff,
+}
+
+impl std::fmt::Display for Custody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Relay => "relay",
+            Self::Handoff => "handoff",
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageChoice {
+    /// `airlock-base` as this release defines it.
+    Base,
+    /// By name, with tag or digest if it was typed.
+    Named(String),
+}
+
+/// What of the folder the box gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tree {
+    /// A copy; its changes come back and wait for `apply`. Globs as typed.
+    Copy { include: Vec<String>, exclude: Vec<String> },
+    /// The folder itself, every `.git` read-only.
+    Live,
+}
+
+/// What the box may use. All of it finite.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BoxLimits {
+    /// Beside the disk, in bytes.
+    pub memory: u64,
+    pub cpus: f64,
+    pub pids: u32,
+    /// Bytes of the workspace.
+    pub disk: u64,
+    pub disk_on: DiskOn,
+}
+
+/// Where the copy of the workspace lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskOn {
+    /// In memory, limited.
+    Tmpfs,
+    /// On the engine's disk, where stock engines hold no limit.
+    Engine,
+}
+
+impl std::fmt::Display for DiskOn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tmpfs => "tmpfs",
+            Self::Engine => "engine",
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cassette {
+    None,
+    Record(PathBuf),
+    Replay(PathBuf),
+}

@@ -1,0 +1,156 @@
+//! The folder a run is about: a copy whose changes come back, or the folder itself.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use airlock_shared::outcome::{Fault, FaultKind};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::oneshot;
+
+use super::spec::{self, DiskOn, Spec};
+use super::{Broken, House};
+use crate::engine::live::LiveTree;
+use crate::engine::{BoxSpec, Work};
+use crate::gate;
+use crate::session::RunFolder;
+use crate::workspace::{self, ChangeSet, Copied, CopyError, Rules};
+
+/// What became of a copy's changes.
+pub(super) enum Changes {
+    /// There is no copy: what was changed is where it is.
+    Live,
+    /// They are in the run's folder.
+    Kept(ChangeSet),
+    /// They never came out.
+    Lost,
+}
+
+pub(super) enum Tree {
+    Copy {
+        workspace: Arc<workspace::Workspace>,
+        copied: Mutex<Option<oneshot::Receiver<Result<Copied, CopyError>>>>,
+        changes: Arc<Mutex<Option<ChangeSet>>>,
+    },
+    Live(LiveTree),
+}
+
+pub(super) fn is_copied(spec: &Spec) -> bool {
+    matches!(spec.tree, spec::Tree::Copy { .. })
+}
+
+impl Tree {
+    /// A copy begins to be read at once.
+    pub(super) fn begin(spec: &Spec, folder: &RunFolder) -> Result<Self, Broken> {
+        match &spec.tree {
+            spec::Tree::Copy { include, exclude } => {
+                let rules = Rules::new(include, exclude).map_err(|error| Broken {
+                    fault: Fault::new(FaultKind::Workspace, error.to_string()),
+                    hint: Some("airlock run --help".to_owned()),
+                })?;
+                let copy = workspace::Workspace::copy(&spec.dir, rules, spec.limits.disk, folder);
+                Ok(Self::Copy {
+                    workspace: Arc::new(copy.workspace),
+                    copied: Mutex::new(Some(copy.copied)),
+                    changes: Arc::default(),
+                })
+            }
+            spec::Tree::Live => Ok(Self::Live(LiveTree::look(&spec.dir)?)),
+        }
+    }
+
+    pub(super) fn terms(&self, spec: &Spec, house: &House, run: &str) -> BoxSpec {
+        BoxSpec {
+            run: run.to_owned(),
+            install: house.store.install().to_owned(),
+            owner: house.owner.clone(),
+            memory: spec.limits.memory,
+            cpus: spec.limits.cpus,
+            pids: spec.limits.pids,
+            work: match (self, spec.limits.disk_on) {
+                (Self::Live(tree), _) => Work::Live(tree.clone()),
+                (Self::Copy { .. }, DiskOn::Tmpfs) => Work::Memory { bytes: spec.limits.disk },
+                (Self::Copy { .. }, DiskOn::Engine) => Work::EngineDisk,
+            },
+        }
+    }
+
+    /// What went in, once; pending for ever where there is nothing to wait for (any more).
+    pub(super) async fn copied(&self) -> Result<Copied, Broken> {
+        let receiver = match self {
+            Self::Copy { copied, .. } => {
+                copied.lock().unwrap_or_else(PoisonError::into_inner).take()
+            }
+            Self::Live(_) => None,
+        };
+        let Some(receiver) = receiver else { return std::future::pending().await };
+        let abandoned = Err(CopyError::Abandoned);
+        receiver.await.unwrap_or(abandoned).map_err(|error| Broken {
+            hint: error.hint().map(str::to_owned),
+            fault: Fault::new(FaultKind::Workspace, error.to_string()),
+        })
+    }
+
+    /// The gate's view of it.
+    pub(super) fn passage(&self) -> Arc<dyn gate::Workspace> {
+        match self {
+            Self::Copy { workspace, changes, .. } => {
+                Arc::new(Passage { workspace: Arc::clone(workspace), changes: Arc::clone(changes) })
+            }
+            Self::Live(_) => Arc::new(NoPassage),
+        }
+    }
+
+    pub(super) fn changes(&self) -> Changes {
+        match self {
+            Self::Live(_) => Changes::Live,
+            Self::Copy { changes, .. } => {
+                let taken = changes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                taken.map_or(Changes::Lost, Changes::Kept)
+            }
+        }
+    }
+}
+
+struct Passage {
+    workspace: Arc<workspace::Workspace>,
+    changes: Arc<Mutex<Option<ChangeSet>>>,
+}
+
+impl gate::Workspace for Passage {
+    fn stream_in(&self) -> BoxStream<'static, io::Result<Bytes>> {
+        self.workspace.stream_in()
+    }
+
+    fn take_changes(
+        &self,
+        body: BoxStream<'static, io::Result<Bytes>>,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
+        async {
+            let set = self.workspace.take_changes(body).await?;
+            *self.changes.lock().unwrap_or_else(PoisonError::into_inner) = Some(set);
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// A live tree does not pass the gate.
+struct NoPassage;
+
+impl gate::Workspace for NoPassage {
+    fn stream_in(&self) -> BoxStream<'static, io::Result<Bytes>> {
+        stream::iter([Err(io::Error::other("the folder is live: there is no copy"))]).boxed()
+    }
+
+    fn take_changes(
+        &self,
+        _body: BoxStream<'static, io::Result<Bytes>>,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
+        let fault =
+            Fault::new(FaultKind::Workspace, "the folder is live: there are no changes to take");
+        std::future::ready(Err(fault)).boxed()
+    }
+}

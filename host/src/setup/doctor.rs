@@ -1,0 +1,251 @@
+//! What a machine lacks: one line for each thing, with the command that mends it. Looks and tries;
+//! changes nothing but the volume with our binary.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::engine::base as image;
+use crate::engine::docker::{About, Docker, EngineChoice, ResolvedImage};
+use crate::engine::{BoxSpec, EngineError, Work, binary};
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    pub name: &'static str,
+    pub state: State,
+    pub text: String,
+    /// What mends it.
+    pub command: Option<String>,
+}
+
+/// How it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Ok,
+    Missing,
+    /// Could not be looked at, because something before it is missing.
+    Unknown,
+}
+
+impl Check {
+    fn ok(name: &'static str, text: impl Into<String>) -> Self {
+        Self { name, state: State::Ok, text: text.into(), command: None }
+    }
+
+    fn missing(name: &'static str, text: impl Into<String>, command: Option<String>) -> Self {
+        Self { name, state: State::Missing, text: text.into(), command }
+    }
+
+    fn unknown(name: &'static str, text: &str) -> Self {
+        Self { name, state: State::Unknown, text: text.to_owned(), command: None }
+    }
+
+    fn of(name: &'static str, error: &EngineError) -> Self {
+        let (headline, reason, command) = error.describe();
+        Self::missing(name, format!("{headline}: {reason}"), command)
+    }
+}
+
+/// Looks at everything. `state` is the folder of logins and runs, `install` and `owner` are what
+/// the box of the trial is labelled with, `run` is an id that nobody else has.
+pub async fn run(
+    choice: &EngineChoice,
+    state: &Path,
+    install: &str,
+    owner: &str,
+    run: &str,
+) -> Vec<Check> {
+    let mut checks = vec![folder(state)];
+    let docker = match Docker::connect(choice).await {
+        Ok(docker) => docker,
+        Err(error) => {
+            checks.push(Check::of("engine", &error));
+            for name in ["limits", "seccomp", "image", "box"] {
+                checks.push(Check::unknown(name, "there is no engine to ask"));
+            }
+            return checks;
+        }
+    };
+    match docker.about().await {
+        Ok(about) => {
+            checks.push(Check::ok(
+                "engine",
+                format!(
+                    "{}, API {}, cgroup v{}, at {}",
+                    about.version,
+                    docker.api(),
+                    about.cgroups,
+                    docker.endpoint()
+                ),
+            ));
+            checks.push(limits(&about));
+            checks.push(seccomp(&about));
+        }
+        Err(error) => checks.push(Check::of("engine", &error)),
+    }
+
+    let name = image::name();
+    match docker.find_image(&name).await {
+        Ok(Some(found)) => {
+            checks.push(Check::ok("image", name));
+            checks.push(trial(&docker, &found, install, owner, run).await);
+        }
+        Ok(None) => {
+            checks.push(Check::missing(
+                "image",
+                format!("{name} is not on the engine yet"),
+                Some("airlock setup image".to_owned()),
+            ));
+            checks.push(Check::unknown("box", "there is no image to try it with"));
+        }
+        Err(error) => {
+            checks.push(Check::of("image", &error));
+            checks.push(Check::unknown("box", "there is no image to try it with"));
+        }
+    }
+    checks
+}
+
+/// Logins and records are for one user's eyes.
+fn folder(state: &Path) -> Check {
+    let name = "state";
+    let at = state.display();
+    let Ok(found) = state.symlink_metadata() else {
+        return Check::ok(name, format!("{at} is made when it is needed"));
+    };
+    let command = Some(format!("chmod 700 {at}"));
+    if !found.is_dir() {
+        return Check::missing(name, format!("{at} is not a folder"), Some(format!("ls -ld {at}")));
+    }
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        let command = Some(format!("sudo chown -R \"$USER\" {at}"));
+        return Check::missing(name, format!("{at} belongs to somebody else"), command);
+    }
+    if found.mode() & 0o077 != 0 {
+        return Check::missing(name, format!("{at} can be read by others"), command);
+    }
+    Check::ok(name, format!("{at}, private"))
+}
+
+fn limits(about: &About) -> Check {
+    let lacking: Vec<&str> = [
+        (about.memory, "memory"),
+        (about.swap, "swap"),
+        (about.pids, "processes"),
+        (about.cpus, "processors"),
+    ]
+    .iter()
+    .filter_map(|&(held, name)| (!held).then_some(name))
+    .collect();
+    if lacking.is_empty() {
+        return Check::ok("limits", "memory, swap, processes and processors are held");
+    }
+    Check::missing(
+        "limits",
+        format!("the engine's kernel does not limit {}", lacking.join(", ")),
+        Some("docker info    (its warnings name the kernel's setting)".to_owned()),
+    )
+}
+
+fn seccomp(about: &About) -> Check {
+    if about.seccomp {
+        return Check::ok("seccomp", "the engine's profile is on");
+    }
+    Check::missing(
+        "seccomp",
+        "the engine filters no system calls",
+        Some("docker info --format '{{.SecurityOptions}}'".to_owned()),
+    )
+}
+
+/// A real box, as a run would have it, up to its word that it is ready.
+async fn trial(
+    docker: &Docker,
+    image: &ResolvedImage,
+    install: &str,
+    owner: &str,
+    run: &str,
+) -> Check {
+    let spec = BoxSpec {
+        run: run.to_owned(),
+        install: install.to_owned(),
+        owner: owner.to_owned(),
+        memory: 256 << 20,
+        cpus: 1.0,
+        pids: 64,
+        work: Work::Memory { bytes: 16 << 20 },
+    };
+    let tried = async {
+        let sandbox = docker.prepare(image, install).await?;
+        let from = tokio::time::Instant::now();
+        let ready = docker.plan(spec, image, &sandbox).create().await?.start().await?;
+        let took: Duration = from.elapsed();
+        let version = ready.version().to_owned();
+        ready.remove().await?;
+        Ok::<_, EngineError>((took, version))
+    };
+    match tried.await {
+        Ok((took, version)) => Check::ok(
+            "box",
+            format!(
+                "made, held to its terms and ready in {} ms (sandbox {version}, {})",
+                took.as_millis(),
+                &binary::SANDBOX_SHA256[..12]
+            ),
+        ),
+        Err(error) => Check::of("box", &error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_others_read_is_named_with_its_command() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let check = super::folder(folder.path());
+        assert_eq!(check.state, State::Missing);
+        assert_eq!(check.command, Some(format!("chmod 700 {}", folder.path().display())));
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
+        assert_eq!(super::folder(folder.path()).state, State::Ok);
+    }
+
+    #[test]
+    fn every_limit_that_is_not_held_is_named() {
+        let about = About {
+            version: "20.10".into(),
+            cgroups: "1".into(),
+            seccomp: true,
+            memory: true,
+            swap: false,
+            pids: false,
+            cpus: true,
+        };
+        let check = limits(&about);
+        assert_eq!(check.state, State::Missing);
+        assert_eq!(check.text, "the engine's kernel does not limit swap, processes");
+    }
+
+    #[tokio::test]
+    async fn without_an_engine_each_line_is_still_there() {
+        let choice = EngineChoice { host: Some("unix:///none".into()), ..EngineChoice::default() };
+        let checks = run(&choice, Path::new("/none"), "i", "o", "r").await;
+        let found: Vec<_> = checks.iter().map(|check| (check.name, check.state)).collect();
+        assert_eq!(
+            found,
+            [
+                ("state", State::Ok),
+                ("engine", State::Missing),
+                ("limits", State::Unknown),
+                ("seccomp", State::Unknown),
+                ("image", State::Unknown),
+                ("box", State::Unknown),
+            ]
+        );
+    }
+}
