@@ -1,0 +1,51 @@
+//! The key that pays, looked for in every place it could have been left, while a tool blocks and
+//! the backend says our own headers back. That the scanner sees is tried in the target `rig`.
+
+use airlock_tests::backend::{
+    Fault, answer, answer_echoing_headers, call, call_echoing_headers, fault, script,
+};
+use airlock_tests::scan::Scan;
+use airlock_tests::{Custody, Rig};
+use serde_json::json;
+
+async fn no_secret_is_left(custody: Custody) {
+    let rig = Rig::new().custody(custody).variable("RUST_LOG", "trace");
+    let key = rig.key().to_owned();
+    let mut live = rig
+        .model(script![
+            call_echoing_headers(),
+            answer_echoing_headers().and_goes_on(),
+            call("bash", json!({"command": "env; cat /proc/*/environ; sleep 8"})),
+            fault(Fault::EchoHeaders),
+            answer("never said"),
+        ])
+        .prompt("x")
+        .start()
+        .await;
+    live.until("the third call", |live| {
+        let started = live.events().into_iter().filter(|event| event["event"] == "call_started");
+        (started.count() >= 2).then_some(())
+    })
+    .await;
+    let container = live.container().await;
+    let mut scan = Scan::for_values([("key", key.as_str())]);
+    scan.container(&live.engine, &container).await;
+    scan.all_processes();
+    let ran = live.end().await;
+    scan.text("stdout", &ran.stdout);
+    scan.text("stderr", &ran.stderr);
+    scan.folder("the state", &ran.rig.home().join("state"));
+    scan.folder("the workspace", ran.rig.workspace());
+    scan.assert_clean();
+    drop(ran.assert_nothing_left_behind().await);
+}
+
+#[tokio::test]
+async fn no_secret_is_left_in_relay_custody() {
+    no_secret_is_left(Custody::Relay).await;
+}
+
+#[tokio::test]
+async fn no_secret_is_left_in_handoff_custody() {
+    no_secret_is_left(Custody::Handoff).await;
+}

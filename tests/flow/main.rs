@@ -1,0 +1,26 @@
+//! Whole runs of `airlock` in real containers, against the scripted backend. What does not depend
+//! on the custody is run in both.
+
+/// Runs each body twice, with the credential on the host and with it in the box.
+macro_rules! in_both_custodies {
+    ($($(#[$meta:meta])* async fn $name:ident($rig:ident: Rig) $body:block)*) => {
+        mod relay {
+            use super::*;
+            $($(#[$meta])* async fn $name() { let $rig = Rig::new(); $body })*
+        }
+        mod handoff {
+            use super::*;
+            $($(#[$meta])* async fn $name() {
+                let $rig = Rig::new().custody(airlock_tests::Custody::Handoff);
+                $body
+            })*
+        }
+    };
+}
+
+mod changes; // what comes out, and what of it is applied
+mod end; // cancelled, terminated, killed: nothing left behind
+mod faults; // what the backend does wrong
+mod image; // pulled, named by digest, refused
+mod plain; // the sandbox by itself
+mod turn; // ask, act, ask again

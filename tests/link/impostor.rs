@@ -1,0 +1,82 @@
+//! What every attack begins with: a run whose sandbox is an impostor, watched to its end.
+
+use std::time::Duration;
+
+use airlock_tests::backend::{answer, script};
+use airlock_tests::engine::Engine;
+use airlock_tests::images;
+use airlock_tests::proxy::Proxy;
+use airlock_tests::rig::Ran;
+use airlock_tests::{Rig, clock};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream};
+
+pub(crate) const READY: &[u8] = b"{\"ready\":1,\"version\":\"0.1.0\"}\n";
+/// The most memory the host may ever have had.
+const MOST_BYTES: u64 = 150 << 20;
+
+/// How it ended, and after what time.
+pub(crate) struct Ended {
+    pub(crate) ran: Ran,
+    pub(crate) took: Duration,
+}
+
+/// Runs with an impostor; checks the memory on the way, and that nothing is left.
+pub(crate) async fn against<F>(play: impl Fn(DuplexStream) -> F + Send + Sync + 'static) -> Ended
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let engine = Engine::connect().await;
+    images::ready(&engine).await;
+    let proxy = Proxy::with_impostor(&engine, play);
+    let rig = Rig::new()
+        .files(&[("a", "one\n")])
+        .model(script![answer("the backend never said this")])
+        .variable("DOCKER_HOST", &proxy.docker_host())
+        .prompt("x");
+    let live = rig.start().await;
+    let start = clock::now();
+    let status = format!("/proc/{}/status", live.pid());
+    let watching = tokio::spawn(async move {
+        let mut most = 0;
+        while let Ok(text) = std::fs::read_to_string(&status) {
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0");
+            let kilobytes: u64 =
+                line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0);
+            most = most.max(kilobytes << 10);
+            if line == "0" {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        most
+    });
+    let ran = live.end().await;
+    let took = clock::now() - start;
+    let most = watching.await.unwrap_or(0);
+    assert!(most < MOST_BYTES, "the host had {most} bytes: {}", ran.stderr);
+    assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+    Ended { ran: ran.assert_nothing_left_behind().await, took }
+}
+
+impl Ended {
+    /// Failed, of this kind, within this time.
+    #[track_caller]
+    pub(crate) fn assert_fault(self, kind: &str, seconds: u64) -> Ran {
+        let outcome = self.ran.outcome();
+        assert_eq!(outcome["outcome"], "failed", "{outcome} {}", self.ran.stderr);
+        assert!(outcome.to_string().contains(&format!("\"{kind}\"")), "not {kind}: {outcome}");
+        assert!(self.took < Duration::from_secs(seconds), "it took {:?}", self.took);
+        self.ran
+    }
+}
+
+/// Says that it is ready and takes the handoff; what follows is HTTP/2.
+pub(crate) async fn handed_over(pipe: DuplexStream) -> (BufReader<DuplexStream>, Value) {
+    let mut pipe = BufReader::new(pipe);
+    pipe.write_all(READY).await.expect("the host reads");
+    let mut line = String::new();
+    pipe.read_line(&mut line).await.expect("the host hands over");
+    let handoff = serde_json::from_str(&line).expect("a handoff is JSON");
+    (pipe, handoff)
+}
