@@ -11,6 +11,7 @@ use crate::engine::{EngineChoice, base};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::neutral;
+use crate::run::Stop;
 use crate::setup::demo;
 use crate::setup::doctor::{self, State};
 use crate::text::COLUMNS;
@@ -77,48 +78,20 @@ pub(super) async fn demo(
     }
     face.end(&short, None)?;
 
-    tell(&mut screen, "", "");
-    let folder = house.store.find(&done.run).map_err(|error| failed(&error))?;
-    let applied = crate::workspace::apply(&folder).map_err(|error| failed(&error))?;
+    let proven = demo.prove(&house, &Stop::default(), &done.run).await;
+    let applied = proven.map_err(|unproven| {
+        Failure::new(Exit::Failed, "demo", unproven.to_string())
+            .hint(format!("airlock show {short}"))
+    })?;
+    let files = crate::text::counted(applied as u64, "file");
+    tell(&mut screen, "applied", &format!("{files} of a copy of the repository"));
+    tell(&mut screen, "proof", "its tests pass in a fresh box");
     tell(
         &mut screen,
-        "applied",
-        &format!("{} file to a copy of the repository", applied.done.len()),
+        "yours",
+        "airlock run --api-key-file FILE -C REPOSITORY \"make the tests pass\"",
     );
-    let mut tests = None;
-    let mut hear = |line: &crate::run::public::Line| {
-        if let crate::run::public::Public::CallEnded(call) = &line.what {
-            tests = call.exit;
-        }
-    };
-    let stop = crate::run::Stop::default();
-    let again = crate::run::run(demo.check(), &house, &stop, &mut hear).await;
-    let again = again.map_err(|fault| Failure::from(&fault))?;
-    if let Some(failure) = super::start::failure(&again, &short) {
-        return Err(failure);
-    }
-    match tests {
-        Some(0) => {
-            tell(&mut screen, "proof", "the tests pass in a fresh box, on what was applied");
-            tell(&mut screen, "next", "printf %s \"$KEY\" > key && chmod 600 key");
-            tell(
-                &mut screen,
-                "",
-                "airlock run --api-key-file key -C your/repository \"make the tests pass\"",
-            );
-            Ok(Exit::Finished)
-        }
-        code => {
-            let code = code.map_or("no result".to_owned(), |code| format!("exit {code}"));
-            let reason =
-                format!("the tests do not pass in a fresh box on what was applied: {code}");
-            Err(Failure::new(Exit::Failed, "demo", reason).hint(format!("airlock show {short}")))
-        }
-    }
-}
-
-fn failed(error: &dyn std::error::Error) -> Failure {
-    Failure::new(Exit::Failed, "demo", error.to_string()).hint("airlock doctor")
+    Ok(Exit::Finished)
 }
 
 fn tell(screen: &mut Screen, label: &str, text: &str) {

@@ -16,7 +16,7 @@ use super::*;
 use crate::engine::confine::{BoxSpec, Work};
 use crate::engine::error::{EngineError, Step};
 use crate::engine::live::LiveTree;
-use crate::setup;
+use crate::engine::base;
 
 async fn engine() -> Docker {
     match Docker::connect(&EngineChoice::from_environment()).await {
@@ -48,7 +48,7 @@ async fn base(docker: &Docker) -> ResolvedImage {
     // Two tests that both find it absent would both make it.
     static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _one = ONE.lock().await;
-    setup::image::ensure(docker, &mut |_| {}).await.unwrap().0
+    base::ensure(docker, &mut |_| {}).await.unwrap().0
 }
 
 /// An image with nothing in it but what `change` says.

@@ -11,11 +11,17 @@ use std::path::Path;
 use airlock_shared::base::Base;
 use airlock_shared::defaults;
 use airlock_shared::job::Budget;
+use airlock_shared::outcome::{Fault, Outcome};
 
+use crate::clock;
+use crate::run::public::{Line, Public};
 use crate::run::spec::{
     BaseChoice, BoxLimits, Cassette, CredentialChoice, Custody, DiskOn, Identity, ImageChoice,
     ModelWish, Spec, Tree,
 };
+use crate::run::{self, House, Stop};
+use crate::session::Changes;
+use crate::workspace;
 
 const REPOSITORY: [(&str, &str); 4] = [
     ("README.md", include_str!("repository/README.md")),
@@ -31,6 +37,18 @@ const CHECK: &str = include_str!("check.cassette.jsonl");
 /// What the run is asked to do.
 pub const PROMPT: &str = "make the tests pass; say what was wrong";
 
+/// Why the demo proves nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Unproven {
+    #[error("what the run changed could not be applied: {0}")]
+    NotApplied(String),
+    #[error("the second box: {0}")]
+    Box(Fault),
+    /// The exit code, if there was one.
+    #[error("the tests do not pass in a fresh box on what was applied")]
+    Tests(Option<i32>),
+}
+
 /// The demo's folder: gone when it is dropped.
 pub struct Demo {
     folder: tempfile::TempDir,
@@ -40,13 +58,17 @@ impl Demo {
     /// # Errors
     /// The folder cannot be made.
     pub fn unpack() -> io::Result<Self> {
+        Self::with(MEND)
+    }
+
+    fn with(mend: &str) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("airlock-demo-").tempdir()?;
         let repository = folder.path().join("repository");
         std::fs::create_dir(&repository)?;
         for (name, text) in REPOSITORY {
             std::fs::write(repository.join(name), text)?;
         }
-        std::fs::write(folder.path().join("mend.jsonl"), MEND)?;
+        std::fs::write(folder.path().join("mend.jsonl"), mend)?;
         std::fs::write(folder.path().join("check.jsonl"), CHECK)?;
         Ok(Self { folder })
     }
@@ -57,10 +79,31 @@ impl Demo {
         self.spec(PROMPT, "mend.jsonl")
     }
 
-    /// The run that only runs the tests.
-    #[must_use]
-    pub fn check(&self) -> Spec {
-        self.spec("run the tests", "check.jsonl")
+    /// Applies what the run changed to the copy of the repository, and runs its tests in a fresh
+    /// box. Gives how many files were applied.
+    ///
+    /// # Errors
+    /// Why it proves nothing.
+    pub async fn prove(&self, house: &House, stop: &Stop, run: &str) -> Result<usize, Unproven> {
+        let kept = |error: &dyn std::error::Error| Unproven::NotApplied(error.to_string());
+        let folder = house.store.find(run).map_err(|error| kept(&error))?;
+        let applied = workspace::apply(&folder).map_err(|error| kept(&error))?.done.len();
+        if let Some(mut record) = folder.record().map_err(|error| kept(&error))? {
+            record.changes = Changes::Applied { at: clock::now() };
+            folder.write_record(&record).map_err(|error| kept(&error))?;
+        }
+        let mut tests = None;
+        let mut hear = |line: &Line| {
+            if let Public::CallEnded(call) = &line.what {
+                tests = call.exit;
+            }
+        };
+        let check = self.spec("run the tests", "check.jsonl");
+        match run::run(check, house, stop, &mut hear).await.map_err(Unproven::Box)?.outcome {
+            Outcome::Finished { .. } if tests == Some(0) => Ok(applied),
+            Outcome::Failed { fault } => Err(Unproven::Box(fault)),
+            _ => Err(Unproven::Tests(tests)),
+        }
     }
 
     fn spec(&self, prompt: &str, cassette: &str) -> Spec {
@@ -91,6 +134,39 @@ impl Demo {
             },
             env: BTreeMap::new(),
             cassette: Cassette::Replay(at(cassette)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Docker, EngineChoice};
+    use crate::exit::Exit;
+    use crate::session::Store;
+
+    /// Whether the demo proves something with this recording.
+    async fn proves(mend: &str) -> bool {
+        let docker = Docker::connect(&EngineChoice::from_environment()).await;
+        let docker = docker.expect("this test needs a Docker engine");
+        let state = tempfile::tempdir().expect("a folder");
+        let store = Store::open(state.path()).expect("a store");
+        let logins = state.path().join("logins");
+        let house = House { docker, store, logins, owner: "test".to_owned() };
+        let demo = Demo::with(mend).expect("a demo");
+        let stop = Stop::default();
+        let done = run::run(demo.run(), &house, &stop, &mut |_| ()).await.expect("a run");
+        done.exit == Exit::Finished && demo.prove(&house, &stop, &done.run).await.is_ok()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_changed_byte_in_the_patch_makes_the_demo_fail() {
+        assert!(proves(MEND).await, "the demo as it ships");
+        let (from, to) = ("-    if not text:", "-    if not text;");
+        for nth in 0..MEND.matches(from).count() {
+            let (at, _) = MEND.match_indices(from).nth(nth).expect("counted");
+            let changed = format!("{}{to}{}", &MEND[..at], &MEND[at + from.len()..]);
+            assert!(!proves(&changed).await, "the patch changed where it stands for time {nth}");
         }
     }
 }
