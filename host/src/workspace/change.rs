@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::git;
 use super::node::Node;
 use super::rel_path::RelPath;
 
@@ -70,6 +71,21 @@ impl Change {
             (_, None) => What::Deleted,
             (Some(before), Some(after)) if before.same_but_mode(after) => What::Mode,
             _ => What::Modified,
+        }
+    }
+}
+
+impl Change {
+    /// What is kept back with it as one thing: the git folder or the folder that it is in.
+    #[must_use]
+    pub fn held_with(&self) -> RelPath {
+        match &self.held {
+            Some(Held::Git) => {
+                let is_git = |path: &RelPath| git::is_dot_git(path.name());
+                self.path.ancestors().filter(is_git).last().unwrap_or_else(|| self.path.clone())
+            }
+            Some(Held::Beneath { folder }) => folder.clone(),
+            _ => self.path.clone(),
         }
     }
 }

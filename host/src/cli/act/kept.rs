@@ -15,7 +15,10 @@ use crate::neutral;
 use crate::run::public::{Changes, ChangesAre, Image, Limits, Payer};
 use crate::run::{count, told};
 use crate::session::{self, FindError, Record, RunFolder, Store};
-use crate::workspace::{self, Applied, ApplyError, View};
+use crate::workspace::{self, Applied, ApplyError, Change, View};
+
+/// Lines about what is kept back.
+const KEPT_BACK_SHOWN: usize = 10;
 
 pub(super) fn runs(store: &Store, json: bool, screen: &mut Screen) -> Result<Exit, Failure> {
     let listed = store.list().map_err(|error| unreadable(&error))?;
@@ -99,9 +102,7 @@ pub(super) fn apply(
 fn fill(view: &mut AppliedView, applied: &Applied) {
     view.files = applied.done.len() as u64;
     view.finished_earlier = applied.finished;
-    let held = applied.held.iter().filter_map(|change| {
-        Some(Held { path: change.path.to_string(), why: change.held.as_ref()?.to_string() })
-    });
+    let held = grouped(&applied.held);
     let left = applied.left.iter().map(|path| Held {
         path: path.to_string(),
         why: "it changed here in this very moment".to_owned(),
@@ -110,7 +111,7 @@ fn fill(view: &mut AppliedView, applied: &Applied) {
         path: path.to_string(),
         why: "there is something in it that was not copied".to_owned(),
     });
-    view.kept_back = held.chain(left).chain(stayed).collect();
+    view.kept_back = held.into_iter().chain(left).chain(stayed).collect();
     view.careful = applied
         .run_by_themselves
         .iter()
@@ -118,6 +119,30 @@ fn fill(view: &mut AppliedView, applied: &Applied) {
             Some(Held { path: change.path.to_string(), why: change.runs.clone()? })
         })
         .collect();
+}
+
+/// One line for each folder that is kept back whole: a commit made in the box is dozens of paths.
+fn grouped(changes: &[Change]) -> Vec<Held> {
+    let mut groups: Vec<(String, String, usize)> = Vec::new();
+    for change in changes {
+        let Some(held) = &change.held else { continue };
+        let (root, why) = (change.held_with().to_string(), held.to_string());
+        match groups.last_mut() {
+            Some((last, _, paths)) if *last == root => *paths += 1,
+            _ => groups.push((root, why, 1)),
+        }
+    }
+    let more = groups.len().saturating_sub(KEPT_BACK_SHOWN);
+    groups.truncate(KEPT_BACK_SHOWN);
+    let line = |(path, why, paths): (String, String, usize)| Held {
+        path,
+        why: if paths > 1 { format!("{paths} paths: {why}") } else { why },
+    };
+    let mut lines: Vec<Held> = groups.into_iter().map(line).collect();
+    if more > 0 {
+        lines.push(Held { path: format!("and {more} more"), why: "see".to_owned() });
+    }
+    lines
 }
 
 pub(super) fn discard(store: &Store, prefix: &str, screen: &mut Screen) -> Result<Exit, Failure> {

@@ -13,10 +13,10 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
 use super::*;
+use crate::engine::base;
 use crate::engine::confine::{BoxSpec, Work};
 use crate::engine::error::{EngineError, Step};
 use crate::engine::live::LiveTree;
-use crate::engine::base;
 
 async fn engine() -> Docker {
     match Docker::connect(&EngineChoice::from_environment()).await {
