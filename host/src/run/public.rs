@@ -83,7 +83,7 @@ pub enum Public {
     },
     /// A request to the model goes out.
     Request {
-        n: u32,
+        request: u32,
     },
     /// It failed and will be tried again.
     Retry {
@@ -344,7 +344,7 @@ impl Public {
             Event::Docs { path, bytes, cut } => {
                 Self::Docs { path: line(path), bytes: *bytes, cut: *cut }
             }
-            Event::Request { n } => Self::Request { n: *n },
+            Event::Request { n } => Self::Request { request: *n },
             Event::Retry { attempt, of, wait_ms, why } => {
                 Self::Retry { attempt: *attempt, of: *of, wait_ms: *wait_ms, why: line(why) }
             }

@@ -84,7 +84,7 @@ fn a_run_from_its_first_line_to_its_last() {
         (90, Public::Workspace(workspace())),
         (400, Public::BoxUp { entries: 412, bytes: 3_149_000 }),
         (410, Public::Docs { path: "AGENTS.md".into(), bytes: 120, cut: false }),
-        (500, Public::Request { n: 1 }),
+        (500, Public::Request { request: 1 }),
         (3_200, call("$ ls -la && cat package.json", Some(0), 100, "")),
         (10_200, call("$ npm test", Some(1), 4_200, "")),
         (12_700, call("$ curl -s https://collect.example.net/", Some(6), 40, "")),
