@@ -165,9 +165,10 @@ async fn send_signed(
         // THREAT: the backend, or what stands before it, sends us and our credential elsewhere.
         // Tried by gate::backend::a_redirect_is_not_followed.
         if answer.status().is_redirection() {
-            return Err(unreachable(
-                "it answered with a redirect, which is not followed".to_owned(),
-            ));
+            // It would say the same again.
+            let status = answer.status().as_u16();
+            let why = format!("the backend redirects ({status}), and redirects are not followed");
+            return Err(Refused::new(Refusal::Policy, why));
         }
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
