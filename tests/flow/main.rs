@@ -22,5 +22,13 @@ mod changes; // what comes out, and what of it is applied
 mod end; // cancelled, terminated, killed: nothing left behind
 mod faults; // what the backend does wrong
 mod image; // pulled, named by digest, refused
+mod killed; // a host, a box, a command that are killed
+mod live; // the folder itself in the box
+mod logins; // a token file pays, and is renewed
 mod plain; // the sandbox by itself
+mod repository; // somebody else's code, edited and applied
+mod room; // what goes in, and where it lies
+mod spent; // budgets, and signals at bad moments
+mod tls; // whom the backend's certificate convinces
+mod tricks; // a repository that means harm
 mod turn; // ask, act, ask again

@@ -21,6 +21,7 @@
 mod build; // the binaries, built once
 mod live; // a run that is going on
 mod ran; // a run that is over
+mod kept; // what is kept of it
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -34,6 +35,7 @@ use crate::engine::Engine;
 use crate::{images, tree};
 
 pub use build::{airlock, extracted_sandbox, host_program};
+pub use kept::Said;
 pub use live::Live;
 pub use ran::Ran;
 
@@ -55,6 +57,8 @@ pub struct Rig {
     prompt: Option<String>,
     image: String,
     custody: Custody,
+    login: Option<String>,
+    trusted: Option<String>,
     json: bool,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
@@ -86,6 +90,8 @@ impl Rig {
             prompt: None,
             image: images::BUSYBOX.to_owned(),
             custody: Custody::Relay,
+            login: None,
+            trusted: None,
             json: true,
             arguments: Vec::new(),
             variables: Vec::new(),
@@ -141,6 +147,33 @@ impl Rig {
     pub fn custody(mut self, custody: Custody) -> Self {
         self.custody = custody;
         self.options.tls |= custody == Custody::Handoff;
+        self
+    }
+
+    /// Pays with the login of this name, whose file the test writes, instead of the key.
+    #[must_use]
+    pub fn login(mut self, name: &str) -> Self {
+        self.login = Some(name.to_owned());
+        self
+    }
+
+    /// Where the file of a login is looked for.
+    #[must_use]
+    pub fn login_file(&self, name: &str) -> PathBuf {
+        self.home().join("state/airlock/logins").join(format!("{name}.json"))
+    }
+
+    /// Trusts this authority (PEM) and not the backend's own.
+    #[must_use]
+    pub fn trusting(mut self, ca: &str) -> Self {
+        self.trusted = Some(ca.to_owned());
+        self
+    }
+
+    /// Works on this folder instead of one of its own.
+    #[must_use]
+    pub fn folder(mut self, folder: &Path) -> Self {
+        folder.clone_into(&mut self.workspace);
         self
     }
 
@@ -202,15 +235,20 @@ impl Rig {
     /// # Panics
     /// When `airlock` cannot be built or started.
     pub async fn start_beside(self, engine: Engine, backend: Arc<Backend>) -> Live {
-        let key_file = self.home().join("key");
-        write_private(&key_file, &self.key);
         let mut command = self.command("run").await;
         command.arg("-C").arg(&self.workspace).args(["--image", &self.image]);
-        command.args(["--base-url", &backend.url()]).arg("--api-key-file").arg(&key_file);
+        command.args(["--base-url", &backend.url()]);
+        if let Some(login) = &self.login {
+            command.args(["--login", login]);
+        } else {
+            let key_file = self.home().join("key");
+            write_private(&key_file, &self.key);
+            command.arg("--api-key-file").arg(&key_file);
+        }
         if self.custody == Custody::Handoff {
             command.args(["--custody", "handoff"]);
         }
-        if let Some(ca) = backend.ca() {
+        if let Some(ca) = self.trusted.as_deref().or(backend.ca()) {
             let ca_file = self.home().join("ca.pem");
             std::fs::write(&ca_file, ca).expect("the temporary folder can be written");
             command.arg("--ca").arg(ca_file);

@@ -1,0 +1,166 @@
+//! Killed: the host with -9, the box from outside, a command by its memory. What is left is gone
+//! in five seconds or swept by the next start, and nobody else's is touched.
+
+use std::time::Duration;
+
+use airlock_tests::backend::{Fault, answer, call, fault, script};
+use airlock_tests::engine::Engine;
+use airlock_tests::images::{self, BUSYBOX};
+use airlock_tests::rig::Live;
+use airlock_tests::{Rig, clock};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+/// Writes a file, then blocks; a child has a session of its own and ignores every polite signal.
+const STUBBORN: &str = "echo kept > made; setsid sh -c 'trap \"\" TERM INT HUP; while :; do sleep 1; done' & \
+    trap \"\" TERM; while :; do sleep 1; done";
+
+async fn blocked(rig: Rig) -> Live {
+    let script = script![call("bash", json!({"command": STUBBORN})), answer("never said")];
+    let mut live = rig.model(script).prompt("x").start().await;
+    live.event("call_started").await;
+    live
+}
+
+async fn is_there(engine: &Engine, id: &str) -> bool {
+    engine.get(&format!("/containers/{id}/json")).await.status == 200
+}
+
+async fn is_running(engine: &Engine, id: &str) -> bool {
+    engine.get(&format!("/containers/{id}/json")).await.json()["State"]["Running"] == true
+}
+
+/// Five seconds for everything a box has to let go of.
+async fn ended_in_five_seconds(engine: &Engine, id: &str) {
+    let deadline = clock::now() + Duration::from_secs(5);
+    while is_running(engine, id).await {
+        assert!(clock::now() < deadline, "the box outlived its host");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+in_both_custodies! {
+    /// The box sees that its host is gone, whatever its children ignore; the next start removes
+    /// what stands there ended.
+    #[tokio::test]
+    async fn a_box_ends_with_its_host(rig: Rig) {
+        let mut live = blocked(rig).await;
+        let (id, engine) = (live.container().await, live.engine.clone());
+        live.signal(Signal::KILL);
+        let ran = live.end().await;
+        ended_in_five_seconds(&engine, &id).await;
+        assert_eq!(ran.exit, None);
+        let record = ran.record().await;
+        assert_eq!((&record["outcome"], &record["changes_are"]), (&json!("lost"), &json!("lost")));
+        let applied = ran.airlock("apply", &[]).await;
+        assert_eq!(applied.exit, Some(1), "{applied:#?}");
+        assert!(!ran.rig.workspace().join("made").exists());
+        let next = ran.rig.beside().model(script![answer("swept")]).prompt("y").run().await;
+        drop(next.assert_finished("swept").assert_nothing_left_behind().await);
+    }
+
+    #[tokio::test]
+    async fn a_box_killed_from_outside_is_a_fault_and_its_changes_are_lost(rig: Rig) {
+        let mut live = blocked(rig).await;
+        let (id, engine) = (live.container().await, live.engine.clone());
+        let killed = engine.post(&format!("/containers/{id}/kill"), &Value::Null).await;
+        drop(killed.done("kill a container"));
+        let ran = live.end().await.assert_exit(1, "the box ended early");
+        let ran = ran.assert_nothing_left_behind().await;
+        let outcome = ran.outcome();
+        let told = ["outcome", "fault", "changes"].map(|name| outcome[name].clone());
+        assert_eq!(told, ["failed", "box_died", "lost"], "{outcome}");
+        assert_eq!(ran.record().await["changes_are"], "lost");
+        let applied = ran.airlock("apply", &[]).await;
+        assert_eq!(applied.exit, Some(1), "{applied:#?}");
+    }
+}
+
+/// A box that cannot end by itself, because it is frozen, is taken by the next start; that start
+/// leaves alone a run of the same install that goes on, another install's, and a stranger's.
+#[tokio::test]
+async fn the_next_start_sweeps_what_is_dead_and_nothing_else() {
+    let engine = Engine::connect().await;
+    images::ready(&engine).await;
+    let stranger = engine.start(BUSYBOX, &["/bin/sleep", "600"], json!({"Labels": {}})).await;
+    let mut dead = blocked(Rig::new()).await;
+    let frozen = dead.container().await;
+    let sibling = blocked(dead.rig().beside()).await;
+    let of_sibling: Vec<String> =
+        sibling.containers().await.into_iter().filter(|id| *id != frozen).collect();
+    let mut other = blocked(Rig::new()).await;
+    let of_other = other.container().await;
+
+    let paused = engine.post(&format!("/containers/{frozen}/pause"), &Value::Null).await;
+    drop(paused.done("pause a container"));
+    dead.signal(Signal::KILL);
+    let dead = dead.end().await;
+    assert!(is_there(&engine, &frozen).await, "a frozen box cannot have ended by itself");
+
+    let next = dead.rig.beside().model(script![answer("swept")]).prompt("y").run().await;
+    drop(next.assert_finished("swept"));
+    assert!(!is_there(&engine, &frozen).await, "a dead run's box was not swept");
+    let stranger_lives = is_running(&engine, &stranger.id).await;
+    stranger.remove().await;
+    assert!(stranger_lives, "somebody else's container was touched");
+    assert!(is_running(&engine, &of_sibling[0]).await, "a sibling at work was swept");
+    assert!(is_running(&engine, &of_other).await, "another install's box was swept");
+
+    for live in [sibling, other] {
+        live.signal(Signal::INT);
+        let ran = live.end().await.assert_exit(130, "");
+        let diff = ran.airlock("diff", &[]).await;
+        assert!(diff.stdout.contains("+kept"), "{diff:#?}");
+    }
+    drop(dead.assert_nothing_left_behind().await);
+}
+
+/// Removed altogether, as `docker rm -f` does: the same fault, and nothing left to remove.
+#[tokio::test]
+async fn a_box_removed_from_outside_is_a_fault() {
+    let mut live = blocked(Rig::new()).await;
+    let (id, engine) = (live.container().await, live.engine.clone());
+    drop(engine.delete(&format!("/containers/{id}?force=1&v=1")).await.done("remove a container"));
+    let ran = live.end().await.assert_exit(1, "");
+    let ran = ran.assert_nothing_left_behind().await;
+    assert_eq!(ran.outcome()["changes"], "lost", "{}", ran.outcome());
+    assert_eq!(ran.outcome()["outcome"], "failed", "{}", ran.outcome());
+}
+
+/// A box without memory left: the kernel takes the command that ate it, the run goes on.
+#[tokio::test]
+async fn a_command_that_eats_all_memory_dies_alone() {
+    let eat = "echo before > made; tail /dev/zero; echo code $?";
+    let ran = Rig::new()
+        .flags(&["--memory", "64MiB", "--disk", "16MiB", "--pids", "64"])
+        .model(script![call("bash", json!({"command": eat})), answer("still here")])
+        .prompt("x")
+        .run()
+        .await
+        .assert_finished("still here")
+        .assert_nothing_left_behind()
+        .await;
+    assert!(ran.outputs()[0].contains("code 137"), "{:#?}", ran.outputs());
+    assert_eq!(ran.record().await["changes_are"], "kept");
+}
+
+/// Ctrl-C and SIGTERM while nothing but the backend is waited for.
+#[tokio::test]
+async fn a_silent_backend_does_not_hold_up_a_signal() {
+    for (signal, exit) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let silent = fault(Fault::Stall { events: 3 });
+        let script = script![call("bash", json!({"command": "echo kept > made"})), silent];
+        let mut live = Rig::new().model(script).prompt("x").start().await;
+        live.until("a second request", |live| {
+            (live.backend.model_requests().len() == 2).then_some(())
+        })
+        .await;
+        let start = clock::now();
+        live.signal(signal);
+        let ran = live.end().await;
+        let took = clock::now() - start;
+        assert!(took < Duration::from_secs(3), "it took {took:?}: {}", ran.stderr);
+        let ran = ran.assert_exit(exit, "").assert_nothing_left_behind().await;
+        assert_eq!(ran.record().await["changes_are"], "kept");
+    }
+}

@@ -1,0 +1,95 @@
+//! `--live`: the folder itself in the box, whatever is done there is done here.
+
+use std::os::unix::fs::{MetadataExt as _, lchown, symlink};
+use std::path::Path;
+
+use airlock_tests::backend::{answer, call, script};
+use airlock_tests::{Rig, tree};
+use serde_json::json;
+
+/// Somebody who is not root.
+const ADA: u32 = 12_345;
+
+/// Hands the folder to [`ADA`] where the tests are root's; else it is the user's own already.
+fn handed_over(rig: Rig) -> Rig {
+    if rustix::process::geteuid().is_root() {
+        give(rig.workspace());
+    }
+    rig
+}
+
+fn give(path: &Path) {
+    lchown(path, Some(ADA), Some(ADA)).expect("root may give away");
+    if path.symlink_metadata().is_ok_and(|about| about.is_dir()) {
+        for entry in std::fs::read_dir(path).expect("a folder of the test's").flatten() {
+            give(&entry.path());
+        }
+    }
+}
+
+const WORK: &str = "id -u; echo new > edit; mkdir -p d; echo made > d/f; rm gone; \
+    echo x >> .git/config; echo x > .git/hooks/post-checkout; echo x > .git/new; \
+    mv .git moved; rm -rf .git; echo x > sub/.GIT/config; echo x > worktree/.git; \
+    echo ended";
+
+in_both_custodies! {
+    #[tokio::test]
+    async fn the_owner_works_in_the_folder_and_every_git_stays_as_it_was(rig: Rig) {
+        let rig = handed_over(rig.files(&[
+            ("edit", "old\n"),
+            ("gone", "x\n"),
+            (".git/config", "[core]\n"),
+            (".git/hooks/sample", "x\n"),
+            ("sub/.GIT/config", "[core]\n"),
+            ("worktree/.git", "gitdir: ../.git/worktrees/w\n"),
+        ]));
+        let before = tree::read(rig.workspace());
+        let owner = rig.workspace().metadata().expect("a folder");
+        let script = script![
+            call("bash", json!({"command": WORK})),
+            call("write_file", json!({"path": "by-tool", "content": "x\n"})),
+            call("write_file", json!({"path": ".git/by-tool", "content": "x\n"})),
+            answer("done"),
+        ];
+        let ran = rig.flags(&["--live"]).model(script).prompt("x").run().await;
+        let ran = ran.assert_finished("done").assert_nothing_left_behind().await;
+        let outputs = ran.outputs();
+        assert!(outputs[0].contains(&format!("{}\n", owner.uid())), "{outputs:#?}");
+        assert!(outputs[0].contains("ended"), "{outputs:#?}");
+        let after = tree::read(ran.rig.workspace());
+        let in_git = |path: &Path| path.iter().any(|part| part.eq_ignore_ascii_case(".git"));
+        let gits = |tree: &tree::Tree| -> tree::Tree {
+            tree.clone().into_iter().filter(|(path, _)| in_git(path)).collect()
+        };
+        assert_eq!(gits(&after), gits(&before), "{outputs:#?}");
+        let rest: Vec<String> = after.keys().filter(|path| !in_git(path)).map(|path| path.display().to_string()).collect();
+        assert_eq!(rest, ["by-tool", "d", "d/f", "edit", "sub", "worktree"]);
+        for made in ["by-tool", "d", "d/f", "edit"] {
+            assert_eq!(after[Path::new(made)].owner, (owner.uid(), owner.gid()), "{made}");
+        }
+        assert_eq!(ran.events()[0]["live"], true);
+        let record = ran.record().await;
+        assert_eq!(record["live"], true);
+        assert!(record["waivers"].to_string().contains("live tree"), "{record}");
+        assert_eq!(ran.airlock("apply", &[]).await.exit, Some(1), "there is nothing to apply");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_of_roots_is_refused() {
+    let rig = Rig::new().folder(Path::new("/usr/lib")).flags(&["--live"]).model(script![]);
+    let ran = rig.prompt("x").run().await.assert_exit(6, "belongs to root");
+    assert!(ran.stderr.contains("leave out --live"), "{}", ran.stderr);
+    let ran = ran.assert_nothing_left_behind().await;
+    assert!(ran.backend.model_requests().is_empty());
+}
+
+/// A link for a `.git` cannot be kept read-only, so the folder is not mounted at all.
+#[tokio::test]
+async fn a_link_for_a_git_is_refused() {
+    let rig = Rig::new().files(&[("real/config", "x\n")]);
+    symlink("real", rig.workspace().join(".git")).expect("a link");
+    let rig = handed_over(rig).flags(&["--live"]).model(script![]);
+    let ran = rig.prompt("x").run().await.assert_exit(6, ".git");
+    drop(ran.assert_nothing_left_behind().await);
+}
