@@ -94,13 +94,14 @@ async fn pulled(engine: &Engine, why: &str) {
 /// Why it cannot be had here, in one line.
 pub async fn package(name: &str) -> Result<PathBuf, String> {
     let folder = cache().join(name);
-    let done = cache().join(format!("{name}.done"));
-    if done.exists() {
+    if folder.exists() {
         return Ok(folder);
     }
-    let fetched = cache().join(format!("{name}.fetch"));
-    drop(std::fs::remove_dir_all(&fetched));
-    std::fs::create_dir_all(&fetched).map_err(|error| error.to_string())?;
+    // Made aside and put in place whole: several tests, and several processes, may want it at once.
+    let made = tempfile::Builder::new().prefix("fetch-").tempdir_in(cache());
+    let made = made.map_err(|error| error.to_string())?;
+    let (fetched, extracted) = (made.path().join("fetched"), made.path().join("extracted"));
+    std::fs::create_dir(&fetched).map_err(|error| error.to_string())?;
     let download = || async {
         output(Command::new("apt-get").args(["download", name]).current_dir(&fetched)).await
     };
@@ -110,9 +111,13 @@ pub async fn package(name: &str) -> Result<PathBuf, String> {
     }
     let file = std::fs::read_dir(&fetched).map_err(|error| error.to_string())?.next();
     let file = file.ok_or("nothing was fetched")?.map_err(|error| error.to_string())?.path();
-    output(Command::new("dpkg-deb").arg("-x").arg(file).arg(&folder)).await?;
-    std::fs::write(&done, "").map_err(|error| error.to_string())?;
-    Ok(folder)
+    output(Command::new("dpkg-deb").arg("-x").arg(file).arg(&extracted)).await?;
+    match std::fs::rename(&extracted, &folder) {
+        Ok(()) => Ok(folder),
+        // Somebody else was quicker.
+        Err(_) if folder.exists() => Ok(folder),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// What a program says, or in one line why it failed.
