@@ -115,6 +115,16 @@ async fn the_next_start_sweeps_what_is_dead_and_nothing_else() {
     drop(dead.assert_nothing_left_behind().await);
 }
 
+/// A copy on the engine's disk goes with its dead run.
+#[tokio::test]
+async fn the_next_start_sweeps_the_engines_disk_too() {
+    let live = blocked(Rig::new().flags(&["--disk-on", "engine"])).await;
+    live.signal(Signal::KILL);
+    let dead = live.end().await;
+    let next = dead.rig.beside().model(script![answer("swept")]).prompt("y").run().await;
+    drop(next.assert_finished("swept").assert_nothing_left_behind().await);
+}
+
 /// Removed altogether, as `docker rm -f` does: the same fault, and nothing left to remove.
 #[tokio::test]
 async fn a_box_removed_from_outside_is_a_fault() {

@@ -22,10 +22,12 @@ mod changes; // what comes out, and what of it is applied
 mod end; // cancelled, terminated, killed: nothing left behind
 mod faults; // what the backend does wrong
 mod image; // pulled, named by digest, refused
+mod halfway; // an apply that was killed
 mod killed; // a host, a box, a command that are killed
 mod live; // the folder itself in the box
 mod logins; // a token file pays, and is renewed
 mod plain; // the sandbox by itself
+mod pulled; // images from a registry
 mod repository; // somebody else's code, edited and applied
 mod room; // what goes in, and where it lies
 mod spent; // budgets, and signals at bad moments
