@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::sources::{CRATES, all, packages, root};
 
 /// What a newcomer sees first: all of it, and nothing else.
-const TOP: [&str; 11] = [
+const TOP: [&str; 12] = [
     ".ci",
     ".gitignore",
     "ARCHITECTURE.md",
@@ -16,7 +16,8 @@ const TOP: [&str; 11] = [
     "clippy.toml",
     "images",
     "rustfmt.toml",
-    "LICENSE",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
 ];
 
 /// The crates that the design names.

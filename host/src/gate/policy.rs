@@ -297,5 +297,4 @@ fn shown(name: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "policy_tests.rs"]
 mod tests;

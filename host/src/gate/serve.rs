@@ -95,7 +95,8 @@ pub async fn serve(
 }
 
 /// THREAT: rapid resets, header floods, thousands of streams, bodies that nobody reads: each costs
-/// the host memory that a bound here takes back. Tried by `gate::hostile`.
+/// the host memory that a bound here takes back. Tried by `gate::hostile::a_rapid_reset`,
+/// `gate::hostile::ten_thousand_streams`, `gate::hostile::a_flood_of_headers`.
 fn bounded(tasks: Tasks) -> http2::Builder<Tasks> {
     let mut builder = http2::Builder::new(tasks);
     builder

@@ -63,7 +63,8 @@ async fn open(
     let config = &session.gate.config;
     let shown: String = asked.to_string().chars().take(255).flat_map(char::escape_debug).collect();
     // THREAT: a command leaves the box through the backend's door.
-    // Tried by gate::flow::nothing_is_reached_in_relay_custody and gate::tunnel::tests.
+    // Tried by gate::flow::nothing_is_reached_in_relay_custody and
+    // gate::tunnel::tests::only_the_base_by_its_own_name_and_port.
     if config.custody != Custody::Handoff {
         return Err(Refused::new(
             Refusal::Policy,

@@ -1,4 +1,4 @@
-//! `airlock run`
+//! `airlock run`: one prompt to its end.
 
 use crate::cli::help;
 use crate::cli::settings::Settings;

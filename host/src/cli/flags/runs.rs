@@ -1,4 +1,4 @@
-//! `airlock runs`
+//! `airlock runs`: what there was.
 
 /// Lists the runs of this user, the newest first
 #[derive(clap::Args)]

@@ -1,0 +1,144 @@
+//! What is refused, word for word, before anything is done.
+
+use super::*;
+
+#[test]
+fn a_key_is_taken_from_stdin_alone() {
+    let expected = "usage: a key that is typed is seen by everybody on this machine: --api-key \
+                    takes only `-`, which reads it from stdin\nairlock run --api-key - … < FILE";
+    let typed = Desk::new().refused(&["run", "p", "--api-key", "sk-canary"]);
+    assert_eq!(typed, (2, expected.to_owned()));
+    let exported = Desk::new().with("AIRLOCK_API_KEY", "sk-canary").refused(&["run", "p"]);
+    assert_eq!(exported, (2, expected.to_owned()));
+    for line in [
+        ["run", "p", "--apikey=sk-canary"].as_slice(),
+        ["run", "p", "--api-key", "sk-canary", "--login", "x"].as_slice(),
+        ["run", "p", "--api-key", "sk-canary", "--steps", "x"].as_slice(),
+    ] {
+        let (code, said) = Desk::new().refused(line);
+        assert_eq!(code, 2, "{said}");
+        assert!(!said.contains("canary"), "{said}");
+    }
+    let mut terminal = Desk::new();
+    terminal.is_terminal = true;
+    let expected = "usage: a key typed into a terminal stays on the screen\n\
+                    airlock run --api-key - … < FILE";
+    assert_eq!(terminal.refused(&["run", "p", "--api-key", "-"]), (2, expected.to_owned()));
+    let expected = "usage: --api-key -: what stdin holds is not one key\n\
+                    airlock run --api-key - … < FILE";
+    let two = Desk::new().stdin(b"sk-a\nsk-b\n").refused(&["run", "p", "--api-key", "-"]);
+    assert_eq!(two, (2, expected.to_owned()));
+}
+
+#[test]
+fn who_pays_nothing_signs_in() {
+    let nobody = Desk::new().refused(&["run", "p"]);
+    let expected = "sign-in needed: no API key was given, and there is no login `default`\n\
+                    airlock run --api-key-file FILE …";
+    assert_eq!(nobody, (3, expected.to_owned()));
+    let foreign = Desk::new().with("OPENAI_API_KEY", "sk-x");
+    assert_eq!(foreign.refused(&["run", "p"]), (3, expected.to_owned()));
+    assert!(matches!(
+        foreign.spec(&["run", "p", "--login", "env"]).credential,
+        CredentialChoice::Env
+    ));
+    let expected = "sign-in needed: --login env reads OPENAI_API_KEY, which is not set\n\
+                    airlock run --api-key-file FILE …";
+    let unset = Desk::new().refused(&["run", "p", "--login", "env"]);
+    assert_eq!(unset, (3, expected.to_owned()));
+    let stored = Desk::new();
+    let logins = stored.folder.path().join(".local/state/airlock/logins");
+    std::fs::create_dir_all(&logins).expect("a folder");
+    std::fs::write(logins.join("default.json"), "{}").expect("written");
+    let spec = stored.spec(&["run", "p"]);
+    assert!(matches!(spec.credential, CredentialChoice::Login(name) if name == "default"));
+    assert_eq!(spec.base, BaseChoice::OfLogin);
+}
+
+#[test]
+fn what_does_not_go_is_said_with_what_does() {
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "usage: say what to do\nairlock --help"),
+        (&["setup"], "usage: say what to do\nairlock setup --help"),
+        (
+            &["rum"],
+            "usage: unrecognized subcommand 'rum'; tip: some similar subcommands exist: 'runs', 'run'\n\
+             airlock --help",
+        ),
+        (&["run"], "usage: a prompt is missing\nairlock run \"say what this directory is\""),
+        (&["run", " \n"], "usage: the prompt is blank\nairlock run \"say what this directory is\""),
+        (
+            &["run", "p", "--modle", "x"],
+            "usage: unexpected argument '--modle' found; tip: a similar argument exists: '--model'\n\
+             airlock run --help",
+        ),
+        (
+            &["run", "p", "--memory", "2QB"],
+            "usage: invalid value '2QB' for '--memory <SIZE>': a size is like 2GiB, 512MiB or \
+             400_000\nairlock run --help",
+        ),
+        (
+            &["run", "p", "--login", "a", "--api-key-file", "b"],
+            "usage: the argument '--login <NAME>' cannot be used with '--api-key-file <FILE>'\n\
+             airlock run --help",
+        ),
+        (
+            &["run", "p", "--record", "a", "--replay", "b"],
+            "usage: the argument '--record <FILE>' cannot be used with '--replay <FILE>'\n\
+             airlock run --help",
+        ),
+        (
+            &["run", "p", "--record", "a", "--custody", "handoff"],
+            "usage: in handoff custody the model's calls pass the host unseen, so there is nothing \
+             to record or replay\nairlock run --custody relay …",
+        ),
+        (
+            &["run", "p", "--base-url", "http://example.org"],
+            "usage: invalid value 'http://example.org' for '--base-url <URL>': plain http is taken \
+             only for this machine (127.0.0.1, ::1, localhost)\nairlock run --help",
+        ),
+        (
+            &["run", "p", "--env", "A=b"],
+            "usage: invalid value 'A=b' for '--env <NAME>': give the name alone: its value is taken \
+             from your environment, where `ps` does not show it\nairlock run --help",
+        ),
+        (
+            &["run", "p", "--env", "UNSET_HERE"],
+            "usage: --env UNSET_HERE: it is not set here, or is not UTF-8\nexport UNSET_HERE=…",
+        ),
+        (
+            &["run", "p", "-C", "/nowhere-at-all"],
+            "usage: /nowhere-at-all cannot be used: No such file or directory (os error 2)\n\
+             airlock run -C DIR …",
+        ),
+        (
+            &["run", "p", "-C", "/dev/null"],
+            "usage: /dev/null is not a directory\nairlock run -C DIR …",
+        ),
+        (
+            &["run", "p", "--replay", "/nowhere.jsonl"],
+            "usage: --replay /nowhere.jsonl: there is no such file\nairlock run --record FILE …",
+        ),
+        (
+            &["run", "p", "-o", "/"],
+            "usage: --output /: no file can be written there\nairlock run --output FILE …",
+        ),
+        (
+            &["show", "7c"],
+            "usage: invalid value '7c' for '<RUN>': a run is named by the first 4 to 32 digits of \
+             its id, see: airlock runs\nairlock show --help",
+        ),
+        (&["sandbox"], "usage: say what to do\nairlock sandbox --help"),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(Desk::new().refused(line), (2, (*expected).to_owned()), "{line:?}");
+    }
+    let variable = Desk::new().with("AIRLOCK_MEMORY", "lots").refused(&["run", "p"]);
+    let expected = "usage: AIRLOCK_MEMORY: a size is like 2GiB, 512MiB or 400_000\n\
+                    unset AIRLOCK_MEMORY";
+    assert_eq!(variable, (2, expected.to_owned()));
+    let file = Desk::new().configured("\nmodle = \"x\"\n").refused(&["run", "p"]);
+    let expected = "usage: ~/.config/airlock/config.toml:2: unknown key `modle`; the nearest known \
+                    one is `model`\nedit ~/.config/airlock/config.toml";
+    assert_eq!(file, (2, expected.to_owned()));
+}
