@@ -1,0 +1,156 @@
+//! What is printed where: the answer on stdout, progress on stderr, nothing that steers a terminal,
+//! and a stdin that nobody asked for left alone.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use airlock_tests::Rig;
+use airlock_tests::backend::{Backend, answer, call, script};
+use airlock_tests::engine::Engine;
+use airlock_tests::images;
+use serde_json::json;
+use tokio::process::Command;
+
+use super::{flags, said};
+
+#[tokio::test]
+async fn the_answer_is_on_stdout_and_in_the_file_and_progress_on_stderr() {
+    let file = "last.txt";
+    let rig = Rig::new().in_words().flags(&["-o", file]);
+    let script = script![call("bash", json!({"command": "echo hi"})), answer("forty-two")];
+    let ran = rig.model(script).prompt("x").run().await.assert_finished("forty-two");
+    assert_eq!(ran.stdout, "forty-two\n");
+    let written = std::fs::read_to_string(ran.rig.workspace().join(file)).unwrap_or_default();
+    assert_eq!(written, "forty-two");
+    let first = ran.stderr.lines().next().unwrap_or_default();
+    assert!(first.starts_with("run ") && first.contains("commands offline"), "{}", ran.stderr);
+    for part in ["$ echo hi", "done · 2 requests"] {
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+    }
+    assert!(!ran.stderr.contains('\u{1b}'), "colour in a pipe: {}", ran.stderr);
+}
+
+#[tokio::test]
+async fn quiet_is_quiet() {
+    let ran = Rig::new().in_words().flags(&["-q"]).model(script![answer("forty-two")]);
+    let ran = ran.prompt("x").run().await.assert_finished("forty-two");
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("forty-two\n", ""));
+}
+
+#[tokio::test]
+async fn json_lines_are_numbered_and_the_last_is_the_outcome() {
+    let script = script![call("bash", json!({"command": "echo hi > f"})), answer("done")];
+    let ran = Rig::new().model(script).prompt("x").run().await.assert_finished("done");
+    assert_eq!(ran.stderr, "");
+    let events = ran.events();
+    assert_eq!(ran.stdout.lines().count(), events.len(), "a line that is no JSON");
+    for (index, event) in events.iter().enumerate() {
+        assert_eq!((&event["v"], &event["n"]), (&json!(1), &json!(index + 1)), "{event}");
+    }
+    let names: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
+    assert_eq!((names.first(), names.last()), (Some(&"started"), Some(&"outcome")));
+    assert_eq!(names.iter().filter(|name| **name == "outcome").count(), 1);
+    let readme = include_str!("../../README.md");
+    for name in names {
+        assert!(readme.contains(&format!("| `{name}` |")), "README.md has no row for {name}");
+    }
+    let last = ran.outcome();
+    assert_eq!(
+        (&last["outcome"], &last["exit"], &last["changes"]),
+        (&json!("finished"), &json!(0), &json!("kept"))
+    );
+    // What failed before there was a run is no line: stdout stays empty for who parses it.
+    let early = said(&Rig::new(), &["run", "p", "--json"]).await;
+    assert_eq!((early.exit, early.stdout.as_str()), (Some(3), ""));
+}
+
+/// The other end of stdin stays open and silent for the whole of the run.
+#[tokio::test]
+async fn a_stdin_that_nobody_asked_for_is_never_waited_on() {
+    let rig = Rig::new();
+    let mut command = rig.command("run").await;
+    let mut child = command
+        .arg("p")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("airlock can be started");
+    let open = child.stdin.take();
+    let ended = tokio::time::timeout(Duration::from_secs(20), child.wait()).await;
+    let code = ended.expect("it waits on stdin").ok().and_then(|status| status.code());
+    assert_eq!(code, Some(3));
+    drop(open);
+
+    // And a whole run, in which a command reads its own stdin too.
+    let engine = Engine::connect().await;
+    images::ready(&engine).await;
+    let steps = script![call("bash", json!({"command": "cat; echo end"})), answer("ok")];
+    let backend = Backend::scripted(steps);
+    let mut command = rig.command("run").await;
+    command.args(flags(&rig, &backend)).arg("p").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::inherit()).spawn().expect("airlock can be started");
+    let open = child.stdin.take();
+    let ended = tokio::time::timeout(Duration::from_secs(100), child.wait_with_output()).await;
+    let output = ended.expect("it waits on stdin").expect("a child of ours");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "ok\n");
+    drop(open);
+}
+
+/// What a model or a box could steer a terminal with.
+const STEERING: &str = "a\u{1b}]52;c;cm0gLXJmIH4=\u{7}b\u{202e}c\u{200b}d\u{1b}[2Je";
+
+#[tokio::test]
+async fn nothing_of_the_model_or_the_box_steers_a_terminal() {
+    let engine = Engine::connect().await;
+    images::ready(&engine).await;
+    let rig = Rig::new();
+    let command = format!("printf '%s\\n' '{STEERING}' > f; echo '{STEERING}'");
+    let backend = Backend::scripted(script![
+        call("bash", json!({"command": command})).text(STEERING),
+        answer(STEERING),
+    ]);
+    let line = ["run".to_owned(), "p".to_owned()].into_iter().chain(flags(&rig, &backend));
+    let shown = on_a_terminal(&rig, &line.collect::<Vec<_>>()).await;
+    assert!(shown.contains("a␛]52;c;cm0gLXJmIH4=␇b<U+202E>c<U+200B>d␛[2Je"), "{shown}");
+    assert!(shown.contains("2 requests"), "{shown}");
+    assert_harmless(&shown);
+    let runs = said(&rig, &["runs"]).await.stdout;
+    let id = runs.lines().nth(1).and_then(|row| row.split(' ').next()).unwrap_or_default();
+    for name in ["show", "diff"] {
+        let shown = on_a_terminal(&rig, &[name.to_owned(), id.to_owned()]).await;
+        assert!(shown.contains("<U+202E>"), "{name}: {shown}");
+        assert_harmless(&shown);
+    }
+}
+
+/// Colours of ours are the only escape sequences.
+fn assert_harmless(shown: &str) {
+    for (at, _) in shown.match_indices('\u{1b}') {
+        let rest: String = shown[at + 1..].chars().take(8).collect();
+        let sgr = rest.strip_prefix('[').and_then(|rest| rest.split_once('m'));
+        let is_colour =
+            sgr.is_some_and(|(codes, _)| codes.chars().all(|c| c.is_ascii_digit() || c == ';'));
+        assert!(is_colour, "ESC {rest:?} in {shown:?}");
+    }
+    for steering in ['\u{7}', '\u{202e}', '\u{200b}'] {
+        assert!(!shown.contains(steering), "{steering:?} in {shown:?}");
+    }
+}
+
+/// A command whose streams are a terminal.
+async fn on_a_terminal(rig: &Rig, line: &[String]) -> String {
+    let airlock = rig.command(&line[0]).await;
+    let program = airlock.as_std().get_program().to_string_lossy().into_owned();
+    let mut command = Command::new("script");
+    command.current_dir(rig.workspace()).env_clear();
+    command.arg("-qec").arg(format!("{program} {}", line.join(" "))).arg("/dev/null");
+    for (name, value) in airlock.as_std().get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    let output = command.env("TERM", "xterm").stdin(Stdio::null()).output().await;
+    let output = output.expect("script(1) is there");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

@@ -1,0 +1,138 @@
+//! What is done with runs that are over: listed, shown, compared, applied, discarded, by any prefix
+//! of their id that is theirs alone.
+
+use airlock_tests::backend::{answer, call, script};
+use airlock_tests::{Rig, tree};
+use serde_json::{Value, json};
+
+use super::{done, said};
+
+#[tokio::test]
+async fn a_run_is_listed_shown_compared_applied() {
+    let rig = Rig::new().files(&[("edit", "old\nkept\n"), ("gone", "x\n")]);
+    let none = said(&rig, &["runs"]).await;
+    assert_eq!((none.exit, none.stdout.as_str()), (Some(0), "no runs yet\n"));
+    let command = "printf 'new\\nkept\\n' > edit; rm gone; mkdir d; echo made > d/f";
+    let ran = rig.model(script![call("bash", json!({"command": command})), answer("done")]);
+    let ran = ran.prompt("tidy up").run().await.assert_finished("done");
+    let id = ran.id();
+    assert_eq!(id.len(), 32);
+
+    let runs = done(&ran, &["runs"]).await;
+    let rows: Vec<&str> = runs.lines().collect();
+    assert!(rows[0].starts_with("RUN   OUTCOME"), "{runs}");
+    assert!(rows[1].starts_with(&format!("{}  finished", &id[..4])), "{runs}");
+    assert!(rows[1].ends_with("tidy up"), "{runs}");
+    let listed: Value = serde_json::from_str(&done(&ran, &["runs", "--json"]).await).expect("JSON");
+    assert_eq!((&listed["v"], &listed["run"]), (&json!(1), &json!(id)));
+
+    let shown = done(&ran, &["show", &id]).await;
+    for part in [
+        &format!("run        {id}"),
+        "outcome    finished · exit 0",
+        "asked      tidy up",
+        "paid by    key",
+        "network none",
+        "\ndone\n",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let record: Value =
+        serde_json::from_str(&done(&ran, &["show", &id, "--json"]).await).expect("JSON");
+    assert_eq!((&record["answer"], &record["exit"]), (&json!("done"), &json!(0)));
+    assert_eq!(record["changes_are"], "kept");
+
+    let diff = done(&ran, &["diff", &id[..4]]).await;
+    for line in ["-old", "+new", " kept", "+made", "-x"] {
+        assert!(diff.lines().any(|found| found == line), "{line}: {diff}");
+    }
+    let stat = done(&ran, &["diff", &id, "--stat"]).await;
+    for path in ["d/f", "edit", "gone"] {
+        assert!(stat.contains(path), "{path}: {stat}");
+    }
+    assert!(!stat.contains("made"), "{stat}");
+
+    let applied = said(&ran.rig, &["apply", &id]).await;
+    assert_eq!(applied.exit, Some(0), "{applied:?}");
+    assert!(applied.stderr.starts_with("applied    "), "{applied:?}");
+    assert!(applied.stderr.contains("changed in ~/workspace, owner "), "{applied:?}");
+    let text = std::fs::read_to_string(ran.rig.workspace().join("edit")).unwrap_or_default();
+    assert_eq!(text, "new\nkept\n");
+    let again = said(&ran.rig, &["apply", &id]).await;
+    assert_eq!(again.exit, Some(1), "{again:?}");
+    assert!(again.stderr.starts_with("nothing to apply: "), "{again:?}");
+}
+
+#[tokio::test]
+async fn discarded_is_gone_and_its_record_stays() {
+    let command = json!({"command": "echo x > f"});
+    let ran = Rig::new().model(script![call("bash", command), answer("done")]).prompt("x");
+    let ran = ran.run().await.assert_finished("done");
+    let id = ran.id();
+    let short = &id[..4];
+    let said_so = said(&ran.rig, &["discard", short]).await;
+    let expected = format!(
+        "discarded  1 changed file of run {short}; its record stays: airlock show {short}\n"
+    );
+    assert_eq!((said_so.exit, said_so.stderr), (Some(0), expected));
+    let apply = said(&ran.rig, &["apply", short]).await;
+    assert_eq!(apply.exit, Some(1), "{apply:?}");
+    assert!(apply.stderr.starts_with("nothing to apply: "), "{apply:?}");
+    assert!(!ran.rig.workspace().join("f").exists());
+    assert!(done(&ran, &["show", short]).await.contains("changes    discarded"));
+}
+
+#[tokio::test]
+async fn a_conflict_is_shown_and_nothing_is_written() {
+    let rig = Rig::new().files(&[("a", "old\n"), ("b", "old\n")]);
+    let command = json!({"command": "echo box > a; echo box > b"});
+    let ran = rig.model(script![call("bash", command), answer("done")]).prompt("x");
+    let ran = ran.run().await.assert_finished("done");
+    tree::write(ran.rig.workspace(), &[("a", "person\n")]);
+    let id = ran.id();
+    let apply = said(&ran.rig, &["apply", &id]).await;
+    assert_eq!(apply.exit, Some(1), "{apply:?}");
+    let lines: Vec<&str> = apply.stderr.lines().collect();
+    assert!(lines[0].starts_with("conflict   a ("), "{apply:?}");
+    let next = format!("nothing    was written to ~/workspace: airlock diff {}", &id[..4]);
+    assert_eq!(lines[1..], [next]);
+    assert_eq!(std::fs::read_to_string(ran.rig.workspace().join("b")).unwrap_or_default(), "old\n");
+}
+
+/// Folders of runs as they lie in the state: ids alike in four digits, in five, and one of its own.
+#[tokio::test]
+async fn a_prefix_names_one_run_or_none() {
+    let rig = Rig::new();
+    let ran = rig.model(script![answer("ok")]).prompt("x").run().await.assert_finished("ok");
+    let id = ran.id();
+    let runs = ran.rig.home().join("state/airlock/runs");
+    let twin =
+        format!("{}{}", &id[..5], if &id[5..] == "0".repeat(27) { "1" } else { "0" }.repeat(27));
+    copy(&runs.join(&id), &runs.join(&twin));
+    let at = (0..32).find(|at| id.as_bytes()[*at] != twin.as_bytes()[*at]).unwrap_or(31);
+
+    let common = said(&ran.rig, &["show", &id[..at]]).await;
+    assert_eq!(common.exit, Some(2), "{common:?}");
+    assert!(common.stderr.starts_with("which run: "), "{common:?}");
+    assert!(common.stderr.contains(&id) || common.stderr.contains(&twin), "{common:?}");
+    for own in [&id[..=at], &id, &id.to_uppercase()[..]] {
+        let shown = said(&ran.rig, &["show", own]).await;
+        assert!(shown.stdout.starts_with(&format!("run        {id}\n")), "{own}: {shown:?}");
+    }
+    let nobody = if id.starts_with("ffff") { "eeee" } else { "ffff" };
+    let none = said(&ran.rig, &["show", nobody]).await;
+    let expected = format!("which run: no run begins with {nobody}\nairlock runs\n");
+    assert_eq!((none.exit, none.stderr), (Some(2), expected));
+    for wrong in ["abc", "zzzz", "../../etc", &"a".repeat(33)] {
+        assert_eq!(said(&ran.rig, &["show", wrong]).await.exit, Some(2), "{wrong}");
+    }
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a run's folder").flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What is refused, word for word: a headline, a reason, one thing to do. Nothing here needs an
+//! engine, an account or a network.
+
+use airlock_tests::{Rig, tree};
+
+use super::{key_file, said, unwrapped};
+
+/// What a line is answered with: exit code and stderr; nothing is on stdout.
+async fn refused(rig: &Rig, line: &[&str], exit: i32, expected: &str) {
+    let said = said(rig, line).await;
+    assert_eq!((said.exit, said.stderr.as_str()), (Some(exit), expected), "{line:?}");
+    assert_eq!(said.stdout, "", "{line:?}");
+}
+
+#[tokio::test]
+async fn what_was_typed_is_answered_word_for_word() {
+    let rig = Rig::new();
+    std::fs::write(rig.workspace().join("c.jsonl"), "").expect("written");
+    let handoff = "usage: in handoff custody the model's calls pass the host unseen, so there is \
+                   nothing to record\nor replay\nairlock run --custody relay …\n";
+    let typed = "usage: a key that is typed is seen by everybody on this machine: --api-key takes \
+                 only `-`, which\nreads it from stdin\nairlock run --api-key - … < FILE\n";
+    let cases: [(&[&str], &str); 10] = [
+        (
+            &["rum"],
+            "usage: unrecognized subcommand 'rum'; tip: some similar subcommands exist: 'runs', \
+             'run'\nairlock --help\n",
+        ),
+        (&["run"], "usage: a prompt is missing\nairlock run \"say what this directory is\"\n"),
+        (
+            &["run", "p", "--modle", "x"],
+            "usage: unexpected argument '--modle' found; tip: a similar argument exists: \
+             '--model'\nairlock run --help\n",
+        ),
+        (&["run", "p", "--api-key", "sk-canary-typed"], typed),
+        (
+            &["run", "-", "--api-key", "-"],
+            "usage: stdin cannot hold both the prompt and the key\n\
+             airlock run --api-key-file FILE - < PROMPT\n",
+        ),
+        (&["run", "p", "--replay", "c.jsonl", "--custody", "handoff"], handoff),
+        (&["run", "p", "--record", "d.jsonl", "--custody", "handoff"], handoff),
+        (
+            &["run", "p", "--base-url", "not a url"],
+            "usage: invalid value 'not a url' for '--base-url <URL>': it is not an http or https \
+             URL\nairlock run --help\n",
+        ),
+        (
+            &["run", "p", "--base-url", "http://example.org"],
+            "usage: invalid value 'http://example.org' for '--base-url <URL>': plain http is \
+             taken only for\nthis machine (127.0.0.1, ::1, localhost)\nairlock run --help\n",
+        ),
+        (
+            &["show", "7c"],
+            "usage: invalid value '7c' for '<RUN>': a run is named by the first 4 to 32 digits of \
+             its id,\nsee: airlock runs\nairlock show --help\n",
+        ),
+    ];
+    for (line, expected) in cases {
+        refused(&rig, line, 2, expected).await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_credential_a_sign_in_is_needed() {
+    let rig = Rig::new().variable("OPENAI_API_KEY", "sk-foreign");
+    let expected = "sign-in needed: no API key was given, and there is no login `default`\n\
+                    airlock run --api-key-file FILE …\n";
+    refused(&rig, &["run", "p"], 3, expected).await;
+    let expected = "sign-in needed: --login env reads OPENAI_API_KEY, which is not set\n\
+                    airlock run --api-key-file FILE …\n";
+    refused(&Rig::new(), &["run", "p", "--login", "env"], 3, expected).await;
+}
+
+#[tokio::test]
+async fn the_configuration_is_taken_whole_or_not_at_all() {
+    let rig = Rig::new();
+    let configured = |text: &str| {
+        tree::write(&rig.home().join("config/airlock"), &[("config.toml", text)]);
+    };
+    let edit = "edit ~/config/airlock/config.toml\n";
+    configured("effort = \"low\"\nmodle = \"x\"\n");
+    let expected = "usage: ~/config/airlock/config.toml:2: unknown key `modle`; the nearest known \
+                    one is `model`\n";
+    let whole = said(&rig, &["run", "p"]).await;
+    // The home's own length decides where the line breaks.
+    assert_eq!(
+        (whole.exit, unwrapped(&whole.stderr)),
+        (Some(2), unwrapped(&(expected.to_owned() + edit)))
+    );
+    configured("api_key = \"sk-canary-kept\"\n");
+    let whole = said(&rig, &["run", "p"]).await;
+    let expected = "usage: ~/config/airlock/config.toml:1: a key is not kept here: name its file \
+                    with `api_key_file`\n";
+    assert_eq!(
+        (whole.exit, unwrapped(&whole.stderr)),
+        (Some(2), unwrapped(&(expected.to_owned() + edit)))
+    );
+    // The directory that is worked on configures nothing, whatever it calls its files.
+    configured("");
+    tree::write(
+        rig.workspace(),
+        &[("config.toml", "modle = 1"), (".airlock/config.toml", "modle = 1")],
+    );
+    assert_eq!(said(&rig, &["run", "p"]).await.exit, Some(3));
+}
+
+#[tokio::test]
+async fn an_engine_that_cannot_be_used_is_one_sentence() {
+    let rig = Rig::new().variable("DOCKER_HOST", "unix:///none");
+    let key = key_file(&rig);
+    let none = "no container engine: nothing answers at unix:///none: there is no such socket\n\
+                start Docker, or point DOCKER_HOST at a running engine; then: airlock doctor\n";
+    refused(&rig, &["run", "p", "--api-key-file", &key], 6, none).await;
+    refused(&rig, &["setup", "demo"], 6, none).await;
+    refused(&rig, &["setup", "image"], 6, none).await;
+    let doctor = said(&rig, &["doctor"]).await;
+    assert_eq!(doctor.exit, Some(6));
+    assert!(doctor.stderr.contains("nothing answers at unix:///none"), "{doctor:?}");
+}
+
+/// Root on another machine, over a wire that anybody may rewrite: not even tried.
+#[tokio::test]
+async fn plain_tcp_to_another_machine_is_refused() {
+    let rig = Rig::new().variable("DOCKER_HOST", "tcp://192.0.2.1:2375");
+    let key = key_file(&rig);
+    let expected = "the engine's address cannot be used: tcp://192.0.2.1:2375: plain tcp to another \
+                    machine: anybody\non the way could read and change what is said\n\
+                    use TLS (DOCKER_TLS_VERIFY=1), or forward the socket: ssh -N -L \
+                    /tmp/engine.sock:/var/run/docker.sock HOST, then \
+                    DOCKER_HOST=unix:///tmp/engine.sock\n";
+    refused(&rig, &["run", "p", "--api-key-file", &key], 6, expected).await;
+}
+
+#[tokio::test]
+async fn an_absent_image_is_said_with_its_command() {
+    let ran = Rig::new().in_words().image("127.0.0.1:1/nobody/nothing:1").flags(&["-q"]);
+    let ran = ran.prompt("x").run().await.assert_exit(6, "");
+    let expected = "no box: the image cannot be fetched: 127.0.0.1:1/nobody/nothing:1: ";
+    assert!(ran.stderr.starts_with(expected), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with("\ndocker pull 127.0.0.1:1/nobody/nothing:1\n"), "{}", ran.stderr);
+}
+
+/// One table, in the help and in the README.
+#[tokio::test]
+async fn the_exit_codes_are_one_table() {
+    let readme = include_str!("../../README.md");
+    let rows = readme.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [code, meaning] = cells[..] else { return None };
+        Some(format!("{:>5}  {meaning}", code.parse::<u8>().ok()?))
+    });
+    let rows: Vec<String> = rows.collect();
+    assert_eq!(rows.len(), 9, "{rows:#?}");
+    for line in [&["--help"][..], &["run", "--help"][..]] {
+        let help = said(&Rig::new(), line).await;
+        assert_eq!((help.exit, help.stderr.as_str()), (Some(0), ""));
+        let after = help.stdout.split("Exit codes:\n").nth(1).unwrap_or_default();
+        let told: Vec<&str> = after.lines().take_while(|line| !line.is_empty()).collect();
+        assert_eq!(told, rows);
+        assert!(help.stdout.lines().all(|line| line.chars().count() <= 96), "{}", help.stdout);
+    }
+}

@@ -1,0 +1,50 @@
+//! What hosts that are not ours are given: the sandbox binary, and the schema of the line that
+//! starts it.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use airlock_tests::Rig;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::Command;
+
+use super::said;
+
+#[tokio::test]
+async fn the_extracted_sandbox_says_that_it_is_ready_before_it_reads() {
+    let rig = Rig::new();
+    let extracted = said(&rig, &["sandbox", "--extract", "airlock-sandbox"]).await;
+    assert_eq!((extracted.exit, extracted.stdout.as_str()), (Some(0), ""), "{extracted:?}");
+    let file = rig.workspace().join("airlock-sandbox");
+    let size = std::fs::metadata(&file).expect("it is there").len();
+    assert_eq!(extracted.stderr, format!("sandbox    {size} bytes in airlock-sandbox\n"));
+
+    let mut command = Command::new(&file);
+    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it needs nothing to run");
+    let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let mut line = String::new();
+    let reading = tokio::time::timeout(Duration::from_secs(20), stdout.read_line(&mut line));
+    reading.await.expect("it says so unasked").expect("a line");
+    let ready: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(ready, json!({"ready": 1, "version": env!("CARGO_PKG_VERSION")}));
+    // What is no handoff ends it with one sentence.
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(b"{\"protocol\":1}\n").await.expect("it reads");
+    let ended = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await;
+    let output = ended.expect("it ends").expect("a child of ours");
+    assert_ne!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{output:?}");
+}
+
+#[tokio::test]
+async fn the_schema_of_the_handoff_is_the_one_in_the_repository() {
+    let schema = said(&Rig::new(), &["sandbox", "--schema"]).await;
+    assert_eq!((schema.exit, schema.stderr.as_str()), (Some(0), ""));
+    assert_eq!(
+        schema.stdout,
+        include_str!("../../shared/handoff.schema.json"),
+        "airlock sandbox --schema > shared/handoff.schema.json"
+    );
+}
