@@ -107,7 +107,7 @@ async fn a_prefix_names_one_run_or_none() {
     let id = ran.id();
     let runs = ran.rig.home().join("state/airlock/runs");
     let twin =
-        format!("{}{}", &id[..5], if &id[5..] == "0".repeat(27) { "1" } else { "0" }.repeat(27));
+        format!("{}{}", &id[..5], if id[5..] == "0".repeat(27) { "1" } else { "0" }.repeat(27));
     copy(&runs.join(&id), &runs.join(&twin));
     let at = (0..32).find(|at| id.as_bytes()[*at] != twin.as_bytes()[*at]).unwrap_or(31);
 
@@ -115,7 +115,7 @@ async fn a_prefix_names_one_run_or_none() {
     assert_eq!(common.exit, Some(2), "{common:?}");
     assert!(common.stderr.starts_with("which run: "), "{common:?}");
     assert!(common.stderr.contains(&id) || common.stderr.contains(&twin), "{common:?}");
-    for own in [&id[..=at], &id, &id.to_uppercase()[..]] {
+    for own in [&id[..=at], &id, &id.to_uppercase()] {
         let shown = said(&ran.rig, &["show", own]).await;
         assert!(shown.stdout.starts_with(&format!("run        {id}\n")), "{own}: {shown:?}");
     }
