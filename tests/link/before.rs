@@ -19,14 +19,14 @@ async fn silence_ends_typed() {
         tokio::time::sleep(Duration::from_secs(120)).await;
         drop(pipe);
     };
-    drop(against(silent).await.assert_fault("link", 30));
+    drop(against(silent).await.assert_fault("box", 30));
 }
 
 #[tokio::test]
 async fn garbage_and_lines_without_end_are_no_ready_line() {
     for words in [b"hello\n".to_vec(), vec![b'x'; 1 << 20], vec![0xff, b'\n'], b"{}\n".to_vec()] {
         let play = move |pipe| says(pipe, words.clone());
-        drop(against(play).await.assert_fault("link", 30));
+        drop(against(play).await.assert_fault("box", 30));
     }
 }
 

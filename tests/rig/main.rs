@@ -100,9 +100,9 @@ async fn the_door_notes_what_passes() {
     assert!(noted.answered.is_some());
 }
 
-/// What the target `link` stands on: the container sleeps, and the pipe is the impostor's.
+/// What the target `link` stands on: the container is real, and the pipe is the impostor's.
 #[tokio::test]
-async fn an_impostor_gets_the_pipe_and_the_container_sleeps() {
+async fn an_impostor_gets_the_pipe_and_the_container_runs() {
     let engine = Engine::connect().await;
     images::ready(&engine).await;
     let proxy = Proxy::with_impostor(&engine, |mut pipe| async move {
@@ -113,7 +113,7 @@ async fn an_impostor_gets_the_pipe_and_the_container_sleeps() {
     });
     let socket = proxy.docker_host().trim_start_matches("unix://").to_owned();
     let through = Engine::at(&socket);
-    let container = through.start(BUSYBOX, &["/bin/false"], json!({})).await;
+    let container = through.start(BUSYBOX, &["/bin/sleep", "600"], json!({})).await;
     let inspected = engine.get(&format!("/containers/{}/json", container.id)).await.json();
     let mut attached = tokio::net::UnixStream::connect(&socket).await.expect("the door is open");
     let head = format!("POST /containers/{}/attach?stream=1 HTTP/1.1\r\n\r\n", container.id);
@@ -126,7 +126,6 @@ async fn an_impostor_gets_the_pipe_and_the_container_sleeps() {
     attached.read_exact(&mut frame).await.expect("the impostor answers");
     container.remove().await;
     assert_eq!(&frame, b"\x01\0\0\0\0\0\0\x01A");
-    assert_eq!(inspected["Config"]["Entrypoint"], json!(["/bin/sleep", "600"]));
     assert_eq!(inspected["State"]["Running"], true);
 }
 

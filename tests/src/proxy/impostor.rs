@@ -1,9 +1,9 @@
-//! How an impostor gets into the sandbox's place: the container that was asked for is made, but
-//! sleeps, and attaching to it is answered here.
+//! How an impostor gets into the sandbox's place: the container that was asked for is made and
+//! started, and the sandbox in it waits for a handoff for ever, because attaching to it is answered
+//! here.
 
 use std::io;
 
-use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
@@ -18,29 +18,6 @@ pub(super) async fn head(client: &mut UnixStream) -> io::Result<Vec<u8>> {
         }
     }
     Ok(bytes)
-}
-
-/// The request for a container, rewritten to one that sleeps.
-pub(super) async fn asleep(client: &mut UnixStream, mut bytes: Vec<u8>) -> Vec<u8> {
-    let at = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(0) + 4;
-    let head = String::from_utf8_lossy(&bytes[..at]).into_owned();
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-    });
-    let length = length.expect("airlock says how long its request is");
-    while bytes.len() < at + length {
-        if client.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
-            break;
-        }
-    }
-    let mut body: Value = serde_json::from_slice(&bytes[at..]).expect("airlock sends JSON");
-    body["Entrypoint"] = json!(["/bin/sleep", "600"]);
-    body["Cmd"] = json!([]);
-    let body = body.to_string();
-    let is_length = |line: &&str| line.to_ascii_lowercase().starts_with("content-length");
-    let lines: Vec<&str> = head.trim_end().split("\r\n").filter(|line| !is_length(line)).collect();
-    format!("{}\r\ncontent-length: {}\r\n\r\n{body}", lines.join("\r\n"), body.len()).into_bytes()
 }
 
 /// Answers an attach: what the impostor writes goes out as the container's stdout.
