@@ -134,6 +134,17 @@ impl Engine {
         assert!(answer.status == 200 && !said.contains("errorDetail"), "import of {name}: {said}");
     }
 
+    /// Builds an image from a folder with a Dockerfile in it, as a tar.
+    ///
+    /// # Panics
+    /// When the engine does not build it.
+    pub async fn build(&self, name: &str, context: Vec<u8>) {
+        let path = format!("/build?t={name}&rm=1&forcerm=1&networkmode=none");
+        let answer = self.request(Method::POST, &path, "application/x-tar", context.into()).await;
+        let said = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(answer.status == 200 && !said.contains("errorDetail"), "build of {name}: {said}");
+    }
+
     /// Pushes a tag; what the engine told.
     pub async fn push(&self, repository: &str, tag: &str) -> String {
         let path = format!("/images/{repository}/push?tag={tag}");

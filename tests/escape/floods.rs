@@ -1,0 +1,103 @@
+//! More of everything than there is: processes, bytes, files, output. Each ends inside the box, and
+//! the run goes on.
+
+use airlock_tests::engine::Engine;
+use serde_json::json;
+
+use crate::attack::attack;
+
+/// Bounded by its container's limits of processes and of processor time.
+const BOMB: &str = "python3 -c 'import os
+while True:
+    try: os.fork()
+    except OSError: pass' & sleep 2; true";
+
+/// Without us the bomb goes on, and the next command finds no process to be had.
+#[tokio::test]
+async fn a_fork_bomb_ends_with_its_call() {
+    attack(&[BOMB, "for n in $(seq 10); do /bin/true || works; done"])
+        .flags(&["--pids", "64", "--cpus", "1"])
+        .unconfined(json!({"PidsLimit": 64}))
+        .noticed_by("fork: retry: Resource temporarily unavailable")
+        .works_only_elsewhere()
+        .await;
+}
+
+#[tokio::test]
+async fn processes_are_limited_without_being_asked() {
+    let many = "python3 -c 'import os, signal, sys, time
+made = []
+try:
+    for _ in range(3000):
+        made.append(os.fork())
+        if made[-1] == 0: time.sleep(30); os._exit(0)
+except BlockingIOError: pass
+for pid in made: os.kill(pid, signal.SIGKILL)
+sys.exit(0 if len(made) >= 3000 else 1)' && works";
+    attack(&[many]).unconfined(json!({"PidsLimit": 4000})).works_only_elsewhere().await;
+}
+
+/// Bytes end at the workspace's size, and in the other places at theirs.
+#[tokio::test]
+async fn disks_are_limited() {
+    let fills = |folder: &str, mebibytes: u32| {
+        format!("head -c {mebibytes}M /dev/zero >{folder}/big && works; rm -f {folder}/big")
+    };
+    let ours = [fills(".", 80), fills("/tmp", 600), fills("/dev/shm", 80), fills("~", 600)];
+    let calls: Vec<&str> = ours.iter().map(String::as_str).collect();
+    let control = fills("/tmp", 80);
+    attack(&calls)
+        .flags(&["--disk", "64m", "--memory", "1g"])
+        .control(&[&control])
+        .works_only_elsewhere()
+        .await;
+}
+
+#[tokio::test]
+async fn inodes_are_limited() {
+    let many = |folder: &str, count: u32| {
+        format!(
+            "mkdir -p {folder}/many && python3 -c 'import os
+for number in range({count}): os.mknod(f\"{folder}/many/{{number}}\")' && works; rm -rf {folder}/many"
+        )
+    };
+    let ours = [many("/tmp", 101_000), many("/workspace", 401_000)];
+    let calls: Vec<&str> = ours.iter().map(String::as_str).collect();
+    let control = many("/tmp", 101_000);
+    attack(&calls)
+        .flags(&["--memory", "2g"])
+        .control(&[&control])
+        .unconfined(json!({"Tmpfs": {"/tmp": "size=400m,nr_inodes=0"}, "Memory": 2_u64 << 30}))
+        .works_only_elsewhere()
+        .await;
+}
+
+/// A memory bomb ends by itself or is ended; the sandbox is not what the kernel takes.
+#[tokio::test]
+async fn a_memory_bomb_takes_itself() {
+    let bomb = "python3 -c 'held = [bytearray(64 << 20) for _ in range(64)]' && works";
+    let ran = attack(&[bomb, "true"]).flags(&["--memory", "256m"]).fails_in_ours().await;
+    assert!(ran.outputs()[1].contains("Exit code: 0"), "{:?}", ran.outputs());
+}
+
+/// Without us every byte goes to the engine's log on the host's disk. The attack is "noticed".
+#[tokio::test]
+async fn a_flood_of_output_is_cut_and_kept_nowhere() {
+    let flood = "timeout 2 yes 0123456789abcdef";
+    let engine = Engine::connect().await;
+    let control = attack(&[flood]).started(&engine).await;
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    let inspected = engine.get(&format!("/containers/{}/json", control.id)).await.json();
+    let log = inspected["LogPath"].as_str().unwrap_or_default().to_owned();
+    let logged = std::fs::metadata(&log).map_or(0, |file| file.len());
+    control.remove().await;
+    assert!(logged > 1 << 20, "blind: {log} has {logged} bytes");
+    let ran = attack(&[flood, "timeout 2 tr -d '\\n' </dev/zero", "head -c 30000000 /dev/urandom"])
+        .fails_in_ours()
+        .await;
+    for output in ran.outputs() {
+        // The model's own limit, and the mark where something was left out.
+        assert!(output.len() < 41_000, "{} bytes came out", output.len());
+    }
+    assert!(ran.stdout.len() < 1 << 20, "{} bytes on stdout", ran.stdout.len());
+}
