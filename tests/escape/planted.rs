@@ -12,30 +12,24 @@ use tokio::process::Command;
 
 use crate::hostile;
 
-/// Who loaded the module so far, then who loads it when a name is looked up, so that nobody can
-/// say that it is dead.
-const LOADED: &str = "before=$(ls /tmp | grep ^planted- | tr '\\n' ' '); echo \"before: $before.\"
-    getent passwd nobody-has-this-name; getent hosts nobody.has.this.name
+/// Looks up names as every program does, to show that the module is alive.
+const LOOKS_UP: &str = "getent passwd nobody-has-this-name; getent hosts nobody.has.this.name
     ls /tmp | grep -q -- -$(id -u)$ && echo it is alive";
-
-fn assert_not_loaded_by_us(said: &str) {
-    assert!(said.contains("it is alive"), "blind: nobody loads the module: {said}");
-    assert!(said.contains("before: ."), "it was loaded before anybody looked up a name: {said}");
-}
 
 #[tokio::test]
 async fn no_module_of_the_image_is_loaded_behind_the_relay() {
     let model = script![
-        call("bash", json!({"command": LOADED})),
+        call("bash", json!({"command": LOOKS_UP})),
         call("list_files", json!({"path": "."})),
+        // What runs as root, and what is PID 1, is the sandbox.
         call("bash", json!({"command": "ls /tmp | grep -E '^planted-(1-|[0-9]+-0$)'; echo end"})),
         answer("done"),
     ];
     let rig = Rig::new().image(hostile::image().await).model(model).prompt("x");
     let ran = rig.run().await.assert_finished("done");
     let outputs = ran.outputs();
-    assert_not_loaded_by_us(&outputs[0]);
-    assert!(!outputs[2].contains("planted"), "{outputs:#?}");
+    assert!(outputs[0].contains("it is alive"), "blind: nobody loads the module: {outputs:#?}");
+    assert!(outputs[2].contains("end") && !outputs[2].contains("planted"), "{outputs:#?}");
     drop(ran.assert_nothing_left_behind().await);
 }
 
@@ -44,11 +38,10 @@ async fn no_module_of_the_image_is_loaded_behind_the_relay() {
 async fn no_module_of_the_image_is_loaded_where_the_sandbox_resolves_names() {
     let backend = Backend::scripted(script![answer("done")]);
     let binary = extracted_sandbox().await.display().to_string();
-    let url = backend.url();
-    let port = url.rsplit(':').next().and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    // A name of two labels, which only a look-up turns into an address: https, since plain http is
-    // for this machine alone. The look-up comes first, then nothing answers in TLS.
-    for base in [url.replace("127.0.0.1", "localhost"), format!("https://backend.test:{port}/v1")] {
+    // Plain http is for this machine alone, so the name that only a look-up turns into an address
+    // is asked for in TLS, and nobody answers there.
+    let here = backend.url().replace("127.0.0.1", "localhost");
+    for base in [here.as_str(), "https://backend.test:1/v1"] {
         let mut child = Command::new("docker")
             .args(["run", "--rm", "-i", "--network", "host", "--label", "airlock.tests=rig"])
             .args(["--add-host", "backend.test:127.0.0.1", "--env", "LD_PRELOAD="])
@@ -83,7 +76,7 @@ async fn no_module_of_the_image_is_loaded_where_the_sandbox_resolves_names() {
         // Only `getent` made it, after us.
         assert_eq!(said.matches("planted-").count(), 1, "{base}: {said}\n{events}");
         assert!(events.contains("\"ready\""), "{base}: {events}");
-        let is_reached = base.contains("localhost");
-        assert_eq!(events.contains("\"finished\""), is_reached, "{base}: {events}");
+        let end = if base == here { "\"finished\"" } else { "Connection refused" };
+        assert!(events.contains(end), "{base}: {events}");
     }
 }

@@ -170,7 +170,10 @@ impl State {
             self.steps.pop_front();
         }
         let mut reply = match &step.made {
-            Some(made) => (made.0)(request),
+            Some(made) => {
+                let reply = (made.0)(request);
+                Reply { end_turn: step.reply.end_turn.or(reply.end_turn), ..reply }
+            }
             None => step.reply,
         };
         let delay_ms = reply.delay_ms;
