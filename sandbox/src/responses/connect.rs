@@ -61,6 +61,19 @@ enum Sender {
     Two(http2::SendRequest<Body>),
 }
 
+/// Why a call has no answer.
+enum Unanswered {
+    /// The connection was closed before it took the call.
+    Unsent,
+    Failed(Failure),
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 impl Connector {
     /// `ca`: certificates (PEM) trusted beside the compiled-in roots.
     pub(crate) fn new(base: Base, net: Net, ca: Option<&str>) -> Result<Self, Fault> {
@@ -86,13 +99,22 @@ impl Connector {
     pub(crate) async fn send(&mut self, call: &Call) -> Result<Response<Incoming>, Failure> {
         if let Some(mut kept) = self.kept.take()
             && kept.is_usable().await
-            && let Ok(answer) = kept.send(call, &self.base).await
         {
-            self.kept = Some(kept);
-            return Ok(answer);
+            match kept.send(call, &self.base).await {
+                Ok(answer) => {
+                    self.kept = Some(kept);
+                    return Ok(answer);
+                }
+                Err(Unanswered::Unsent) => {}
+                // It may have been answered, and paid for: whether it is sent again is not for us.
+                Err(Unanswered::Failed(failure)) => return Err(failure),
+            }
         }
         let mut fresh = self.connect().await?;
-        let answer = fresh.send(call, &self.base).await?;
+        let answer = fresh.send(call, &self.base).await.map_err(|unanswered| match unanswered {
+            Unanswered::Unsent => Failure::Connection("the backend hung up at once".to_owned()),
+            Unanswered::Failed(failure) => failure,
+        })?;
         self.kept = Some(fresh);
         Ok(answer)
     }
@@ -161,7 +183,7 @@ impl Sender {
         matches!(tokio::time::timeout(KEPT_BUSY, ready).await, Ok(Ok(())))
     }
 
-    async fn send(&mut self, call: &Call, base: &Base) -> Result<Response<Incoming>, Failure> {
+    async fn send(&mut self, call: &Call, base: &Base) -> Result<Response<Incoming>, Unanswered> {
         let mut request = Request::new(link::whole(call.body.clone()));
         *request.method_mut() = call.method.clone();
         *request.headers_mut() = call.headers.clone();
@@ -179,7 +201,10 @@ impl Sender {
             Self::One(sender) => sender.send_request(request).await,
             Self::Two(sender) => sender.send_request(request).await,
         };
-        answer.map_err(|error| Failure::Connection(format!("no answer: {}", chain(&error))))
+        answer.map_err(|error| match error.is_canceled() {
+            true => Unanswered::Unsent,
+            false => Failure::Connection(format!("no answer: {}", chain(&error))).into(),
+        })
     }
 }
 
