@@ -58,19 +58,35 @@ async fn a_sibling_of_the_same_install_is_not_swept() {
     drop(first.end().await.assert_exit(130, "").assert_nothing_left_behind().await);
 }
 
+/// The box of a killed host ends by itself; what is left of it goes with the next start. A run that
+/// lives, and containers that are not ours, are left alone by both.
 #[tokio::test]
 async fn a_killed_host_leaves_nothing_a_sibling_lives_and_strangers_are_left_alone() {
     let engine = Engine::connect().await;
     images::ready(&engine).await;
     let stranger = engine.start(BUSYBOX, &["/bin/sleep", "600"], json!({})).await;
-    let live = blocked(Rig::new()).await;
-    let containers = live.containers().await;
-    assert_eq!(containers.len(), 1);
-    live.signal(Signal::KILL);
-    let ran = live.end().await;
-    assert_eq!(ran.exit, None);
-    drop(ran.assert_nothing_left_behind().await);
-    let running = engine.get(&format!("/containers/{}/json", stranger.id)).await.json();
+    let sibling = blocked(Rig::new()).await;
+    let beside = || sibling.rig().beside();
+    let alive = sibling.containers().await;
+    let killed = blocked(beside()).await;
+    let both = killed.containers().await;
+    let dead = both.iter().find(|id| !alive.contains(id)).expect("the second box").clone();
+    killed.signal(Signal::KILL);
+    let killed = killed.end().await;
+    assert_eq!(killed.exit, None);
+    let deadline = clock::now() + Duration::from_secs(5);
+    while engine.is_running(&dead).await {
+        assert!(clock::now() < deadline, "the box of a killed host still runs");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    let next = beside().model(script![answer("quick")]).prompt("y").run().await;
+    drop(next.assert_finished("quick"));
+    assert_eq!(sibling.containers().await, alive, "the dead one swept, the living one kept");
+    sibling.signal(Signal::INT);
+    let ran = sibling.end().await;
+    let strangers = engine.is_running(&stranger.id).await;
     stranger.remove().await;
-    assert_eq!(running["State"]["Running"], true, "somebody else's container was touched");
+    assert!(strangers, "somebody else's container was touched");
+    drop(ran.assert_exit(130, "").assert_nothing_left_behind().await);
 }

@@ -15,7 +15,14 @@ async fn an_absent_image_is_pulled_and_its_digest_recorded() {
     let ran = Rig::new().image(&name).model(script![answer("ok")]).prompt("x").run().await;
     drop(engine.delete(&format!("/images/{name}")).await);
     let ran = ran.assert_finished("ok");
-    assert!(ran.events()[0].to_string().contains("sha256:"), "{}", ran.events()[0]);
+    let started = ran.events_named("started").remove(0);
+    let digest = started["image"]["digest"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(started["image"]["name"], name, "{started}");
+    let (repository, hash) = digest.split_once("@sha256:").unwrap_or_default();
+    assert_eq!((format!("{repository}:1"), hash.len()), (name.clone(), 64), "{started}");
+    let shown = ran.rig.command("show").await.arg(ran.id()).output().await.expect("airlock");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains(&digest), "{shown}");
 }
 
 #[tokio::test]

@@ -162,6 +162,11 @@ impl Engine {
         list.as_array().cloned().unwrap_or_default()
     }
 
+    /// Whether a container is there and runs.
+    pub async fn is_running(&self, id: &str) -> bool {
+        self.get(&format!("/containers/{id}/json")).await.json()["State"]["Running"] == true
+    }
+
     pub async fn volumes(&self) -> Vec<Value> {
         let list = self.get("/volumes").await.done("list its volumes").json();
         list.get("Volumes").and_then(Value::as_array).cloned().unwrap_or_default()
