@@ -30,7 +30,8 @@ pub(super) struct Answer {
     source: Source,
     scrubber: Scrubber,
     decoder: Decoder,
-    taken: u64,
+    /// Bytes that went down.
+    passed: u64,
     /// What is written down at the end, where a cassette is recorded.
     tape: Option<Tape>,
     /// `response.completed`, or a failure, was heard: what follows does not matter.
@@ -92,7 +93,7 @@ impl Answer {
             source,
             scrubber,
             decoder,
-            taken: 0,
+            passed: 0,
             tape,
             is_whole: false,
             permit: Some(permit),
@@ -124,11 +125,6 @@ impl Answer {
                 }
             };
             let is_last = piece.is_none();
-            self.taken =
-                self.taken.saturating_add(piece.as_ref().map_or(0, |piece| piece.len() as u64));
-            if self.taken > limits::RESPONSE_BYTES {
-                return self.broken("the backend's stream is too long".to_owned());
-            }
             let clean = match piece {
                 Some(piece) => self.scrubber.feed(&piece),
                 None => {
@@ -136,13 +132,18 @@ impl Answer {
                     self.scrubber.finish()
                 }
             };
-            let Ok(events) = self.decoder.feed(&clean) else {
-                return self.broken("an event of the backend's is too long".to_owned());
-            };
-            for event in events {
+            self.passed = self.passed.saturating_add(clean.len() as u64);
+            let heard = self.decoder.feed(&clean);
+            let is_too_long = heard.is_err() || self.passed > limits::RESPONSE_BYTES;
+            for event in heard.into_iter().flatten() {
                 self.hear(&event);
             }
-            if is_last {
+            if is_too_long {
+                // This piece still goes down: the sandbox has the same bounds, and finds in the same
+                // bytes what is wrong, where a stream that breaks off would only be asked for again.
+                self.source = Source::Ended;
+            }
+            if is_last || is_too_long {
                 self.write_down();
             }
             if !clean.is_empty() {
