@@ -68,3 +68,25 @@ fn the_last_line_of_each_end() {
                "answer": null, "changes": "lost", "exit": 1})
     );
 }
+
+#[test]
+fn no_event_says_the_fields_of_its_line_again() {
+    let plan = PlanStep { step: "look".into(), status: StepStatus::Pending };
+    let (why, path, text) = ("503".to_owned(), "AGENTS.md".to_owned(), "hm".to_owned());
+    for event in [
+        Event::Up { entries: 1, bytes: 2 },
+        Event::Docs { path, bytes: 1, cut: false },
+        Event::Request { n: 1 },
+        Event::Retry { attempt: 1, of: 5, wait_ms: 200, why },
+        Event::Text { text: text.clone() },
+        Event::Plan { steps: vec![plan] },
+        Event::Usage { usage: Usage::default() },
+        Event::Note { text },
+    ] {
+        let line = Line::new(4, "7c41", 0, Public::of_hearsay(&event).expect("shown")).json();
+        for field in ["v", "n", "run", "at_ms", "event"] {
+            let says = line.matches(&format!("\"{field}\":")).count();
+            assert_eq!(says, 1, "{field}: {line}");
+        }
+    }
+}
