@@ -5,6 +5,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use airlock_tests::Rig;
+use airlock_tests::backend::{Backend, answer, call, script};
+use airlock_tests::engine::Engine;
+use airlock_tests::images::{self, BUSYBOX};
+use airlock_tests::rig::airlock;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
@@ -47,4 +51,39 @@ async fn the_schema_of_the_handoff_is_the_one_in_the_repository() {
         include_str!("../../shared/handoff.schema.json"),
         "airlock sandbox --schema > shared/handoff.schema.json"
     );
+}
+
+/// What the README has people type, typed: with another backend, and an image that is here.
+#[tokio::test]
+async fn what_the_readme_says_of_plain_mode_works() {
+    let engine = Engine::connect().await;
+    images::ready(&engine).await;
+    let rig = Rig::new();
+    let backend = Backend::scripted(script![call("bash", json!({"command": "pwd"})), answer("ok")]);
+    let readme = include_str!("../../README.md");
+    let from = readme.find("$ airlock sandbox --extract").expect("the README extracts it");
+    let block = readme[from..].split("```").next().unwrap_or_default();
+    let mut typed = block.replace("\n$ ", "\n").trim_start_matches("$ ").to_owned();
+    for (said, meant) in [
+        ("https://api.openai.com/v1", backend.url().as_str()),
+        ("debian:13-slim", BUSYBOX),
+        ("docker run -i --rm", "docker run -i --rm --network host --label airlock.tests=rig"),
+    ] {
+        assert!(typed.contains(said), "{said}: {typed}");
+        typed = typed.replace(said, meant);
+    }
+    let folder = airlock().await.parent().expect("a folder").display().to_string();
+    let path = format!("{folder}:/usr/local/bin:/usr/bin:/bin");
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", &typed]).current_dir(rig.workspace()).stdin(Stdio::null());
+    shell.env("PATH", path).env("HOME", rig.home()).env("KEY", rig.key());
+    let output = tokio::time::timeout(Duration::from_secs(100), shell.output()).await;
+    let output = output.expect("it ends").expect("there is a shell");
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<Value> =
+        stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert_eq!(lines.first().map(|line| &line["ready"]), Some(&json!(1)), "{output:?}");
+    let outcome = lines.last().map(|line| &line["outcome"]);
+    assert_eq!(outcome, Some(&json!({"outcome": "finished", "answer": "ok"})), "{stdout}");
+    assert!(output.status.success() && !stdout.contains(rig.key()), "{output:?}");
 }
