@@ -106,6 +106,28 @@ async fn the_configuration_is_taken_whole_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn the_keys_of_the_readme_are_known() {
+    let readme = include_str!("../../README.md");
+    let keys = readme.split("Keys of `config.toml`:").nth(1).unwrap_or_default();
+    let keys = keys.split("\n\n").next().unwrap_or_default().split('`').skip(1).step_by(2);
+    let keys: Vec<&str> = keys.collect();
+    assert_eq!(keys.len(), 26, "{keys:?}");
+    let rig = Rig::new();
+    let configured = |key: &str| {
+        let text = format!("{key} = [[]]\n");
+        tree::write(&rig.home().join("config/airlock"), &[("config.toml", &text)]);
+    };
+    for key in keys {
+        configured(key);
+        let said = said(&rig, &["run", "p"]).await;
+        let expected = format!("{key}: a list of texts is expected");
+        assert!(unwrapped(&said.stderr).contains(&expected), "{key}: {said:?}");
+    }
+    configured("nobody_knows_this");
+    assert!(said(&rig, &["run", "p"]).await.stderr.contains("unknown key"));
+}
+
+#[tokio::test]
 async fn an_engine_that_cannot_be_used_is_one_sentence() {
     let rig = Rig::new().variable("DOCKER_HOST", "unix:///none");
     let key = key_file(&rig);
