@@ -34,6 +34,7 @@ async fn no_secret_is_left(custody: Custody) {
     let ran = live.end().await;
     scan.text("stdout", &ran.stdout);
     scan.text("stderr", &ran.stderr);
+    assert!(ran.stderr.contains("asking the backend"), "nothing was logged: {}", ran.stderr);
     scan.folder("the state", &ran.rig.home().join("state"));
     scan.folder("the workspace", ran.rig.workspace());
     scan.assert_clean();

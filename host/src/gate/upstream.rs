@@ -152,6 +152,8 @@ async fn send_signed(
         let signed = signer.sign().await.map_err(sign_in)?;
         let mut headers = asked.headers.clone();
         headers.extend(signed.headers);
+        // The credential is marked as one and prints as `Sensitive`.
+        tracing::debug!(method = %asked.method, url = asked.url, ?headers, "asking the backend");
         let request = client
             .request(asked.method.clone(), &asked.url)
             .headers(headers)
@@ -162,6 +164,7 @@ async fn send_signed(
             Ok(Err(error)) => return Err(unreachable(cause(&error.without_url()))),
             Err(_) => return Err(unreachable("it did not answer".to_owned())),
         };
+        tracing::debug!(status = answer.status().as_u16(), "the backend answered");
         // THREAT: the backend, or what stands before it, sends us and our credential elsewhere.
         // Tried by gate::backend::a_redirect_is_not_followed.
         if answer.status().is_redirection() {

@@ -159,7 +159,8 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Spawned, SpawnError> {
         reap::forget(pid);
         return Err(SpawnError::Unsafe(fault));
     }
-    if plan.errno != 0 {
+    // Not `errno`, which a step that fell short without an error leaves at 0.
+    if !plan.failed.is_empty() {
         reap::ended(pid);
         reap::forget(pid);
         return Err(plan.error());

@@ -227,24 +227,28 @@ impl Written {
     }
 
     /// Takes one read's worth, if it is there.
-    fn take(&mut self) -> bool {
-        let Some(pipe) = &self.pipe else { return false };
+    fn take(&mut self) {
+        let Some(pipe) = &self.pipe else { return };
         let mut chunk = [0; READ_BYTES];
         match pipe.try_read(&mut chunk) {
             Ok(0) => self.pipe = None,
             Ok(count) => self.kept.feed(&chunk[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => self.pipe = None,
         }
-        self.pipe.is_some()
     }
 
     /// What is left in the pipe when nobody writes any more.
+    ///
+    /// Read past the runtime, which would say that nothing is there until it has looked again.
     fn rest(&mut self) {
+        let Some(pipe) = self.pipe.take() else { return };
         // As much as the largest pipe holds; more comes only from a survivor.
         for _ in 0..(1 << 20) / READ_BYTES * 16 {
-            if !self.take() {
-                return;
+            let mut chunk = [0; READ_BYTES];
+            match rustix::io::read(&pipe, &mut chunk) {
+                Ok(0) | Err(_) => return,
+                Ok(count) => self.kept.feed(&chunk[..count]),
             }
         }
     }
