@@ -47,6 +47,21 @@ in_both_custodies! {
     }
 }
 
+/// The catalogue is awaited while the box is made: there is a box, and no answer.
+#[tokio::test]
+async fn ctrl_c_while_it_starts_ends_in_three_seconds() {
+    let rig = Rig::new().backend(|backend| backend.catalogue = serde_json::Value::Null);
+    let mut live = rig.model(script![]).prompt("x").start().await;
+    drop(live.container().await);
+    let start = clock::now();
+    live.signal(Signal::INT);
+    let ran = live.end().await;
+    let took = clock::now() - start;
+    assert!(took < Duration::from_secs(3), "it took {took:?}: {}", ran.stderr);
+    let ran = ran.assert_exit(130, "").assert_nothing_left_behind().await;
+    assert_eq!(ran.outcome()["changes"], "none");
+}
+
 /// A second run of the same home starts, and sweeps, while the first one works.
 #[tokio::test]
 async fn a_sibling_of_the_same_install_is_not_swept() {

@@ -85,8 +85,9 @@ pub(super) async fn listen(
         match next {
             Next::Heard(FromSandbox::Event(Event::Unauthorized)) => {
                 let bearer = renewals.next().await;
-                // A run that is over needs no token.
-                let _over = commands.send(Command::Secrets { bearer }).await;
+                // THREAT: a sandbox that asks for tokens and takes none would have us wait for it,
+                // deaf to whoever wants the run to end. One that reads has room for this.
+                let _unread = commands.try_send(Command::Secrets { bearer });
             }
             Next::Heard(FromSandbox::Event(event)) => report.hear(&event),
             Next::Heard(FromSandbox::Refused { what }) => {

@@ -23,6 +23,7 @@ use airlock_shared::job::{Job, ModelChoice, Workspace};
 use airlock_shared::limits;
 use airlock_shared::outcome::{Fault, FaultKind, Outcome, Stop as Reason};
 use airlock_shared::secret::Secret;
+use zeroize::Zeroizing;
 
 use crate::engine::docker::{Created, Gone, ResolvedImage};
 use crate::engine::{BoxSpec, Docker, EngineError, base};
@@ -77,36 +78,67 @@ async fn attempt(
     report.waived(&terms);
 
     // The container is made while the catalogue is asked for: neither waits for the other.
-    let (paying, created) =
-        tokio::join!(Paying::open(&spec, &house.logins), create(house, &terms, &image));
-    let (paying, created) = match (paying, created) {
-        (Ok(paying), Ok(created)) if !stop.is_asked() => (paying, created),
-        (Ok(_), Ok(created)) => {
+    let paying = async {
+        tokio::select! {
+            paying = Paying::open(&spec, &house.logins) => Some(paying),
+            () = stop.asked() => None,
+        }
+    };
+    let (paying, created) = tokio::join!(paying, create(house, &terms, &image));
+    let created = created?;
+    if let Some(Ok(paying)) = &paying {
+        report.started(&spec, paying, &image);
+    }
+    let prepared = match paying {
+        None => Ok(None),
+        Some(_) if stop.is_asked() => Ok(None),
+        Some(Err(fault)) => Err(fault),
+        Some(Ok(paying)) => prepare(&spec, report.run(), paying, &terms).await.map(Some),
+    };
+    let Prepared { line, gate, mut renewals } = match prepared {
+        Ok(Some(prepared)) => prepared,
+        Ok(None) => {
             created.remove().await?;
             return Ok(cancelled());
         }
-        (Err(fault), Ok(created)) => {
+        Err(fault) => {
             created.remove().await?;
             return Err(fault.into());
         }
-        (Ok(_), Err(error)) | (Err(_), Err(error)) => return Err(error.into()),
     };
-    report.started(&spec, &paying, &image);
 
-    let run_key = Secret::new(random_id());
-    let secrets = paying.secrets(spec.custody).await?;
-    let handoff = handoff(&spec, report.run(), &run_key, secrets, &paying, terms.tool());
-    let line = handoff.line().map_err(|error| Fault::new(FaultKind::Box, error.to_string()))?;
-    let (gate, mut renewals) = open_gate(&spec, report.run(), run_key, paying)?;
-
-    let ready = created.start().await?;
+    let Some(ready) = created.start_unless(stop.asked()).await? else { return Ok(cancelled()) };
     let mut running = ready.hand_over(&line).await?;
     drop(line);
     let outcome =
         listen::listen(&mut running, &gate, &mut renewals, &tree, &spec, stop, report).await;
     let removed: Result<Gone, EngineError> = running.remove().await;
-    removed?;
+    if let Err(leftover) = removed {
+        // What was done and paid for is told all the same; the next start sweeps.
+        report.note(leftover.to_string());
+    }
     outcome
+}
+
+/// All that the box's start waits for beside the box.
+struct Prepared {
+    line: Zeroizing<Vec<u8>>,
+    gate: std::sync::Arc<Gate>,
+    renewals: paying::Renewals,
+}
+
+async fn prepare(
+    spec: &Spec,
+    run: &str,
+    paying: Paying,
+    terms: &BoxSpec,
+) -> Result<Prepared, Fault> {
+    let run_key = Secret::new(random_id());
+    let secrets = paying.secrets(spec.custody).await?;
+    let handoff = handoff(spec, run, &run_key, secrets, &paying, terms.tool());
+    let line = handoff.line().map_err(|error| Fault::new(FaultKind::Box, error.to_string()))?;
+    let (gate, renewals) = open_gate(spec, run, run_key, paying)?;
+    Ok(Prepared { line, gate, renewals })
 }
 
 async fn find_image(

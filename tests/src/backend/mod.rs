@@ -48,6 +48,7 @@ pub struct Options {
     /// 0: any free one.
     pub port: u16,
     pub tls: bool,
+    /// Null: whoever asks for it waits for ever.
     pub catalogue: Value,
     /// Hold the client to what ours promises, beyond what the real backend refuses.
     pub ours: bool,

@@ -140,6 +140,9 @@ impl State {
             if !request.target.contains("client_version=") {
                 self.note("models were asked for without client_version".to_owned());
             }
+            if self.catalogue.is_null() {
+                return (Decision::Break(Fault::Silence), 0);
+            }
             let mut answer = Plain::json(200, &self.catalogue);
             answer.headers.push(("etag".to_owned(), "\"scripted\"".to_owned()));
             return plain(answer);

@@ -16,11 +16,10 @@ use bollard::errors::Error;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder,
-    WaitContainerOptionsBuilder,
 };
-use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 
+use super::ended::{Ended, ended};
 use super::inject::SandboxVolume;
 use super::pipe::Pipe;
 use super::{Docker, ResolvedImage, is_absent, plan, verify};
@@ -136,14 +135,31 @@ impl Created {
     /// When it does not start, does not say so in time, or speaks another protocol. Then it is
     /// gone again.
     pub async fn start(self) -> Result<Ready, EngineError> {
+        let given_up = EngineError::Box { step: Step::Ready, reason: "it was given up".to_owned() };
+        self.start_unless(std::future::pending()).await?.ok_or(given_up)
+    }
+
+    /// The same; `None` where it is no longer wanted before it is ready, and gone again.
+    ///
+    /// # Errors
+    /// As for [`Created::start`]; also when it is no longer wanted and cannot be removed.
+    pub async fn start_unless(
+        self,
+        unwanted: impl Future<Output = ()>,
+    ) -> Result<Option<Ready>, EngineError> {
         let Self { held, mut pipe } = self;
         let started = held.docker.client().start_container(&held.id, None).await;
         if let Err(error) = started {
             return Err(held.removed_after(EngineError::at(Step::Start, &error)).await);
         }
-        match ready(&mut pipe).await {
-            Ok(version) => Ok(Ready { held, pipe, version }),
-            Err(error) => {
+        let said = tokio::select! {
+            said = ready(&mut pipe) => Some(said),
+            () = unwanted => None,
+        };
+        match said {
+            None => held.remove().await.map(|_gone| None),
+            Some(Ok(version)) => Ok(Some(Ready { held, pipe, version })),
+            Some(Err(error)) => {
                 let error = held.explained(error, &pipe).await;
                 Err(held.removed_after(error).await)
             }
@@ -251,28 +267,6 @@ impl Running {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Gone(());
 
-/// How a container ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// The exit code; 137 after a kill.
-    pub code: i64,
-    /// The kernel killed something in it for want of memory: the sandbox where the code is 137,
-    /// else a command.
-    pub out_of_memory: bool,
-}
-
-impl Ended {
-    /// In a person's words.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        match (self.code, self.out_of_memory) {
-            (137, true) => "the box ran out of memory (--memory)".to_owned(),
-            (137, false) => "the box was killed from outside".to_owned(),
-            (code, _) => format!("the box ended by itself with code {code}"),
-        }
-    }
-}
-
 /// What is on the engine because of us.
 #[derive(Debug)]
 struct Held {
@@ -378,22 +372,4 @@ async fn ready(pipe: &mut Pipe) -> Result<String, EngineError> {
     } else {
         Err(EngineError::Protocol { theirs: ready.ready, version })
     }
-}
-
-async fn ended(docker: &Docker, id: &str) -> Result<Ended, EngineError> {
-    let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
-    let mut waiting = Box::pin(docker.client().wait_container(id, Some(options)));
-    let code = match waiting.next().await {
-        Some(Ok(answer)) => answer.status_code,
-        // The client makes an error of every code but 0.
-        Some(Err(Error::DockerContainerWaitError { code, .. })) => code,
-        Some(Err(error)) => return Err(EngineError::at(Step::Wait, &error)),
-        None => {
-            let reason = "it broke off".to_owned();
-            return Err(EngineError::Box { step: Step::Wait, reason });
-        }
-    };
-    let found = docker.client().inspect_container(id, None).await.ok();
-    let out_of_memory = found.and_then(|found| found.state?.oom_killed).unwrap_or(false);
-    Ok(Ended { code, out_of_memory })
 }

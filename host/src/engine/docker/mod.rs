@@ -8,15 +8,17 @@ mod context; // what `docker context` has written down
 mod image; // a name becomes a digest
 mod inject; // our binary on the engine, once
 mod lifecycle; // Planned → Created → Ready → Running → Gone
+mod ended; // how a box ended
 mod pipe; // stdin and stdout of a box as one stream
 mod plan; // the terms in the engine's words
 mod sweep; // what a crash left behind
 mod verify; // what the engine made of the terms
 
 pub use connect::EngineChoice;
+pub use ended::Ended;
 pub use image::{ImageName, OURS, ResolvedImage};
 pub use inject::SandboxVolume;
-pub use lifecycle::{Created, Ended, Gone, Planned, Ready, Running};
+pub use lifecycle::{Created, Gone, Planned, Ready, Running};
 pub use pipe::{Complaints, Pipe};
 pub use sweep::Swept;
 
