@@ -104,6 +104,16 @@ async fn a_context_that_is_full_is_said() {
 }
 
 #[tokio::test]
+async fn a_backend_that_is_not_there_is_named_and_said_once() {
+    let rig = Rig::new().in_words().backend(|backend| backend.catalogue = serde_json::Value::Null);
+    let ran = rig.model(script![]).prompt("x").run().await.assert_nothing_left_behind().await;
+    let url = ran.backend.url();
+    let origin = url.split("/backend-api").next().unwrap_or_default().to_owned();
+    let ran = ran.assert_exit(1, &format!("the backend cannot be used: {origin}: no catalogue"));
+    assert_eq!(ran.stderr.matches(" be used").count(), 1, "{}", ran.stderr);
+}
+
+#[tokio::test]
 async fn a_huge_event_ends_at_once() {
     let ran = Rig::new().model(script![fault(Fault::HugeEvent { bytes: 20 << 20 })]).prompt("x");
     let ran = ran.run().await.assert_exit(1, "").assert_nothing_left_behind().await;

@@ -169,8 +169,8 @@ async fn the_catalogue_is_asked_by_the_host() {
     assert_eq!(fault.kind, FaultKind::SignIn);
     let fault = catalogue(&client, signer.as_ref(), &base, &backend).await.expect_err("absent");
     assert_eq!(
-        (fault.kind, fault.message.as_str()),
-        (FaultKind::Backend, "the backend could not be used: it answered 404: nothing")
+        (fault.kind, fault.message),
+        (FaultKind::Backend, format!("{}: it answered 404: nothing", base.origin()))
     );
 }
 

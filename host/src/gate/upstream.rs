@@ -92,7 +92,11 @@ pub async fn catalogue(
             } else {
                 FaultKind::Backend
             };
-            Fault::new(kind, refused.message)
+            let message = match kind {
+                FaultKind::Backend => format!("{}: {}", base.origin(), refused.message),
+                _ => refused.message,
+            };
+            Fault::new(kind, message)
         })
 }
 
@@ -210,7 +214,7 @@ pub(super) async fn read(mut answer: reqwest::Response, most: usize) -> Result<V
 }
 
 pub(super) fn unreachable(why: String) -> Refused {
-    Refused::new(Refusal::Unreachable, format!("the backend could not be used: {why}"))
+    Refused::new(Refusal::Unreachable, why)
 }
 
 /// The deepest reason, which says what happened; the outer ones say where we were.
