@@ -1,96 +1,93 @@
-//! Medians, and how they are told.
+//! Least, median and most, and how they are told.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Duration;
 
-/// What was measured, by name, in the order in which it was first measured.
+use crate::measure::{
+    COLD, FIRST, FLOOR, HOST_MEMORY, HUNDRED_MB, ONE_MB, ROUND, SANDBOX_MEMORY, SPAWN, TWENTY,
+};
+
+pub(crate) const SANDBOX_SIZE: &str = "sandbox on disk";
+pub(crate) const HOST_SIZE: &str = "airlock on disk";
+
+/// What was measured, in the order in which it was first measured.
 #[derive(Default)]
-pub(crate) struct Table {
-    order: Vec<String>,
-    times: BTreeMap<String, Vec<f64>>,
-    sizes: BTreeMap<String, Vec<f64>>,
+pub(crate) struct Table(Vec<Row>);
+
+struct Row {
+    name: &'static str,
+    unit: &'static str,
+    /// One for each round.
+    values: Vec<f64>,
 }
 
 impl Table {
-    pub(crate) fn time(&mut self, name: &str, time: Duration) {
-        self.named(name);
-        self.times.entry(name.to_owned()).or_default().push(time.as_secs_f64() * 1e3);
+    pub(crate) fn time(&mut self, name: &'static str, time: Duration) {
+        self.add(name, "ms", time.as_secs_f64() * 1e3);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "sizes are told with two digits")]
-    pub(crate) fn size(&mut self, name: &str, bytes: u64) {
-        self.named(name);
-        self.sizes.entry(name.to_owned()).or_default().push(bytes as f64 / 1e6);
+    pub(crate) fn size(&mut self, name: &'static str, bytes: u64) {
+        self.add(name, "MB", bytes as f64 / 1e6);
     }
 
-    fn named(&mut self, name: &str) {
-        if !self.order.iter().any(|known| known == name) {
-            self.order.push(name.to_owned());
+    fn add(&mut self, name: &'static str, unit: &'static str, value: f64) {
+        match self.0.iter_mut().find(|row| row.name == name) {
+            Some(row) => row.values.push(value),
+            None => self.0.push(Row { name, unit, values: vec![value] }),
         }
     }
 
-    /// The median of a time, in milliseconds.
-    fn ms(&self, name: &str) -> f64 {
-        self.times.get(name).map_or(f64::NAN, |times| median(times))
+    fn values(&self, name: &str) -> &[f64] {
+        self.0.iter().find(|row| row.name == name).map_or(&[], |row| &row.values)
     }
 
-    fn mb(&self, name: &str) -> f64 {
-        self.sizes.get(name).map_or(f64::NAN, |sizes| median(sizes))
+    /// What follows from several lines, round by round.
+    fn reckon<const N: usize>(&self, names: [&str; N], sum: impl Fn([f64; N]) -> f64) -> Vec<f64> {
+        let lines = names.map(|name| self.values(name));
+        let rounds = lines.iter().map(|line| line.len()).min().unwrap_or(0);
+        (0..rounds).map(|round| sum(lines.map(|line| line[round]))).collect()
     }
 
     pub(crate) fn print(&self) {
-        let mut lines = vec![format!("{:44} {:>10} {:>10} {:>10}", "", "median", "least", "most")];
-        for name in &self.order {
-            let (values, unit) = match (self.times.get(name), self.sizes.get(name)) {
-                (Some(times), _) => (times, "ms"),
-                (None, Some(sizes)) => (sizes, "MB"),
-                (None, None) => continue,
-            };
-            let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-            let most = values.iter().copied().fold(0.0, f64::max);
-            let middle = median(values);
-            lines.push(format!("{name:44} {middle:>10.2} {least:>10.2} {most:>10.2}  {unit}"));
+        let mut lines = vec![format!("{:44} {:>10} {:>10} {:>10}", "", "least", "median", "most")];
+        for row in &self.0 {
+            lines.push(format!("{}  {}", told(row.name, &row.values), row.unit));
         }
-        let floor = self.ms("floor: the same container, /bin/true");
-        let spawn = self.ms("floor: one bare spawn of `sh -c true`");
-        let cold = self.ms("a run of no round");
-        let round = (self.ms("a run of 20 rounds") - cold) / 20.0;
         lines.push(String::new());
-        let mut bound = |what: &str, is: f64, most: f64, unit: &str| {
-            let verdict = if is <= most { "ok" } else { "OVER" };
-            lines.push(format!("{what:44} {is:>10.2} of {most:>7.2}  {unit}  {verdict}"));
+        let mut bound = |what: &str, unit: &str, values: Vec<f64>, most: f64| {
+            let verdict = if median(&values) <= most { "ok" } else { "OVER" };
+            lines.push(format!("{}  {unit}, at most {most}: {verdict}", told(what, &values)));
         };
-        bound("cold run over its floor", cold / floor, 2.0, "times");
-        bound(
-            "start response to first request",
-            self.ms("start response to first request"),
-            15.0,
-            "ms",
-        );
-        bound("one round over a bare spawn", round - spawn, 2.0, "ms");
-        let twenty = self.ms("a run of 20 rounds") - floor - 20.0 * spawn;
-        bound("20 rounds over floor and 20 bare spawns", twenty, 60.0, "ms");
-        bound("sandbox on disk", self.mb("sandbox on disk"), 8.0, "MB");
-        bound("sandbox resident", self.mb("sandbox resident"), 10.0, "MB");
-        bound("airlock resident", self.mb("airlock resident"), 25.0, "MB");
-        let link = |name: &str| self.ms(name) - cold;
-        lines.push(format!(
-            "{:44} {:>10.2}  ms",
-            "1 MB through the link",
-            link("a run with 1 MB in its workspace")
-        ));
-        lines.push(format!(
-            "{:44} {:>10.2}  ms",
-            "100 MB through the link",
-            link("a run with 100 MB in its workspace")
-        ));
+        bound("start response to first request", "ms", self.values(FIRST).to_vec(), 15.0);
+        let round = self.reckon([ROUND, SPAWN], |[round, spawn]| round - spawn);
+        bound("one round over a bare spawn", "ms", round, 2.0);
+        let twenty =
+            self.reckon([TWENTY, FLOOR, SPAWN], |[run, floor, spawn]| run - floor - 20.0 * spawn);
+        bound("20 rounds over floor and 20 bare spawns", "ms", twenty, 60.0);
+        bound("sandbox on disk", "MB", self.values(SANDBOX_SIZE).to_vec(), 8.0);
+        bound("sandbox resident", "MB", self.values(SANDBOX_MEMORY).to_vec(), 10.0);
+        bound("airlock resident", "MB", self.values(HOST_MEMORY).to_vec(), 25.0);
+        for (what, unit, values) in [
+            ("cold run over its floor", "times", self.reckon([COLD, FLOOR], |[a, b]| a / b)),
+            ("cold run over its floor", "ms", self.reckon([COLD, FLOOR], |[a, b]| a - b)),
+            ("1 MB through the link", "ms", self.reckon([ONE_MB, COLD], |[a, b]| a - b)),
+            ("100 MB through the link", "ms", self.reckon([HUNDRED_MB, COLD], |[a, b]| a - b)),
+        ] {
+            lines.push(format!("{}  {unit}", told(what, &values)));
+        }
         // Whoever reads may have gone.
         drop(writeln!(std::io::stdout().lock(), "{}", lines.join("\n")));
     }
 }
 
-fn median(values: &[f64]) -> f64 {
+fn told(name: &str, values: &[f64]) -> String {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    format!("{name:44} {least:>10.2} {:>10.2} {most:>10.2}", median(values))
+}
+
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {
