@@ -77,6 +77,20 @@ pub enum Way {
     Direct,
 }
 
+/// Counts what is written and keeps none of it.
+struct Length(usize);
+
+impl std::io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Handoff {
     #[must_use]
     pub fn way(&self) -> Way {
@@ -92,12 +106,16 @@ impl Handoff {
     /// # Errors
     /// When it would be longer than [`limits::HANDOFF_BYTES`].
     pub fn line(&self) -> Result<Zeroizing<Vec<u8>>, HandoffError> {
-        // Grown once: a vector that reallocates leaves an unwiped copy of the token behind.
-        let mut line = Zeroizing::new(Vec::with_capacity(limits::HANDOFF_BYTES + 1));
-        serde_json::to_writer(&mut *line, &Wire::of(self)).map_err(|_| HandoffError::Shape)?;
-        if line.len() > limits::HANDOFF_BYTES {
+        // Counted first, then made at its size: a vector that reallocates leaves an unwiped copy of
+        // the token behind, and one of the greatest size costs four megabytes to wipe.
+        let wire = Wire::of(self);
+        let mut length = Length(0);
+        serde_json::to_writer(&mut length, &wire).map_err(|_| HandoffError::Shape)?;
+        if length.0 > limits::HANDOFF_BYTES {
             return Err(HandoffError::TooLong);
         }
+        let mut line = Zeroizing::new(Vec::with_capacity(length.0 + 1));
+        serde_json::to_writer(&mut *line, &wire).map_err(|_| HandoffError::Shape)?;
         line.push(b'\n');
         Ok(line)
     }
