@@ -70,7 +70,7 @@ impl<'a> Report<'a> {
             mode: if spec.tree == TreeChoice::Live { "live" } else { "copy" }.to_owned(),
             ..WorkspaceRecord::default()
         };
-        folder.write_record(&record).map_err(broken)?;
+        folder.begin_record(&record).map_err(broken)?;
         let (requests, usage) = (0, Usage::default());
         let log = Some(log);
         Ok(Self { folder, log, record, began: Instant::now(), lines: 0, requests, usage, show })

@@ -92,13 +92,27 @@ impl RunFolder {
     /// # Errors
     /// The old one is still there.
     pub fn write_record(&self, record: &Record) -> io::Result<()> {
+        self.put(record, true)
+    }
+
+    /// Writes the first record. Nothing is lost with it yet, so the disk is not waited for.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn begin_record(&self, record: &Record) -> io::Result<()> {
+        self.put(record, false)
+    }
+
+    fn put(&self, record: &Record, wait: bool) -> io::Result<()> {
         let mut bytes = serde_json::to_vec_pretty(record)?;
         bytes.push(b'\n');
         let mut part = tempfile::Builder::new().prefix(RECORD).tempfile_in(&self.path)?;
         part.write_all(&bytes)?;
-        part.as_file().sync_all()?;
+        if wait {
+            part.as_file().sync_all()?;
+        }
         part.persist(self.path.join(RECORD))?;
-        File::open(&self.path)?.sync_all()
+        if wait { File::open(&self.path)?.sync_all() } else { Ok(()) }
     }
 
     /// Opens the events to be added to.

@@ -136,7 +136,9 @@ fn intake(run: &Path, disk: u64, stream: impl Read) -> Result<ChangeSet, Refused
     let mut changes = compare(&base.nodes, said)?;
     export::judge(&base.nodes, &mut changes);
     let set = ChangeSet { changes };
-    Base::sync(run)?;
+    if !set.is_empty() {
+        Base::sync(run)?;
+    }
     writer.finish(&set)?;
     Ok(set)
 }

@@ -56,7 +56,11 @@ impl Writer {
     pub(super) fn finish(mut self, set: &ChangeSet) -> io::Result<()> {
         let folder = self.run.join(UNFINISHED);
         self.content.flush()?;
-        self.content.get_ref().sync_all()?;
+        // Of a run that changed nothing the list alone must be whole; lost, it says the same.
+        let is_empty = set.is_empty();
+        if !is_empty {
+            self.content.get_ref().sync_all()?;
+        }
         let mut list = BufWriter::new(File::create(folder.join(LIST))?);
         serde_json::to_writer(&mut list, &Header { v: 1, changes: set.changes.len() })?;
         list.write_all(b"\n")?;
@@ -66,6 +70,9 @@ impl Writer {
         }
         list.flush()?;
         list.get_ref().sync_all()?;
+        if is_empty {
+            return std::fs::rename(folder, self.run.join(FOLDER));
+        }
         sync_folder(&folder)?;
         std::fs::rename(folder, self.run.join(FOLDER))?;
         sync_folder(&self.run)
