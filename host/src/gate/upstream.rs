@@ -40,6 +40,10 @@ pub fn client(base: &Base, ca: Option<&str>) -> Result<reqwest::Client, Fault> {
     // A proxy set for the machine would read, in the clear, a credential that was to stay on it.
     if base.is_loopback() {
         builder = builder.no_proxy();
+        // Without TLS nobody is verified: the machine's certificates (a hundred files) stay unread.
+        if base.origin().starts_with("http://") {
+            builder = builder.tls_certs_only([]);
+        }
     }
     if let Some(pem) = ca {
         let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())

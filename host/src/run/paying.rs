@@ -40,7 +40,7 @@ impl Paying {
             }
             Cassette::None | Cassette::Record(_) => {
                 let signer = signer(&spec.credential, logins, &base)?;
-                let client = gate::client(&base, spec.ca.as_deref())?;
+                let client = client(&base, spec.ca.clone()).await?;
                 let catalogue = gate::catalogue(&client, &*signer, &base, &backend).await;
                 (
                     Upstream::Live { client, signer: Arc::clone(&signer) },
@@ -124,6 +124,14 @@ fn signer(choice: &CredentialChoice, logins: &Path, base: &Base) -> Result<Arc<d
         }
     };
     auth::open(credential, base).map_err(sign_in)
+}
+
+/// Reads the machine's certificates, a hundred files, on a thread beside: the container is being
+/// made meanwhile.
+async fn client(base: &Base, ca: Option<String>) -> Result<reqwest::Client, Fault> {
+    let base = base.clone();
+    let made = tokio::task::spawn_blocking(move || gate::client(&base, ca.as_deref())).await;
+    made.map_err(|error| Fault::new(FaultKind::Backend, error.to_string()))?
 }
 
 /// The model, and the catalogue as the box may see it. A base without a catalogue serves a model
