@@ -94,8 +94,12 @@ fn extract(file: &std::path::Path, screen: &mut Screen) -> Result<Exit, Failure>
     Ok(Exit::Finished)
 }
 
+/// Threads beside the one that carries out the command; disks have their own.
+const WORKERS: usize = 2;
+
 fn in_runtime(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = runtime.map_err(|error| {
         Failure::new(Exit::Failed, "no threads", format!("the system gives none: {error}"))
     })?;
