@@ -1,7 +1,7 @@
 //! One run, from nothing to gone.
 //!
 //! ```text
-//! folder (locked) → image → who pays ‖ container → start → hand over → listen → remove → record told
+//! folder (locked) → image → who pays ‖ container, started → hand over → listen → remove → record told
 //!                            tree begins to be read ─────────────────────┘
 //! ```
 //!
@@ -23,6 +23,7 @@ use airlock_shared::job::{Job, ModelChoice, Workspace};
 use airlock_shared::limits;
 use airlock_shared::outcome::{Fault, FaultKind, Outcome, Stop as Reason};
 use airlock_shared::secret::Secret;
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::engine::docker::{Created, Gone, ResolvedImage};
@@ -77,37 +78,52 @@ async fn attempt(
     let terms = tree.terms(&spec, house, report.run());
     report.waived(&terms);
 
-    // The container is made while the catalogue is asked for: neither waits for the other.
+    // The container is made and started while the catalogue is asked for: neither waits for the
+    // other. A run that is over by then (nobody pays, somebody stopped it) starts nothing.
+    let over = CancellationToken::new();
     let paying = async {
-        tokio::select! {
+        let paying = tokio::select! {
             paying = Paying::open(&spec, &house.logins) => Some(paying),
             () = stop.asked() => None,
+        };
+        if !matches!(paying, Some(Ok(_))) {
+            over.cancel();
         }
+        paying
     };
-    let (paying, created) = tokio::join!(paying, create(house, &terms, &image));
-    let created = created?;
+    let ready = async {
+        let created = create(house, &terms, &image).await?;
+        if over.is_cancelled() || stop.is_asked() {
+            return created.remove().await.map(|_gone| None);
+        }
+        let unwanted = async {
+            tokio::select! {
+                () = over.cancelled() => {}
+                () = stop.asked() => {}
+            }
+        };
+        created.start_unless(unwanted).await
+    };
+    let (paying, ready) = tokio::join!(paying, ready);
     if let Some(Ok(paying)) = &paying {
         report.started(&spec, paying, &image);
     }
+    let ready = ready?;
     let prepared = match paying {
         None => Ok(None),
         Some(_) if stop.is_asked() => Ok(None),
         Some(Err(fault)) => Err(fault),
         Some(Ok(paying)) => prepare(&spec, report.run(), paying, &terms).await.map(Some),
     };
-    let Prepared { line, gate, mut renewals } = match prepared {
-        Ok(Some(prepared)) => prepared,
-        Ok(None) => {
-            created.remove().await?;
-            return Ok(cancelled());
-        }
-        Err(fault) => {
-            created.remove().await?;
-            return Err(fault.into());
+    let (Prepared { line, gate, mut renewals }, ready) = match (prepared, ready) {
+        (Ok(Some(prepared)), Some(ready)) => (prepared, ready),
+        (prepared, ready) => {
+            if let Some(ready) = ready {
+                ready.remove().await?;
+            }
+            return prepared.map(|_| cancelled()).map_err(Broken::from);
         }
     };
-
-    let Some(ready) = created.start_unless(stop.asked()).await? else { return Ok(cancelled()) };
     let mut running = ready.hand_over(&line).await?;
     drop(line);
     let outcome =
@@ -125,20 +141,6 @@ struct Prepared {
     line: Zeroizing<Vec<u8>>,
     gate: std::sync::Arc<Gate>,
     renewals: paying::Renewals,
-}
-
-async fn prepare(
-    spec: &Spec,
-    run: &str,
-    paying: Paying,
-    terms: &BoxSpec,
-) -> Result<Prepared, Fault> {
-    let run_key = Secret::new(random_id());
-    let secrets = paying.secrets(spec.custody).await?;
-    let handoff = handoff(spec, run, &run_key, secrets, &paying, terms.tool());
-    let line = handoff.line().map_err(|error| Fault::new(FaultKind::Box, error.to_string()))?;
-    let (gate, renewals) = open_gate(spec, run, run_key, paying)?;
-    Ok(Prepared { line, gate, renewals })
 }
 
 async fn find_image(
@@ -209,12 +211,17 @@ fn handoff(
     }
 }
 
-fn open_gate(
+/// The handoff line and the gate behind it, with a run key that both know.
+async fn prepare(
     spec: &Spec,
     run: &str,
-    run_key: Secret,
     paying: Paying,
-) -> Result<(std::sync::Arc<Gate>, paying::Renewals), Fault> {
+    terms: &BoxSpec,
+) -> Result<Prepared, Fault> {
+    let run_key = Secret::new(random_id());
+    let secrets = paying.secrets(spec.custody).await?;
+    let handoff = handoff(spec, run, &run_key, secrets, &paying, terms.tool());
+    let line = handoff.line().map_err(|error| Fault::new(FaultKind::Box, error.to_string()))?;
     let renewals = paying.renewals();
     let gate = Gate::new(GateConfig {
         run: run.to_owned(),
@@ -232,7 +239,7 @@ fn open_gate(
         catalogue: paying.catalogue,
         changes_bytes: spec.limits.disk.saturating_add(limits::CHANGES_OVERHEAD_BYTES),
     })?;
-    Ok((gate, renewals))
+    Ok(Prepared { line, gate, renewals })
 }
 
 fn cancelled() -> Outcome {
