@@ -154,6 +154,36 @@ async fn a_command_that_eats_all_memory_dies_alone() {
     assert_eq!(ran.record().await["changes_are"], "kept");
 }
 
+/// Memory that belongs to no command: files in shared memory, until nothing is left for anybody.
+/// The kernel takes the commands first, and where that frees too little the sandbox: either end
+/// says what happened, and neither is a hang or a broken pipe.
+#[tokio::test]
+async fn a_box_full_of_files_ends_typed() {
+    let fill = "echo before > made; cat /dev/zero > /dev/shm/full; echo code $?";
+    let ran = Rig::new()
+        .flags(&["--memory", "32MiB", "--disk", "1MiB", "--pids", "64", "--seconds", "60"])
+        .model(script![
+            call("bash", json!({"command": fill})),
+            call("bash", json!({"command": "echo after"})),
+            answer("still here"),
+        ])
+        .prompt("x")
+        .run()
+        .await
+        .assert_nothing_left_behind()
+        .await;
+    let outcome = ran.outcome();
+    let told = ["outcome", "fault", "changes"].map(|name| outcome[name].clone());
+    if told[0] == "finished" {
+        assert_eq!(told[2], "kept", "{}", ran.stdout);
+        assert!(ran.outputs().iter().all(|output| output.contains("137")), "{}", ran.stdout);
+    } else {
+        assert_eq!(told, [json!("failed"), json!("box_died"), json!("lost")], "{}", ran.stdout);
+        let ran = ran.assert_exit(1, "the box ran out of memory (--memory)");
+        assert_eq!(ran.record().await["changes_are"], "lost");
+    }
+}
+
 /// Ctrl-C and SIGTERM while nothing but the backend is waited for.
 #[tokio::test]
 async fn a_silent_backend_does_not_hold_up_a_signal() {
