@@ -49,14 +49,13 @@ impl Failure {
     /// How a run ended, if a person must be told more than that it finished. `now` says how long a
     /// usage limit still lasts.
     #[must_use]
-    pub fn of(outcome: &Outcome, short: &str, now: Timestamp) -> Option<Self> {
+    pub fn of(outcome: &Outcome, now: Timestamp) -> Option<Self> {
         let exit = Exit::of(outcome);
         let failure = match outcome {
             Outcome::Finished { .. } => return None,
             Outcome::Failed { fault } => Self::from(fault),
             Outcome::Stopped { reason: Stop::Cancelled, .. } => {
-                let reason = "the box is gone, its changes are kept";
-                Self::new(exit, "cancelled", reason).hint(format!("airlock diff {short}"))
+                Self::new(exit, "cancelled", "the box is gone")
             }
             Outcome::Stopped { reason: Stop::Budget { spent }, answer } => {
                 let (what, flag) = match spent {
@@ -132,7 +131,7 @@ mod tests {
 
     fn said(outcome: &Outcome) -> String {
         let now = Timestamp::from_second(1_795_258_080).expect("a time");
-        Failure::of(outcome, "7c43", now).map(|failure| failure.to_string()).unwrap_or_default()
+        Failure::of(outcome, now).map(|failure| failure.to_string()).unwrap_or_default()
     }
 
     #[test]
@@ -156,7 +155,7 @@ mod tests {
             ),
             (
                 stopped(Stop::Cancelled),
-                "cancelled: the box is gone, its changes are kept\nairlock diff 7c43",
+                "cancelled: the box is gone",
             ),
             (
                 stopped(Stop::Budget { spent: Spent::Tokens }),

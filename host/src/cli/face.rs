@@ -139,7 +139,7 @@ mod tests {
             face.show(&Line::new(n as u64 + 1, "7c41ff", 1_000, what)).expect("shown");
         }
         let now = jiff::Timestamp::UNIX_EPOCH;
-        face.end("7c41", Failure::of(outcome, "7c41", now).as_ref()).expect("ended");
+        face.end("7c41", Failure::of(outcome, now).as_ref()).expect("ended");
         (out.text(), err.text())
     }
 

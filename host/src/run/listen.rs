@@ -70,17 +70,18 @@ pub(super) async fn listen(
 
     let outcome = loop {
         let next = tokio::select! {
-            // What was said before the end is heard before the end.
+            // A person who stops it comes before a box that does not stop talking; and what was
+            // said before the end is heard before the end.
             biased;
+            () = until(&patience) => Next::Patience,
+            () = stop.asked(), if patience.is_none() => Next::Asked,
+            () = tokio::time::sleep_until(seconds), if patience.is_none() => Next::SecondsSpent,
             Some(word) = heard.recv() => Next::Heard(word),
             copied = copied.as_mut(), if !copy_known => Next::Copied(copied),
             ended = &mut serving, if !served => Next::Served(ended.unwrap_or_else(|_| {
                 Err(Fault::new(FaultKind::Link, "the gate stopped"))
             })),
             ended = box_ended.as_mut() => Next::BoxEnded(ended),
-            () = stop.asked(), if patience.is_none() => Next::Asked,
-            () = tokio::time::sleep_until(seconds), if patience.is_none() => Next::SecondsSpent,
-            () = until(&patience) => Next::Patience,
         };
         match next {
             Next::Heard(FromSandbox::Event(Event::Unauthorized)) => {

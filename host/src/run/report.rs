@@ -27,6 +27,7 @@ pub struct Done {
     pub run: String,
     pub outcome: Outcome,
     pub exit: Exit,
+    pub changes: public::ChangesAre,
     /// The command that mends what broke, where one is known.
     pub hint: Option<String>,
 }
@@ -239,7 +240,7 @@ impl<'a> Report<'a> {
         let changes = told(&self.record.changes);
         let last = Ended::of(&outcome, exit, self.record.steps, self.record.usage, changes);
         self.say(Public::Outcome(last));
-        Done { run: self.folder.id().to_owned(), outcome, exit, hint }
+        Done { run: self.folder.id().to_owned(), outcome, exit, changes, hint }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::cli::screen::Screen;
 use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::run::public::ChangesAre;
 use crate::run::spec::Spec;
 use crate::run::{self, Done, House, Stop};
 
@@ -71,7 +72,17 @@ pub(super) async fn carried_out(
 
 /// What a person is told of a run that did not finish.
 pub(super) fn failure(done: &Done, short: &str) -> Option<Failure> {
-    let failure = Failure::of(&done.outcome, short, clock::now())?;
-    let hint = done.hint.clone().or(failure.hint.clone());
-    Some(Failure { exit: done.exit, hint, ..failure })
+    let failure = Failure::of(&done.outcome, clock::now())?;
+    let (reason, hint) = match (done.exit, done.changes) {
+        (Exit::Cancelled | Exit::Terminated, ChangesAre::Kept) => (
+            format!("{}, its changes are kept", failure.reason),
+            Some(format!("airlock diff {short}")),
+        ),
+        (Exit::Cancelled | Exit::Terminated, ChangesAre::Lost) => (
+            format!("{}, and its changes with it", failure.reason),
+            Some(format!("airlock show {short}")),
+        ),
+        _ => (failure.reason.clone(), done.hint.clone().or(failure.hint.clone())),
+    };
+    Some(Failure { exit: done.exit, reason, hint, ..failure })
 }

@@ -225,25 +225,3 @@ async fn the_usual_reader_reads_what_we_write() {
     tar::Archive::new(stream.as_slice()).unpack(to.path()).unwrap();
     assert_eq!(tree(to.path()), tree(&trial.root));
 }
-
-/// Prints how long a copy takes: `cargo test --release … -- --ignored --nocapture how_long`.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn how_long_a_copy_takes() {
-    for (files, bytes) in [(10, 1_000), (3_000, 10_000)] {
-        let trial = Trial::new(&[]);
-        for number in 0..files {
-            trial.put(&format!("d{}/f{number} = {}", number % 50, "x".repeat(bytes)));
-        }
-        for _ in 0..5 {
-            let begun = tokio::time::Instant::now();
-            let (stream, copied, _) = trial.copy_with(&[], &[], 1 << 30).await;
-            let took = begun.elapsed();
-            println!(
-                "{files} files: {took:?}, {} bytes, {:?}",
-                stream.len(),
-                copied.unwrap().entries
-            );
-        }
-    }
-}
