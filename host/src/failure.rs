@@ -153,10 +153,7 @@ mod tests {
                 failed(FaultKind::Refused, "\u{1b}[2Jno\nlicence"),
                 "the backend refused: ␛[2Jno licence",
             ),
-            (
-                stopped(Stop::Cancelled),
-                "cancelled: the box is gone",
-            ),
+            (stopped(Stop::Cancelled), "cancelled: the box is gone"),
             (
                 stopped(Stop::Budget { spent: Spent::Tokens }),
                 "budget spent: no tokens left; the model gave no answer\nairlock run --tokens N …",
