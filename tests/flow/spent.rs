@@ -52,6 +52,16 @@ in_both_custodies! {
         assert_eq!(ran.record().await["usage"], outcome["usage"]);
     }
 
+    /// An answer that broke off is no step: the last one is still the model's to answer in.
+    #[tokio::test]
+    async fn a_cut_stream_costs_no_step(rig: Rig) {
+        let cut = fault(Fault::Cut { events: 2, clean: true });
+        let script = script![cut, call("bash", json!({"command": "true"})), answer("so far")];
+        let ran = rig.flags(&["--steps", "2"]).model(script).prompt("x").run().await;
+        let ran = ran.assert_exit(5, "no requests left").assert_nothing_left_behind().await;
+        assert_eq!(ran.outcome()["answer"], "so far");
+    }
+
     /// A model that calls a tool though it was offered none has no answer, and the run ends.
     #[tokio::test]
     async fn a_call_at_the_last_step_is_not_carried_out(rig: Rig) {

@@ -129,6 +129,9 @@ impl Answer {
                 Some(piece) => self.scrubber.feed(&piece),
                 None => {
                     self.source = Source::Ended;
+                    if !self.is_whole {
+                        self.gate.ledger().broke_off();
+                    }
                     self.scrubber.finish()
                 }
             };
@@ -167,6 +170,7 @@ impl Answer {
 
     fn broken(&mut self, why: String) -> Option<io::Result<Bytes>> {
         self.source = Source::Ended;
+        self.gate.ledger().broke_off();
         self.write_down();
         Some(Err(io::Error::other(why)))
     }

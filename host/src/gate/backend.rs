@@ -161,13 +161,17 @@ async fn the_catalogue_is_asked_by_the_host() {
     .await;
     let Upstream::Live { client, signer } = live(&base) else { unreachable!() };
     let backend = config(&base, live(&base)).backend;
-    let found = catalogue(&client, signer.as_ref(), &base, &backend).await;
+    let found = catalogue(&client, signer.as_ref(), &base, &backend, Duration::from_secs(5)).await;
     assert_eq!(found.map(|value| value.to_string()), Ok(models));
     assert_eq!(script.asked()[0].line, "GET /v1/models?client_version=0.169.0 HTTP/1.1");
     assert_eq!(script.asked()[0].header("authorization"), Some(&*format!("Bearer {TOKEN}")));
-    let fault = catalogue(&client, signer.as_ref(), &base, &backend).await.expect_err("refused");
+    let fault = catalogue(&client, signer.as_ref(), &base, &backend, Duration::from_secs(5))
+        .await
+        .expect_err("refused");
     assert_eq!(fault.kind, FaultKind::SignIn);
-    let fault = catalogue(&client, signer.as_ref(), &base, &backend).await.expect_err("absent");
+    let fault = catalogue(&client, signer.as_ref(), &base, &backend, Duration::from_secs(5))
+        .await
+        .expect_err("absent");
     assert_eq!(
         (fault.kind, fault.message),
         (FaultKind::Backend, format!("{}: it answered 404: nothing", base.origin()))

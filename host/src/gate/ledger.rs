@@ -2,11 +2,12 @@
 //! sandbox's word counts for nothing here.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use airlock_shared::item;
 use airlock_shared::job::Budget;
 use airlock_shared::limits;
-use airlock_shared::outcome::{Fault, FaultKind, Outcome, Stop};
+use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
 use airlock_shared::stream::{StreamEvent, Usage};
 use http::HeaderMap;
 use serde_json::Value;
@@ -55,15 +56,17 @@ impl Ledger {
     ///
     /// THREAT: a sandbox that does not count asks for ever, or storms the backend with requests
     /// that fail. Tried by `gate::flow::budgets_are_the_hosts_to_count`.
-    pub(super) fn ask(&mut self, budget: &Budget) -> Result<(), String> {
+    pub(super) fn ask(&mut self, budget: &Budget, elapsed: Duration) -> Result<(), String> {
+        if elapsed.as_secs() >= budget.seconds {
+            return Err(format!("the run's budget of {} seconds is spent", budget.seconds));
+        }
         if self.used.steps >= budget.steps {
             return Err(format!("the run's budget of {} steps is spent", budget.steps));
         }
         if self.used.usage.total() >= budget.tokens {
             return Err(format!("the run's budget of {} tokens is spent", budget.tokens));
         }
-        let most = u64::from(budget.steps).saturating_mul(u64::from(limits::RETRIES) + 1);
-        if self.asked >= most {
+        if self.asked >= most_asked(budget) {
             return Err("the run asked too often in vain".to_owned());
         }
         self.asked += 1;
@@ -74,6 +77,12 @@ impl Ledger {
     pub(super) fn answered(&mut self) {
         self.used.steps = self.used.steps.saturating_add(1);
         self.current = Said::default();
+    }
+
+    /// The backend broke off or refused in the middle: that was no step, and is asked for again.
+    /// Only the backend's end counts: a sandbox that stops reading has had its answer.
+    pub(super) fn broke_off(&mut self) {
+        self.used.steps = self.used.steps.saturating_sub(1);
     }
 
     /// One event of an answer, as the sandbox gets it.
@@ -89,7 +98,10 @@ impl Ledger {
                 self.used.usage += *usage;
                 self.last = Some(std::mem::take(&mut self.current));
             }
-            StreamEvent::Failed(refusal) => self.is_limit_reached |= refusal.is_usage_limit(),
+            StreamEvent::Failed(refusal) => {
+                self.broke_off();
+                self.is_limit_reached |= refusal.is_usage_limit();
+            }
             StreamEvent::Text(_) | StreamEvent::Other => {}
         }
     }
@@ -160,7 +172,12 @@ impl Ledger {
     /// THREAT: a hostile program in the sandbox's place says that the model was done, and what it
     /// answered. Tried by `gate::ledger::tests::a_forged_outcome` and
     /// `gate::flow::a_forged_answer_is_found`.
-    pub(super) fn check(&self, outcome: &Outcome) -> Result<(), Fault> {
+    pub(super) fn check(
+        &self,
+        outcome: &Outcome,
+        budget: &Budget,
+        elapsed: Duration,
+    ) -> Result<(), Fault> {
         let forged = |message: &str| Err(Fault::new(FaultKind::Forged, message));
         match outcome {
             Outcome::Finished { answer } => match &self.last {
@@ -171,12 +188,18 @@ impl Ledger {
                 Some(last) if last.is_text(answer) => Ok(()),
                 Some(_) => forged("the sandbox claims an answer that the backend did not give"),
             },
-            Outcome::Stopped { answer: Some(answer), .. } => match &self.last {
-                Some(last) if last.is_text(answer) => Ok(()),
-                _ => forged("the sandbox claims an answer that the backend did not give"),
-            },
+            Outcome::Stopped { answer: Some(answer), .. }
+                if !self.last.as_ref().is_some_and(|last| last.is_text(answer)) =>
+            {
+                forged("the sandbox claims an answer that the backend did not give")
+            }
             Outcome::Stopped { reason: Stop::UsageLimit { .. }, .. } if !self.is_limit_reached => {
                 forged("the sandbox claims a usage limit that the backend did not name")
+            }
+            Outcome::Stopped { reason: Stop::Budget { spent }, .. }
+                if !self.is_spent(*spent, budget, elapsed) =>
+            {
+                forged("the sandbox claims that a budget is spent, and it is not")
             }
             Outcome::Failed { fault }
                 if fault.kind == FaultKind::SignIn && !self.is_sign_in_needed =>
@@ -186,6 +209,20 @@ impl Ledger {
             Outcome::Stopped { .. } | Outcome::Failed { .. } => Ok(()),
         }
     }
+
+    /// Whether a budget is spent by the host's own count.
+    fn is_spent(&self, spent: Spent, budget: &Budget, elapsed: Duration) -> bool {
+        match spent {
+            Spent::Steps => self.used.steps >= budget.steps || self.asked >= most_asked(budget),
+            Spent::Tokens => self.used.usage.total() >= budget.tokens,
+            Spent::Seconds => elapsed.as_secs() >= budget.seconds,
+        }
+    }
+}
+
+/// Requests that may go out, the failed ones among them.
+fn most_asked(budget: &Budget) -> u64 {
+    u64::from(budget.steps).saturating_mul(u64::from(limits::RETRIES) + 1)
 }
 
 impl Said {
@@ -212,12 +249,15 @@ mod tests {
         }
     }
 
+    const BUDGET: Budget = Budget { steps: 2, tokens: 1_000, seconds: 60 };
+    const NOW: Duration = Duration::from_millis(900);
+
     fn finished(answer: &str) -> Outcome {
         Outcome::Finished { answer: answer.into() }
     }
 
     fn kind(ledger: &Ledger, outcome: &Outcome) -> Option<FaultKind> {
-        ledger.check(outcome).err().map(|fault| fault.kind)
+        ledger.check(outcome, &BUDGET, NOW).err().map(|fault| fault.kind)
     }
 
     #[test]
@@ -259,6 +299,18 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_that_is_not_spent_is_no_reason() {
+        let mut ledger = Ledger::default();
+        let claim = |spent| Outcome::Stopped { reason: Stop::Budget { spent }, answer: None };
+        for spent in [Spent::Steps, Spent::Tokens, Spent::Seconds] {
+            assert_eq!(kind(&ledger, &claim(spent)), Some(FaultKind::Forged), "{spent:?}");
+        }
+        ledger.used.steps = 2;
+        assert_eq!(kind(&ledger, &claim(Spent::Steps)), None);
+        assert!(ledger.check(&claim(Spent::Seconds), &BUDGET, Duration::from_secs(60)).is_ok());
+    }
+
+    #[test]
     fn what_sends_a_person_away_must_have_been_said_by_the_backend() {
         let mut ledger = Ledger::default();
         let limit = Outcome::Stopped {
@@ -284,15 +336,22 @@ mod tests {
     fn a_budget_is_spent_by_answers_and_by_asking_in_vain() {
         let mut ledger = Ledger::default();
         let budget = Budget { steps: 2, tokens: 7, seconds: 1 };
-        assert_eq!(ledger.ask(&budget), Ok(()));
+        assert_eq!(ledger.ask(&budget, NOW), Ok(()));
         ledger.answered();
-        assert_eq!(ledger.ask(&budget), Ok(()));
+        assert_eq!(ledger.ask(&budget, NOW), Ok(()));
         ledger.hear(&done());
-        assert!(ledger.ask(&budget).is_err_and(|why| why.contains("7 tokens")));
+        assert!(ledger.ask(&budget, NOW).is_err_and(|why| why.contains("7 tokens")));
         ledger.answered();
-        assert!(ledger.ask(&budget).is_err_and(|why| why.contains("2 steps")));
+        assert!(ledger.ask(&budget, NOW).is_err_and(|why| why.contains("2 steps")));
+        let late = Duration::from_secs(1);
+        let mut young = Ledger::default();
+        assert!(young.ask(&budget, late).is_err_and(|why| why.contains("1 seconds")));
+        let mut cut = Ledger::default();
+        cut.answered();
+        cut.broke_off();
+        assert_eq!(cut.used.steps, 0, "an answer that broke off is no step");
         let mut vain = Ledger::default();
-        let asked = (0..100).take_while(|_| vain.ask(&budget).is_ok()).count();
+        let asked = (0..100).take_while(|_| vain.ask(&budget, NOW).is_ok()).count();
         assert_eq!(asked, 12);
     }
 

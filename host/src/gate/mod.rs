@@ -54,6 +54,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use serde_json::Value;
 use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use cassette::{Cassette, Differences, Recorder};
@@ -133,6 +134,8 @@ pub struct Gate {
     /// The catalogue as it is sent: one text, however often it is asked for.
     catalogue: Bytes,
     ledger: Mutex<Ledger>,
+    /// When it was opened: the run's seconds count from here.
+    opened: Instant,
     /// One model request at a time.
     model: Arc<Semaphore>,
     /// Ends of answers that nobody reads any more, so that their connections can be used again.
@@ -151,7 +154,7 @@ impl Gate {
         let model = Arc::new(Semaphore::new(1));
         let drains = TaskTracker::new();
         let ledger = Mutex::new(Ledger::default());
-        Ok(Arc::new(Self { config, catalogue, ledger, model, drains }))
+        Ok(Arc::new(Self { config, catalogue, ledger, opened: Instant::now(), model, drains }))
     }
 
     /// What the run spent, as the host counted it. In handoff custody the host sees nothing.
@@ -179,7 +182,9 @@ impl Gate {
     /// `Forged`, with the claim that is not true.
     pub fn check(&self, outcome: &Outcome) -> Result<(), Fault> {
         match self.config.custody {
-            Custody::Relay => self.ledger().check(outcome),
+            Custody::Relay => {
+                self.ledger().check(outcome, &self.config.budget, self.opened.elapsed())
+            }
             Custody::Handoff => Ok(()),
         }
     }

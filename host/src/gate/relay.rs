@@ -57,7 +57,9 @@ async fn forward(gate: &Arc<Gate>, route: Route, body: Body) -> Result<Response<
         let mut ledger = gate.ledger();
         let body = policy::outgoing(route, &given, pinned, &ledger.seen)
             .map_err(|denied| Refused::new(Refusal::Policy, denied.0))?;
-        ledger.ask(&config.budget).map_err(|why| Refused::new(Refusal::Budget, why))?;
+        ledger
+            .ask(&config.budget, gate.opened.elapsed())
+            .map_err(|why| Refused::new(Refusal::Budget, why))?;
         body
     };
     drop(given);

@@ -66,8 +66,8 @@ pub async fn catalogue(
     signer: &dyn Signer,
     base: &Base,
     backend: &Backend,
+    patience: Duration,
 ) -> Result<Value, Fault> {
-    let patience = Duration::from_secs(limits::CATALOGUE_SECONDS_NAMED);
     let asking = async {
         let mut headers = header_map(request::headers(backend, "", false, None));
         headers.retain_named(&["originator", "version", "user-agent"]);

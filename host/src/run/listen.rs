@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::paying::Renewals;
 use super::report::{self, Report};
 use super::spec::Spec;
-use super::tree::{Changes, Tree};
+use super::tree::Tree;
 use super::{Broken, Stop, cancelled};
 use crate::engine::EngineError;
 use crate::engine::docker::{Ended, Running};
@@ -29,8 +29,9 @@ use crate::workspace::Copied;
 const EVENTS_WAITING: usize = 8;
 /// How long after a broken pipe the engine may take to say how the container ended.
 const EXPLANATION: Duration = Duration::from_secs(2);
-/// How long beyond its seconds a run may take to end by itself.
-const OVERTIME: Duration = Duration::from_secs(3);
+/// How long beyond its seconds a run may take to bring its changes out. The model answers it no
+/// more, and its commands are over: the sandbox sees to that, and the gate to the model.
+const OVERTIME: Duration = Duration::from_secs(60);
 
 enum Next {
     Heard(FromSandbox),
@@ -67,6 +68,7 @@ pub(super) async fn listen(
     let (mut copy_known, mut served) = (false, false);
     let seconds = Instant::now() + Duration::from_secs(spec.budget.seconds) + OVERTIME;
     let mut patience: Option<(Instant, Outcome)> = None;
+    let mut said_its_outcome = false;
 
     let outcome = loop {
         let next = tokio::select! {
@@ -95,10 +97,19 @@ pub(super) async fn listen(
                 report.say(super::public::Public::Refused { what });
             }
             Next::Heard(FromSandbox::Outcome { outcome, kept }) => {
-                let outcome = judged(gate, outcome);
+                let outcome = match (judged(gate, outcome), &patience) {
+                    // It was told to stop because its seconds were spent.
+                    (Outcome::Stopped { reason: Reason::Cancelled, .. }, Some((_, why))) => {
+                        why.clone()
+                    }
+                    (outcome, _) => outcome,
+                };
                 settle(gate, tree, spec, &outcome, stop, report);
-                // A sandbox that is gone needs no answer.
-                let _gone = kept.send(());
+                // A sandbox that is gone needs no answer; one whose outcome is not on disk gets none.
+                if report.is_kept() {
+                    let _gone = kept.send(());
+                    said_its_outcome = true;
+                }
                 break Ok(outcome);
             }
             Next::Copied(Ok(summary)) => {
@@ -130,14 +141,13 @@ pub(super) async fn listen(
             }
         }
     };
-    if outcome.is_ok() && !served {
-        // The sandbox closes the pipe once its outcome is kept; the gate bounds how long that takes.
-        if patience.is_some() || matches!(tree.changes(), Changes::Lost) {
-            hang_up.cancel();
-        }
-        let _served = (&mut serving).await;
-    } else {
+    // A sandbox whose outcome is kept closes the pipe itself, and the gate bounds how long that
+    // takes. Nobody else is waited for: one that does not end would hold us for ever.
+    if !said_its_outcome {
         hang_up.cancel();
+    }
+    if !served {
+        let _served = (&mut serving).await;
     }
     let outcome = match (outcome, stop.is_asked()) {
         // Whoever was asked to stop and broke off has stopped.
@@ -181,7 +191,17 @@ fn settle(
     if let Some(differences) = gate.differences()
         && matches!(outcome, Outcome::Finished { .. })
     {
-        tracing::info!(?differences, "played back");
+        let counted = [
+            (differences.outputs, "tool outputs"),
+            (differences.texts, "texts"),
+            (differences.instructions, "instructions"),
+            (differences.definitions, "tool definitions"),
+        ];
+        let counted = counted.iter().filter(|(count, _)| *count > 0);
+        let counted: Vec<String> = counted.map(|(count, what)| format!("{count} {what}")).collect();
+        if !counted.is_empty() {
+            report.note(format!("other than in the cassette, as may be: {}", counted.join(", ")));
+        }
     }
     if let Err(error) = report.keep(outcome, report::exit(outcome, stop)) {
         tracing::error!(%error, "the record of this run cannot be written");

@@ -118,8 +118,11 @@ async fn attempt(
     let (Prepared { line, gate, mut renewals }, ready) = match (prepared, ready) {
         (Ok(Some(prepared)), Some(ready)) => (prepared, ready),
         (prepared, ready) => {
-            if let Some(ready) = ready {
-                ready.remove().await?;
+            if let Some(ready) = ready
+                && let Err(leftover) = ready.remove().await
+            {
+                // Why there is no run is worth more than what the next start sweeps.
+                report.note(leftover.to_string());
             }
             return prepared.map(|_| cancelled()).map_err(Broken::from);
         }

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use airlock_shared::base::Base;
 use airlock_shared::handoff::Secrets;
 use airlock_shared::job::Backend;
+use airlock_shared::limits;
 use airlock_shared::model::{Catalogue, Model};
 use airlock_shared::outcome::{Fault, FaultKind};
 use airlock_shared::secret::Secret;
@@ -41,7 +43,9 @@ impl Paying {
             Cassette::None | Cassette::Record(_) => {
                 let signer = signer(&spec.credential, logins, &base)?;
                 let client = client(&base, spec.ca.clone()).await?;
-                let catalogue = gate::catalogue(&client, &*signer, &base, &backend).await;
+                let catalogue =
+                    gate::catalogue(&client, &*signer, &base, &backend, patience(&spec.model))
+                        .await;
                 (
                     Upstream::Live { client, signer: Arc::clone(&signer) },
                     Some(signer),
@@ -132,6 +136,13 @@ async fn client(base: &Base, ca: Option<String>) -> Result<reqwest::Client, Faul
     let base = base.clone();
     let made = tokio::task::spawn_blocking(move || gate::client(&base, ca.as_deref())).await;
     made.map_err(|error| Fault::new(FaultKind::Backend, error.to_string()))?
+}
+
+/// How long the catalogue may take: where the model was named it can be done without.
+fn patience(wish: &ModelWish) -> Duration {
+    let named = wish.slug.is_some();
+    let seconds = if named { limits::CATALOGUE_SECONDS_NAMED } else { limits::CATALOGUE_SECONDS };
+    Duration::from_secs(seconds)
 }
 
 /// The model, and the catalogue as the box may see it. A base without a catalogue serves a model

@@ -210,14 +210,18 @@ impl<'a> Report<'a> {
     /// # Errors
     /// When it cannot be kept.
     pub(super) fn keep(&mut self, outcome: &Outcome, exit: Exit) -> std::io::Result<()> {
-        self.record.outcome = Some(outcome.clone());
-        self.record.exit = Some(exit.code());
-        self.record.ended = Some(clock::now());
-        self.record.ms = self.elapsed_ms();
-        if let Some(log) = &mut self.log {
-            log.sync()?;
+        let mut record = self.record.clone();
+        record.outcome = Some(outcome.clone());
+        record.exit = Some(exit.code());
+        record.ended = Some(clock::now());
+        record.ms = self.elapsed_ms();
+        // The events are for reading again; the record alone says how it ended.
+        if self.log.as_mut().is_some_and(|log| log.sync().is_err()) {
+            tracing::warn!("the last events of this run may not be on disk");
         }
-        self.folder.write_record(&self.record)
+        self.folder.write_record(&record)?;
+        self.record = record;
+        Ok(())
     }
 
     /// Whether the outcome is on disk.

@@ -21,10 +21,10 @@
 compile_error!("the raw set*id calls of 32-bit systems take 16-bit ids");
 
 mod harden; // before stdin is read
-mod kill;
-mod reap; // what ended, collected once for all
+mod user; // another user, for files
 mod spawn; // one command
-mod user; // another user, for files // and the end of all it started
+mod reap; // what ended, collected once for all
+mod kill; // and the end of all it started
 
 pub(crate) use harden::{harden, stay_unreadable};
 pub(crate) use kill::{Broom, Swept};

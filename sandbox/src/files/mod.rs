@@ -4,10 +4,10 @@
 //! All of it happens as the tool user, on a thread of its own. Absent: judgement. What may reach
 //! somebody's files is decided by the host, which compares and filters what comes out.
 
+mod unpack; // the tree in
 mod baseline; // what was there at the start
 mod changes; // the changes out
-mod docs;
-mod unpack; // the tree in // AGENTS.md, CLAUDE.md
+mod docs; // AGENTS.md, CLAUDE.md
 
 pub(crate) use changes::changes;
 pub(crate) use docs::{Doc, project_docs};

@@ -140,7 +140,7 @@ fn grouped(changes: &[Change]) -> Vec<Held> {
     };
     let mut lines: Vec<Held> = groups.into_iter().map(line).collect();
     if more > 0 {
-        lines.push(Held { path: format!("and {more} more"), why: "see".to_owned() });
+        lines.push(Held { path: format!("and {more} more"), why: "all of them".to_owned() });
     }
     lines
 }
@@ -153,7 +153,10 @@ pub(super) fn discard(store: &Store, prefix: &str, screen: &mut Screen) -> Resul
         .map_or(0, |set| set.changes.len() as u64);
     workspace::discard(&folder).map_err(|error| not_done("discard", &error, &short))?;
     let mut record = record(&folder)?;
-    record.changes = session::Changes::Discarded;
+    // What was applied stays applied; only what was kept of it goes.
+    if !matches!(record.changes, session::Changes::Applied { .. }) {
+        record.changes = session::Changes::Discarded;
+    }
     folder.write_record(&record).map_err(|error| unreadable(&error))?;
     screen.tell(&discarded(&short, files, screen.err_style));
     Ok(Exit::Finished)

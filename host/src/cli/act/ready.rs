@@ -70,7 +70,9 @@ pub(super) async fn demo(
         "back from a recording, so no account and no network: everything else is real",
     );
     let mut face = Face::new(FaceChoice::default(), Screen::of_this_process(environment));
-    let done = super::start::carried_out(demo.run(), &house, &mut face).await?;
+    let stop = Stop::default();
+    let _signals = super::start::obey_signals(&stop);
+    let done = super::start::carried_out(demo.run(), &house, &stop, &mut face).await?;
     let short = house.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
     if let Some(failure) = super::start::failure(&done, &short) {
         face.end(&short, Some(&failure))?;
@@ -78,7 +80,7 @@ pub(super) async fn demo(
     }
     face.end(&short, None)?;
 
-    let proven = demo.prove(&house, &Stop::default(), &done.run).await;
+    let proven = demo.prove(&house, &stop, &done.run).await;
     let applied = proven.map_err(|unproven| {
         Failure::new(Exit::Failed, "demo", unproven.to_string())
             .hint(format!("airlock show {short}"))

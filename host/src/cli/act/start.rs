@@ -1,6 +1,7 @@
 //! `airlock run`: one run, shown as it goes, ended by Ctrl-C or SIGTERM.
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::house;
 use crate::cli::config::FaceChoice;
@@ -22,47 +23,57 @@ pub(super) async fn run(
 ) -> Result<Exit, Failure> {
     let house = house(places).await?;
     let mut face = Face::new(choice, screen);
-    let done = carried_out(spec, &house, &mut face).await?;
+    let stop = Stop::default();
+    let _signals = obey_signals(&stop);
+    let done = carried_out(spec, &house, &stop, &mut face).await?;
     let short = house.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
     let failure = failure(&done, &short);
     face.end(&short, failure.as_ref())?;
     Ok(done.exit)
 }
 
-/// A run under the signals of this process.
-pub(super) async fn carried_out(
-    spec: Spec,
-    house: &House,
-    face: &mut Face,
-) -> Result<Done, Failure> {
-    let stop = Stop::default();
-    let listening = async {
+/// Lets the signals of this process stop what `stop` stops, until it is dropped. A second one ends
+/// the process at once: a terminal that takes no more output must not keep it, and what it leaves
+/// ends with the pipe and is swept by the next start.
+pub(super) fn obey_signals(stop: &Stop) -> AbortOnDropHandle<()> {
+    let stop = stop.clone();
+    AbortOnDropHandle::new(tokio::spawn(async move {
         let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hang_up)) = (
             signal(SignalKind::interrupt()),
             signal(SignalKind::terminate()),
             signal(SignalKind::hangup()),
         ) else {
-            // Without handlers the signals end the process, and the next start sweeps.
-            return std::future::pending().await;
+            // Without handlers the signals end the process.
+            return;
         };
         loop {
-            tokio::select! {
-                _ = interrupt.recv() => stop.cancel(),
-                _ = terminate.recv() => stop.terminate(),
-                _ = hang_up.recv() => stop.terminate(),
+            let is_second = stop.is_asked();
+            let exit = tokio::select! {
+                _ = interrupt.recv() => { stop.cancel(); Exit::Cancelled }
+                _ = terminate.recv() => { stop.terminate(); Exit::Terminated }
+                _ = hang_up.recv() => { stop.terminate(); Exit::Terminated }
+            };
+            if is_second {
+                std::process::exit(i32::from(exit.code()));
             }
         }
-    };
+    }))
+}
+
+/// A run, shown as it goes.
+pub(super) async fn carried_out(
+    spec: Spec,
+    house: &House,
+    stop: &Stop,
+    face: &mut Face,
+) -> Result<Done, Failure> {
     let mut unshown = None;
     let mut show = |line: &run::public::Line| {
         if let Err(failure) = face.show(line) {
             unshown.get_or_insert(failure);
         }
     };
-    let done = tokio::select! {
-        done = run::run(spec, house, &stop, &mut show) => done,
-        never = listening => never,
-    };
+    let done = run::run(spec, house, stop, &mut show).await;
     let done = done.map_err(|fault| Failure::from(&fault))?;
     match unshown {
         Some(failure) => Err(failure),

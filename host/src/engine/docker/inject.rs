@@ -105,7 +105,11 @@ impl Docker {
         };
         if let Some(name) = found.labels.get(VOUCHES) {
             match self.client().inspect_volume(name).await {
-                Ok(_) => return Ok(Some(SandboxVolume { name: name.clone() })),
+                // Not one that the engine made anew, empty, because a container named it.
+                Ok(volume) if volume.labels.contains_key(label::BINARY) => {
+                    return Ok(Some(SandboxVolume { name: name.clone() }));
+                }
+                Ok(_) => {}
                 Err(error) if is_absent(&error) => {}
                 Err(error) => return Err(self.unreachable(&error)),
             }

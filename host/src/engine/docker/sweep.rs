@@ -1,8 +1,7 @@
 //! What a crash left behind: containers and volumes of ours whose run is over.
 //!
 //! Never anybody else's: everything must carry this install's label. Never a sibling's: the caller
-//! says which runs are alive (the lock on a run's folder is held), and only a run it knows to be
-//! over is swept.
+//! says which runs are alive (the lock on a run's folder is held); a run whose folder is gone is over.
 
 use std::collections::HashMap;
 
