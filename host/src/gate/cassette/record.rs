@@ -2,7 +2,7 @@
 //! that can be read up to there.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -25,12 +25,20 @@ pub struct Recorder {
 
 struct Tape {
     file: File,
+    /// What a cassette begins with. Written with the first exchange: until then an older cassette
+    /// stays as it is, for a run that never gets as far as its model.
+    before: Option<Before>,
     n: usize,
     /// The last request of each route.
     responses: Last,
     compact: Last,
     /// The first thing that went wrong; nothing is written after it.
     fault: Option<String>,
+}
+
+struct Before {
+    header: Header,
+    catalogue: Option<Value>,
 }
 
 #[derive(Default)]
@@ -41,8 +49,8 @@ struct Last {
 }
 
 impl Recorder {
-    /// Begins a cassette: a new file, or the place of an older cassette; nothing else is
-    /// overwritten. It is the owner's alone.
+    /// Begins a cassette: a new file, or the place of an older cassette, which is overwritten by the
+    /// first exchange; nothing else ever is. It is the owner's alone.
     ///
     /// # Errors
     /// When the file is something else, or cannot be written.
@@ -64,32 +72,22 @@ impl Recorder {
             return Err(fault("it is there and is no cassette; nothing was overwritten"));
         }
         let owners = std::fs::Permissions::from_mode(0o600);
-        let prepared = file.set_permissions(owners).and_then(|()| file.set_len(0));
-        prepared
-            .and_then(|()| std::io::Seek::rewind(&mut &file))
+        file.set_permissions(owners)
             .map_err(|error| fault(&format!("it cannot be written: {error}")))?;
         let (responses, compact) = (Last::default(), Last::default());
-        let mut tape = Tape { file, n: 0, responses, compact, fault: None };
         let made_by = env!("CARGO_PKG_VERSION").to_owned();
-        tape.line(&Header { airlock_cassette: VERSION, made_by, model: model.slug.clone() }, &[]);
-        let recorder = Self { tape: Mutex::new(tape) };
-        recorder.finish()?;
-        Ok(recorder)
+        let header = Header { airlock_cassette: VERSION, made_by, model: model.slug.clone() };
+        let before = Some(Before { header, catalogue: None });
+        let tape = Tape { file, before, n: 0, responses, compact, fault: None };
+        Ok(Self { tape: Mutex::new(tape) })
     }
 
     /// The catalogue that the run chose its model from.
     pub(in crate::gate) fn catalogue(&self, catalogue: &Value) {
         self.with(|tape| {
-            let body = Some(catalogue.clone());
-            let exchange = Exchange {
-                n: 0,
-                route: Name::Models,
-                request: None,
-                status: 200,
-                events: None,
-                body,
-            };
-            tape.exchange(exchange, &[]);
+            if let Some(before) = &mut tape.before {
+                before.catalogue = Some(catalogue.clone());
+            }
         });
     }
 
@@ -144,7 +142,25 @@ impl Recorder {
 }
 
 impl Tape {
+    fn begin(&mut self, before: Before) {
+        let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
+        if let Err(error) = emptied {
+            self.fault = Some(error.to_string());
+        }
+        self.line(&before.header, &[]);
+        if let Some(body) = before.catalogue {
+            let (route, body) = (Name::Models, Some(body));
+            self.exchange(
+                Exchange { n: 0, route, request: None, status: 200, events: None, body },
+                &[],
+            );
+        }
+    }
+
     fn exchange(&mut self, mut exchange: Exchange, secrets: &[Secret]) {
+        if let Some(before) = self.before.take() {
+            self.begin(before);
+        }
         self.n += 1;
         exchange.n = self.n;
         self.line(&exchange, secrets);

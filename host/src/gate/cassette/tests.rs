@@ -135,3 +135,21 @@ fn what_is_no_cassette_says_so_and_is_not_overwritten() {
     assert!(Recorder::create(&path, &Model::default()).is_err());
     assert_eq!(std::fs::read_to_string(&path).expect("read"), "years of work");
 }
+
+/// A run that ends before its model was asked has nothing to say in its cassette's place.
+#[test]
+fn an_older_cassette_stays_until_there_is_something_to_record() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("demo.jsonl");
+    let older = "{\"airlock_cassette\":1,\"made_by\":\"x\",\"model\":\"m\"}\n";
+    std::fs::write(&path, older).expect("written");
+    let recorder = Recorder::create(&path, &Model::default()).expect("a recorder");
+    recorder.catalogue(&json!({"models": []}));
+    recorder.finish().expect("nothing went wrong");
+    assert_eq!(std::fs::read_to_string(&path).expect("read"), older);
+    let kept = Kept::Body(json!({}));
+    recorder.exchange(Route::Responses, &json!({"input": []}), 400, kept, &[]);
+    let written = std::fs::read_to_string(&path).expect("read");
+    assert_eq!(written.lines().count(), 3, "header, catalogue, exchange: {written}");
+    assert!(!written.contains("\"x\""), "{written}");
+}
