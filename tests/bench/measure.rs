@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use airlock_tests::backend::{Backend, Options, Script, Step, answer, call};
+use airlock_tests::backend::{Backend, Options, Recorded, Script, Step, answer, call};
 use airlock_tests::engine::Engine;
 use airlock_tests::images::BUSYBOX;
 use airlock_tests::proxy::Proxy;
@@ -20,7 +20,7 @@ pub(crate) const COLD: &str = "a run of no round";
 pub(crate) const FLOOR: &str = "floor: the same container, /bin/true";
 pub(crate) const FIRST: &str = "start response to first request";
 pub(crate) const SPAWN: &str = "floor: one bare spawn of `sh -c true`";
-pub(crate) const ROUND: &str = "one round, request to request";
+pub(crate) const ROUND: &str = "one round, answer to request";
 pub(crate) const ONE: &str = "a run of 1 round";
 pub(crate) const TWENTY: &str = "a run of 20 rounds";
 pub(crate) const ONE_MB: &str = "a run with 1 MB in its workspace";
@@ -31,7 +31,7 @@ pub(crate) const SANDBOX_MEMORY: &str = "sandbox resident";
 /// What a run took, from the start of the process to its end.
 pub(crate) struct Run {
     took: Duration,
-    /// From each model request that the backend saw to the next.
+    /// From each answer that the backend had ready to the next request that came.
     rounds: Vec<Duration>,
     first: std::time::Instant,
 }
@@ -54,10 +54,11 @@ async fn run(house: &Rig, engine: &Engine, rounds: u32, bytes: usize, socket: &s
     let ran = rig.start_beside(engine.clone(), backend).await.end().await;
     let took = clock::now() - start;
     let ran = ran.assert_finished("done");
-    let asked: Vec<_> = ran.backend.model_requests().iter().map(|request| request.at).collect();
-    let rounds = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let asked = ran.backend.model_requests();
+    let round = |pair: &[Recorded]| pair[1].at - pair[0].answered.expect("a run that finished");
+    let rounds = asked.windows(2).map(round).collect();
     std::fs::remove_dir_all(ran.rig.workspace()).expect("a folder of ours");
-    Run { took, rounds, first: asked[0] }
+    Run { took, rounds, first: asked[0].at }
 }
 
 /// What is the same in every round: a home, a door to the engine, and what is asked of it.

@@ -94,7 +94,8 @@ pub(super) async fn read(
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let mut request = Recorded { at, method, target, headers, body: Vec::new(), status: 0 };
+    let (body, answered) = (Vec::new(), None);
+    let mut request = Recorded { at, answered, method, target, headers, body, status: 0 };
     if request.header("expect").is_some() {
         connection.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
     }

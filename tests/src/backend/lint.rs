@@ -326,6 +326,7 @@ mod tests {
     fn request(body: &Value) -> Recorded {
         Recorded {
             at: crate::clock::now(),
+            answered: None,
             method: "POST".into(),
             target: "/v1/responses".into(),
             headers: Vec::new(),

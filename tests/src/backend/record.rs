@@ -9,6 +9,8 @@ use serde_json::Value;
 pub struct Recorded {
     /// When its first byte came.
     pub at: Instant,
+    /// When its answer, a stream, was ready to be sent to its end.
+    pub answered: Option<Instant>,
     pub method: String,
     /// Path and query.
     pub target: String,

@@ -85,7 +85,7 @@ async fn answer(
     state: &Shared,
     request: Recorded,
 ) -> io::Result<Next> {
-    let (decision, delay_ms) = {
+    let (decision, delay_ms, number) = {
         let mut state = lock(state);
         let (decision, delay_ms) = state.decide(&request);
         let status = match &decision {
@@ -94,7 +94,7 @@ async fn answer(
             Decision::Stream { .. } => 200,
         };
         state.requests.push(Recorded { status, ..request });
-        (decision, delay_ms)
+        (decision, delay_ms, state.requests.len() - 1)
     };
     if delay_ms > 0 {
         tokio::time::sleep(Duration::from_millis(delay_ms)).await;
@@ -111,7 +111,7 @@ async fn answer(
         }
         Decision::Break(_) => Ok(Next::Close),
         Decision::Stream { reply, answer, fault } => {
-            stream_out(connection, state, &reply, answer, fault).await
+            stream_out(connection, state, number, &reply, answer, fault).await
         }
     }
 }
@@ -247,6 +247,7 @@ fn compacted(request: &Recorded) -> Plain {
 async fn stream_out(
     connection: &mut impl Connection,
     state: &Shared,
+    number: usize,
     reply: &Reply,
     answer: Answer,
     fault: Option<Fault>,
@@ -291,6 +292,7 @@ async fn stream_out(
             tokio::time::sleep(Duration::from_millis(reply.pause_ms)).await;
         }
     }
+    lock(state).requests[number].answered = Some(crate::clock::now());
     finish(connection, out, &events, fault).await
 }
 
