@@ -5,6 +5,7 @@
 //! pid. cgroups are read-only in a box. One thread that takes the tool user's effective uid may
 //! signal all of them in one call, and needs nothing but itself.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::{ToolUser, checked, reap, stay_unreadable, unsafe_box};
 /// A real uid that nobody runs as, held while we are the tool user.
 ///
 /// THREAT: with real uid 0, `kill(-1)` would reach every root process around us; with the tool's, a
-/// command could signal this thread. Tried by
+/// command could signal us. Tried by
 /// exec::kill::tests::a_sweep_ends_daemons_and_spares_everybody_else.
 const NOBODY: u32 = 64_199;
 /// Rounds of killing and collecting; the pauses between them double from the first to the longest,
@@ -37,7 +38,10 @@ pub(crate) enum Swept {
 
 /// The standing thread, made at the start so that it needs no free pid when it counts.
 pub(crate) struct Broom {
+    user: ToolUser,
     requests: mpsc::Sender<oneshot::Sender<Swept>>,
+    /// The thread may have a sweep before it that nobody waits for any more.
+    owes: AtomicBool,
 }
 
 impl Broom {
@@ -60,22 +64,41 @@ impl Broom {
             .name("broom".to_owned())
             .spawn(run)
             .map_err(|error| unsafe_box("no thread to end commands", &error))?;
-        Ok(Self { requests })
+        Ok(Self { user, requests, owes: AtomicBool::new(false) })
     }
 
     /// Ends every process of the user and says what is left.
     pub(crate) async fn sweep(&self) -> Swept {
+        // Mostly nobody is left, which one signal finds out: waking the thread takes longer.
+        if !self.owes.load(Ordering::Acquire) {
+            match kill_all(self.user) {
+                Err(fault) => return Swept::Unsafe(fault),
+                Ok(Reached::Nobody) => return Swept::Clean,
+                Ok(Reached::Perhaps) => {}
+            }
+        }
+        self.owes.store(true, Ordering::Release);
         let (reply, done) = oneshot::channel();
         if self.requests.send(reply).is_ok()
             && let Ok(swept) = done.await
         {
+            self.owes.store(false, Ordering::Release);
             return swept;
         }
         Swept::Unsafe(Fault::new(FaultKind::Box, "the thread that ends commands ended itself"))
     }
 
-    /// The same, where nobody can wait: a call that was dropped.
+    /// Before a command is started: a sweep that nobody waited for must not reach it.
+    pub(crate) async fn settle(&self) -> Swept {
+        match self.owes.load(Ordering::Acquire) {
+            true => self.sweep().await,
+            false => Swept::Clean,
+        }
+    }
+
+    /// As [`Self::sweep`], where nobody can wait: a call that was dropped.
     pub(crate) fn sweep_later(&self) {
+        self.owes.store(true, Ordering::Release);
         let (reply, _) = oneshot::channel();
         // Only a thread that is gone does not take it, and then the next call says so.
         drop(self.requests.send(reply));
@@ -189,6 +212,25 @@ mod tests {
         assert_eq!(broom.sweep().await, Swept::Clean);
         assert_eq!(living(mine), Some(0));
         assert_eq!(bomb.ended().await, super::super::Ended(128 + libc::SIGKILL));
+    }
+
+    /// Needs root. A sweep that nobody waited for is over before the next command starts.
+    #[tokio::test]
+    async fn a_sweep_that_is_owed_is_waited_for() {
+        let mine = user(7);
+        let broom = Broom::start(mine).expect("root");
+        let command = start("exec sleep 1000", mine);
+        assert_eq!(broom.settle().await, Swept::Clean);
+        assert_eq!(living(mine), Some(1), "nothing was owed, and a command was ended");
+        broom.sweep_later();
+        assert_eq!(broom.settle().await, Swept::Clean);
+        assert_eq!(living(mine), Some(0));
+        assert_eq!(command.ended().await, super::super::Ended(128 + libc::SIGKILL));
+        let next = start("exec sleep 1000", mine);
+        assert_eq!(broom.settle().await, Swept::Clean);
+        assert_eq!(living(mine), Some(1), "what was owed was paid twice");
+        assert_eq!(broom.sweep().await, Swept::Clean);
+        assert_eq!(next.ended().await, super::super::Ended(128 + libc::SIGKILL));
     }
 
     /// Needs root. After a sweep this process is unreadable again, and powerful again.

@@ -5,7 +5,7 @@
 //! ToolUser      whom commands and file tools act as: never root
 //! Worker        a thread that is that user for files (fsuid), and stays ours for everything else
 //! spawn         one command as that user: vfork, so that its cost does not grow with our memory
-//! Broom         a thread that ends every process of that user, without a fork and without a thread
+//! Broom         ends every process of that user, without a fork; a thread waits for those that linger
 //! ```
 //!
 //! Two facts of Linux rule this folder. Credentials belong to threads, so the raw system calls are

@@ -9,7 +9,9 @@
 //!
 //! Absent: sessions that live from call to call, and input to a running command.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::time::Duration;
 
 use airlock_shared::limits;
@@ -21,6 +23,7 @@ use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use super::output::{self, HeadTail};
+use super::path::Within;
 use super::{ToolResult, Toolbox, Until};
 use crate::exec::{self, Broom, Ended, Launch, Program, SpawnError, Spawned, Swept};
 
@@ -30,6 +33,20 @@ pub(super) const NAME: &str = "bash";
 const TIMED_OUT: i32 = 124;
 /// One read of the pipe.
 const READ_BYTES: usize = 64 << 10;
+
+/// A shell, and its arguments before the command.
+pub(super) type Shell = (&'static CStr, &'static [&'static CStr]);
+const BASH: &[&CStr] = &[c"bash", c"--noprofile", c"--norc", c"-c"];
+const SH: &[&CStr] = &[c"sh", c"-c"];
+/// Those we know, the best first.
+const SHELLS: [Shell; 4] =
+    [(c"/bin/bash", BASH), (c"/usr/bin/bash", BASH), (c"/bin/sh", SH), (c"/usr/bin/sh", SH)];
+
+/// Those from the first on that the image has, so that no call looks for it again.
+pub(super) fn shells() -> &'static [Shell] {
+    let is_there = |(path, _): &Shell| path.to_str().is_ok_and(|path| Path::new(path).exists());
+    &SHELLS[SHELLS.iter().position(is_there).unwrap_or(0)..]
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,11 +102,18 @@ pub(super) async fn call(toolbox: &Toolbox, arguments: Arguments, until: Until<'
     let seconds = arguments.timeout_seconds.unwrap_or(limits::COMMAND_SECONDS);
     let seconds = seconds.clamp(1, limits::COMMAND_SECONDS_MOST);
     let started = Instant::now();
+    // A call that was dropped may still be swept: that must not reach this one.
+    if let Some(fault) = left_by(toolbox.broom.settle().await) {
+        return ToolResult::fault(fault);
+    }
+    let sweeping = Sweeping(Some(&toolbox.broom));
     let (spawned, output) = match start(toolbox, arguments).await {
         Ok(started) => started,
-        Err(result) => return result,
+        Err(mut result) => {
+            result.fault = result.fault.or(left_by(sweeping.sweep().await));
+            return result;
+        }
     };
-    let sweeping = Sweeping(Some(&toolbox.broom));
     let mut written =
         Written { pipe: Some(output), kept: HeadTail::new(limits::COMMAND_OUTPUT_BYTES) };
 
@@ -109,43 +133,37 @@ async fn start(
     toolbox: &Toolbox,
     arguments: Arguments,
 ) -> Result<(Spawned, pipe::Receiver), ToolResult> {
-    // A call that was dropped may still be swept: that must not reach this one.
-    if let Some(fault) = left_by(toolbox.broom.sweep().await) {
-        return Err(ToolResult::fault(fault));
-    }
     let command = CString::new(arguments.command)
         .map_err(|_| ToolResult::failed("the command has a NUL byte in it"))?;
     let workdir = arguments.workdir.unwrap_or_default();
-    let root = toolbox.root.clone();
-    let opened = move || root.folder(&root.within(&workdir)?, OFlags::PATH);
-    let directory = toolbox.worker.run(opened).await.map_err(ToolResult::fault)?;
-    let directory = directory.map_err(ToolResult::failed)?;
-    let bash = [c"bash", c"--noprofile", c"--norc", c"-c"];
-    let shell = |path: &std::ffi::CStr, start: &[&std::ffi::CStr]| Program {
-        path: path.to_owned(),
+    let workdir = toolbox.root.within(&workdir).map_err(ToolResult::failed)?;
+    let opened;
+    let directory = if workdir == Within::root() {
+        // What was said of this call is on its way before it starts.
+        tokio::task::yield_now().await;
+        toolbox.root.as_fd()
+    } else {
+        let root = toolbox.root.clone();
+        let open = move || root.folder(&workdir, OFlags::PATH);
+        let folder = toolbox.worker.run(open).await.map_err(ToolResult::fault)?;
+        opened = folder.map_err(ToolResult::failed)?;
+        opened.as_fd()
+    };
+    let program = |(path, start): &Shell| Program {
+        path: (*path).to_owned(),
         arguments: start.iter().map(|&part| part.to_owned()).chain([command.clone()]).collect(),
     };
-    let programs = [
-        shell(c"/bin/bash", &bash),
-        shell(c"/usr/bin/bash", &bash),
-        shell(c"/bin/sh", &[c"sh", c"-c"]),
-        shell(c"/usr/bin/sh", &[c"sh", c"-c"]),
-    ];
-    use std::os::fd::AsFd as _;
+    let programs: Vec<Program> = toolbox.shells.iter().map(program).collect();
     let mut spawned = exec::spawn(&Launch {
         programs: &programs,
         environment: &toolbox.environment,
-        directory: directory.as_fd(),
+        directory,
         user: toolbox.user,
     })
     .map_err(refused)?;
-    match spawned.output().and_then(pipe::Receiver::from_owned_fd) {
-        Ok(output) => Ok((spawned, output)),
-        Err(error) => {
-            toolbox.broom.sweep().await;
-            Err(ToolResult::failed(format!("execution error: {error}")))
-        }
-    }
+    let output = spawned.output().and_then(pipe::Receiver::from_owned_fd);
+    let output = output.map_err(|error| ToolResult::failed(format!("execution error: {error}")))?;
+    Ok((spawned, output))
 }
 
 fn refused(error: SpawnError) -> ToolResult {

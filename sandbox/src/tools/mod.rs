@@ -42,6 +42,7 @@ pub(crate) struct Toolbox {
     user: ToolUser,
     worker: Worker,
     broom: Broom,
+    shells: &'static [bash::Shell],
     environment: Vec<CString>,
     patch: PatchForm,
     /// What the model gets to see of one result, in bytes.
@@ -137,6 +138,7 @@ impl Toolbox {
             user,
             worker,
             broom,
+            shells: bash::shells(),
             environment: environment(&job.env)?,
             patch: model.patch,
             limit: model.tool_output_bytes,
