@@ -25,6 +25,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+/// How much of what waits goes in one frame: no frame is larger.
+const LINES_BYTES: usize = 16 << 10;
+
 /// Any body we send.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -241,10 +244,16 @@ fn broken(why: impl Into<String>) -> Fault {
     Fault::new(FaultKind::Link, why)
 }
 
+/// Lines that wait together go together: each frame would find its own way through the engine.
 fn streamed_lines(lines: mpsc::Receiver<Bytes>) -> Body {
     let frames = stream::unfold(lines, |mut lines| async move {
-        let line = lines.recv().await?;
-        Some((Ok(Frame::data(line)), lines))
+        let mut frame = lines.recv().await?;
+        while frame.len() < LINES_BYTES
+            && let Ok(line) = lines.try_recv()
+        {
+            frame = [frame, line].concat().into();
+        }
+        Some((Ok(Frame::data(frame)), lines))
     });
     StreamBody::new(frames).boxed_unsync()
 }
@@ -271,5 +280,26 @@ impl<R: AsyncRead + Unpin> AsyncRead for Watched<R> {
             Poll::Pending => {}
         }
         read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_that_wait_together_go_together() {
+        let (said, lines) = mpsc::channel(8);
+        let mut body = streamed_lines(lines);
+        let large = "x".repeat(LINES_BYTES);
+        for line in ["a\n", "b\n", &large, "c\n"] {
+            said.send(Bytes::copy_from_slice(line.as_bytes())).await.expect("a listener");
+        }
+        drop(said);
+        let mut frames = Vec::new();
+        while let Some(frame) = body.frame().await {
+            frames.push(frame.expect("a frame").into_data().expect("data"));
+        }
+        assert_eq!(frames, [format!("a\nb\n{large}"), "c\n".to_owned()]);
     }
 }
