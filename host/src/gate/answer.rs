@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Gate;
 use super::cassette::{Kept, kept_event};
+use super::pieces::Pieces;
 use super::policy::Route;
 use super::scrub::Scrubber;
 use super::upstream::cause;
@@ -41,7 +42,7 @@ pub(super) struct Answer {
 }
 
 enum Source {
-    Live(reqwest::Response),
+    Live(Pieces),
     Replay(VecDeque<Value>),
     Ended,
 }
@@ -56,19 +57,18 @@ struct Tape {
 impl Answer {
     pub(super) fn live(
         gate: &Arc<Gate>,
-        answer: reqwest::Response,
+        (status, pieces): (u16, Pieces),
         route: Route,
         body: Value,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let status = answer.status().as_u16();
         let tape = gate.config.recorder.is_some().then(|| Tape {
             route,
             body,
             status,
             events: Vec::new(),
         });
-        Self::new(gate, Source::Live(answer), tape, permit)
+        Self::new(gate, Source::Live(pieces), tape, permit)
     }
 
     pub(super) fn replayed(
@@ -115,9 +115,9 @@ impl Answer {
                 Source::Replay(events) => {
                     events.pop_front().map(|event| Bytes::from(format!("data: {event}\n\n")))
                 }
-                Source::Live(answer) => {
+                Source::Live(pieces) => {
                     let patience = Duration::from_secs(limits::STREAM_IDLE_SECONDS);
-                    match tokio::time::timeout(patience, answer.chunk()).await {
+                    match tokio::time::timeout(patience, pieces.next()).await {
                         Ok(Ok(piece)) => piece,
                         Ok(Err(error)) => return self.broken(cause(&error.without_url())),
                         Err(_) => return self.broken("the backend's stream stalled".to_owned()),
@@ -195,12 +195,12 @@ impl Drop for Answer {
         self.write_down();
         self.permit = None;
         let source = std::mem::replace(&mut self.source, Source::Ended);
-        if let (Source::Live(mut answer), true) = (source, self.is_whole)
+        if let (Source::Live(mut pieces), true) = (source, self.is_whole)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let rest = async move {
                 let mut left = DRAIN_BYTES;
-                while let Ok(Some(piece)) = answer.chunk().await {
+                while let Ok(Some(piece)) = pieces.next().await {
                     left = left.saturating_sub(piece.len());
                     if left == 0 {
                         break;

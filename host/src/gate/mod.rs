@@ -26,6 +26,7 @@ mod seen; // what the backend sent, and may come back
 mod dense; // how many values a JSON text holds
 mod upstream; // the backend: client, signing, catalogue
 mod answer; // the backend's stream on its way down
+mod pieces; // and in how few of them
 mod scrub; // credentials removed from what comes back
 mod ledger; // what the host saw: spent, said
 mod cassette; // answers recorded and played back

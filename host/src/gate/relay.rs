@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::answer::Answer;
 use super::cassette::{Kept, Reply};
+use super::pieces::Pieces;
 use super::policy::{self, Pinned, Route};
 use super::routes::Refused;
 use super::scrub::Scrubber;
@@ -88,11 +89,9 @@ async fn forward(gate: &Arc<Gate>, route: Route, body: Body) -> Result<Response<
                 headers
                     .entry(header::CONTENT_TYPE)
                     .or_insert(HeaderValue::from_static("text/event-stream"));
-                return Ok(response(
-                    status,
-                    headers,
-                    Answer::live(gate, answer, route, body, permit).into_body(),
-                ));
+                let pieces = (status.as_u16(), Pieces::of(answer).await);
+                let answer = Answer::live(gate, pieces, route, body, permit);
+                return Ok(response(status, headers, answer.into_body()));
             }
             let most =
                 if status.is_success() { limits::REQUEST_BYTES } else { limits::ERROR_BODY_BYTES };
