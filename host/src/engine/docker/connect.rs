@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bollard::API_DEFAULT_VERSION;
+use bollard::{API_DEFAULT_VERSION, ClientVersion};
 
-use super::{Docker, context};
+use super::{Docker, context, hello};
 use crate::engine::error::{EngineError, said};
 
 const USUAL_SOCKET: &str = "unix:///var/run/docker.sock";
@@ -85,7 +85,7 @@ pub(super) struct Place {
 
 /// How the engine is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     Unix(String),
     /// Host and port, on this machine.
     Plain(String),
@@ -136,13 +136,11 @@ impl Way {
         }
     }
 
-    fn client(&self) -> Result<bollard::Docker, bollard::errors::Error> {
+    fn client(&self, version: &ClientVersion) -> Result<bollard::Docker, bollard::errors::Error> {
         match self {
-            Self::Unix(path) => {
-                bollard::Docker::connect_with_unix(path, ANSWER_SECONDS, API_DEFAULT_VERSION)
-            }
+            Self::Unix(path) => bollard::Docker::connect_with_unix(path, ANSWER_SECONDS, version),
             Self::Plain(address) => {
-                bollard::Docker::connect_with_http(address, ANSWER_SECONDS, API_DEFAULT_VERSION)
+                bollard::Docker::connect_with_http(address, ANSWER_SECONDS, version)
             }
             Self::Tls { address, certificates } => bollard::Docker::connect_with_ssl(
                 address,
@@ -150,8 +148,18 @@ impl Way {
                 &certificates.join("cert.pem"),
                 &certificates.join("ca.pem"),
                 ANSWER_SECONDS,
-                API_DEFAULT_VERSION,
+                version,
             ),
+        }
+    }
+
+    /// A client that speaks the newest version that both know: one request.
+    async fn agreed(&self) -> Result<bollard::Docker, bollard::errors::Error> {
+        match hello::version(self).await {
+            Some(theirs) if theirs < *API_DEFAULT_VERSION => self.client(&theirs),
+            Some(_) => self.client(API_DEFAULT_VERSION),
+            // It says more of why not.
+            None => self.client(API_DEFAULT_VERSION)?.negotiate_version().await,
         }
     }
 }
@@ -173,8 +181,7 @@ impl Docker {
                 other => said(other),
             },
         };
-        let client = way.client().map_err(|error| unreachable(&error))?;
-        let agreed = tokio::time::timeout(HELLO, client.negotiate_version()).await;
+        let agreed = tokio::time::timeout(HELLO, way.agreed()).await;
         let client = agreed
             .map_err(|_| EngineError::Unreachable {
                 endpoint: place.host.clone(),

@@ -4,6 +4,7 @@
 //! same), credential helpers (`docker pull` runs them), and everything about networks.
 
 mod connect; // where the engine is, and whether we may speak to it
+mod hello; // the first word with it
 mod context; // what `docker context` has written down
 mod image; // a name becomes a digest
 mod inject; // our binary on the engine, once
