@@ -29,6 +29,8 @@ use crate::workspace::Copied;
 const EVENTS_WAITING: usize = 8;
 /// How long after a broken pipe the engine may take to say how the container ended.
 const EXPLANATION: Duration = Duration::from_secs(2);
+/// How long a box may take to end after its outcome was kept, before it is removed as it is.
+const PARTING: Duration = Duration::from_secs(1);
 /// How long beyond its seconds a run may take to bring its changes out. The model answers it no
 /// more, and its commands are over: the sandbox sees to that, and the gate to the model.
 const OVERTIME: Duration = Duration::from_secs(60);
@@ -148,6 +150,11 @@ pub(super) async fn listen(
     }
     if !served {
         let _served = (&mut serving).await;
+    }
+    if said_its_outcome {
+        // It ends by itself now. An engine that is to remove a box that runs starts a program to
+        // kill it first, which takes longer than to wait.
+        let _ended = tokio::time::timeout(PARTING, box_ended).await;
     }
     let outcome = match (outcome, stop.is_asked()) {
         // Whoever was asked to stop and broke off has stopped.

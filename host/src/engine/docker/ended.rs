@@ -13,7 +13,7 @@ pub struct Ended {
     /// The exit code; 137 after a kill.
     pub code: i64,
     /// The kernel killed something in it for want of memory: the sandbox where the code is 137,
-    /// else a command.
+    /// else a command. Not asked where the code is 0.
     pub out_of_memory: bool,
 }
 
@@ -43,6 +43,10 @@ pub(super) async fn ended(docker: &Docker, id: &str) -> Result<Ended, EngineErro
             return Err(EngineError::Box { step: Step::Wait, reason });
         }
     };
+    if code == 0 {
+        // Nothing is to be explained.
+        return Ok(Ended { code, out_of_memory: false });
+    }
     let found = docker.client().inspect_container(id, None).await.ok();
     let out_of_memory = found.and_then(|found| found.state?.oom_killed).unwrap_or(false);
     Ok(Ended { code, out_of_memory })
