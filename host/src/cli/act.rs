@@ -94,8 +94,9 @@ fn extract(file: &std::path::Path, screen: &mut Screen) -> Result<Exit, Failure>
     Ok(Exit::Finished)
 }
 
-/// Threads beside the one that carries out the command; disks have their own.
-const WORKERS: usize = 2;
+/// Threads beside the one that carries out the command; disks have their own. Of two, each would
+/// hand a request on to the other half-way, and waking it takes longer than the work.
+const WORKERS: usize = 1;
 
 fn in_runtime(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     let runtime =
