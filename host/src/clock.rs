@@ -8,3 +8,9 @@ use jiff::Timestamp;
 pub fn now() -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
 }
+
+/// The same as seconds since 1970.
+#[must_use]
+pub fn seconds() -> u64 {
+    u64::try_from(now().as_second()).unwrap_or_default()
+}

@@ -148,5 +148,6 @@ pub const CHANGES_SECONDS: u64 = 600;
 pub const CATALOGUE_SECONDS: u64 = 20;
 /// The same where the model was named, so that the catalogue can be done without.
 pub const CATALOGUE_SECONDS_NAMED: u64 = 5;
-/// How long a fresh token may take to come down after a 401.
-pub const FRESH_TOKEN_SECONDS: u64 = 30;
+/// How long a fresh token may take to come down after a 401: another program that renews the same
+/// login is waited for, and then the issuer.
+pub const FRESH_TOKEN_SECONDS: u64 = 100;

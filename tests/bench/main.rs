@@ -11,6 +11,7 @@
 //! a thing costs by itself.
 
 mod measure; // one round of everything
+mod credentials; // what a run pays for its login
 mod table; // medians, and how they are told
 
 use airlock_tests::engine::Engine;

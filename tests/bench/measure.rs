@@ -10,6 +10,7 @@ use airlock_tests::proxy::Proxy;
 use airlock_tests::{Rig, clock};
 use serde_json::{Value, json};
 
+use crate::credentials::Login;
 use crate::table::{Table, median};
 
 /// Bare spawns in one measurement of them.
@@ -27,6 +28,7 @@ pub(crate) const ONE_MB: &str = "a run with 1 MB in its workspace";
 pub(crate) const HUNDRED_MB: &str = "a run with 100 MB in its workspace";
 pub(crate) const HOST_MEMORY: &str = "airlock resident";
 pub(crate) const SANDBOX_MEMORY: &str = "sandbox resident";
+pub(crate) const CREDENTIALS: &str = "a good login, opened and signing";
 
 /// What a run took, from the start of the process to its end.
 pub(crate) struct Run {
@@ -67,6 +69,7 @@ pub(crate) struct Bench {
     house: Rig,
     direct: String,
     container: Value,
+    login: Login,
 }
 
 impl Bench {
@@ -78,10 +81,11 @@ impl Bench {
         let proxy = Proxy::start(&engine);
         drop(run(&house, &engine, 0, 0, &proxy.docker_host()).await);
         let created = proxy.last("/containers/create").expect("a run creates a container");
-        Self { container: created.json(), engine, house, direct }
+        Self { container: created.json(), engine, house, direct, login: Login::kept() }
     }
 
     pub(crate) async fn round(&self, table: &mut Table) {
+        table.time(CREDENTIALS, self.login.opened_and_signing().await);
         table.time(COLD, self.run(0, 0).await.took);
         let start = clock::now();
         self.the_same_but_true().await;

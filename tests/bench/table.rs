@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use crate::measure::{
-    COLD, FIRST, FLOOR, HOST_MEMORY, HUNDRED_MB, ONE_MB, ROUND, SANDBOX_MEMORY, SPAWN, TWENTY,
+    COLD, CREDENTIALS, FIRST, FLOOR, HOST_MEMORY, HUNDRED_MB, ONE_MB, ROUND, SANDBOX_MEMORY, SPAWN,
+    TWENTY,
 };
 
 pub(crate) const SANDBOX_SIZE: &str = "sandbox on disk";
@@ -65,6 +66,7 @@ impl Table {
         let twenty =
             self.reckon([TWENTY, FLOOR, SPAWN], |[run, floor, spawn]| run - floor - 20.0 * spawn);
         bound("20 rounds over floor and 20 bare spawns", "ms", twenty, 60.0);
+        bound("credentials of a run, its token good", "ms", self.values(CREDENTIALS).to_vec(), 1.0);
         bound("sandbox on disk", "MB", self.values(SANDBOX_SIZE).to_vec(), 8.0);
         bound("sandbox resident", "MB", self.values(SANDBOX_MEMORY).to_vec(), 10.0);
         bound("airlock resident", "MB", self.values(HOST_MEMORY).to_vec(), 25.0);

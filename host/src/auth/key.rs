@@ -11,7 +11,9 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, header};
 use zeroize::Zeroizing;
 
-use super::{AuthError, CREDENTIAL_BYTES, Payer, PayerKind, Signed, Signer, bearer, checked};
+use super::{
+    AuthError, CREDENTIAL_BYTES, Handed, Payer, PayerKind, Signed, Signer, bearer, checked,
+};
 
 pub(super) struct KeySigner {
     key: Secret,
@@ -39,7 +41,12 @@ impl KeySigner {
 
 impl Signer for KeySigner {
     fn payer(&self) -> Payer {
-        Payer { name: "key".to_owned(), kind: PayerKind::ApiKey, base: self.base.clone() }
+        Payer {
+            name: "key".to_owned(),
+            kind: PayerKind::ApiKey,
+            plan: None,
+            base: self.base.clone(),
+        }
     }
 
     fn sign(&self) -> BoxFuture<'_, Result<Signed, AuthError>> {
@@ -54,8 +61,11 @@ impl Signer for KeySigner {
         Box::pin(async { Ok(false) })
     }
 
-    fn hand_over(&self) -> BoxFuture<'_, Result<Secrets, AuthError>> {
-        Box::pin(async { Ok(Secrets { bearer: Some(self.key.clone()), account_id: None }) })
+    fn hand_over(&self) -> BoxFuture<'_, Result<Handed, AuthError>> {
+        Box::pin(async {
+            let secrets = Secrets { bearer: Some(self.key.clone()), account_id: None };
+            Ok(Handed { secrets, generation: 0 })
+        })
     }
 
     fn canaries(&self) -> Vec<Secret> {

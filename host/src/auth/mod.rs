@@ -4,11 +4,26 @@
 //! here cannot be printed, compared by accident or serialized; errors say where something stood
 //! and never what it was.
 //!
-//! Absent on purpose: signing in and refreshing (the seam for them is [`Signer::renew`]), and any
-//! look into another program's login.
+//! ```text
+//! sign_in ─→ issuer ─→ received ─→ store        once, by a person
+//! open ─→ login ─→ refresh ─→ store, issuer     every run
+//! ```
+//!
+//! Absent on purpose: words of the command line, and writing another program's login.
 
+pub mod sign_in; // up to three ways at once, the first to finish wins
+mod browser; // the way of the browser: start page, cookie, callback on loopback
+mod device; // the way of a code typed on another device
+mod paste; // the way of an address pasted here
+pub mod issuer; // who makes logins: exchange, refresh, revoke
+pub mod store; // logins on disk
+pub mod refresh; // the one refresher
+pub mod received; // what the issuer gave becomes a login
+pub mod claims; // what a token says of its owner
+pub mod import; // the official client's login, read once
+mod login; // a stored login as a signer
 mod key; // an API key that a person gave
-mod login; // a token file of ours
+pub mod reach; // the way to one origin
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +45,8 @@ pub struct Payer {
     /// The login's name, or `key`, or `cassette`.
     pub name: String,
     pub kind: PayerKind,
+    /// `plus`, `pro`, …; None: a key, or nobody has said.
+    pub plan: Option<String>,
     pub base: Base,
 }
 
@@ -55,8 +72,19 @@ impl Payer {
     /// Nobody: the answers come from a cassette.
     #[must_use]
     pub fn replay(base: Base) -> Self {
-        Self { name: "cassette".to_owned(), kind: PayerKind::Replay, base }
+        Self { name: "cassette".to_owned(), kind: PayerKind::Replay, plan: None, base }
     }
+}
+
+/// Unix seconds. Asked for, never read here, so that a test can say what time it is.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// What a credential needs of its surroundings.
+#[derive(Clone)]
+pub struct Means {
+    /// One certificate authority more, PEM.
+    pub ca: Option<String>,
+    pub clock: Clock,
 }
 
 /// What a person chose to pay with.
@@ -79,6 +107,12 @@ pub struct Signed {
     pub generation: u64,
 }
 
+/// What enters the box in handoff custody, and which credential that is.
+pub struct Handed {
+    pub secrets: Secrets,
+    pub generation: u64,
+}
+
 /// Writes the headers that make a request ours.
 pub trait Signer: Send + Sync {
     fn payer(&self) -> Payer;
@@ -90,7 +124,12 @@ pub trait Signer: Send + Sync {
     fn renew(&self, refused: u64) -> BoxFuture<'_, Result<bool, AuthError>>;
 
     /// What enters the box in handoff custody.
-    fn hand_over(&self) -> BoxFuture<'_, Result<Secrets, AuthError>>;
+    fn hand_over(&self) -> BoxFuture<'_, Result<Handed, AuthError>>;
+
+    /// When [`Signer::sign`] will look for a newer token, Unix seconds; None: it never needs to.
+    fn due(&self) -> Option<u64> {
+        None
+    }
 
     /// Every text that must be scrubbed from whatever comes back.
     fn canaries(&self) -> Vec<Secret>;
@@ -114,13 +153,22 @@ pub enum AuthError {
     /// The login changed its account under the run.
     #[error("{place}: it belongs to another account now")]
     OtherAccount { place: String },
+    /// The login is gone: the issuer will not renew it. Signing in again mends it.
+    #[error("the login was {}", why.words(*at))]
+    Ended { login: String, why: store::Why, at: u64 },
+    /// The token has ended and the issuer could not be asked for the next one. Later may do.
+    #[error("the login cannot be renewed: {issuer}: {why}")]
+    Unreachable { issuer: String, why: String },
+    /// Where logins are kept cannot be written: a full disk, a read-only folder.
+    #[error("the login cannot be kept: {place}: {why}")]
+    Store { place: String, why: String },
 }
 
 /// Opens the credential a person chose, for one base.
 ///
 /// # Errors
 /// When it is missing, cannot be trusted or understood, or belongs to another base.
-pub fn open(choice: Credential, base: &Base) -> Result<Arc<dyn Signer>, AuthError> {
+pub fn open(choice: Credential, base: &Base, means: &Means) -> Result<Arc<dyn Signer>, AuthError> {
     match choice {
         Credential::Key(key) => Ok(Arc::new(key::KeySigner::new(key, "the key given", base)?)),
         Credential::KeyFile(path) => Ok(Arc::new(key::KeySigner::from_file(&path, base)?)),
@@ -140,7 +188,7 @@ pub fn open(choice: Credential, base: &Base) -> Result<Arc<dyn Signer>, AuthErro
             Ok(Arc::new(key::KeySigner::new(Secret::new(key), place, base)?))
         }
         Credential::Login { name, folder } => {
-            Ok(Arc::new(login::LoginSigner::open(&folder, &name, base)?))
+            Ok(Arc::new(login::LoginSigner::open(&folder, &name, base, means)?))
         }
     }
 }
@@ -150,7 +198,7 @@ pub fn open(choice: Credential, base: &Base) -> Result<Arc<dyn Signer>, AuthErro
 /// # Errors
 /// As [`open`].
 pub fn base_of(folder: &std::path::Path, name: &str) -> Result<Base, AuthError> {
-    login::base_of(folder, name)
+    Ok(store::Store::new(folder).read(name)?.base)
 }
 
 /// Takes the text of a key or token: white space at its ends is the editor's, anything else but
@@ -193,10 +241,15 @@ mod tests {
         Base::parse(text).expect("a base")
     }
 
+    fn means() -> Means {
+        Means { ca: None, clock: Arc::new(|| 0) }
+    }
+
     #[test]
     fn a_key_of_the_environment_goes_to_its_issuer_only() {
         for elsewhere in ["https://codex.example.org", "https://api.openai.com.example.org"] {
-            let error = open(Credential::Environment, &base(elsewhere)).err().expect("refused");
+            let error =
+                open(Credential::Environment, &base(elsewhere), &means()).err().expect("refused");
             assert!(matches!(error, AuthError::OtherBase { .. }), "{error}");
         }
     }
@@ -206,7 +259,8 @@ mod tests {
         let cases = ["", "  \n", "sk-a b", "sk-a\r\nx-evil: 1", "sk-ä", &"x".repeat(17 << 10)];
         for given in cases {
             let key = Credential::Key(Secret::new(given.to_owned()));
-            let error = open(key, &base("https://api.openai.com")).err().expect("refused");
+            let error =
+                open(key, &base("https://api.openai.com"), &means()).err().expect("refused");
             let text = error.to_string();
             assert!(given.trim().is_empty() || !text.contains(given.trim()), "{text}");
         }
@@ -215,7 +269,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_signs_and_has_no_better_one() {
         let key = Credential::Key(Secret::new("sk-canary-1\n".to_owned()));
-        let signer = open(key, &base("https://api.openai.com")).expect("a signer");
+        let signer = open(key, &base("https://api.openai.com"), &means()).expect("a signer");
         let signed = signer.sign().await.expect("signed");
         let value = &signed.headers[http::header::AUTHORIZATION];
         assert_eq!(value.as_bytes(), b"Bearer sk-canary-1");

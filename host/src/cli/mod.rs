@@ -23,6 +23,7 @@ pub mod screen; // stdout and stderr
 pub mod style; // colour
 mod help; // what --help says beside the flags
 mod log; // RUST_LOG
+mod closed; // this process, closed to others
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -62,6 +63,7 @@ fn enter(
     arguments: Vec<OsString>,
     parse: fn(&[OsString]) -> Result<Command, clap::Error>,
 ) -> ExitCode {
+    closed::close();
     let environment = Environment::of_this_process();
     log::start(&environment);
     let command = match parse(&arguments) {

@@ -14,7 +14,8 @@ use airlock_shared::event::StepStatus;
 use crate::cli::style::Style;
 use crate::neutral;
 use crate::run::public::{
-    CallEnded, Change, ChangeKind, Changes, ChangesAre, Ended, Line, Public, Started, Workspace,
+    CallEnded, Change, ChangeKind, Changes, ChangesAre, Ended, Line, Payer, Public, Started,
+    Workspace,
 };
 use crate::text::{self, COLUMNS};
 
@@ -94,10 +95,7 @@ impl Progress {
     }
 
     fn started(&self, run: &str, started: &Started) -> String {
-        let payer = match started.payer.kind.as_str() {
-            "token file" => format!("login {}", started.payer.name),
-            _ => started.payer.name.clone(),
-        };
+        let payer = payer(&started.payer);
         let effort = started.effort.as_ref().map(|effort| format!(" {effort}"));
         let tree = if started.live { " · directory live" } else { "" };
         let text = format!(
@@ -314,6 +312,16 @@ pub fn stat(changes: &Changes, columns: usize, style: Style) -> String {
 }
 
 /// `airlock-base:6f1c…` is said without its hash; others as they are.
+/// `plan plus`, with the login's name where it is not the usual one.
+fn payer(payer: &Payer) -> String {
+    match (&payer.plan, payer.kind.as_str()) {
+        (Some(plan), _) if payer.name == "default" => format!("plan {plan}"),
+        (Some(plan), _) => format!("plan {plan} ({})", payer.name),
+        (None, "token file") => format!("login {}", payer.name),
+        (None, _) => payer.name.clone(),
+    }
+}
+
 fn short_image(name: &str) -> &str {
     match name.split_once(':') {
         Some(("airlock-base", _)) => "airlock-base",

@@ -19,7 +19,7 @@ use super::cassette::{Kept, kept_event};
 use super::pieces::Pieces;
 use super::policy::Route;
 use super::scrub::Scrubber;
-use super::upstream::cause;
+use crate::auth::reach::cause;
 
 /// How long, and how much of, a stream's end is awaited when nobody reads it any more: only a
 /// connection that was read to its end can be used again.

@@ -25,6 +25,7 @@ mod policy; // what a model request may become: pure, one screen
 mod seen; // what the backend sent, and may come back
 mod dense; // how many values a JSON text holds
 mod upstream; // the backend: client, signing, catalogue
+mod usage; // what of its windows an account has used
 mod answer; // the backend's stream on its way down
 mod pieces; // and in how few of them
 mod scrub; // credentials removed from what comes back
@@ -62,6 +63,7 @@ pub use cassette::{Cassette, Differences, Recorder};
 pub use ledger::Used;
 pub use serve::serve;
 pub use upstream::{catalogue, client};
+pub use usage::{Usage, Window, usage};
 
 use crate::auth::Signer;
 use ledger::Ledger;

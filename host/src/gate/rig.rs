@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::auth::{AuthError, Payer, PayerKind, Signed};
+use crate::auth::{AuthError, Handed, Payer, PayerKind, Signed};
 
 pub(super) const KEY: &str = "run-key-0123456789";
 pub(super) const TOKEN: &str = "canary-token-0123456789";
@@ -177,7 +177,7 @@ pub(super) struct TwoTokens {
 
 impl Signer for TwoTokens {
     fn payer(&self) -> Payer {
-        Payer { name: "two".into(), kind: PayerKind::ChatGpt, base: self.base.clone() }
+        Payer { name: "two".into(), kind: PayerKind::ChatGpt, plan: None, base: self.base.clone() }
     }
 
     fn sign(&self) -> BoxFuture<'_, Result<Signed, AuthError>> {
@@ -198,8 +198,8 @@ impl Signer for TwoTokens {
         Box::pin(async move { Ok(renewed) })
     }
 
-    fn hand_over(&self) -> BoxFuture<'_, Result<Secrets, AuthError>> {
-        Box::pin(async { Ok(Secrets::default()) })
+    fn hand_over(&self) -> BoxFuture<'_, Result<Handed, AuthError>> {
+        Box::pin(async { Ok(Handed { secrets: Secrets::default(), generation: 0 }) })
     }
 
     fn canaries(&self) -> Vec<Secret> {

@@ -18,10 +18,8 @@ use super::Gate;
 use super::policy::Route;
 use super::routes::Refused;
 use super::scrub::Scrubber;
-use crate::auth::Signer;
-
-/// Connections that wait to be used again.
-const IDLE_CONNECTIONS: usize = 4;
+use crate::auth::reach::{self, Reach, cause};
+use crate::auth::{AuthError, Signer};
 
 /// A client for one base: no redirects, no cookies, the system's proxy and certificates, and one
 /// certificate authority more where the configuration names it (PEM).
@@ -29,31 +27,13 @@ const IDLE_CONNECTIONS: usize = 4;
 /// # Errors
 /// When the certificate cannot be read, or TLS cannot be set up.
 pub fn client(base: &Base, ca: Option<&str>) -> Result<reqwest::Client, Fault> {
-    let fault = |why: String| Fault::new(FaultKind::Backend, why);
-    // Another part of the process may have been first, with the same one.
-    let _installed = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(limits::CONNECT_SECONDS))
-        .pool_max_idle_per_host(IDLE_CONNECTIONS)
-        .tcp_nodelay(true);
-    // A proxy set for the machine would read, in the clear, a credential that was to stay on it.
-    if base.is_loopback() {
-        builder = builder.no_proxy();
-        // Without TLS nobody is verified: the machine's certificates (a hundred files) stay unread.
-        if base.origin().starts_with("http://") {
-            builder = builder.tls_certs_only([]);
-        }
-    }
-    if let Some(pem) = ca {
-        let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
-            .map_err(|_| fault("the certificate authority is not PEM".to_owned()))?;
-        if certificates.is_empty() {
-            return Err(fault("the certificate authority holds no certificate".to_owned()));
-        }
-        builder = builder.tls_certs_merge(certificates);
-    }
-    builder.build().map_err(|error| fault(format!("no connection can be made: {}", cause(&error))))
+    let reach = Reach {
+        origin: &base.origin(),
+        is_loopback: base.is_loopback(),
+        ca,
+        connect: Duration::from_secs(limits::CONNECT_SECONDS),
+    };
+    reach::client(reach).map_err(|why| Fault::new(FaultKind::Backend, why))
 }
 
 /// Asks the backend for its models. A base may have no catalogue: a run whose model was named
@@ -68,11 +48,26 @@ pub async fn catalogue(
     backend: &Backend,
     patience: Duration,
 ) -> Result<Value, Fault> {
+    let url = format!("{}{}", base.origin(), base.models_path(&backend.version));
+    get(client, signer, base, backend, url, patience).await
+}
+
+/// Asks for a JSON document of the base's origin, bounded.
+///
+/// # Errors
+/// As [`catalogue`].
+pub(super) async fn get(
+    client: &reqwest::Client,
+    signer: &dyn Signer,
+    base: &Base,
+    backend: &Backend,
+    url: String,
+    patience: Duration,
+) -> Result<Value, Fault> {
     let asking = async {
         let mut headers = header_map(request::headers(backend, "", false, None));
         headers.retain_named(&["originator", "version", "user-agent"]);
         headers.0.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let url = format!("{}{}", base.origin(), base.models_path(&backend.version));
         let asked = Asked { method: Method::GET, url, headers: headers.0, body: Bytes::new() };
         let answer = send_signed(client, signer, &asked).await?;
         let status = answer.status();
@@ -82,26 +77,15 @@ pub async fn catalogue(
             let said = stream::Refusal::of_body(&body).message;
             return Err(unreachable(format!("it answered {}: {said}", status.as_u16())));
         }
-        serde_json::from_slice(&body)
-            .map_err(|_| unreachable("its catalogue is not JSON".to_owned()))
+        serde_json::from_slice(&body).map_err(|_| unreachable("its answer is not JSON".to_owned()))
     };
     let answer = tokio::time::timeout(patience, asking).await;
-    answer
-        .unwrap_or_else(|_| {
-            Err(unreachable(format!("no catalogue within {} s", patience.as_secs())))
-        })
-        .map_err(|refused| {
-            let kind = if refused.refusal == Refusal::SignIn {
-                FaultKind::SignIn
-            } else {
-                FaultKind::Backend
-            };
-            let message = match kind {
-                FaultKind::Backend => format!("{}: {}", base.origin(), refused.message),
-                _ => refused.message,
-            };
-            Fault::new(kind, message)
-        })
+    let answer = answer
+        .unwrap_or_else(|_| Err(unreachable(format!("no answer within {} s", patience.as_secs()))));
+    answer.map_err(|refused| match refused.refusal {
+        Refusal::SignIn => Fault::new(FaultKind::SignIn, refused.message),
+        _ => Fault::new(FaultKind::Backend, format!("{}: {}", base.origin(), refused.message)),
+    })
 }
 
 /// Sends a body that the policy made to the route's endpoint.
@@ -154,7 +138,14 @@ async fn send_signed(
     signer: &dyn Signer,
     asked: &Asked,
 ) -> Result<reqwest::Response, Refused> {
-    let sign_in = |error: crate::auth::AuthError| Refused::new(Refusal::SignIn, error.to_string());
+    // What may do later is not for a person to mend by signing in.
+    let sign_in = |error: AuthError| {
+        let refusal = match error {
+            AuthError::Unreachable { .. } | AuthError::Store { .. } => Refusal::Unreachable,
+            _ => Refusal::SignIn,
+        };
+        Refused::new(refusal, error.to_string())
+    };
     let mut is_again = false;
     loop {
         let signed = signer.sign().await.map_err(sign_in)?;
@@ -219,15 +210,6 @@ pub(super) async fn read(mut answer: reqwest::Response, most: usize) -> Result<V
 
 pub(super) fn unreachable(why: String) -> Refused {
     Refused::new(Refusal::Unreachable, why)
-}
-
-/// The deepest reason, which says what happened; the outer ones say where we were.
-pub(super) fn cause(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(deeper) = deepest.source() {
-        deepest = deeper;
-    }
-    deepest.to_string()
 }
 
 struct Headers(HeaderMap);

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::paying::Renewals;
+use super::renewals::Renewals;
 use super::report::{self, Report};
 use super::spec::Spec;
 use super::tree::Tree;
@@ -37,6 +37,7 @@ const OVERTIME: Duration = Duration::from_secs(60);
 
 enum Next {
     Heard(FromSandbox),
+    Renewed(Command),
     Copied(Result<Copied, Broken>),
     Served(Result<(), Fault>),
     BoxEnded(Result<Ended, EngineError>),
@@ -57,7 +58,6 @@ pub(super) async fn listen(
     let Some(pipe) = running.take_pipe() else {
         return Err(Fault::new(FaultKind::Link, "the pipe was taken already").into());
     };
-    renewals.handed_over().await;
     let complaints = pipe.complaints();
     let (events, mut heard) = mpsc::channel(EVENTS_WAITING);
     let (commands, commands_down) = mpsc::channel(EVENTS_WAITING);
@@ -80,6 +80,7 @@ pub(super) async fn listen(
             () = until(&patience) => Next::Patience,
             () = stop.asked(), if patience.is_none() => Next::Asked,
             () = tokio::time::sleep_until(seconds), if patience.is_none() => Next::SecondsSpent,
+            command = renewals.next() => Next::Renewed(command),
             Some(word) = heard.recv() => Next::Heard(word),
             copied = copied.as_mut(), if !copy_known => Next::Copied(copied),
             ended = &mut serving, if !served => Next::Served(ended.unwrap_or_else(|_| {
@@ -88,11 +89,11 @@ pub(super) async fn listen(
             ended = box_ended.as_mut() => Next::BoxEnded(ended),
         };
         match next {
-            Next::Heard(FromSandbox::Event(Event::Unauthorized)) => {
-                let bearer = renewals.next().await;
-                // THREAT: a sandbox that asks for tokens and takes none would have us wait for it,
-                // deaf to whoever wants the run to end. One that reads has room for this.
-                let _unread = commands.try_send(Command::Secrets { bearer });
+            Next::Heard(FromSandbox::Event(Event::Unauthorized)) => renewals.refused(),
+            // THREAT: a sandbox that asks for tokens and takes none would have us wait for it, deaf
+            // to whoever wants the run to end. One that reads has room for this.
+            Next::Renewed(command) => {
+                let _unread = commands.try_send(command);
             }
             Next::Heard(FromSandbox::Event(event)) => report.hear(&event),
             Next::Heard(FromSandbox::Refused { what }) => {

@@ -13,6 +13,7 @@
 pub mod spec; // what it is to do
 pub mod public; // what callers read while it works
 mod paying; // who pays, and which model that gives
+mod renewals; // what keeps that credential fresh
 mod tree; // the folder: a copy that comes back, or the folder itself
 mod report; // what is told and kept of it
 mod listen; // from the handoff to the outcome
@@ -31,10 +32,12 @@ use crate::engine::{BoxSpec, Docker, EngineError, base};
 use crate::gate::{Gate, GateConfig};
 use crate::session::{Store, random_id};
 use paying::Paying;
+use renewals::Renewals;
 use report::Report;
 use spec::{Custody, ImageChoice, Spec};
 use tree::Tree;
 
+pub use paying::{sign_in, sign_in_again};
 pub use report::{Done, Show, count, told};
 pub use stop::Stop;
 
@@ -61,7 +64,10 @@ pub(crate) struct Broken {
 pub async fn run(spec: Spec, house: &House, stop: &Stop, show: Show<'_>) -> Result<Done, Fault> {
     let mut report = Report::open(house, &spec, show)?;
     let ended = attempt(spec, house, stop, &mut report).await;
-    Ok(report.end(ended, stop))
+    let done = report.end(ended, stop);
+    // A login that is being renewed is not to be lost with the process.
+    crate::auth::refresh::settled().await;
+    Ok(done)
 }
 
 async fn attempt(
@@ -143,7 +149,7 @@ async fn attempt(
 struct Prepared {
     line: Zeroizing<Vec<u8>>,
     gate: std::sync::Arc<Gate>,
-    renewals: paying::Renewals,
+    renewals: Renewals,
 }
 
 async fn find_image(
@@ -222,10 +228,9 @@ async fn prepare(
     terms: &BoxSpec,
 ) -> Result<Prepared, Fault> {
     let run_key = Secret::new(random_id());
-    let secrets = paying.secrets(spec.custody).await?;
+    let (secrets, renewals) = paying.hand_over(spec.custody).await?;
     let handoff = handoff(spec, run, &run_key, secrets, &paying, terms.tool());
     let line = handoff.line().map_err(|error| Fault::new(FaultKind::Box, error.to_string()))?;
-    let renewals = paying.renewals();
     let gate = Gate::new(GateConfig {
         run: run.to_owned(),
         run_key,

@@ -10,12 +10,17 @@ use airlock_shared::job::Backend;
 use airlock_shared::limits;
 use airlock_shared::model::{Catalogue, Model};
 use airlock_shared::outcome::{Fault, FaultKind};
-use airlock_shared::secret::Secret;
 use serde_json::Value;
 
+use super::renewals::Renewals;
 use super::spec::{BaseChoice, Cassette, CredentialChoice, Custody, ModelWish, Spec};
-use crate::auth::{self, AuthError, Credential, Payer, Signer};
+use crate::auth::{self, AuthError, Credential, Handed, Means, Payer, Signer};
+use crate::clock;
+use crate::failure::GIVE_A_KEY;
 use crate::gate::{self, Recorder, Upstream};
+
+/// The login that is meant where none is named.
+const DEFAULT_LOGIN: &str = "default";
 
 pub(super) struct Paying {
     pub(super) payer: Payer,
@@ -41,7 +46,7 @@ impl Paying {
                 (Upstream::Replay(cassette), None, Ok(catalogue), Some(model))
             }
             Cassette::None | Cassette::Record(_) => {
-                let signer = signer(&spec.credential, logins, &base)?;
+                let signer = signer(spec, logins, &base)?;
                 let client = client(&base, spec.ca.clone()).await?;
                 let catalogue =
                     gate::catalogue(&client, &*signer, &base, &backend, patience(&spec.model))
@@ -63,44 +68,14 @@ impl Paying {
         Ok(Self { payer, base, backend, model, upstream, recorder, catalogue, signer })
     }
 
-    /// What enters the box.
-    pub(super) async fn secrets(&self, custody: Custody) -> Result<Secrets, Fault> {
-        match (&self.signer, custody) {
-            (Some(signer), Custody::Handoff) => signer.hand_over().await.map_err(sign_in),
-            _ => Ok(Secrets::default()),
-        }
-    }
-
-    pub(super) fn renewals(&self) -> Renewals {
-        Renewals { signer: self.signer.clone(), refused: 0 }
-    }
-}
-
-/// Handoff custody: a token that the backend refused, and the next one.
-pub(super) struct Renewals {
-    signer: Option<Arc<dyn Signer>>,
-    refused: u64,
-}
-
-impl Renewals {
-    /// The generation that is in the box, so that its refusal can be told from an older one's.
-    pub(super) async fn handed_over(&mut self) {
-        if let Some(signer) = &self.signer
-            && let Ok(signed) = signer.sign().await
-        {
-            self.refused = signed.generation;
-        }
-    }
-
-    /// The box says that the backend refused its token. A better one, if there is one.
-    pub(super) async fn next(&mut self) -> Option<Secret> {
-        let signer = self.signer.clone()?;
-        if !signer.renew(self.refused).await.unwrap_or(false) {
-            return None;
-        }
-        let fresh = signer.hand_over().await.ok()?.bearer;
-        self.handed_over().await;
-        fresh
+    /// What enters the box, and what keeps it fresh there.
+    pub(super) async fn hand_over(&self, custody: Custody) -> Result<(Secrets, Renewals), Fault> {
+        let handed = match (&self.signer, custody) {
+            (Some(signer), Custody::Handoff) => signer.hand_over().await.map_err(sign_in)?,
+            _ => Handed { secrets: Secrets::default(), generation: 0 },
+        };
+        let (signer, clock) = (self.signer.clone(), Arc::new(clock::seconds));
+        Ok((handed.secrets, Renewals::new(signer, custody, handed.generation, clock)))
     }
 }
 
@@ -115,8 +90,8 @@ fn base(spec: &Spec, logins: &Path) -> Result<Base, Fault> {
     }
 }
 
-fn signer(choice: &CredentialChoice, logins: &Path, base: &Base) -> Result<Arc<dyn Signer>, Fault> {
-    let credential = match choice {
+fn signer(spec: &Spec, logins: &Path, base: &Base) -> Result<Arc<dyn Signer>, Fault> {
+    let credential = match &spec.credential {
         CredentialChoice::Login(name) => {
             Credential::Login { name: name.clone(), folder: logins.to_owned() }
         }
@@ -127,7 +102,8 @@ fn signer(choice: &CredentialChoice, logins: &Path, base: &Base) -> Result<Arc<d
             return Err(Fault::new(FaultKind::SignIn, "nobody pays without a cassette to replay"));
         }
     };
-    auth::open(credential, base).map_err(sign_in)
+    let means = Means { ca: spec.ca.clone(), clock: Arc::new(clock::seconds) };
+    auth::open(credential, base, &means).map_err(sign_in)
 }
 
 /// Reads the machine's certificates, a hundred files, on a thread beside: the container is being
@@ -174,6 +150,87 @@ fn model(
     Ok((model, catalogue))
 }
 
-fn sign_in(error: AuthError) -> Fault {
-    Fault::new(FaultKind::SignIn, error.to_string())
+/// The command for whoever must sign in, or give another key.
+pub(super) fn mends(choice: &CredentialChoice) -> String {
+    match choice {
+        CredentialChoice::Login(name) => sign_in_again(name),
+        CredentialChoice::Replay => sign_in_again(DEFAULT_LOGIN),
+        CredentialChoice::Env | CredentialChoice::KeyStdin(_) | CredentialChoice::KeyFile(_) => {
+            GIVE_A_KEY.to_owned()
+        }
+    }
+}
+
+/// `airlock setup codex-auth`, with the name of a login that is not the usual one.
+#[must_use]
+pub fn sign_in_again(login: &str) -> String {
+    let is_name = login.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    match login {
+        DEFAULT_LOGIN => "airlock setup codex-auth".to_owned(),
+        name if is_name => format!("airlock setup codex-auth --name {name}"),
+        _ => "airlock setup codex-auth --name NAME".to_owned(),
+    }
+}
+
+/// Why nobody pays, as a fault: whoever must sign in is told so; an issuer or a disk may do later.
+#[must_use]
+pub fn sign_in(error: AuthError) -> Fault {
+    let kind = match error {
+        AuthError::Unreachable { .. } | AuthError::Store { .. } => FaultKind::Backend,
+        AuthError::Missing { .. }
+        | AuthError::Unsafe { .. }
+        | AuthError::Malformed { .. }
+        | AuthError::OtherBase { .. }
+        | AuthError::OtherAccount { .. }
+        | AuthError::Ended { .. } => FaultKind::SignIn,
+    };
+    Fault::new(kind, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::store::Why;
+    use crate::exit::Exit;
+
+    #[test]
+    fn who_must_sign_in_is_told_from_what_may_do_later() {
+        let place = || "~/logins/me.json".to_owned();
+        let at = 1_795_252_440;
+        let cases = [
+            (
+                AuthError::Ended { login: "me".into(), why: Why::Reused, at },
+                3,
+                "the login was used up by another program (refresh_token_reused)",
+            ),
+            (
+                AuthError::Ended { login: "me".into(), why: Why::Revoked, at },
+                3,
+                "the login was revoked on 21 Nov 09:14 UTC (signed out in another place)",
+            ),
+            (AuthError::Missing { place: place() }, 3, "~/logins/me.json: no credential is there"),
+            (
+                AuthError::Unreachable { issuer: "auth.example.org".into(), why: "slow".into() },
+                1,
+                "the login cannot be renewed: auth.example.org: slow",
+            ),
+            (
+                AuthError::Store { place: place(), why: "No space left on device".into() },
+                1,
+                "the login cannot be kept: ~/logins/me.json: No space left on device",
+            ),
+        ];
+        for (error, exit, said) in cases {
+            let fault = sign_in(error);
+            assert_eq!((Exit::of_fault(fault.kind).code(), fault.message.as_str()), (exit, said));
+        }
+    }
+
+    #[test]
+    fn the_command_that_mends_it_names_the_login() {
+        assert_eq!(sign_in_again("default"), "airlock setup codex-auth");
+        assert_eq!(sign_in_again("ops"), "airlock setup codex-auth --name ops");
+        assert_eq!(sign_in_again("a; rm"), "airlock setup codex-auth --name NAME");
+        assert_eq!(mends(&CredentialChoice::Env), GIVE_A_KEY);
+    }
 }

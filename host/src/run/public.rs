@@ -145,6 +145,9 @@ pub struct Payer {
     pub name: String,
     /// `api key`, `token file`, `replay`.
     pub kind: String,
+    /// Of a ChatGPT login, where it is known: `plus`, `pro`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
     /// The resolved base.
     pub base: String,
 }

@@ -5,11 +5,13 @@ use airlock_shared::outcome::{Fault, FaultKind, Outcome, Stop as Reason};
 use airlock_shared::stream::Usage;
 use tokio::time::Instant;
 
-use super::paying::Paying;
+use super::paying::{Paying, mends};
 use super::public::{self, Ended, Line, Public};
+use super::spec::CredentialChoice::Login;
 use super::spec::{Custody, Spec, Tree as TreeChoice};
 use super::tree::{Changes, Tree};
 use super::{Broken, House, Stop};
+use crate::auth::PayerKind;
 use crate::clock;
 use crate::engine::BoxSpec;
 use crate::engine::docker::ResolvedImage;
@@ -43,6 +45,8 @@ pub(super) struct Report<'a> {
     requests: u32,
     usage: Usage,
     show: Show<'a>,
+    /// The command that mends a sign-in that is needed.
+    mends: String,
 }
 
 impl<'a> Report<'a> {
@@ -73,8 +77,9 @@ impl<'a> Report<'a> {
         };
         folder.begin_record(&record).map_err(broken)?;
         let (requests, usage) = (0, Usage::default());
-        let log = Some(log);
-        Ok(Self { folder, log, record, began: Instant::now(), lines: 0, requests, usage, show })
+        let (log, mends) = (Some(log), mends(&spec.credential));
+        let began = Instant::now();
+        Ok(Self { folder, log, record, began, lines: 0, requests, usage, show, mends })
     }
 
     pub(super) fn folder(&self) -> &RunFolder {
@@ -124,10 +129,18 @@ impl<'a> Report<'a> {
         let payer = public::Payer {
             name: paying.payer.name.clone(),
             kind: paying.payer.kind.as_str().to_owned(),
+            plan: paying.payer.plan.clone(),
             base: paying.base.to_string(),
         };
+        if paying.payer.kind == PayerKind::ApiKey && matches!(spec.credential, Login(_)) {
+            self.mends.push_str(" --api-key -");
+        }
         let record = &mut self.record;
-        record.payer = PayerRecord { name: payer.name.clone(), kind: payer.kind.clone() };
+        record.payer = PayerRecord {
+            name: payer.name.clone(),
+            kind: payer.kind.clone(),
+            plan: payer.plan.clone(),
+        };
         record.base.clone_from(&payer.base);
         record.model.clone_from(&paying.model.slug);
         record.effort.clone_from(&paying.model.effort);
@@ -235,6 +248,9 @@ impl<'a> Report<'a> {
             Ok(outcome) => (outcome, None),
             Err(Broken { fault, hint }) => (Outcome::Failed { fault }, hint),
         };
+        let needs_sign_in =
+            matches!(&outcome, Outcome::Failed { fault } if fault.kind == FaultKind::SignIn);
+        let hint = hint.or_else(|| needs_sign_in.then(|| self.mends.clone()));
         let exit = exit(&outcome, stop);
         if self.record.outcome.as_ref() != Some(&outcome)
             && let Err(error) = self.keep(&outcome, exit)

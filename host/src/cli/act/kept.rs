@@ -247,6 +247,7 @@ fn view(store: &Store, folder: &RunFolder, record: &Record, whole: bool) -> RunV
         payer: Payer {
             name: record.payer.name.clone(),
             kind: record.payer.kind.clone(),
+            plan: record.payer.plan.clone(),
             base: record.base.clone(),
         },
         model: record.model.clone(),

@@ -13,6 +13,7 @@ fn started() -> Started {
         payer: Payer {
             name: "key".into(),
             kind: "api key".into(),
+            plan: None,
             base: "https://api.openai.com/v1".into(),
         },
         model: "gpt-5.6-luna".into(),
@@ -232,5 +233,23 @@ fn colour_is_for_terminals_that_have_it() {
         (with(&[]), true),
     ] {
         assert_eq!(Style::of(&environment, is_terminal), Style::default());
+    }
+}
+
+#[test]
+fn who_pays_is_said_first() {
+    let cases = [
+        (("key", "api key", None), "key"),
+        (("team", "api key", None), "team"),
+        (("default", "token file", None), "login default"),
+        (("default", "token file", Some("plus")), "plan plus"),
+        (("ops", "token file", Some("pro")), "plan pro (ops)"),
+        (("cassette", "replay", None), "cassette"),
+    ];
+    for ((name, kind, plan), expected) in cases {
+        let plan = plan.map(str::to_owned);
+        let base = String::new();
+        let given = Payer { name: name.into(), kind: kind.into(), plan, base };
+        assert_eq!(payer(&given), expected);
     }
 }

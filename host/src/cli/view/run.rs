@@ -122,7 +122,8 @@ pub fn shown(view: &RunView, style: Style) -> String {
     say("asked", &text::cut(&clean(&view.prompt), 400));
     say("directory", &format!("{}{}", clean(&view.dir), if view.live { " (live)" } else { "" }));
     let payer = &view.payer;
-    say("paid by", &clean(&format!("{} ({}) · {}", payer.name, payer.kind, payer.base)));
+    let plan = payer.plan.as_ref().map(|plan| format!(", plan {plan}")).unwrap_or_default();
+    say("paid by", &clean(&format!("{} ({}{plan}) · {}", payer.name, payer.kind, payer.base)));
     let effort = view.effort.as_ref().map(|effort| format!(" {effort}")).unwrap_or_default();
     say("model", &clean(&format!("{}{effort} · credentials {}", view.model, view.custody)));
     say("box", &clean(&format!("{} · {}", view.image.name, view.image.digest)));
@@ -203,6 +204,7 @@ mod tests {
             payer: Payer {
                 name: "key".into(),
                 kind: "api key".into(),
+                plan: None,
                 base: "https://api.openai.com/v1".into(),
             },
             model: "gpt-5.6-luna".into(),

@@ -1,0 +1,125 @@
+//! Who listens at a port of this machine, and whose a connection is, where that can be known: the
+//! tables of sockets in `/proc`, and the descriptors of the processes of our own user.
+
+use std::path::Path;
+
+use super::super::sign_in::Holder;
+
+/// A command name is shown so far.
+const NAME_CHARS: usize = 32;
+
+/// One line of `/proc/net/tcp`.
+#[derive(Debug, PartialEq, Eq)]
+struct Row {
+    port: u16,
+    peer: u16,
+    listens: bool,
+    uid: u32,
+    inode: u64,
+}
+
+impl Row {
+    /// `sl local remote st tx:rx tr:when retrnsmt uid timeout inode …`; None: a heading, or not so.
+    fn of(line: &str) -> Option<Self> {
+        let fields: Vec<&str> = line.split_ascii_whitespace().take(10).collect();
+        let [_, local, remote, state, _, _, _, uid, _, inode] = fields[..] else { return None };
+        let port = |address: &str| u16::from_str_radix(address.rsplit_once(':')?.1, 16).ok();
+        Some(Self {
+            port: port(local)?,
+            peer: port(remote)?,
+            listens: state == "0A",
+            uid: uid.parse().ok()?,
+            inode: inode.parse().ok()?,
+        })
+    }
+}
+
+fn rows() -> Vec<Row> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(std::fs::read_to_string);
+    tables.iter().flatten().flat_map(|table| table.lines().filter_map(Row::of)).collect()
+}
+
+/// Who holds a port that cannot be had. Slow where there are many processes.
+pub(super) fn holder(port: u16) -> Holder {
+    let rows = rows().into_iter().filter(|row| row.listens && row.port == port);
+    let sockets: Vec<String> = rows.map(|row| format!("socket:[{}]", row.inode)).collect();
+    Holder { port, program: program(&sockets) }
+}
+
+/// Whether a connection to our `port` from `peer`, both on loopback, comes from another person of
+/// this machine. What cannot be known is no.
+pub(super) fn is_anothers(peer: u16, port: u16) -> bool {
+    is_strange(&rows(), peer, port, rustix::process::geteuid().as_raw())
+}
+
+fn is_strange(rows: &[Row], peer: u16, port: u16, own: u32) -> bool {
+    // Root may speak for anybody, and to root anybody may: the browser is the desktop's user's.
+    let strange = |row: &&Row| row.uid != own && row.uid != 0 && own != 0;
+    let mut theirs = rows.iter().filter(|row| row.port == peer && row.peer == port);
+    theirs.any(|row| strange(&row))
+}
+
+/// The first process that has one of the sockets open and lets us see it.
+fn program(sockets: &[String]) -> Option<String> {
+    let holds = |process: &Path| {
+        let descriptors = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        let mut targets = descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        targets.any(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str()))
+    };
+    let processes = std::fs::read_dir("/proc").ok()?.flatten();
+    let mut processes = processes.filter_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        Some((pid, entry.path()))
+    });
+    let (pid, path) = processes.find(|(_, path)| !sockets.is_empty() && holds(path))?;
+    let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
+    // A process names itself as it likes.
+    let plain = name.chars().filter(|c| c.is_ascii_graphic() || *c == ' ');
+    Some(format!("{} (pid {pid})", plain.take(NAME_CHARS).collect::<String>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:05AF 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 31337 1 0000000000000000 100 0 0 10 0
+   1: 0100007F:D2A4 0100007F:05AF 01 00000000:00000000 00:00000000 00000000     7        0 4242 1 0000000000000000 20 4 30 10 -1
+   2: 0000000000000000FFFF00000100007F:05AF 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 9 1
+   3: torn";
+
+    #[test]
+    fn a_table_of_sockets_is_read() {
+        let rows: Vec<Row> = TABLE.lines().filter_map(Row::of).collect();
+        let expected = [
+            Row { port: 1455, peer: 0, listens: true, uid: 1000, inode: 31337 },
+            Row { port: 53924, peer: 1455, listens: false, uid: 7, inode: 4242 },
+            Row { port: 1455, peer: 0, listens: true, uid: 0, inode: 9 },
+        ];
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn a_connection_of_another_user_is_known() {
+        let rows: Vec<Row> = TABLE.lines().filter_map(Row::of).collect();
+        // Our user, its port, and whether it is a stranger's.
+        let cases =
+            [(1000, 53924, true), (7, 53924, false), (0, 53924, false), (1000, 53925, false)];
+        for (own, peer, expected) in cases {
+            assert_eq!(is_strange(&rows, peer, 1455, own), expected, "{own} {peer}");
+        }
+        let roots = [Row { port: 9, peer: 1455, listens: false, uid: 0, inode: 1 }];
+        assert!(!is_strange(&roots, 9, 1455, 1000));
+    }
+
+    #[test]
+    fn whoever_holds_a_port_is_named() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let holder = holder(port);
+        let program = holder.program.expect("this process");
+        assert!(program.ends_with(&format!(" (pid {})", std::process::id())), "{program}");
+        drop(listener);
+        assert_eq!(super::holder(port), Holder { port, program: None });
+    }
+}

@@ -1,0 +1,407 @@
+//! Real requests to the callback of a sign-in that waits.
+
+use tokio::io::AsyncReadExt as _;
+
+use super::super::issuer::script::{Reply, says};
+use super::super::sign_in::rig::{
+    Answer, BROWSER, Client, PRINTED, Rig, TOKEN, is_free, parameter, raw, tokens,
+};
+use super::super::sign_in::{Said, SignInError, Way};
+use super::*;
+
+/// A sign-in whose browser was started; the browser has been at the start page.
+struct Opened {
+    rig: Rig,
+    client: Client,
+    port: u16,
+    start: String,
+    /// Where the start page leads, and what was printed.
+    authorize: String,
+    printed: String,
+}
+
+async fn opened() -> Opened {
+    let mut rig = Rig::start(BROWSER).await;
+    let (printed, port) = rig.printed().await;
+    let start = rig.started().await;
+    let start = start.strip_prefix(&format!("http://localhost:{port}")).expect("ours").to_owned();
+    let mut client = Client::default();
+    let answer = client.get(port, &start).await;
+    assert_eq!(answer.status, 302);
+    let authorize = answer.location().to_owned();
+    Opened { rig, client, port, start, authorize, printed }
+}
+
+fn callback(state: &str, code: &str) -> String {
+    format!("{}?code={code}&scope=openid&state={state}", authorize::CALLBACK)
+}
+
+fn goes_to(answer: &Answer, place: &str) {
+    assert_eq!((answer.status, answer.location()), (303, place));
+    assert_eq!(answer.body, "");
+}
+
+#[tokio::test]
+async fn a_browser_goes_all_the_way() {
+    let mut opened = opened().await;
+    assert!(opened.client.cookie.is_some());
+    assert_ne!(parameter(&opened.authorize, "state"), parameter(&opened.printed, "state"));
+    let redirect = format!("http://localhost:{}/auth/callback", opened.port);
+    assert_eq!(parameter(&opened.authorize, "redirect_uri"), redirect);
+    // Neither state nor challenge is in what another process's arguments show.
+    for name in ["state", "code_challenge"] {
+        assert!(!opened.start.contains(&parameter(&opened.authorize, name)));
+    }
+    let state = parameter(&opened.authorize, "state");
+    let port = opened.port;
+    goes_to(&opened.client.get(port, &callback(&state, "canary-code")).await, "/done");
+    let page = opened.client.get(port, "/done").await;
+    assert!(page.status == 200 && page.body.contains("Signed in"), "{}", page.body);
+    let script = Arc::clone(&opened.rig.script);
+    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+    let asked = script.asked(TOKEN);
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].field("code").as_deref(), Some("canary-code"));
+    assert_eq!(asked[0].field("redirect_uri"), Some(redirect));
+    let verifier = oauth2::PkceCodeVerifier::new(asked[0].field("code_verifier").expect("one"));
+    let challenge = oauth2::PkceCodeChallenge::from_code_verifier_sha256(&verifier);
+    assert_eq!(challenge.as_str(), parameter(&opened.authorize, "code_challenge"));
+    assert!(is_free(port).await);
+}
+
+#[tokio::test]
+async fn the_printed_address_needs_its_state_and_no_cookie() {
+    let mut rig = Rig::start(PRINTED).await;
+    let (printed, port) = rig.printed().await;
+    let state = parameter(&printed, "state");
+    goes_to(&Client::default().get(port, &callback(&state, "c")).await, "/done");
+    assert_eq!(Client::default().get(port, "/done").await.status, 200);
+    assert_eq!(rig.end().await, Ok(Way::Browser));
+}
+
+#[tokio::test]
+async fn either_of_the_two_attempts_finishes() {
+    let mut opened = opened().await;
+    let state = parameter(&opened.printed, "state");
+    let script = Arc::clone(&opened.rig.script);
+    goes_to(&opened.client.get(opened.port, &callback(&state, "c")).await, "/done");
+    opened.client.get(opened.port, "/done").await;
+    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+    let verifier = script.asked(TOKEN)[0].field("code_verifier").expect("one");
+    let verifier = oauth2::PkceCodeVerifier::new(verifier);
+    let challenge = oauth2::PkceCodeChallenge::from_code_verifier_sha256(&verifier);
+    assert_eq!(challenge.as_str(), parameter(&opened.printed, "code_challenge"));
+}
+
+#[tokio::test]
+async fn a_callback_with_another_state_takes_nothing() {
+    let mut opened = opened().await;
+    let (port, state) = (opened.port, parameter(&opened.authorize, "state"));
+    let wrong = [
+        callback("another", "stolen"),
+        callback(&state[1..], "stolen"),
+        callback(&format!("{state}&state={state}"), "stolen"),
+        "/auth/callback?code=stolen".to_owned(),
+        "/auth/callback?error=access_denied".to_owned(),
+        "/auth/callback".to_owned(),
+        // The right state, and no code that could be one.
+        format!("/auth/callback?state={state}"),
+        format!("/auth/callback?state={state}&code="),
+        format!("/auth/callback?state={state}&code=a&code=b"),
+        format!("/auth/callback?state={state}&code=a%20b"),
+        callback(&state, &"a".repeat(5000)),
+    ];
+    for path in wrong {
+        let answer = opened.client.get(port, &path).await;
+        assert_eq!(answer.status, 400, "{path}");
+        assert!(!answer.body.contains("stolen") && !answer.body.contains(&state));
+    }
+    assert!(matches!(opened.rig.said().await, Said::Stranger { .. }));
+    assert!(opened.rig.script.asked(TOKEN).is_empty());
+    goes_to(&opened.client.get(port, &callback(&state, "c")).await, "/done");
+    opened.client.get(port, "/done").await;
+    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+}
+
+#[tokio::test]
+async fn a_callback_from_another_browser_takes_nothing() {
+    let mut opened = opened().await;
+    let (port, state) = (opened.port, parameter(&opened.authorize, "state"));
+    let mut cookie = opened.client.cookie.clone().expect("a cookie");
+    cookie.pop();
+    for cookie in [None, Some(cookie), Some("airlock_sign_in=x".to_owned())] {
+        let answer = Client { cookie }.get(port, &callback(&state, "stolen")).await;
+        assert_eq!(answer.status, 400);
+    }
+    let why = "the callback came from another browser than was opened";
+    assert_eq!(opened.rig.said().await, Said::Stranger { why });
+    assert!(opened.rig.script.asked(TOKEN).is_empty());
+    goes_to(&opened.client.get(port, &callback(&state, "c")).await, "/done");
+    opened.client.get(port, "/done").await;
+    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+}
+
+#[tokio::test]
+async fn a_second_tab_of_the_same_browser_is_the_same() {
+    let mut opened = opened().await;
+    let before = opened.client.cookie.clone();
+    let again = opened.client.get(opened.port, &opened.start).await;
+    assert_eq!((again.status, again.location()), (302, opened.authorize.as_str()));
+    assert_eq!(opened.client.cookie, before);
+    let state = parameter(&opened.authorize, "state");
+    goes_to(&opened.client.get(opened.port, &callback(&state, "c")).await, "/done");
+    // Afterwards there is nothing to start.
+    assert_eq!(opened.client.get(opened.port, &opened.start).await.status, 410);
+    opened.client.get(opened.port, "/done").await;
+    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+}
+
+#[tokio::test]
+async fn a_second_browser_gets_no_start_page() {
+    let mut opened = opened().await;
+    let answer = Client::default().get(opened.port, &opened.start).await;
+    assert_eq!((answer.status, answer.location()), (410, ""));
+    assert!(!answer.headers.contains_key("set-cookie"));
+    let why = "a second browser opened the start page";
+    assert_eq!(opened.rig.said().await, Said::Stranger { why });
+    opened.rig.task.abort();
+}
+
+#[tokio::test]
+async fn a_connection_of_another_user_gets_no_start_page() {
+    let issuer = super::super::issuer::IssuerUrl::default();
+    let begin = || Attempt::begin(&issuer, "x", 1455).expect("an attempt");
+    let mut desk = Desk::new(1455, begin(), begin());
+    let address = desk.start_address();
+    let path = address.strip_prefix("http://localhost:1455").expect("ours");
+    let request = Request::get(path).header("host", "localhost:1455").body(()).expect("a request");
+    assert!(matches!(desk.judge(&request, true), Verdict::Stranger(_)));
+    // The person's own is still the first.
+    let Verdict::Answer(answer) = desk.judge(&request, false) else { panic!("no answer") };
+    assert_eq!(answer.status(), 302);
+}
+
+#[tokio::test]
+async fn a_replayed_callback_exchanges_nothing() {
+    let mut opened = opened().await;
+    let (port, state) = (opened.port, parameter(&opened.authorize, "state"));
+    let Reply::Raw(answer) = tokens() else { panic!("no answer") };
+    let go = Arc::new(Notify::new());
+    opened.rig.script.on(TOKEN, [Reply::Held(Arc::clone(&go), answer)]);
+    let path = callback(&state, "c");
+    let cookie = opened.client.cookie.clone();
+    let (first, second, third) = (path.clone(), path.clone(), callback(&state, "another"));
+    let one = |path: String| {
+        let mut client = Client { cookie: cookie.clone() };
+        tokio::spawn(async move { client.get(port, &path).await })
+    };
+    let waiting = [one(first), one(second), one(third)];
+    while opened.rig.script.asked(TOKEN).is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    go.notify_one();
+    for answer in waiting {
+        goes_to(&answer.await.expect("an answer"), "/done");
+    }
+    goes_to(&opened.client.get(port, &path).await, "/done");
+    let script = Arc::clone(&opened.rig.script);
+    opened.client.get(port, "/done").await;
+    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+    assert_eq!(script.asked(TOKEN).len(), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_issuer_closes_the_way() {
+    let mut opened = opened().await;
+    let state = parameter(&opened.authorize, "state");
+    let path = format!(
+        "/auth/callback?error=access_denied&error_description=%3Cb%3Eno%3C%2Fb%3E&state={state}"
+    );
+    goes_to(&opened.client.get(opened.port, &path).await, "/declined");
+    let page = opened.client.get(opened.port, "/declined").await;
+    assert!(page.status == 200 && !page.body.contains("<b>no"), "{}", page.body);
+    let why = "the sign-in was declined: access_denied <b>no</b>".to_owned();
+    assert_eq!(opened.rig.said().await, Said::Denied { why: why.clone() });
+    assert_eq!(opened.rig.end().await, Err(SignInError::NoWay(why)));
+}
+
+#[tokio::test]
+async fn a_code_that_the_issuer_does_not_take_closes_the_way() {
+    let mut opened = opened().await;
+    let state = parameter(&opened.authorize, "state");
+    let body = r#"{"error":"invalid_grant","error_description":"canary-code was used"}"#;
+    opened.rig.script.on(TOKEN, [says("400 Bad Request", "", body)]);
+    let path = callback(&state, "canary-code");
+    goes_to(&opened.client.get(opened.port, &path).await, "/failed");
+    assert_eq!(opened.client.get(opened.port, "/failed").await.status, 200);
+    let said = opened.rig.said().await;
+    let why = "it refused (400): invalid_grant: [removed] was used".to_owned();
+    assert_eq!(said, Said::Denied { why });
+    assert!(matches!(opened.rig.end().await, Err(SignInError::Issuer(_))));
+}
+
+#[tokio::test]
+async fn a_request_for_another_host_gets_nothing() {
+    let opened = opened().await;
+    let port = opened.port;
+    let hosts = [
+        format!("host: attacker.example:{port}\r\n"),
+        format!("host: localhost.attacker.example:{port}\r\n"),
+        format!("host: localhost:{}\r\n", port ^ 1),
+        "host: localhost\r\n".to_owned(),
+        format!("host: localhost:{port}\r\nhost: localhost:{port}\r\n"),
+        String::new(),
+    ];
+    for host in hosts {
+        for path in ["/done", "/", opened.start.as_str()] {
+            let answer = raw(port, format!("GET {path} HTTP/1.1\r\n{host}\r\n").as_bytes()).await;
+            assert_eq!((answer.status, answer.location()), (400, ""), "{host}{path}");
+        }
+    }
+    let request = format!("GET / HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n\r\n");
+    assert_eq!(raw(port, request.as_bytes()).await.status, 404);
+    opened.rig.task.abort();
+}
+
+#[tokio::test]
+async fn there_is_nothing_else_and_nothing_stops_it() {
+    let mut opened = opened().await;
+    let port = opened.port;
+    let paths = ["/", "/cancel", "/success", "/done", "/declined", "/failed", "/start", "/start/"];
+    for path in paths.iter().chain(&["/start/wrong", "/auth/callback/", "/favicon.ico", "/%2e"]) {
+        let answer = opened.client.get(port, path).await;
+        assert_eq!(answer.status, 404, "{path}");
+    }
+    for method in ["POST", "HEAD", "DELETE", "OPTIONS"] {
+        let state = parameter(&opened.authorize, "state");
+        let path = callback(&state, "c");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost:{port}\r\ncontent-length: 0\r\n\r\n"
+        );
+        assert_eq!(raw(port, request.as_bytes()).await.status, 404, "{method}");
+    }
+    for junk in ["", "\r\n\r\n", "GET\r\n\r\n", "\u{16}\u{3}\u{1}\u{2}hello"] {
+        let answer = tokio::time::timeout(Duration::from_secs(1), raw(port, junk.as_bytes())).await;
+        assert!(!answer.is_ok_and(|answer| (200..400).contains(&answer.status)), "{junk}");
+    }
+    let state = parameter(&opened.authorize, "state");
+    goes_to(&opened.client.get(port, &callback(&state, "c")).await, "/done");
+    opened.client.get(port, "/done").await;
+    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+}
+
+#[tokio::test]
+async fn a_request_has_a_size() {
+    let mut opened = opened().await;
+    let port = opened.port;
+    let long = "a".repeat(2 * HEAD_BYTES);
+    let many = "a: b\r\n".repeat(HEADERS + 1);
+    let requests = [
+        format!("GET /{long} HTTP/1.1\r\nhost: localhost:{port}\r\n\r\n"),
+        format!("GET / HTTP/1.1\r\nhost: localhost:{port}\r\nx: {long}\r\n\r\n"),
+        format!("GET / HTTP/1.1\r\nhost: localhost:{port}\r\n{many}\r\n"),
+    ];
+    for request in requests {
+        let status = raw(port, request.as_bytes()).await.status;
+        // Closed while we still write, it may not be heard.
+        assert!([414, 431, 0].contains(&status), "{status}");
+    }
+    // Cookies of other servers of `localhost` are no harm.
+    opened.client.cookie = opened.client.cookie.map(|own| format!("z={}; {own}", "b".repeat(9000)));
+    let state = parameter(&opened.authorize, "state");
+    goes_to(&opened.client.get(port, &callback(&state, "c")).await, "/done");
+    opened.rig.task.abort();
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_are_bounded() {
+    let mut opened = opened().await;
+    let port = opened.port;
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS {
+        silent.push(TcpStream::connect(("127.0.0.1", port)).await.expect("a connection"));
+    }
+    // Whoever comes then is not served; when they are gone, the next is.
+    let mut late = TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
+    let mut buffer = [0; 16];
+    let closed = late.read(&mut buffer);
+    let closed = tokio::time::timeout(Duration::from_secs(5), closed).await.expect("in time");
+    assert_eq!(closed.unwrap_or(0), 0);
+    drop(silent);
+    let mut status = 0;
+    for _ in 0..100 {
+        status = opened.client.get(port, "/").await.status;
+        if status == 404 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(status, 404);
+    opened.rig.task.abort();
+}
+
+#[tokio::test]
+async fn every_answer_keeps_to_itself() {
+    let mut opened = opened().await;
+    let (port, state) = (opened.port, parameter(&opened.authorize, "state"));
+    let start = opened.start.clone();
+    let paths = [start, "/".to_owned(), callback("x", "y"), callback(&state, "canary-code")];
+    for path in paths.into_iter().chain(["/done".to_owned()]) {
+        let answer = opened.client.get(port, &path).await;
+        let header = |name: &str| answer.headers.get(name).map(String::as_str);
+        assert_eq!(header("cache-control"), Some("no-store"), "{path}");
+        assert_eq!(header("referrer-policy"), Some("no-referrer"));
+        assert_eq!(header("x-frame-options"), Some("DENY"));
+        assert_eq!(header("connection"), Some("close"));
+        let policy = header("content-security-policy").unwrap_or_default();
+        assert!(policy.starts_with("default-src 'none'"), "{policy}");
+        let text = format!("{} {}", answer.body, answer.location());
+        assert!(!text.contains("canary") && !answer.body.contains(&state), "{text}");
+        assert!(!answer.body.contains("<script"));
+    }
+    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+}
+
+#[tokio::test]
+async fn the_cookie_is_for_this_callback_only() {
+    let mut rig = Rig::start(BROWSER).await;
+    let (_, port) = rig.printed().await;
+    let start = rig.started().await;
+    let start = start.replace(&format!("http://localhost:{port}"), "");
+    let answer = Client::default().get(port, &start).await;
+    let cookie = answer.headers.get("set-cookie").expect("a cookie");
+    let (pair, rest) = cookie.split_once("; ").expect("attributes");
+    assert!(pair.starts_with(&format!("airlock_sign_in_{port}=")), "{pair}");
+    assert_eq!(rest, "HttpOnly; SameSite=Lax; Path=/");
+    rig.task.abort();
+}
+
+#[tokio::test]
+async fn a_busy_port_is_explained_and_the_next_is_taken() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let busy = taken.local_addr().expect("an address").port();
+    let mut rig = Rig::at(PRINTED, &[busy, 0]).await;
+    let (printed, port) = rig.printed().await;
+    assert_ne!(port, busy);
+    let redirect = format!("http://localhost:{port}/auth/callback");
+    assert_eq!(parameter(&printed, "redirect_uri"), redirect);
+    rig.task.abort();
+
+    let mut rig = Rig::at(PRINTED, &[busy]).await;
+    let Said::PortsBusy { holders } = rig.said().await else { panic!("not busy") };
+    let program = holders[0].program.clone().expect("this process");
+    assert!(program.ends_with(&format!("(pid {})", std::process::id())), "{program}");
+    let why = format!("port {busy} is held by {program}");
+    assert_eq!(rig.end().await, Err(SignInError::NoWay(why)));
+}
+
+#[tokio::test]
+async fn the_other_localhost_is_held_too() {
+    let Ok(other) = std::net::TcpListener::bind("[::1]:0") else { return };
+    let port = other.local_addr().expect("an address").port();
+    assert!(bind(&[port]).await.is_err());
+    drop(other);
+    let bound = bind(&[0]).await.unwrap_or_else(|_| panic!("a port"));
+    assert!(std::net::TcpListener::bind(("::1", bound.port)).is_err());
+}

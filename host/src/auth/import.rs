@@ -1,0 +1,143 @@
+//! The official client's `auth.json`, read once (codex protocol, B.1). It is never written.
+
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use airlock_shared::secret::Secret;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::claims::is_plain;
+use super::{AuthError, CREDENTIAL_BYTES, checked};
+
+/// Three tokens, a key, and a little.
+const FILE_BYTES: usize = 6 * CREDENTIAL_BYTES;
+
+/// What an `auth.json` holds.
+pub enum Found {
+    ApiKey(Secret),
+    ChatGpt { access: Secret, refresh: Option<Secret>, id: Option<Secret>, account: Option<String> },
+}
+
+#[derive(Deserialize)]
+struct AuthJson {
+    auth_mode: Option<String>,
+    #[serde(rename = "OPENAI_API_KEY")]
+    api_key: Option<Secret>,
+    tokens: Option<Tokens>,
+}
+
+#[derive(Deserialize)]
+struct Tokens {
+    id_token: Option<Secret>,
+    access_token: Option<Secret>,
+    refresh_token: Option<Secret>,
+    account_id: Option<String>,
+}
+
+/// # Errors
+/// `Missing`, `Unsafe` (another owner; a link), `Malformed`.
+pub fn read(file: &Path) -> Result<Found, AuthError> {
+    let place = file.display().to_string();
+    let missing = || AuthError::Missing { place: place.clone() };
+    let distrusted = |why| AuthError::Unsafe { place: place.clone(), why };
+    let malformed = |why| AuthError::Malformed { place: place.clone(), why };
+    // THREAT: a file of somebody else's becomes our login, and our work goes to their account.
+    // Tried by auth::import::tests::what_is_not_the_persons_own_is_refused.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = match rustix::fs::open(file, flags, Mode::empty()) {
+        Ok(descriptor) => std::fs::File::from(descriptor),
+        Err(Errno::NOENT) => return Err(missing()),
+        Err(Errno::LOOP) => return Err(distrusted("it is a symbolic link")),
+        Err(_) => return Err(distrusted("it cannot be opened")),
+    };
+    let about = opened.metadata().map_err(|_| distrusted("it cannot be looked at"))?;
+    if !about.is_file() {
+        return Err(distrusted("it is not a regular file"));
+    }
+    if about.uid() != rustix::process::geteuid().as_raw() {
+        return Err(distrusted("it belongs to another user"));
+    }
+    let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES + 1));
+    let read = opened.take(FILE_BYTES as u64 + 1).read_to_end(&mut text);
+    read.map_err(|_| distrusted("it cannot be read"))?;
+    if text.len() > FILE_BYTES {
+        return Err(malformed("it is too large"));
+    }
+    let found: AuthJson =
+        serde_json::from_slice(&text).map_err(|_| malformed("it is not the official client's"))?;
+    // Without a mode the key goes first, as the official client has it.
+    let is_key = match found.auth_mode.as_deref() {
+        Some(mode) => mode == "apikey",
+        None => found.api_key.is_some(),
+    };
+    if is_key {
+        return checked(&found.api_key.ok_or_else(missing)?, &place).map(Found::ApiKey);
+    }
+    let tokens = found.tokens.ok_or_else(missing)?;
+    let token = |token: Option<Secret>| {
+        // Where a parent holds the login, the text is there and empty.
+        let given = token.filter(|token| !token.reveal().trim().is_empty());
+        given.map(|token| checked(&token, &place)).transpose()
+    };
+    Ok(Found::ChatGpt {
+        access: token(tokens.access_token)?.ok_or_else(missing)?,
+        refresh: token(tokens.refresh_token)?,
+        id: token(tokens.id_token)?,
+        account: tokens.account_id.filter(|id| is_plain(id)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn found(text: &str) -> Result<Found, AuthError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("auth.json");
+        std::fs::write(&file, text).expect("written");
+        read(&file)
+    }
+
+    #[test]
+    fn both_kinds_of_login_are_found() {
+        let text = r#"{"OPENAI_API_KEY":null,"tokens":{"id_token":"i.i.i","access_token":"a.a.a",
+            "refresh_token":"rt","account_id":"acct"},"last_refresh":"2026-11-21T09:00:00Z"}"#;
+        let Ok(Found::ChatGpt { access, refresh, id, account }) = found(text) else {
+            panic!("not found");
+        };
+        assert!(access.matches(b"a.a.a") && account.as_deref() == Some("acct"));
+        assert!(refresh.is_some_and(|token| token.matches(b"rt")));
+        assert!(id.is_some_and(|token| token.matches(b"i.i.i")));
+        let text = r#"{"OPENAI_API_KEY":"sk-1","tokens":null}"#;
+        assert!(matches!(found(text), Ok(Found::ApiKey(key)) if key.matches(b"sk-1")));
+        let text = r#"{"auth_mode":"chatgptAuthTokens","OPENAI_API_KEY":"sk-1",
+            "tokens":{"access_token":"a.a.a","refresh_token":""}}"#;
+        assert!(matches!(found(text), Ok(Found::ChatGpt { refresh: None, .. })));
+    }
+
+    #[test]
+    fn what_is_not_the_persons_own_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("auth.json");
+        assert!(matches!(read(&file), Err(AuthError::Missing { .. })));
+        assert!(matches!(read(folder.path()), Err(AuthError::Unsafe { .. })));
+        std::fs::write(&file, r#"{"OPENAI_API_KEY":"sk-canary"}"#).expect("written");
+        let link = folder.path().join("link.json");
+        symlink(&file, &link).expect("a link");
+        assert!(matches!(read(&link), Err(AuthError::Unsafe { .. })));
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&file, Some(4242), None).expect("given away");
+            assert!(matches!(read(&file), Err(AuthError::Unsafe { .. })));
+        }
+        for junk in ["", "sk-canary", "{}", r#"{"OPENAI_API_KEY":"sk-canary \n x"}"#] {
+            let error = found(junk).err().expect("refused");
+            assert!(!error.to_string().contains("canary"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What a stored login signs, and when it signs with another token.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::super::issuer::IssuerUrl;
+use super::super::refresh::tests::{Says, Small, tokens};
+use super::super::store::tests::{BASE, login};
+use super::*;
+
+fn means(clock: &Arc<AtomicU64>) -> Means {
+    let clock = Arc::clone(clock);
+    Means { ca: None, clock: Arc::new(move || clock.load(Ordering::Relaxed)) }
+}
+
+fn open(folder: &Path, name: &str, base: &str) -> Result<LoginSigner, AuthError> {
+    let base = Base::parse(base).expect("a base");
+    LoginSigner::open(folder, name, &base, &means(&Arc::default()))
+}
+
+/// As a person, or another program of ours, puts it there.
+async fn keep(folder: &Path, login: &Login) {
+    Store::new(folder).lock("me").await.expect("a lock").write(login).expect("written");
+}
+
+fn with(bearer: &str, account: &str) -> Login {
+    Login {
+        bearer: Secret::new(bearer.to_owned()),
+        account: Some(account.to_owned()),
+        refresh: None,
+        expires_at: None,
+        ..login(0)
+    }
+}
+
+async fn authorization(signer: &LoginSigner) -> (String, u64) {
+    let signed = signer.sign().await.expect("signed");
+    let value = &signed.headers[header::AUTHORIZATION];
+    assert!(value.is_sensitive());
+    (value.to_str().expect("text").to_owned(), signed.generation)
+}
+
+#[tokio::test]
+async fn a_login_goes_to_its_own_base_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    keep(folder.path(), &with("token", "acct")).await;
+    for elsewhere in
+        ["https://codex.example.org", "https://chatgpt.com/other", "http://127.0.0.1:1"]
+    {
+        let error = open(folder.path(), "me", elsewhere).err().expect("refused");
+        assert!(matches!(error, AuthError::OtherBase { .. }), "{error}");
+    }
+    let signer = open(folder.path(), "me", BASE).expect("a login");
+    let moved = Base::parse("https://codex.example.org").expect("a base");
+    keep(folder.path(), &Login { base: moved, ..with("token-two", "acct") }).await;
+    let moved = signer.renew(0).await;
+    assert!(matches!(moved, Err(AuthError::OtherBase { .. })), "under the run too");
+}
+
+#[tokio::test]
+async fn a_file_that_others_can_read_signs_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    keep(folder.path(), &with("token", "acct")).await;
+    let file = folder.path().join("me.json");
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o644)).expect("a mode");
+    assert!(matches!(open(folder.path(), "me", BASE), Err(AuthError::Unsafe { .. })));
+    assert!(matches!(open(folder.path(), "no", BASE), Err(AuthError::Missing { .. })));
+}
+
+#[tokio::test]
+async fn a_refused_token_is_read_again_and_the_old_one_is_still_scrubbed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    keep(folder.path(), &with("token-one", "account-0123456789")).await;
+    let signer = open(folder.path(), "me", BASE).expect("a login");
+    assert_eq!(signer.payer().plan.as_deref(), Some("plus"));
+    assert_eq!(signer.renew(0).await, Ok(false), "nothing newer");
+    keep(folder.path(), &with("token-two", "account-0123456789")).await;
+    assert_eq!(signer.renew(0).await, Ok(true));
+    assert_eq!(signer.renew(0).await, Ok(true), "already renewed by another request");
+    let signed = signer.sign().await.expect("signed");
+    assert_eq!(signed.headers[header::AUTHORIZATION].as_bytes(), b"Bearer token-two");
+    assert_eq!(signed.headers[request::ACCOUNT].as_bytes(), b"account-0123456789");
+    assert_eq!(signed.generation, 1);
+    let handed = signer.hand_over().await.expect("handed over");
+    assert!(handed.secrets.bearer.is_some_and(|token| token.matches(b"token-two")));
+    assert_eq!(handed.generation, 1);
+    let canaries = signer.canaries();
+    for canary in ["token-one", "token-two", "account-0123456789"] {
+        assert!(canaries.iter().any(|known| known.matches(canary.as_bytes())), "{canary}");
+    }
+    keep(folder.path(), &with("token-three", "another")).await;
+    let other = signer.renew(1).await;
+    assert!(matches!(other, Err(AuthError::OtherAccount { .. })), "another account");
+}
+
+/// A login of the small issuer's whose token ends at 3600, and its signer at some time.
+async fn renewable(
+    now: u64,
+    says: impl IntoIterator<Item = Says>,
+) -> (tempfile::TempDir, Small, Arc<AtomicU64>, LoginSigner) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let issuer = Small::start(says).await;
+    let url = IssuerUrl::parse(&issuer.url).expect("an issuer");
+    keep(folder.path(), &Login { issuer: Some(url), ..login(0) }).await;
+    let clock = Arc::new(AtomicU64::new(now));
+    let base = Base::parse(BASE).expect("a base");
+    let signer = LoginSigner::open(folder.path(), "me", &base, &means(&clock)).expect("a login");
+    (folder, issuer, clock, signer)
+}
+
+#[tokio::test]
+async fn a_request_near_the_end_of_the_token_carries_the_next_one() {
+    let (_folder, issuer, clock, signer) = renewable(0, [tokens(8), tokens(9)]).await;
+    assert_eq!(authorization(&signer).await, ("Bearer canary-access-7".to_owned(), 0));
+    assert!(issuer.asked().is_empty());
+    assert_eq!(signer.due(), Some(3_300));
+    clock.store(3_300, Ordering::Relaxed);
+    let (second, generation) = authorization(&signer).await;
+    assert!(generation == 1 && second != "Bearer canary-access-7");
+    assert_eq!(authorization(&signer).await, (second, 1));
+    assert_eq!(signer.due(), Some(3_300 + 3_300));
+    assert_eq!(signer.renew(1).await, Ok(true), "refused all the same");
+    assert_eq!(issuer.asked(), ["canary-refresh-7", "canary-refresh-8"]);
+    // What is written down never holds what renews it.
+    assert!(!signer.canaries().iter().any(|known| known.reveal().contains("refresh")));
+}
+
+#[tokio::test]
+async fn while_the_issuer_is_down_a_good_token_goes_on_and_it_is_not_hammered() {
+    let down = Says::Status(503, serde_json::json!({}));
+    let (_folder, issuer, clock, signer) = renewable(3_400, vec![down; 9]).await;
+    for _ in 0..3 {
+        assert_eq!(authorization(&signer).await.1, 0);
+    }
+    assert_eq!((issuer.asked().len(), signer.due()), (1, Some(3_460)));
+    clock.store(3_460, Ordering::Relaxed);
+    assert_eq!(authorization(&signer).await.1, 0);
+    assert_eq!(issuer.asked().len(), 2);
+    clock.store(3_600, Ordering::Relaxed);
+    let ended = signer.sign().await.err().expect("it has ended");
+    assert!(matches!(ended, AuthError::Unreachable { .. }), "{ended}");
+}
+
+#[tokio::test]
+async fn a_slow_issuer_holds_nobody_up_while_the_token_is_good() {
+    let slow = Says::Slow(EARLY_PATIENCE + Duration::from_secs(1), Box::new(tokens(8)));
+    let (_folder, issuer, clock, signer) = renewable(3_400, [slow]).await;
+    assert_eq!(authorization(&signer).await.1, 0);
+    super::super::refresh::settled().await;
+    clock.store(3_460, Ordering::Relaxed);
+    assert_eq!(authorization(&signer).await.1, 1, "what came meanwhile is found");
+    assert_eq!(issuer.asked().len(), 1);
+}

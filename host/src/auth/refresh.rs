@@ -1,0 +1,269 @@
+//! The one refresher: whoever finds a token near its end, in any thread or process, takes the
+//! login's lock, reads it again, and only then asks the issuer.
+//!
+//! ```text
+//! lock → read → newer than mine? adopt
+//!             → ended for this token? say so, ask nobody
+//!             → reserve room → write intent → ask → commit → use
+//! ```
+//!
+//! A refresh token is good once. Between the issuer's answer and the rename there is a moment that
+//! nobody can close: the intent, written before anything is asked, tells the next start of it.
+
+use airlock_shared::secret::Secret;
+use tokio::sync::Semaphore;
+
+use super::issuer::{Issuer, IssuerError, IssuerUrl};
+use super::store::{Ended, Intent, Locked, Login, Store, Why};
+use super::{AuthError, Clock, received};
+
+/// Why a fresh token is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It ends within [`super::store::EARLY_SECONDS`]: a failure is no harm while it is good.
+    Early,
+    /// The backend refused the token of this generation.
+    Refused(u64),
+}
+
+/// What is to be done with a login as it was read under its lock.
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    /// It is good as it is, or as good as it can be.
+    Use,
+    Ask,
+    Over(Ended),
+}
+
+/// More than will ever be asked for at once in one process.
+const MANY: u32 = 1024;
+/// Refreshes of this process whose end is not known: each has taken one.
+static UNDER_WAY: Semaphore = Semaphore::const_new(MANY as usize);
+
+/// A login whose token is good now, as far as anybody can know. Whoever stops waiting for it does
+/// not cut the issuer's answer off: [`settled`] waits for that.
+///
+/// # Errors
+/// `Ended` where it is gone, `Unreachable` where the token has ended and nobody could be asked.
+pub async fn refreshed(
+    store: &Store,
+    name: &str,
+    cause: Cause,
+    ca: Option<&str>,
+    clock: &Clock,
+) -> Result<Login, AuthError> {
+    let locked = match store.lock(name).await {
+        Ok(locked) => locked,
+        Err(error) => return or_as_it_is(store.read(name)?, cause, clock(), error),
+    };
+    step("locked");
+    let login = locked.read()?;
+    step("read");
+    match decide(&login, cause, clock()) {
+        Decision::Use => return Ok(login),
+        Decision::Over(ended) => return Err(over(name, &ended)),
+        Decision::Ask => {}
+    }
+    let asking = Asking {
+        name: name.to_owned(),
+        is_good: is_good(&login, cause, clock()),
+        ca: ca.map(str::to_owned),
+        clock: clock.clone(),
+        locked,
+        login,
+    };
+    let under_way = UNDER_WAY.acquire().await;
+    // THREAT: not a thief but Ctrl-C, or a caller out of patience, between the issuer's answer and
+    // our disk: the login would be lost. Tried by
+    // auth::refresh::tests::a_caller_that_leaves_does_not_cut_the_answer_off.
+    let asked = tokio::task::spawn_blocking(move || {
+        let _under_way = under_way;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(asking.ask()),
+            Err(error) => Err(asking.unreachable(error.to_string())),
+        }
+    });
+    asked.await.unwrap_or_else(|error| {
+        Err(AuthError::Unreachable { issuer: name.to_owned(), why: error.to_string() })
+    })
+}
+
+/// Waits until no refresh of this process is on its way.
+pub async fn settled() {
+    let _all = UNDER_WAY.acquire_many(MANY).await;
+}
+
+/// Whether the token may still be used: not by the clock alone, the backend has the last word.
+fn is_good(login: &Login, cause: Cause, now: u64) -> bool {
+    login.is_good(now) && cause != Cause::Refused(login.generation)
+}
+
+fn decide(login: &Login, cause: Cause, now: u64) -> Decision {
+    let is_good = is_good(login, cause, now);
+    let is_due = login.due().is_some_and(|due| due <= now);
+    let refused = || Ended { why: Why::Ended, token: String::new(), at: now };
+    match (is_good, login.ended()) {
+        (true, _) if !is_due || login.is_interrupted() => Decision::Use,
+        (false, Some(ended)) => Decision::Over(ended.clone()),
+        (false, None) if login.refresh.is_none() => Decision::Over(refused()),
+        _ => Decision::Ask,
+    }
+}
+
+/// A failure is no harm while the token is good.
+fn or_as_it_is(login: Login, cause: Cause, now: u64, error: AuthError) -> Result<Login, AuthError> {
+    if !is_good(&login, cause, now) {
+        return Err(error);
+    }
+    tracing::warn!(%error, "the token is good for a while, and goes on without being renewed");
+    Ok(login)
+}
+
+fn over(name: &str, ended: &Ended) -> AuthError {
+    AuthError::Ended { login: name.to_owned(), why: ended.why, at: ended.at }
+}
+
+/// Where a refresh is. A test that kills the process between two steps listens here.
+fn step(step: &'static str) {
+    tracing::debug!(step);
+}
+
+/// One refresh, with the login's lock.
+struct Asking {
+    name: String,
+    login: Login,
+    /// Its token may be used whatever the issuer says.
+    is_good: bool,
+    locked: Locked,
+    ca: Option<String>,
+    clock: Clock,
+}
+
+impl Asking {
+    async fn ask(self) -> Result<Login, AuthError> {
+        let asked = self.asked().await;
+        let as_it_was = || self.locked.read().unwrap_or_else(|_| self.login.clone());
+        match asked {
+            Err(error) if self.is_good => {
+                or_as_it_is(as_it_was(), Cause::Early, (self.clock)(), error)
+            }
+            asked => asked,
+        }
+    }
+
+    async fn asked(&self) -> Result<Login, AuthError> {
+        let (Some(token), Some(digest)) = (&self.login.refresh, self.login.digest()) else {
+            return Err(AuthError::Missing { place: self.name.clone() });
+        };
+        let url = self.login.issuer.clone().unwrap_or_default();
+        let issuer = Issuer::open(url.clone(), self.ca.as_deref());
+        let issuer = issuer.map_err(|error| self.unreachable(error.to_string()))?;
+        // THREAT: a full disk, found full only when the old token is used up. Tried by
+        // auth::refresh::tests::nobody_is_asked_where_there_is_no_room.
+        let room = self.locked.reserve()?;
+        step("reserved");
+        let intent = Some(Intent { token: digest.clone(), at: (self.clock)() });
+        let written = self.locked.write(&Login { intent, ..self.login.clone() });
+        if let Err(error) = written {
+            room.release();
+            return Err(error);
+        }
+        step("intended");
+        let answer = self.ask_issuer(&issuer, token).await;
+        let answer = answer.and_then(|tokens| {
+            let now = (self.clock)();
+            if let Some(off) = received::clock_off(tokens.date, now, url.host()) {
+                tracing::warn!("{off}");
+            }
+            received::renewed(&self.login, &tokens, now, &self.name).map_err(Failed::Auth)
+        });
+        match answer {
+            Ok(fresh) => {
+                room.commit(&fresh)?;
+                step("done");
+                Ok(fresh)
+            }
+            Err(failed) => {
+                let error = self.failed(failed, digest, &url);
+                room.release();
+                Err(error)
+            }
+        }
+    }
+
+    async fn ask_issuer(
+        &self,
+        issuer: &Issuer,
+        token: &Secret,
+    ) -> Result<super::issuer::Tokens, Failed> {
+        step("asked");
+        let answer = issuer.refresh(token).await;
+        step("answered");
+        answer.map_err(Failed::Issuer)
+    }
+
+    /// Remembers what can be said for certain, and says it.
+    fn failed(&self, failed: Failed, digest: String, url: &IssuerUrl) -> AuthError {
+        let ended = |why| Ended { why, token: digest, at: (self.clock)() };
+        match failed {
+            Failed::Issuer(IssuerError::Gone { why, said }) => {
+                // What was cut off may have used the token up: nobody else did.
+                let interrupted = self.login.is_interrupted() && why != Why::Expired;
+                let ended = ended(if interrupted { Why::Interrupted } else { why });
+                tracing::debug!(said, "the issuer renews this login no more");
+                self.remember(Login {
+                    ended: Some(ended.clone()),
+                    intent: None,
+                    ..self.login.clone()
+                });
+                over(&self.name, &ended)
+            }
+            Failed::Auth(AuthError::OtherAccount { place }) => {
+                let ended = Some(ended(Why::OtherAccount));
+                self.remember(Login { ended, intent: None, ..self.login.clone() });
+                AuthError::OtherAccount { place }
+            }
+            // A token that is none: whether there is a good one beside it, nobody knows.
+            Failed::Auth(_) => {
+                let why = "its answer holds a token that is none".to_owned();
+                AuthError::Unreachable { issuer: url.host().to_owned(), why }
+            }
+            Failed::Issuer(error) => {
+                // Where it surely was not obeyed, the token is as good as before.
+                if was_not_obeyed(&error) {
+                    self.remember(self.login.clone());
+                }
+                AuthError::Unreachable { issuer: url.host().to_owned(), why: error.to_string() }
+            }
+        }
+    }
+
+    /// What cannot be written now is found out again.
+    fn remember(&self, login: Login) {
+        if let Err(error) = self.locked.write(&login) {
+            tracing::warn!(%error, "what the issuer said cannot be kept");
+        }
+    }
+
+    fn unreachable(&self, why: String) -> AuthError {
+        let issuer = self.login.issuer.as_ref().map(|issuer| issuer.host().to_owned());
+        AuthError::Unreachable { issuer: issuer.unwrap_or_default(), why }
+    }
+}
+
+enum Failed {
+    Issuer(IssuerError),
+    Auth(AuthError),
+}
+
+fn was_not_obeyed(error: &IssuerError) -> bool {
+    match error {
+        IssuerError::Unreachable(_) | IssuerError::Between(_) | IssuerError::Refused { .. } => true,
+        IssuerError::Busy { status } => matches!(status, 429 | 503),
+        IssuerError::Lost(_) | IssuerError::Gone { .. } | IssuerError::Malformed(_) => false,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,318 @@
+//! Signing in: up to three ways at once, and the first to finish wins.
+
+#[cfg(test)]
+pub(super) mod rig; // a sign-in and a browser without eyes, for tests
+#[cfg(test)]
+mod tests; // the race
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use airlock_shared::secret::Secret;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+
+use super::browser::authorize::Attempt;
+use super::browser::{self, Browser, Event, PORTS, Phase};
+use super::issuer::{Issuer, IssuerError, Tokens, shown};
+use super::{device, paste};
+
+/// How long the ways stay open.
+pub(super) const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// How long a browser may take to be started.
+const STARTING: Duration = Duration::from_secs(3);
+/// Strangers that a person is told about.
+const STRANGERS: usize = 5;
+/// Codes that are remembered, so that none is exchanged twice.
+const CODES: usize = 64;
+/// Before an exchange that never left this machine is tried again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
+
+/// Which ways are open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ways {
+    /// A callback on loopback.
+    pub browser: bool,
+    /// Open the person's browser for it.
+    pub open: bool,
+    pub device: bool,
+    /// An address typed or pasted here.
+    pub paste: bool,
+}
+
+/// What happens, for a face to show. Nothing in it is worth anything to a thief but `authorize`,
+/// which is for the person at this terminal alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// The browser way is ready. `opened`: a browser was started; `authorize` is the address for a
+    /// browser that was not.
+    Browser {
+        authorize: String,
+        port: u16,
+        opened: bool,
+    },
+    /// No callback is caught here: this is the address to sign in at, and the one that the browser
+    /// ends on is to be pasted.
+    Address {
+        authorize: String,
+    },
+    /// Neither port is free; who holds them where that can be known. The other ways go on.
+    PortsBusy {
+        holders: Vec<Holder>,
+    },
+    Device {
+        page: String,
+        code: String,
+        expires_in: u64,
+    },
+    /// The device way is closed, and why. The other ways go on.
+    NoDevice {
+        why: String,
+    },
+    /// What was pasted is not an address of this sign-in; ask again.
+    NotPasted {
+        why: String,
+    },
+    /// The callback was called, and not by this sign-in; nothing was taken from it.
+    Stranger {
+        why: &'static str,
+    },
+    /// The issuer's own refusal came back (`access_denied`), or it did not take the code; this way
+    /// is closed.
+    Denied {
+        why: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub port: u16,
+    /// `name (pid 812)`; None where it belongs to somebody else.
+    pub program: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Browser,
+    Device,
+    Paste,
+}
+
+/// Who signed in, by which way.
+pub struct Granted {
+    pub way: Way,
+    pub tokens: Tokens,
+}
+
+/// Why nobody signed in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignInError {
+    /// Every way that was open is closed; the last reason.
+    #[error("{0}")]
+    NoWay(String),
+    /// 15 minutes have passed.
+    #[error("nobody signed in within 15 minutes")]
+    TimedOut,
+    /// The last way closed because of the issuer.
+    #[error("the issuer's answer could not be used: {0}")]
+    Issuer(#[from] IssuerError),
+}
+
+/// Waits for the first way to finish. `pasted` gives lines as they are typed; it may end early.
+/// Dropping the future closes every way.
+///
+/// # Errors
+/// When no way is left.
+pub async fn sign_in(
+    issuer: &Issuer,
+    ways: Ways,
+    originator: &str,
+    pasted: mpsc::Receiver<Secret>,
+    say: &mut (dyn FnMut(Said) + Send),
+) -> Result<Granted, SignInError> {
+    let here = Here { ports: &PORTS, start: Arc::new(|address| webbrowser::open(address).is_ok()) };
+    let race = race(issuer, ways, originator, pasted, say, &here);
+    tokio::time::timeout(PATIENCE, race).await.unwrap_or(Err(SignInError::TimedOut))
+}
+
+/// What a sign-in finds on this machine.
+pub(super) struct Here<'a> {
+    pub(super) ports: &'a [u16],
+    /// Starts the person's browser at an address; false where there is none.
+    pub(super) start: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+pub(super) async fn race(
+    issuer: &Issuer,
+    ways: Ways,
+    originator: &str,
+    pasted: mpsc::Receiver<Secret>,
+    say: &mut (dyn FnMut(Said) + Send),
+    here: &Here<'_>,
+) -> Result<Granted, SignInError> {
+    let told = Mutex::new(say);
+    let say = |said: Said| (told.lock().unwrap_or_else(PoisonError::into_inner))(said);
+    let mut reason = None;
+    let bound = match ways.browser {
+        false => None,
+        true => browser::bind(here.ports)
+            .await
+            .map_err(|holders| {
+                reason = Some(SignInError::NoWay(busy(&holders)));
+                say(Said::PortsBusy { holders });
+            })
+            .ok(),
+    };
+    let port = bound.as_ref().map_or(PORTS[0], |bound| bound.port);
+    let begin = || {
+        let attempt = Attempt::begin(&issuer.url, originator, port);
+        attempt.ok_or_else(|| SignInError::NoWay("the issuer's URL takes no query".to_owned()))
+    };
+    // What is printed and what is pasted are one; the browser that we start has its own.
+    let printed = begin()?;
+    let opened = begin()?;
+    let mut browser = bound.map(|bound| bound.open(opened, printed.clone()));
+    let authorize = printed.address().to_owned();
+    if let Some(browser) = &browser {
+        let opened = ways.open && start(browser, here).await;
+        say(Said::Browser { authorize, port, opened });
+    } else if ways.paste {
+        say(Said::Address { authorize });
+    }
+
+    let trade = Trade { issuer, tried: Mutex::default() };
+    let won = {
+        let mut racing: FuturesUnordered<BoxFuture<'_, (Way, Result<Tokens, SignInError>)>> =
+            FuturesUnordered::new();
+        if let Some(browser) = &mut browser {
+            racing
+                .push(Box::pin(async { (Way::Browser, by_browser(browser, &trade, &say).await) }));
+        }
+        if ways.device {
+            racing
+                .push(Box::pin(async { (Way::Device, device::wait(issuer, &trade, &say).await) }));
+        }
+        if ways.paste {
+            let printed = &printed;
+            racing.push(Box::pin(async {
+                (Way::Paste, paste::wait(issuer, &trade, printed, pasted, &say).await)
+            }));
+        }
+        loop {
+            match racing.next().await {
+                Some((way, Ok(tokens))) => break Ok(Granted { way, tokens }),
+                // That nothing more can be pasted is the least of reasons.
+                Some((Way::Paste, Err(SignInError::NoWay(_)))) if reason.is_some() => {}
+                Some((_, Err(why))) => reason = Some(why),
+                None => {
+                    let none = || SignInError::NoWay("no way of signing in is open".to_owned());
+                    break Err(reason.unwrap_or_else(none));
+                }
+            }
+        }
+    };
+    if let Some(browser) = browser {
+        browser.end().await;
+    }
+    won
+}
+
+/// A browser that takes its time to start is one that was started.
+async fn start(browser: &Browser, here: &Here<'_>) -> bool {
+    let (start, address) = (Arc::clone(&here.start), browser.start_address());
+    let starting = tokio::task::spawn_blocking(move || start(&address));
+    let started = tokio::time::timeout(STARTING, starting).await;
+    started.is_err() || matches!(started, Ok(Ok(true)))
+}
+
+async fn by_browser(
+    browser: &mut Browser,
+    trade: &Trade<'_>,
+    say: &(dyn Fn(Said) + Sync),
+) -> Result<Tokens, SignInError> {
+    let mut strangers = 0;
+    while let Some(event) = browser.next().await {
+        match event {
+            Event::Stranger(why) => {
+                strangers += 1;
+                if strangers <= STRANGERS {
+                    say(Said::Stranger { why });
+                }
+            }
+            Event::Declined(said) => {
+                let why = denied(&said);
+                say(Said::Denied { why: why.clone() });
+                return Err(SignInError::NoWay(why));
+            }
+            Event::Code(came) => {
+                let (verifier, redirect) = (&came.attempt.verifier, &came.attempt.redirect);
+                let traded = trade.exchange(&came.code, verifier, redirect).await;
+                browser.settle(if traded.is_ok() { Phase::Done } else { Phase::Failed });
+                return traded.map_err(|error| {
+                    say(Said::Denied { why: error.to_string() });
+                    SignInError::Issuer(error)
+                });
+            }
+        }
+    }
+    Err(SignInError::NoWay("the callback was closed".to_owned()))
+}
+
+/// What the issuer sent back in place of a code.
+fn denied(said: &str) -> String {
+    if said.contains("missing_codex_entitlement") {
+        return "this workspace has no Codex: its administrator can give it".to_owned();
+    }
+    format!("the sign-in was declined: {}", shown(said, &[]))
+}
+
+fn busy(holders: &[Holder]) -> String {
+    let each = holders.iter().map(|holder| match &holder.program {
+        Some(program) => format!("port {} is held by {program}", holder.port),
+        None => format!("port {} is held by a program of another user", holder.port),
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// Codes for tokens, each code once, whichever way it came.
+pub(super) struct Trade<'a> {
+    issuer: &'a Issuer,
+    tried: Mutex<Vec<Secret>>,
+}
+
+impl Trade<'_> {
+    pub(super) async fn exchange(
+        &self,
+        code: &Secret,
+        verifier: &Secret,
+        redirect: &str,
+    ) -> Result<Tokens, IssuerError> {
+        // THREAT: a code that comes twice (pasted and called back) ends the login that its first
+        // exchange made. Tried by auth::sign_in::a_code_that_comes_twice_is_exchanged_once.
+        if !self.is_first(code) {
+            let said = "this code was used already".to_owned();
+            return Err(IssuerError::Refused { status: 400, said });
+        }
+        for pause in PAUSES {
+            match self.issuer.exchange(code, verifier, redirect).await {
+                Err(IssuerError::Unreachable(why)) => {
+                    tracing::warn!(why, "the issuer could not be reached; once more");
+                }
+                answered => return answered,
+            }
+            tokio::time::sleep(pause).await;
+        }
+        self.issuer.exchange(code, verifier, redirect).await
+    }
+
+    fn is_first(&self, code: &Secret) -> bool {
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = tried.iter().any(|tried| tried.matches(code.reveal().as_bytes()));
+        if !known && tried.len() < CODES {
+            tried.push(code.clone());
+        }
+        !known
+    }
+}

@@ -1,0 +1,191 @@
+//! Files that only we can have written, in a folder that only we can enter.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
+use rustix::io::Errno;
+use zeroize::Zeroizing;
+
+use super::layout::FILE_BYTES;
+use crate::auth::AuthError;
+
+/// Opened once: whoever renames it meanwhile gains nothing.
+#[derive(Debug)]
+pub(super) struct Folder {
+    descriptor: OwnedFd,
+    path: PathBuf,
+}
+
+/// Where logins are kept cannot be used.
+pub(super) fn failed(place: &Path, error: &io::Error) -> AuthError {
+    let said = error.to_string();
+    let why = said.split(" (os error").next().unwrap_or_default().to_owned();
+    AuthError::Store { place: place.display().to_string(), why }
+}
+
+impl Folder {
+    /// None: it is not there.
+    pub(super) fn open(path: &Path) -> Result<Option<Self>, AuthError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptor = match rustix::fs::open(path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened.map_err(|errno| failed(path, &errno.into()))?,
+        };
+        let folder = Self { descriptor, path: path.to_owned() };
+        let about = rustix::fs::fstat(&folder.descriptor);
+        let about = about.map_err(|errno| folder.failed(errno))?;
+        // THREAT: another user makes the folder first, and reads or swaps what we keep there.
+        // Tried by auth::store::tests::a_folder_of_another_user_is_refused.
+        if about.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(AuthError::Unsafe {
+                place: path.display().to_string(),
+                why: "the folder belongs to another user",
+            });
+        }
+        Ok(Some(folder))
+    }
+
+    /// Makes it where it is not there, and closes it to others.
+    pub(super) fn make(path: &Path) -> Result<Self, AuthError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|error| failed(path, &error))?;
+        let gone = || failed(path, &io::ErrorKind::NotFound.into());
+        let folder = Self::open(path)?.ok_or_else(gone)?;
+        let about = rustix::fs::fstat(&folder.descriptor).map_err(|errno| folder.failed(errno))?;
+        if about.st_mode & 0o077 != 0 {
+            let closed = rustix::fs::fchmod(&folder.descriptor, Mode::RWXU);
+            closed.map_err(|errno| folder.failed(errno))?;
+        }
+        Ok(folder)
+    }
+
+    fn failed(&self, errno: Errno) -> AuthError {
+        failed(&self.path, &errno.into())
+    }
+
+    /// All of a file that can be trusted. None: it is not there.
+    pub(super) fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, AuthError> {
+        let Some(file) = self.trusted(name, OFlags::RDONLY)? else { return Ok(None) };
+        let place = || self.path.join(name).display().to_string();
+        let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES + 1));
+        file.take(FILE_BYTES as u64 + 1)
+            .read_to_end(&mut text)
+            .map_err(|_| AuthError::Unsafe { place: place(), why: "it cannot be read" })?;
+        if text.len() > FILE_BYTES {
+            return Err(AuthError::Malformed { place: place(), why: "it is too large" });
+        }
+        Ok(Some(text))
+    }
+
+    /// The file that is locked; made where it is not there.
+    pub(super) fn open_lock(&self, name: &str) -> Result<File, AuthError> {
+        let gone = || failed(&self.path.join(name), &io::ErrorKind::NotFound.into());
+        self.trusted(name, OFlags::RDWR | OFlags::CREATE)?.ok_or_else(gone)
+    }
+
+    fn trusted(&self, name: &str, how: OFlags) -> Result<Option<File>, AuthError> {
+        let place = self.path.join(name);
+        let distrusted = |why| AuthError::Unsafe { place: place.display().to_string(), why };
+        // THREAT: a local attacker swaps the file for a link or a pipe of their own. Tried by
+        // auth::store::tests::a_file_that_cannot_be_trusted_is_refused.
+        let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&self.descriptor, name, flags, Mode::RUSR | Mode::WUSR);
+        let file = match opened {
+            Ok(descriptor) => File::from(descriptor),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP) => return Err(distrusted("it is a symbolic link")),
+            Err(errno) if how.contains(OFlags::CREATE) => {
+                return Err(failed(&place, &errno.into()));
+            }
+            Err(_) => return Err(distrusted("it cannot be opened")),
+        };
+        let about = file.metadata().map_err(|_| distrusted("it cannot be looked at"))?;
+        if !about.is_file() {
+            return Err(distrusted("it is not a regular file"));
+        }
+        if about.uid() != rustix::process::geteuid().as_raw() {
+            return Err(distrusted("it belongs to another user"));
+        }
+        if about.mode() & 0o077 != 0 {
+            return Err(distrusted("others can read it (chmod 600)"));
+        }
+        Ok(Some(file))
+    }
+
+    /// A new file that only we can read; what had its name is gone.
+    pub(super) fn create(&self, name: &str) -> io::Result<File> {
+        self.remove(name)?;
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = rustix::fs::openat(&self.descriptor, name, flags, mode)?;
+        // Whatever the umask took.
+        rustix::fs::fchmod(&file, mode)?;
+        Ok(File::from(file))
+    }
+
+    /// Replaces `name` by these bytes: all of them or none, and on disk when this returns.
+    pub(super) fn replace(&self, name: &str, text: &[u8]) -> io::Result<()> {
+        let part = format!("{name}.part");
+        let written = self.create(&part).and_then(|mut file| {
+            file.write_all(text)?;
+            file.sync_all()
+        });
+        let replaced = written.and_then(|()| self.rename(&part, name));
+        if replaced.is_err() {
+            let _torn = self.remove(&part);
+        }
+        replaced
+    }
+
+    /// Takes the room that the largest login needs, under `name`.
+    pub(super) fn reserve(&self, name: &str) -> io::Result<File> {
+        let taken = self.create(name).and_then(|mut file| {
+            match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES as u64) {
+                // Not every file system can be asked for room: then it is written.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.write_all(&[0; FILE_BYTES])?,
+                taken => taken?,
+            }
+            file.sync_all()?;
+            self.sync()?;
+            Ok(file)
+        });
+        if taken.is_err() {
+            let _part = self.remove(name);
+        }
+        taken
+    }
+
+    /// On disk when this returns.
+    pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        rustix::fs::renameat(&self.descriptor, from, &self.descriptor, to)?;
+        self.sync()
+    }
+
+    /// Puts what was written in a room, and only that, in its place.
+    pub(super) fn finish(&self, room: &str, name: &str, length: usize) -> io::Result<()> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.descriptor, room, flags, Mode::empty())?;
+        rustix::fs::ftruncate(&file, length as u64)?;
+        rustix::fs::fsync(&file)?;
+        self.rename(room, name)
+    }
+
+    /// `false`: there was none.
+    pub(super) fn remove(&self, name: &str) -> io::Result<bool> {
+        match rustix::fs::unlinkat(&self.descriptor, name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Names made and taken away are on disk when this returns.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.descriptor)?)
+    }
+}

@@ -1,0 +1,288 @@
+//! What keeps a credential fresh while a run lasts: a timer, and in handoff custody the word of the
+//! box that the backend refused what it holds.
+//!
+//! Whoever gives up waiting for the next command loses nothing: what is under way stays here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use airlock_shared::command::Command;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::spec::Custody;
+use crate::auth::{AuthError, Clock, Handed, Signer};
+
+/// The longest sleep: a machine that slept itself, or whose clock was set, is noticed within it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// How long a token that was just renewed is good whatever the box says of it.
+const REST: Duration = Duration::from_secs(60);
+
+pub(super) struct Renewals {
+    signer: Option<Arc<dyn Signer>>,
+    custody: Custody,
+    clock: Clock,
+    /// The generation that is in the box, so that its refusal can be told from an older one's.
+    held: u64,
+    is_refused: bool,
+    under_way: Option<UnderWay>,
+    /// When the box may be believed again, and the timer tries again.
+    believed: Option<Instant>,
+    rested: Option<Instant>,
+}
+
+struct UnderWay {
+    /// The box waits for it.
+    is_answer: bool,
+    handed: BoxFuture<'static, Result<Handed, AuthError>>,
+}
+
+impl Renewals {
+    /// `held`: the generation that enters the box.
+    pub(super) fn new(
+        signer: Option<Arc<dyn Signer>>,
+        custody: Custody,
+        held: u64,
+        clock: Clock,
+    ) -> Self {
+        let (is_refused, under_way, believed, rested) = (false, None, None, None);
+        Self { signer, custody, clock, held, is_refused, under_way, believed, rested }
+    }
+
+    /// The box says that the backend refused its token.
+    pub(super) fn refused(&mut self) {
+        self.is_refused = true;
+    }
+
+    /// Waits for what the box must be told; renews what falls due meanwhile.
+    pub(super) async fn next(&mut self) -> Command {
+        loop {
+            let Some(under_way) = &mut self.under_way else {
+                self.due().await;
+                if let Some(command) = self.begin() {
+                    return command;
+                }
+                continue;
+            };
+            let handed = under_way.handed.as_mut().await;
+            let is_answer = under_way.is_answer;
+            self.under_way = None;
+            if let Some(command) = self.end(handed, is_answer) {
+                return command;
+            }
+        }
+    }
+
+    /// Until the box waits for an answer or the token falls due.
+    async fn due(&self) {
+        if self.is_refused {
+            return;
+        }
+        loop {
+            let due = self.signer.as_ref().and_then(|signer| signer.due());
+            let in_seconds = due.map(|due| due.saturating_sub((self.clock)()));
+            let due = in_seconds.map_or(LONGEST_SLEEP, Duration::from_secs);
+            let rest = self.rested.map(|until| until.saturating_duration_since(Instant::now()));
+            let wait = due.max(rest.unwrap_or_default());
+            if wait.is_zero() {
+                return;
+            }
+            tokio::time::sleep(wait.min(LONGEST_SLEEP)).await;
+        }
+    }
+
+    fn begin(&mut self) -> Option<Command> {
+        let is_answer = std::mem::take(&mut self.is_refused);
+        let none = Command::Secrets { bearer: None };
+        let Some(signer) = self.signer.clone() else { return Some(none) };
+        let now = Instant::now();
+        if is_answer {
+            // THREAT: a sandbox that cries for tokens has us use up one after the other at the
+            // issuer, until that takes us for a thief. Tried by
+            // run::renewals::tests::a_box_that_cries_for_tokens_gets_one.
+            let is_rested = self.believed.is_none_or(|until| until <= now);
+            if self.custody == Custody::Relay || !is_rested {
+                return Some(none);
+            }
+            self.believed = Some(now + REST);
+        } else {
+            self.rested = Some(now + LONGEST_SLEEP);
+        }
+        let refused = is_answer.then_some(self.held);
+        let handed = Box::pin(async move {
+            if let Some(refused) = refused {
+                signer.renew(refused).await?;
+            }
+            signer.hand_over().await
+        });
+        self.under_way = Some(UnderWay { is_answer, handed });
+        None
+    }
+
+    fn end(&mut self, handed: Result<Handed, AuthError>, is_answer: bool) -> Option<Command> {
+        let bearer = match handed {
+            Ok(handed) if handed.generation != self.held => {
+                self.held = handed.generation;
+                handed.secrets.bearer
+            }
+            Ok(_) => None,
+            Err(error) => {
+                tracing::warn!(%error, "the credential of this run is not renewed");
+                None
+            }
+        };
+        let is_news = bearer.is_some() && self.custody == Custody::Handoff;
+        if is_news {
+            // What the box said of the token before is answered with it.
+            self.is_refused = false;
+        }
+        (is_news || is_answer).then_some(Command::Secrets { bearer })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use airlock_shared::base::Base;
+    use airlock_shared::handoff::Secrets;
+    use airlock_shared::secret::Secret;
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::auth::{Payer, Signed};
+
+    /// Token `n` is good for an hour after it was made; each renewal takes ten seconds.
+    struct Hourly {
+        began: Instant,
+        generation: AtomicU64,
+        made: AtomicU64,
+    }
+
+    impl Hourly {
+        fn now(&self) -> u64 {
+            self.began.elapsed().as_secs()
+        }
+
+        async fn renewed(&self) {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            self.generation.fetch_add(1, Ordering::Relaxed);
+            self.made.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    impl Signer for Hourly {
+        fn payer(&self) -> Payer {
+            Payer::replay(Base::parse("https://api.openai.com").expect("a base"))
+        }
+
+        fn sign(&self) -> BoxFuture<'_, Result<Signed, AuthError>> {
+            let generation = self.generation.load(Ordering::Relaxed);
+            Box::pin(async move { Ok(Signed { headers: HeaderMap::new(), generation }) })
+        }
+
+        fn renew(&self, refused: u64) -> BoxFuture<'_, Result<bool, AuthError>> {
+            Box::pin(async move {
+                if refused == self.generation.load(Ordering::Relaxed) {
+                    self.renewed().await;
+                }
+                Ok(true)
+            })
+        }
+
+        fn hand_over(&self) -> BoxFuture<'_, Result<Handed, AuthError>> {
+            Box::pin(async {
+                if self.due().is_some_and(|due| due <= self.now()) {
+                    self.renewed().await;
+                }
+                let generation = self.generation.load(Ordering::Relaxed);
+                let bearer = Some(Secret::new(format!("token-{generation}")));
+                Ok(Handed { secrets: Secrets { bearer, account_id: None }, generation })
+            })
+        }
+
+        fn due(&self) -> Option<u64> {
+            Some(self.made.load(Ordering::Relaxed) + 3_300)
+        }
+
+        fn canaries(&self) -> Vec<Secret> {
+            Vec::new()
+        }
+    }
+
+    fn hourly(custody: Custody) -> (Arc<Hourly>, Renewals) {
+        let signer = Arc::new(Hourly {
+            began: Instant::now(),
+            generation: AtomicU64::new(0),
+            made: AtomicU64::new(0),
+        });
+        let clock = Arc::clone(&signer);
+        let clock: Clock = Arc::new(move || clock.now());
+        let renewals = Renewals::new(Some(Arc::clone(&signer) as _), custody, 0, clock);
+        (signer, renewals)
+    }
+
+    /// As a run listens: the wait is given up every second for something else.
+    async fn within(renewals: &mut Renewals, seconds: u64) -> Vec<Option<String>> {
+        let mut told = Vec::new();
+        for _ in 0..seconds {
+            let second = Duration::from_secs(1);
+            if let Ok(command) = tokio::time::timeout(second, renewals.next()).await {
+                let Command::Secrets { bearer } = command else { panic!("not a token") };
+                told.push(bearer.map(|bearer| bearer.reveal().to_owned()));
+            }
+        }
+        told
+    }
+
+    fn token(generation: u64) -> Option<String> {
+        Some(format!("token-{generation}"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_run_gets_each_token_before_the_last_one_ends() {
+        let (_, mut renewals) = hourly(Custody::Handoff);
+        assert_eq!(within(&mut renewals, 3_250).await, []);
+        assert_eq!(within(&mut renewals, 100).await, [token(1)]);
+        assert_eq!(within(&mut renewals, 2 * 3_320).await, [token(2), token(3)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_relay_custody_the_token_is_renewed_and_stays_here() {
+        let (signer, mut renewals) = hourly(Custody::Relay);
+        renewals.refused();
+        assert_eq!(within(&mut renewals, 3_400).await, [None]);
+        assert_eq!(signer.generation.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_box_that_cries_for_tokens_gets_one() {
+        let (signer, mut renewals) = hourly(Custody::Handoff);
+        renewals.refused();
+        assert_eq!(within(&mut renewals, 20).await, [token(1)]);
+        for _ in 0..20 {
+            renewals.refused();
+            assert_eq!(within(&mut renewals, 1).await, [None]);
+        }
+        assert_eq!(signer.generation.load(Ordering::Relaxed), 1);
+        let _quiet = within(&mut renewals, 60).await;
+        renewals.refused();
+        assert_eq!(within(&mut renewals, 20).await, [token(2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_while_a_renewal_is_under_way_is_answered_with_it() {
+        let (_, mut renewals) = hourly(Custody::Handoff);
+        let _quiet = within(&mut renewals, 3_303).await;
+        renewals.refused();
+        assert_eq!(within(&mut renewals, 60).await, [token(1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_pays_with_a_cassette() {
+        let mut renewals = Renewals::new(None, Custody::Relay, 0, Arc::new(|| 0));
+        assert_eq!(within(&mut renewals, 100).await, []);
+        renewals.refused();
+        assert_eq!(within(&mut renewals, 100).await, [None]);
+    }
+}
