@@ -5,9 +5,10 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
-use super::record::Record;
+use super::record::{Changes, Record};
 
 const LOCK: &str = "lock";
 const RECORD: &str = "record.json";
@@ -101,6 +102,20 @@ impl RunFolder {
     /// It cannot be written.
     pub fn begin_record(&self, record: &Record) -> io::Result<()> {
         self.put(record, false)
+    }
+
+    /// Writes into the record that the changes are in the person's directory. A run that was
+    /// killed before its first record has none to write it into.
+    ///
+    /// # Errors
+    /// As [`Self::record`] and [`Self::write_record`].
+    pub fn record_applied(&self, at: Timestamp) -> io::Result<()> {
+        match self.record()? {
+            Some(record) => {
+                self.write_record(&Record { changes: Changes::Applied { at }, ..record })
+            }
+            None => Ok(()),
+        }
     }
 
     fn put(&self, record: &Record, wait: bool) -> io::Result<()> {

@@ -74,7 +74,7 @@ pub(super) fn apply(
 ) -> Result<Exit, Failure> {
     let folder = find(store, prefix)?;
     let short = short(store, &folder);
-    let mut record = record(&folder)?;
+    let record = record(&folder)?;
     let dir = places.shown(std::path::Path::new(&record.workspace.path));
     let mut view =
         AppliedView { short: short.clone(), dir, owner: owner(), ..AppliedView::default() };
@@ -83,8 +83,7 @@ pub(super) fn apply(
         Ok(applied) => {
             in_part = !applied.left.is_empty();
             fill(&mut view, &applied);
-            record.changes = session::Changes::Applied { at: clock::now() };
-            folder.write_record(&record).map_err(|error| unreadable(&error))?;
+            folder.record_applied(clock::now()).map_err(|error| unreadable(&error))?;
         }
         Err(ApplyError::Conflicts(conflicts)) => {
             let conflict = |conflict: &workspace::Conflict| Held {

@@ -20,7 +20,6 @@ use crate::run::spec::{
     ModelWish, Spec, Tree,
 };
 use crate::run::{self, House, Stop};
-use crate::session::Changes;
 use crate::workspace;
 
 const REPOSITORY: [(&str, &str); 4] = [
@@ -88,10 +87,7 @@ impl Demo {
         let kept = |error: &dyn std::error::Error| Unproven::NotApplied(error.to_string());
         let folder = house.store.find(run).map_err(|error| kept(&error))?;
         let applied = workspace::apply(&folder).map_err(|error| kept(&error))?.done.len();
-        if let Some(mut record) = folder.record().map_err(|error| kept(&error))? {
-            record.changes = Changes::Applied { at: clock::now() };
-            folder.write_record(&record).map_err(|error| kept(&error))?;
-        }
+        folder.record_applied(clock::now()).map_err(|error| kept(&error))?;
         let mut tests = None;
         let mut hear = |line: &Line| {
             if let Public::CallEnded(call) = &line.what {
