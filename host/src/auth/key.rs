@@ -1,11 +1,13 @@
-//! An API key that a person gave: on stdin, in a file, or in the environment. It is good for the
-//! base it was given with, and when the backend refuses it there is no other.
+//! An API key that a person gave, on stdin, in a file, or in the environment; or an access token
+//! that is tried before it is kept. It is good for the base it was given with, and when the backend
+//! refuses it there is no other.
 
 use std::io::Read;
 use std::path::Path;
 
 use airlock_shared::base::Base;
 use airlock_shared::handoff::Secrets;
+use airlock_shared::request;
 use airlock_shared::secret::Secret;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, header};
@@ -13,17 +15,32 @@ use zeroize::Zeroizing;
 
 use super::{
     AuthError, CREDENTIAL_BYTES, Handed, Payer, PayerKind, Signed, Signer, bearer, checked,
+    sensitive,
 };
 
 pub(super) struct KeySigner {
     key: Secret,
     place: String,
     base: Base,
+    /// Whose token it is; none of a key.
+    account: Option<String>,
+    kind: PayerKind,
 }
 
 impl KeySigner {
     pub(super) fn new(key: Secret, place: &str, base: &Base) -> Result<Self, AuthError> {
-        Ok(Self { key: checked(&key, place)?, place: place.to_owned(), base: base.clone() })
+        Ok(Self {
+            key: checked(&key, place)?,
+            place: place.to_owned(),
+            base: base.clone(),
+            account: None,
+            kind: PayerKind::ApiKey,
+        })
+    }
+
+    /// The same as the access token of an account.
+    pub(super) fn of_account(self, account: Option<String>) -> Self {
+        Self { account, kind: PayerKind::ChatGpt, ..self }
     }
 
     /// The path is the person's own word, so links and pipes (`<(…)`) are followed.
@@ -41,18 +58,16 @@ impl KeySigner {
 
 impl Signer for KeySigner {
     fn payer(&self) -> Payer {
-        Payer {
-            name: "key".to_owned(),
-            kind: PayerKind::ApiKey,
-            plan: None,
-            base: self.base.clone(),
-        }
+        Payer { name: "key".to_owned(), kind: self.kind, plan: None, base: self.base.clone() }
     }
 
     fn sign(&self) -> BoxFuture<'_, Result<Signed, AuthError>> {
         Box::pin(async {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, bearer(&self.key, &self.place)?);
+            if let Some(account) = &self.account {
+                headers.insert(request::ACCOUNT, sensitive(account, &self.place)?);
+            }
             Ok(Signed { headers, generation: 0 })
         })
     }
@@ -63,7 +78,8 @@ impl Signer for KeySigner {
 
     fn hand_over(&self) -> BoxFuture<'_, Result<Handed, AuthError>> {
         Box::pin(async {
-            let secrets = Secrets { bearer: Some(self.key.clone()), account_id: None };
+            let secrets =
+                Secrets { bearer: Some(self.key.clone()), account_id: self.account.clone() };
             Ok(Handed { secrets, generation: 0 })
         })
     }

@@ -91,6 +91,8 @@ pub struct Means {
 pub enum Credential {
     /// A key read from stdin.
     Key(Secret),
+    /// An access token that is not stored yet; nothing renews it.
+    Token { token: Secret, account: Option<String> },
     /// A file that holds a key and nothing else.
     KeyFile(PathBuf),
     /// `<folder>/<name>.json`, a token file of ours.
@@ -171,6 +173,10 @@ pub enum AuthError {
 pub fn open(choice: Credential, base: &Base, means: &Means) -> Result<Arc<dyn Signer>, AuthError> {
     match choice {
         Credential::Key(key) => Ok(Arc::new(key::KeySigner::new(key, "the key given", base)?)),
+        Credential::Token { token, account } => {
+            let signer = key::KeySigner::new(token, "the token given", base)?;
+            Ok(Arc::new(signer.of_account(account)))
+        }
         Credential::KeyFile(path) => Ok(Arc::new(key::KeySigner::from_file(&path, base)?)),
         Credential::Environment => {
             let place = "OPENAI_API_KEY";
@@ -264,6 +270,17 @@ mod tests {
             let text = error.to_string();
             assert!(given.trim().is_empty() || !text.contains(given.trim()), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_token_signs_for_its_account() {
+        let account = Some("acct-1".to_owned());
+        let token = Credential::Token { token: Secret::new("token-canary".to_owned()), account };
+        let signer = open(token, &base("https://chatgpt.com"), &means()).expect("a signer");
+        let signed = signer.sign().await.expect("signed");
+        assert_eq!(signed.headers[http::header::AUTHORIZATION].as_bytes(), b"Bearer token-canary");
+        assert_eq!(signed.headers[airlock_shared::request::ACCOUNT].as_bytes(), b"acct-1");
+        assert_eq!(signer.payer().kind, PayerKind::ChatGpt);
     }
 
     #[tokio::test]
