@@ -14,7 +14,9 @@ use crate::exit::Exit;
 use crate::neutral;
 use crate::text;
 
-/// The command for whoever has no credential, as long as a key is the only kind there is.
+/// The command for whoever has no credential, or one that is gone.
+pub const SIGN_IN: &str = "airlock setup codex-auth";
+/// The command for whoever pays with a key, or may.
 pub const GIVE_A_KEY: &str = "airlock run --api-key-file FILE …";
 
 /// `Display` is what is printed: neutralised, wrapped, without a newline at its end.
@@ -92,7 +94,7 @@ fn opens_again(at: u64, now: Timestamp) -> Option<String> {
 impl From<&Fault> for Failure {
     fn from(fault: &Fault) -> Self {
         let (headline, hint) = match fault.kind {
-            FaultKind::SignIn => ("sign-in needed", Some(GIVE_A_KEY)),
+            FaultKind::SignIn => ("sign-in needed", Some(SIGN_IN)),
             FaultKind::Refused => ("the backend refused", None),
             FaultKind::Backend => ("the backend cannot be used", Some("airlock doctor")),
             FaultKind::Model => ("model not available", Some("airlock run -m MODEL …")),
@@ -147,7 +149,7 @@ mod tests {
             (Outcome::Finished { answer: "x".into() }, ""),
             (
                 failed(FaultKind::SignIn, "the backend refused the key (401)"),
-                "sign-in needed: the backend refused the key (401)\nairlock run --api-key-file FILE …",
+                "sign-in needed: the backend refused the key (401)\nairlock setup codex-auth",
             ),
             (
                 failed(FaultKind::Refused, "\u{1b}[2Jno\nlicence"),

@@ -2,7 +2,9 @@
 //! a [`Failure`], and what was done becomes text.
 
 mod kept; // runs, show, diff, apply, discard
+mod logins; // status, logout, import, secrets
 mod ready; // setup image, doctor, demo
+mod sign_in; // setup codex-auth
 mod start; // run
 
 use std::path::PathBuf;
@@ -11,9 +13,9 @@ use airlock_shared::handoff::Handoff;
 
 use crate::cli::config::FaceChoice;
 use crate::cli::environment::Environment;
-use crate::cli::flags::setup::Step;
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
+use crate::cli::wish::{Common, Import, SignIn, Stand};
 use crate::engine::{Docker, EngineChoice, EngineError, binary};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -46,7 +48,16 @@ pub enum Asked {
     Discard {
         run: String,
     },
-    Setup(Step),
+    Image {
+        offline: bool,
+    },
+    Doctor,
+    Demo,
+    SignIn(Box<SignIn>),
+    Status(Box<Stand>),
+    Logout(Common),
+    Import(Box<Import>),
+    Secrets(Common),
     /// Writes the sandbox binary to a file.
     Extract(PathBuf),
     /// Prints the schema of the handoff line.
@@ -68,9 +79,14 @@ pub fn act(asked: Asked, environment: &Environment, places: &Places) -> Result<E
         }
         Asked::Apply { run } => kept::apply(&store(places)?, &run, places, &mut screen),
         Asked::Discard { run } => kept::discard(&store(places)?, &run, &mut screen),
-        Asked::Setup(Step::Image { offline }) => in_runtime(ready::image(offline, &mut screen)),
-        Asked::Setup(Step::Doctor) => in_runtime(ready::doctor(places, &mut screen)),
-        Asked::Setup(Step::Demo) => in_runtime(ready::demo(places, environment, screen)),
+        Asked::Image { offline } => in_runtime(ready::image(offline, &mut screen)),
+        Asked::Doctor => in_runtime(ready::doctor(places, &mut screen)),
+        Asked::Demo => in_runtime(ready::demo(places, environment, screen)),
+        Asked::SignIn(wish) => in_runtime(sign_in::sign_in(*wish, places, screen)),
+        Asked::Status(wish) => in_runtime(logins::status(*wish, places, screen)),
+        Asked::Logout(wish) => in_runtime(logins::logout(wish, places, screen)),
+        Asked::Import(wish) => in_runtime(logins::import(*wish, places, screen)),
+        Asked::Secrets(wish) => in_runtime(logins::secrets(wish, places, screen)),
         Asked::Extract(file) => extract(&file, &mut screen),
         Asked::Schema => screen.print(&schema()).map(|()| Exit::Finished),
     }
@@ -121,7 +137,7 @@ async fn house(places: &Places) -> Result<House, Failure> {
     Ok(House {
         docker: docker().await?,
         store: store(places)?,
-        logins: places.state.join("logins"),
+        logins: places.logins(),
         owner: owner(),
     })
 }

@@ -13,10 +13,10 @@ use crate::cli::config::{Config, Pays, Prompt, checked_prompt};
 use crate::cli::environment::Environment;
 use crate::cli::places::Places;
 use crate::exit::Exit;
-use crate::failure::{Failure, GIVE_A_KEY};
+use crate::failure::{Failure, GIVE_A_KEY, SIGN_IN};
 use crate::run::spec::{BaseChoice, Cassette, CredentialChoice, Spec};
 
-/// One more than the longest key.
+/// One more than the longest key or token.
 const KEY_BYTES: u64 = 16 << 10;
 const CA_BYTES: u64 = 1 << 20;
 
@@ -47,7 +47,7 @@ pub fn spec(
     let credential = match pays {
         Pays::Unsaid => {
             let reason = "no API key was given, and there is no login `default`";
-            return Err(Failure::new(Exit::SignIn, "sign-in needed", reason).hint(GIVE_A_KEY));
+            return Err(Failure::new(Exit::SignIn, "sign-in needed", reason).hint(SIGN_IN));
         }
         Pays::Login(name) => CredentialChoice::Login(name),
         Pays::Env => match environment.text("OPENAI_API_KEY") {
@@ -65,7 +65,10 @@ pub fn spec(
             let reason = "a key typed into a terminal stays on the screen";
             return Err(Failure::usage(reason).hint("airlock run --api-key - … < FILE"));
         }
-        Pays::KeyOnStdin => CredentialChoice::KeyStdin(key(&mut *stdin.input)?),
+        Pays::KeyOnStdin => {
+            let hint = "airlock run --api-key - … < FILE";
+            CredentialChoice::KeyStdin(secret("--api-key", hint, &mut *stdin.input)?)
+        }
     };
     let base = match (config.base, &credential) {
         (Some(base), _) => BaseChoice::Named(base),
@@ -125,7 +128,7 @@ fn passed_through(
     pairs.collect()
 }
 
-fn certificate(file: &Path) -> Result<String, Failure> {
+pub(super) fn certificate(file: &Path) -> Result<String, Failure> {
     let refuse = |why: String| {
         Failure::usage(format!("--ca {}: {why}", file.display())).hint("airlock run --ca FILE …")
     };
@@ -165,10 +168,9 @@ fn check_files(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-fn key(input: &mut dyn Read) -> Result<Secret, Failure> {
-    let refuse = |why: &str| {
-        Failure::usage(format!("--api-key -: {why}")).hint("airlock run --api-key - … < FILE")
-    };
+/// The key or token that `flag` said is on stdin.
+pub(super) fn secret(flag: &str, hint: &str, input: &mut dyn Read) -> Result<Secret, Failure> {
+    let refuse = |why: &str| Failure::usage(format!("{flag} -: {why}")).hint(hint);
     // Grown once: a text that reallocates leaves an unwiped copy of the key behind.
     let mut text = zeroize::Zeroizing::new(String::with_capacity(16 << 10));
     read_text(input, KEY_BYTES, &mut text)?;

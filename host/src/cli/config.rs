@@ -64,6 +64,23 @@ pub struct FaceChoice {
     pub output: Option<PathBuf>,
 }
 
+impl Pays {
+    /// What pays for a run whose flags do not say, by the standing settings alone.
+    #[must_use]
+    pub fn standing(settings: &Settings) -> Self {
+        Self::of(settings.api_key_file.clone(), settings.login.clone())
+    }
+
+    fn of(file: Option<PathBuf>, login: Option<String>) -> Self {
+        match (file, login) {
+            (Some(file), _) => Self::KeyFile(file),
+            (None, Some(name)) if name == "env" => Self::Env,
+            (None, Some(name)) => Self::Login(name),
+            (None, None) => Self::Unsaid,
+        }
+    }
+}
+
 impl Config {
     /// # Errors
     /// A usage failure for what is missing or does not go together.
@@ -88,26 +105,23 @@ impl Config {
                           nothing to record or replay";
             return Err(Failure::usage(reason).hint("airlock run --custody relay …"));
         }
-        let pays = match (settings.api_key, settings.api_key_file, settings.login) {
+        let pays = match settings.api_key {
             _ if matches!(cassette, Cassette::Replay(_)) => Pays::Replay,
             // THREAT: a key on the command line or in a variable is seen by every user of `ps` and
             // every child. Tried by cli::tests::a_key_is_taken_from_stdin_alone.
-            (Some(key), _, _) if key.reveal() != "-" => {
+            Some(key) if key.reveal() != "-" => {
                 let reason = "a key that is typed is seen by everybody on this machine: --api-key \
                               takes only `-`, which reads it from stdin";
                 return Err(Failure::usage(reason).hint("airlock run --api-key - … < FILE"));
             }
-            (Some(_), _, _) if prompt == Prompt::OnStdin => {
+            Some(_) if prompt == Prompt::OnStdin => {
                 let reason = "stdin cannot hold both the prompt and the key";
                 return Err(
                     Failure::usage(reason).hint("airlock run --api-key-file FILE - < PROMPT")
                 );
             }
-            (Some(_), _, _) => Pays::KeyOnStdin,
-            (None, Some(file), _) => Pays::KeyFile(file),
-            (None, None, Some(name)) if name == "env" => Pays::Env,
-            (None, None, Some(name)) => Pays::Login(name),
-            (None, None, None) => Pays::Unsaid,
+            Some(_) => Pays::KeyOnStdin,
+            None => Pays::of(settings.api_key_file, settings.login),
         };
         let originator = settings.originator.unwrap_or_else(|| defaults::ORIGINATOR.to_owned());
         let version = settings.client_version;

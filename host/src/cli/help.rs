@@ -5,8 +5,9 @@ use crate::exit;
 const EXAMPLES: &str = "\
 Examples:
   airlock setup demo                                   a whole run, no account and no network
-  airlock run --api-key-file key.txt \"make the tests pass; say what was wrong\"
-  git log -5 | airlock run --api-key-file key.txt -    the prompt from stdin
+  airlock setup codex-auth                             sign in to ChatGPT, or store a key
+  airlock run \"make the tests pass; say what was wrong\"
+  git log -5 | airlock run --api-key-file key.txt -    the prompt from stdin, paid with a key
   airlock diff 7c41   airlock apply 7c41   airlock discard 7c41
 ";
 
@@ -37,6 +38,26 @@ text call_started call_ended plan usage refused changes outcome. New events and 
 added under the same v; the last line is always outcome.
 ";
 
+const STEP: &str = "\
+Frameworks that call a step by name: `--step codex-auth …` is `codex-auth …` with a status block on
+stdout.
+";
+
+const CODEX_AUTH: &str = "\
+Examples:
+  airlock setup codex-auth                             on this machine
+  airlock setup codex-auth --device                    over ssh, in a container
+  pass show openai | airlock setup codex-auth --api-key --name team
+  airlock setup codex-auth --json | jq -r .event       for programs
+
+What is stored: one file, ~/.local/state/airlock/logins/NAME.json, 0600, this machine's alone. The
+credential goes to the backend and to its issuer, and to nobody else. `airlock logout` revokes and
+deletes it. A ChatGPT plan is for your own use; a team pays with a key.
+
+With --json stdout has one object a line, {\"v\":1,\"event\":…}: browser device_code paste note, and
+at the end signed_in or failed.
+";
+
 fn exits() -> String {
     format!("Exit codes:\n{}", exit::table())
 }
@@ -50,5 +71,14 @@ pub(super) fn run() -> String {
 }
 
 pub(super) fn setup() -> String {
-    format!("`airlock setup …` is the same program.\n\n{}", exits())
+    format!("`airlock setup …` is the same program. {STEP}\n{}", exits())
+}
+
+/// What `airlock setup --help` says at its end.
+pub(super) fn steps() -> String {
+    STEP.to_owned()
+}
+
+pub(super) fn codex_auth() -> String {
+    format!("{CODEX_AUTH}\n{}", exits())
 }

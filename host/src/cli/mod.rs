@@ -14,12 +14,14 @@ pub mod environment; // the layer of AIRLOCK_<FLAG>
 pub mod file; // the layer of config.toml
 pub mod config; // the layers resolved
 pub mod ask; // the run that comes of it
+pub mod wish; // what was asked about logins
 pub mod places; // where configuration and state are
 pub mod act; // what is done
 pub mod face; // how a run is shown
 pub mod progress; // its events as lines for a person
 pub mod view; // records and changes as text and JSON
 pub mod screen; // stdout and stderr
+mod typed; // lines as a person types them
 pub mod style; // colour
 mod help; // what --help says beside the flags
 mod log; // RUST_LOG
@@ -29,14 +31,16 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 
 use crate::cli::act::Asked;
 use crate::cli::ask::Stdin;
 use crate::cli::config::Config;
 use crate::cli::environment::Environment;
-use crate::cli::flags::setup::{Setup, SetupProgram};
+use crate::cli::flags::codex_auth::of_step;
+use crate::cli::flags::import::Of;
+use crate::cli::flags::setup::{Setup, SetupProgram, Step};
 use crate::cli::flags::{Command, Flags};
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
@@ -45,15 +49,17 @@ use crate::failure::Failure;
 /// The program `airlock`.
 #[must_use]
 pub fn main() -> ExitCode {
-    enter(std::env::args_os().collect(), |arguments| {
-        Flags::try_parse_from(arguments).map(|flags| flags.command)
-    })
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|word| word == "setup") {
+        arguments = of_step(arguments, 2);
+    }
+    enter(arguments, |arguments| Flags::try_parse_from(arguments).map(|flags| flags.command))
 }
 
 /// The program `setup`: the same as `airlock setup`.
 #[must_use]
 pub fn setup() -> ExitCode {
-    enter(std::env::args_os().collect(), |arguments| {
+    enter(of_step(std::env::args_os().collect(), 1), |arguments| {
         let step = SetupProgram::try_parse_from(arguments)?.step;
         Ok(Command::Setup(Setup { step }))
     })
@@ -118,8 +124,26 @@ pub fn asked(
         Command::Diff(diff) => Asked::Diff { run: diff.run, held: diff.held, stat: diff.stat },
         Command::Apply(apply) => Asked::Apply { run: apply.run },
         Command::Discard(discard) => Asked::Discard { run: discard.run },
-        Command::Setup(setup) => Asked::Setup(setup.step),
-        Command::Doctor => Asked::Setup(flags::setup::Step::Doctor),
+        Command::Setup(Setup { step: Step::CodexAuth(flags) }) => {
+            Asked::SignIn(Box::new(wish::sign_in(*flags, environment, places, stdin)?))
+        }
+        Command::Setup(Setup { step: Step::Image { offline } }) => Asked::Image { offline },
+        Command::Setup(Setup { step: Step::Doctor }) | Command::Doctor => Asked::Doctor,
+        Command::Setup(Setup { step: Step::Demo }) => Asked::Demo,
+        Command::Status(flags) => {
+            Asked::Status(Box::new(wish::status(flags, environment, places)?))
+        }
+        Command::Logout(flags) => {
+            Asked::Logout(wish::common(flags.name, flags.ca, environment, places)?)
+        }
+        Command::Import(import) => {
+            let Of::Codex(flags) = import.of;
+            let is_terminal = stdin.is_terminal;
+            Asked::Import(Box::new(wish::import(*flags, environment, places, is_terminal)?))
+        }
+        Command::Secrets(flags) => {
+            Asked::Secrets(wish::common(flags.login, flags.ca, environment, places)?)
+        }
         Command::Sandbox(sandbox) => match sandbox.extract {
             Some(file) => Asked::Extract(file),
             None => Asked::Schema,
@@ -130,23 +154,38 @@ pub fn asked(
 /// clap's error in our form: one line of reason, and where the words are explained.
 fn misspoken(error: &clap::Error, arguments: &[OsString]) -> Failure {
     let text = error.render().to_string();
-    let known = ["run", "runs", "show", "diff", "apply", "discard", "setup", "doctor", "sandbox"];
     let program = arguments.first().and_then(|program| {
         std::path::Path::new(program).file_name()?.to_str().filter(|name| *name == "setup")
     });
     let program = program.unwrap_or("airlock");
-    let command = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
-    let command = command.take(1).find(|word| program == "airlock" && known.contains(word));
-    let help = match command {
-        Some(command) => format!("{program} {command} --help"),
-        None => format!("{program} --help"),
+    // As many of the words as name a command, and a command of it.
+    let mut known = match program {
+        "setup" => SetupProgram::command(),
+        _ => Flags::command(),
     };
+    let mut help = program.to_owned();
+    for word in arguments.iter().skip(1).filter_map(|argument| argument.to_str()) {
+        let Some(deeper) = known.find_subcommand(word).cloned() else { break };
+        help = format!("{help} {word}");
+        known = deeper;
+    }
+    let help = format!("{help} --help");
     let missing = matches!(
         error.kind(),
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     );
     if missing {
         return Failure::usage("say what to do").hint(help);
+    }
+    // THREAT: a key that was typed in the wrong place is repeated into a log. Tried by
+    // cli::tests::logins::a_secret_is_taken_from_stdin_alone.
+    let is_word = matches!(
+        error.get(ContextKind::InvalidArg),
+        Some(ContextValue::String(word)) if !word.starts_with('-')
+    );
+    if error.kind() == ErrorKind::UnknownArgument && is_word && help.contains("codex-auth") {
+        return Failure::usage("a word too many; it is not repeated here, as it may be a secret")
+            .hint(help);
     }
     let said = text.split("\n\nUsage:").next().unwrap_or_default();
     let said = said.split("\n\nFor more information").next().unwrap_or_default();

@@ -5,6 +5,7 @@ use airlock_shared::base::Base;
 use airlock_shared::secret::Secret;
 
 use crate::run::spec::{Custody, DiskOn};
+use crate::setup::IssuerUrl;
 
 /// A size in bytes: `2GiB`, `512MiB`, `1.5GB`, `400_000`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
@@ -126,12 +127,24 @@ pub(super) fn plain(text: &str) -> Result<String, String> {
 
 /// A login's name: it becomes a file name, so no `/`, and no dot in front.
 pub(super) fn login(text: &str) -> Result<String, String> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._@".contains(c);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     let starts_plain = text.starts_with(|c: char| c.is_ascii_alphanumeric());
     if text.len() <= 64 && starts_plain && text.chars().all(is_plain) {
         return Ok(text.to_owned());
     }
-    Err("a login's name is made of letters, digits and -._@".to_owned())
+    Err("a login's name is made of letters, digits and -._".to_owned())
+}
+
+/// The name of a login that is stored: as [`login`], but for the one that means a variable.
+pub(super) fn login_name(text: &str) -> Result<String, String> {
+    match text {
+        "env" => Err("`env` stands for OPENAI_API_KEY; another name is needed".to_owned()),
+        text => login(text),
+    }
+}
+
+pub(super) fn issuer(text: &str) -> Result<IssuerUrl, String> {
+    IssuerUrl::parse(text).map_err(str::to_owned)
 }
 
 /// A header's value of one line.

@@ -43,10 +43,16 @@ impl Places {
         self.config.join("config.toml")
     }
 
+    /// The folder of logins.
+    #[must_use]
+    pub fn logins(&self) -> PathBuf {
+        self.state.join("logins")
+    }
+
     /// The file of a login of ours.
     #[must_use]
     pub fn login_file(&self, name: &str) -> PathBuf {
-        self.state.join("logins").join(format!("{name}.json"))
+        self.logins().join(format!("{name}.json"))
     }
 
     /// `~/src/x` instead of `/home/ada/src/x`.

@@ -10,13 +10,13 @@ use clap::CommandFactory;
 
 use super::*;
 use crate::cli::config::{FaceChoice, Pays, Prompt};
-use crate::cli::flags::setup::Step;
 use crate::exit::Exit;
 use crate::run::spec::{
     BaseChoice, BoxLimits, Cassette, CredentialChoice, Custody, DiskOn, ImageChoice, ModelWish,
     Spec, Tree,
 };
 
+mod logins; // signing in, and what is done with logins
 mod refused; // what is refused, word for word
 
 /// A person's folders, and what they typed into which environment.
@@ -211,7 +211,7 @@ fn help_has_examples_codes_and_places() {
     for part in ["airlock setup demo", "~/.local/state/airlock/runs/", &crate::exit::table()] {
         assert!(help.contains(part), "{part}\n{help}");
     }
-    for name in ["run", "setup", "sandbox", "apply"] {
+    for name in ["run", "setup", "sandbox", "apply", "status", "logout", "import", "secrets"] {
         let command = flags.find_subcommand_mut(name).expect(name);
         let help = command.render_long_help().to_string();
         assert!(help.contains("Usage:"), "{help}");
@@ -329,10 +329,11 @@ fn the_other_commands() {
     assert!(matches!(diff, Ok(Asked::Diff { held: true, stat: false, .. })));
     assert!(matches!(asked(&["apply", "7c41"]), Ok(Asked::Apply { .. })));
     assert!(matches!(asked(&["discard", "7c41"]), Ok(Asked::Discard { .. })));
-    assert!(matches!(asked(&["doctor"]), Ok(Asked::Setup(Step::Doctor))));
+    assert!(matches!(asked(&["doctor"]), Ok(Asked::Doctor)));
+    assert!(matches!(asked(&["setup", "doctor"]), Ok(Asked::Doctor)));
     let image = asked(&["setup", "image", "--offline"]);
-    assert!(matches!(image, Ok(Asked::Setup(Step::Image { offline: true }))));
-    assert!(matches!(asked(&["setup", "demo"]), Ok(Asked::Setup(Step::Demo))));
+    assert!(matches!(image, Ok(Asked::Image { offline: true })));
+    assert!(matches!(asked(&["setup", "demo"]), Ok(Asked::Demo)));
     assert!(matches!(asked(&["sandbox", "--schema"]), Ok(Asked::Schema)));
     assert!(matches!(asked(&["sandbox", "--extract", "f"]), Ok(Asked::Extract(_))));
     let schema: serde_json::Value = serde_json::from_str(&act::schema()).expect("JSON");

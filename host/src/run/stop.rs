@@ -37,7 +37,8 @@ impl Stop {
     }
 
     /// What the exit of a cancelled run is.
-    pub(super) fn exit(&self) -> Exit {
+    #[must_use]
+    pub fn exit(&self) -> Exit {
         if self.terminated.load(Ordering::Acquire) { Exit::Terminated } else { Exit::Cancelled }
     }
 }

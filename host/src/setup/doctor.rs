@@ -29,7 +29,7 @@ pub enum State {
 }
 
 impl Check {
-    fn ok(name: &'static str, text: impl Into<String>) -> Self {
+    pub(super) fn ok(name: &'static str, text: impl Into<String>) -> Self {
         Self { name, state: State::Ok, text: text.into(), command: None }
     }
 
@@ -37,7 +37,7 @@ impl Check {
         Self { name, state: State::Missing, text: text.into(), command }
     }
 
-    fn unknown(name: &'static str, text: &str) -> Self {
+    pub(super) fn unknown(name: &'static str, text: &str) -> Self {
         Self { name, state: State::Unknown, text: text.to_owned(), command: None }
     }
 

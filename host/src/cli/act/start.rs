@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::run::public::ChangesAre;
 use crate::run::spec::Spec;
 use crate::run::{self, Done, House, Stop};
+use crate::setup;
 
 pub(super) async fn run(
     spec: Spec,
@@ -58,6 +59,28 @@ pub(super) fn obey_signals(stop: &Stop) -> AbortOnDropHandle<()> {
             }
         }
     }))
+}
+
+/// The work, unless a signal stops it. A refresh that is on its way is waited for either way: the
+/// issuer's answer must not be lost.
+pub(super) async fn unless_stopped<T>(work: impl Future<Output = T>) -> Result<T, Stop> {
+    let stop = Stop::default();
+    let _signals = obey_signals(&stop);
+    let done = tokio::select! {
+        done = work => Ok(done),
+        () = stop.asked() => Err(stop.clone()),
+    };
+    setup::settled().await;
+    done
+}
+
+/// What a person is told of work that a signal stopped. `what`: how things are now.
+pub(super) fn stopped(stop: &Stop, what: &str) -> Failure {
+    let headline = match stop.exit() {
+        Exit::Terminated => "terminated",
+        _ => "cancelled",
+    };
+    Failure::new(stop.exit(), headline, what)
 }
 
 /// A run, shown as it goes.

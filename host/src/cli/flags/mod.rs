@@ -2,13 +2,18 @@
 //! absent is `config`'s business.
 
 pub mod apply;
+pub mod codex_auth;
 pub mod diff;
 pub mod discard;
+pub mod import;
+pub mod logout;
 pub mod run;
 pub mod runs;
 pub mod sandbox;
+pub mod secrets;
 pub mod setup;
 pub mod show;
+pub mod status;
 
 use clap::{Parser, Subcommand};
 
@@ -38,6 +43,10 @@ pub enum Command {
     Apply(apply::Apply),
     Discard(discard::Discard),
     Setup(setup::Setup),
+    Status(status::Status),
+    Logout(logout::Logout),
+    Import(import::Import),
+    Secrets(secrets::Secrets),
     /// What this machine has and lacks, one line each (the same as `airlock setup doctor`)
     Doctor,
     Sandbox(sandbox::Sandbox),

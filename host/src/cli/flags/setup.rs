@@ -2,18 +2,20 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::cli::flags::codex_auth::CodexAuth;
 use crate::cli::help;
 
 /// Makes this machine ready; safe to run twice
 #[derive(clap::Args)]
-#[command(subcommand_required = true)]
+#[command(subcommand_required = true, after_help = help::steps())]
 pub struct Setup {
     #[command(subcommand)]
     pub step: Step,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Subcommand)]
 pub enum Step {
+    CodexAuth(Box<CodexAuth>),
     /// Makes the image that runs use unless told otherwise
     Image {
         /// From Debian's packages alone, without pulling an image

@@ -34,7 +34,7 @@ fn a_key_is_taken_from_stdin_alone() {
 fn who_pays_nothing_signs_in() {
     let nobody = Desk::new().refused(&["run", "p"]);
     let expected = "sign-in needed: no API key was given, and there is no login `default`\n\
-                    airlock run --api-key-file FILE …";
+                    airlock setup codex-auth";
     assert_eq!(nobody, (3, expected.to_owned()));
     let foreign = Desk::new().with("OPENAI_API_KEY", "sk-x");
     assert_eq!(foreign.refused(&["run", "p"]), (3, expected.to_owned()));
@@ -129,6 +129,33 @@ fn what_does_not_go_is_said_with_what_does() {
              its id, see: airlock runs\nairlock show --help",
         ),
         (&["sandbox"], "usage: say what to do\nairlock sandbox --help"),
+        (&["import"], "usage: say what to do\nairlock import --help"),
+        (
+            &["secrets"],
+            "usage: the following required arguments were not provided: --json\n\
+             airlock secrets --help",
+        ),
+        (
+            &["setup", "codex-auth", "--browser", "--device"],
+            "usage: the argument '--browser' cannot be used with '--device'\n\
+             airlock setup codex-auth --help",
+        ),
+        (
+            &["setup", "codex-auth", "--name", "env"],
+            "usage: invalid value 'env' for '--name <NAME>': `env` stands for OPENAI_API_KEY; \
+             another name is needed\nairlock setup codex-auth --help",
+        ),
+        (
+            &["setup", "codex-auth", "--issuer", "http://example.org"],
+            "usage: invalid value 'http://example.org' for '--issuer <URL>': plain http is taken only \
+             for this machine (127.0.0.1, ::1, localhost)\n\
+             airlock setup codex-auth --help",
+        ),
+        (
+            &["logout", "../x"],
+            "usage: invalid value '../x' for '[NAME]': a login's name is made of letters, digits \
+             and -._\nairlock logout --help",
+        ),
     ];
     for (line, expected) in cases {
         assert_eq!(Desk::new().refused(line), (2, (*expected).to_owned()), "{line:?}");

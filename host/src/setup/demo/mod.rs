@@ -16,10 +16,11 @@ use airlock_shared::outcome::{Fault, Outcome};
 use crate::clock;
 use crate::run::public::{Line, Public};
 use crate::run::spec::{
-    BaseChoice, BoxLimits, Cassette, CredentialChoice, Custody, DiskOn, Identity, ImageChoice,
-    ModelWish, Spec, Tree,
+    BaseChoice, BoxLimits, Cassette, CredentialChoice, Custody, DiskOn, ImageChoice, ModelWish,
+    Spec, Tree,
 };
 use crate::run::{self, House, Stop};
+use crate::setup::proof;
 use crate::workspace;
 
 const REPOSITORY: [(&str, &str); 4] = [
@@ -110,12 +111,7 @@ impl Demo {
             credential: CredentialChoice::Replay,
             base: Base::parse(defaults::API_BASE).map_or(BaseChoice::OfLogin, BaseChoice::Named),
             ca: None,
-            identity: Identity {
-                originator: defaults::ORIGINATOR.to_owned(),
-                version: defaults::CLIENT_VERSION.to_owned(),
-                user_agent: defaults::user_agent(defaults::ORIGINATOR, defaults::CLIENT_VERSION),
-                service_tier: None,
-            },
+            identity: proof::identity(),
             model: ModelWish::default(),
             custody: Custody::Relay,
             image: ImageChoice::Base,

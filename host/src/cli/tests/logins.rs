@@ -1,0 +1,182 @@
+//! Signing in, and what is done with logins: what was typed, and what it means.
+
+use std::path::Path;
+
+use super::*;
+use crate::cli::flags::codex_auth::of_step;
+use crate::cli::wish::{Common, Form, SignIn, TypedBy};
+use crate::setup::Ways;
+use crate::setup::codex_auth::How;
+
+fn sign_in(desk: &Desk, line: &[&str]) -> SignIn {
+    let line: Vec<&str> = ["setup", "codex-auth"].iter().chain(line).copied().collect();
+    match desk.asked(&line) {
+        Ok(Asked::SignIn(wish)) => *wish,
+        Ok(_) => panic!("not a sign-in"),
+        Err(failure) => panic!("{failure}"),
+    }
+}
+
+fn ways(desk: &Desk, line: &[&str]) -> (Ways, bool) {
+    match sign_in(desk, line).how {
+        How::SignIn { ways, chosen } => (ways, chosen),
+        How::ApiKey(_) | How::AccessToken(_) => panic!("not a way"),
+    }
+}
+
+fn terminal() -> Desk {
+    Desk { is_terminal: true, ..Desk::new() }
+}
+
+#[test]
+fn every_way_is_open_unless_one_was_chosen() {
+    let way = |browser, open, device, paste| Ways { browser, open, device, paste };
+    let cases: [(&[&str], bool, Ways); 8] = [
+        (&[], true, way(true, true, true, true)),
+        (&[], false, way(true, true, true, false)),
+        (&["--no-browser"], true, way(true, false, true, true)),
+        (&["--browser"], true, way(true, true, false, false)),
+        (&["--browser", "--no-browser"], false, way(true, false, false, false)),
+        (&["--device"], true, way(false, false, true, false)),
+        (&["--paste"], false, way(false, false, false, true)),
+        (&["--json"], true, way(true, true, true, false)),
+    ];
+    for (line, is_terminal, expected) in cases {
+        let desk = Desk { is_terminal, ..Desk::new() };
+        let chosen = line.iter().any(|flag| ["--browser", "--device", "--paste"].contains(flag));
+        assert_eq!(ways(&desk, line), (expected, chosen), "{line:?} {is_terminal}");
+    }
+}
+
+#[test]
+fn only_a_person_is_asked_anything() {
+    let typed = |desk: &Desk, line: &[&str]| sign_in(desk, line).typed;
+    assert_eq!(typed(&terminal(), &[]), TypedBy::Person);
+    assert_eq!(typed(&terminal(), &["--paste"]), TypedBy::Person);
+    assert_eq!(typed(&terminal(), &["--json"]), TypedBy::Nobody);
+    assert_eq!(typed(&terminal(), &["--json", "--paste"]), TypedBy::Program);
+    assert_eq!(typed(&Desk::new(), &[]), TypedBy::Nobody);
+    assert_eq!(typed(&Desk::new(), &["--paste"]), TypedBy::Program);
+}
+
+#[test]
+fn everything_that_was_said_is_meant() {
+    let desk = Desk::new();
+    let pem = desk.folder.path().join("ca.pem");
+    std::fs::write(&pem, "-----BEGIN CERTIFICATE-----\n").expect("written");
+    let pem = pem.to_str().expect("a path");
+    let line = [
+        "--device",
+        "--name",
+        "ops",
+        "--issuer",
+        "https://issuer.example.org",
+        "--base-url",
+        "https://codex.example.org/v1",
+        "--ca",
+        pem,
+        "--replace",
+        "--json",
+    ];
+    let wish = sign_in(&desk, &line);
+    assert_eq!(wish.common.name, "ops");
+    assert!(wish.common.ca.is_some_and(|ca| ca.contains("BEGIN")));
+    assert_eq!(wish.issuer.expect("an issuer").as_str(), "https://issuer.example.org");
+    assert_eq!(wish.base, Base::parse("https://codex.example.org/v1").ok());
+    assert!(wish.replace);
+    assert_eq!(wish.form, Form::Json);
+    let plain = sign_in(&Desk::new(), &[]);
+    assert_eq!(plain.common, Common { name: "default".into(), ca: None });
+    assert!(plain.issuer.is_none() && plain.base.is_none() && !plain.replace);
+    assert_eq!(plain.form, Form::Lines);
+}
+
+#[test]
+fn the_authority_of_the_configuration_is_trusted_here_too() {
+    let desk = Desk::new().configured("ca = \"ca.pem\"");
+    let beside = desk.folder.path().join(".config/airlock/ca.pem");
+    std::fs::write(beside, "-----BEGIN CERTIFICATE-----\n").expect("written");
+    assert!(sign_in(&desk, &[]).common.ca.is_some());
+    assert!(matches!(desk.asked(&["logout"]), Ok(Asked::Logout(Common { ca: Some(_), .. }))));
+}
+
+#[test]
+fn a_secret_is_taken_from_stdin_alone() {
+    for line in [&["--api-key"][..], &["--api-key", "-"], &["--api-key", "--name", "team"]] {
+        let desk = Desk::new().stdin(b"sk-canary\n");
+        let how = sign_in(&desk, line).how;
+        assert!(matches!(how, How::ApiKey(key) if key.reveal() == "sk-canary"), "{line:?}");
+    }
+    let desk = Desk::new().stdin(b"token-canary\n");
+    let how = sign_in(&desk, &["--access-token", "-"]).how;
+    assert!(matches!(how, How::AccessToken(token) if token.reveal() == "token-canary"));
+
+    let expected = "usage: what is typed is seen by everybody on this machine: --api-key takes \
+                    only `-`, which reads it from stdin\n\
+                    airlock setup codex-auth --api-key - < FILE";
+    let typed = Desk::new().refused(&["setup", "codex-auth", "--api-key", "sk-canary"]);
+    assert_eq!(typed, (2, expected.to_owned()));
+    let expected = "usage: what is typed into a terminal stays on the screen\n\
+                    airlock setup codex-auth --access-token - < FILE";
+    let typed = terminal().refused(&["setup", "codex-auth", "--access-token", "-"]);
+    assert_eq!(typed, (2, expected.to_owned()));
+    let expected = "usage: --api-key -: what stdin holds is not one key\n\
+                    airlock setup codex-auth --api-key - < FILE";
+    let two = Desk::new().stdin(b"sk-a\nsk-b\n").refused(&["setup", "codex-auth", "--api-key"]);
+    assert_eq!(two, (2, expected.to_owned()));
+    for line in [
+        ["setup", "codex-auth", "--apikey=sk-canary"].as_slice(),
+        ["setup", "codex-auth", "--api-key", "sk-canary", "--device"].as_slice(),
+        ["setup", "codex-auth", "--access-token=sk-canary"].as_slice(),
+        ["setup", "codex-auth", "sk-canary"].as_slice(),
+    ] {
+        let (code, said) = Desk::new().refused(line);
+        assert_eq!(code, 2, "{said}");
+        assert!(!said.contains("canary"), "{said}");
+    }
+}
+
+#[test]
+fn the_form_of_a_framework_is_the_command() {
+    let words = |line: &[&str]| line.iter().map(OsString::from).collect::<Vec<_>>();
+    let step = of_step(words(&["setup", "--step", "codex-auth", "--device"]), 1);
+    assert_eq!(step, words(&["setup", "codex-auth", "--step", "--device"]));
+    let step = of_step(words(&["airlock", "setup", "--step=codex-auth"]), 2);
+    assert_eq!(step, words(&["airlock", "setup", "codex-auth", "--step"]));
+    for other in [&["setup", "--step", "demo"][..], &["setup", "--step"], &["setup"]] {
+        assert_eq!(of_step(words(other), 1), words(other));
+    }
+    assert_eq!(sign_in(&Desk::new(), &["--step"]).form, Form::Step);
+}
+
+#[test]
+fn the_other_commands_of_logins() {
+    let desk = Desk::new().with("CODEX_HOME", "/c");
+    assert!(matches!(desk.asked(&["logout"]), Ok(Asked::Logout(wish)) if wish.name == "default"));
+    assert!(matches!(desk.asked(&["logout", "x"]), Ok(Asked::Logout(wish)) if wish.name == "x"));
+    let secrets = desk.asked(&["secrets", "--json", "--login", "x"]);
+    assert!(matches!(secrets, Ok(Asked::Secrets(wish)) if wish.name == "x"));
+    let Ok(Asked::Import(import)) = desk.asked(&["import", "codex"]) else { panic!("an import") };
+    assert_eq!((import.file.as_path(), import.yes), (Path::new("/c/auth.json"), false));
+    let line = ["import", "codex", "f.json", "--name", "x", "--yes"];
+    let Ok(Asked::Import(import)) = desk.asked(&line) else { panic!("an import") };
+    assert_eq!((import.file.as_path(), import.yes), (Path::new("f.json"), true));
+    assert_eq!(import.common.name, "x");
+    let Ok(Asked::Import(import)) = Desk::new().asked(&["import", "codex"]) else {
+        panic!("an import")
+    };
+    assert!(import.file.ends_with(".codex/auth.json"), "{}", import.file.display());
+}
+
+#[test]
+fn status_knows_what_pays_without_a_prompt() {
+    let pays = |desk: &Desk| match desk.asked(&["status", "--quiet"]) {
+        Ok(Asked::Status(wish)) => wish.pays,
+        _ => panic!("not a status"),
+    };
+    assert_eq!(pays(&Desk::new()), Pays::Unsaid);
+    assert_eq!(pays(&Desk::new().with("AIRLOCK_LOGIN", "team")), Pays::Login("team".into()));
+    assert_eq!(pays(&Desk::new().configured("login = \"env\"")), Pays::Env);
+    let desk = Desk::new().configured("api_key_file = \"~/key\"");
+    assert_eq!(pays(&desk), Pays::KeyFile(desk.folder.path().join("key")));
+}

@@ -1,0 +1,178 @@
+//! Logins as `airlock status` and `airlock logout` show them.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::object;
+use crate::cli::config::Pays;
+use crate::cli::progress::labelled;
+use crate::cli::style::Style;
+use crate::neutral;
+use crate::run::sign_in_again;
+use crate::setup::logout::{LoggedOut, Revoked};
+use crate::setup::status::{Found, Standing, Usage, UsageKnown, Window};
+use crate::text::COLUMNS;
+
+/// `airlock status`, for a person. `pays`: what pays for a run that does not say; `now`: Unix
+/// seconds.
+#[must_use]
+pub fn status(all: &[Standing], pays: &Pays, now: u64, style: Style) -> String {
+    let mut drawn = String::new();
+    let mut say = |label: &str, said: &str| {
+        drawn.push_str(&labelled(label, &neutral::line(said), COLUMNS, style));
+        drawn.push('\n');
+    };
+    for standing in all {
+        let name = &standing.name;
+        let marks = if is_payer(pays, name) { " · pays" } else { "" };
+        match &standing.found {
+            Found::Unusable(why) => {
+                say("login", &format!("{name} · cannot be used: {why}{marks}"));
+                say("", &sign_in_again(name));
+            }
+            Found::Login { whose, usage } => {
+                if let Some(gone) = &whose.gone {
+                    say("login", &format!("{name} · {} · {}{marks}", whose.said(), gone.words));
+                    say("", &sign_in_again(name));
+                    continue;
+                }
+                let good = whose.good_for().map(|good| format!(" · {good}")).unwrap_or_default();
+                say("login", &format!("{name} · {}{good}{marks}", whose.said()));
+                match usage {
+                    UsageKnown::None => {}
+                    UsageKnown::Known(usage) => say("", &windows(usage, now)),
+                    UsageKnown::Unasked(why) => say("", &format!("usage is not known: {why}")),
+                }
+            }
+        }
+    }
+    match pays {
+        Pays::KeyFile(file) => say("pays", &format!("the key in {}", file.display())),
+        Pays::Env => say("pays", "OPENAI_API_KEY, as `login = \"env\"` says"),
+        pays if all.iter().any(|standing| is_payer(pays, &standing.name)) => {}
+        Pays::Login(name) => {
+            say("pays", &format!("login {name}, which is not there"));
+            say("", &sign_in_again(name));
+        }
+        _ => {
+            say("pays", "nobody yet");
+            say("", &sign_in_again("default"));
+        }
+    }
+    drawn
+}
+
+/// `airlock status --json`: a line a login.
+#[must_use]
+pub fn status_json(all: &[Standing], pays: &Pays) -> String {
+    let line = |standing: &Standing| {
+        let pays = is_payer(pays, &standing.name);
+        let (whose, usage) = match &standing.found {
+            Found::Login { whose, usage } => (whose, usage),
+            Found::Unusable(why) => {
+                return object(&[
+                    ("login", json!(standing.name)),
+                    ("state", json!("unusable")),
+                    ("why", json!(why)),
+                    ("pays", json!(pays)),
+                ]);
+            }
+        };
+        let (usage, note) = match usage {
+            UsageKnown::None => (None, None),
+            UsageKnown::Known(usage) => (Some(usage_json(usage)), None),
+            UsageKnown::Unasked(why) => (None, Some(why)),
+        };
+        object(&[
+            ("login", json!(standing.name)),
+            ("state", json!(if whose.gone.is_some() { "gone" } else { "good" })),
+            ("why", json!(whose.gone.as_ref().map(|gone| &gone.words))),
+            ("pays", json!(pays)),
+            ("kind", json!(if whose.key.is_some() { "api_key" } else { "chatgpt" })),
+            ("email", json!(whose.email)),
+            ("plan", json!(whose.plan)),
+            ("account", json!(whose.account)),
+            ("key", json!(whose.key)),
+            ("base", json!(whose.base)),
+            ("issuer", json!(whose.issuer)),
+            ("expires_at", json!(whose.expires_at)),
+            ("renews", json!(whose.renews)),
+            ("usage", json!(usage)),
+            ("note", json!(note)),
+        ])
+    };
+    all.iter().map(line).collect()
+}
+
+fn usage_json(usage: &Usage) -> serde_json::Value {
+    let window = |window: &Window| {
+        json!({
+            "percent": window.percent,
+            "seconds": window.seconds,
+            "resets_at": window.resets_at,
+        })
+    };
+    let windows: Vec<_> = usage.windows.iter().map(window).collect();
+    json!({"plan": usage.plan, "allowed": usage.allowed, "windows": windows})
+}
+
+fn is_payer(pays: &Pays, name: &str) -> bool {
+    match pays {
+        Pays::Unsaid => name == "default",
+        Pays::Login(login) => login == name,
+        Pays::Env | Pays::KeyOnStdin | Pays::KeyFile(_) | Pays::Replay => false,
+    }
+}
+
+/// `5h window 4% · week 11%, new on 24 Nov 08:00 UTC`
+fn windows(usage: &Usage, now: u64) -> String {
+    let window = |window: &Window| {
+        let name = match window.seconds {
+            604_800 => "week".to_owned(),
+            seconds if seconds >= 86_400 => format!("{}d window", seconds / 86_400),
+            seconds => format!("{}h window", seconds.div_ceil(3_600)),
+        };
+        let opens = window.resets_at.and_then(|at| opens(at, now)).unwrap_or_default();
+        format!("{name} {}%{opens}", window.percent)
+    };
+    let windows: Vec<String> = usage.windows.iter().map(window).collect();
+    match (usage.allowed, windows.is_empty()) {
+        (true, true) => "no usage windows".to_owned(),
+        (true, false) => windows.join(" · "),
+        (false, true) => "full".to_owned(),
+        (false, false) => format!("full: {}", windows.join(" · ")),
+    }
+}
+
+/// `, new at 14:20 UTC`; nothing for a time that is none or has passed.
+fn opens(at: u64, now: u64) -> Option<String> {
+    let wait = at.checked_sub(now).filter(|wait| *wait > 0)?;
+    let at = Timestamp::from_second(i64::try_from(at).ok()?).ok()?;
+    let clock = match wait < 86_400 {
+        true => at.strftime("at %H:%M UTC"),
+        false => at.strftime("on %-d %b %H:%M UTC"),
+    };
+    Some(format!(", new {clock}"))
+}
+
+/// `airlock logout`: which of the two worked. `path` as it is shown.
+#[must_use]
+pub fn logged_out(done: &LoggedOut, path: &str, style: Style) -> String {
+    let say =
+        |label: &str, said: &str| labelled(label, &neutral::line(said), COLUMNS, style) + "\n";
+    let revoked = match &done.revoked {
+        Revoked::By(issuer) => {
+            say("revoked", &format!("by {issuer}: no copy of it works any more"))
+        }
+        Revoked::ByHand => say("not revoked", "a key is revoked where it was made, by hand"),
+        Revoked::Before => say("revoked", "it was of no use any more"),
+        Revoked::Not(why) => {
+            let mend = "if a copy of it may exist, sign out of all sessions in ChatGPT's settings";
+            say("not revoked", why) + &say("", mend)
+        }
+    };
+    revoked + &say("deleted", path)
+}
+
+#[cfg(test)]
+mod tests;

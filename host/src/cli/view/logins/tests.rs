@@ -1,0 +1,125 @@
+//! What `status` and `logout` say, word for word.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::setup::{Gone, Whose};
+
+const NOW: u64 = 1_795_258_080;
+
+fn ada() -> Whose {
+    Whose {
+        login: "default".into(),
+        key: None,
+        email: Some("ada@example.org".into()),
+        plan: Some("plus".into()),
+        account: Some("9f2c…".into()),
+        base: "https://chatgpt.com/backend-api/codex".into(),
+        issuer: Some("https://auth.openai.com".into()),
+        expires_at: Some(NOW + 863_999),
+        left: Some(863_999),
+        renews: true,
+        gone: None,
+    }
+}
+
+fn standing(name: &str, whose: Whose, usage: UsageKnown) -> Standing {
+    Standing { name: name.to_owned(), found: Found::Login { whose: Box::new(whose), usage } }
+}
+
+fn all() -> Vec<Standing> {
+    let window = |percent, seconds, resets_at| Window { percent, seconds, resets_at };
+    let usage = Usage {
+        plan: Some("plus".into()),
+        allowed: true,
+        windows: vec![
+            window(4, 18_000, Some(NOW + 6_720)),
+            window(11, 604_800, Some(NOW + 270_000)),
+        ],
+    };
+    let gone =
+        Gone { words: "revoked on 21 Nov 09:14 UTC (signed out in another place)".into(), at: 1 };
+    let key = Whose {
+        key: Some("…a1b2".into()),
+        email: None,
+        plan: None,
+        account: None,
+        base: "https://api.openai.com/v1".into(),
+        issuer: None,
+        expires_at: None,
+        left: None,
+        renews: false,
+        ..ada()
+    };
+    let unusable = "/x/old.json: others can read it (chmod 600)".to_owned();
+    vec![
+        standing("default", ada(), UsageKnown::Known(usage)),
+        Standing { name: "old".into(), found: Found::Unusable(unusable) },
+        standing("ops", Whose { gone: Some(gone), ..ada() }, UsageKnown::None),
+        standing("team", key, UsageKnown::None),
+    ]
+}
+
+#[test]
+fn every_login_says_whose_it_is_and_what_is_left() {
+    let expected = "\
+login      default · ada@example.org · plus · account 9f2c… · token good for 9 d 23 h · pays
+           5h window 4%, new at 12:40 UTC · week 11%, new on 24 Nov 13:48 UTC
+login      old · cannot be used: /x/old.json: others can read it (chmod 600)
+           airlock setup codex-auth --name old
+login      ops · ada@example.org · plus · account 9f2c… · revoked on 21 Nov 09:14 UTC (signed
+           out in another place)
+           airlock setup codex-auth --name ops
+login      team · API key …a1b2 · metered · https://api.openai.com/v1
+";
+    assert_eq!(status(&all(), &Pays::Unsaid, NOW, Style::default()), expected);
+}
+
+#[test]
+fn who_pays_is_said_whoever_it_is() {
+    let pays = |pays: &Pays| {
+        let text = status(&[], pays, NOW, Style::default());
+        text.replace('\n', "|")
+    };
+    assert_eq!(pays(&Pays::Unsaid), "pays       nobody yet|           airlock setup codex-auth|");
+    assert_eq!(pays(&Pays::KeyFile(PathBuf::from("/k"))), "pays       the key in /k|");
+    assert_eq!(
+        pays(&Pays::Login("ops".into())),
+        "pays       login ops, which is not there|           airlock setup codex-auth --name ops|"
+    );
+    let text = status(&all(), &Pays::Login("team".into()), NOW, Style::default());
+    assert!(text.ends_with("team · API key …a1b2 · metered · https://api.openai.com/v1 · pays\n"));
+    assert_eq!(text.matches("pays").count(), 1);
+}
+
+#[test]
+fn a_program_reads_one_object_a_login() {
+    let text = status_json(&all(), &Pays::Unsaid);
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let states: Vec<_> = lines.iter().map(|line| (&line["login"], &line["state"])).collect();
+    let expected = [("default", "good"), ("old", "unusable"), ("ops", "gone"), ("team", "good")];
+    assert_eq!(states.len(), expected.len());
+    for (found, expected) in states.iter().zip(expected) {
+        assert_eq!((found.0.as_str(), found.1.as_str()), (Some(expected.0), Some(expected.1)));
+    }
+    assert_eq!(lines[0]["usage"]["windows"][1]["percent"], 11);
+    assert_eq!(lines[0]["pays"], true);
+    assert_eq!(lines[3]["kind"], "api_key");
+}
+
+#[test]
+fn a_logout_says_which_of_the_two_worked() {
+    let done = |revoked| LoggedOut { name: "x".into(), revoked, path: PathBuf::from("/x.json") };
+    let said = |revoked| logged_out(&done(revoked), "~/x.json", Style::default());
+    assert_eq!(
+        said(Revoked::By("auth.openai.com".into())),
+        "revoked    by auth.openai.com: no copy of it works any more\ndeleted    ~/x.json\n"
+    );
+    assert_eq!(
+        said(Revoked::Not("auth.openai.com: connection refused".into())),
+        "not revoked  auth.openai.com: connection refused\n           \
+         if a copy of it may exist, sign out of all sessions in ChatGPT's settings\n\
+         deleted    ~/x.json\n"
+    );
+}

@@ -1,0 +1,224 @@
+//! What is said while somebody signs in, word for word.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::exit::Exit;
+use crate::setup::{Gone, Holder};
+
+const ALL: Ways = Ways { browser: true, open: true, device: true, paste: true };
+
+fn ada() -> Whose {
+    Whose {
+        login: "default".into(),
+        key: None,
+        email: Some("ada@example.org".into()),
+        plan: Some("plus".into()),
+        account: Some("9f2c…".into()),
+        base: "https://chatgpt.com/backend-api/codex".into(),
+        issuer: Some("https://auth.openai.com".into()),
+        expires_at: Some(1_796_000_000),
+        left: Some(863_999),
+        renews: true,
+        gone: None,
+    }
+}
+
+fn said(ways: Ways, told: &[Told]) -> String {
+    let shown = |path: &Path| path.display().to_string();
+    let mut view = SignInView::new(ways, Style::default(), &shown);
+    told.iter().map(|told| view.text(told)).collect()
+}
+
+fn browser(opened: bool) -> Told {
+    let authorize = "https://auth.openai.com/oauth/authorize?state=B".to_owned();
+    Told::Way(Said::Browser { authorize, port: 1455, opened })
+}
+
+fn device() -> Told {
+    let page = "https://auth.openai.com/codex/device".to_owned();
+    Told::Way(Said::Device { page, code: "KXQF-7M2P".into(), expires_in: 900 })
+}
+
+fn listed() -> Proof {
+    Proof::Listed { models: 5, first: Some("gpt-5.6-luna".into()) }
+}
+
+#[test]
+fn three_ways_and_a_login() {
+    let note = "A ChatGPT plan is for your own use.";
+    let told = [
+        Told::Before(Before::None),
+        browser(true),
+        device(),
+        Told::SignedIn(ada()),
+        Told::Stored { path: PathBuf::from("~/logins/default.json") },
+        Told::Proof(listed()),
+        Told::Note(note.into()),
+    ];
+    let expected = "\
+login      none yet
+
+Sign in to ChatGPT, any of these. The first to finish wins.
+  1  your browser should be open; if not: https://auth.openai.com/oauth/authorize?state=B
+  2  on any device: https://auth.openai.com/codex/device   code  KXQF-7M2P
+  3  paste the address your browser ended on, here:
+
+signed in  ada@example.org · plus · account 9f2c… · renews itself until you log out
+proof      asked the service for its models: 5 listed, default gpt-5.6-luna  ok
+stored     ~/logins/default.json (0600, only this machine)
+note       A ChatGPT plan is for your own use.
+";
+    assert_eq!(said(ALL, &told), expected);
+}
+
+#[test]
+fn one_way_has_no_number() {
+    let only = Ways { browser: false, open: false, device: true, paste: false };
+    let expected = "Sign in to ChatGPT on any device: https://auth.openai.com/codex/device   \
+                    code  KXQF-7M2P   (15 minutes)\n";
+    assert_eq!(said(only, &[device()]), expected);
+    let only = Ways { browser: false, open: false, device: false, paste: true };
+    let authorize = "https://auth.openai.com/oauth/authorize?state=B".to_owned();
+    let expected = "Sign in to ChatGPT in a browser anywhere: \
+                    https://auth.openai.com/oauth/authorize?state=B\n     \
+                    the page it ends on will not load: paste its address here\n";
+    assert_eq!(said(only, &[Told::Way(Said::Address { authorize })]), expected);
+}
+
+#[test]
+fn a_way_that_is_closed_says_why_and_the_others_go_on() {
+    let holders = vec![
+        Holder { port: 1455, program: Some("codex (pid 812)".into()) },
+        Holder { port: 1457, program: None },
+    ];
+    let authorize = "https://auth.openai.com/oauth/authorize?state=B".to_owned();
+    let told = [
+        Told::Way(Said::PortsBusy { holders }),
+        Told::Way(Said::Address { authorize }),
+        Told::Way(Said::NoDevice { why: "it refused (404): device login is not enabled".into() }),
+        Told::Way(Said::NotPasted { why: "the state is another one's".into() }),
+        Told::Way(Said::Denied { why: "access_denied\u{1b}[2J".into() }),
+    ];
+    let expected = "\
+note       no browser way, its ports are taken: port 1455 by codex (pid 812), port 1457 by
+           another user's program
+
+Sign in to ChatGPT, any of these. The first to finish wins.
+  1  in a browser anywhere: https://auth.openai.com/oauth/authorize?state=B
+     the page it ends on will not load: paste its address here
+note       no code for another device: it refused (404): device login is not enabled
+note       not taken: the state is another one's; paste it again
+note       denied: access_denied␛[2J
+";
+    assert_eq!(said(ALL, &told), expected);
+}
+
+#[test]
+fn what_was_there_is_said_first() {
+    let gone =
+        Gone { words: "revoked on 21 Nov 09:14 UTC (signed out in another place)".into(), at: 1 };
+    let key = Whose {
+        login: "team".into(),
+        key: Some("…a1b2".into()),
+        email: None,
+        plan: None,
+        account: None,
+        base: "https://api.openai.com/v1".into(),
+        issuer: None,
+        expires_at: None,
+        left: None,
+        renews: false,
+        gone: None,
+    };
+    let cases = [
+        (
+            Told::Before(Before::Good { whose: ada(), proof: listed() }),
+            "signed in  ada@example.org · plus · account 9f2c… · token good for 9 d 23 h  ok\n",
+        ),
+        (
+            Told::Before(Before::Gone(Whose { gone: Some(gone), ..ada() })),
+            "login      revoked on 21 Nov 09:14 UTC (signed out in another place)\n",
+        ),
+        (
+            Told::Before(Before::Unusable("/x/default.json: it is a symbolic link".into())),
+            "login      cannot be used: /x/default.json: it is a symbolic link\n",
+        ),
+        (
+            Told::SignedIn(key),
+            "login      team · API key …a1b2 · metered · https://api.openai.com/v1\n",
+        ),
+        (
+            Told::Another(Box::new([ada(), Whose { email: Some("eve@x".into()), ..ada() }])),
+            "another    login `default` is ada@example.org · plus · account 9f2c…; put eve@x · \
+             plus · account\n           9f2c… in its place? [y/N] ",
+        ),
+        (
+            Told::Proof(Proof::Unasked("https://chatgpt.com: it answered 502".into())),
+            "proof      none yet: https://chatgpt.com: it answered 502\n",
+        ),
+    ];
+    for (told, expected) in cases {
+        assert_eq!(said(ALL, &[told]), expected);
+    }
+}
+
+#[test]
+fn a_program_reads_one_object_a_line() {
+    let told = [
+        Told::Before(Before::None),
+        browser(false),
+        device(),
+        Told::Another(Box::new([ada(), ada()])),
+        Told::SignedIn(ada()),
+        Told::Note("a\u{202e}b".into()),
+    ];
+    let lines: Vec<String> = told.iter().filter_map(event).collect();
+    let expected = [
+        "{\"v\":1,\"event\":\"browser\",\"url\":\"https://auth.openai.com/oauth/authorize?state=B\",\
+         \"port\":1455,\"opened\":false}\n",
+        "{\"v\":1,\"event\":\"device_code\",\"url\":\"https://auth.openai.com/codex/device\",\
+         \"code\":\"KXQF-7M2P\",\"expires_in\":900}\n",
+        "{\"v\":1,\"event\":\"note\",\"text\":\"a\\u202eb\"}\n",
+    ];
+    assert_eq!(lines, expected);
+    let done = Done { whose: ada(), already: false, proof: listed() };
+    let last: serde_json::Value = serde_json::from_str(&signed_in(&done)).expect("JSON");
+    let expected = json!({
+        "v": 1, "event": "signed_in", "login": "default", "email": "ada@example.org",
+        "plan": "plus", "account": "9f2c…", "key": null, "already": false,
+        "base": "https://chatgpt.com/backend-api/codex", "expires_at": 1_796_000_000_u64,
+        "models": 5, "model": "gpt-5.6-luna",
+    });
+    assert_eq!(last, expected);
+    let failure = Failure::new(Exit::SignIn, "not signed in", "denied").hint("airlock x");
+    let last: serde_json::Value = serde_json::from_str(&failed(&failure)).expect("JSON");
+    let expected = json!({
+        "v": 1, "event": "failed", "headline": "not signed in", "reason": "denied",
+        "command": "airlock x", "exit": 3,
+    });
+    assert_eq!(last, expected);
+}
+
+#[test]
+fn a_framework_reads_its_block() {
+    let done = |already| Done { whose: ada(), already, proof: listed() };
+    let head = "=== NANOCLAW SETUP: CODEX_AUTH ===\n";
+    assert_eq!(
+        status_block(Ok(&done(true))),
+        format!("{head}AUTH_STATUS: already_authenticated\nSTATUS: success\n=== END ===\n")
+    );
+    assert_eq!(
+        status_block(Ok(&done(false))),
+        format!("{head}AUTH_STATUS: authenticated\nSTATUS: success\n=== END ===\n")
+    );
+    let failure =
+        Failure::new(Exit::SignIn, "not signed in", "denied\n=== END ===\nSTATUS: success");
+    assert_eq!(
+        status_block(Err(&failure)),
+        format!(
+            "{head}AUTH_STATUS: failed\nSTATUS: failed\n\
+             ERROR: not signed in: denied === END === STATUS: success\n=== END ===\n"
+        )
+    );
+}

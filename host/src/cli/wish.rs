@@ -1,0 +1,205 @@
+//! From what was said about logins to one thing to do. A secret comes from stdin and from nowhere
+//! else.
+
+use std::path::{Path, PathBuf};
+
+use airlock_shared::base::Base;
+use airlock_shared::secret::Secret;
+
+use crate::cli::ask::{self, Stdin};
+use crate::cli::config::Pays;
+use crate::cli::environment::Environment;
+use crate::cli::file;
+use crate::cli::flags::codex_auth::CodexAuth;
+use crate::cli::flags::import::Codex;
+use crate::cli::flags::status::Status;
+use crate::cli::places::Places;
+use crate::failure::Failure;
+use crate::setup::codex_auth::How;
+use crate::setup::{IssuerUrl, Ways};
+
+/// What every command about logins is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Common {
+    pub name: String,
+    /// One certificate authority more, PEM.
+    pub ca: Option<String>,
+}
+
+pub struct SignIn {
+    pub common: Common,
+    pub how: How,
+    pub issuer: Option<IssuerUrl>,
+    pub base: Option<Base>,
+    pub replace: bool,
+    pub form: Form,
+    pub typed: TypedBy,
+}
+
+/// How it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Lines,
+    Json,
+    /// Lines, and the status block of `--step`.
+    Step,
+}
+
+/// Who types lines on stdin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TypedBy {
+    Nobody,
+    /// They paste, and cannot be asked anything.
+    Program,
+    Person,
+}
+
+pub struct Import {
+    pub common: Common,
+    pub file: PathBuf,
+    pub yes: bool,
+    pub replace: bool,
+    pub base: Option<Base>,
+    pub issuer: Option<IssuerUrl>,
+    pub typed: TypedBy,
+}
+
+pub struct Stand {
+    pub ca: Option<String>,
+    pub only: Option<String>,
+    pub json: bool,
+    pub quiet: bool,
+    /// What pays for a run that does not say.
+    pub pays: Pays,
+}
+
+/// # Errors
+/// A secret that was typed, or is not on stdin; a file that cannot be read.
+pub fn sign_in(
+    flags: CodexAuth,
+    environment: &Environment,
+    places: &Places,
+    stdin: Stdin<'_>,
+) -> Result<SignIn, Failure> {
+    let ca = ca(flags.ca, environment, places)?;
+    let typed = match (flags.paste, stdin.is_terminal) {
+        (true, false) => TypedBy::Program,
+        (_, true) if !flags.json => TypedBy::Person,
+        (_, true) if flags.paste => TypedBy::Program,
+        (_, _) => TypedBy::Nobody,
+    };
+    let how = match (flags.api_key, flags.access_token) {
+        (Some(word), _) => How::ApiKey(secret("--api-key", &word, stdin)?),
+        (None, Some(word)) => How::AccessToken(secret("--access-token", &word, stdin)?),
+        (None, None) => {
+            let chosen = flags.browser || flags.device || flags.paste;
+            let browser = flags.browser || !chosen;
+            let ways = Ways {
+                browser,
+                open: browser && !flags.no_browser,
+                device: flags.device || !chosen,
+                paste: flags.paste || (!chosen && typed == TypedBy::Person),
+            };
+            How::SignIn { ways, chosen }
+        }
+    };
+    Ok(SignIn {
+        common: Common { name: named(flags.name), ca },
+        how,
+        issuer: flags.issuer,
+        base: flags.base_url,
+        replace: flags.replace,
+        form: match (flags.json, flags.step) {
+            (true, _) => Form::Json,
+            (false, true) => Form::Step,
+            (false, false) => Form::Lines,
+        },
+        typed,
+    })
+}
+
+/// # Errors
+/// Nothing says where the file is; a certificate authority that cannot be read.
+pub fn import(
+    flags: Codex,
+    environment: &Environment,
+    places: &Places,
+    is_terminal: bool,
+) -> Result<Import, Failure> {
+    let home = || places.home.as_ref().map(|home| home.join(".codex"));
+    let usual = || environment.absolute("CODEX_HOME").or_else(home);
+    let file = flags.file.or_else(|| usual().map(|folder| folder.join("auth.json")));
+    let file = file.ok_or_else(|| {
+        Failure::usage("neither CODEX_HOME nor HOME is an absolute path")
+            .hint("airlock import codex FILE")
+    })?;
+    Ok(Import {
+        common: Common { name: named(flags.name), ca: ca(flags.ca, environment, places)? },
+        file,
+        yes: flags.yes,
+        replace: flags.replace,
+        base: flags.base_url,
+        issuer: flags.issuer,
+        typed: if is_terminal { TypedBy::Person } else { TypedBy::Nobody },
+    })
+}
+
+/// # Errors
+/// What is configured cannot be understood.
+pub fn status(flags: Status, environment: &Environment, places: &Places) -> Result<Stand, Failure> {
+    let settings = environment.settings()?.over(file::read(places)?);
+    Ok(Stand {
+        ca: ca(flags.ca, environment, places)?,
+        only: flags.name,
+        json: flags.json,
+        quiet: flags.quiet,
+        pays: Pays::standing(&settings),
+    })
+}
+
+/// # Errors
+/// The certificate authority cannot be read.
+pub fn common(
+    name: String,
+    ca_file: Option<PathBuf>,
+    environment: &Environment,
+    places: &Places,
+) -> Result<Common, Failure> {
+    Ok(Common { name, ca: ca(ca_file, environment, places)? })
+}
+
+fn named(name: Option<String>) -> String {
+    name.unwrap_or_else(|| "default".to_owned())
+}
+
+/// The same authority that a run trusts: the flag, the variable, the configuration.
+fn ca(
+    flag: Option<PathBuf>,
+    environment: &Environment,
+    places: &Places,
+) -> Result<Option<String>, Failure> {
+    let file = match flag {
+        Some(file) => Some(file),
+        None => environment.settings()?.over(file::read(places)?).ca,
+    };
+    file.as_deref().map(|file: &Path| ask::certificate(file)).transpose()
+}
+
+/// The secret that stdin holds.
+fn secret(flag: &str, word: &Secret, stdin: Stdin<'_>) -> Result<Secret, Failure> {
+    let hint = format!("airlock setup codex-auth {flag} - < FILE");
+    // THREAT: a key on the command line is seen by every user of `ps`. Tried by
+    // cli::tests::logins::a_secret_is_taken_from_stdin_alone.
+    if word.reveal() != "-" {
+        let reason = format!(
+            "what is typed is seen by everybody on this machine: {flag} takes only `-`, which \
+             reads it from stdin"
+        );
+        return Err(Failure::usage(reason).hint(hint));
+    }
+    if stdin.is_terminal {
+        let reason = "what is typed into a terminal stays on the screen";
+        return Err(Failure::usage(reason).hint(hint));
+    }
+    ask::secret(flag, &hint, stdin.input)
+}

@@ -1,0 +1,99 @@
+//! A key or a token that a person brought. It is tried before it is kept: one that the service
+//! refuses is not stored.
+
+use airlock_shared::base::Base;
+use airlock_shared::defaults;
+use airlock_shared::secret::Secret;
+
+use super::{Wish, base_of, issuer_of};
+use crate::auth::claims::Claims;
+use crate::auth::issuer::{IssuerUrl, Tokens};
+use crate::auth::store::{Kind, Login};
+use crate::auth::{self, Credential};
+use crate::run::sign_in_again;
+use crate::setup::{Logins, Proof, Unable, proof};
+
+/// An API key as a login.
+pub(super) async fn key(key: &Secret, wish: &Wish, logins: &Logins) -> Result<Login, Unable> {
+    key_for(key, base_of(wish, None, defaults::API_BASE)?, &wish.name, logins).await
+}
+
+/// The same for the base it is meant for.
+pub(in crate::setup) async fn key_for(
+    key: &Secret,
+    base: Base,
+    name: &str,
+    logins: &Logins,
+) -> Result<Login, Unable> {
+    let login = Login {
+        kind: Kind::ApiKey,
+        base,
+        issuer: None,
+        bearer: key.clone(),
+        refresh: None,
+        account: None,
+        email: None,
+        plan: None,
+        expires_at: None,
+        signed_in_at: Some(logins.now()),
+        refreshed_at: None,
+        generation: 0,
+        intent: None,
+        ended: None,
+    };
+    tried(login, name, logins).await
+}
+
+/// An access token as a login that nothing renews.
+pub(super) async fn token(
+    token: &Secret,
+    wish: &Wish,
+    there: Option<&Login>,
+    logins: &Logins,
+) -> Result<Login, Unable> {
+    let tokens = Tokens {
+        access: Some(token.clone()),
+        refresh: None,
+        id: None,
+        expires_in: None,
+        date: None,
+    };
+    let there = there.filter(|login| login.kind == Kind::ChatGpt);
+    let base = base_of(wish, there, defaults::CHATGPT_BASE)?;
+    let login = from_tokens(&tokens, base, issuer_of(wish, there), &wish.name, logins)?;
+    tried(login, &wish.name, logins).await
+}
+
+/// Tokens that were made elsewhere, some time ago: they end when they say, not as long from now.
+pub(in crate::setup) fn from_tokens(
+    tokens: &Tokens,
+    base: Base,
+    issuer: IssuerUrl,
+    name: &str,
+    logins: &Logins,
+) -> Result<Login, Unable> {
+    let login = Login::granted(tokens, base, issuer, logins.now());
+    let login = login.map_err(|what| Unable::Given {
+        why: format!("what was given cannot be used: {what}"),
+        hint: sign_in_again(name),
+    })?;
+    let says = Claims::of(&login.bearer).and_then(|claims| claims.expires);
+    Ok(Login { expires_at: says.or(login.expires_at), ..login })
+}
+
+/// The login, once the service took its credential or could not be asked.
+async fn tried(login: Login, name: &str, logins: &Logins) -> Result<Login, Unable> {
+    let token = login.bearer.clone();
+    let credential = match login.kind {
+        Kind::ApiKey => Credential::Key(token),
+        Kind::ChatGpt => Credential::Token { token, account: login.account.clone() },
+    };
+    let signer = auth::open(credential, &login.base, &logins.means);
+    let signer = signer.map_err(|error| Unable::login(name, error))?;
+    // THREAT: a mistyped or stolen and withdrawn key is kept, and every run fails with it. Tried by
+    // login::given::a_key_that_is_refused_is_not_stored.
+    match proof::prove(&*signer, &login.base, logins.means.ca.as_deref()).await {
+        Proof::Refused(why) => Err(Unable::Refused { why, kept: false }),
+        Proof::Listed { .. } | Proof::Unasked(_) => Ok(login),
+    }
+}

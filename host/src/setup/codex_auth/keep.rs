@@ -1,0 +1,176 @@
+//! A login that was granted becomes one that is kept: whose it is is shown first, another's place
+//! is not taken unasked, and then it is tried.
+
+use airlock_shared::secret::Secret;
+
+use super::{Told, Typed};
+use crate::auth::store::{Kind, Login};
+use crate::setup::{Logins, Proof, Unable, Whose, proof};
+
+pub(in crate::setup) struct Keeping<'a> {
+    pub(in crate::setup) name: &'a str,
+    pub(in crate::setup) replace: bool,
+    pub(in crate::setup) logins: &'a Logins,
+}
+
+/// Shows, asks, stores, proves.
+pub(in crate::setup) async fn keep(
+    keeping: Keeping<'_>,
+    login: Login,
+    typed: &mut Typed,
+    tell: &mut (dyn FnMut(Told) + Send),
+) -> Result<(Whose, Proof), Unable> {
+    let Keeping { name, logins, .. } = keeping;
+    let now = logins.now();
+    let whose = Whose::of(name, &login, now);
+    tell(Told::SignedIn(whose.clone()));
+    let there = logins.store.read(name).ok();
+    let other = there.as_ref().filter(|there| is_anothers(there, &login));
+    // THREAT: somebody who gets a person to finish a sign-in of theirs makes that person's work
+    // run, and be read, under their account. Tried by
+    // login::account::another_account_is_asked_about_before_anything_is_stored.
+    if let Some(other) = other
+        && !keeping.replace
+        && let Err(refused) = asked(Whose::of(name, other, now), &whose, typed, tell).await
+    {
+        logins.give_back(&login).await;
+        return Err(refused);
+    }
+    let stored = store(&keeping, &login, there.as_ref()).await;
+    if let Err(unable) = stored {
+        logins.give_back(&login).await;
+        return Err(unable);
+    }
+    let path = logins.store.path(name).map_err(|error| Unable::login(name, error))?;
+    tell(Told::Stored { path });
+    let proof = match logins.signer(name, &login.base) {
+        Ok(signer) => proof::prove(&*signer, &login.base, logins.means.ca.as_deref()).await,
+        Err(error) => return Err(Unable::login(name, error)),
+    };
+    if let Proof::Refused(why) = proof {
+        return Err(Unable::Refused { why, kept: true });
+    }
+    tell(Told::Proof(proof.clone()));
+    Ok((whose, proof))
+}
+
+async fn asked(
+    has: Whose,
+    is: &Whose,
+    typed: &mut Typed,
+    tell: &mut (dyn FnMut(Told) + Send),
+) -> Result<(), Unable> {
+    if !typed.is_person {
+        let name = has.login.clone();
+        return Err(Unable::Another { name, has: has.said(), is: is.said() });
+    }
+    tell(Told::Another(Box::new([has, is.clone()])));
+    let answer = typed.lines.recv().await;
+    if answer.as_ref().is_some_and(is_yes) {
+        return Ok(());
+    }
+    Err(Unable::Declined { what: "the login that was there stays" })
+}
+
+/// `y` or `yes`, in any case; everything else is no.
+pub(in crate::setup) fn is_yes(answer: &Secret) -> bool {
+    matches!(answer.reveal().trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+/// Writes it under the login's lock; `seen` is what the person was asked about.
+async fn store(keeping: &Keeping<'_>, login: &Login, seen: Option<&Login>) -> Result<(), Unable> {
+    let name = keeping.name;
+    let unable = |error| Unable::login(name, error);
+    let locked = keeping.logins.store.lock(name).await.map_err(unable)?;
+    // What a killed refresh left is finished here, before it is replaced.
+    let there = locked.read().ok();
+    let changed = match (seen, &there) {
+        (Some(seen), Some(there)) => is_anothers(seen, there),
+        (None, Some(there)) => is_anothers(there, login),
+        (_, None) => false,
+    };
+    if changed && !keeping.replace {
+        let why = "somebody else signed in to it at the same moment; that login stays".to_owned();
+        return Err(Unable::InPart { headline: "not stored", why });
+    }
+    let generation = there.map_or(0, |there| there.generation.saturating_add(1));
+    locked.write(&Login { generation, ..login.clone() }).map_err(unable)
+}
+
+/// Whether what is there belongs to another account than what would take its place, or pays for
+/// something else.
+fn is_anothers(there: &Login, fresh: &Login) -> bool {
+    let differ = |a: &Option<String>, b: &Option<String>| match (a, b) {
+        (Some(a), Some(b)) => a != b,
+        // A token need not say it.
+        _ => false,
+    };
+    match (there.kind, fresh.kind) {
+        (Kind::ApiKey, Kind::ApiKey) => there.base != fresh.base,
+        (Kind::ChatGpt, Kind::ChatGpt) => {
+            // Two people of one workspace have one account, and an address each.
+            there.account != fresh.account
+                || differ(&there.email, &fresh.email)
+                || there.issuer != fresh.issuer
+                || there.base != fresh.base
+        }
+        (Kind::ApiKey, Kind::ChatGpt) | (Kind::ChatGpt, Kind::ApiKey) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use airlock_shared::base::Base;
+
+    use super::*;
+    use crate::auth::issuer::IssuerUrl;
+
+    fn login(kind: Kind, account: &str, email: &str) -> Login {
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Login {
+            kind,
+            base: Base::parse("https://chatgpt.com").expect("a base"),
+            issuer: (kind == Kind::ChatGpt).then(IssuerUrl::default),
+            bearer: Secret::new("bearer".to_owned()),
+            refresh: None,
+            account: text(account),
+            email: text(email),
+            plan: None,
+            expires_at: None,
+            signed_in_at: None,
+            refreshed_at: None,
+            generation: 0,
+            intent: None,
+            ended: None,
+        }
+    }
+
+    #[test]
+    fn anothers_is_told_from_ones_own() {
+        let ours = login(Kind::ChatGpt, "acct-1", "ada@example.org");
+        let key = login(Kind::ApiKey, "", "");
+        let elsewhere = Base::parse("https://codex.example.org").expect("a base");
+        let cases = [
+            (login(Kind::ChatGpt, "acct-1", "ada@example.org"), false),
+            (login(Kind::ChatGpt, "acct-1", ""), false),
+            (login(Kind::ChatGpt, "acct-1", "eve@example.org"), true),
+            (login(Kind::ChatGpt, "acct-2", "ada@example.org"), true),
+            (login(Kind::ChatGpt, "", "ada@example.org"), true),
+            (Login { base: elsewhere.clone(), ..ours.clone() }, true),
+            (Login { issuer: None, ..ours.clone() }, true),
+            (key.clone(), true),
+        ];
+        for (at, (fresh, expected)) in cases.iter().enumerate() {
+            assert_eq!(is_anothers(&ours, fresh), *expected, "case {at}");
+        }
+        assert!(!is_anothers(&key, &key.clone()));
+        assert!(is_anothers(&key, &Login { base: elsewhere, ..key.clone() }));
+    }
+
+    #[test]
+    fn only_a_yes_is_one() {
+        let yes = |text: &str| is_yes(&Secret::new(text.to_owned()));
+        assert!(yes("y") && yes(" Yes\r\n"));
+        assert!(!yes("") && !yes("n") && !yes("yo") && !yes("https://localhost/?code=y"));
+    }
+}

@@ -1,0 +1,200 @@
+//! `setup codex-auth`: one login, from what is there to the proof that it works.
+//!
+//! ```text
+//! what is there? ── good ───────────────────────────────────────────→ say so
+//!       │ none · gone · --replace
+//!       ▼
+//! the machine, in brief → a way in → whose is it? → another's? ask → store → prove
+//! ```
+//!
+//! Absent on purpose: how any of it is shown or typed. Whoever calls hears [`Told`] and gives
+//! [`Typed`].
+
+mod before; // what login is there
+pub(super) mod given; // a key or a token that a person brought
+mod machine; // docker and the box image, in brief
+mod keep; // asked about, stored
+
+use std::convert::Infallible;
+
+use airlock_shared::base::Base;
+use airlock_shared::defaults;
+use airlock_shared::secret::Secret;
+use tokio::sync::mpsc;
+
+use super::doctor::Check;
+use super::{IssuerUrl, Logins, Proof, Said, Unable, Ways, Whose};
+use crate::auth::issuer::Issuer;
+use crate::auth::received;
+use crate::auth::sign_in::{Granted, sign_in};
+use crate::auth::store::Login;
+use crate::engine::docker::EngineChoice;
+
+pub use before::Before;
+pub(super) use keep::{Keeping, is_yes, keep};
+
+/// What was asked for.
+pub struct Wish {
+    pub name: String,
+    pub how: How,
+    /// None: as the login that is there has it, else OpenAI's.
+    pub issuer: Option<IssuerUrl>,
+    /// None: as the login that is there has it, else the one that goes with the credential.
+    pub base: Option<Base>,
+    /// Whatever is there goes, unasked.
+    pub replace: bool,
+    /// Whom to ask about the machine; none: nobody wants to know.
+    pub engine: Option<EngineChoice>,
+}
+
+pub enum How {
+    /// `chosen`: a person said which way, so a key that is there is not what is wanted.
+    SignIn {
+        ways: Ways,
+        chosen: bool,
+    },
+    ApiKey(Secret),
+    AccessToken(Secret),
+}
+
+/// What happens, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    Machine(Check),
+    Before(Before),
+    Way(Said),
+    /// Asked of whoever types: shall the second take the place of the first? The next line is
+    /// the answer.
+    Another(Box<[Whose; 2]>),
+    /// Asked in the same way: a login of one's own instead of an imported one?
+    OwnLogin,
+    /// Whose login it became. Nothing is stored yet.
+    SignedIn(Whose),
+    Proof(Proof),
+    Stored {
+        path: std::path::PathBuf,
+    },
+    /// One sentence to know.
+    Note(String),
+}
+
+/// Lines as they are typed.
+pub struct Typed {
+    pub lines: mpsc::Receiver<Secret>,
+    /// Somebody is there who can be asked.
+    pub is_person: bool,
+}
+
+/// How it ended, where it ended well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    pub whose: Whose,
+    /// It was good before.
+    pub already: bool,
+    pub proof: Proof,
+}
+
+/// Takes it from what is there to the proof.
+///
+/// # Errors
+/// Nobody signed in, or what came of it could not be kept. What is there stays as it was.
+pub async fn run(
+    wish: Wish,
+    logins: &Logins,
+    mut typed: Typed,
+    tell: &mut (dyn FnMut(Told) + Send),
+) -> Result<Done, Unable> {
+    let before = before::look(&wish, logins).await?;
+    if let Before::Good { whose, proof } = &before {
+        tell(Told::Before(before.clone()));
+        return Ok(Done { whose: whose.clone(), already: true, proof: proof.clone() });
+    }
+    if let Some(engine) = &wish.engine {
+        machine::brief(engine).await.into_iter().for_each(|check| tell(Told::Machine(check)));
+    }
+    tell(Told::Before(before));
+    logins.room().map_err(|error| Unable::login(&wish.name, error))?;
+    let there = logins.store.read(&wish.name).ok();
+    let login = match &wish.how {
+        How::SignIn { ways, .. } => {
+            by_a_way(*ways, &wish, there.as_ref(), logins, &mut typed, tell).await?
+        }
+        How::ApiKey(key) => given::key(key, &wish, logins).await?,
+        How::AccessToken(token) => given::token(token, &wish, there.as_ref(), logins).await?,
+    };
+    let keeping = Keeping { name: &wish.name, replace: wish.replace, logins };
+    let (whose, proof) = keep(keeping, login, &mut typed, tell).await?;
+    if matches!(wish.how, How::SignIn { .. }) && wish.name == "default" {
+        let team =
+            "A ChatGPT plan is for your own use. For teams: airlock setup codex-auth --api-key -";
+        tell(Told::Note(team.to_owned()));
+    }
+    Ok(Done { whose, already: false, proof })
+}
+
+async fn by_a_way(
+    ways: Ways,
+    wish: &Wish,
+    there: Option<&Login>,
+    logins: &Logins,
+    typed: &mut Typed,
+    tell: &mut (dyn FnMut(Told) + Send),
+) -> Result<Login, Unable> {
+    let url = issuer_of(wish, there);
+    let base = base_of(wish, there, defaults::CHATGPT_BASE)?;
+    let issuer = logins.issuer(url.clone())?;
+    let granted = race(&issuer, ways, typed, tell).await;
+    let Granted { tokens, .. } =
+        granted.map_err(|error| Unable::sign_in(&wish.name, url.host(), error))?;
+    if let Some(off) = received::clock_off(tokens.date, logins.now(), url.host()) {
+        tell(Told::Note(off));
+    }
+    let login = Login::granted(&tokens, base, url.clone(), logins.now());
+    login.map_err(|what| Unable::Issuer {
+        host: url.host().to_owned(),
+        why: format!("its answer cannot be used: {what}"),
+    })
+}
+
+/// The ways, and what is typed meanwhile handed on to the one that wants it.
+async fn race(
+    issuer: &Issuer,
+    ways: Ways,
+    typed: &mut Typed,
+    tell: &mut (dyn FnMut(Told) + Send),
+) -> Result<Granted, crate::auth::sign_in::SignInError> {
+    let (give, pasted) = mpsc::channel(1);
+    let mut say = |said| tell(Told::Way(said));
+    let signing = sign_in(issuer, ways, defaults::ORIGINATOR, pasted, &mut say);
+    tokio::select! {
+        granted = signing => granted,
+        never = hand_on(&mut typed.lines, give) => match never {},
+    }
+}
+
+async fn hand_on(lines: &mut mpsc::Receiver<Secret>, give: mpsc::Sender<Secret>) -> Infallible {
+    while let Some(line) = lines.recv().await {
+        if give.send(line).await.is_err() {
+            break;
+        }
+    }
+    drop(give);
+    std::future::pending().await
+}
+
+fn issuer_of(wish: &Wish, there: Option<&Login>) -> IssuerUrl {
+    let known = there.and_then(|login| login.issuer.clone());
+    wish.issuer.clone().or(known).unwrap_or_default()
+}
+
+/// As it was typed, else as the login has it that is there, else `usual`.
+fn base_of(wish: &Wish, there: Option<&Login>, usual: &str) -> Result<Base, Unable> {
+    let known = there.map(|login| login.base.clone());
+    match wish.base.clone().or(known) {
+        Some(base) => Ok(base),
+        None => Base::parse(usual).map_err(|error| Unable::Given {
+            why: error.to_string(),
+            hint: "airlock setup codex-auth --base-url URL".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,99 @@
+//! `import codex`: the official client's login, read once and never written.
+//!
+//! A refresh token is good for one use, so two programs that have the same one lock each other
+//! out. A login of one's own is the better way, and is offered first.
+
+use std::path::Path;
+
+use airlock_shared::base::Base;
+use airlock_shared::defaults;
+
+use super::codex_auth::{Keeping, Told, Typed, given, is_yes, keep};
+use super::{IssuerUrl, Logins, Unable};
+use crate::auth::import::{Found, read};
+use crate::auth::issuer::Tokens;
+
+/// What was asked for.
+pub struct Import<'a> {
+    pub file: &'a Path,
+    pub name: &'a str,
+    /// None: where the official client's credential goes.
+    pub base: Option<Base>,
+    pub issuer: Option<IssuerUrl>,
+    /// The warning has been read.
+    pub yes: bool,
+    pub replace: bool,
+}
+
+/// How it ended, where it ended well.
+pub enum Imported {
+    Kept,
+    /// A login of one's own is wanted instead: sign in.
+    OwnWanted,
+}
+
+/// What two owners of one login do to each other, said before it is made so.
+pub const WARNING: &str = "this login stays the codex program's too: whichever renews it first \
+                           locks the other one out. A login of airlock's own does not.";
+
+/// # Errors
+/// The file cannot be read or holds no login; without a terminal, and without `yes`, a login is
+/// not imported.
+pub async fn run(
+    wish: Import<'_>,
+    logins: &Logins,
+    typed: &mut Typed,
+    tell: &mut (dyn FnMut(Told) + Send),
+) -> Result<Imported, Unable> {
+    let unable = |error| Unable::login(wish.name, error);
+    logins.store.path(wish.name).map_err(unable)?;
+    let found = read(wish.file).map_err(|error| Unable::Given {
+        why: error.to_string(),
+        hint: "airlock setup codex-auth".to_owned(),
+    })?;
+    let usual = match found {
+        Found::ApiKey(_) => defaults::API_BASE,
+        Found::ChatGpt { .. } => defaults::CHATGPT_BASE,
+    };
+    let base = wish.base.clone().map_or_else(|| Base::parse(usual), Ok);
+    let base = base.map_err(|error| Unable::Given {
+        why: error.to_string(),
+        hint: "airlock import codex --base-url URL".to_owned(),
+    })?;
+    let login = match found {
+        Found::ApiKey(key) => given::key_for(&key, base, wish.name, logins).await?,
+        Found::ChatGpt { access, refresh, id, account } => {
+            if refresh.is_some() && !wish.yes && own_is_wanted(typed, tell).await? {
+                return Ok(Imported::OwnWanted);
+            }
+            let tokens = Tokens { access: Some(access), refresh, id, expires_in: None, date: None };
+            let issuer = wish.issuer.clone().unwrap_or_default();
+            let login = given::from_tokens(&tokens, base, issuer, wish.name, logins)?;
+            let account = login.account.clone().or(account);
+            crate::auth::store::Login { account, ..login }
+        }
+    };
+    let keeping = Keeping { name: wish.name, replace: wish.replace, logins };
+    keep(keeping, login, typed, tell).await.map(|_| Imported::Kept)
+}
+
+async fn own_is_wanted(
+    typed: &mut Typed,
+    tell: &mut (dyn FnMut(Told) + Send),
+) -> Result<bool, Unable> {
+    tell(Told::Note(WARNING.to_owned()));
+    if !typed.is_person {
+        return Err(Unable::Given {
+            why: "two programs with one login lock each other out; --yes imports it all the same"
+                .to_owned(),
+            hint: "airlock setup codex-auth".to_owned(),
+        });
+    }
+    tell(Told::OwnLogin);
+    let answer = typed.lines.recv().await;
+    match answer {
+        Some(answer) if is_yes(&answer) || answer.reveal().trim().is_empty() => Ok(true),
+        Some(_) => Ok(false),
+        None => Err(Unable::Declined { what: "nothing was imported" }),
+    }
+}

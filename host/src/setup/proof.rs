@@ -1,0 +1,59 @@
+//! Proof that a credential is taken: the service, asked for its models.
+
+use std::time::Duration;
+
+use airlock_shared::base::Base;
+use airlock_shared::model::Catalogue;
+use airlock_shared::outcome::{Fault, FaultKind};
+use airlock_shared::{defaults, limits};
+
+use crate::auth::Signer;
+use crate::gate;
+use crate::run::spec::Identity;
+
+/// What the service said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It takes the credential: so many models, and the first of them.
+    Listed { models: usize, first: Option<String> },
+    /// It could not be asked, or has no catalogue: neither for nor against the credential.
+    Unasked(String),
+    /// It does not take the credential.
+    Refused(String),
+}
+
+/// How a command of set-up introduces itself: as a run does unless told otherwise.
+pub(super) fn identity() -> Identity {
+    Identity {
+        originator: defaults::ORIGINATOR.to_owned(),
+        version: defaults::CLIENT_VERSION.to_owned(),
+        user_agent: defaults::user_agent(defaults::ORIGINATOR, defaults::CLIENT_VERSION),
+        service_tier: None,
+    }
+}
+
+/// A client for the base, made on a thread beside: it reads the machine's certificates.
+pub(super) async fn client(base: &Base, ca: Option<String>) -> Result<reqwest::Client, Fault> {
+    let base = base.clone();
+    let made = tokio::task::spawn_blocking(move || gate::client(&base, ca.as_deref())).await;
+    made.map_err(|error| Fault::new(FaultKind::Backend, error.to_string()))?
+}
+
+pub(super) async fn prove(signer: &dyn Signer, base: &Base, ca: Option<&str>) -> Proof {
+    let backend = identity().backend(base, "", ca);
+    let patience = Duration::from_secs(limits::CATALOGUE_SECONDS);
+    let asked = async {
+        let client = client(base, ca.map(str::to_owned)).await?;
+        gate::catalogue(&client, signer, base, &backend, patience).await
+    };
+    match asked.await {
+        Ok(answer) => {
+            let catalogue = Catalogue::parse(&answer);
+            let listed = catalogue.listed();
+            let first = listed.first().map(|&slug| slug.to_owned());
+            Proof::Listed { models: listed.len(), first }
+        }
+        Err(fault) if fault.kind == FaultKind::SignIn => Proof::Refused(fault.message),
+        Err(fault) => Proof::Unasked(fault.message),
+    }
+}

@@ -1,0 +1,108 @@
+//! Why a command about logins was not carried out: one variant for each consequence, and for each
+//! what a person is told.
+
+use crate::auth::AuthError;
+use crate::auth::issuer::IssuerError;
+use crate::auth::sign_in::SignInError;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::run::sign_in_again;
+
+/// Nothing in it is secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unable {
+    /// Nobody signed in: time is up, it was denied, or no way is left.
+    Nobody { name: String, why: String },
+    /// The issuer could not be asked, or did not answer as agreed.
+    Issuer { host: String, why: String },
+    /// The name is another account's, and nobody said that it may be replaced.
+    Another { name: String, has: String, is: String },
+    /// A person said no.
+    Declined { what: &'static str },
+    /// The service does not take the credential. `kept`: it is stored all the same.
+    Refused { why: String, kept: bool },
+    /// There is no login of that name.
+    Nothing { name: String },
+    /// The login is an API key, which has no token to give.
+    Key { name: String },
+    /// The login, as `auth` says it.
+    Login { name: String, error: AuthError },
+    /// What was given cannot be used: a file, or what stdin holds.
+    Given { why: String, hint: String },
+    /// It was done in part.
+    InPart { headline: &'static str, why: String },
+}
+
+impl Unable {
+    pub(super) fn login(name: &str, error: AuthError) -> Self {
+        Self::Login { name: name.to_owned(), error }
+    }
+
+    pub(super) fn issuer(host: impl Into<String>, error: &IssuerError) -> Self {
+        Self::Issuer { host: host.into(), why: error.to_string() }
+    }
+
+    pub(super) fn sign_in(name: &str, host: &str, error: SignInError) -> Self {
+        match error {
+            SignInError::Issuer(error) => Self::issuer(host, &error),
+            error => Self::Nobody { name: name.to_owned(), why: error.to_string() },
+        }
+    }
+}
+
+impl From<Unable> for Failure {
+    fn from(unable: Unable) -> Self {
+        match unable {
+            Unable::Nobody { name, why } => {
+                Self::new(Exit::SignIn, "not signed in", why).hint(sign_in_again(&name))
+            }
+            Unable::Issuer { host, why } => {
+                Self::new(Exit::Failed, "the issuer cannot be asked", format!("{host}: {why}"))
+            }
+            Unable::Another { name, has, is } => {
+                let why = format!("login `{name}` is {has}; this is {is}, and was not stored");
+                Self::new(Exit::Failed, "another account", why)
+                    .hint("airlock setup codex-auth --replace    (or keep both: --name NAME)")
+            }
+            Unable::Declined { what } => Self::new(Exit::Failed, "nothing was changed", what),
+            Unable::Refused { why, kept: false } => {
+                Self::new(Exit::SignIn, "not stored", format!("the service refused it: {why}"))
+            }
+            Unable::Refused { why, kept: true } => {
+                Self::new(Exit::SignIn, "the service does not take this login", why)
+                    .hint("airlock setup codex-auth --replace")
+            }
+            Unable::Nothing { name } => {
+                Self::usage(format!("there is no login `{name}`")).hint("airlock status")
+            }
+            Unable::Key { name } => {
+                let why = format!(
+                    "login `{name}` is an API key; a token and an account come with a ChatGPT login"
+                );
+                Self::usage(why).hint("airlock setup codex-auth --name NAME")
+            }
+            Unable::Login { name, error } => of_login(&name, &error),
+            Unable::Given { why, hint } => Self::usage(why).hint(hint),
+            Unable::InPart { headline, why } => Self::new(Exit::Failed, headline, why),
+        }
+    }
+}
+
+fn of_login(name: &str, error: &AuthError) -> Failure {
+    let needed =
+        |why: String| Failure::new(Exit::SignIn, "sign-in needed", why).hint(sign_in_again(name));
+    match error {
+        AuthError::Missing { .. } => needed(format!("there is no login `{name}`")),
+        AuthError::Ended { .. }
+        | AuthError::Unsafe { .. }
+        | AuthError::Malformed { .. }
+        | AuthError::OtherAccount { .. } => needed(error.to_string()),
+        AuthError::OtherBase { .. } => Failure::usage(error.to_string()),
+        AuthError::Unreachable { issuer, why } => {
+            Failure::new(Exit::Failed, "the issuer cannot be asked", format!("{issuer}: {why}"))
+        }
+        AuthError::Store { place, why } => {
+            Failure::new(Exit::Failed, "the login cannot be written", format!("{place}: {why}"))
+        }
+    }
+}
