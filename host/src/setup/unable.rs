@@ -60,14 +60,15 @@ impl From<Unable> for Failure {
                 Self::new(Exit::Failed, "the issuer cannot be asked", format!("{host}: {why}"))
             }
             Unable::Another { name, has, is } => {
-                let why = format!("login `{name}` is {has}; this is {is}, and was not stored");
+                let why = format!(
+                    "login `{name}` is {has}; this is {is}, and was not stored; --name keeps both, \
+                     --replace gives it the name"
+                );
                 Self::new(Exit::Failed, "another account", why)
-                    .hint("airlock setup codex-auth --replace    (or keep both: --name NAME)")
+                    .hint("airlock setup codex-auth --name NAME")
             }
             Unable::Declined { what } => Self::new(Exit::Failed, "nothing was changed", what),
-            Unable::Refused { why, kept: false } => {
-                Self::new(Exit::SignIn, "not stored", format!("the service refused it: {why}"))
-            }
+            Unable::Refused { why, kept: false } => Self::new(Exit::SignIn, "not stored", why),
             Unable::Refused { why, kept: true } => {
                 Self::new(Exit::SignIn, "the service does not take this login", why)
                     .hint("airlock setup codex-auth --replace")

@@ -106,7 +106,7 @@ pub(super) async fn secrets(
     mut screen: Screen,
 ) -> Result<Exit, Failure> {
     // THREAT: a token that is printed on a terminal stays in its scrollback, and in whatever
-    // records it. Tried by login::secrets::a_terminal_is_given_nothing.
+    // records it. Tried by login::leave::secrets_never_go_to_a_terminal.
     if screen.out_is_terminal {
         let reason = "a token is not printed on a terminal; a program reads it from a pipe";
         return Err(Failure::usage(reason).hint("airlock status"));

@@ -64,7 +64,7 @@ pub(super) async fn look(wish: &Wish, logins: &Logins) -> Result<Before, Unable>
         (Proof::Refused(_), Some(ended)) => {
             Before::Gone(Whose { gone: Some(Gone::of(ended)), ..now })
         }
-        (Proof::Refused(why), None) => Before::Unusable(format!("the service refused it: {why}")),
+        (Proof::Refused(why), None) => Before::Unusable(why),
         (proof, _) => Before::Good { whose: now, proof },
     })
 }

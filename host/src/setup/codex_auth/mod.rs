@@ -109,10 +109,14 @@ pub async fn run(
         tell(Told::Before(before.clone()));
         return Ok(Done { whose: whose.clone(), already: true, proof: proof.clone() });
     }
-    if let Some(engine) = &wish.engine {
+    // Whoever brings a key knows their machine, and what they want of it.
+    let is_way_in = matches!(wish.how, How::SignIn { .. });
+    if let Some(engine) = wish.engine.as_ref().filter(|_| is_way_in) {
         machine::brief(engine).await.into_iter().for_each(|check| tell(Told::Machine(check)));
     }
-    tell(Told::Before(before));
+    if is_way_in || before != Before::None {
+        tell(Told::Before(before));
+    }
     logins.room().map_err(|error| Unable::login(&wish.name, error))?;
     let there = logins.store.read(&wish.name).ok();
     let login = match &wish.how {
@@ -124,7 +128,7 @@ pub async fn run(
     };
     let keeping = Keeping { name: &wish.name, replace: wish.replace, logins };
     let (whose, proof) = keep(keeping, login, &mut typed, tell).await?;
-    if matches!(wish.how, How::SignIn { .. }) && wish.name == "default" {
+    if is_way_in && wish.name == "default" {
         let team =
             "A ChatGPT plan is for your own use. For teams: airlock setup codex-auth --api-key -";
         tell(Told::Note(team.to_owned()));
