@@ -65,7 +65,7 @@ async fn what_was_typed_is_answered_word_for_word() {
 async fn without_a_credential_a_sign_in_is_needed() {
     let rig = Rig::new().variable("OPENAI_API_KEY", "sk-foreign");
     let expected = "sign-in needed: no API key was given, and there is no login `default`\n\
-                    airlock run --api-key-file FILE …\n";
+                    airlock setup codex-auth\n";
     refused(&rig, &["run", "p"], 3, expected).await;
     let expected = "sign-in needed: --login env reads OPENAI_API_KEY, which is not set\n\
                     airlock run --api-key-file FILE …\n";

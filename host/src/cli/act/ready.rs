@@ -91,7 +91,7 @@ pub(super) async fn demo(
     tell(
         &mut screen,
         "yours",
-        "airlock run --api-key-file FILE -C REPOSITORY \"make the tests pass\"",
+        "airlock setup codex-auth, then airlock run -C REPOSITORY \"make the tests pass\"",
     );
     Ok(Exit::Finished)
 }
