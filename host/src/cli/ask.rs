@@ -41,7 +41,10 @@ pub fn spec(
     let ca = config.ca.as_deref().map(certificate).transpose()?;
     check_files(&config)?;
     let pays = match config.pays {
-        Pays::Unsaid if places.login_file("default").is_file() => Pays::Login("default".to_owned()),
+        // Whatever is there: what cannot be used is said, not passed over.
+        Pays::Unsaid if places.login_file("default").symlink_metadata().is_ok() => {
+            Pays::Login("default".to_owned())
+        }
         pays => pays,
     };
     let credential = match pays {

@@ -33,7 +33,11 @@ impl Check {
         Self { name, state: State::Ok, text: text.into(), command: None }
     }
 
-    fn missing(name: &'static str, text: impl Into<String>, command: Option<String>) -> Self {
+    pub(super) fn missing(
+        name: &'static str,
+        text: impl Into<String>,
+        command: Option<String>,
+    ) -> Self {
         Self { name, state: State::Missing, text: text.into(), command }
     }
 

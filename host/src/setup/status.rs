@@ -5,10 +5,12 @@ use std::time::Duration;
 use airlock_shared::base::Base;
 use futures_util::future::join_all;
 
+use super::doctor::Check;
 use super::{Logins, Unable, Whose, proof};
 use crate::auth::AuthError;
 use crate::auth::store::Kind;
 use crate::gate;
+use crate::run::sign_in_again;
 
 pub use crate::gate::{Usage, Window};
 
@@ -70,6 +72,33 @@ pub fn is_good(logins: &Logins, name: &str) -> bool {
     logins.store.read(name).is_ok_and(|login| login.ended_now(logins.now()).is_none())
 }
 
+/// The doctor's line about logins: what is on the disk, and nobody is asked.
+#[must_use]
+pub fn check(logins: &Logins) -> Check {
+    let names = match logins.store.names() {
+        Ok(names) => names,
+        Err(error) => return Check::missing("logins", error.to_string(), None),
+    };
+    let mut said = Vec::new();
+    let mut command = None;
+    for name in names {
+        let found = logins.store.read(&name);
+        let how = match &found {
+            Ok(login) => login.ended_now(logins.now()).map(|ended| ended.words()),
+            Err(error) => Some(error.to_string()),
+        };
+        if how.is_some() {
+            command.get_or_insert_with(|| sign_in_again(&name));
+        }
+        said.push(format!("{name} {}", how.unwrap_or_else(|| "good".to_owned())));
+    }
+    match (said.is_empty(), command) {
+        (true, _) => Check::ok("logins", "none yet (airlock setup codex-auth)"),
+        (false, None) => Check::ok("logins", said.join(" · ")),
+        (false, command) => Check::missing("logins", said.join(" · "), command),
+    }
+}
+
 async fn standing(logins: &Logins, name: String) -> Standing {
     let usage = match logins.store.read(&name) {
         Ok(login) if login.kind == Kind::ChatGpt && login.ended_now(logins.now()).is_none() => {
@@ -102,5 +131,59 @@ async fn usage(logins: &Logins, name: &str, base: &Base) -> UsageKnown {
     match asked.await {
         Ok(usage) => UsageKnown::Known(usage),
         Err(why) => UsageKnown::Unasked(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::auth::Means;
+    use crate::setup::doctor::State;
+
+    const NOW: u64 = 1_795_258_080;
+
+    fn logins(folder: &Path) -> Logins {
+        Logins::at(folder, Means { ca: None, clock: Arc::new(|| NOW) })
+    }
+
+    fn write(folder: &Path, name: &str, text: &str) {
+        let path = folder.join(format!("{name}.json"));
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("a mode");
+    }
+
+    fn token(expires_at: u64) -> String {
+        format!(
+            r#"{{"v":2,"kind":"chatgpt","base":"https://chatgpt.com/backend-api/codex",
+                "issuer":"https://auth.openai.com","access_token":"token-canary",
+                "account_id":"acct","expires_at":{expires_at},"generation":0}}"#
+        )
+    }
+
+    #[tokio::test]
+    async fn what_is_good_and_what_is_not_is_told_without_asking_anybody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let logins = logins(folder.path());
+        assert_eq!(check(&logins).state, State::Ok);
+        assert!(!is_good(&logins, "default"));
+        let key = r#"{"v":2,"kind":"api_key","base":"https://api.openai.com/v1",
+                      "api_key":"sk-canary","generation":0}"#;
+        write(folder.path(), "team", key);
+        write(folder.path(), "fresh", &token(NOW + 60));
+        assert!(is_good(&logins, "team") && is_good(&logins, "fresh"));
+        assert_eq!(check(&logins).text, "fresh good · team good");
+        write(folder.path(), "old", &token(NOW - 60));
+        write(folder.path(), "torn", "{");
+        assert!(!is_good(&logins, "old") && !is_good(&logins, "torn"));
+        let check = check(&logins);
+        assert_eq!(check.state, State::Missing);
+        assert_eq!(check.command.as_deref(), Some("airlock setup codex-auth --name old"));
+        assert!(!check.text.contains("canary"), "{}", check.text);
+        let missing = run(&logins, Some("nobody")).await;
+        assert_eq!(missing, Err(Unable::Nothing { name: "nobody".into() }));
     }
 }

@@ -12,8 +12,8 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::neutral;
 use crate::run::Stop;
-use crate::setup::demo;
 use crate::setup::doctor::{self, State};
+use crate::setup::{Logins, demo, status};
 use crate::text::COLUMNS;
 
 pub(super) async fn image(offline: bool, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -29,7 +29,8 @@ pub(super) async fn doctor(places: &Places, screen: &mut Screen) -> Result<Exit,
     let store = store(places)?;
     let choice = EngineChoice::from_environment();
     let run = crate::session::random_id();
-    let checks = doctor::run(&choice, store.folder(), store.install(), &owner(), &run).await;
+    let mut checks = doctor::run(&choice, store.folder(), store.install(), &owner(), &run).await;
+    checks.push(status::check(&Logins::new(&places.logins(), None)));
     let mut exit = Exit::Finished;
     for check in &checks {
         let text = neutral::line(&check.text);
@@ -43,9 +44,11 @@ pub(super) async fn doctor(places: &Places, screen: &mut Screen) -> Result<Exit,
         if let Some(command) = &check.command {
             screen.tell(&format!("{:<10} {}\n", "", neutral::line(command)));
         }
-        if check.state != State::Ok {
-            exit = Exit::Box;
-        }
+        exit = match (check.state, check.name) {
+            (State::Ok, _) => exit,
+            (_, "logins") if exit == Exit::Finished => Exit::SignIn,
+            _ => Exit::Box,
+        };
     }
     Ok(exit)
 }
