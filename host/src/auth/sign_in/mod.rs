@@ -1,5 +1,6 @@
 //! Signing in: up to three ways at once, and the first to finish wins.
 
+mod trade; // codes for tokens
 #[cfg(test)]
 pub(super) mod rig; // a sign-in and a browser without eyes, for tests
 #[cfg(test)]
@@ -14,6 +15,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
+pub(super) use self::trade::Trade;
 use super::browser::authorize::Attempt;
 use super::browser::{self, Browser, Event, PORTS, Phase};
 use super::issuer::{Issuer, IssuerError, Tokens, shown};
@@ -25,11 +27,6 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(15 * 60);
 const STARTING: Duration = Duration::from_secs(3);
 /// Strangers that a person is told about.
 const STRANGERS: usize = 5;
-/// Codes that are remembered, so that none is exchanged twice.
-const CODES: usize = 64;
-/// Before an exchange that never left this machine is tried again.
-const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
-
 /// Which ways are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ways {
@@ -182,7 +179,7 @@ pub(super) async fn race(
         say(Said::Address { authorize });
     }
 
-    let trade = Trade { issuer, tried: Mutex::default() };
+    let trade = Trade::new(issuer);
     let won = {
         let mut racing: FuturesUnordered<BoxFuture<'_, (Way, Result<Tokens, SignInError>)>> =
             FuturesUnordered::new();
@@ -274,45 +271,4 @@ fn busy(holders: &[Holder]) -> String {
         None => format!("port {} is held by a program of another user", holder.port),
     });
     each.collect::<Vec<_>>().join(", ")
-}
-
-/// Codes for tokens, each code once, whichever way it came.
-pub(super) struct Trade<'a> {
-    issuer: &'a Issuer,
-    tried: Mutex<Vec<Secret>>,
-}
-
-impl Trade<'_> {
-    pub(super) async fn exchange(
-        &self,
-        code: &Secret,
-        verifier: &Secret,
-        redirect: &str,
-    ) -> Result<Tokens, IssuerError> {
-        // THREAT: a code that comes twice (pasted and called back) ends the login that its first
-        // exchange made. Tried by auth::sign_in::a_code_that_comes_twice_is_exchanged_once.
-        if !self.is_first(code) {
-            let said = "this code was used already".to_owned();
-            return Err(IssuerError::Refused { status: 400, said });
-        }
-        for pause in PAUSES {
-            match self.issuer.exchange(code, verifier, redirect).await {
-                Err(IssuerError::Unreachable(why)) => {
-                    tracing::warn!(why, "the issuer could not be reached; once more");
-                }
-                answered => return answered,
-            }
-            tokio::time::sleep(pause).await;
-        }
-        self.issuer.exchange(code, verifier, redirect).await
-    }
-
-    fn is_first(&self, code: &Secret) -> bool {
-        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = tried.iter().any(|tried| tried.matches(code.reveal().as_bytes()));
-        if !known && tried.len() < CODES {
-            tried.push(code.clone());
-        }
-        !known
-    }
 }

@@ -159,7 +159,7 @@ async fn an_exchange_that_never_left_is_tried_again() {
     drop(port);
     let url = IssuerUrl::parse(&format!("http://{address}")).expect("a url");
     let issuer = Issuer::open(url, None).expect("an issuer");
-    let trade = Trade { issuer: &issuer, tried: Mutex::default() };
+    let trade = Trade::new(&issuer);
     let secret = |text: &str| Secret::new(text.to_owned());
     let (code, verifier) = (secret("canary-code"), secret("canary-verifier"));
     let exchanging = trade.exchange(&code, &verifier, "http://localhost:1455/auth/callback");
@@ -179,7 +179,7 @@ async fn an_exchange_that_never_left_is_tried_again() {
 async fn an_exchange_that_may_have_been_obeyed_is_not_tried_again() {
     let (script, issuer) = script::Script::start().await;
     script.on(TOKEN, [Reply::Raw(String::new()), tokens()]);
-    let trade = Trade { issuer: &issuer, tried: Mutex::default() };
+    let trade = Trade::new(&issuer);
     let secret = |text: &str| Secret::new(text.to_owned());
     let redirect = "http://localhost:1455/auth/callback";
     let got = trade.exchange(&secret("canary-code"), &secret("canary-v"), redirect).await;
@@ -220,7 +220,7 @@ async fn an_issuer_without_device_codes_says_so() {
     let (script, issuer) = script::Script::start().await;
     let said = Mutex::new(Vec::new());
     let say = |what| said.lock().expect("alone").push(what);
-    let trade = Trade { issuer: &issuer, tried: Mutex::default() };
+    let trade = Trade::new(&issuer);
     let got = device::wait(&issuer, &trade, &say).await.err();
     let why = "127.0.0.1 has no sign-in by device code".to_owned();
     assert_eq!(got, Some(SignInError::NoWay(why.clone())));
