@@ -61,7 +61,12 @@ pub async fn refreshed(
     step("read");
     match decide(&login, cause, clock()) {
         Decision::Use => return Ok(login),
-        Decision::Over(ended) => return Err(over(name, &ended)),
+        Decision::Over(ended) => {
+            if login.ended().is_some() && login.is_good(clock()) {
+                remember(&locked, refused(&login, clock()));
+            }
+            return Err(over(name, &ended));
+        }
         Decision::Ask => {}
     }
     let asking = Asking {
@@ -102,11 +107,11 @@ fn is_good(login: &Login, cause: Cause, now: u64) -> bool {
 fn decide(login: &Login, cause: Cause, now: u64) -> Decision {
     let is_good = is_good(login, cause, now);
     let is_due = login.due().is_some_and(|due| due <= now);
-    let refused = || Ended { why: Why::Ended, token: String::new(), at: now };
+    let nothing_left = || Ended { why: Why::Ended, token: String::new(), at: now };
     match (is_good, login.ended()) {
         (true, _) if !is_due || login.is_interrupted() => Decision::Use,
         (false, Some(ended)) => Decision::Over(ended.clone()),
-        (false, None) if login.refresh.is_none() => Decision::Over(refused()),
+        (false, None) if login.refresh.is_none() => Decision::Over(nothing_left()),
         _ => Decision::Ask,
     }
 }
@@ -118,6 +123,19 @@ fn or_as_it_is(login: Login, cause: Cause, now: u64, error: AuthError) -> Result
     }
     tracing::warn!(%error, "the token is good for a while, and goes on without being renewed");
     Ok(login)
+}
+
+/// A token that the backend refused has ended, whatever was said when it was given.
+fn refused(login: &Login, now: u64) -> Login {
+    let expires_at = Some(login.expires_at.map_or(now, |at| at.min(now)));
+    Login { expires_at, ..login.clone() }
+}
+
+/// What cannot be written now is found out again.
+fn remember(locked: &Locked, login: Login) {
+    if let Err(error) = locked.write(&login) {
+        tracing::warn!(%error, "what is known of the login cannot be kept");
+    }
 }
 
 fn over(name: &str, ended: &Ended) -> AuthError {
@@ -212,16 +230,11 @@ impl Asking {
                 let interrupted = self.login.is_interrupted() && why != Why::Expired;
                 let ended = ended(if interrupted { Why::Interrupted } else { why });
                 tracing::debug!(said, "the issuer renews this login no more");
-                self.remember(Login {
-                    ended: Some(ended.clone()),
-                    intent: None,
-                    ..self.login.clone()
-                });
+                self.remember_end(&ended);
                 over(&self.name, &ended)
             }
             Failed::Auth(AuthError::OtherAccount { place }) => {
-                let ended = Some(ended(Why::OtherAccount));
-                self.remember(Login { ended, intent: None, ..self.login.clone() });
+                self.remember_end(&ended(Why::OtherAccount));
                 AuthError::OtherAccount { place }
             }
             // A token that is none: whether there is a good one beside it, nobody knows.
@@ -232,18 +245,19 @@ impl Asking {
             Failed::Issuer(error) => {
                 // Where it surely was not obeyed, the token is as good as before.
                 if was_not_obeyed(&error) {
-                    self.remember(self.login.clone());
+                    remember(&self.locked, self.login.clone());
                 }
                 AuthError::Unreachable { issuer: url.host().to_owned(), why: error.to_string() }
             }
         }
     }
 
-    /// What cannot be written now is found out again.
-    fn remember(&self, login: Login) {
-        if let Err(error) = self.locked.write(&login) {
-            tracing::warn!(%error, "what the issuer said cannot be kept");
-        }
+    fn remember_end(&self, ended: &Ended) {
+        let login = match self.is_good {
+            true => self.login.clone(),
+            false => refused(&self.login, ended.at),
+        };
+        remember(&self.locked, Login { ended: Some(ended.clone()), intent: None, ..login });
     }
 
     fn unreachable(&self, why: String) -> AuthError {

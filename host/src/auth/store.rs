@@ -118,7 +118,7 @@ impl Login {
     #[must_use]
     pub fn due(&self) -> Option<u64> {
         let expires = self.expires_at?;
-        self.digest().filter(|_| self.ended().is_none())?;
+        self.refresh.as_ref().filter(|_| self.ended().is_none())?;
         let made = self.refreshed_at.or(self.signed_in_at);
         let lifetime = made.and_then(|made| expires.checked_sub(made));
         let early = lifetime.filter(|life| *life <= EARLY_SECONDS).map(|life| life / 2);
@@ -142,8 +142,7 @@ impl Login {
     /// The issuer's last word on the refresh token that is there now.
     #[must_use]
     pub fn ended(&self) -> Option<&Ended> {
-        let digest = self.digest()?;
-        self.ended.as_ref().filter(|ended| ended.token == digest)
+        self.ended.as_ref().filter(|ended| self.digest().as_ref() == Some(&ended.token))
     }
 
     /// What it ended of, where it is of no use any more: its token has ended, and the issuer renews
@@ -164,8 +163,8 @@ impl Login {
     /// Whether a refresh with the token that is there now was begun, and its end is not known.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
-        let digest = self.digest();
-        digest.is_some() && self.intent.as_ref().map(|intent| &intent.token) == digest.as_ref()
+        let intent = self.intent.as_ref();
+        intent.is_some_and(|intent| self.digest().as_ref() == Some(&intent.token))
     }
 }
 

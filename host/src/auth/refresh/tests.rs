@@ -279,7 +279,9 @@ async fn what_is_gone_for_good_is_remembered_and_not_asked_again() {
         assert_eq!(bench.refreshed(Cause::Early).await, Ok(7), "good for a while");
         assert_eq!(bench.refreshed(Cause::Early).await, Ok(7));
         let over = Err(AuthError::Ended { login: "me".into(), why, at: EARLY });
+        assert_eq!(bench.kept().ended_now(EARLY), None);
         assert_eq!(bench.refreshed(Cause::Refused(7)).await, over);
+        assert_eq!(bench.kept().ended_now(EARLY).map(|ended| ended.why), Some(why));
         bench.at(OVER);
         assert_eq!(bench.refreshed(Cause::Early).await, over);
         assert_eq!(bench.issuer.asked().len(), 1);
@@ -291,6 +293,16 @@ async fn what_is_gone_for_good_is_remembered_and_not_asked_again() {
         bench.keep(|_| Login { refresh: token, ..kept }).await;
         assert_eq!(bench.refreshed(Cause::Early).await, Ok(8));
     }
+}
+
+#[tokio::test]
+async fn a_refused_token_that_cannot_be_renewed_is_known_to_be_over() {
+    let bench = Bench::new(NOW, [gone("refresh_token_invalidated")]).await;
+    let over = AuthError::Ended { login: "me".into(), why: Why::Revoked, at: NOW };
+    assert_eq!(bench.refreshed(Cause::Refused(7)).await, Err(over.clone()));
+    assert_eq!(bench.kept().ended_now(NOW).map(|ended| ended.why), Some(Why::Revoked));
+    assert_eq!(bench.refreshed(Cause::Early).await, Err(over));
+    assert_eq!(bench.issuer.asked().len(), 1);
 }
 
 #[tokio::test]

@@ -71,11 +71,13 @@ impl Folder {
     pub(super) fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, AuthError> {
         let Some(file) = self.trusted(name, OFlags::RDONLY)? else { return Ok(None) };
         let place = || self.path.join(name).display().to_string();
-        let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES + 1));
-        file.take(FILE_BYTES as u64 + 1)
-            .read_to_end(&mut text)
-            .map_err(|_| AuthError::Unsafe { place: place(), why: "it cannot be read" })?;
-        if text.len() > FILE_BYTES {
+        let unreadable = |_| AuthError::Unsafe { place: place(), why: "it cannot be read" };
+        let length = file.metadata().map_err(unreadable)?.len();
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(FILE_BYTES);
+        // The room is there before, so that growing leaves no copy of a token behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(length + 1));
+        file.take(length as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
+        if text.len() > length {
             return Err(AuthError::Malformed { place: place(), why: "it is too large" });
         }
         Ok(Some(text))
