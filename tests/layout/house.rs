@@ -21,7 +21,7 @@ const TOP: [&str; 12] = [
 ];
 
 /// The crates that the design names.
-const GIVEN: [&str; 11] = [
+const GIVEN: [&str; 12] = [
     "tokio",
     "bollard",
     "reqwest",
@@ -33,6 +33,7 @@ const GIVEN: [&str; 11] = [
     "rand",
     "clap",
     "tracing",
+    "oauth2",
 ];
 
 #[test]

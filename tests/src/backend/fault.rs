@@ -1,7 +1,9 @@
 //! The ways a backend fails, each a value.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
+
+use crate::wire::plain::Plain;
 
 /// How a request fails. The first group answers in HTTP, the second breaks the connection, the
 /// third breaks the stream after its head was fine.
@@ -79,39 +81,6 @@ impl Fault {
     }
 }
 
-/// An answer in HTTP that is no stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plain {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: String,
-}
-
-impl Plain {
-    #[must_use]
-    pub fn json(status: u16, body: &Value) -> Self {
-        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-        Self { status, headers, body: body.to_string() }
-    }
-
-    /// The shape of most refusals.
-    #[must_use]
-    pub fn error(status: u16, kind: &str, code: &str, message: &str) -> Self {
-        let error = json!({"message": message, "type": kind, "param": null, "code": code});
-        Self::json(status, &json!({"error": error}))
-    }
-
-    #[must_use]
-    pub fn detail(message: &str) -> Self {
-        Self::json(400, &json!({"detail": message}))
-    }
-
-    fn with(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-}
-
 impl Fault {
     /// The answer of a fault of the first group; `echo` is what came.
     #[must_use]
@@ -124,24 +93,9 @@ impl Fault {
             Self::RetryAfter { status, seconds } => {
                 scripted(*status).with("retry-after", &seconds.to_string())
             }
-            Self::Body { status, content_type, body } => Plain {
-                status: *status,
-                headers: vec![("content-type".to_owned(), content_type.clone())],
-                body: body.clone(),
-            },
+            Self::Body { status, content_type, body } => Plain::of(*status, content_type, body),
             Self::Detail(detail) => Plain::detail(detail),
-            Self::Html => Plain {
-                status: 403,
-                headers: vec![
-                    ("content-type".to_owned(), "text/html; charset=UTF-8".to_owned()),
-                    ("cf-mitigated".to_owned(), "challenge".to_owned()),
-                ],
-                body: format!(
-                    "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>\
-                     Enable JavaScript and cookies to continue{}</body></html>",
-                    " ".repeat(4096)
-                ),
-            },
+            Self::Html => Plain::challenge(),
             Self::Redirect { location } => scripted(307).with("location", location),
             Self::Unauthorized => Plain::error(
                 401,

@@ -7,8 +7,8 @@ use airlock_shared::item;
 use serde_json::Value;
 
 use super::catalogue;
-use super::fault::Plain;
-use super::record::Recorded;
+use crate::wire::plain::Plain;
+use crate::wire::record::Recorded;
 
 /// Top-level keys that are taken.
 const KEYS: [&str; 17] = [

@@ -2,43 +2,48 @@
 //! says, refuses what the real one refuses, fails in every way a network can, and remembers every
 //! request.
 //!
-//! It runs on a thread and a runtime of its own, so that tests with and without one use it alike.
 //! Deliberately absent: HTTP/2, WebSockets (426, as the real one says to fall back), compression.
 
-mod catalogue;
-mod fault;
-mod http;
-mod lint;
-mod record;
-mod script;
-mod serve;
-mod stream;
-mod tls;
+mod catalogue; // what `GET …/models` answers
+mod fault; // the ways it fails
+mod lint; // what the real one refuses
+mod script; // what the model says
+mod serve; // which step a request gets
+mod stream; // an answer as events, events as bytes
+mod usage; // what `GET …/wham/usage` answers
 
 use std::collections::{HashSet, VecDeque};
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
+pub use crate::wire::plain::Plain;
+pub use crate::wire::record::Recorded;
 pub use catalogue::{CLASSIC, LITE, PLAIN, api as api_catalogue, chatgpt as chatgpt_catalogue};
-pub use fault::{Fault, Plain};
-pub use record::Recorded;
+pub use fault::Fault;
 pub use script::{
     Item, Made, Reply, Script, Step, Wire, answer, answer_echoing_headers, call,
     call_echoing_headers, calls, fault, made, patch, raw, reason, script, text,
 };
+pub use usage::plus as plus_usage;
 
+use crate::wire::Serving;
 use lint::Ledger;
 
 /// A running backend. Dropping it ends it.
 pub struct Backend {
     state: Arc<Mutex<State>>,
-    port: u16,
-    ca: Option<String>,
-    stop: CancellationToken,
-    thread: Option<std::thread::JoinHandle<()>>,
+    serving: Serving,
+}
+
+/// Whether a bearer is taken now: an issuer's own word.
+#[derive(Clone)]
+pub struct Taken(pub Arc<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Taken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Taken")
+    }
 }
 
 /// How a backend is to be.
@@ -54,6 +59,10 @@ pub struct Options {
     pub ours: bool,
     /// Tokens that are taken; none given: all but the refused.
     pub tokens: Vec<String>,
+    /// Who else decides which tokens are taken: see `Issuer::newest`.
+    pub taken: Option<Taken>,
+    /// What `GET …/usage` answers; null: 404.
+    pub usage: Value,
 }
 
 impl Default for Options {
@@ -65,6 +74,8 @@ impl Default for Options {
             catalogue: chatgpt_catalogue(),
             ours: true,
             tokens: Vec::new(),
+            taken: None,
+            usage: plus_usage(),
         }
     }
 }
@@ -74,6 +85,8 @@ struct State {
     catalogue: Value,
     tokens: HashSet<String>,
     refused: HashSet<String>,
+    taken: Option<Taken>,
+    usage: Value,
     ledger: Ledger,
     requests: Vec<Recorded>,
     serial: u32,
@@ -90,36 +103,26 @@ impl Backend {
     /// When the port is taken.
     #[must_use]
     pub fn start(options: Options) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", options.port))
-            .unwrap_or_else(|error| panic!("port {} of this machine: {error}", options.port));
-        listener.set_nonblocking(true).expect("a fresh socket takes its options");
-        let port = listener.local_addr().expect("a bound socket has an address").port();
-        let (tls, ca) = options.tls.then(tls::server).unzip();
         let state = Arc::new(Mutex::new(State {
             steps: options.script.0.into(),
             catalogue: options.catalogue,
             tokens: options.tokens.into_iter().collect(),
             refused: HashSet::new(),
+            taken: options.taken,
+            usage: options.usage,
             ledger: Ledger { ours: options.ours, ..Ledger::default() },
             requests: Vec::new(),
             serial: 0,
         }));
-        let stop = CancellationToken::new();
-        let serving = (Arc::clone(&state), stop.clone());
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.expect("a runtime of one thread");
-            let (state, stop) = serving;
-            runtime.block_on(serve::serve(listener, tls, state, stop));
-        });
-        Self { state, port, ca, stop, thread: Some(thread) }
+        let serving =
+            Serving::start(options.port, options.tls, serve::Answering(Arc::clone(&state)));
+        Self { state, serving }
     }
 
     /// Scheme, host and port.
     #[must_use]
     pub fn origin(&self) -> String {
-        let scheme = if self.ca.is_some() { "https" } else { "http" };
-        format!("{scheme}://127.0.0.1:{}", self.port)
+        self.serving.origin()
     }
 
     /// The base as a person would give it.
@@ -130,13 +133,13 @@ impl Backend {
 
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.serving.port()
     }
 
     /// The authority to trust, as PEM, where it speaks TLS.
     #[must_use]
     pub fn ca(&self) -> Option<&str> {
-        self.ca.as_deref()
+        self.serving.ca()
     }
 
     /// Every request so far, in order.
@@ -183,15 +186,5 @@ impl Backend {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Backend {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
-            // A panic in it has been printed; a second one here would hide the test's own.
-            drop(thread.join());
-        }
     }
 }

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::fault::Fault;
-use super::record::Recorded;
+use crate::wire::record::Recorded;
 
 /// The steps of one conversation, in order.
 #[derive(Clone, Debug, Default)]

@@ -6,47 +6,26 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 
 use super::State;
-use super::fault::{Fault, Plain};
-use super::http::{self, Buffer, Connection};
+use super::fault::Fault;
 use super::lint::fingerprint;
-use super::record::Recorded;
 use super::script::{Item, Reply, Step, Wire};
 use super::stream::{self, Answer};
+use crate::wire::Service;
+use crate::wire::http::{self, Buffer, Connection};
+use crate::wire::plain::Plain;
+use crate::wire::record::Recorded;
 
 type Shared = Arc<Mutex<State>>;
 
-pub(super) async fn serve(
-    listener: std::net::TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    state: Shared,
-    stop: CancellationToken,
-) {
-    let listener = tokio::net::TcpListener::from_std(listener).expect("a listener of ours");
-    let acceptor = tls.map(TlsAcceptor::from);
-    let mut open = tokio::task::JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((socket, _)) = accepted else { continue };
-        let (state, acceptor) = (Arc::clone(&state), acceptor.clone());
-        open.spawn(async move {
-            drop(socket.set_nodelay(true));
-            // A client that breaks off is no fault of ours.
-            let _ended = match acceptor {
-                None => connection(socket, &state).await,
-                Some(acceptor) => match acceptor.accept(socket).await {
-                    Ok(socket) => connection(socket, &state).await,
-                    Err(error) => Err(error),
-                },
-            };
-        });
-        while open.try_join_next().is_some() {}
+/// What answers on each connection.
+#[derive(Clone)]
+pub(super) struct Answering(pub(super) Shared);
+
+impl Service for Answering {
+    async fn serve(self, connection: impl Connection) -> io::Result<()> {
+        answered(connection, &self.0).await
     }
 }
 
@@ -57,7 +36,7 @@ enum Next {
     Reset,
 }
 
-async fn connection(mut connection: impl Connection, state: &Shared) -> io::Result<()> {
+async fn answered(mut connection: impl Connection, state: &Shared) -> io::Result<()> {
     let mut buffer = Buffer::default();
     while let Some(request) = http::read(&mut connection, &mut buffer).await? {
         match answer(&mut connection, state, request).await? {
@@ -123,7 +102,8 @@ impl State {
         let path = request.path();
         let known = (request.method == "POST"
             && (path.ends_with("/responses") || path.ends_with("/responses/compact")))
-            || (request.method == "GET" && (path.ends_with("/models") || upgrade));
+            || (request.method == "GET"
+                && (path.ends_with("/models") || is_usage(path) || upgrade));
         if !known {
             self.note(format!("a route that is none: {} {path}", request.method));
             return plain(Plain::detail("Not Found"));
@@ -132,9 +112,16 @@ impl State {
             return plain(Plain::error(426, "invalid_request_error", "", "Upgrade Required"));
         }
         let bearer = request.bearer().unwrap_or_default();
-        let taken = self.tokens.is_empty() || self.tokens.contains(bearer);
+        let named = self.tokens.is_empty() || self.tokens.contains(bearer);
+        let taken = named && self.taken.as_ref().is_none_or(|taken| (taken.0)(bearer));
         if bearer.is_empty() || !taken || self.refused.contains(bearer) {
             return plain(Fault::Unauthorized.plain("").unwrap_or_else(|| Plain::detail("401")));
+        }
+        if is_usage(path) {
+            if self.usage.is_null() {
+                return plain(Plain::json(404, &json!({"detail": "Not Found"})));
+            }
+            return plain(Plain::json(200, &self.usage));
         }
         if request.method == "GET" {
             if !request.target.contains("client_version=") {
@@ -230,6 +217,11 @@ impl State {
             _ => {}
         }
     }
+}
+
+/// Where the plan's windows are told: beside the base of a ChatGPT account, or below another's origin.
+fn is_usage(path: &str) -> bool {
+    path.ends_with("/backend-api/wham/usage") || path.ends_with("/api/codex/usage")
 }
 
 /// What `POST …/responses/compact` answers: the user's words, and a summary nobody can read.

@@ -6,11 +6,11 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::fault::Plain;
+use super::plain::Plain;
 use super::record::Recorded;
 
 /// A connection, in the clear or not.
-pub(super) trait Connection: AsyncRead + AsyncWrite + Unpin {
+pub(crate) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {
     fn tcp(&self) -> &TcpStream;
 }
 
@@ -32,7 +32,7 @@ const BODY_BYTES: usize = 64 << 20;
 
 /// What is left in the buffer belongs to the next request.
 #[derive(Default)]
-pub(super) struct Buffer(Vec<u8>);
+pub(crate) struct Buffer(Vec<u8>);
 
 impl Buffer {
     async fn fill(&mut self, from: &mut impl Connection) -> io::Result<usize> {
@@ -74,7 +74,7 @@ impl Buffer {
 }
 
 /// Reads one request; nothing where the connection ended between two.
-pub(super) async fn read(
+pub(crate) async fn read(
     connection: &mut impl Connection,
     buffer: &mut Buffer,
 ) -> io::Result<Option<Recorded>> {
@@ -130,18 +130,23 @@ async fn chunked(connection: &mut impl Connection, buffer: &mut Buffer) -> io::R
 }
 
 /// Answers without a stream.
-pub(super) async fn plain(connection: &mut impl Connection, plain: &Plain) -> io::Result<()> {
+pub(crate) async fn plain(connection: &mut impl Connection, plain: &Plain) -> io::Result<()> {
+    connection.write_all(&plain_bytes(plain)).await?;
+    connection.flush().await
+}
+
+/// The same as bytes.
+pub(crate) fn plain_bytes(plain: &Plain) -> Vec<u8> {
     let mut answer = format!("HTTP/1.1 {} {}\r\n", plain.status, phrase(plain.status));
     for (name, value) in &plain.headers {
         answer.push_str(&format!("{name}: {value}\r\n"));
     }
     answer.push_str(&format!("content-length: {}\r\n\r\n{}", plain.body.len(), plain.body));
-    connection.write_all(answer.as_bytes()).await?;
-    connection.flush().await
+    answer.into_bytes()
 }
 
 /// The head of a stream.
-pub(super) fn stream_head(content_type: &str, headers: &[(String, String)]) -> Vec<u8> {
+pub(crate) fn stream_head(content_type: &str, headers: &[(String, String)]) -> Vec<u8> {
     let mut head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n\
          cache-control: no-cache\r\nx-request-id: req_scripted\r\n"
@@ -154,7 +159,7 @@ pub(super) fn stream_head(content_type: &str, headers: &[(String, String)]) -> V
 }
 
 /// One chunk of a stream.
-pub(super) fn chunk(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn chunk(bytes: &[u8]) -> Vec<u8> {
     let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
     chunk.extend_from_slice(bytes);
     chunk.extend_from_slice(b"\r\n");
@@ -162,10 +167,10 @@ pub(super) fn chunk(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Ends a stream as it should end.
-pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Waits until the other side has gone.
-pub(super) async fn gone(connection: &mut impl Connection) {
+pub(crate) async fn gone(connection: &mut impl Connection) {
     let mut bytes = [0; 1024];
     while matches!(connection.read(&mut bytes).await, Ok(read) if read > 0) {}
 }
@@ -173,11 +178,14 @@ pub(super) async fn gone(connection: &mut impl Connection) {
 fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        302 => "Found",
         307 => "Temporary Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
+        405 => "Method Not Allowed",
+        407 => "Proxy Authentication Required",
         429 => "Too Many Requests",
         500 => "Internal Server Error",
         503 => "Service Unavailable",
