@@ -2,8 +2,8 @@
 //! and agrees to what it is asked there. What it saw is added to the file named by
 //! `SCRIPTED_BROWSER_LOG`, a line of JSON an answer.
 //!
-//! `SCRIPTED_BROWSER=deny` presses the other button; `SCRIPTED_BROWSER=look` goes no further than
-//! the first page.
+//! `SCRIPTED_BROWSER=deny` presses the other button; `look` goes no further than the first page;
+//! `note` goes nowhere, and writes down the address alone.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -14,16 +14,18 @@ use serde_json::json;
 fn main() -> ExitCode {
     let Some(url) = std::env::args().nth(1) else { return ExitCode::from(2) };
     let mut browser = Browser::default();
-    let ended = visit(&mut browser, &url);
+    let mode = std::env::var("SCRIPTED_BROWSER").unwrap_or_default();
+    let ended = if mode == "note" { Ok(()) } else { visit(&mut browser, &url, &mode) };
     if let Some(file) = std::env::var_os("SCRIPTED_BROWSER_LOG") {
         let log = std::fs::OpenOptions::new().append(true).create(true).open(file);
         if let Ok(mut log) = log {
+            // Whoever looks at it misses the line.
+            drop(writeln!(log, "{}", json!({"argument": url})));
             for seen in &browser.seen {
                 let line = json!({
                     "url": seen.url, "status": seen.status, "headers": seen.headers,
-                    "body": seen.body, "argument": url,
+                    "body": seen.body,
                 });
-                // Whoever looks at it misses the line.
                 drop(writeln!(log, "{line}"));
             }
         }
@@ -31,8 +33,7 @@ fn main() -> ExitCode {
     if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn visit(browser: &mut Browser, url: &str) -> Result<(), String> {
-    let mode = std::env::var("SCRIPTED_BROWSER").unwrap_or_default();
+fn visit(browser: &mut Browser, url: &str, mode: &str) -> Result<(), String> {
     let page = browser.go(url)?;
     if mode != "look" && page.body.contains("<form") {
         let answer = if mode == "deny" { "deny" } else { "allow" };

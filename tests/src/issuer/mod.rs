@@ -201,6 +201,13 @@ impl Issuer {
         book.grant(account)
     }
 
+    /// The next tokens of this sign-in, as another program would have asked for them. None: it is
+    /// not taken any more.
+    #[must_use]
+    pub fn rotate(&self, refresh: &str) -> Option<Granted> {
+        self.lock().refresh(refresh, None).ok()
+    }
+
     /// From now on the sign-in of this refresh token is gone, and this is the code it is told.
     pub fn end(&self, refresh: &str, code: &'static str) {
         self.lock().end(refresh, code);

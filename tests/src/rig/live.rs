@@ -1,48 +1,28 @@
 //! A run that is going on: look at it, wait for something, hit it with a signal.
 
-use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
-use tokio::process::{Child, Command};
-use tokio::task::JoinHandle;
+use tokio::process::Command;
 
+use super::process::{PATIENCE, Process};
 use super::{Ran, Rig};
 use crate::backend::Backend;
 use crate::clock;
 use crate::engine::Engine;
 
-/// How long a run of a test may take.
-const PATIENCE: Duration = Duration::from_secs(150);
-
 pub struct Live {
-    child: Child,
-    stdout: Arc<Mutex<Vec<u8>>>,
-    readers: [JoinHandle<()>; 2],
-    stderr: Arc<Mutex<Vec<u8>>>,
+    process: Process,
     rig: Rig,
     pub engine: Engine,
     pub backend: Arc<Backend>,
 }
 
 impl Live {
-    pub(super) fn start(
-        mut command: Command,
-        rig: Rig,
-        engine: Engine,
-        backend: Arc<Backend>,
-    ) -> Self {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().expect("airlock can be started");
-        let (stdout, stderr) = (Arc::default(), Arc::default());
-        let readers = [
-            tokio::spawn(collect(child.stdout.take(), Arc::clone(&stdout))),
-            tokio::spawn(collect(child.stderr.take(), Arc::clone(&stderr))),
-        ];
-        Self { child, stdout, readers, stderr, rig, engine, backend }
+    pub(super) fn start(command: Command, rig: Rig, engine: Engine, backend: Arc<Backend>) -> Self {
+        Self { process: Process::start(command), rig, engine, backend }
     }
 
     #[must_use]
@@ -54,34 +34,31 @@ impl Live {
     /// When it has ended.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id().expect("airlock still runs")
+        self.process.pid()
     }
 
     /// # Panics
     /// When it has ended.
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process id");
-        rustix::process::kill_process(pid, signal).expect("airlock still runs");
+        self.process.signal(signal);
     }
 
     /// Everything on stdout so far.
     #[must_use]
     pub fn stdout(&self) -> String {
-        let bytes = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&bytes).into_owned()
+        self.process.stdout()
     }
 
     /// Everything on stderr so far.
     #[must_use]
     pub fn stderr(&self) -> String {
-        let bytes = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&bytes).into_owned()
+        self.process.stderr()
     }
 
     /// The events so far.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
-        self.stdout().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        self.process.events()
     }
 
     /// Waits until an event of this name came.
@@ -109,7 +86,7 @@ impl Live {
             if let Some(id) = self.containers().await.pop() {
                 return id;
             }
-            self.still("a container", deadline);
+            self.process.still("a container", deadline);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -124,16 +101,8 @@ impl Live {
             if let Some(found) = find(self) {
                 return found;
             }
-            self.still(what, deadline);
+            self.process.still(what, deadline);
             tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    fn still(&mut self, what: &str, deadline: std::time::Instant) {
-        let ended = self.child.try_wait().ok().flatten();
-        if ended.is_some() || clock::now() > deadline {
-            let (stdout, stderr) = (self.stdout(), self.stderr());
-            panic!("no {what}; airlock ended: {ended:?}\nstdout:\n{stdout}\nstderr:\n{stderr}");
         }
     }
 
@@ -141,34 +110,15 @@ impl Live {
     ///
     /// # Panics
     /// When it does not end within the patience of a test.
-    pub async fn end(mut self) -> Ran {
-        let Ok(status) = tokio::time::timeout(PATIENCE, self.child.wait()).await else {
-            let (stdout, stderr) = (self.stdout(), self.stderr());
-            drop(self.child.kill().await);
-            panic!("airlock did not end\nstdout:\n{stdout}\nstderr:\n{stderr}");
-        };
-        let status = status.expect("a child of ours can be waited for");
-        for reader in &mut self.readers {
-            // Somebody else may hold the other end of the pipe; what came until now is what counts.
-            drop(tokio::time::timeout(Duration::from_secs(2), reader).await);
-        }
+    pub async fn end(self) -> Ran {
+        let said = self.process.end().await;
         Ran {
-            exit: status.code(),
-            stdout: self.stdout(),
-            stderr: self.stderr(),
+            exit: said.exit,
+            stdout: said.stdout,
+            stderr: said.stderr,
             rig: self.rig,
             engine: self.engine,
             backend: self.backend,
         }
     }
-}
-
-async fn collect(from: Option<impl AsyncRead + Unpin>, into: Arc<Mutex<Vec<u8>>>) {
-    let Some(from) = from else { return };
-    let mut from = BufReader::new(from);
-    let mut line = Vec::new();
-    while from.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
-        into.lock().unwrap_or_else(PoisonError::into_inner).append(&mut line);
-    }
-    drop(from.read_to_end(&mut line).await);
 }

@@ -19,9 +19,11 @@
 //! a process with a home, a configuration and a state of its own, all in one temporary folder.
 
 mod build; // the binaries, built once
+mod process; // a process that is going on
 mod live; // a run that is going on
 mod ran; // a run that is over
 mod kept; // what is kept of it
+mod terminal; // a terminal without anybody at it
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -37,7 +39,9 @@ use crate::{images, tree};
 pub use build::{airlock, extracted_sandbox, host_program};
 pub use kept::Said;
 pub use live::Live;
+pub use process::Process;
 pub use ran::Ran;
+pub use terminal::terminal;
 
 /// Where the credential is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -263,7 +267,15 @@ impl Rig {
 
     /// Any other command, `airlock runs` or `airlock apply`, in the same home.
     pub async fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(airlock().await);
+        let mut command = self.at_home(airlock().await);
+        command.arg(name);
+        command
+    }
+
+    /// Any other program in the same home.
+    #[must_use]
+    pub fn at_home(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         let home = self.home();
         // THREAT of a test: what the developer has in the environment decides how it ends.
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", home);
@@ -280,7 +292,7 @@ impl Rig {
             command.env("DOCKER_HOST", engine);
         }
         let variables = self.variables.iter().map(|(name, value)| (name, value));
-        command.envs(variables).arg(name).stdin(Stdio::null()).current_dir(&self.workspace);
+        command.envs(variables).stdin(Stdio::null()).current_dir(&self.workspace);
         command
     }
 }
