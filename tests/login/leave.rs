@@ -1,0 +1,274 @@
+//! What is there, who pays, and leaving: `status`, `logout`, `import codex`, `secrets`.
+
+use std::io::Read as _;
+use std::process::Stdio;
+
+use airlock_tests::issuer::{Fault, Issuer, What};
+use airlock_tests::rig::{Process, terminal};
+use serde_json::{Value, json};
+
+use crate::machine::{Machine, ended, unwrapped};
+
+#[tokio::test]
+async fn logout_says_which_of_the_two_worked() {
+    let machine = Machine::new();
+    let ada = machine.hold("default", 864_000);
+    let said = machine.said(&["logout"]).await;
+    assert_eq!(said.exit, Some(0), "{said:#?}");
+    let screen = unwrapped(&said.stderr);
+    assert!(screen.starts_with("revoked by 127.0.0.1"), "{screen}");
+    assert!(
+        screen.contains("deleted ~/state/airlock/logins/default.json")
+            || screen.contains("default.json"),
+        "{screen}"
+    );
+    assert!(!machine.issuer.takes(&ada.refresh), "it was not revoked");
+    assert_eq!(machine.stored("default"), Value::Null);
+    let asked = machine.issuer.asked_for(What::Revoke).pop().expect("a revocation");
+    let expected = json!({
+        "token": ada.refresh, "token_type_hint": "refresh_token",
+        "client_id": airlock_tests::issuer::CLIENT_ID,
+    });
+    assert_eq!(asked.json(), expected);
+    machine.assert_no_complaints();
+    machine.assert_no_secret_in(&[&said.stdout, &said.stderr]);
+    // A second time there is nothing.
+    let said = machine.said(&["logout"]).await;
+    assert_eq!(said.exit, Some(2), "{said:#?}");
+    assert_eq!(machine.issuer.asked_for(What::Revoke).len(), 1);
+}
+
+#[tokio::test]
+async fn a_login_goes_even_where_its_issuer_is_gone() {
+    for fault in [Fault::Close, Fault::Status { status: 500 }, Fault::Challenge, Fault::Captive] {
+        let machine = Machine::new();
+        let ada = machine.hold("me", 864_000);
+        machine.issuer.fault(What::Revoke, fault.clone());
+        let said = machine.said(&["logout", "me"]).await;
+        assert_eq!(said.exit, Some(1), "{fault:?}: {said:#?}");
+        let screen = unwrapped(&said.stderr);
+        assert!(
+            screen.contains("not revoked") && screen.contains("deleted"),
+            "{fault:?}: {screen}"
+        );
+        assert!(machine.issuer.takes(&ada.refresh));
+        assert_eq!(machine.stored("me"), Value::Null, "{fault:?}");
+        machine.assert_no_secret_in(&[&said.stdout, &said.stderr]);
+    }
+    let machine = Machine::new();
+    machine.hold("me", 864_000);
+    machine.change("me", "issuer", json!(Issuer::default().url()));
+    let said = machine.said(&["logout", "me"]).await;
+    assert_eq!(said.exit, Some(1), "{said:#?}");
+    assert_eq!(machine.stored("me"), Value::Null);
+}
+
+#[tokio::test]
+async fn status_shows_every_login_and_who_pays() {
+    let machine = Machine::new();
+    let ada = machine.hold("default", 863_900);
+    let gone = machine.hold("old", -60);
+    machine.issuer.end(&gone.refresh, "refresh_token_invalidated");
+    drop(machine.said(&["secrets", "--json", "--login", "old"]).await);
+    machine.store(
+        "team",
+        &json!({
+            "v": 2, "kind": "api_key", "base": "https://api.openai.com/v1", "generation": 0,
+            "api_key": "sk-canary-0123456789abcdef0123456789-a1b2",
+        }),
+    );
+    let said = machine.said(&["status"]).await;
+    assert_eq!(said.exit, Some(0), "{said:#?}");
+    let screen = unwrapped(&said.stdout);
+    for part in [
+        "login default · ada@example.org · plus · account ",
+        "token good for 9 d 23 h · pays",
+        "5h window 4% · week 11%",
+        "login old · ada@example.org",
+        "signed out in another place",
+        "airlock setup codex-auth --name old",
+        "login team · API key …a1b2 · metered · https://api.openai.com",
+    ] {
+        assert!(screen.contains(part), "{part}: {screen}");
+    }
+    assert!(said.stdout.lines().all(|line| line.chars().count() <= 96), "{}", said.stdout);
+    let usage =
+        machine.backend.requests().into_iter().find(|it| it.path().ends_with("/wham/usage"));
+    assert_eq!(usage.and_then(|it| it.bearer().map(str::to_owned)), Some(ada.access.clone()));
+
+    let said = machine.said(&["status", "--json"]).await;
+    let lines: Vec<Value> = said.stdout.lines().flat_map(serde_json::from_str).collect();
+    let told: Vec<_> =
+        lines.iter().map(|line| (&line["login"], &line["state"], &line["pays"])).collect();
+    assert_eq!(
+        told,
+        [
+            (&json!("default"), &json!("good"), &json!(true)),
+            (&json!("old"), &json!("gone"), &json!(false)),
+            (&json!("team"), &json!("good"), &json!(false)),
+        ],
+        "{said:#?}"
+    );
+    assert_eq!(lines[0]["usage"]["windows"][0]["percent"], json!(4), "{said:#?}");
+    machine.assert_no_secret_in(&[&said.stdout, &said.stderr]);
+    assert!(!said.stdout.contains("sk-canary-0"), "{said:#?}");
+}
+
+#[tokio::test]
+async fn quiet_is_an_exit_code() {
+    let machine = Machine::new();
+    let quiet = async || {
+        let said = machine.said(&["status", "--quiet"]).await;
+        assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("", ""), "{said:#?}");
+        said.exit
+    };
+    assert_eq!(quiet().await, Some(3), "nobody has signed in");
+    let ada = machine.hold("default", 864_000);
+    assert_eq!(quiet().await, Some(0));
+    // Its token has ended, and can be renewed: that is a good login.
+    machine.change("default", "expires_at", json!(1));
+    assert_eq!(quiet().await, Some(0));
+    assert!(machine.issuer.asked().is_empty() && machine.backend.requests().is_empty());
+    machine.issuer.end(&ada.refresh, "refresh_token_reused");
+    drop(machine.said(&["secrets", "--json"]).await);
+    assert_eq!(quiet().await, Some(3), "a login that is gone");
+}
+
+/// A usage that cannot be had is a note, not an error.
+#[tokio::test]
+async fn status_lives_without_the_service() {
+    let machine = Machine::new();
+    machine.hold("default", 864_000);
+    machine.change("default", "base", json!("http://127.0.0.1:1/backend-api/codex"));
+    let said = machine.said(&["status"]).await;
+    assert_eq!(said.exit, Some(0), "{said:#?}");
+    assert!(unwrapped(&said.stdout).contains("ada@example.org · plus"), "{said:#?}");
+}
+
+#[tokio::test]
+async fn secrets_are_two_and_fresh() {
+    let machine = Machine::new();
+    machine.hold("default", -60);
+    let said = machine.said(&["secrets", "--json"]).await;
+    assert_eq!((said.exit, said.stderr.as_str()), (Some(0), ""), "{said:#?}");
+    let given: Value = serde_json::from_str(&said.stdout).expect("one object");
+    let stored = machine.stored("default");
+    let expected = json!({
+        "CODEX_ACCESS_TOKEN": stored["access_token"], "CODEX_ACCOUNT_ID": stored["account_id"],
+    });
+    assert_eq!(given, expected);
+    let bearer = given["CODEX_ACCESS_TOKEN"].as_str().unwrap_or_default();
+    assert!((machine.issuer.newest().0)(bearer), "it is not the newest");
+    assert_eq!(machine.refreshes(), 1);
+    let again = machine.said(&["secrets", "--json"]).await;
+    assert_eq!((again.stdout, machine.refreshes()), (said.stdout, 1));
+}
+
+#[tokio::test]
+async fn secrets_never_go_to_a_terminal() {
+    let machine = Machine::new();
+    let ada = machine.hold("default", 864_000);
+    let (mut screen, theirs) = terminal();
+    let mut command = machine.airlock(&["secrets", "--json"]).await;
+    command.stdout(Stdio::from(theirs)).stderr(Stdio::piped());
+    let child = command.spawn().expect("airlock can be started");
+    let output = child.wait_with_output().await.expect("a child of ours");
+    // Its other end was the child's alone: the terminal is at its end now.
+    drop(command);
+    let mut shown = Vec::new();
+    drop(screen.read_to_end(&mut shown));
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(!shown.contains(&ada.access[..20]), "{shown}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(unwrapped(&said).contains("terminal"), "{said}");
+    assert_eq!(machine.refreshes(), 0);
+}
+
+/// Every racer of the same login gets the same token from the real program.
+#[tokio::test]
+async fn secrets_asked_for_together_are_the_same() {
+    let machine = Machine::new();
+    machine.hold("default", -60);
+    machine.issuer.fault(What::Refresh, Fault::Slow { ms: 500 });
+    let mut going = Vec::new();
+    for _ in 0..12 {
+        going.push(Process::start(machine.airlock(&["secrets", "--json"]).await));
+    }
+    let mut given = Vec::new();
+    for process in going {
+        let said = process.end().await;
+        assert_eq!(said.exit, Some(0), "{said:#?}");
+        given.push(said.stdout);
+    }
+    given.dedup();
+    assert_eq!((given.len(), machine.refreshes()), (1, 1));
+}
+
+fn write_codex(machine: &Machine, auth: &Value) -> std::path::PathBuf {
+    let file = machine.rig.home().join(".codex/auth.json");
+    std::fs::create_dir_all(file.parent().expect("a folder")).expect("the home can be written");
+    std::fs::write(&file, auth.to_string()).expect("the home can be written");
+    use std::os::unix::fs::PermissionsExt as _;
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&file, private).expect("a file of the test's");
+    file
+}
+
+#[tokio::test]
+async fn codex_logins_are_read_and_not_written() {
+    let machine = Machine::new();
+    let ada = machine.issuer.grant();
+    let auth = json!({
+        "auth_mode": "chatgpt", "OPENAI_API_KEY": null, "last_refresh": "2026-11-20T09:00:00Z",
+        "tokens": {
+            "id_token": ada.id, "access_token": ada.access, "refresh_token": ada.refresh,
+            "account_id": ada.account.id,
+        },
+    });
+    let file = write_codex(&machine, &auth);
+    let before = std::fs::read(&file).expect("a file of the test's");
+    let line = |flags: &[&'static str]| {
+        let peers = [
+            "--issuer".to_owned(),
+            machine.issuer.url(),
+            "--base-url".to_owned(),
+            machine.backend.url(),
+        ];
+        let own = ["import", "codex"].iter().chain(flags).map(|&flag| flag.to_owned());
+        own.chain(peers).collect::<Vec<_>>()
+    };
+    let said = async |flags: &[&'static str]| {
+        let line = line(flags);
+        let line: Vec<&str> = line.iter().map(String::as_str).collect();
+        machine.said(&line).await
+    };
+    // Two owners of one refresh token lock each other out: not without a word.
+    let warned = said(&[]).await;
+    assert_ne!(warned.exit, Some(0), "{warned:#?}");
+    assert_eq!(machine.stored("default"), Value::Null);
+    let screen = unwrapped(&warned.stderr);
+    assert!(screen.contains("lock"), "{screen}");
+    let taken = said(&["--yes", "--name", "mine"]).await;
+    assert_eq!(taken.exit, Some(0), "{taken:#?}");
+    let stored = machine.stored("mine");
+    assert_eq!(stored["refresh_token"].as_str(), Some(ada.refresh.as_str()), "{stored}");
+    assert_eq!(stored["email"], json!("ada@example.org"));
+    assert!(!stored.to_string().contains(&ada.id), "the id token was kept");
+    assert_eq!(std::fs::read(&file).expect("it is there"), before, "auth.json was written");
+    assert_eq!(machine.refreshes(), 0);
+    machine.assert_no_secret_in(&[&warned.stdout, &warned.stderr, &taken.stdout, &taken.stderr]);
+}
+
+#[tokio::test]
+async fn what_is_no_codex_login_is_said() {
+    let machine = Machine::new();
+    let missing = ended(machine.airlock(&["import", "codex", "--yes"]).await).await;
+    assert!(missing.exit != Some(0) && missing.stderr.contains("auth.json"), "{missing:#?}");
+    for auth in [json!("x"), json!({}), json!({"tokens": {"access_token": 7}})] {
+        write_codex(&machine, &auth);
+        let said = machine.said(&["import", "codex", "--yes"]).await;
+        assert_ne!(said.exit, Some(0), "{auth}: {said:#?}");
+        assert_eq!(machine.stored("default"), Value::Null, "{auth}");
+    }
+}

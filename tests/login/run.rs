@@ -1,0 +1,249 @@
+//! A login pays for a run: renewed before it, within it, and after the backend refused it, in both
+//! custodies, in real containers.
+
+use std::sync::Arc;
+
+use airlock_tests::backend::{self, Backend, answer, call, made, script};
+use airlock_tests::backend::{Item, Reply};
+use airlock_tests::engine::Engine;
+use airlock_tests::issuer::{Fault, What};
+use airlock_tests::rig::Ran;
+use airlock_tests::{Custody, Rig, images};
+use serde_json::{Value, json};
+
+use crate::machine::Machine;
+
+/// A machine whose backend takes the newest token alone, of the scheme the custody needs.
+fn machine(custody: Custody) -> Machine {
+    let machine = Machine::new();
+    let options = backend::Options {
+        taken: Some(machine.issuer.newest()),
+        tls: custody == Custody::Handoff,
+        ..backend::Options::default()
+    };
+    let rig = Rig::new().custody(custody);
+    Machine { rig, backend: Arc::new(Backend::start(options)), ..machine }
+}
+
+/// The backend outlives the rig, which is given away.
+async fn run(
+    machine: Machine,
+    script: backend::Script,
+) -> (Ran, Arc<airlock_tests::issuer::Issuer>) {
+    let engine = Engine::connect().await;
+    images::ready(&engine).await;
+    machine.backend.then(script);
+    let Machine { rig, issuer, backend } = machine;
+    let rig = rig.login("me").prompt("x");
+    (rig.start_beside(engine, backend).await.end().await, issuer)
+}
+
+fn stored(ran: &Ran) -> Value {
+    let text = std::fs::read(ran.rig.login_file("me")).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or(Value::Null)
+}
+
+fn bearers(backend: &Backend) -> Vec<(u16, String)> {
+    let asked = backend.model_requests();
+    asked.iter().map(|it| (it.status, it.bearer().unwrap_or_default().to_owned())).collect()
+}
+
+#[track_caller]
+fn assert_no_token(ran: &Ran, issuer: &airlock_tests::issuer::Issuer) {
+    let secrets = issuer.secrets();
+    let values = secrets.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let mut scan = airlock_tests::scan::Scan::for_values(values);
+    scan.text("stdout", &ran.stdout);
+    scan.text("stderr", &ran.stderr);
+    scan.assert_clean();
+}
+
+/// A step in whose time the token that pays is taken back by its issuer: the backend will refuse it.
+fn meanwhile(does: impl Fn() + Send + Sync + 'static) -> backend::Step {
+    made(move |_| {
+        does();
+        let arguments = json!({"command": "echo once >> log; cat log"});
+        let item = Item::Call { name: "bash".to_owned(), arguments, call_id: None };
+        Reply { items: vec![item], ..Reply::default() }
+    })
+}
+
+/// Another program of ours renews the login in the middle of the run: the token of the run is old,
+/// the backend says 401, and the run takes what is there. Nobody asks twice.
+async fn adopts(custody: Custody) {
+    let machine = machine(custody);
+    let old = machine.hold("me", 864_000);
+    let (issuer, file) = (Arc::clone(&machine.issuer), machine.file("me"));
+    let renewed = meanwhile(move || {
+        // What another process of ours does: the next tokens, and they are on the disk.
+        let fresh = issuer.rotate(&old.refresh).expect("a living login");
+        let text = std::fs::read(&file).expect("a login");
+        let mut login: Value = serde_json::from_slice(&text).expect("a login");
+        login["access_token"] = json!(fresh.access);
+        login["refresh_token"] = json!(fresh.refresh);
+        login["generation"] = json!(1);
+        std::fs::write(&file, login.to_string()).expect("a login");
+    });
+    let (ran, issuer) = run(machine, script![renewed, answer("done")]).await;
+    assert_no_token(&ran, &issuer);
+    let ran = ran.assert_finished("done").assert_nothing_left_behind().await;
+    let statuses: Vec<u16> = bearers(&ran.backend).iter().map(|(status, _)| *status).collect();
+    assert_eq!(statuses, [200, 401, 200], "{}", ran.stderr);
+    assert!(issuer.asked_for(What::Refresh).is_empty(), "the issuer was asked");
+}
+
+/// The token is of no use any more, and the file holds no other: the run has it renewed, and the
+/// call it was at does not run twice.
+async fn refreshes(custody: Custody) {
+    let machine = machine(custody);
+    let old = machine.hold("me", 864_000);
+    let backend = Arc::clone(&machine.backend);
+    let refused = meanwhile({
+        let (backend, token) = (Arc::downgrade(&backend), old.access.clone());
+        // Within an answer of the backend's: it learns of it when the answer is out.
+        move || {
+            let (backend, token) = (backend.clone(), token.clone());
+            std::thread::spawn(move || backend.upgrade().map(|backend| backend.refuse(&token)));
+        }
+    });
+    drop(backend);
+    let (ran, issuer) = run(machine, script![refused, answer("done")]).await;
+    assert_no_token(&ran, &issuer);
+    let ran = ran.assert_finished("done").assert_nothing_left_behind().await;
+    let asked = bearers(&ran.backend);
+    let fresh = stored(&ran)["access_token"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(asked, [(200, old.access.clone()), (401, old.access), (200, fresh)]);
+    assert_eq!(issuer.asked_for(What::Refresh).len(), 1);
+    assert_eq!(stored(&ran)["generation"], json!(1));
+    let last = ran.backend.model_requests().pop().expect("a request");
+    assert_eq!(last.last_output().matches("once").count(), 1, "a call ran twice");
+    assert_eq!(last.header("chatgpt-account-id"), Some(old.account.id.as_str()));
+}
+
+#[tokio::test]
+async fn relay_refreshes_after_a_401() {
+    refreshes(Custody::Relay).await;
+}
+
+#[tokio::test]
+async fn the_fresh_token_reaches_a_running_box() {
+    refreshes(Custody::Handoff).await;
+}
+
+#[tokio::test]
+async fn relay_takes_what_another_process_renewed() {
+    adopts(Custody::Relay).await;
+}
+
+#[tokio::test]
+async fn a_box_is_given_what_another_process_renewed() {
+    adopts(Custody::Handoff).await;
+}
+
+/// Near its end at the start: renewed before anything is asked of the backend.
+async fn at_the_start(custody: Custody) {
+    let machine = machine(custody);
+    machine.hold("me", 100);
+    let (ran, issuer) = run(machine, script![answer("done")]).await;
+    let ran = ran.assert_finished("done").assert_nothing_left_behind().await;
+    let fresh = stored(&ran)["access_token"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(bearers(&ran.backend), [(200, fresh)]);
+    assert_eq!(issuer.asked_for(What::Refresh).len(), 1);
+    assert_no_token(&ran, &issuer);
+}
+
+#[tokio::test]
+async fn relay_renews_at_the_start() {
+    at_the_start(Custody::Relay).await;
+}
+
+#[tokio::test]
+async fn handoff_renews_at_the_start() {
+    at_the_start(Custody::Handoff).await;
+}
+
+/// A token of a few seconds in a run that is longer: a timer renews it, no 401 has to.
+async fn in_a_long_run(custody: Custody) {
+    let machine = machine(custody);
+    machine.issuer.lifetime(12);
+    let granted = machine.hold("me", 12);
+    let mut login = machine.stored("me");
+    login["signed_in_at"] = json!(airlock_tests::clock::unix());
+    machine.store("me", &login);
+    drop(granted);
+    let wait = call("bash", json!({"command": "sleep 10"}));
+    let (ran, issuer) = run(machine, script![wait, answer("done")]).await;
+    let ran = ran.assert_finished("done").assert_nothing_left_behind().await;
+    let statuses: Vec<u16> = bearers(&ran.backend).iter().map(|(status, _)| *status).collect();
+    assert_eq!(statuses, [200, 200], "a token ended in the run: {}", ran.stderr);
+    let refreshes = issuer.asked_for(What::Refresh).len();
+    assert!((1..=4).contains(&refreshes), "{refreshes} refreshes");
+    assert_no_token(&ran, &issuer);
+}
+
+#[tokio::test]
+async fn relay_renews_in_a_long_run() {
+    in_a_long_run(Custody::Relay).await;
+}
+
+#[tokio::test]
+async fn a_box_is_kept_supplied_in_a_long_run() {
+    in_a_long_run(Custody::Handoff).await;
+}
+
+/// Gone for good in the middle of a run: the run ends with one command, and the record says so.
+async fn gone_in_the_middle(custody: Custody) {
+    let machine = machine(custody);
+    let old = machine.hold("me", 864_000);
+    let issuer = Arc::clone(&machine.issuer);
+    let gone = meanwhile(move || issuer.end(&old.refresh, "refresh_token_reused"));
+    let (ran, issuer) = run(machine, script![gone, answer("never said")]).await;
+    assert_no_token(&ran, &issuer);
+    let ran = ran.assert_exit(3, "sign-in needed").assert_nothing_left_behind().await;
+    assert_eq!(ran.outcome()["fault"], "sign_in");
+    assert!(ran.stderr.contains("airlock setup codex-auth --name me"), "{}", ran.stderr);
+    assert_eq!(issuer.asked_for(What::Refresh).len(), 1, "the issuer was hammered");
+}
+
+#[tokio::test]
+async fn relay_ends_with_one_command_where_the_login_is_gone() {
+    gone_in_the_middle(Custody::Relay).await;
+}
+
+#[tokio::test]
+async fn a_box_ends_with_one_command_where_the_login_is_gone() {
+    gone_in_the_middle(Custody::Handoff).await;
+}
+
+/// The issuer is away and the token is good: the run never hears of it.
+#[tokio::test]
+async fn an_issuer_that_is_away_ends_no_run() {
+    let machine = machine(Custody::Relay);
+    machine.hold("me", 200);
+    machine.issuer.fault_times(What::Refresh, Fault::Status { status: 503 }, 50);
+    let (ran, issuer) = run(machine, script![answer("done")]).await;
+    let ran = ran.assert_finished("done").assert_nothing_left_behind().await;
+    assert_no_token(&ran, &issuer);
+    assert!(issuer.asked_for(What::Refresh).len() < 5, "hammered");
+    drop(ran);
+}
+
+/// Two runs of one login at the same time, the token at its end: one refresh for both.
+#[tokio::test]
+async fn two_runs_share_one_refresh() {
+    let machine = machine(Custody::Relay);
+    machine.hold("me", -60);
+    machine.issuer.fault(What::Refresh, Fault::Slow { ms: 500 });
+    let engine = Engine::connect().await;
+    images::ready(&engine).await;
+    let Machine { rig, issuer, backend: first } = machine;
+    first.then(script![answer("one"), answer("one")]);
+    let second = rig.beside().login("me").prompt("y");
+    let rig = rig.login("me").prompt("x");
+    let one = rig.start_beside(engine.clone(), Arc::clone(&first)).await;
+    let two = second.start_beside(engine, Arc::clone(&first)).await;
+    let (one, two) = (one.end().await, two.end().await);
+    assert_eq!((one.exit, two.exit), (Some(0), Some(0)), "{}\n{}", one.stderr, two.stderr);
+    assert_eq!(issuer.asked_for(What::Refresh).len(), 1);
+    drop((one.assert_nothing_left_behind().await, two));
+}
