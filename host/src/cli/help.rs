@@ -39,8 +39,8 @@ added under the same v; the last line is always outcome.
 ";
 
 const STEP: &str = "\
-Frameworks that call a step by name: `--step codex-auth …` is `codex-auth …` with a status block on
-stdout.
+Frameworks that call a step by name: `--step codex-auth …` is `codex-auth …`, with a status
+block on stdout.
 ";
 
 const CODEX_AUTH: &str = "\
@@ -50,12 +50,12 @@ Examples:
   pass show openai | airlock setup codex-auth --api-key --name team
   airlock setup codex-auth --json | jq -r .event       for programs
 
-What is stored: one file, ~/.local/state/airlock/logins/NAME.json, 0600, this machine's alone. The
-credential goes to the backend and to its issuer, and to nobody else. `airlock logout` revokes and
-deletes it. A ChatGPT plan is for your own use; a team pays with a key.
+What is stored: one file, ~/.local/state/airlock/logins/NAME.json, for your user's eyes alone.
+The credential goes to the backend and to its issuer, and to nobody else; `airlock logout`
+revokes and deletes it. A ChatGPT plan is for your own use; a team pays with a key.
 
-With --json stdout has one object a line, {\"v\":1,\"event\":…}: browser device_code paste note, and
-at the end signed_in or failed.
+With --json stdout has one object a line, {\"v\":1,\"event\":…}: browser, device_code, paste, note,
+and at the end signed_in or failed.
 ";
 
 fn exits() -> String {
@@ -71,7 +71,7 @@ pub(super) fn run() -> String {
 }
 
 pub(super) fn setup() -> String {
-    format!("`airlock setup …` is the same program. {STEP}\n{}", exits())
+    format!("`airlock setup …` is the same program.\n{STEP}\n{}", exits())
 }
 
 /// What `airlock setup --help` says at its end.

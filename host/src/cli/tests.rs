@@ -216,6 +216,11 @@ fn help_has_examples_codes_and_places() {
         let help = command.render_long_help().to_string();
         assert!(help.contains("Usage:"), "{help}");
     }
+    let setup = flags.find_subcommand_mut("setup").expect("setup");
+    let help = setup.find_subcommand_mut("codex-auth").expect("codex-auth").render_long_help();
+    for line in help.to_string().lines() {
+        assert!(line.chars().count() <= 96, "{line}");
+    }
 }
 
 #[test]

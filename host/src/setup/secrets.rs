@@ -19,7 +19,7 @@ pub struct Given {
 pub async fn run(logins: &Logins, name: &str) -> Result<Given, Unable> {
     let unable = |error| Unable::login(name, error);
     // THREAT: a host that meant to hand over a token for hours hands over a key that never ends.
-    // Tried by login::leave::an_api_key_is_not_handed_out.
+    // Tried by login::secrets::an_api_key_is_not_handed_out.
     if logins.store.read(name).map_err(unable)?.kind == Kind::ApiKey {
         return Err(Unable::Key { name: name.to_owned() });
     }

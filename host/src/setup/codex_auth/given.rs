@@ -91,7 +91,7 @@ async fn tried(login: Login, name: &str, logins: &Logins) -> Result<Login, Unabl
     let signer = auth::open(credential, &login.base, &logins.means);
     let signer = signer.map_err(|error| Unable::login(name, error))?;
     // THREAT: a mistyped or stolen and withdrawn key is kept, and every run fails with it. Tried by
-    // login::given::a_key_that_is_refused_is_not_stored.
+    // login::account::a_key_the_service_refuses_is_not_stored.
     match proof::prove(&*signer, &login.base, logins.means.ca.as_deref()).await {
         Proof::Refused(why) => Err(Unable::Refused { why, kept: false }),
         Proof::Listed { .. } | Proof::Unasked(_) => Ok(login),
