@@ -14,9 +14,11 @@ mod pages; // what the browser is shown
 #[cfg(test)]
 mod tests; // real requests
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +31,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::authorize::Attempt;
@@ -230,28 +232,44 @@ fn place(phase: Phase) -> &'static str {
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>, ending: CancellationToken) {
     let mut connections = JoinSet::new();
+    let mut waiting: VecDeque<Waiting> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = ending.cancelled() => break,
         };
         while connections.try_join_next().is_some() {}
-        match accepted {
-            // THREAT: a local program opens connections until our descriptors are used up. Tried
-            // by auth::browser::connections_that_say_nothing_are_bounded.
-            Ok((stream, peer)) if connections.len() < CONNECTIONS => {
-                connections.spawn(serve(stream, peer.port(), Arc::clone(&shared)));
-            }
-            Ok(_) => {}
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        let Ok((stream, peer)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        waiting.retain(|one| !one.task.is_finished());
+        // THREAT: a local program opens connections and says nothing, until our descriptors are
+        // used up or the person's browser is kept out: the one that is silent for longest goes.
+        // Tried by auth::browser::connections_that_say_nothing_keep_nobody_out.
+        if waiting.len() >= CONNECTIONS {
+            let silent = waiting.iter().position(|one| !one.asked.load(Ordering::Relaxed));
+            let Some(silent) = silent.and_then(|at| waiting.remove(at)) else { continue };
+            silent.task.abort();
         }
+        let asked = Arc::new(AtomicBool::new(false));
+        let serving = serve(stream, peer.port(), Arc::clone(&shared), Arc::clone(&asked));
+        waiting.push_back(Waiting { task: connections.spawn(serving), asked });
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve(stream: TcpStream, peer: u16, shared: Arc<Shared>) {
+/// One connection.
+struct Waiting {
+    task: AbortHandle,
+    /// Its request has come whole.
+    asked: Arc<AtomicBool>,
+}
+
+async fn serve(stream: TcpStream, peer: u16, shared: Arc<Shared>, asked: Arc<AtomicBool>) {
     let service = service_fn(|request: Request<Incoming>| async {
+        asked.store(true, Ordering::Relaxed);
         Ok::<_, Infallible>(shared.answer(request, peer).await)
     });
     let connection = http1::Builder::new()
