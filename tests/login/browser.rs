@@ -16,12 +16,12 @@ use crate::machine::{BROWSER, Machine, agreed, event, part};
 
 /// The two ports are this machine's only ones: whoever listens there keeps everybody else out, in
 /// this process and in others.
-struct Ports {
+pub(crate) struct Ports {
     _locked: File,
 }
 
 impl Ports {
-    async fn alone() -> Self {
+    pub(crate) async fn alone() -> Self {
         let locked = tokio::task::spawn_blocking(|| {
             let path = std::env::temp_dir().join("airlock-tests-callback-ports");
             let file = File::options().create(true).append(true).open(path);

@@ -8,6 +8,7 @@ use airlock_tests::issuer::{Account, Device, Issuer, Options, What};
 use airlock_tests::rig::{Process, terminal};
 use serde_json::{Value, json};
 
+use crate::browser::Ports;
 use crate::machine::{Machine, agreed, ended, event, part, unwrapped};
 
 /// What is there after a sign-in: one file of ours, and nobody else's business.
@@ -162,6 +163,7 @@ async fn programs_are_told_in_lines_of_json() {
 #[tokio::test]
 async fn at_a_terminal_three_ways_are_open() {
     use std::io::Write as _;
+    let _ports = Ports::alone().await;
     let machine = Machine::with(Options { device: Device::Waits, ..Options::default() });
     let (mut person, theirs) = terminal();
     let mut command = machine.signing_in(&["--no-browser"]).await;
