@@ -20,13 +20,15 @@ use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, BufWriter, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 /// How much of what waits goes in one frame: no frame is larger.
 const LINES_BYTES: usize = 16 << 10;
+/// How much is gathered of a request and what else is ready; more is written as it is.
+const FRAMES_BYTES: usize = 32 << 10;
 
 /// Any body we send.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -59,6 +61,8 @@ impl Link {
             .map_err(|_| broken("the run key cannot be a header"))?;
         value.set_sensitive(true);
         let input = Watched { input: io::Cursor::new(prefix).chain(input), gone: gone.clone() };
+        // Frames that are ready together go together, as lines do.
+        let output = BufWriter::with_capacity(FRAMES_BYTES, output);
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(limits::LINK_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(limits::LINK_CONNECTION_WINDOW_BYTES)

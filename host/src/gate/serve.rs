@@ -19,7 +19,7 @@ use airlock_shared::outcome::{Fault, FaultKind};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,6 +30,9 @@ use super::{FromSandbox, Gate, Workspace, routes};
 
 /// How long a sandbox may take to close the pipe after its outcome was kept.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// Frames that are ready together go together: each write would find its own way through the
+/// engine. More than this is written as it is.
+const FRAMES_BYTES: usize = 16 << 10;
 /// How long what came before the pipe broke may take to be understood.
 const AFTERMATH: Duration = Duration::from_millis(500);
 
@@ -63,8 +66,8 @@ pub async fn serve(
     let service =
         service_fn(move |request| routes::answer(Arc::clone(&served), router.clone(), request));
     let end = {
-        let connection =
-            bounded(tasks.clone()).serve_connection(TokioIo::new(Pipe::new(io)), service);
+        let io = BufWriter::with_capacity(FRAMES_BYTES, Pipe::new(io));
+        let connection = bounded(tasks.clone()).serve_connection(TokioIo::new(io), service);
         let mut connection = pin!(connection);
         let end = tokio::select! {
             closed = connection.as_mut() => End::Closed(closed),
