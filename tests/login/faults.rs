@@ -34,7 +34,8 @@ fn assert_plain(text: &str) {
 
 #[tokio::test]
 async fn each_fault_has_its_sentence() {
-    for (fault, sentence) in faults() {
+    let echo = |fault: &Fault| matches!(fault, Fault::Echo);
+    for (fault, sentence) in faults().into_iter().filter(|(fault, _)| !echo(fault)) {
         let machine = Machine::new();
         machine.hold("default", -60);
         machine.issuer.fault(What::Refresh, fault.clone());
@@ -47,6 +48,25 @@ async fn each_fault_has_its_sentence() {
         machine.assert_no_secret_in(&[&said.stderr]);
         assert_eq!(machine.stored("default")["ended"], Value::Null, "{fault:?}");
     }
+}
+
+/// A refusal is the issuer's word, whatever it says: once the token has ended, only signing in
+/// mends it, and it is not asked again. What it said of the token is nowhere.
+#[tokio::test]
+async fn a_refusal_that_nobody_knows_ends_a_login_whose_token_has_ended() {
+    let machine = Machine::new();
+    machine.hold("default", -60);
+    machine.issuer.fault(What::Refresh, Fault::Echo);
+    for _ in 0..2 {
+        let said = machine.said(&["secrets", "--json"]).await;
+        assert_eq!((said.exit, said.stdout.as_str()), (Some(3), ""), "{said:#?}");
+        let words = unwrapped(&said.stderr);
+        assert!(words.contains("its issuer renews it no more"), "{words}");
+        assert_plain(&said.stderr);
+        machine.assert_no_secret_in(&[&said.stderr]);
+    }
+    assert_eq!(machine.refreshes(), 1);
+    assert_eq!(machine.stored("default")["ended"]["why"], json!("refused"));
 }
 
 /// The same while signing in, when a code is exchanged.

@@ -46,6 +46,8 @@ async fn nothing_says_a_token_a_code_or_a_verifier() {
         machine.change("default", "expires_at", json!(1));
         machine.issuer.fault(What::Refresh, fault);
         all.push(("a fault", machine.said(&["secrets", "--json"]).await));
+        // Where it took that for the end, as if it had not: each is to be asked with the token.
+        machine.change("default", "ended", json!(null));
     }
     all.push(("status", machine.said(&["status"]).await));
     all.push(("status", machine.said(&["status", "--json"]).await));

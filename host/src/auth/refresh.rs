@@ -237,6 +237,14 @@ impl Asking {
                 self.remember_end(&ended(Why::OtherAccount));
                 AuthError::OtherAccount { place }
             }
+            // Nobody knows this word of the issuer's, and it will be the same the next time: while
+            // the token is good that does no harm, afterwards only signing in does any good.
+            Failed::Issuer(IssuerError::Refused { status: 400 | 401, said }) if !self.is_good => {
+                tracing::debug!(said, "the issuer refuses to renew this login");
+                let ended = ended(Why::Refused);
+                self.remember_end(&ended);
+                over(&self.name, &ended)
+            }
             // A token that is none: whether there is a good one beside it, nobody knows.
             Failed::Auth(_) => {
                 let why = "its answer holds a token that is none".to_owned();

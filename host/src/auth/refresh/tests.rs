@@ -306,6 +306,26 @@ async fn a_refused_token_that_cannot_be_renewed_is_known_to_be_over() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_nobody_knows_ends_a_login_whose_token_has_ended() {
+    let unknown = |status| Says::Status(status, json!({"error": "session_terminated"}));
+    for status in [400, 401] {
+        let bench = Bench::new(OVER, [unknown(status)]).await;
+        let over = Err(AuthError::Ended { login: "me".into(), why: Why::Refused, at: OVER });
+        for _ in 0..2 {
+            assert_eq!(bench.refreshed(Cause::Early).await, over);
+        }
+        assert_eq!(bench.issuer.asked().len(), 1, "it is remembered");
+        assert_eq!(bench.kept().ended_now(OVER).map(|ended| ended.why), Some(Why::Refused));
+    }
+    for status in [403, 404, 409] {
+        let bench = Bench::new(OVER, [unknown(status), tokens(8)]).await;
+        let error = bench.refreshed(Cause::Early).await.expect_err("refused");
+        assert!(matches!(error, AuthError::Unreachable { .. }), "{status}: {error}");
+        assert_eq!(bench.refreshed(Cause::Early).await, Ok(8), "{status}: later may do");
+    }
+}
+
+#[tokio::test]
 async fn a_refresh_that_was_cut_off_is_tried_once_and_only_at_the_end() {
     for (says, expected) in [
         (tokens(8), Ok(8)),

@@ -54,6 +54,10 @@ pub(super) async fn look(wish: &Wish, logins: &Logins) -> Result<Before, Unable>
         Err(error @ AuthError::OtherAccount { .. }) => {
             return Ok(Before::Unusable(error.to_string()));
         }
+        // Whoever asks to sign in is let: what its issuer does not renew is of no use.
+        Err(error @ AuthError::Unreachable { .. }) if !login.is_good(logins.now()) => {
+            return Ok(Before::Unusable(error.to_string()));
+        }
         Err(error) => return Err(Unable::login(name, error)),
     }
     let proof = proof::prove(&*signer, &login.base, logins.means.ca.as_deref()).await;
@@ -78,4 +82,53 @@ fn wants(wish: &Wish, login: &Login) -> bool {
         How::ApiKey(_) | How::AccessToken(_) => false,
     };
     same_issuer && same_base && same_kind
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use airlock_shared::base::Base;
+    use airlock_shared::secret::Secret;
+
+    use super::*;
+    use crate::auth::Means;
+    use crate::setup::{IssuerUrl, Ways};
+
+    #[tokio::test]
+    async fn a_login_that_its_issuer_cannot_renew_is_in_nobodys_way() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr();
+        let nobody = format!("http://{}", closed.expect("an address"));
+        let login = Login {
+            kind: Kind::ChatGpt,
+            base: Base::parse("https://chatgpt.com").expect("a base"),
+            issuer: Some(IssuerUrl::parse(&nobody).expect("an issuer")),
+            bearer: Secret::new("canary-access".to_owned()),
+            refresh: Some(Secret::new("canary-refresh".to_owned())),
+            account: None,
+            email: None,
+            plan: None,
+            expires_at: Some(7),
+            signed_in_at: None,
+            refreshed_at: None,
+            generation: 0,
+            intent: None,
+            ended: None,
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let logins = Logins::at(folder.path(), Means { ca: None, clock: Arc::new(|| 8) });
+        logins.store.lock("me").await.expect("a lock").write(&login).expect("written");
+        let ways = Ways { browser: false, open: false, device: true, paste: false };
+        let wish = Wish {
+            name: "me".to_owned(),
+            how: How::SignIn { ways, chosen: true },
+            issuer: None,
+            base: None,
+            replace: false,
+            engine: None,
+        };
+        let before = look(&wish, &logins).await.expect("it goes on");
+        let Before::Unusable(why) = before else { panic!("{before:?}") };
+        assert!(why.contains("cannot be renewed: 127.0.0.1"), "{why}");
+    }
 }
