@@ -194,13 +194,17 @@ impl Asking {
             if let Some(off) = received::clock_off(tokens.date, now, url.host()) {
                 tracing::warn!("{off}");
             }
-            received::renewed(&self.login, &tokens, now, &self.name).map_err(Failed::Auth)
+            let fresh = received::renewed(&self.login, &tokens, now, &self.name);
+            Ok((fresh.map_err(Failed::Auth)?, tokens.access.is_some()))
         });
         match answer {
-            Ok(fresh) => {
+            Ok((fresh, pays)) => {
                 room.commit(&fresh)?;
                 step("done");
-                Ok(fresh)
+                match pays || self.is_good {
+                    true => Ok(fresh),
+                    false => Err(self.unreachable("its answer holds no access token".to_owned())),
+                }
             }
             Err(failed) => {
                 let error = self.failed(failed, digest, &url);

@@ -168,7 +168,8 @@ impl Tokens {
         Ok(Self {
             access: token("access_token")?,
             refresh: token("refresh_token")?,
-            id: token("id_token")?,
+            // It is read for its claims and dropped: no reason to lose what came with it.
+            id: token("id_token").ok().flatten(),
             expires_in: seconds(&json["expires_in"]),
             date,
         })
@@ -318,6 +319,11 @@ mod tests {
         let read = read.unwrap_or_else(|error| panic!("{error}"));
         assert!(read.access.is_none() && read.refresh.is_none());
         assert_eq!(read.expires_in, Some(60));
+        for id in [json!(7), json!("a b"), json!("a".repeat(TOKEN_BYTES + 1))] {
+            let read = Tokens::of(&json!({"refresh_token": "rt-2", "id_token": id}), None);
+            let read = read.unwrap_or_else(|error| panic!("{error}"));
+            assert!(read.refresh.is_some() && read.id.is_none());
+        }
     }
 
     proptest! {

@@ -112,7 +112,7 @@ impl Issuer {
         grant::exchange(self, code, verifier, redirect).await
     }
 
-    /// `grant_type=refresh_token` (B.3).
+    /// `grant_type=refresh_token` (B.3). An access token, a refresh token, or both.
     ///
     /// # Errors
     /// As it is.
@@ -124,7 +124,8 @@ impl Issuer {
         });
         let answer = self.ask_json("/oauth/token", &body).await?;
         let tokens = Tokens::of(&answer.json(&[token], true)?, answer.date())?;
-        if tokens.access.is_none() {
+        // A refresh token alone is to be kept: the one before it is used up.
+        if tokens.access.is_none() && tokens.refresh.is_none() {
             return Err(IssuerError::Malformed("holds no access token"));
         }
         Ok(tokens)

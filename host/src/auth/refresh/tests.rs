@@ -214,6 +214,29 @@ async fn an_answer_without_a_refresh_token_leaves_the_one_there_was() {
 }
 
 #[tokio::test]
+async fn the_next_refresh_token_is_kept_whatever_else_the_answer_holds() {
+    let bad = json!({"access_token": "a", "refresh_token": "canary-refresh-8", "id_token": 7});
+    let bench = Bench::new(OVER, [Says::Status(200, bad)]).await;
+    assert_eq!(bench.refreshed(Cause::Early).await, Ok(8));
+    let alone = || Says::Status(200, json!({"refresh_token": "canary-refresh-8"}));
+    for (now, said) in [(EARLY, Ok(8)), (OVER, Err("its answer holds no access token"))] {
+        let bench = Bench::new(now, [alone(), tokens(9)]).await;
+        let got = bench.refreshed(Cause::Early).await;
+        match (got, said) {
+            (Err(AuthError::Unreachable { why, .. }), Err(said)) => assert_eq!(why, said),
+            (got, said) => assert_eq!(got.ok(), said.ok()),
+        }
+        let kept = bench.kept();
+        assert!(kept.refresh.is_some_and(|token| token.matches(b"canary-refresh-8")));
+        assert!(kept.bearer.matches(b"canary-access-7") && kept.intent.is_none());
+        assert_eq!(kept.expires_at, Some(NOW + 3_600));
+        bench.at(OVER);
+        assert_eq!(bench.refreshed(Cause::Early).await, Ok(9));
+        assert_eq!(bench.issuer.asked(), ["canary-refresh-7", "canary-refresh-8"]);
+    }
+}
+
+#[tokio::test]
 async fn many_who_need_a_token_at_once_ask_once() {
     let slow = Says::Slow(Duration::from_millis(200), Box::new(tokens(8)));
     let bench = Bench::new(OVER, [slow]).await;
