@@ -14,7 +14,7 @@ use airlock_shared::secret::Secret;
 use tokio::sync::Semaphore;
 
 use super::issuer::{Issuer, IssuerError, IssuerUrl};
-use super::store::{Ended, Intent, Locked, Login, Store, Why};
+use super::store::{Ended, Intent, Locked, Login, Room, Store, Why};
 use super::{AuthError, Clock, received};
 
 /// Why a fresh token is wanted.
@@ -199,7 +199,7 @@ impl Asking {
         });
         match answer {
             Ok((fresh, pays)) => {
-                room.commit(&fresh)?;
+                self.keep(room, &fresh);
                 step("done");
                 match pays || self.is_good {
                     true => Ok(fresh),
@@ -211,6 +211,18 @@ impl Asking {
                 room.release();
                 Err(error)
             }
+        }
+    }
+
+    /// The old token is used up: what cannot be written pays for this process at least. The
+    /// intent that stays says to the next one how that came.
+    fn keep(&self, room: Room, fresh: &Login) {
+        let kept = room.commit(fresh).or_else(|error| {
+            tracing::warn!(%error, "the room that was taken cannot be used; once more beside it");
+            self.locked.write(fresh)
+        });
+        if let Err(error) = kept {
+            tracing::warn!(%error, "the login is renewed for this program alone: sign in again");
         }
     }
 

@@ -398,6 +398,29 @@ async fn nobody_is_asked_where_there_is_no_room() {
 }
 
 #[tokio::test]
+async fn what_the_issuer_gave_is_not_dropped_where_it_cannot_be_put_in_its_room() {
+    for (is_beside, kept) in [(true, 8), (false, 7)] {
+        let slow = Says::Slow(Duration::from_millis(200), Box::new(tokens(8)));
+        let bench = Bench::new(OVER, [slow]).await;
+        let path = bench.store.path("me").expect("a path");
+        let spoil = async {
+            while bench.issuer.asked().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            std::fs::remove_file(path.with_extension("json.next")).expect("a room");
+            if !is_beside {
+                let in_the_way = path.with_extension("json.part").join("in the way");
+                std::fs::create_dir_all(in_the_way).expect("a folder");
+            }
+        };
+        let (got, ()) = tokio::join!(bench.refreshed(Cause::Early), spoil);
+        assert_eq!(got, Ok(8), "it pays for this process");
+        let there = bench.kept();
+        assert_eq!((there.generation, there.is_interrupted()), (kept, kept == 7));
+    }
+}
+
+#[tokio::test]
 async fn a_caller_that_leaves_does_not_cut_the_answer_off() {
     let slow = Says::Slow(Duration::from_millis(300), Box::new(tokens(8)));
     let bench = Bench::new(OVER, [slow]).await;
