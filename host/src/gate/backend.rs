@@ -40,6 +40,31 @@ async fn a_refused_token_is_renewed_once() {
 }
 
 #[tokio::test]
+async fn whether_a_token_is_refused_is_asked_and_nothing_is_renewed() {
+    let unauthorized = || whole("401 Unauthorized", "", r#"{"detail":"no"}"#);
+    let (script, base) = Script::start(vec![
+        unauthorized(),
+        whole("200 OK", "content-type: application/json\r\n", r#"{"models":[]}"#),
+        whole("500 Internal Server Error", "", "{}"),
+        whole("302 Found", "location: http://127.0.0.1:1/\r\n", ""),
+        unauthorized(),
+    ])
+    .await;
+    let Upstream::Live { client, signer } = live(&base) else { panic!("not live") };
+    let config = config(&base, live(&base));
+    let mut said = Vec::new();
+    for _ in 0..5 {
+        let patience = Duration::from_secs(5);
+        said.push(refused(&client, &*signer, &config.base, &config.backend, patience).await);
+    }
+    assert_eq!(said, [Some(0), None, None, None, Some(0)]);
+    let asked = script.asked();
+    assert_eq!(asked.len(), 5);
+    let token = format!("Bearer {TOKEN}");
+    assert!(asked.iter().all(|asked| asked.header("authorization") == Some(token.as_str())));
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let (elsewhere, base) = Script::start(vec![]).await;
     let moved = |status| whole(status, &format!("location: {base}/steal\r\n"), "");

@@ -62,7 +62,7 @@ use tokio_util::task::TaskTracker;
 pub use cassette::{Cassette, Differences, Recorder};
 pub use ledger::Used;
 pub use serve::serve;
-pub use upstream::{catalogue, client};
+pub use upstream::{catalogue, client, refused};
 pub use usage::{Usage, Window, usage};
 
 use crate::auth::Signer;

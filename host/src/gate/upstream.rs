@@ -48,8 +48,31 @@ pub async fn catalogue(
     backend: &Backend,
     patience: Duration,
 ) -> Result<Value, Fault> {
-    let url = format!("{}{}", base.origin(), base.models_path(&backend.version));
-    get(client, signer, base, backend, url, patience).await
+    get(client, signer, base, backend, models(base, backend), patience).await
+}
+
+/// Asks the backend for its models, and looks at nothing but whether it takes the credential. The
+/// generation that it refuses; None: it takes it, or did not say. Nothing is renewed.
+pub async fn refused(
+    client: &reqwest::Client,
+    signer: &dyn Signer,
+    base: &Base,
+    backend: &Backend,
+    patience: Duration,
+) -> Option<u64> {
+    let asking = async {
+        let signed = signer.sign().await.ok()?;
+        let asked = document(backend, models(base, backend));
+        let mut headers = asked.headers.clone();
+        headers.extend(signed.headers);
+        let answer = send(client, headers, &asked).await.ok()?;
+        (answer.status() == StatusCode::UNAUTHORIZED).then_some(signed.generation)
+    };
+    tokio::time::timeout(patience, asking).await.ok().flatten()
+}
+
+fn models(base: &Base, backend: &Backend) -> String {
+    format!("{}{}", base.origin(), base.models_path(&backend.version))
 }
 
 /// Asks for a JSON document of the base's origin, bounded.
@@ -65,11 +88,7 @@ pub(super) async fn get(
     patience: Duration,
 ) -> Result<Value, Fault> {
     let asking = async {
-        let mut headers = header_map(request::headers(backend, "", false, None));
-        headers.retain_named(&["originator", "version", "user-agent"]);
-        headers.0.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let asked = Asked { method: Method::GET, url, headers: headers.0, body: Bytes::new() };
-        let answer = send_signed(client, signer, &asked).await?;
+        let answer = send_signed(client, signer, &document(backend, url)).await?;
         let status = answer.status();
         let body = read(answer, limits::CATALOGUE_BYTES).await;
         let body = Scrubber::new(&signer.canaries()).whole(&body.map_err(unreachable)?);
@@ -132,6 +151,14 @@ struct Asked {
     body: Bytes,
 }
 
+/// A JSON document, as whoever is no run asks for it.
+fn document(backend: &Backend, url: String) -> Asked {
+    let mut headers = header_map(request::headers(backend, "", false, None));
+    headers.retain_named(&["originator", "version", "user-agent"]);
+    headers.0.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    Asked { method: Method::GET, url, headers: headers.0, body: Bytes::new() }
+}
+
 /// Signs and sends; where the credential is refused and there is a newer one, once more.
 async fn send_signed(
     client: &reqwest::Client,
@@ -151,27 +178,7 @@ async fn send_signed(
         let signed = signer.sign().await.map_err(sign_in)?;
         let mut headers = asked.headers.clone();
         headers.extend(signed.headers);
-        // The credential is marked as one and prints as `Sensitive`.
-        tracing::debug!(method = %asked.method, url = asked.url, ?headers, "asking the backend");
-        let request = client
-            .request(asked.method.clone(), &asked.url)
-            .headers(headers)
-            .body(asked.body.clone());
-        let patience = Duration::from_secs(limits::STREAM_IDLE_SECONDS);
-        let answer = match tokio::time::timeout(patience, request.send()).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(unreachable(cause(&error.without_url()))),
-            Err(_) => return Err(unreachable("it did not answer".to_owned())),
-        };
-        tracing::debug!(status = answer.status().as_u16(), "the backend answered");
-        // THREAT: the backend, or what stands before it, sends us and our credential elsewhere.
-        // Tried by gate::backend::a_redirect_is_not_followed.
-        if answer.status().is_redirection() {
-            // It would say the same again.
-            let status = answer.status().as_u16();
-            let why = format!("the backend redirects ({status}), and redirects are not followed");
-            return Err(Refused::new(Refusal::Policy, why));
-        }
+        let answer = send(client, headers, asked).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
@@ -187,6 +194,34 @@ async fn send_signed(
             format!("the backend refused the credential: {said}"),
         ));
     }
+}
+
+/// Sends it once. Whatever the backend says is an answer, but a redirect.
+async fn send(
+    client: &reqwest::Client,
+    headers: HeaderMap,
+    asked: &Asked,
+) -> Result<reqwest::Response, Refused> {
+    // The credential is marked as one and prints as `Sensitive`.
+    tracing::debug!(method = %asked.method, url = asked.url, ?headers, "asking the backend");
+    let request =
+        client.request(asked.method.clone(), &asked.url).headers(headers).body(asked.body.clone());
+    let patience = Duration::from_secs(limits::STREAM_IDLE_SECONDS);
+    let answer = match tokio::time::timeout(patience, request.send()).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(unreachable(cause(&error.without_url()))),
+        Err(_) => return Err(unreachable("it did not answer".to_owned())),
+    };
+    tracing::debug!(status = answer.status().as_u16(), "the backend answered");
+    // THREAT: the backend, or what stands before it, sends us and our credential elsewhere.
+    // Tried by gate::backend::a_redirect_is_not_followed.
+    if answer.status().is_redirection() {
+        // It would say the same again.
+        let status = answer.status().as_u16();
+        let why = format!("the backend redirects ({status}), and redirects are not followed");
+        return Err(Refused::new(Refusal::Policy, why));
+    }
+    Ok(answer)
 }
 
 /// A whole body, up to its bound; what is over it is left.

@@ -93,7 +93,7 @@ pub(super) async fn listen(
             // THREAT: a sandbox that asks for tokens and takes none would have us wait for it, deaf
             // to whoever wants the run to end. One that reads has room for this.
             Next::Renewed(command) => {
-                let _unread = commands.try_send(command);
+                renewals.told(commands.try_send(command).is_ok());
             }
             Next::Heard(FromSandbox::Event(event)) => report.hear(&event),
             Next::Heard(FromSandbox::Refused { what }) => {

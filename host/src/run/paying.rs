@@ -12,7 +12,7 @@ use airlock_shared::model::{Catalogue, Model};
 use airlock_shared::outcome::{Fault, FaultKind};
 use serde_json::Value;
 
-use super::renewals::Renewals;
+use super::renewals::{Renewals, Witness};
 use super::spec::{BaseChoice, Cassette, CredentialChoice, Custody, ModelWish, Spec};
 use crate::auth::{self, AuthError, Credential, Handed, Means, Payer, Signer};
 use crate::clock;
@@ -75,7 +75,25 @@ impl Paying {
             _ => Handed { secrets: Secrets::default(), generation: 0 },
         };
         let (signer, clock) = (self.signer.clone(), Arc::new(clock::seconds));
-        Ok((handed.secrets, Renewals::new(signer, custody, handed.generation, clock)))
+        let renewals = Renewals::new(signer, custody, handed.generation, clock, self.witness());
+        Ok((handed.secrets, renewals))
+    }
+
+    /// The host asks the backend itself: what the box says of its token is hearsay.
+    fn witness(&self) -> Witness {
+        let Upstream::Live { client, signer } = &self.upstream else {
+            return Arc::new(|| Box::pin(std::future::ready(None)));
+        };
+        let (client, signer) = (client.clone(), Arc::clone(signer));
+        let (base, backend) = (self.base.clone(), self.backend.clone());
+        let patience = Duration::from_secs(limits::CATALOGUE_SECONDS_NAMED);
+        Arc::new(move || {
+            let (client, signer) = (client.clone(), Arc::clone(&signer));
+            let (base, backend) = (base.clone(), backend.clone());
+            Box::pin(
+                async move { gate::refused(&client, &*signer, &base, &backend, patience).await },
+            )
+        })
     }
 }
 

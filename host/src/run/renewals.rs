@@ -18,12 +18,20 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How long a token that was just renewed is good whatever the box says of it.
 const REST: Duration = Duration::from_secs(60);
 
+/// Asks the backend whether it takes what pays now: the generation that it refuses.
+pub(super) type Witness = Arc<dyn Fn() -> BoxFuture<'static, Option<u64>> + Send + Sync>;
+
 pub(super) struct Renewals {
     signer: Option<Arc<dyn Signer>>,
     custody: Custody,
     clock: Clock,
-    /// The generation that is in the box, so that its refusal can be told from an older one's.
+    witness: Witness,
+    /// The generation that is in the box, so that a newer one can be told from it.
     held: u64,
+    /// The generation that the box was to be told of last, until [`Renewals::told`].
+    offered: Option<u64>,
+    /// There is a newer one that it was not told of.
+    is_behind: bool,
     is_refused: bool,
     under_way: Option<UnderWay>,
     /// When the box may be believed again, and the timer tries again.
@@ -44,14 +52,39 @@ impl Renewals {
         custody: Custody,
         held: u64,
         clock: Clock,
+        witness: Witness,
     ) -> Self {
-        let (is_refused, under_way, believed, rested) = (false, None, None, None);
-        Self { signer, custody, clock, held, is_refused, under_way, believed, rested }
+        Self {
+            signer,
+            custody,
+            clock,
+            witness,
+            held,
+            offered: None,
+            is_behind: false,
+            is_refused: false,
+            under_way: None,
+            believed: None,
+            rested: None,
+        }
     }
 
     /// The box says that the backend refused its token.
     pub(super) fn refused(&mut self) {
         self.is_refused = true;
+    }
+
+    /// Whether the box will hear what [`Renewals::next`] gave. Where it will not, a newer token is
+    /// offered again.
+    pub(super) fn told(&mut self, is_told: bool) {
+        let Some(offered) = self.offered.take() else { return };
+        self.is_behind = !is_told;
+        if is_told {
+            self.held = offered;
+        } else {
+            self.believed = None;
+            self.rested = Some(Instant::now() + LONGEST_SLEEP);
+        }
     }
 
     /// Waits for what the box must be told; renews what falls due meanwhile.
@@ -80,6 +113,7 @@ impl Renewals {
         }
         loop {
             let due = self.signer.as_ref().and_then(|signer| signer.due());
+            let due = if self.is_behind { Some(0) } else { due };
             let in_seconds = due.map(|due| due.saturating_sub((self.clock)()));
             let due = in_seconds.map_or(LONGEST_SLEEP, Duration::from_secs);
             let rest = self.rested.map(|until| until.saturating_duration_since(Instant::now()));
@@ -108,9 +142,16 @@ impl Renewals {
         } else {
             self.rested = Some(now + LONGEST_SLEEP);
         }
-        let refused = is_answer.then_some(self.held);
+        let (held, witness) = (self.held, Arc::clone(&self.witness));
         let handed = Box::pin(async move {
-            if let Some(refused) = refused {
+            let handed = signer.hand_over().await?;
+            if !is_answer || handed.generation != held {
+                return Ok(handed);
+            }
+            // THREAT: a sandbox that says of a good token that it was refused has it taken for ended,
+            // by every program that shares the login. Tried by
+            // run::renewals::tests::a_box_that_cries_of_a_good_token_gets_none.
+            if let Some(refused) = witness().await {
                 signer.renew(refused).await?;
             }
             signer.hand_over().await
@@ -122,7 +163,7 @@ impl Renewals {
     fn end(&mut self, handed: Result<Handed, AuthError>, is_answer: bool) -> Option<Command> {
         let bearer = match handed {
             Ok(handed) if handed.generation != self.held => {
-                self.held = handed.generation;
+                self.offered = Some(handed.generation);
                 handed.secrets.bearer
             }
             Ok(_) => None,
@@ -135,6 +176,9 @@ impl Renewals {
         if is_news {
             // What the box said of the token before is answered with it.
             self.is_refused = false;
+        } else {
+            // Nobody is told of it.
+            self.held = self.offered.take().unwrap_or(self.held);
         }
         (is_news || is_answer).then_some(Command::Secrets { bearer })
     }
@@ -142,7 +186,7 @@ impl Renewals {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use airlock_shared::base::Base;
     use airlock_shared::handoff::Secrets;
@@ -157,6 +201,7 @@ mod tests {
         began: Instant,
         generation: AtomicU64,
         made: AtomicU64,
+        is_taken: AtomicBool,
     }
 
     impl Hourly {
@@ -215,20 +260,36 @@ mod tests {
             began: Instant::now(),
             generation: AtomicU64::new(0),
             made: AtomicU64::new(0),
+            is_taken: AtomicBool::new(false),
         });
         let clock = Arc::clone(&signer);
         let clock: Clock = Arc::new(move || clock.now());
-        let renewals = Renewals::new(Some(Arc::clone(&signer) as _), custody, 0, clock);
+        let backend = Arc::clone(&signer);
+        let witness: Witness = Arc::new(move || {
+            let generation = backend.generation.load(Ordering::Relaxed);
+            let refused = (!backend.is_taken.load(Ordering::Relaxed)).then_some(generation);
+            Box::pin(std::future::ready(refused))
+        });
+        let renewals = Renewals::new(Some(Arc::clone(&signer) as _), custody, 0, clock, witness);
         (signer, renewals)
     }
 
     /// As a run listens: the wait is given up every second for something else.
     async fn within(renewals: &mut Renewals, seconds: u64) -> Vec<Option<String>> {
+        within_to(renewals, seconds, true).await
+    }
+
+    async fn within_to(
+        renewals: &mut Renewals,
+        seconds: u64,
+        is_told: bool,
+    ) -> Vec<Option<String>> {
         let mut told = Vec::new();
         for _ in 0..seconds {
             let second = Duration::from_secs(1);
             if let Ok(command) = tokio::time::timeout(second, renewals.next()).await {
                 let Command::Secrets { bearer } = command else { panic!("not a token") };
+                renewals.told(is_told);
                 told.push(bearer.map(|bearer| bearer.reveal().to_owned()));
             }
         }
@@ -271,6 +332,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_box_that_cries_of_a_good_token_gets_none() {
+        let (signer, mut renewals) = hourly(Custody::Handoff);
+        signer.is_taken.store(true, Ordering::Relaxed);
+        for _ in 0..3 {
+            renewals.refused();
+            assert_eq!(within(&mut renewals, 61).await, [None]);
+        }
+        assert_eq!(signer.generation.load(Ordering::Relaxed), 0);
+        signer.is_taken.store(false, Ordering::Relaxed);
+        renewals.refused();
+        assert_eq!(within(&mut renewals, 20).await, [token(1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_the_box_was_not_told_of_is_offered_again() {
+        let (signer, mut renewals) = hourly(Custody::Handoff);
+        renewals.refused();
+        assert_eq!(within_to(&mut renewals, 20, false).await, [token(1)]);
+        renewals.refused();
+        assert_eq!(within_to(&mut renewals, 20, false).await, [token(1)]);
+        assert_eq!(within(&mut renewals, 40).await, [token(1)]);
+        assert_eq!(within(&mut renewals, 100).await, []);
+        assert_eq!(signer.generation.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_refusal_while_a_renewal_is_under_way_is_answered_with_it() {
         let (_, mut renewals) = hourly(Custody::Handoff);
         let _quiet = within(&mut renewals, 3_303).await;
@@ -280,7 +367,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_pays_with_a_cassette() {
-        let mut renewals = Renewals::new(None, Custody::Relay, 0, Arc::new(|| 0));
+        let nobody: Witness = Arc::new(|| Box::pin(std::future::ready(None)));
+        let mut renewals = Renewals::new(None, Custody::Relay, 0, Arc::new(|| 0), nobody);
         assert_eq!(within(&mut renewals, 100).await, []);
         renewals.refused();
         assert_eq!(within(&mut renewals, 100).await, [None]);
