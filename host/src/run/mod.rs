@@ -119,7 +119,7 @@ async fn attempt(
         None => Ok(None),
         Some(_) if stop.is_asked() => Ok(None),
         Some(Err(fault)) => Err(fault),
-        Some(Ok(paying)) => prepare(&spec, report.run(), paying, &terms).await.map(Some),
+        Some(Ok(paying)) => prepare(&spec, report.run(), paying, &terms, stop).await,
     };
     let (Prepared { line, gate, mut renewals }, ready) = match (prepared, ready) {
         (Ok(Some(prepared)), Some(ready)) => (prepared, ready),
@@ -220,15 +220,18 @@ fn handoff(
     }
 }
 
-/// The handoff line and the gate behind it, with a run key that both know.
+/// The handoff line and the gate behind it, with a run key that both know. None: the run is wanted
+/// no more.
 async fn prepare(
     spec: &Spec,
     run: &str,
     paying: Paying,
     terms: &BoxSpec,
-) -> Result<Prepared, Fault> {
+    stop: &Stop,
+) -> Result<Option<Prepared>, Fault> {
     let run_key = Secret::new(random_id());
-    let (secrets, renewals) = paying.hand_over(spec.custody).await?;
+    let handed = paying.hand_over(spec.custody, stop).await?;
+    let Some((secrets, renewals)) = handed else { return Ok(None) };
     let handoff = handoff(spec, run, &run_key, secrets, &paying, terms.tool());
     let line = handoff.line().map_err(|error| Fault::new(FaultKind::Box, error.to_string()))?;
     let gate = Gate::new(GateConfig {
@@ -247,7 +250,7 @@ async fn prepare(
         catalogue: paying.catalogue,
         changes_bytes: spec.limits.disk.saturating_add(limits::CHANGES_OVERHEAD_BYTES),
     })?;
-    Ok(Prepared { line, gate, renewals })
+    Ok(Some(Prepared { line, gate, renewals }))
 }
 
 fn cancelled() -> Outcome {

@@ -12,6 +12,7 @@ use airlock_shared::model::{Catalogue, Model};
 use airlock_shared::outcome::{Fault, FaultKind};
 use serde_json::Value;
 
+use super::Stop;
 use super::renewals::{Renewals, Witness};
 use super::spec::{BaseChoice, Cassette, CredentialChoice, Custody, ModelWish, Spec};
 use crate::auth::{self, AuthError, Credential, Handed, Means, Payer, Signer};
@@ -68,15 +69,17 @@ impl Paying {
         Ok(Self { payer, base, backend, model, upstream, recorder, catalogue, signer })
     }
 
-    /// What enters the box, and what keeps it fresh there.
-    pub(super) async fn hand_over(&self, custody: Custody) -> Result<(Secrets, Renewals), Fault> {
-        let handed = match (&self.signer, custody) {
-            (Some(signer), Custody::Handoff) => signer.hand_over().await.map_err(sign_in)?,
-            _ => Handed { secrets: Secrets::default(), generation: 0 },
-        };
+    /// What enters the box, and what keeps it fresh there. None: the run is wanted no more.
+    pub(super) async fn hand_over(
+        &self,
+        custody: Custody,
+        stop: &Stop,
+    ) -> Result<Option<(Secrets, Renewals)>, Fault> {
+        let handed = handed(self.signer.as_deref(), custody, stop).await?;
+        let Some(handed) = handed else { return Ok(None) };
         let (signer, clock) = (self.signer.clone(), Arc::new(clock::seconds));
         let renewals = Renewals::new(signer, custody, handed.generation, clock, self.witness());
-        Ok((handed.secrets, renewals))
+        Ok(Some((handed.secrets, renewals)))
     }
 
     /// The host asks the backend itself: what the box says of its token is hearsay.
@@ -94,6 +97,22 @@ impl Paying {
                 async move { gate::refused(&client, &*signer, &base, &backend, patience).await },
             )
         })
+    }
+}
+
+/// A login that another program is renewing, or an issuer that is silent, takes its time: nobody
+/// who asks for the end of a run waits for that.
+async fn handed(
+    signer: Option<&dyn Signer>,
+    custody: Custody,
+    stop: &Stop,
+) -> Result<Option<Handed>, Fault> {
+    let (Some(signer), Custody::Handoff) = (signer, custody) else {
+        return Ok(Some(Handed { secrets: Secrets::default(), generation: 0 }));
+    };
+    tokio::select! {
+        () = stop.asked() => Ok(None),
+        handed = signer.hand_over() => handed.map(Some).map_err(sign_in),
     }
 }
 
@@ -124,8 +143,11 @@ fn signer(spec: &Spec, logins: &Path, base: &Base) -> Result<Arc<dyn Signer>, Fa
     auth::open(credential, base, &means).map_err(sign_in)
 }
 
-/// Reads the machine's certificates, a hundred files, on a thread beside: the container is being
-/// made meanwhile.
+/// A client for the base. It reads the machine's certificates, a hundred files, on a thread beside:
+/// the container of a run is being made meanwhile.
+///
+/// # Errors
+/// As [`gate::client`].
 async fn client(base: &Base, ca: Option<String>) -> Result<reqwest::Client, Fault> {
     let base = base.clone();
     let made = tokio::task::spawn_blocking(move || gate::client(&base, ca.as_deref())).await;
@@ -207,7 +229,11 @@ pub fn sign_in(error: AuthError) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use airlock_shared::secret::Secret;
+    use futures_util::future::BoxFuture;
+
     use super::*;
+    use crate::auth::Signed;
     use crate::auth::store::Why;
     use crate::exit::Exit;
 
@@ -242,6 +268,44 @@ mod tests {
             let fault = sign_in(error);
             assert_eq!((Exit::of_fault(fault.kind).code(), fault.message.as_str()), (exit, said));
         }
+    }
+
+    /// A login that never comes.
+    struct Never;
+
+    impl Signer for Never {
+        fn payer(&self) -> Payer {
+            Payer::replay(Base::parse("https://api.openai.com").expect("a base"))
+        }
+
+        fn sign(&self) -> BoxFuture<'_, Result<Signed, AuthError>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn renew(&self, _refused: u64) -> BoxFuture<'_, Result<bool, AuthError>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn hand_over(&self) -> BoxFuture<'_, Result<Handed, AuthError>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn canaries(&self) -> Vec<Secret> {
+            Vec::new()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_for_the_end_does_not_wait_for_a_login() {
+        let stop = Stop::default();
+        let asks = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            stop.cancel();
+        };
+        let waits = handed(Some(&Never), Custody::Handoff, &stop);
+        let waits = tokio::time::timeout(Duration::from_secs(2), waits);
+        let (handed, ()) = tokio::join!(waits, asks);
+        assert!(matches!(handed, Ok(Ok(None))), "it waited");
     }
 
     #[test]
