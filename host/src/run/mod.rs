@@ -37,6 +37,7 @@ use report::Report;
 use spec::{Custody, ImageChoice, Spec};
 use tree::Tree;
 
+pub(crate) use paying::client;
 pub use paying::{sign_in, sign_in_again};
 pub use report::{Done, Show, count, told};
 pub use stop::Stop;

@@ -148,7 +148,7 @@ fn signer(spec: &Spec, logins: &Path, base: &Base) -> Result<Arc<dyn Signer>, Fa
 ///
 /// # Errors
 /// As [`gate::client`].
-async fn client(base: &Base, ca: Option<String>) -> Result<reqwest::Client, Fault> {
+pub(crate) async fn client(base: &Base, ca: Option<String>) -> Result<reqwest::Client, Fault> {
     let base = base.clone();
     let made = tokio::task::spawn_blocking(move || gate::client(&base, ca.as_deref())).await;
     made.map_err(|error| Fault::new(FaultKind::Backend, error.to_string()))?

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use airlock_shared::base::Base;
 use airlock_shared::model::Catalogue;
-use airlock_shared::outcome::{Fault, FaultKind};
+use airlock_shared::outcome::FaultKind;
 use airlock_shared::{defaults, limits};
 
 use crate::auth::Signer;
 use crate::gate;
+pub(super) use crate::run::client;
 use crate::run::spec::Identity;
 
 /// What the service said.
@@ -30,13 +31,6 @@ pub(super) fn identity() -> Identity {
         user_agent: defaults::user_agent(defaults::ORIGINATOR, defaults::CLIENT_VERSION),
         service_tier: None,
     }
-}
-
-/// A client for the base, made on a thread beside: it reads the machine's certificates.
-pub(super) async fn client(base: &Base, ca: Option<String>) -> Result<reqwest::Client, Fault> {
-    let base = base.clone();
-    let made = tokio::task::spawn_blocking(move || gate::client(&base, ca.as_deref())).await;
-    made.map_err(|error| Fault::new(FaultKind::Backend, error.to_string()))?
 }
 
 pub(super) async fn prove(signer: &dyn Signer, base: &Base, ca: Option<&str>) -> Proof {
