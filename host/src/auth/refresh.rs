@@ -14,7 +14,7 @@ use airlock_shared::secret::Secret;
 use tokio::sync::Semaphore;
 
 use super::issuer::{Issuer, IssuerError, IssuerUrl};
-use super::store::{Ended, Intent, Locked, Login, Room, Store, Why};
+use super::store::{Ended, Intent, Locked, Login, Room, Store, Why, Word};
 use super::{AuthError, Clock, received};
 
 /// Why a fresh token is wanted.
@@ -52,6 +52,7 @@ pub async fn refreshed(
     ca: Option<&str>,
     clock: &Clock,
 ) -> Result<Login, AuthError> {
+    let came = clock();
     let locked = match store.lock(name).await {
         Ok(locked) => locked,
         Err(error) => return or_as_it_is(store.read(name)?, cause, clock(), error),
@@ -77,6 +78,15 @@ pub async fn refreshed(
         locked,
         login,
     };
+    // THREAT: an issuer that is silent keeps each of those who wait for its limit of time, one after
+    // the other. Tried by auth::refresh::tests::who_waited_for_a_silent_issuer_does_not_ask_it_again.
+    if let Some(word) = asking.locked.word()
+        && !asking.is_good
+        && word.at >= came
+        && asking.login.digest().as_ref() == Some(&word.token)
+    {
+        return Err(asking.unreachable(word.why));
+    }
     let under_way = UNDER_WAY.acquire().await;
     // THREAT: not a thief but Ctrl-C, or a caller out of patience, between the issuer's answer and
     // our disk: the login would be lost. Tried by
@@ -165,6 +175,12 @@ impl Asking {
         match asked {
             Err(error) if self.is_good => {
                 or_as_it_is(as_it_was(), Cause::Early, (self.clock)(), error)
+            }
+            Err(AuthError::Unreachable { issuer, why }) => {
+                if let Some(token) = self.login.digest() {
+                    self.locked.leave(&Word { token, at: (self.clock)(), why: why.clone() });
+                }
+                Err(AuthError::Unreachable { issuer, why })
             }
             asked => asked,
         }

@@ -6,7 +6,8 @@
 //!   NAME.json.part   the same while it is written
 //!   NAME.json.next   the login that a refresh is about to put there: room taken before the issuer
 //!                    is asked, renamed over NAME.json when all of it is on disk
-//!   NAME.lock        locked by whoever changes NAME; never deleted, so that nobody locks another inode
+//!   NAME.lock        locked by whoever changes NAME; never deleted, so that nobody locks another
+//!                    inode. Holds the last word of one who had it: that the issuer was not reached
 //! ```
 
 mod layout; // one login as the text of a file
@@ -29,7 +30,7 @@ use super::AuthError;
 use super::issuer::IssuerUrl;
 use folder::Folder;
 
-pub use locked::{Locked, Room};
+pub use locked::{Locked, Room, Word};
 
 /// How long a lock is waited for: longer than any issuer is.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -275,11 +276,12 @@ impl Store {
         let folder = Arc::new(Folder::make(&self.folder)?);
         let lock = folder.open_lock(&format!("{name}.lock"))?;
         let patience = Instant::now() + LOCK_PATIENCE;
+        let mut has_waited = false;
         loop {
             // THREAT: two programs renew at once, and the issuer takes the second for a thief's.
             // Tried by login::refresh::forty_processes_refresh_once.
             match lock.try_lock() {
-                Ok(()) => return Ok(Locked::new(folder, name, path, lock)),
+                Ok(()) => return Ok(Locked::new(folder, name, path, lock, has_waited)),
                 Err(std::fs::TryLockError::Error(error)) => {
                     return Err(folder::failed(&self.folder, &error));
                 }
@@ -291,6 +293,7 @@ impl Store {
                 }
                 Err(std::fs::TryLockError::WouldBlock) => tokio::time::sleep(LOCK_EVERY).await,
             }
+            has_waited = true;
         }
     }
 }

@@ -247,6 +247,18 @@ async fn many_who_need_a_token_at_once_ask_once() {
 }
 
 #[tokio::test]
+async fn who_waited_for_a_silent_issuer_does_not_ask_it_again() {
+    let cut = Says::Slow(Duration::from_millis(200), Box::new(Says::Cut));
+    let bench = Bench::new(OVER, [cut, tokens(8)]).await;
+    let all = (0..9).map(|_| bench.refreshed(Cause::Early));
+    let all = futures_util::future::join_all(all).await;
+    assert!(matches!(&all[0], Err(AuthError::Unreachable { .. })), "{all:?}");
+    assert!(all.iter().all(|got| *got == all[0]), "one reason for all: {all:?}");
+    assert_eq!(bench.issuer.asked().len(), 1);
+    assert_eq!(bench.refreshed(Cause::Early).await, Ok(8), "who comes later asks");
+}
+
+#[tokio::test]
 async fn a_failed_early_refresh_keeps_the_token_and_the_login() {
     let busy = |status| Says::Status(status, json!({"error": "busy"}));
     // Whether the issuer may have done as it was asked.

@@ -1,13 +1,18 @@
 //! One login that nobody else changes meanwhile.
 
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::folder::{self, Folder};
 use super::{Login, layout};
 use crate::auth::AuthError;
+
+/// The longest word that is read.
+const WORD_BYTES: u64 = 4096;
 
 /// Held until it is dropped.
 pub struct Locked {
@@ -15,12 +20,54 @@ pub struct Locked {
     /// `NAME.json`, within the folder.
     file: String,
     path: PathBuf,
-    _lock: File,
+    lock: File,
+    /// Somebody else had the lock when it was asked for.
+    has_waited: bool,
+}
+
+/// What whoever had the lock found out, for those who wait for it meanwhile: that the issuer could
+/// not be asked with the token of this digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    /// SHA-256 of the refresh token, hexadecimal.
+    pub token: String,
+    /// Unix seconds.
+    pub at: u64,
+    pub why: String,
 }
 
 impl Locked {
-    pub(super) fn new(folder: Arc<Folder>, name: &str, path: PathBuf, lock: File) -> Self {
-        Self { folder, file: format!("{name}.json"), path, _lock: lock }
+    pub(super) fn new(
+        folder: Arc<Folder>,
+        name: &str,
+        path: PathBuf,
+        lock: File,
+        has_waited: bool,
+    ) -> Self {
+        Self { folder, file: format!("{name}.json"), path, lock, has_waited }
+    }
+
+    /// The word that was left last, for those who waited; nobody else has a use for it.
+    #[must_use]
+    pub fn word(&self) -> Option<Word> {
+        let mut lock = Some(&self.lock).filter(|_| self.has_waited)?;
+        let mut text = Vec::new();
+        lock.rewind().ok()?;
+        lock.take(WORD_BYTES).read_to_end(&mut text).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Leaves a word to those who wait.
+    pub fn leave(&self, word: &Word) {
+        let mut lock = &self.lock;
+        let left = serde_json::to_vec(word).map_err(std::io::Error::from).and_then(|text| {
+            lock.set_len(0)?;
+            lock.rewind()?;
+            lock.write_all(&text)
+        });
+        if let Err(error) = left {
+            tracing::debug!(%error, "whoever waits finds it out again");
+        }
     }
 
     fn next(&self) -> String {
