@@ -78,7 +78,8 @@ impl Exit {
             | FaultKind::Protocol
             | FaultKind::Workspace
             | FaultKind::Cassette
-            | FaultKind::Forged => Self::Failed,
+            | FaultKind::Forged
+            | FaultKind::Disk => Self::Failed,
         }
     }
 }

@@ -107,6 +107,7 @@ impl From<&Fault> for Failure {
             FaultKind::Workspace => ("workspace", None),
             FaultKind::Cassette => ("cassette", Some("airlock run --record FILE …")),
             FaultKind::Forged => ("the box claims what did not happen", None),
+            FaultKind::Disk => ("cannot write", None),
         };
         let failure = Self::new(Exit::of_fault(fault.kind), headline, fault.message.clone());
         Self { hint: hint.map(str::to_owned), ..failure }
@@ -154,6 +155,13 @@ mod tests {
             (
                 failed(FaultKind::Refused, "\u{1b}[2Jno\nlicence"),
                 "the backend refused: ␛[2Jno licence",
+            ),
+            (
+                failed(
+                    FaultKind::Disk,
+                    "the login cannot be kept: /x/me.json: Read-only file system",
+                ),
+                "cannot write: the login cannot be kept: /x/me.json: Read-only file system",
             ),
             (stopped(Stop::Cancelled), "cancelled: the box is gone"),
             (

@@ -77,6 +77,8 @@ pub enum FaultKind {
     Cassette,
     /// What the sandbox claims is not what the host saw.
     Forged,
+    /// What must be kept on this machine cannot be: a full disk, a folder that is read-only.
+    Disk,
 }
 
 impl Fault {

@@ -216,7 +216,8 @@ pub fn sign_in_again(login: &str) -> String {
 #[must_use]
 pub fn sign_in(error: AuthError) -> Fault {
     let kind = match error {
-        AuthError::Unreachable { .. } | AuthError::Store { .. } => FaultKind::Backend,
+        AuthError::Unreachable { .. } => FaultKind::Backend,
+        AuthError::Store { .. } => FaultKind::Disk,
         AuthError::Missing { .. }
         | AuthError::Unsafe { .. }
         | AuthError::Malformed { .. }
@@ -265,7 +266,9 @@ mod tests {
             ),
         ];
         for (error, exit, said) in cases {
+            let is_disk = matches!(error, AuthError::Store { .. });
             let fault = sign_in(error);
+            assert_eq!(fault.kind == FaultKind::Disk, is_disk, "{said}");
             assert_eq!((Exit::of_fault(fault.kind).code(), fault.message.as_str()), (exit, said));
         }
     }
