@@ -4,6 +4,7 @@
 use airlock_shared::secret::Secret;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::super::store::Why;
 use super::said::shown;
@@ -20,7 +21,7 @@ const TOKEN_BYTES: usize = 16 << 10;
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Zeroizing<Vec<u8>>,
 }
 
 impl Answer {
@@ -203,7 +204,7 @@ mod tests {
             map.insert(*name, value.parse().expect("a header"));
         }
         let status = StatusCode::from_u16(status).expect("a status");
-        Answer { status, headers: map, body: body.as_bytes().to_vec() }
+        Answer { status, headers: map, body: Zeroizing::new(body.as_bytes().to_vec()) }
     }
 
     fn of_refresh(answer: &Answer) -> Option<IssuerError> {

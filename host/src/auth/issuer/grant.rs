@@ -9,6 +9,7 @@ use oauth2::basic::BasicClient;
 use oauth2::{
     AuthorizationCode, ClientId, HttpRequest, HttpResponse, PkceCodeVerifier, RedirectUrl, TokenUrl,
 };
+use zeroize::Zeroizing;
 
 use super::{CLIENT_ID, Issuer, IssuerError, Tokens};
 
@@ -21,7 +22,7 @@ pub(super) async fn exchange(
     let request = request(issuer, code, verifier, redirect);
     let request = request.ok_or(IssuerError::Malformed("cannot be asked for at this URL"))?;
     let (parts, body) = request.into_parts();
-    let answer = issuer.ask("/oauth/token", parts.headers, body).await?;
+    let answer = issuer.ask("/oauth/token", parts.headers, Zeroizing::new(body)).await?;
     let tokens = Tokens::of(&answer.json(&[code, verifier], false)?, answer.date())?;
     if tokens.access.is_none() || tokens.refresh.is_none() || tokens.id.is_none() {
         return Err(IssuerError::Malformed("does not hold all three tokens"));

@@ -17,8 +17,10 @@ use std::time::Duration;
 
 use airlock_shared::defaults;
 use airlock_shared::secret::Secret;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use self::answer::{Answer, BODY_BYTES};
 pub use self::device::{DeviceCode, DeviceGrant};
@@ -152,7 +154,7 @@ impl Issuer {
     async fn ask_json(&self, path: &str, body: &Value) -> Result<Answer, IssuerError> {
         let kind = HeaderValue::from_static("application/json");
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
-        self.ask(path, headers, body.to_string().into_bytes()).await
+        self.ask(path, headers, Zeroizing::new(body.to_string().into_bytes())).await
     }
 
     /// Posts it, and reads the answer to its end or its bound.
@@ -160,7 +162,7 @@ impl Issuer {
         &self,
         path: &str,
         mut headers: HeaderMap,
-        body: Vec<u8>,
+        body: Zeroizing<Vec<u8>>,
     ) -> Result<Answer, IssuerError> {
         let agent = defaults::user_agent(defaults::ORIGINATOR, defaults::CLIENT_VERSION);
         if let Ok(agent) = HeaderValue::from_str(&agent) {
@@ -172,13 +174,19 @@ impl Issuer {
         let url = format!("{}{path}", self.url);
         // Neither headers nor body: the body is the secret.
         tracing::debug!(url, "asking the issuer");
+        // Wiped when the last who has a part of it lets go.
+        let body = Bytes::from_owner(body);
         let request = self.client.request(Method::POST, &url).headers(headers).body(body);
         let asking = async {
             let mut answer = request.send().await.map_err(|error| reached::unreachable(&error))?;
-            let mut body = Vec::new();
+            // The room is there before, so that growing leaves no copy of a token behind.
+            let mut body = Zeroizing::new(Vec::with_capacity(BODY_BYTES + 1));
             loop {
                 match answer.chunk().await {
-                    Ok(Some(piece)) => body.extend_from_slice(&piece),
+                    Ok(Some(piece)) => {
+                        let room = BODY_BYTES + 1 - body.len();
+                        body.extend_from_slice(&piece[..piece.len().min(room)]);
+                    }
                     Ok(None) => break,
                     Err(error) => return Err(reached::unreachable(&error)),
                 }
