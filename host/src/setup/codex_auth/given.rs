@@ -58,7 +58,6 @@ pub(super) async fn token(
         expires_in: None,
         date: None,
     };
-    let there = there.filter(|login| login.kind == Kind::ChatGpt);
     let base = base_of(wish, there, defaults::CHATGPT_BASE)?;
     let login = from_tokens(&tokens, base, issuer_of(wish, there), &wish.name, logins)?;
     tried(login, &wish.name, logins).await

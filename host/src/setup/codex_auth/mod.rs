@@ -14,6 +14,8 @@ mod before; // what login is there
 pub(super) mod given; // a key or a token that a person brought
 mod machine; // docker and the box image, in brief
 mod keep; // asked about, stored
+#[cfg(test)]
+mod tests; // what a login takes over from the one before it
 
 use std::convert::Infallible;
 
@@ -27,7 +29,7 @@ use super::{IssuerUrl, Logins, Proof, Said, Unable, Ways, Whose};
 use crate::auth::issuer::Issuer;
 use crate::auth::received;
 use crate::auth::sign_in::{Granted, sign_in};
-use crate::auth::store::Login;
+use crate::auth::store::{Kind, Login};
 use crate::engine::docker::EngineChoice;
 
 pub use before::Before;
@@ -118,7 +120,7 @@ pub async fn run(
         tell(Told::Before(before));
     }
     logins.room().map_err(|error| Unable::login(&wish.name, error))?;
-    let there = logins.store.read(&wish.name).ok();
+    let there = predecessor(logins, &wish.name);
     let login = match &wish.how {
         How::SignIn { ways, .. } => {
             by_a_way(*ways, &wish, there.as_ref(), logins, &mut typed, tell).await?
@@ -184,6 +186,14 @@ async fn hand_on(lines: &mut mpsc::Receiver<Secret>, give: mpsc::Sender<Secret>)
     }
     drop(give);
     std::future::pending().await
+}
+
+/// The login that is there, where it says whom to ask and where to go: a key does not.
+fn predecessor(logins: &Logins, name: &str) -> Option<Login> {
+    let there = logins.store.read(name).ok();
+    // THREAT: a key that is bound to somebody's gateway makes the ChatGPT login that takes its place
+    // go to that gateway too. Tried by setup::codex_auth::tests::a_chatgpt_login_does_not_go_where_a_key_went.
+    there.filter(|login| login.kind == Kind::ChatGpt)
 }
 
 fn issuer_of(wish: &Wish, there: Option<&Login>) -> IssuerUrl {
