@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::process::Stdio;
 
-use airlock_tests::issuer::{Fault, Issuer, What};
+use airlock_tests::issuer::{Account, Fault, Issuer, What};
 use airlock_tests::rig::{Process, terminal};
 use serde_json::{Value, json};
 
@@ -258,6 +258,35 @@ async fn codex_logins_are_read_and_not_written() {
     assert_eq!(std::fs::read(&file).expect("it is there"), before, "auth.json was written");
     assert_eq!(machine.refreshes(), 0);
     machine.assert_no_secret_in(&[&warned.stdout, &warned.stderr, &taken.stdout, &taken.stderr]);
+}
+
+/// The token is the official client's own: what is not stored here stays good there.
+#[tokio::test]
+async fn an_import_that_is_not_kept_leaves_codex_signed_in() {
+    let machine = Machine::new();
+    machine.hold("default", 864_000);
+    machine.issuer.account(Account::named("bob"));
+    let bob = machine.issuer.grant();
+    let tokens = json!({
+        "id_token": bob.id, "access_token": bob.access, "refresh_token": bob.refresh,
+        "account_id": bob.account.id,
+    });
+    write_codex(&machine, &json!({"tokens": tokens}));
+    let peers = [machine.issuer.url(), machine.backend.url()];
+    let line = [
+        "import",
+        "codex",
+        "--yes",
+        "--issuer",
+        peers[0].as_str(),
+        "--base-url",
+        peers[1].as_str(),
+    ];
+    let said = machine.said(&line).await;
+    assert_eq!(said.exit, Some(1), "{said:#?}");
+    assert!(said.stderr.contains("another account"), "{said:#?}");
+    assert!(machine.issuer.takes(&bob.refresh), "codex was signed out");
+    assert_eq!(machine.issuer.asked_for(What::Revoke).len(), 0);
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ pub async fn run(
             crate::auth::store::Login { account, ..login }
         }
     };
-    let keeping = Keeping { name: wish.name, replace: wish.replace, logins };
+    let keeping = Keeping { name: wish.name, replace: wish.replace, granted: false, logins };
     keep(keeping, login, typed, tell).await.map(|_| Imported::Kept)
 }
 

@@ -10,7 +10,18 @@ use crate::setup::{Logins, Proof, Unable, Whose, proof};
 pub(in crate::setup) struct Keeping<'a> {
     pub(in crate::setup) name: &'a str,
     pub(in crate::setup) replace: bool,
+    /// The login was granted just now, to us: signed out again where it is not kept.
+    pub(in crate::setup) granted: bool,
     pub(in crate::setup) logins: &'a Logins,
+}
+
+impl Keeping<'_> {
+    /// What another program granted itself is that program's.
+    async fn give_back(&self, login: &Login) {
+        if self.granted {
+            self.logins.give_back(login).await;
+        }
+    }
 }
 
 /// Shows, asks, stores, proves.
@@ -33,12 +44,12 @@ pub(in crate::setup) async fn keep(
         && !keeping.replace
         && let Err(refused) = asked(Whose::of(name, other, now), &whose, typed, tell).await
     {
-        logins.give_back(&login).await;
+        keeping.give_back(&login).await;
         return Err(refused);
     }
     let stored = store(&keeping, &login, there.as_ref()).await;
     if let Err(unable) = stored {
-        logins.give_back(&login).await;
+        keeping.give_back(&login).await;
         return Err(unable);
     }
     let path = logins.store.path(name).map_err(|error| Unable::login(name, error))?;

@@ -128,7 +128,7 @@ pub async fn run(
         How::ApiKey(key) => given::key(key, &wish, logins).await?,
         How::AccessToken(token) => given::token(token, &wish, there.as_ref(), logins).await?,
     };
-    let keeping = Keeping { name: &wish.name, replace: wish.replace, logins };
+    let keeping = Keeping { name: &wish.name, replace: wish.replace, granted: is_way_in, logins };
     let (whose, proof) = keep(keeping, login, &mut typed, tell).await?;
     if is_way_in && wish.name == "default" {
         let team =
