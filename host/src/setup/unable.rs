@@ -20,7 +20,7 @@ pub enum Unable {
     /// A person said no.
     Declined { what: &'static str },
     /// The service does not take the credential. `kept`: it is stored all the same.
-    Refused { why: String, kept: bool },
+    Refused { name: String, why: String, kept: bool },
     /// There is no login of that name.
     Nothing { name: String },
     /// The login is an API key, which has no token to give.
@@ -68,10 +68,10 @@ impl From<Unable> for Failure {
                     .hint("airlock setup codex-auth --name NAME")
             }
             Unable::Declined { what } => Self::new(Exit::Failed, "nothing was changed", what),
-            Unable::Refused { why, kept: false } => Self::new(Exit::SignIn, "not stored", why),
-            Unable::Refused { why, kept: true } => {
+            Unable::Refused { why, kept: false, .. } => Self::new(Exit::SignIn, "not stored", why),
+            Unable::Refused { name, why, kept: true } => {
                 Self::new(Exit::SignIn, "the service does not take this login", why)
-                    .hint("airlock setup codex-auth --replace")
+                    .hint(sign_in_again(&name))
             }
             Unable::Nothing { name } => {
                 Self::usage(format!("there is no login `{name}`")).hint("airlock status")
@@ -105,5 +105,20 @@ fn of_login(name: &str, error: &AuthError) -> Failure {
         AuthError::Store { place, why } => {
             Failure::new(Exit::Failed, "the login cannot be written", format!("{place}: {why}"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_to_try_again_touches_no_other_login() {
+        let refused = |name: &str| {
+            let (name, why) = (name.to_owned(), "the backend refused it (401)".to_owned());
+            Failure::from(Unable::Refused { name, why, kept: true }).hint
+        };
+        assert_eq!(refused("default").as_deref(), Some("airlock setup codex-auth"));
+        assert_eq!(refused("team").as_deref(), Some("airlock setup codex-auth --name team"));
     }
 }

@@ -92,7 +92,7 @@ async fn tried(login: Login, name: &str, logins: &Logins) -> Result<Login, Unabl
     // THREAT: a mistyped or stolen and withdrawn key is kept, and every run fails with it. Tried by
     // login::account::a_key_the_service_refuses_is_not_stored.
     match proof::prove(&*signer, &login.base, logins.means.ca.as_deref()).await {
-        Proof::Refused(why) => Err(Unable::Refused { why, kept: false }),
+        Proof::Refused(why) => Err(Unable::Refused { name: name.to_owned(), why, kept: false }),
         Proof::Listed { .. } | Proof::Unasked(_) => Ok(login),
     }
 }

@@ -59,7 +59,7 @@ pub(in crate::setup) async fn keep(
         Err(error) => return Err(Unable::login(name, error)),
     };
     if let Proof::Refused(why) = proof {
-        return Err(Unable::Refused { why, kept: true });
+        return Err(Unable::Refused { name: name.to_owned(), why, kept: true });
     }
     tell(Told::Proof(proof.clone()));
     Ok((whose, proof))
