@@ -134,6 +134,16 @@ async fn quiet_is_an_exit_code() {
     assert_eq!(quiet().await, Some(3), "a login that is gone");
 }
 
+#[tokio::test]
+async fn quiet_says_of_the_environment_what_a_run_would() {
+    let key =
+        |key: &str| Machine::new().variable("AIRLOCK_LOGIN", "env").variable("OPENAI_API_KEY", key);
+    for (machine, exit) in [(key(""), 3), (key("sk-canary"), 0)] {
+        let said = machine.said(&["status", "--quiet"]).await;
+        assert_eq!(said.exit, Some(exit), "{said:#?}");
+    }
+}
+
 /// A usage that cannot be had is a note, not an error.
 #[tokio::test]
 async fn status_lives_without_the_service() {

@@ -71,6 +71,8 @@ pub struct Stand {
     pub quiet: bool,
     /// What pays for a run that does not say.
     pub pays: Pays,
+    /// `OPENAI_API_KEY` is set.
+    pub has_key: bool,
 }
 
 /// # Errors
@@ -154,6 +156,7 @@ pub fn status(flags: Status, environment: &Environment, places: &Places) -> Resu
         json: flags.json,
         quiet: flags.quiet,
         pays: Pays::standing(&settings),
+        has_key: environment.text("OPENAI_API_KEY").is_some(),
     })
 }
 

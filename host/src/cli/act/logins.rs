@@ -23,13 +23,13 @@ pub(super) async fn status(
     places: &Places,
     mut screen: Screen,
 ) -> Result<Exit, Failure> {
-    let Stand { ca, only, json, quiet, pays } = wish;
+    let Stand { ca, only, json, quiet, pays, has_key } = wish;
     let logins = Logins::new(&places.logins(), ca);
     if quiet {
         let is_good = match (&only, &pays) {
             (Some(name), _) | (None, Pays::Login(name)) => standing::is_good(&logins, name),
             (None, Pays::KeyFile(file)) => file.is_file(),
-            (None, Pays::Env) => true,
+            (None, Pays::Env) => has_key,
             (None, _) => standing::is_good(&logins, "default"),
         };
         return Ok(if is_good { Exit::Finished } else { Exit::SignIn });
