@@ -1,8 +1,5 @@
 //! `status`, `logout`, `import codex`, `secrets`.
 
-use serde_json::json;
-use zeroize::Zeroizing;
-
 use super::sign_in::{carried_out, so_far, typed_by};
 use super::start::{stopped, unless_stopped};
 use crate::cli::config::Pays;
@@ -114,10 +111,5 @@ pub(super) async fn secrets(
     let logins = Logins::new(&places.logins(), wish.ca);
     let given = unless_stopped(given::run(&logins, &wish.name)).await;
     let given = given.map_err(|stop| stopped(&stop, "nothing was printed"))??;
-    let object = json!({
-        "CODEX_ACCESS_TOKEN": given.access_token.reveal(),
-        "CODEX_ACCOUNT_ID": given.account_id,
-    });
-    let line = Zeroizing::new(format!("{object}\n"));
-    screen.print(&line).map(|()| Exit::Finished)
+    screen.print(&view::secrets(&given)).map(|()| Exit::Finished)
 }

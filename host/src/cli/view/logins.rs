@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::object;
 use crate::cli::config::Pays;
@@ -10,6 +11,7 @@ use crate::cli::style::Style;
 use crate::neutral;
 use crate::run::sign_in_again;
 use crate::setup::logout::{LoggedOut, Revoked};
+use crate::setup::secrets::Given;
 use crate::setup::status::{Found, Standing, Usage, UsageKnown, Window};
 use crate::text::COLUMNS;
 
@@ -153,6 +155,17 @@ fn opens(at: u64, now: u64) -> Option<String> {
         false => at.strftime("on %-d %b %H:%M UTC"),
     };
     Some(format!(", new {clock}"))
+}
+
+/// `airlock secrets --json`: what a host puts into its container. Where the login has no account
+/// there is no such variable.
+#[must_use]
+pub fn secrets(given: &Given) -> Zeroizing<String> {
+    let mut parts = json!({ "CODEX_ACCESS_TOKEN": given.access_token.reveal() });
+    if let Some(account) = &given.account_id {
+        parts["CODEX_ACCOUNT_ID"] = json!(account);
+    }
+    Zeroizing::new(format!("{parts}\n"))
 }
 
 /// `airlock logout`: which of the two worked. `path` as it is shown.

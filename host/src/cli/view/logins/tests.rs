@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use airlock_shared::secret::Secret;
+
 use super::*;
 use crate::setup::{Gone, Whose};
 
@@ -122,4 +124,15 @@ fn a_logout_says_which_of_the_two_worked() {
          if a copy of it may exist, sign out of all sessions in ChatGPT's settings\n\
          deleted    ~/x.json\n"
     );
+}
+
+#[test]
+fn a_login_without_an_account_gives_a_token_alone() {
+    let given = |account: Option<&str>| {
+        let access_token = Secret::new("token-canary".to_owned());
+        secrets(&Given { access_token, account_id: account.map(str::to_owned) })
+    };
+    assert_eq!(*given(None), "{\"CODEX_ACCESS_TOKEN\":\"token-canary\"}\n");
+    let both = "{\"CODEX_ACCESS_TOKEN\":\"token-canary\",\"CODEX_ACCOUNT_ID\":\"acct-1\"}\n";
+    assert_eq!(*given(Some("acct-1")), both);
 }
