@@ -173,3 +173,25 @@ async fn no_switch_from_a_plan_to_a_key() {
     assert_eq!(metered.requests().len(), asked, "the key was used");
     assert!(machine.backend.model_requests().is_empty());
 }
+
+/// What a run says to do about a key that is refused does it.
+#[tokio::test]
+async fn a_refused_key_is_given_again_by_the_command_that_is_told() {
+    let machine = Machine::new();
+    let metered = backend(KEY);
+    machine.store(
+        "team",
+        &json!({
+            "v": 2, "kind": "api_key", "base": metered.url(), "generation": 0,
+            "api_key": "sk-canary-of-last-year-0123456789",
+        }),
+    );
+    let said = machine.said(&["run", "x", "--login", "team"]).await;
+    assert_eq!(said.exit, Some(3), "{said:#?}");
+    let told_to = format!("setup codex-auth --name team --base-url {} --api-key -", metered.url());
+    assert!(said.stderr.trim_end().ends_with(&format!("airlock {told_to} < FILE")), "{said:#?}");
+    let line: Vec<&str> = told_to.split(' ').collect();
+    let said = told(machine.airlock(&line).await, KEY).await;
+    assert_eq!(said.exit, Some(0), "{said:#?}");
+    assert_eq!(machine.stored("team")["api_key"], json!(KEY));
+}

@@ -1,17 +1,21 @@
 //! What is told and kept of a run: its lines, numbered, on disk and shown; its record.
 
+use std::path::{Path, PathBuf};
+
+use airlock_shared::base::Base;
+use airlock_shared::defaults;
 use airlock_shared::event::Event;
 use airlock_shared::outcome::{Fault, FaultKind, Outcome, Stop as Reason};
 use airlock_shared::stream::Usage;
 use tokio::time::Instant;
 
-use super::paying::{Paying, mends};
+use super::paying::{Paying, mends, sign_in_again};
 use super::public::{self, Ended, Line, Public};
 use super::spec::CredentialChoice::Login;
 use super::spec::{Custody, Spec, Tree as TreeChoice};
 use super::tree::{Changes, Tree};
 use super::{Broken, House, Stop};
-use crate::auth::PayerKind;
+use crate::auth::store::{Kind, Store};
 use crate::clock;
 use crate::engine::BoxSpec;
 use crate::engine::docker::ResolvedImage;
@@ -45,8 +49,10 @@ pub(super) struct Report<'a> {
     requests: u32,
     usage: Usage,
     show: Show<'a>,
-    /// The command that mends a sign-in that is needed.
+    /// The command that mends a sign-in that is needed, where no stored key is given again.
     mends: String,
+    /// Where the login is that pays, and its name.
+    login: Option<(PathBuf, String)>,
 }
 
 impl<'a> Report<'a> {
@@ -78,8 +84,12 @@ impl<'a> Report<'a> {
         folder.begin_record(&record).map_err(broken)?;
         let (requests, usage) = (0, Usage::default());
         let (log, mends) = (Some(log), mends(&spec.credential));
+        let login = match &spec.credential {
+            Login(name) => Some((house.logins.clone(), name.clone())),
+            _ => None,
+        };
         let began = Instant::now();
-        Ok(Self { folder, log, record, began, lines: 0, requests, usage, show, mends })
+        Ok(Self { folder, log, record, began, lines: 0, requests, usage, show, mends, login })
     }
 
     pub(super) fn folder(&self) -> &RunFolder {
@@ -132,9 +142,6 @@ impl<'a> Report<'a> {
             plan: paying.payer.plan.clone(),
             base: paying.base.to_string(),
         };
-        if paying.payer.kind == PayerKind::ApiKey && matches!(spec.credential, Login(_)) {
-            self.mends.push_str(" --api-key -");
-        }
         let record = &mut self.record;
         record.payer = PayerRecord {
             name: payer.name.clone(),
@@ -250,7 +257,11 @@ impl<'a> Report<'a> {
         };
         let needs_sign_in =
             matches!(&outcome, Outcome::Failed { fault } if fault.kind == FaultKind::SignIn);
-        let hint = hint.or_else(|| needs_sign_in.then(|| self.mends.clone()));
+        let hint = hint.or_else(|| {
+            let again = |(folder, name): &(PathBuf, String)| key_again(folder, name);
+            let again = || self.login.as_ref().and_then(again);
+            needs_sign_in.then(|| again().unwrap_or_else(|| self.mends.clone()))
+        });
         let exit = exit(&outcome, stop);
         if self.record.outcome.as_ref() != Some(&outcome)
             && let Err(error) = self.keep(&outcome, exit)
@@ -262,6 +273,22 @@ impl<'a> Report<'a> {
         self.say(Public::Outcome(last));
         Done { run: self.folder.id().to_owned(), outcome, exit, changes, hint }
     }
+}
+
+/// The command that gives a stored key again, for the same base; None: what is stored is no key.
+fn key_again(folder: &Path, name: &str) -> Option<String> {
+    let login = Store::new(folder).read(name).ok().filter(|login| login.kind == Kind::ApiKey)?;
+    let base = login.base.to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/.-_[]".contains(&byte);
+    let base = match base.bytes().all(is_plain) {
+        _ if Base::parse(defaults::API_BASE).is_ok_and(|usual| usual == login.base) => {
+            String::new()
+        }
+        true => format!(" --base-url {base}"),
+        // It is there to be copied into a shell.
+        false => " --base-url URL".to_owned(),
+    };
+    Some(format!("{}{base} --api-key - < FILE", sign_in_again(name)))
 }
 
 /// The exit of an outcome; who was told by SIGTERM says so.
@@ -304,5 +331,42 @@ pub fn count(lines: &[workspace::Line], held: u64) -> public::Changes {
         removed: lines.iter().map(|line| line.removed as u64).sum(),
         list: list.collect(),
         held,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_stored_key_is_given_again_to_the_same_base() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let again = |name: &str, login: &str| {
+            let file = folder.path().join(format!("{name}.json"));
+            std::fs::write(&file, login).expect("written");
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("a mode");
+            key_again(folder.path(), name)
+        };
+        let key = |base: &str| {
+            format!(
+                r#"{{"v":2,"kind":"api_key","base":"{base}","api_key":"sk-canary","generation":0}}"#
+            )
+        };
+        let setup = "airlock setup codex-auth";
+        let usual = again("default", &key(defaults::API_BASE));
+        assert_eq!(usual, Some(format!("{setup} --api-key - < FILE")));
+        let gateway = "https://gateway.example.org/v1";
+        let elsewhere = again("team", &key(gateway));
+        let expected = format!("{setup} --name team --base-url {gateway} --api-key - < FILE");
+        assert_eq!(elsewhere, Some(expected));
+        let strange = again("odd", &key("https://gateway.example.org/$(id)"));
+        assert!(!strange.expect("a command").contains('$'));
+        let token = r#"{"v":2,"kind":"chatgpt","base":"https://chatgpt.com/backend-api/codex",
+                        "issuer":"https://auth.openai.com","access_token":"token-canary",
+                        "account_id":"acct","generation":0}"#;
+        assert_eq!(again("me", token), None);
+        assert_eq!(key_again(folder.path(), "nobody"), None);
     }
 }
