@@ -13,8 +13,10 @@ use crate::run::sign_in_again;
 pub enum Unable {
     /// Nobody signed in: time is up, it was denied, or no way is left.
     Nobody { name: String, why: String },
-    /// The issuer could not be asked, or did not answer as agreed.
+    /// The issuer could not be asked: later may do.
     Issuer { host: String, why: String },
+    /// It was asked, and gave no login: it refused, or answered something else, or not to the end.
+    NotGranted { name: String, host: String, why: String },
     /// The name is another account's, and nobody said that it may be replaced.
     Another { name: String, has: String, is: String },
     /// A person said no.
@@ -42,9 +44,18 @@ impl Unable {
         Self::Issuer { host: host.into(), why: error.to_string() }
     }
 
+    pub(super) fn not_granted(name: &str, host: &str, why: String) -> Self {
+        Self::NotGranted { name: name.to_owned(), host: host.to_owned(), why }
+    }
+
     pub(super) fn sign_in(name: &str, host: &str, error: SignInError) -> Self {
         match error {
-            SignInError::Issuer(error) => Self::issuer(host, &error),
+            SignInError::Issuer(
+                error @ (IssuerError::Unreachable(_)
+                | IssuerError::Busy { .. }
+                | IssuerError::Between(_)),
+            ) => Self::issuer(host, &error),
+            SignInError::Issuer(error) => Self::not_granted(name, host, error.to_string()),
             error => Self::Nobody { name: name.to_owned(), why: error.to_string() },
         }
     }
@@ -58,6 +69,11 @@ impl From<Unable> for Failure {
             }
             Unable::Issuer { host, why } => {
                 Self::new(Exit::Failed, "the issuer cannot be asked", format!("{host}: {why}"))
+            }
+            Unable::NotGranted { name, host, why } => {
+                let why = format!("{host}: {why}");
+                Self::new(Exit::Failed, "the issuer did not sign you in", why)
+                    .hint(sign_in_again(&name))
             }
             Unable::Another { name, has, is } => {
                 let why = format!(
@@ -120,5 +136,29 @@ mod tests {
         };
         assert_eq!(refused("default").as_deref(), Some("airlock setup codex-auth"));
         assert_eq!(refused("team").as_deref(), Some("airlock setup codex-auth --name team"));
+    }
+
+    #[test]
+    fn an_issuer_that_answered_is_told_from_one_that_could_not_be_asked() {
+        let said = |error| {
+            let unable = Unable::sign_in("team", "issuer.example.org", SignInError::Issuer(error));
+            Failure::from(unable).to_string()
+        };
+        let refused = IssuerError::Refused { status: 400, said: "invalid_grant".to_owned() };
+        let again = "\nairlock setup codex-auth --name team";
+        let asked = [
+            (refused, "it refused (400): invalid_grant"),
+            (IssuerError::Malformed("holds no access token"), "its answer holds no access token"),
+            (IssuerError::Lost("no answer within 30 s".to_owned()), "no answer within 30 s"),
+        ];
+        for (error, why) in asked {
+            let head = "the issuer did not sign you in: issuer.example.org: ";
+            assert_eq!(said(error), format!("{head}{why}{again}"));
+        }
+        let head = "the issuer cannot be asked: issuer.example.org: ";
+        let why = "no such host";
+        assert_eq!(said(IssuerError::Unreachable(why.to_owned())), format!("{head}{why}"));
+        assert!(said(IssuerError::Busy { status: 503 }).starts_with(head));
+        assert!(said(IssuerError::Between("a portal".to_owned())).starts_with(head));
     }
 }

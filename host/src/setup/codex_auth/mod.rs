@@ -156,9 +156,9 @@ async fn by_a_way(
         tell(Told::Note(off));
     }
     let login = Login::granted(&tokens, base, url.clone(), logins.now());
-    login.map_err(|what| Unable::Issuer {
-        host: url.host().to_owned(),
-        why: format!("its answer cannot be used: {what}"),
+    login.map_err(|what| {
+        let why = format!("its answer cannot be used: {what}");
+        Unable::not_granted(&wish.name, url.host(), why)
     })
 }
 
