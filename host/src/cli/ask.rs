@@ -38,7 +38,7 @@ pub fn spec(
 ) -> Result<Spec, Failure> {
     let dir = folder(&config.dir)?;
     let env = passed_through(&config.env, environment)?;
-    let ca = config.ca.as_deref().map(certificate).transpose()?;
+    let ca = config.ca.as_deref().map(|file| certificate(file, "run")).transpose()?;
     check_files(&config)?;
     let pays = match config.pays {
         // Whatever is there: what cannot be used is said, not passed over.
@@ -131,9 +131,11 @@ fn passed_through(
     pairs.collect()
 }
 
-pub(super) fn certificate(file: &Path) -> Result<String, Failure> {
+/// `command`: whose authority it is to be, as it is typed.
+pub(super) fn certificate(file: &Path, command: &str) -> Result<String, Failure> {
     let refuse = |why: String| {
-        Failure::usage(format!("--ca {}: {why}", file.display())).hint("airlock run --ca FILE …")
+        Failure::usage(format!("--ca {}: {why}", file.display()))
+            .hint(format!("airlock {command} --ca FILE …"))
     };
     let mut text = String::new();
     let open = std::fs::File::open(file).map_err(|error| refuse(error.to_string()))?;

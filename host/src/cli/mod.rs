@@ -134,7 +134,7 @@ pub fn asked(
             Asked::Status(Box::new(wish::status(flags, environment, places)?))
         }
         Command::Logout(flags) => {
-            Asked::Logout(wish::common(flags.name, flags.ca, environment, places)?)
+            Asked::Logout(wish::common("logout", flags.name, flags.ca, environment, places)?)
         }
         Command::Import(import) => {
             let Of::Codex(flags) = import.of;
@@ -142,7 +142,7 @@ pub fn asked(
             Asked::Import(Box::new(wish::import(*flags, environment, places, is_terminal)?))
         }
         Command::Secrets(flags) => {
-            Asked::Secrets(wish::common(flags.login, flags.ca, environment, places)?)
+            Asked::Secrets(wish::common("secrets", flags.login, flags.ca, environment, places)?)
         }
         Command::Sandbox(sandbox) => match sandbox.extract {
             Some(file) => Asked::Extract(file),

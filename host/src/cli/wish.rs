@@ -83,7 +83,7 @@ pub fn sign_in(
     places: &Places,
     stdin: Stdin<'_>,
 ) -> Result<SignIn, Failure> {
-    let ca = ca(flags.ca, environment, places)?;
+    let ca = ca("setup codex-auth", flags.ca, environment, places)?;
     let typed = match (flags.paste, stdin.is_terminal) {
         (true, false) => TypedBy::Program,
         (_, true) if !flags.json => TypedBy::Person,
@@ -135,8 +135,9 @@ pub fn import(
         Failure::usage("neither CODEX_HOME nor HOME is an absolute path")
             .hint("airlock import codex FILE")
     })?;
+    let ca = ca("import codex", flags.ca, environment, places)?;
     Ok(Import {
-        common: Common { name: named(flags.name), ca: ca(flags.ca, environment, places)? },
+        common: Common { name: named(flags.name), ca },
         file,
         yes: flags.yes,
         replace: flags.replace,
@@ -151,7 +152,7 @@ pub fn import(
 pub fn status(flags: Status, environment: &Environment, places: &Places) -> Result<Stand, Failure> {
     let settings = environment.settings()?.over(file::read(places)?);
     Ok(Stand {
-        ca: ca(flags.ca, environment, places)?,
+        ca: ca("status", flags.ca, environment, places)?,
         only: flags.name,
         json: flags.json,
         quiet: flags.quiet,
@@ -163,12 +164,13 @@ pub fn status(flags: Status, environment: &Environment, places: &Places) -> Resu
 /// # Errors
 /// The certificate authority cannot be read.
 pub fn common(
+    command: &str,
     name: String,
     ca_file: Option<PathBuf>,
     environment: &Environment,
     places: &Places,
 ) -> Result<Common, Failure> {
-    Ok(Common { name, ca: ca(ca_file, environment, places)? })
+    Ok(Common { name, ca: ca(command, ca_file, environment, places)? })
 }
 
 fn named(name: Option<String>) -> String {
@@ -177,6 +179,7 @@ fn named(name: Option<String>) -> String {
 
 /// The same authority that a run trusts: the flag, the variable, the configuration.
 fn ca(
+    command: &str,
     flag: Option<PathBuf>,
     environment: &Environment,
     places: &Places,
@@ -185,7 +188,7 @@ fn ca(
         Some(file) => Some(file),
         None => environment.settings()?.over(file::read(places)?).ca,
     };
-    file.as_deref().map(|file: &Path| ask::certificate(file)).transpose()
+    file.as_deref().map(|file: &Path| ask::certificate(file, command)).transpose()
 }
 
 /// The secret that stdin holds.

@@ -101,6 +101,25 @@ fn the_authority_of_the_configuration_is_trusted_here_too() {
 }
 
 #[test]
+fn an_authority_that_cannot_be_read_names_the_command() {
+    let commands: [&[&str]; 5] = [
+        &["setup", "codex-auth"],
+        &["import", "codex"],
+        &["status"],
+        &["logout"],
+        &["secrets", "--json"],
+    ];
+    for command in commands {
+        let line: Vec<&str> = command.iter().chain(&["--ca", "/nowhere.pem"]).copied().collect();
+        let (code, said) = Desk::new().refused(&line);
+        let words: Vec<&str> =
+            command.iter().filter(|word| !word.starts_with('-')).copied().collect();
+        let hint = format!("\nairlock {} --ca FILE …", words.join(" "));
+        assert!(code == 2 && said.ends_with(&hint), "{said}");
+    }
+}
+
+#[test]
 fn a_secret_is_taken_from_stdin_alone() {
     for line in [&["--api-key"][..], &["--api-key", "-"], &["--api-key", "--name", "team"]] {
         let desk = Desk::new().stdin(b"sk-canary\n");
