@@ -6,6 +6,7 @@ mod machine; // a machine on which somebody signs in
 mod refresh; // one refresher for all
 mod sign_in; // without a browser here, again, and after the login is gone
 mod browser; // the way of the browser
+mod opener; // the program that is started for it
 mod account; // whose it becomes, and who pays
 mod leave; // status, logout, import, secrets
 mod store; // where logins are kept

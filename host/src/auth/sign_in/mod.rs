@@ -1,6 +1,7 @@
 //! Signing in: up to three ways at once, and the first to finish wins.
 
 mod trade; // codes for tokens
+mod opener; // the person's browser
 #[cfg(test)]
 pub(super) mod rig; // a sign-in and a browser without eyes, for tests
 #[cfg(test)]
@@ -129,7 +130,7 @@ pub async fn sign_in(
     pasted: mpsc::Receiver<Secret>,
     say: &mut (dyn FnMut(Said) + Send),
 ) -> Result<Granted, SignInError> {
-    let here = Here { ports: &PORTS, start: Arc::new(|address| webbrowser::open(address).is_ok()) };
+    let here = Here { ports: &PORTS, start: Arc::new(opener::open) };
     let race = race(issuer, ways, originator, pasted, say, &here);
     tokio::time::timeout(PATIENCE, race).await.unwrap_or(Err(SignInError::TimedOut))
 }
