@@ -86,6 +86,14 @@ impl Desk {
         self.phase = phase;
     }
 
+    /// Whether the start page is asked for, by whoever has its address: the one page where it
+    /// matters whose connection this is, and slow to know.
+    pub(super) fn is_start<B>(&self, request: &Request<B>) -> bool {
+        let offered = request.uri().path().strip_prefix("/start/");
+        let offered = offered.filter(|_| self.is_ours(request) && request.method() == Method::GET);
+        offered.is_some_and(|offered| self.start.matches(offered.as_bytes()))
+    }
+
     /// `is_anothers`: the connection belongs to another person of this machine.
     pub(super) fn judge<B>(&mut self, request: &Request<B>, is_anothers: bool) -> Verdict {
         // THREAT: a page of the open web whose name was rebound to 127.0.0.1 reads our answers.

@@ -179,9 +179,11 @@ impl Shared {
     }
 
     async fn answer<B>(&self, request: Request<B>, peer: u16) -> Response<Full<Bytes>> {
-        // Looked up for the one page where it matters.
-        let is_anothers =
-            request.uri().path().starts_with("/start/") && holder::is_anothers(peer, self.port);
+        // THREAT: a page of the open web, or a local program, asks for start pages that are none and
+        // has the whole machine's sockets read for each. Tried by
+        // auth::browser::only_the_start_page_asks_whose_a_connection_is.
+        let is_start = self.desk().is_start(&request);
+        let is_anothers = is_start && self.is_anothers(peer).await;
         let verdict = self.desk().judge(&request, is_anothers);
         match verdict {
             Verdict::Answer(response) => {
@@ -208,6 +210,12 @@ impl Shared {
             }
             Verdict::Again => self.outcome().await,
         }
+    }
+
+    async fn is_anothers(&self, peer: u16) -> bool {
+        let port = self.port;
+        let looking = tokio::task::spawn_blocking(move || holder::is_anothers(peer, port));
+        looking.await.unwrap_or(false)
     }
 
     /// Where what became of it can be read: the code leaves the address.

@@ -2,6 +2,8 @@
 
 mod bounds; // what is large, late or many, and what leaves with an answer
 
+use http::Method;
+
 use super::super::issuer::script::{Reply, says};
 use super::super::sign_in::rig::{
     Answer, BROWSER, Client, PRINTED, Rig, TOKEN, is_free, parameter, raw, tokens,
@@ -179,6 +181,25 @@ async fn a_connection_of_another_user_gets_no_start_page() {
     // The person's own is still the first.
     let Verdict::Answer(answer) = desk.judge(&request, false) else { panic!("no answer") };
     assert_eq!(answer.status(), 302);
+}
+
+#[tokio::test]
+async fn only_the_start_page_asks_whose_a_connection_is() {
+    let issuer = super::super::issuer::IssuerUrl::default();
+    let begin = || Attempt::begin(&issuer, "x", 1455).expect("an attempt");
+    let desk = Desk::new(1455, begin(), begin());
+    let address = desk.start_address();
+    let start = address.strip_prefix("http://localhost:1455").expect("ours");
+    let is_start = |method: Method, host: &str, path: &str| {
+        let request = Request::builder().method(method).uri(path).header("host", host);
+        desk.is_start(&request.body(()).expect("a request"))
+    };
+    assert!(is_start(Method::GET, "localhost:1455", start));
+    assert!(!is_start(Method::POST, "localhost:1455", start));
+    assert!(!is_start(Method::GET, "attacker.example:1455", start));
+    for other in ["/start/", "/start/wrong", "/", &format!("{start}x")] {
+        assert!(!is_start(Method::GET, "localhost:1455", other), "{other}");
+    }
 }
 
 #[tokio::test]
