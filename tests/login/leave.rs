@@ -266,6 +266,12 @@ async fn codex_logins_are_read_and_not_written() {
     assert_eq!(stored["email"], json!("ada@example.org"));
     assert!(!stored.to_string().contains(&ada.id), "the id token was kept");
     assert_eq!(std::fs::read(&file).expect("it is there"), before, "auth.json was written");
+    // Under a second name it would be two that lock each other out; under its own it is the same.
+    let twice = said(&["--yes", "--name", "again"]).await;
+    assert_eq!(twice.exit, Some(2), "{twice:#?}");
+    assert!(unwrapped(&twice.stderr).contains("login `mine` has this login's refresh token"));
+    assert_eq!(machine.stored("again"), Value::Null);
+    assert_eq!(said(&["--yes", "--name", "mine"]).await.exit, Some(0));
     assert_eq!(machine.refreshes(), 0);
     machine.assert_no_secret_in(&[&warned.stdout, &warned.stderr, &taken.stdout, &taken.stderr]);
 }

@@ -12,6 +12,7 @@ use super::codex_auth::{Keeping, Told, Typed, given, is_yes, keep};
 use super::{IssuerUrl, Logins, Unable};
 use crate::auth::import::{Found, read};
 use crate::auth::issuer::Tokens;
+use crate::auth::store::Login;
 
 /// What was asked for.
 pub struct Import<'a> {
@@ -70,11 +71,30 @@ pub async fn run(
             let issuer = wish.issuer.clone().unwrap_or_default();
             let login = given::from_tokens(&tokens, base, issuer, wish.name, logins)?;
             let account = login.account.clone().or(account);
-            crate::auth::store::Login { account, ..login }
+            Login { account, ..login }
         }
     };
+    if let Some(other) = holder(&login, wish.name, logins) {
+        return Err(Unable::Given {
+            why: format!(
+                "login `{other}` has this login's refresh token already, which is good once: two \
+                 names for it would lock each other out"
+            ),
+            hint: format!("airlock run --login {other} …"),
+        });
+    }
     let keeping = Keeping { name: wish.name, replace: wish.replace, granted: false, logins };
     keep(keeping, login, typed, tell).await.map(|_| Imported::Kept)
+}
+
+/// The stored login of another name that has the same refresh token.
+fn holder(login: &Login, name: &str, logins: &Logins) -> Option<String> {
+    let digest = login.digest()?;
+    let mut others = logins.store.names().unwrap_or_default().into_iter();
+    others.find(|other| {
+        other != name
+            && logins.store.read(other).is_ok_and(|there| there.digest().as_ref() == Some(&digest))
+    })
 }
 
 async fn own_is_wanted(
