@@ -90,7 +90,7 @@ fn backend(key: &str) -> Arc<Backend> {
 async fn a_key_is_tried_and_stored_and_shown_by_its_end() {
     let machine = Machine::new();
     let backend = backend(KEY);
-    for flag in [&["--api-key", "-"][..], &["--api-key"][..]] {
+    for (asked, flag) in [(1, &["--api-key", "-"][..]), (2, &["--api-key"][..])] {
         let mut command = machine.airlock(&["setup", "codex-auth", "--name", "team"]).await;
         command.args(["--replace", "--base-url", &backend.url()]).args(flag);
         let said = told(command, KEY).await;
@@ -99,6 +99,7 @@ async fn a_key_is_tried_and_stored_and_shown_by_its_end() {
         let line = format!("team · API key …a1b2 · metered · {}", backend.url());
         assert!(screen.contains(&line), "{screen}");
         assert!(!said.stderr.contains(KEY), "{said:#?}");
+        assert_eq!(backend.requests().len(), asked, "the service was asked twice");
     }
     let stored = machine.stored("team");
     assert_eq!((&stored["kind"], &stored["api_key"]), (&json!("api_key"), &json!(KEY)));

@@ -61,7 +61,7 @@ pub async fn run(
         why: error.to_string(),
         hint: "airlock import codex --base-url URL".to_owned(),
     })?;
-    let login = match found {
+    let (login, proof) = match found {
         Found::ApiKey(key) => given::key_for(&key, base, wish.name, logins).await?,
         Found::ChatGpt { access, refresh, id, account } => {
             if refresh.is_some() && !wish.yes && own_is_wanted(typed, tell).await? {
@@ -71,7 +71,7 @@ pub async fn run(
             let issuer = wish.issuer.clone().unwrap_or_default();
             let login = given::from_tokens(&tokens, base, issuer, wish.name, logins)?;
             let account = login.account.clone().or(account);
-            Login { account, ..login }
+            (Login { account, ..login }, None)
         }
     };
     if let Some(other) = holder(&login, wish.name, logins) {
@@ -84,7 +84,7 @@ pub async fn run(
         });
     }
     let keeping = Keeping { name: wish.name, replace: wish.replace, granted: false, logins };
-    keep(keeping, login, typed, tell).await.map(|_| Imported::Kept)
+    keep(keeping, login, proof, typed, tell).await.map(|_| Imported::Kept)
 }
 
 /// The stored login of another name that has the same refresh token.

@@ -6,6 +6,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::super::CREDENTIAL_BYTES;
 use super::super::store::Why;
 use super::said::shown;
 use super::{IssuerError, Tokens};
@@ -14,8 +15,6 @@ use super::{IssuerError, Tokens};
 pub(super) const BODY_BYTES: usize = 64 << 10;
 /// How much of a page is searched for whose it is.
 const PAGE_BYTES: usize = 16 << 10;
-/// A refresh token that is longer is none.
-const TOKEN_BYTES: usize = 16 << 10;
 
 /// An answer, whole.
 pub(super) struct Answer {
@@ -179,7 +178,7 @@ impl Tokens {
 
 /// What can be kept in a file and sent as a header.
 fn is_token(text: &str) -> bool {
-    text.len() <= TOKEN_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic())
+    text.len() <= CREDENTIAL_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// A number, or the text of one; some issuers write the one, some the other.
@@ -314,7 +313,7 @@ mod tests {
         for wrong in [json!(7), json!("a b"), json!("a\nb"), json!("é"), json!({"x": 1})] {
             assert_eq!(tokens(json!({"access_token": wrong})), malformed, "{wrong}");
         }
-        let long = "a".repeat(TOKEN_BYTES + 1);
+        let long = "a".repeat(CREDENTIAL_BYTES + 1);
         assert_eq!(tokens(json!({"refresh_token": long})), malformed);
         let read = Tokens::of(&json!({"expires_in": "60", "refresh_token": ""}), None);
         let read = read.unwrap_or_else(|error| panic!("{error}"));

@@ -92,16 +92,10 @@ pub struct Holder {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(super) enum Way {
     Browser,
     Device,
     Paste,
-}
-
-/// Who signed in, by which way.
-pub struct Granted {
-    pub way: Way,
-    pub tokens: Tokens,
 }
 
 /// Why nobody signed in.
@@ -129,10 +123,11 @@ pub async fn sign_in(
     originator: &str,
     pasted: mpsc::Receiver<Secret>,
     say: &mut (dyn FnMut(Said) + Send),
-) -> Result<Granted, SignInError> {
+) -> Result<Tokens, SignInError> {
     let here = Here { ports: &PORTS, start: Arc::new(opener::open) };
     let race = race(issuer, ways, originator, pasted, say, &here);
-    tokio::time::timeout(PATIENCE, race).await.unwrap_or(Err(SignInError::TimedOut))
+    let won = tokio::time::timeout(PATIENCE, race).await;
+    won.unwrap_or(Err(SignInError::TimedOut)).map(|(_, tokens)| tokens)
 }
 
 /// What a sign-in finds on this machine.
@@ -149,7 +144,7 @@ pub(super) async fn race(
     pasted: mpsc::Receiver<Secret>,
     say: &mut (dyn FnMut(Said) + Send),
     here: &Here<'_>,
-) -> Result<Granted, SignInError> {
+) -> Result<(Way, Tokens), SignInError> {
     let told = Mutex::new(say);
     let say = |said: Said| (told.lock().unwrap_or_else(PoisonError::into_inner))(said);
     let mut reason = None;
@@ -200,7 +195,7 @@ pub(super) async fn race(
         }
         loop {
             match racing.next().await {
-                Some((way, Ok(tokens))) => break Ok(Granted { way, tokens }),
+                Some((way, Ok(tokens))) => break Ok((way, tokens)),
                 // That nothing more can be pasted is the least of reasons.
                 Some((Way::Paste, Err(SignInError::NoWay(_)))) if reason.is_some() => {}
                 Some((_, Err(why))) => reason = Some(why),

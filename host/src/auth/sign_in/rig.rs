@@ -69,9 +69,9 @@ impl Rig {
             let start = move |address: &str| start.send(address.to_owned()).is_ok();
             let here = Here { ports: &ports, start: Arc::new(start) };
             let mut say = |what| drop(say.send(what));
-            let granted = race(&issuer, ways, "codex_cli_rs", lines, &mut say, &here).await?;
-            let access = granted.tokens.access.as_ref().map(Secret::reveal).unwrap_or_default();
-            Ok((granted.way, access.to_owned()))
+            let (way, tokens) = race(&issuer, ways, "codex_cli_rs", lines, &mut say, &here).await?;
+            let access = tokens.access.as_ref().map(Secret::reveal).unwrap_or_default();
+            Ok((way, access.to_owned()))
         });
         Self { script, pasted, task, said, started }
     }

@@ -128,7 +128,7 @@ async fn a_browser_that_does_not_start_is_said_to_be_none() {
     let task = tokio::spawn(async move {
         let here = Here { ports: &[0], start: Arc::new(|_| false) };
         let mut say = |what| drop(said.send(what));
-        race(&issuer, BROWSER, "x", lines, &mut say, &here).await.map(|granted| granted.way)
+        race(&issuer, BROWSER, "x", lines, &mut say, &here).await.map(|(way, _)| way)
     });
     let said = heard.recv().await;
     assert!(matches!(said, Some(Said::Browser { opened: false, .. })), "{said:?}");

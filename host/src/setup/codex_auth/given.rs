@@ -13,8 +13,11 @@ use crate::auth::{self, Credential};
 use crate::run::sign_in_again;
 use crate::setup::{Logins, Proof, Unable, proof};
 
+/// What is to be kept, and what the service said of it already.
+pub(in crate::setup) type ToKeep = (Login, Option<Proof>);
+
 /// An API key as a login.
-pub(super) async fn key(key: &Secret, wish: &Wish, logins: &Logins) -> Result<Login, Unable> {
+pub(super) async fn key(key: &Secret, wish: &Wish, logins: &Logins) -> Result<ToKeep, Unable> {
     key_for(key, base_of(wish, None, defaults::API_BASE)?, &wish.name, logins).await
 }
 
@@ -24,7 +27,7 @@ pub(in crate::setup) async fn key_for(
     base: Base,
     name: &str,
     logins: &Logins,
-) -> Result<Login, Unable> {
+) -> Result<ToKeep, Unable> {
     let login = Login {
         kind: Kind::ApiKey,
         base,
@@ -50,7 +53,7 @@ pub(super) async fn token(
     wish: &Wish,
     there: Option<&Login>,
     logins: &Logins,
-) -> Result<Login, Unable> {
+) -> Result<ToKeep, Unable> {
     let tokens = Tokens {
         access: Some(token.clone()),
         refresh: None,
@@ -81,7 +84,7 @@ pub(in crate::setup) fn from_tokens(
 }
 
 /// The login, once the service took its credential or could not be asked.
-async fn tried(login: Login, name: &str, logins: &Logins) -> Result<Login, Unable> {
+async fn tried(login: Login, name: &str, logins: &Logins) -> Result<ToKeep, Unable> {
     let token = login.bearer.clone();
     let credential = match login.kind {
         Kind::ApiKey => Credential::Key(token),
@@ -93,6 +96,6 @@ async fn tried(login: Login, name: &str, logins: &Logins) -> Result<Login, Unabl
     // login::account::a_key_the_service_refuses_is_not_stored.
     match proof::prove(&*signer, &login.base, logins.means.ca.as_deref()).await {
         Proof::Refused(why) => Err(Unable::Refused { name: name.to_owned(), why, kept: false }),
-        Proof::Listed { .. } | Proof::Unasked(_) => Ok(login),
+        proof @ (Proof::Listed { .. } | Proof::Unasked(_)) => Ok((login, Some(proof))),
     }
 }

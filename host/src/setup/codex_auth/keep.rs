@@ -24,10 +24,11 @@ impl Keeping<'_> {
     }
 }
 
-/// Shows, asks, stores, proves.
+/// Shows, asks, stores, and proves what is not `proven` yet.
 pub(in crate::setup) async fn keep(
     keeping: Keeping<'_>,
     login: Login,
+    proven: Option<Proof>,
     typed: &mut Typed,
     tell: &mut (dyn FnMut(Told) + Send),
 ) -> Result<(Whose, Proof), Unable> {
@@ -54,9 +55,10 @@ pub(in crate::setup) async fn keep(
     }
     let path = logins.store.path(name).map_err(|error| Unable::login(name, error))?;
     tell(Told::Stored { path });
-    let proof = match logins.signer(name, &login.base) {
-        Ok(signer) => proof::prove(&*signer, &login.base, logins.means.ca.as_deref()).await,
-        Err(error) => return Err(Unable::login(name, error)),
+    let proof = match (proven, logins.signer(name, &login.base)) {
+        (_, Err(error)) => return Err(Unable::login(name, error)),
+        (Some(proof), Ok(_)) => proof,
+        (None, Ok(signer)) => proof::prove(&*signer, &login.base, logins.means.ca.as_deref()).await,
     };
     if let Proof::Refused(why) = proof {
         return Err(Unable::Refused { name: name.to_owned(), why, kept: true });

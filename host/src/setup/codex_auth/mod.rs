@@ -26,9 +26,9 @@ use tokio::sync::mpsc;
 
 use super::doctor::Check;
 use super::{IssuerUrl, Logins, Proof, Said, Unable, Ways, Whose};
-use crate::auth::issuer::Issuer;
+use crate::auth::issuer::{Issuer, Tokens};
 use crate::auth::received;
-use crate::auth::sign_in::{Granted, sign_in};
+use crate::auth::sign_in::{SignInError, sign_in};
 use crate::auth::store::{Kind, Login};
 use crate::engine::docker::EngineChoice;
 
@@ -121,15 +121,15 @@ pub async fn run(
     }
     logins.room().map_err(|error| Unable::login(&wish.name, error))?;
     let there = predecessor(logins, &wish.name);
-    let login = match &wish.how {
+    let (login, proof) = match &wish.how {
         How::SignIn { ways, .. } => {
-            by_a_way(*ways, &wish, there.as_ref(), logins, &mut typed, tell).await?
+            (by_a_way(*ways, &wish, there.as_ref(), logins, &mut typed, tell).await?, None)
         }
         How::ApiKey(key) => given::key(key, &wish, logins).await?,
         How::AccessToken(token) => given::token(token, &wish, there.as_ref(), logins).await?,
     };
     let keeping = Keeping { name: &wish.name, replace: wish.replace, granted: is_way_in, logins };
-    let (whose, proof) = keep(keeping, login, &mut typed, tell).await?;
+    let (whose, proof) = keep(keeping, login, proof, &mut typed, tell).await?;
     if is_way_in && wish.name == "default" {
         let team =
             "A ChatGPT plan is for your own use. For teams: airlock setup codex-auth --api-key -";
@@ -149,9 +149,8 @@ async fn by_a_way(
     let url = issuer_of(wish, there);
     let base = base_of(wish, there, defaults::CHATGPT_BASE)?;
     let issuer = logins.issuer(url.clone())?;
-    let granted = race(&issuer, ways, typed, tell).await;
-    let Granted { tokens, .. } =
-        granted.map_err(|error| Unable::sign_in(&wish.name, url.host(), error))?;
+    let tokens = race(&issuer, ways, typed, tell).await;
+    let tokens = tokens.map_err(|error| Unable::sign_in(&wish.name, url.host(), error))?;
     if let Some(off) = received::clock_off(tokens.date, logins.now(), url.host()) {
         tell(Told::Note(off));
     }
@@ -168,7 +167,7 @@ async fn race(
     ways: Ways,
     typed: &mut Typed,
     tell: &mut (dyn FnMut(Told) + Send),
-) -> Result<Granted, crate::auth::sign_in::SignInError> {
+) -> Result<Tokens, SignInError> {
     let (give, pasted) = mpsc::channel(1);
     let mut say = |said| tell(Told::Way(said));
     let signing = sign_in(issuer, ways, defaults::ORIGINATOR, pasted, &mut say);
