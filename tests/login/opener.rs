@@ -38,7 +38,7 @@ async fn a_browser_has_nothing_of_our_terminal() {
     let machine = Machine::new();
     let log = machine.rig.home().join("has");
     let script = format!(
-        "#!/bin/sh\nreadlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2 > {}\n",
+        "#!/bin/sh\nhas=$(readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2)\necho \"$has\" > {}\n",
         log.display()
     );
     let browser = program(&machine, "browser", &script);
