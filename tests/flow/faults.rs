@@ -109,7 +109,7 @@ async fn a_backend_that_is_not_there_is_named_and_said_once() {
     let ran = rig.model(script![]).prompt("x").run().await.assert_nothing_left_behind().await;
     let url = ran.backend.url();
     let origin = url.split("/backend-api").next().unwrap_or_default().to_owned();
-    let ran = ran.assert_exit(1, &format!("the backend cannot be used: {origin}: no catalogue"));
+    let ran = ran.assert_exit(1, &format!("the backend cannot be used: {origin}: no answer"));
     assert_eq!(ran.stderr.matches(" be used").count(), 1, "{}", ran.stderr);
 }
 

@@ -319,7 +319,7 @@ mod tests {
         let read = read.unwrap_or_else(|error| panic!("{error}"));
         assert!(read.access.is_none() && read.refresh.is_none());
         assert_eq!(read.expires_in, Some(60));
-        for id in [json!(7), json!("a b"), json!("a".repeat(TOKEN_BYTES + 1))] {
+        for id in [json!(7), json!("a b"), json!("a".repeat(CREDENTIAL_BYTES + 1))] {
             let read = Tokens::of(&json!({"refresh_token": "rt-2", "id_token": id}), None);
             let read = read.unwrap_or_else(|error| panic!("{error}"));
             assert!(read.refresh.is_some() && read.id.is_none());

@@ -1,107 +1,21 @@
 //! Before a small issuer on loopback: what it is asked, and what of its answer stays on disk.
 
-use std::collections::VecDeque;
+mod small; // the issuer
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use serde_json::json;
+use tokio::net::TcpListener;
 
 use super::super::claims::tests::jwt;
 use super::super::store::tests::login;
 use super::*;
 
+pub(in crate::auth) use small::{Says, Small};
+
 const NOW: u64 = 1_795_252_440;
-
-/// One answer of the issuer.
-#[derive(Clone)]
-pub(in crate::auth) enum Says {
-    Status(u16, Value),
-    Html(u16),
-    /// It has done as it was asked, and the connection breaks.
-    Cut,
-    Slow(Duration, Box<Says>),
-}
-
-/// An issuer that says what it is told to, in this order, and notes the tokens it was asked with.
-pub(in crate::auth) struct Small {
-    pub(in crate::auth) url: String,
-    asked: Arc<Mutex<Vec<String>>>,
-    says: Arc<Mutex<VecDeque<Says>>>,
-}
-
-impl Small {
-    pub(in crate::auth) async fn start(says: impl IntoIterator<Item = Says>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let says = Arc::new(Mutex::new(says.into_iter().collect::<VecDeque<_>>()));
-        let small = Self { url, asked: Arc::clone(&asked), says: Arc::clone(&says) };
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (asked, says) = (Arc::clone(&asked), Arc::clone(&says));
-                tokio::spawn(async move {
-                    let _gone = serve(stream, &asked, &says).await;
-                });
-            }
-        });
-        small
-    }
-
-    pub(in crate::auth) fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("a lock").clone()
-    }
-
-    pub(in crate::auth) fn then(&self, says: Says) {
-        self.says.lock().expect("a lock").push_back(says);
-    }
-}
-
-async fn serve(
-    mut stream: TcpStream,
-    asked: &Mutex<Vec<String>>,
-    says: &Mutex<VecDeque<Says>>,
-) -> std::io::Result<()> {
-    loop {
-        let mut request = Vec::new();
-        let body = loop {
-            let mut piece = [0; 4096];
-            let read = stream.read(&mut piece).await?;
-            if read == 0 {
-                return Ok(());
-            }
-            request.extend_from_slice(&piece[..read]);
-            let text = String::from_utf8_lossy(&request);
-            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let length = head.lines().find_map(|line| {
-                let (name, value) = line.split_once(':')?;
-                name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
-            });
-            if body.len() >= length.unwrap_or(0) {
-                break serde_json::from_str::<Value>(body)?;
-            }
-        };
-        let token = body["refresh_token"].as_str().unwrap_or_default();
-        asked.lock().expect("a lock").push(token.to_owned());
-        let mut says = says.lock().expect("a lock").pop_front().unwrap_or(Says::Cut);
-        while let Says::Slow(wait, then) = says {
-            tokio::time::sleep(wait).await;
-            says = *then;
-        }
-        let (status, kind, body) = match says {
-            Says::Status(status, body) => (status, "application/json", body.to_string()),
-            Says::Html(status) => (status, "text/html", "<html>sign in to the wifi</html>".into()),
-            Says::Cut | Says::Slow(..) => return Ok(()),
-        };
-        let answer = format!(
-            "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(answer.as_bytes()).await?;
-    }
-}
 
 /// Tokens number `n` of Ada's, good for an hour.
 pub(in crate::auth) fn tokens(n: u64) -> Says {
