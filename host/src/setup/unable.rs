@@ -84,7 +84,9 @@ impl From<Unable> for Failure {
                     .hint("airlock setup codex-auth --name NAME")
             }
             Unable::Declined { what } => Self::new(Exit::Failed, "nothing was changed", what),
-            Unable::Refused { why, kept: false, .. } => Self::new(Exit::SignIn, "not stored", why),
+            Unable::Refused { name, why, kept: false } => {
+                Self::new(Exit::SignIn, "not stored", why).hint(sign_in_again(&name))
+            }
             Unable::Refused { name, why, kept: true } => {
                 Self::new(Exit::SignIn, "the service does not take this login", why)
                     .hint(sign_in_again(&name))

@@ -4,6 +4,7 @@
 use airlock_shared::secret::Secret;
 
 use super::{Told, Typed};
+use crate::auth::AuthError;
 use crate::auth::store::{Kind, Login};
 use crate::setup::{Logins, Proof, Unable, Whose, proof};
 
@@ -24,7 +25,8 @@ impl Keeping<'_> {
     }
 }
 
-/// Shows, asks, stores, and proves what is not `proven` yet.
+/// Asks, stores, shows, and proves what is not `proven` yet. What was not granted just now is proven
+/// before it is stored.
 pub(in crate::setup) async fn keep(
     keeping: Keeping<'_>,
     login: Login,
@@ -35,7 +37,6 @@ pub(in crate::setup) async fn keep(
     let Keeping { name, logins, .. } = keeping;
     let now = logins.now();
     let whose = Whose::of(name, &login, now);
-    tell(Told::SignedIn(whose.clone()));
     let there = logins.store.read(name).ok();
     let other = there.as_ref().filter(|there| is_anothers(there, &login));
     // THREAT: somebody who gets a person to finish a sign-in of theirs makes that person's work
@@ -48,12 +49,19 @@ pub(in crate::setup) async fn keep(
         keeping.give_back(&login).await;
         return Err(refused);
     }
+    let (login, proven) = match proven {
+        None if !keeping.granted => apart(name, login, logins).await?,
+        proven => (login, proven),
+    };
     let stored = store(&keeping, &login, there.as_ref()).await;
     if let Err(unable) = stored {
         keeping.give_back(&login).await;
         return Err(unable);
     }
     let path = logins.store.path(name).map_err(|error| Unable::login(name, error))?;
+    // Not before: who reads that somebody is signed in takes the login for stored.
+    let whose = Whose::of(name, &login, logins.now());
+    tell(Told::SignedIn(whose.clone()));
     tell(Told::Stored { path });
     let proof = match (proven, logins.signer(name, &login.base)) {
         (_, Err(error)) => return Err(Unable::login(name, error)),
@@ -65,6 +73,35 @@ pub(in crate::setup) async fn keep(
     }
     tell(Told::Proof(proof.clone()));
     Ok((whose, proof))
+}
+
+/// The login as it is once the service was asked with it, in a folder of its own: it is renewed there
+/// where that is due, and what has its name stays meanwhile.
+async fn apart(
+    name: &str,
+    login: Login,
+    logins: &Logins,
+) -> Result<(Login, Option<Proof>), Unable> {
+    let unable = |error| Unable::login(name, error);
+    // Made and closed to others by whoever locks a login in it.
+    drop(logins.store.lock(name).await.map_err(unable)?);
+    let folder = tempfile::Builder::new().prefix(".import-").tempdir_in(&logins.folder);
+    let folder = folder.map_err(|error| {
+        unable(AuthError::Store {
+            place: logins.folder.display().to_string(),
+            why: error.to_string(),
+        })
+    })?;
+    let alone = Logins::at(folder.path(), logins.means.clone());
+    alone.store.lock(name).await.and_then(|locked| locked.write(&login)).map_err(unable)?;
+    let signer = alone.signer(name, &login.base).map_err(unable)?;
+    // THREAT: a login that its issuer has revoked takes the place of a good one. Tried by
+    // setup::codex_auth::keep::tests::a_dead_login_takes_nobodys_place.
+    let ca = logins.means.ca.as_deref();
+    match proof::prove(&*signer, &login.base, ca).await {
+        Proof::Refused(why) => Err(Unable::Refused { name: name.to_owned(), why, kept: false }),
+        proof => Ok((alone.store.read(name).unwrap_or(login), Some(proof))),
+    }
 }
 
 async fn asked(
@@ -133,10 +170,17 @@ fn is_anothers(there: &Login, fresh: &Login) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use airlock_shared::base::Base;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::mpsc;
 
     use super::*;
+    use crate::auth::Means;
     use crate::auth::issuer::IssuerUrl;
+    use crate::exit::Exit;
+    use crate::failure::Failure;
 
     fn login(kind: Kind, account: &str, email: &str) -> Login {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -178,6 +222,45 @@ mod tests {
         }
         assert!(!is_anothers(&key, &key.clone()));
         assert!(is_anothers(&key, &Login { base: elsewhere, ..key.clone() }));
+    }
+
+    #[tokio::test]
+    async fn a_dead_login_takes_nobodys_place() {
+        for (answer, is_kept) in [("401 Unauthorized", false), ("500 Oops", true)] {
+            let service = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let base = format!("http://{}/v1", service.local_addr().expect("an address"));
+            let answer =
+                format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = service.accept().await {
+                    let _ = stream.read(&mut [0; 8192]).await;
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            });
+            let folder = tempfile::tempdir().expect("a folder");
+            let means = Means { ca: None, clock: Arc::new(|| 7) };
+            let logins = Logins::at(folder.path(), means);
+            let base = Base::parse(&base).expect("a base");
+            let good = Login { base, ..login(Kind::ChatGpt, "acct-1", "ada@example.org") };
+            logins.store.lock("me").await.expect("a lock").write(&good).expect("written");
+            let dead = Login { bearer: Secret::new("imported".to_owned()), ..good };
+            let mut typed = Typed { lines: mpsc::channel(1).1, is_person: false };
+            let mut told = Vec::new();
+            let mut tell = |what| told.push(what);
+            let keeping = Keeping { name: "me", replace: false, granted: false, logins: &logins };
+            let kept = keep(keeping, dead, None, &mut typed, &mut tell).await;
+            assert_eq!(kept.is_ok(), is_kept, "{kept:?}");
+            assert_eq!(told.is_empty(), !is_kept, "{told:?}");
+            let there = logins.store.read("me").expect("a login");
+            assert_eq!(there.bearer.reveal() == "imported", is_kept);
+            if let Err(unable) = kept {
+                let failure = Failure::from(unable);
+                assert_eq!(failure.exit, Exit::SignIn);
+                assert_eq!(failure.hint.as_deref(), Some("airlock setup codex-auth --name me"));
+            }
+            let left = std::fs::read_dir(folder.path()).expect("a folder").flatten();
+            assert!(left.into_iter().all(|left| left.path().is_file()), "the trial left something");
+        }
     }
 
     #[test]

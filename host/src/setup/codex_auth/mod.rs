@@ -70,7 +70,7 @@ pub enum Told {
     Another(Box<[Whose; 2]>),
     /// Asked in the same way: a login of one's own instead of an imported one?
     OwnLogin,
-    /// Whose login it became. Nothing is stored yet.
+    /// Whose login it became. It is stored.
     SignedIn(Whose),
     Proof(Proof),
     Stored {
