@@ -35,6 +35,7 @@ pub(super) async fn status(
     let all = all.map_err(|stop| stopped(&stop, "nothing was changed"))??;
     let text = match json {
         true => view::status_json(&all, &pays),
+        false if only.is_some() => view::status_of(&all, &pays, logins.now(), screen.out_style),
         false => view::status(&all, &pays, logins.now(), screen.out_style),
     };
     screen.print(&text).map(|()| Exit::Finished)

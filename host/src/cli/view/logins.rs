@@ -19,6 +19,36 @@ use crate::text::COLUMNS;
 /// seconds.
 #[must_use]
 pub fn status(all: &[Standing], pays: &Pays, now: u64, style: Style) -> String {
+    let mut drawn = status_of(all, pays, now, style);
+    let mut say = |label: &str, said: &str| {
+        drawn.push_str(&labelled(label, &neutral::line(said), COLUMNS, style));
+        drawn.push('\n');
+    };
+    match pays {
+        Pays::KeyFile(file) => say("pays", &format!("the key in {}", file.display())),
+        Pays::Env => say("pays", "OPENAI_API_KEY, as `login = \"env\"` says"),
+        pays if all.iter().any(|standing| is_payer(pays, &standing.name)) => {}
+        Pays::Login(name) => {
+            say("pays", &format!("login {name}, which is not there"));
+            say("", &sign_in_again(name));
+        }
+        _ => match all.iter().find(|standing| standing.is_good()) {
+            Some(good) => {
+                say("pays", "nobody unless a run names a login: there is no `default`");
+                say("", &format!("airlock run --login {} …", good.name));
+            }
+            None => {
+                say("pays", "nobody yet");
+                say("", &sign_in_again("default"));
+            }
+        },
+    }
+    drawn
+}
+
+/// `airlock status --name NAME`: of the logins shown, and nothing of what pays otherwise.
+#[must_use]
+pub fn status_of(all: &[Standing], pays: &Pays, now: u64, style: Style) -> String {
     let mut drawn = String::new();
     let mut say = |label: &str, said: &str| {
         drawn.push_str(&labelled(label, &neutral::line(said), COLUMNS, style));
@@ -46,19 +76,6 @@ pub fn status(all: &[Standing], pays: &Pays, now: u64, style: Style) -> String {
                     UsageKnown::Unasked(why) => say("", &format!("usage is not known: {why}")),
                 }
             }
-        }
-    }
-    match pays {
-        Pays::KeyFile(file) => say("pays", &format!("the key in {}", file.display())),
-        Pays::Env => say("pays", "OPENAI_API_KEY, as `login = \"env\"` says"),
-        pays if all.iter().any(|standing| is_payer(pays, &standing.name)) => {}
-        Pays::Login(name) => {
-            say("pays", &format!("login {name}, which is not there"));
-            say("", &sign_in_again(name));
-        }
-        _ => {
-            say("pays", "nobody yet");
-            say("", &sign_in_again("default"));
         }
     }
     drawn

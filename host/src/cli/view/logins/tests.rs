@@ -89,6 +89,13 @@ fn who_pays_is_said_whoever_it_is() {
         pays(&Pays::Login("ops".into())),
         "pays       login ops, which is not there|           airlock setup codex-auth --name ops|"
     );
+    let others = &all()[1..];
+    let text = status(others, &Pays::Unsaid, NOW, Style::default());
+    let expected = "pays       nobody unless a run names a login: there is no `default`\n           \
+                    airlock run --login team …\n";
+    assert!(text.ends_with(expected), "{text}");
+    let one = status_of(&others[2..], &Pays::Unsaid, NOW, Style::default());
+    assert_eq!(one, "login      team · API key …a1b2 · metered · https://api.openai.com/v1\n");
     let text = status(&all(), &Pays::Login("team".into()), NOW, Style::default());
     assert!(text.ends_with("team · API key …a1b2 · metered · https://api.openai.com/v1 · pays\n"));
     assert_eq!(text.matches("pays").count(), 1);
