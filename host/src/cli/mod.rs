@@ -134,7 +134,8 @@ pub fn asked(
             Asked::Status(Box::new(wish::status(flags, environment, places)?))
         }
         Command::Logout(flags) => {
-            Asked::Logout(wish::common("logout", flags.name, flags.ca, environment, places)?)
+            let name = flags.name.or(flags.named);
+            Asked::Logout(wish::common("logout", name, flags.ca, environment, places)?)
         }
         Command::Import(import) => {
             let Of::Codex(flags) = import.of;

@@ -106,7 +106,7 @@ pub fn sign_in(
         }
     };
     Ok(SignIn {
-        common: Common { name: named(flags.name), ca },
+        common: Common { name: meant(flags.name, environment, places)?, ca },
         how,
         issuer: flags.issuer,
         base: flags.base_url,
@@ -137,7 +137,7 @@ pub fn import(
     })?;
     let ca = ca("import codex", flags.ca, environment, places)?;
     Ok(Import {
-        common: Common { name: named(flags.name), ca },
+        common: Common { name: meant(flags.name, environment, places)?, ca },
         file,
         yes: flags.yes,
         replace: flags.replace,
@@ -153,7 +153,7 @@ pub fn status(flags: Status, environment: &Environment, places: &Places) -> Resu
     let settings = environment.settings()?.over(file::read(places)?);
     Ok(Stand {
         ca: ca("status", flags.ca, environment, places)?,
-        only: flags.name,
+        only: flags.name.or(flags.named),
         json: flags.json,
         quiet: flags.quiet,
         pays: Pays::standing(&settings),
@@ -162,19 +162,32 @@ pub fn status(flags: Status, environment: &Environment, places: &Places) -> Resu
 }
 
 /// # Errors
-/// The certificate authority cannot be read.
+/// What is configured cannot be understood, or the certificate authority not be read.
 pub fn common(
     command: &str,
-    name: String,
+    name: Option<String>,
     ca_file: Option<PathBuf>,
     environment: &Environment,
     places: &Places,
 ) -> Result<Common, Failure> {
+    let name = meant(name, environment, places)?;
     Ok(Common { name, ca: ca(command, ca_file, environment, places)? })
 }
 
-fn named(name: Option<String>) -> String {
-    name.unwrap_or_else(|| "default".to_owned())
+/// The login that is meant: the flag's, else the one that pays for a run that does not say.
+fn meant(
+    flag: Option<String>,
+    environment: &Environment,
+    places: &Places,
+) -> Result<String, Failure> {
+    if let Some(name) = flag {
+        return Ok(name);
+    }
+    let settings = environment.settings()?.over(file::read(places)?);
+    Ok(match Pays::standing(&settings) {
+        Pays::Login(name) => name,
+        _ => "default".to_owned(),
+    })
 }
 
 /// The same authority that a run trusts: the flag, the variable, the configuration.

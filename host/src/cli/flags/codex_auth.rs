@@ -35,7 +35,7 @@ pub struct CodexAuth {
     #[arg(long, conflicts_with_all = ["device", "paste", "api_key", "access_token"], help_heading = "The way")]
     pub no_browser: bool,
 
-    /// The login's name [default: default]
+    /// The login's name [default: the one that pays, else `default`]
     #[arg(long, value_parser = parse::login_name)]
     pub name: Option<String>,
     /// Another account may take the place of the one that has the name

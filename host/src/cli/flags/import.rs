@@ -30,7 +30,7 @@ pub struct Codex {
     /// The file [default: $CODEX_HOME/auth.json, else ~/.codex/auth.json]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// The login's name [default: default]
+    /// The login's name [default: the one that pays, else `default`]
     #[arg(long, value_parser = parse::login_name)]
     pub name: Option<String>,
     /// Two programs may have the one login

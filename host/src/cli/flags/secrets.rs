@@ -13,9 +13,9 @@ pub struct Secrets {
     /// As {"CODEX_ACCESS_TOKEN":…,"CODEX_ACCOUNT_ID":…}, the only form there is
     #[arg(long, required = true)]
     pub json: bool,
-    /// The login's name
-    #[arg(long, value_name = "NAME", default_value = "default", value_parser = parse::login_name)]
-    pub login: String,
+    /// The login's name [default: the one that pays, else `default`]
+    #[arg(long, alias = "name", value_name = "NAME", value_parser = parse::login_name)]
+    pub login: Option<String>,
     /// Trust this certificate authority (PEM) beside the usual ones
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,

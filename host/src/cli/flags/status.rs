@@ -10,6 +10,9 @@ pub struct Status {
     /// Only this login
     #[arg(long, value_parser = parse::login_name)]
     pub name: Option<String>,
+    /// The same, as `logout` has it.
+    #[arg(value_name = "NAME", hide = true, value_parser = parse::login_name, conflicts_with = "name")]
+    pub named: Option<String>,
     /// One JSON object a line
     #[arg(long, group = "form")]
     pub json: bool,

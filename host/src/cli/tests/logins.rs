@@ -188,6 +188,45 @@ fn the_other_commands_of_logins() {
 }
 
 #[test]
+fn every_command_means_the_login_that_pays() {
+    let meant = |desk: &Desk, line: &[&str]| match desk.asked(line) {
+        Ok(Asked::Logout(wish) | Asked::Secrets(wish)) => wish.name,
+        Ok(Asked::SignIn(wish)) => wish.common.name,
+        Ok(Asked::Import(wish)) => wish.common.name,
+        Ok(Asked::Status(wish)) => wish.only.expect("a name"),
+        Ok(_) => panic!("not about logins"),
+        Err(failure) => panic!("{failure}"),
+    };
+    let unsaid: [&[&str]; 5] = [
+        &["logout"],
+        &["secrets", "--json"],
+        &["setup", "codex-auth"],
+        &["setup", "codex-auth", "--step"],
+        &["import", "codex"],
+    ];
+    for line in unsaid {
+        let team = Desk::new().with("AIRLOCK_LOGIN", "team");
+        assert_eq!(meant(&team, line), "team", "{line:?}");
+        let file = || Desk::new().configured("login = \"ops\"");
+        assert_eq!(meant(&file(), line), "ops", "{line:?}");
+        assert_eq!(meant(&file().with("AIRLOCK_LOGIN", "env"), line), "default", "{line:?}");
+        assert_eq!(meant(&Desk::new(), line), "default", "{line:?}");
+    }
+    let said: [&[&str]; 6] = [
+        &["logout", "x"],
+        &["logout", "--name", "x"],
+        &["secrets", "--json", "--login", "x"],
+        &["secrets", "--json", "--name", "x"],
+        &["setup", "codex-auth", "--name", "x"],
+        &["status", "x"],
+    ];
+    for line in said {
+        let team = Desk::new().with("AIRLOCK_LOGIN", "team");
+        assert_eq!(meant(&team, line), "x", "{line:?}");
+    }
+}
+
+#[test]
 fn status_knows_what_pays_without_a_prompt() {
     let pays = |desk: &Desk| match desk.asked(&["status", "--quiet"]) {
         Ok(Asked::Status(wish)) => wish.pays,
