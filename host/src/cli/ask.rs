@@ -14,7 +14,9 @@ use crate::cli::environment::Environment;
 use crate::cli::places::Places;
 use crate::exit::Exit;
 use crate::failure::{Failure, GIVE_A_KEY, SIGN_IN};
+use crate::run::sign_in_again;
 use crate::run::spec::{BaseChoice, Cassette, CredentialChoice, Spec};
+use crate::setup::Logins;
 
 /// One more than the longest key or token.
 const KEY_BYTES: u64 = 16 << 10;
@@ -52,7 +54,10 @@ pub fn spec(
             let reason = "no API key was given, and there is no login `default`";
             return Err(Failure::new(Exit::SignIn, "sign-in needed", reason).hint(SIGN_IN));
         }
-        Pays::Login(name) => CredentialChoice::Login(name),
+        Pays::Login(name) => {
+            check_login(&name, config.base.as_ref(), places)?;
+            CredentialChoice::Login(name)
+        }
         Pays::Env => match environment.text("OPENAI_API_KEY") {
             Some(_) => CredentialChoice::Env,
             None => {
@@ -61,6 +66,7 @@ pub fn spec(
             }
         },
         Pays::KeyFile(file) => {
+            check_key_file(&file)?;
             CredentialChoice::KeyFile(std::path::absolute(&file).unwrap_or(file))
         }
         Pays::Replay => CredentialChoice::Replay,
@@ -102,6 +108,39 @@ pub fn spec(
         env,
         cassette: config.cassette,
     })
+}
+
+/// What would end the run before it began, said with what mends it.
+fn check_login(name: &str, base: Option<&Base>, places: &Places) -> Result<(), Failure> {
+    let needed = |reason| Failure::new(Exit::SignIn, "sign-in needed", reason);
+    if places.login_file(name).symlink_metadata().is_err() {
+        let reason = format!("there is no login `{name}`");
+        return Err(needed(reason).hint(sign_in_again(name)));
+    }
+    let bound = Logins::new(&places.logins(), None).base(name);
+    match (bound, base) {
+        (Some(bound), Some(asked)) if bound != *asked => {
+            let reason = format!(
+                "login `{name}` is a credential for {bound}, and goes nowhere else; {asked} needs \
+                 one of its own, and then: airlock run --login NAME …"
+            );
+            let hint = format!("airlock setup codex-auth --base-url {asked} --name NAME");
+            Err(needed(reason).hint(hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A pipe (`<(…)`) is a file too, so nothing is read here.
+fn check_key_file(file: &Path) -> Result<(), Failure> {
+    let refuse = |why: String| {
+        Failure::usage(format!("--api-key-file {}: {why}", file.display())).hint(GIVE_A_KEY)
+    };
+    match file.metadata() {
+        Ok(about) if about.is_dir() => Err(refuse("it is a directory".to_owned())),
+        Ok(_) => Ok(()),
+        Err(error) => Err(refuse(error.to_string())),
+    }
 }
 
 fn api_base() -> Result<Base, Failure> {

@@ -233,7 +233,7 @@ fn a_whole_run() {
         "-C",
         &dir,
         "--api-key-file",
-        "/k",
+        "/dev/null",
         "--base-url",
         "http://127.0.0.1:8080/v1",
         "-m",
@@ -270,7 +270,7 @@ fn a_whole_run() {
     assert_eq!(spec.prompt, "make it so\n");
     assert_eq!(spec.dir, desk.folder.path().canonicalize().expect("a path"));
     assert!(
-        matches!(spec.credential, CredentialChoice::KeyFile(file) if file.to_str() == Some("/k"))
+        matches!(spec.credential, CredentialChoice::KeyFile(file) if file.to_str() == Some("/dev/null"))
     );
     let base = Base::parse("http://127.0.0.1:8080/v1").expect("a base");
     let backend = spec.identity.backend(&base, "s-1", None);
@@ -292,7 +292,7 @@ fn a_whole_run() {
 
 #[test]
 fn stdin_is_read_by_whom_it_was_given_to_and_by_nobody_else() {
-    let spec = Desk::new().spec(&["run", "p", "--api-key-file", "/k"]);
+    let spec = Desk::new().spec(&["run", "p", "--api-key-file", "/dev/null"]);
     assert_eq!(spec.prompt, "p");
     let spec = Desk::new().stdin(b"sk-canary\n").spec(&["run", "p", "--api-key", "-"]);
     assert!(
@@ -315,10 +315,12 @@ fn stdin_is_read_by_whom_it_was_given_to_and_by_nobody_else() {
 fn the_configuration_names_files_from_its_own_folder() {
     let desk = Desk::new().configured("api_key_file = \"~/key\"");
     let home = desk.folder.path().to_owned();
+    std::fs::write(home.join("key"), "").expect("written");
     let spec = desk.spec(&["run", "p"]);
     assert!(matches!(spec.credential, CredentialChoice::KeyFile(file) if file == home.join("key")));
     let desk = Desk::new().configured("api_key_file = \"key\"");
     let beside = desk.folder.path().join(".config/airlock/key");
+    std::fs::write(&beside, "").expect("written");
     let spec = desk.spec(&["run", "p"]);
     assert!(matches!(spec.credential, CredentialChoice::KeyFile(file) if file == beside));
 }

@@ -43,6 +43,12 @@ impl Logins {
         (self.means.clock)()
     }
 
+    /// Where the login of that name may go. None: there is none that can be read.
+    #[must_use]
+    pub fn base(&self, name: &str) -> Option<Base> {
+        self.store.read(name).ok().map(|login| login.base)
+    }
+
     pub(super) fn issuer(&self, url: IssuerUrl) -> Result<Issuer, Unable> {
         let host = url.host().to_owned();
         Issuer::open(url, self.means.ca.as_deref()).map_err(|error| Unable::issuer(host, &error))

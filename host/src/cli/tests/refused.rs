@@ -53,6 +53,26 @@ fn who_pays_nothing_signs_in() {
     let spec = stored.spec(&["run", "p"]);
     assert!(matches!(spec.credential, CredentialChoice::Login(name) if name == "default"));
     assert_eq!(spec.base, BaseChoice::OfLogin);
+    let expected = "sign-in needed: there is no login `nosuch`\n\
+                    airlock setup codex-auth --name nosuch";
+    let nosuch = stored.refused(&["run", "p", "--login", "nosuch"]);
+    assert_eq!(nosuch, (3, expected.to_owned()));
+    let expected = "usage: --api-key-file /nosuch: No such file or directory (os error 2)\n\
+                    airlock run --api-key-file FILE …";
+    let nosuch = stored.refused(&["run", "p", "--api-key-file", "/nosuch"]);
+    assert_eq!(nosuch, (2, expected.to_owned()));
+    // A login for another base than the one that was asked for.
+    let key = r#"{"v":2,"kind":"api_key","base":"https://a.example.org/v1","api_key":"sk-canary","generation":0}"#;
+    let file = logins.join("default.json");
+    std::fs::write(&file, key).expect("written");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .expect("a mode");
+    let expected = "sign-in needed: login `default` is a credential for https://a.example.org/v1, \
+                    and goes nowhere else; https://b.example.org/v1 needs one of its own, and \
+                    then: airlock run --login NAME …\n\
+                    airlock setup codex-auth --base-url https://b.example.org/v1 --name NAME";
+    let elsewhere = stored.refused(&["run", "p", "--base-url", "https://b.example.org/v1"]);
+    assert_eq!(elsewhere, (3, expected.to_owned()));
 }
 
 #[test]
