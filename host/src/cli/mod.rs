@@ -38,13 +38,14 @@ use crate::cli::act::Asked;
 use crate::cli::ask::Stdin;
 use crate::cli::config::Config;
 use crate::cli::environment::Environment;
-use crate::cli::flags::codex_auth::of_step;
+use crate::cli::flags::codex_auth::{of_step, unknown_step};
 use crate::cli::flags::import::Of;
 use crate::cli::flags::setup::{Setup, SetupProgram, Step};
 use crate::cli::flags::{Command, Flags};
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
-use crate::failure::Failure;
+use crate::cli::view::sign_in::status_block;
+use crate::failure::{Failure, SIGN_IN};
 
 /// The program `airlock`.
 #[must_use]
@@ -81,7 +82,12 @@ fn enter(
         }
         Err(error) => {
             let failure = misspoken(&error, &arguments);
-            Screen::of_this_process(&environment).fail(&failure);
+            let mut screen = Screen::of_this_process(&environment);
+            screen.fail(&failure);
+            // Whoever calls a step reads its block, however it ended.
+            if unknown_step(&arguments).is_some() {
+                let _ = screen.print(&status_block(Err(&failure)));
+            }
             return failure.exit.into();
         }
     };
@@ -171,6 +177,21 @@ fn misspoken(error: &clap::Error, arguments: &[OsString]) -> Failure {
         known = deeper;
     }
     let help = format!("{help} --help");
+    if let Some(step) = unknown_step(arguments) {
+        let said = match step.as_str() {
+            "" => "--step names a step; there is codex-auth".to_owned(),
+            step => format!("unknown step {step}; there is codex-auth"),
+        };
+        let program = if program == "setup" { "setup" } else { "airlock setup" };
+        return Failure::usage(said).hint(format!("{program} --step codex-auth"));
+    }
+    if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) =
+        (error.kind(), error.get(ContextKind::InvalidSubcommand))
+        && ["login", "auth", "signin", "sign-in"].contains(&word.as_str())
+    {
+        return Failure::usage(format!("there is no command `{word}`; signing in is another"))
+            .hint(SIGN_IN);
+    }
     let missing = matches!(
         error.kind(),
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand

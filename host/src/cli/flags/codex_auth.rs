@@ -71,3 +71,17 @@ pub fn of_step(mut arguments: Vec<OsString>, at: usize) -> Vec<OsString> {
     arguments.splice(at..at + words, ["codex-auth", "--step"].map(OsString::from));
     arguments
 }
+
+/// A step that there is not, as it was called: `--step WORD`, `--step=WORD`; empty where no word
+/// follows.
+#[must_use]
+pub fn unknown_step(arguments: &[OsString]) -> Option<String> {
+    let mut words = arguments.iter().skip(1).map(|word| word.to_string_lossy());
+    let first = words.next()?;
+    let word = if first == "setup" { words.next()? } else { first };
+    match word.strip_prefix("--step") {
+        Some("") => Some(words.next().unwrap_or_default().into_owned()),
+        Some(joined) => Some(joined.strip_prefix('=')?.to_owned()),
+        None => None,
+    }
+}

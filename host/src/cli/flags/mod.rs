@@ -25,7 +25,6 @@ use crate::cli::help;
     name = "airlock",
     version,
     subcommand_required = true,
-    disable_help_subcommand = true,
     max_term_width = 96,
     after_help = help::airlock()
 )]

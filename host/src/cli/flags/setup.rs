@@ -34,7 +34,6 @@ pub enum Step {
     name = "setup",
     version,
     subcommand_required = true,
-    disable_help_subcommand = true,
     max_term_width = 96,
     after_help = help::setup()
 )]

@@ -148,6 +148,26 @@ fn what_does_not_go_is_said_with_what_does() {
             "usage: invalid value '7c' for '<RUN>': a run is named by the first 4 to 32 digits of \
              its id, see: airlock runs\nairlock show --help",
         ),
+        (
+            &["login"],
+            "usage: there is no command `login`; signing in is another\nairlock setup codex-auth",
+        ),
+        (
+            &["setup", "auth"],
+            "usage: there is no command `auth`; signing in is another\nairlock setup codex-auth",
+        ),
+        (
+            &["setup", "--step", "doctor"],
+            "usage: unknown step doctor; there is codex-auth\nairlock setup --step codex-auth",
+        ),
+        (
+            &["setup", "--step=codexauth"],
+            "usage: unknown step codexauth; there is codex-auth\nairlock setup --step codex-auth",
+        ),
+        (
+            &["setup", "--step"],
+            "usage: --step names a step; there is codex-auth\nairlock setup --step codex-auth",
+        ),
         (&["sandbox"], "usage: say what to do\nairlock sandbox --help"),
         (&["import"], "usage: say what to do\nairlock import --help"),
         (
