@@ -80,7 +80,7 @@ pub fn act(asked: Asked, environment: &Environment, places: &Places) -> Result<E
         Asked::Apply { run } => kept::apply(&store(places)?, &run, places, &mut screen),
         Asked::Discard { run } => kept::discard(&store(places)?, &run, &mut screen),
         Asked::Image { offline } => in_runtime(ready::image(offline, &mut screen)),
-        Asked::Doctor => in_runtime(ready::doctor(places, &mut screen)),
+        Asked::Doctor => in_runtime(ready::doctor(environment, places, &mut screen)),
         Asked::Demo => in_runtime(ready::demo(places, environment, screen)),
         Asked::SignIn(wish) => in_runtime(sign_in::sign_in(*wish, places, screen)),
         Asked::Status(wish) => in_runtime(logins::status(*wish, places, screen)),

@@ -72,9 +72,10 @@ pub fn is_good(logins: &Logins, name: &str) -> bool {
     logins.store.read(name).is_ok_and(|login| login.ended_now(logins.now()).is_none())
 }
 
-/// The doctor's line about logins: what is on the disk, and nobody is asked.
+/// The doctor's line about logins: what is on the disk, and nobody is asked. Only the one that
+/// `pays` hinders a run; none where something else does.
 #[must_use]
-pub fn check(logins: &Logins) -> Check {
+pub fn check(logins: &Logins, pays: Option<&str>) -> Check {
     let names = match logins.store.names() {
         Ok(names) => names,
         Err(error) => return Check::missing("logins", error.to_string(), None),
@@ -87,7 +88,7 @@ pub fn check(logins: &Logins) -> Check {
             Ok(login) => login.ended_now(logins.now()).map(|ended| ended.words()),
             Err(error) => Some(error.to_string()),
         };
-        if how.is_some() {
+        if how.is_some() && pays == Some(name.as_str()) {
             command.get_or_insert_with(|| sign_in_again(&name));
         }
         said.push(format!("{name} {}", how.unwrap_or_else(|| "good".to_owned())));
@@ -168,18 +169,22 @@ mod tests {
     async fn what_is_good_and_what_is_not_is_told_without_asking_anybody() {
         let folder = tempfile::tempdir().expect("a folder");
         let logins = logins(folder.path());
-        assert_eq!(check(&logins).state, State::Ok);
+        let check = |pays| check(&logins, pays);
+        assert_eq!(check(Some("default")).state, State::Ok);
         assert!(!is_good(&logins, "default"));
         let key = r#"{"v":2,"kind":"api_key","base":"https://api.openai.com/v1",
                       "api_key":"sk-canary","generation":0}"#;
         write(folder.path(), "team", key);
         write(folder.path(), "fresh", &token(NOW + 60));
         assert!(is_good(&logins, "team") && is_good(&logins, "fresh"));
-        assert_eq!(check(&logins).text, "fresh good · team good");
+        assert_eq!(check(Some("team")).text, "fresh good · team good");
         write(folder.path(), "old", &token(NOW - 60));
         write(folder.path(), "torn", "{");
         assert!(!is_good(&logins, "old") && !is_good(&logins, "torn"));
-        let check = check(&logins);
+        for unused in [None, Some("team")] {
+            assert_eq!(check(unused).state, State::Ok, "nobody pays with what is gone");
+        }
+        let check = check(Some("old"));
         assert_eq!(check.state, State::Missing);
         assert_eq!(check.command.as_deref(), Some("airlock setup codex-auth --name old"));
         assert!(!check.text.contains("canary"), "{}", check.text);

@@ -1,9 +1,10 @@
 //! `setup image`, `setup doctor`, `setup demo`, with their lines for a person.
 
 use super::{described, docker, house, owner, store};
-use crate::cli::config::FaceChoice;
+use crate::cli::config::{FaceChoice, Pays};
 use crate::cli::environment::Environment;
 use crate::cli::face::Face;
+use crate::cli::file;
 use crate::cli::places::Places;
 use crate::cli::progress::labelled;
 use crate::cli::screen::Screen;
@@ -25,12 +26,22 @@ pub(super) async fn image(offline: bool, screen: &mut Screen) -> Result<Exit, Fa
     Ok(Exit::Finished)
 }
 
-pub(super) async fn doctor(places: &Places, screen: &mut Screen) -> Result<Exit, Failure> {
+pub(super) async fn doctor(
+    environment: &Environment,
+    places: &Places,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    let settings = environment.settings()?.over(file::read(places)?);
+    let pays = match Pays::standing(&settings) {
+        Pays::Unsaid => Some("default".to_owned()),
+        Pays::Login(name) => Some(name),
+        Pays::Env | Pays::KeyOnStdin | Pays::KeyFile(_) | Pays::Replay => None,
+    };
     let store = store(places)?;
     let choice = EngineChoice::from_environment();
     let run = crate::session::random_id();
     let mut checks = doctor::run(&choice, store.folder(), store.install(), &owner(), &run).await;
-    checks.push(status::check(&Logins::new(&places.logins(), None)));
+    checks.push(status::check(&Logins::new(&places.logins(), None), pays.as_deref()));
     let mut exit = Exit::Finished;
     for check in &checks {
         let text = neutral::line(&check.text);
