@@ -57,7 +57,24 @@ impl Face {
     ///
     /// # Errors
     /// When the answer cannot be written.
-    pub fn end(mut self, short: &str, failure: Option<&Failure>) -> Result<(), Failure> {
+    pub fn end(self, short: &str, failure: Option<&Failure>) -> Result<(), Failure> {
+        self.end_with(short, failure, false)
+    }
+
+    /// The same for changes that are applied without being asked about: there is nothing to do next.
+    ///
+    /// # Errors
+    /// As [`Self::end`].
+    pub fn end_of_demo(self, short: &str) -> Result<(), Failure> {
+        self.end_with(short, None, true)
+    }
+
+    fn end_with(
+        mut self,
+        short: &str,
+        failure: Option<&Failure>,
+        is_demo: bool,
+    ) -> Result<(), Failure> {
         let ended = self.ended.take();
         let answer = ended.as_ref().and_then(|ended| ended.answer.as_deref());
         let kept = match (&self.output, answer) {
@@ -78,7 +95,10 @@ impl Face {
             && !self.json
             && !self.quiet
         {
-            let after = self.progress.after_the_answer(short, ended.changes);
+            let after = match is_demo {
+                true => self.progress.what_changed(),
+                false => self.progress.after_the_answer(short, ended.changes),
+            };
             self.screen.tell(&after);
         }
         if let Some(failure) = failure {

@@ -191,6 +191,13 @@ impl Progress {
         format!("{}{word} · {figures}", self.clock(at_ms))
     }
 
+    /// What changed, and nothing that can be done with it.
+    #[must_use]
+    pub fn what_changed(&self) -> String {
+        let changes = self.changes.as_ref();
+        changes.map(|changes| stat(changes, self.columns, self.style)).unwrap_or_default()
+    }
+
     /// After the answer: what changed, and what can be done with it. Empty where nothing waits.
     #[must_use]
     pub fn after_the_answer(&self, short: &str, changes_are: ChangesAre) -> String {

@@ -92,7 +92,7 @@ pub(super) async fn demo(
         face.end(&short, Some(&failure))?;
         return Ok(done.exit);
     }
-    face.end(&short, None)?;
+    face.end_of_demo(&short)?;
 
     let proven = demo.prove(&house, &stop, &done.run).await;
     let applied = proven.map_err(|unproven| {
