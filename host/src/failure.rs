@@ -19,6 +19,16 @@ pub const SIGN_IN: &str = "airlock setup codex-auth";
 /// The command for whoever pays with a key, or may.
 pub const GIVE_A_KEY: &str = "airlock run --api-key-file FILE …";
 
+/// What lets logins and records be written where they could not be. `place`: as far as it is known.
+#[must_use]
+pub fn elsewhere(place: &str, why: &str) -> String {
+    let is_closed = ["Read-only file system", "Permission denied"];
+    match is_closed.iter().any(|closed| why.contains(closed)) {
+        true => "export XDG_STATE_HOME=/path/to/a/folder/of/yours".to_owned(),
+        false => format!("df -h {place}").trim_end().to_owned(),
+    }
+}
+
 /// `Display` is what is printed: neutralised, wrapped, without a newline at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -110,7 +120,11 @@ impl From<&Fault> for Failure {
             FaultKind::Disk => ("cannot write", None),
         };
         let failure = Self::new(Exit::of_fault(fault.kind), headline, fault.message.clone());
-        Self { hint: hint.map(str::to_owned), ..failure }
+        let hint = match fault.kind {
+            FaultKind::Disk => Some(elsewhere("", &fault.message)),
+            _ => hint.map(str::to_owned),
+        };
+        Self { hint, ..failure }
     }
 }
 
@@ -161,7 +175,8 @@ mod tests {
                     FaultKind::Disk,
                     "the login cannot be kept: /x/me.json: Read-only file system",
                 ),
-                "cannot write: the login cannot be kept: /x/me.json: Read-only file system",
+                "cannot write: the login cannot be kept: /x/me.json: Read-only file system\n\
+                 export XDG_STATE_HOME=/path/to/a/folder/of/yours",
             ),
             (stopped(Stop::Cancelled), "cancelled: the box is gone"),
             (

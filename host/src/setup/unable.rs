@@ -5,8 +5,11 @@ use crate::auth::AuthError;
 use crate::auth::issuer::IssuerError;
 use crate::auth::sign_in::SignInError;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, elsewhere};
 use crate::run::sign_in_again;
+
+/// For what may do later.
+const AGAIN: &str = "the same command again, once it answers";
 
 /// Nothing in it is secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +72,7 @@ impl From<Unable> for Failure {
             }
             Unable::Issuer { host, why } => {
                 Self::new(Exit::Failed, "the issuer cannot be asked", format!("{host}: {why}"))
+                    .hint(AGAIN)
             }
             Unable::NotGranted { name, host, why } => {
                 let why = format!("{host}: {why}");
@@ -116,12 +120,15 @@ fn of_login(name: &str, error: &AuthError) -> Failure {
         | AuthError::Unsafe { .. }
         | AuthError::Malformed { .. }
         | AuthError::OtherAccount { .. } => needed(error.to_string()),
-        AuthError::OtherBase { .. } => Failure::usage(error.to_string()),
+        AuthError::OtherBase { asked, .. } => Failure::usage(error.to_string())
+            .hint(format!("airlock setup codex-auth --base-url {asked} --name NAME")),
         AuthError::Unreachable { issuer, why } => {
             Failure::new(Exit::Failed, "the issuer cannot be asked", format!("{issuer}: {why}"))
+                .hint(AGAIN)
         }
         AuthError::Store { place, why } => {
             Failure::new(Exit::Failed, "the login cannot be written", format!("{place}: {why}"))
+                .hint(elsewhere(place, why))
         }
     }
 }
@@ -159,7 +166,8 @@ mod tests {
         }
         let head = "the issuer cannot be asked: issuer.example.org: ";
         let why = "no such host";
-        assert_eq!(said(IssuerError::Unreachable(why.to_owned())), format!("{head}{why}"));
+        let unreachable = said(IssuerError::Unreachable(why.to_owned()));
+        assert_eq!(unreachable, format!("{head}{why}\n{AGAIN}"));
         assert!(said(IssuerError::Busy { status: 503 }).starts_with(head));
         assert!(said(IssuerError::Between("a portal".to_owned())).starts_with(head));
     }
