@@ -82,6 +82,21 @@ impl Whose {
         }
     }
 
+    /// The same, and where it differs from the `other` that says as much, what differs.
+    #[must_use]
+    pub fn said_beside(&self, other: &Self) -> String {
+        let mut said = self.said();
+        if said == other.said() {
+            if self.key.is_none() && self.base != other.base {
+                said = format!("{said} · for {}", self.base);
+            }
+            if let Some(issuer) = self.issuer.as_ref().filter(|_| self.issuer != other.issuer) {
+                said = format!("{said} · by {issuer}");
+            }
+        }
+        said
+    }
+
     /// How long the token is good: `token good for 9 d 23 h`, `token ended`.
     #[must_use]
     pub fn good_for(&self) -> Option<String> {

@@ -65,8 +65,8 @@ impl<'a> SignInView<'a> {
                 let question = format!(
                     "login `{}` is {}; put {} in its place?",
                     has.login,
-                    neutral::line(&has.said()),
-                    neutral::line(&is.said())
+                    neutral::line(&has.said_beside(is)),
+                    neutral::line(&is.said_beside(has))
                 );
                 self.question("another", &question, "[y/N]")
             }

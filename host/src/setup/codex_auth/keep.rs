@@ -112,7 +112,7 @@ async fn asked(
 ) -> Result<(), Unable> {
     if !typed.is_person {
         let name = has.login.clone();
-        return Err(Unable::Another { name, has: has.said(), is: is.said() });
+        return Err(Unable::Another { name, has: has.said_beside(is), is: is.said_beside(&has) });
     }
     tell(Told::Another(Box::new([has, is.clone()])));
     let answer = typed.lines.recv().await;
