@@ -19,6 +19,13 @@ pub const SIGN_IN: &str = "airlock setup codex-auth";
 /// The command for whoever pays with a key, or may.
 pub const GIVE_A_KEY: &str = "airlock run --api-key-file FILE …";
 
+/// An address as it may be copied into a shell; `URL` for one that may not.
+#[must_use]
+pub fn address(base: &str) -> &str {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/.-_[]".contains(&byte);
+    if base.bytes().all(is_plain) { base } else { "URL" }
+}
+
 /// What lets logins and records be written where they could not be. `place`: as far as it is known.
 #[must_use]
 pub fn elsewhere(place: &str, why: &str) -> String {

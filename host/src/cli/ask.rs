@@ -13,7 +13,7 @@ use crate::cli::config::{Config, Pays, Prompt, checked_prompt};
 use crate::cli::environment::Environment;
 use crate::cli::places::Places;
 use crate::exit::Exit;
-use crate::failure::{Failure, GIVE_A_KEY, SIGN_IN};
+use crate::failure::{Failure, GIVE_A_KEY, SIGN_IN, address};
 use crate::run::sign_in_again;
 use crate::run::spec::{BaseChoice, Cassette, CredentialChoice, Spec};
 use crate::setup::Logins;
@@ -124,7 +124,9 @@ fn check_login(name: &str, base: Option<&Base>, places: &Places) -> Result<(), F
                 "login `{name}` is a credential for {bound}, and goes nowhere else; {asked} needs \
                  one of its own, and then: airlock run --login NAME …"
             );
-            let hint = format!("airlock setup codex-auth --base-url {asked} --name NAME");
+            let to = asked.to_string();
+            let to = address(&to);
+            let hint = format!("airlock setup codex-auth --base-url {to} --name NAME");
             Err(needed(reason).hint(hint))
         }
         _ => Ok(()),

@@ -189,7 +189,7 @@ fn misspoken(error: &clap::Error, arguments: &[OsString]) -> Failure {
         (error.kind(), error.get(ContextKind::InvalidSubcommand))
         && ["login", "auth", "signin", "sign-in"].contains(&word.as_str())
     {
-        return Failure::usage(format!("there is no command `{word}`; signing in is another"))
+        return Failure::usage(format!("there is no command `{word}`; this one signs in"))
             .hint(SIGN_IN);
     }
     let missing = matches!(

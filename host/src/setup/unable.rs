@@ -5,7 +5,7 @@ use crate::auth::AuthError;
 use crate::auth::issuer::IssuerError;
 use crate::auth::sign_in::SignInError;
 use crate::exit::Exit;
-use crate::failure::{Failure, elsewhere};
+use crate::failure::{Failure, address, elsewhere};
 use crate::run::sign_in_again;
 
 /// For what may do later.
@@ -24,8 +24,9 @@ pub enum Unable {
     Another { name: String, has: String, is: String },
     /// A person said no.
     Declined { what: &'static str },
-    /// The service does not take the credential. `kept`: it is stored all the same.
-    Refused { name: String, why: String, kept: bool },
+    /// The service does not take the credential. `kept`: it is stored all the same; `again`: the
+    /// command that gives another.
+    Refused { why: String, kept: bool, again: String },
     /// There is no login of that name.
     Nothing { name: String },
     /// The login is an API key, which has no token to give.
@@ -88,12 +89,12 @@ impl From<Unable> for Failure {
                     .hint("airlock setup codex-auth --name NAME")
             }
             Unable::Declined { what } => Self::new(Exit::Failed, "nothing was changed", what),
-            Unable::Refused { name, why, kept: false } => {
-                Self::new(Exit::SignIn, "not stored", why).hint(sign_in_again(&name))
-            }
-            Unable::Refused { name, why, kept: true } => {
-                Self::new(Exit::SignIn, "the service does not take this login", why)
-                    .hint(sign_in_again(&name))
+            Unable::Refused { why, kept, again } => {
+                let headline = match kept {
+                    true => "the service does not take this login",
+                    false => "not stored",
+                };
+                Self::new(Exit::SignIn, headline, why).hint(again)
             }
             Unable::Nothing { name } => {
                 Self::usage(format!("there is no login `{name}`")).hint("airlock status")
@@ -121,7 +122,7 @@ fn of_login(name: &str, error: &AuthError) -> Failure {
         | AuthError::Malformed { .. }
         | AuthError::OtherAccount { .. } => needed(error.to_string()),
         AuthError::OtherBase { asked, .. } => Failure::usage(error.to_string())
-            .hint(format!("airlock setup codex-auth --base-url {asked} --name NAME")),
+            .hint(format!("airlock setup codex-auth --base-url {} --name NAME", address(asked))),
         AuthError::Unreachable { issuer, why } => {
             Failure::new(Exit::Failed, "the issuer cannot be asked", format!("{issuer}: {why}"))
                 .hint(AGAIN)
@@ -140,8 +141,8 @@ mod tests {
     #[test]
     fn the_command_to_try_again_touches_no_other_login() {
         let refused = |name: &str| {
-            let (name, why) = (name.to_owned(), "the backend refused it (401)".to_owned());
-            Failure::from(Unable::Refused { name, why, kept: true }).hint
+            let (name, why) = (name.to_owned(), "time is up".to_owned());
+            Failure::from(Unable::Nobody { name, why }).hint
         };
         assert_eq!(refused("default").as_deref(), Some("airlock setup codex-auth"));
         assert_eq!(refused("team").as_deref(), Some("airlock setup codex-auth --name team"));

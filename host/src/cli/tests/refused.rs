@@ -150,11 +150,11 @@ fn what_does_not_go_is_said_with_what_does() {
         ),
         (
             &["login"],
-            "usage: there is no command `login`; signing in is another\nairlock setup codex-auth",
+            "usage: there is no command `login`; this one signs in\nairlock setup codex-auth",
         ),
         (
             &["setup", "auth"],
-            "usage: there is no command `auth`; signing in is another\nairlock setup codex-auth",
+            "usage: there is no command `auth`; this one signs in\nairlock setup codex-auth",
         ),
         (
             &["setup", "--step", "doctor"],

@@ -10,6 +10,7 @@ use crate::auth::claims::Claims;
 use crate::auth::issuer::{IssuerUrl, Tokens};
 use crate::auth::store::{Kind, Login};
 use crate::auth::{self, Credential};
+use crate::failure::address;
 use crate::run::sign_in_again;
 use crate::setup::{Logins, Proof, Unable, proof};
 
@@ -83,6 +84,19 @@ pub(in crate::setup) fn from_tokens(
     Ok(Login { expires_at: says.or(login.expires_at), ..login })
 }
 
+/// The command for whoever has another key: signing in does not mend one.
+fn given_again(login: &Login, name: &str) -> String {
+    let (flag, usual) = match login.kind {
+        Kind::ApiKey => ("--api-key", defaults::API_BASE),
+        Kind::ChatGpt => ("--access-token", defaults::CHATGPT_BASE),
+    };
+    let base = match Base::parse(usual) {
+        Ok(usual) if usual == login.base => String::new(),
+        _ => format!(" --base-url {}", address(&login.base.to_string())),
+    };
+    format!("{}{base} {flag} - < FILE", sign_in_again(name))
+}
+
 /// The login, once the service took its credential or could not be asked.
 async fn tried(login: Login, name: &str, logins: &Logins) -> Result<ToKeep, Unable> {
     let token = login.bearer.clone();
@@ -95,7 +109,44 @@ async fn tried(login: Login, name: &str, logins: &Logins) -> Result<ToKeep, Unab
     // THREAT: a mistyped or stolen and withdrawn key is kept, and every run fails with it. Tried by
     // login::account::a_key_the_service_refuses_is_not_stored.
     match proof::prove(&*signer, &login.base, logins.means.ca.as_deref()).await {
-        Proof::Refused(why) => Err(Unable::Refused { name: name.to_owned(), why, kept: false }),
+        Proof::Refused(why) => {
+            Err(Unable::Refused { why, kept: false, again: given_again(&login, name) })
+        }
         proof @ (Proof::Listed { .. } | Proof::Unasked(_)) => Ok((login, Some(proof))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_brought_a_key_is_not_told_to_sign_in() {
+        let again = |base: &str, kind: Kind| {
+            let login = Login {
+                kind,
+                base: Base::parse(base).expect("a base"),
+                issuer: None,
+                bearer: Secret::new("bearer".to_owned()),
+                refresh: None,
+                account: None,
+                email: None,
+                plan: None,
+                expires_at: None,
+                signed_in_at: None,
+                refreshed_at: None,
+                generation: 0,
+                intent: None,
+                ended: None,
+            };
+            given_again(&login, "team")
+        };
+        let setup = "airlock setup codex-auth --name team";
+        let usual = again(defaults::API_BASE, Kind::ApiKey);
+        assert_eq!(usual, format!("{setup} --api-key - < FILE"));
+        let other = again("https://a.example.org/v1", Kind::ChatGpt);
+        let expected =
+            format!("{setup} --base-url https://a.example.org/v1 --access-token - < FILE");
+        assert_eq!(other, expected);
     }
 }

@@ -6,6 +6,7 @@ use airlock_shared::secret::Secret;
 use super::{Told, Typed};
 use crate::auth::AuthError;
 use crate::auth::store::{Kind, Login};
+use crate::run::sign_in_again;
 use crate::setup::{Logins, Proof, Unable, Whose, proof};
 
 pub(in crate::setup) struct Keeping<'a> {
@@ -69,7 +70,7 @@ pub(in crate::setup) async fn keep(
         (None, Ok(signer)) => proof::prove(&*signer, &login.base, logins.means.ca.as_deref()).await,
     };
     if let Proof::Refused(why) = proof {
-        return Err(Unable::Refused { name: name.to_owned(), why, kept: true });
+        return Err(Unable::Refused { why, kept: true, again: sign_in_again(name) });
     }
     tell(Told::Proof(proof.clone()));
     Ok((whose, proof))
@@ -99,7 +100,9 @@ async fn apart(
     // setup::codex_auth::keep::tests::a_dead_login_takes_nobodys_place.
     let ca = logins.means.ca.as_deref();
     match proof::prove(&*signer, &login.base, ca).await {
-        Proof::Refused(why) => Err(Unable::Refused { name: name.to_owned(), why, kept: false }),
+        Proof::Refused(why) => {
+            Err(Unable::Refused { why, kept: false, again: sign_in_again(name) })
+        }
         proof => Ok((alone.store.read(name).unwrap_or(login), Some(proof))),
     }
 }
