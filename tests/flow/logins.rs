@@ -171,13 +171,13 @@ async fn a_login_that_cannot_be_trusted_is_refused() {
             },
             "symbolic link",
         ),
-        ("base", |file, _| write(file, "https://chatgpt.com", ONE), "needs another one"),
+        ("base", |file, _| write(file, "https://chatgpt.com", ONE), "needs one of its own"),
         (
             "port",
             |file, _| write(file, "http://127.0.0.1:1/backend-api/codex", ONE),
-            "needs another one",
+            "needs one of its own",
         ),
-        ("absent", |_, _| {}, "no credential is there"),
+        ("absent", |_, _| {}, "there is no login `me`"),
     ];
     for (name, spoil, says) in cases {
         let rig = Rig::new();

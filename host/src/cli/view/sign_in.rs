@@ -118,7 +118,8 @@ impl<'a> SignInView<'a> {
             Said::Browser { authorize, opened, .. } => {
                 self.browser_said = true;
                 let open = match opened {
-                    true => "your browser should be open; if not: ",
+                    true if self.is_race() => "your browser should be open; if not: ",
+                    true => "in your browser; if it did not open: ",
                     false => "in a browser on this machine: ",
                 };
                 self.numbered(open, &neutral::line(authorize))

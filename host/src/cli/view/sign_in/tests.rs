@@ -78,8 +78,13 @@ fn one_way_has_no_number() {
     let expected = "Sign in to ChatGPT on any device: https://auth.openai.com/codex/device   \
                     code  KXQF-7M2P   (15 minutes)\n";
     assert_eq!(said(only, &[device()]), expected);
-    let only = Ways { browser: false, open: false, device: false, paste: true };
     let authorize = "https://auth.openai.com/oauth/authorize?state=B".to_owned();
+    let only = Ways { browser: true, open: true, device: false, paste: false };
+    let expected = "Sign in to ChatGPT in your browser; if it did not open: \
+                    https://auth.openai.com/oauth/authorize?state=B\n";
+    let browser = Said::Browser { authorize: authorize.clone(), port: 1455, opened: true };
+    assert_eq!(said(only, &[Told::Way(browser)]), expected);
+    let only = Ways { browser: false, open: false, device: false, paste: true };
     let expected = "Sign in to ChatGPT in a browser anywhere: \
                     https://auth.openai.com/oauth/authorize?state=B\n     \
                     the page it ends on will not load: paste its address here\n";
