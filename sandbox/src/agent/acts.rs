@@ -3,13 +3,14 @@
 use airlock_shared::event::Event;
 use airlock_shared::item::Call;
 use airlock_shared::limits;
+use airlock_shared::outcome::Fault;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::prompt;
 use crate::report::Report;
-use crate::tools::Toolbox;
+use crate::tools::{ToolResult, Toolbox};
 
 /// What acts, and what ends it.
 pub(crate) struct Hands {
@@ -26,19 +27,24 @@ impl Hands {
     /// reached when the run was ended has none.
     ///
     /// A batch of reads is not joined by reads from behind a write: order stays fair.
-    pub(crate) async fn act(&self, calls: &[Call]) -> Vec<String> {
+    ///
+    /// # Errors
+    /// When the sandbox is no longer safe: no call after that one is started.
+    pub(crate) async fn act(&self, calls: &[Call]) -> Result<Vec<String>, Fault> {
         let mut outputs = Vec::with_capacity(calls.len());
         let most = calls.len().min(limits::CALLS_AT_ONCE);
         while outputs.len() < most && !self.is_over() {
             let rest = &calls[outputs.len()..most];
             let reads = rest.iter().take_while(|call| !self.tools.runs_alone(&call.name)).count();
             let batch = if self.parallel { reads.max(1) } else { 1 };
-            outputs.extend(join_all(rest[..batch].iter().map(|call| self.run(call))).await);
+            for output in join_all(rest[..batch].iter().map(|call| self.run(call))).await {
+                outputs.push(output?);
+            }
         }
         if outputs.len() == most {
             outputs.resize(calls.len(), prompt::TOO_MANY_CALLS.to_owned());
         }
-        outputs
+        Ok(outputs)
     }
 
     /// Nothing new may be started.
@@ -46,7 +52,7 @@ impl Hands {
         self.cancel.is_cancelled() || Instant::now() >= self.deadline
     }
 
-    async fn run(&self, call: &Call) -> String {
+    async fn run(&self, call: &Call) -> Result<String, Fault> {
         let (call_id, tool) = (call.call_id.clone(), call.name.clone());
         let title = self.tools.title(call);
         let started = Event::CallStarted {
@@ -56,8 +62,11 @@ impl Hands {
         };
         self.report.say(started).await;
         let began = Instant::now();
-        let result = self.tools.call(call, self.deadline, &self.cancel).await;
+        let called = self.tools.call(call, self.deadline, &self.cancel).await;
         let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // Also of a call that ends the turn it is told that it ended, and why.
+        let fault = called.as_ref().err().cloned();
+        let result = called.unwrap_or_else(|fault| ToolResult::failed(fault.message));
         if let Some(steps) = result.plan {
             self.report.say(Event::Plan { steps }).await;
         }
@@ -72,6 +81,6 @@ impl Hands {
             output: result.output.clone(),
         };
         self.report.say(ended).await;
-        result.output
+        fault.map_or(Ok(result.output), Err)
     }
 }

@@ -63,7 +63,10 @@ impl Turn {
             }
             patience.restore();
             self.tell(texts.into_iter().chain(text)).await;
-            let outputs = self.hands.act(&heard.calls).await;
+            let outputs = match self.hands.act(&heard.calls).await {
+                Ok(outputs) => outputs,
+                Err(fault) => return Outcome::Failed { fault },
+            };
             for (call, output) in heard.calls.iter().zip(&outputs) {
                 self.history.answer(call, output);
             }

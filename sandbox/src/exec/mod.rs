@@ -78,6 +78,37 @@ pub(crate) mod tests {
         spawn(&launch).expect("these tests need root")
     }
 
+    /// A process that counts as the user's and that the user may not signal: its effective uid is
+    /// the user's, its real and saved ones are not. It ends when this is dropped.
+    pub(crate) struct OutOfReach(std::process::Child);
+
+    impl OutOfReach {
+        #[expect(clippy::disallowed_methods, reason = "a child that `spawn` would never start")]
+        pub(crate) fn start(user: u32) -> Self {
+            // No program may be started after the ids are set: that would set the saved one anew.
+            let script = "import os, sys, time
+os.setresuid(64111, int(sys.argv[1]), 64111)
+print(flush=True)
+time.sleep(1000)";
+            let mut child = std::process::Command::new("python3")
+                .args(["-c", script, &user.to_string()])
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .expect("python3");
+            let said = child.stdout.take().expect("piped").read(&mut [0]);
+            assert_eq!(said.expect("read"), 1, "these tests need root");
+            Self(child)
+        }
+    }
+
+    impl Drop for OutOfReach {
+        fn drop(&mut self) {
+            self.0.kill().expect("it was there all the time");
+            // Collected here or by a sweep of another test.
+            let _ended = self.0.wait();
+        }
+    }
+
     /// What a script says until it closes its output.
     pub(crate) async fn said(script: &str, user: ToolUser) -> String {
         let mut spawned = start(script, user);

@@ -1,8 +1,8 @@
 //! What the model can do in the box. Each tool is one file of one shape: its arguments, the
 //! definition the model sees, a title for people, and the call.
 //!
-//! A call never fails: bad arguments, unknown tools and refusals are text for the model, and the
-//! turn goes on. Only a box that is no longer safe is a fault, and it stands beside the text.
+//! Bad arguments, unknown tools and refusals are text for the model, and the turn goes on. Only a
+//! sandbox that is no longer safe is an error, and it ends the turn.
 //!
 //! Absent: who asks and in what order (`agent::turn`), the wire (`shared::item`).
 
@@ -61,8 +61,6 @@ pub(crate) struct ToolResult {
     pub(crate) note: String,
     /// The plan, if this call set one.
     pub(crate) plan: Option<Vec<PlanStep>>,
-    /// The box is no longer safe: the run must end.
-    pub(crate) fault: Option<Fault>,
 }
 
 impl ToolResult {
@@ -70,13 +68,9 @@ impl ToolResult {
         Self { output, ok: true, note, ..Self::default() }
     }
 
-    fn failed(output: impl Into<String>) -> Self {
+    pub(crate) fn failed(output: impl Into<String>) -> Self {
         let output = output.into();
         Self { note: output::title(&output), output, ..Self::default() }
-    }
-
-    fn fault(fault: Fault) -> Self {
-        Self { fault: Some(fault.clone()), ..Self::failed(fault.message) }
     }
 }
 
@@ -178,12 +172,16 @@ impl Toolbox {
     }
 
     /// Acts. What the call started has ended when this returns, in time, late or cancelled.
+    ///
+    /// # Errors
+    /// When the sandbox is no longer safe: processes of a command are left, or it may be readable.
+    /// Nothing more may run in it.
     pub(crate) async fn call(
         &self,
         call: &Call,
         deadline: Instant,
         cancel: &CancellationToken,
-    ) -> ToolResult {
+    ) -> Result<ToolResult, Fault> {
         let until = Until { deadline, cancel };
         match Tool::named(&call.name) {
             Some(Tool::Bash) => match arguments::<bash::Arguments>(call) {
@@ -191,7 +189,7 @@ impl Toolbox {
                     Some(patch) => self.on_files(Ok(patch), until, apply_patch::call).await,
                     None => bash::call(self, arguments, until).await,
                 },
-                Err(why) => ToolResult::failed(why),
+                Err(why) => Ok(ToolResult::failed(why)),
             },
             Some(Tool::ReadFile) => self.on_files(arguments(call), until, read_file::call).await,
             Some(Tool::ListFiles) => self.on_files(arguments(call), until, list_files::call).await,
@@ -200,10 +198,10 @@ impl Toolbox {
                 self.on_files(apply_patch::text(call), until, apply_patch::call).await
             }
             Some(Tool::UpdatePlan) => match arguments(call) {
-                Ok(arguments) => update_plan::call(arguments),
-                Err(why) => ToolResult::failed(why),
+                Ok(arguments) => Ok(update_plan::call(arguments)),
+                Err(why) => Ok(ToolResult::failed(why)),
             },
-            None => ToolResult::failed(unknown(call)),
+            None => Ok(ToolResult::failed(unknown(call))),
         }
     }
 
@@ -214,24 +212,23 @@ impl Toolbox {
         arguments: Result<A, String>,
         until: Until<'_>,
         tool: fn(&Files<'_>, A) -> ToolResult,
-    ) -> ToolResult {
+    ) -> Result<ToolResult, Fault> {
         let arguments = match arguments {
             Ok(arguments) => arguments,
-            Err(why) => return ToolResult::failed(why),
+            Err(why) => return Ok(ToolResult::failed(why)),
         };
         let stop = until.cancel.child_token();
         let (root, limit, stopped) = (self.root.clone(), self.limit, stop.clone());
         let work =
             self.worker.run(move || tool(&Files { root: &root, limit, stop: &stopped }, arguments));
         tokio::pin!(work);
-        let result = tokio::select! {
+        tokio::select! {
             result = &mut work => result,
             () = tokio::time::sleep_until(until.deadline) => {
                 stop.cancel();
                 work.await
             }
-        };
-        result.unwrap_or_else(ToolResult::fault)
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whole runs against a backend on loopback, as in plain mode.
 
 use super::*;
+use crate::exec::tests::OutOfReach;
 
 #[tokio::test]
 async fn the_first_request_in_full() {
@@ -91,6 +92,30 @@ async fn a_call_said_twice_runs_once() {
     assert_eq!(tree.read("written"), "x");
     assert_eq!(run.outputs(2).len(), 1);
     assert_eq!(run.named("note").len(), 2);
+}
+
+/// What cannot be ended might watch the next call: there is none.
+#[tokio::test]
+async fn a_process_that_cannot_be_ended_ends_the_turn() {
+    let script = || [asks([bash("c1", "true"), bash("c2", "touch ran")]), answer("done")];
+    for is_left in [false, true] {
+        let backend = Backend::start(script()).await;
+        let tree = Tree::new();
+        let left = is_left.then(|| OutOfReach::start(tree.uid));
+        let job = job(&format!("http://{}/v1", backend.authority), &tree);
+        let run = direct_in(&backend, job, CancellationToken::new()).await;
+        drop(left);
+        let ended: Vec<_> = run.named("call_ended").iter().map(|e| e["ok"].clone()).collect();
+        let ran = tree.folder.path().join("ran").exists();
+        if is_left {
+            let message = "1 process of a command could not be ended";
+            assert_eq!(run.fault(), (FaultKind::Box, message));
+            assert_eq!((ended, ran, run.seen.len()), (vec![json!(false)], false, 1));
+        } else {
+            assert_eq!(run.outcome, finished("done"));
+            assert_eq!((ended, ran, run.seen.len()), (vec![json!(true); 2], true, 2));
+        }
+    }
 }
 
 #[tokio::test]
