@@ -20,6 +20,8 @@ use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use crate::confinement;
+
 pub(crate) type Input = Box<dyn AsyncRead + Send + Unpin>;
 pub(crate) type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
@@ -57,9 +59,13 @@ pub(crate) fn output() -> io::Result<Output> {
     })
 }
 
-/// The first thing we say.
+/// The first thing we say: that we are here, and what holds us.
 pub(crate) async fn say_ready(output: &mut Output) -> io::Result<()> {
-    let ready = Ready { ready: limits::PROTOCOL, version: env!("CARGO_PKG_VERSION").to_owned() };
+    let ready = Ready {
+        ready: limits::PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        confinement: Some(confinement::found()),
+    };
     let mut line = serde_json::to_vec(&ready)?;
     line.push(b'\n');
     output.write_all(&line).await?;

@@ -1,7 +1,7 @@
 //! The one line that starts a sandbox, and the line the sandbox says before it.
 //!
 //! ```text
-//! sandbox → host   {"ready":1,"version":"0.1.0"}\n        ready = the protocol
+//! sandbox → host   {"ready":1,"version":"0.1.0",…}\n      ready = the protocol
 //! host → sandbox   {"protocol":1,"run":"…","run_key":"…","link":"h2","secrets":{…},"job":{…}}\n
 //! both             HTTP/2 with prior knowledge, sandbox as client   (link "none": nothing)
 //! ```
@@ -10,6 +10,8 @@
 //! variable, a file, a label or a layer, which `docker inspect` or any command in the box could
 //! read.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -17,11 +19,41 @@ use crate::job::Job;
 use crate::limits;
 use crate::secret::Secret;
 
-/// `{"ready":1,"version":"0.1.0"}`. `version` is for people; only `ready` is compared.
+/// `{"ready":1,"version":"0.1.0",…}`. `version` is for people; of the two halves only `ready` is
+/// compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ready {
     pub ready: u32,
     pub version: String,
+    /// What holds the sandbox, as it finds it. A host of ours compares it with what it asked for,
+    /// before it hands anything over; others may.
+    #[serde(default)]
+    pub confinement: Option<Confinement>,
+}
+
+/// What a sandbox finds that it is held by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// `Seccomp` of `/proc/self/status`: 2 is a filter, 0 is none.
+    pub seccomp: u32,
+    /// `NoNewPrivs` of the same file.
+    pub no_new_privs: u32,
+    /// `CapBnd` of the same file, in hexadecimal.
+    pub capabilities: String,
+    /// The paths at which something should be mounted, each with what is: nothing where the path
+    /// is no directory, leads through a link of `/proc`, or is not the root of a mount.
+    pub mounts: BTreeMap<String, Option<Mounted>>,
+}
+
+/// What is mounted at a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mounted {
+    /// Where it really is, links followed.
+    pub at: String,
+    /// The kind of file system.
+    pub kind: String,
+    /// The mount's options, as `/proc/self/mountinfo` has them.
+    pub options: String,
 }
 
 /// What the first line says.

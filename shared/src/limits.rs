@@ -5,7 +5,7 @@
 pub const PROTOCOL: u32 = 1;
 
 /// The ready line, the first thing a sandbox says.
-pub const READY_BYTES: usize = 1024;
+pub const READY_BYTES: usize = 8192;
 /// How long a started box may take to say it is ready.
 pub const READY_SECONDS: u64 = 20;
 /// The handoff line, prompt included.

@@ -9,10 +9,36 @@ use airlock_shared::defaults;
 
 use super::live::LiveTree;
 
-/// Where the volume with our binary is mounted in a box.
-pub const BINARY_FOLDER: &str = "/.airlock";
-/// The binary in it.
-pub const BINARY_PATH: &str = "/.airlock/airlock-sandbox";
+/// The name of our binary in its volume.
+pub const BINARY: &str = "airlock-sandbox";
+
+/// Where the volume with our binary is mounted in one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    folder: String,
+}
+
+impl Entry {
+    /// THREAT: an image with a link in the place of our mount (`/.airlock` to `/proc/1/cwd/evil`)
+    /// has the engine mount elsewhere and the kernel run the image's own program, which then gets
+    /// the handoff. No image knows 128 random bits. Tried by
+    /// engine::docker::tests::another_program_that_says_ready_gets_nothing.
+    #[must_use]
+    pub fn random() -> Self {
+        Self { folder: format!("/.airlock-{:032x}", rand::random::<u128>()) }
+    }
+
+    #[must_use]
+    pub fn folder(&self) -> &str {
+        &self.folder
+    }
+
+    /// The binary's path.
+    #[must_use]
+    pub fn program(&self) -> String {
+        format!("{}/{BINARY}", self.folder)
+    }
+}
 
 /// One box, nothing optional in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,11 +89,15 @@ impl BoxSpec {
     }
 }
 
-/// A term that does not hold because a person said so.
+/// A term that does not hold because a person said so, or that this engine cannot show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiver {
     DiskQuota,
     LiveTree,
+    /// Which program runs was not seen from outside.
+    Program,
+    /// The engine's runtime has a kernel of its own.
+    OwnKernel,
 }
 
 impl Waiver {
@@ -76,6 +106,12 @@ impl Waiver {
         match self {
             Self::DiskQuota => "no disk quota: nothing limits how much the workspace may hold",
             Self::LiveTree => "live tree: commands change the host's files as they run",
+            Self::Program => {
+                "not checked from outside: which program runs in the container (the engine's `ps` cannot say it)"
+            }
+            Self::OwnKernel => {
+                "not checked: system call filter and running program (the engine's runtime has a kernel of its own)"
+            }
         }
     }
 }
@@ -90,9 +126,17 @@ pub struct Clause {
 /// What an engine is asked to hold.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Term {
+    /// The image that was resolved, and no other.
+    Image,
     NoNetwork,
     NoCapabilitiesBut(&'static [&'static str]),
     NoNewPrivileges,
+    /// The engine's filter of system calls.
+    SystemCallFilter,
+    /// The engine's list of kernel files that are hidden or cannot be written.
+    KernelFiles,
+    /// No part of the host that an engine can share.
+    NothingOfTheHost,
     ReadOnlyRoot,
     NoLog,
     OwnIpc,
@@ -117,7 +161,7 @@ pub enum Term {
         mode: u32,
         exec: bool,
     },
-    /// The volume with our binary, read-only.
+    /// The volume with our binary, read-only, and the binary as the only program.
     Binary,
     /// A volume of this run's own.
     WorkVolume,
@@ -148,6 +192,7 @@ pub fn clauses(spec: &BoxSpec) -> Vec<Clause> {
     let mut clauses = Vec::with_capacity(24);
     let mut add = |term: Term, because: &'static str| clauses.push(Clause { term, because });
 
+    add(Term::Image, "what a tag means may change between two questions");
     add(Term::NoNetwork, "the pipe is the only way out, and the host decides what passes");
     add(
         Term::NoCapabilitiesBut(&["SETGID", "SETUID"]),
@@ -155,6 +200,12 @@ pub fn clauses(spec: &BoxSpec) -> Vec<Clause> {
     );
     add(Term::User("0"), "with any other user the engine would drop the two capabilities too");
     add(Term::NoNewPrivileges, "a set-uid program of the image would give a command root");
+    add(Term::SystemCallFilter, "system calls that no command needs are ways into the kernel");
+    add(Term::KernelFiles, "root in the container could read and set what is the whole kernel's");
+    add(
+        Term::NothingOfTheHost,
+        "a namespace, a device or a setting of the host's is a way out of the container",
+    );
     add(
         Term::ReadOnlyRoot,
         "the layer has no quota, and what is changed there would be run as root",

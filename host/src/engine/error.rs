@@ -20,6 +20,12 @@ pub enum EngineError {
     ImagePull { image: String, reason: String },
     /// The engine holds less than was asked of it: each thing that is missing.
     Weaker { missing: Vec<String> },
+    /// The container has no filter of system calls.
+    NoFilter,
+    /// At these paths is not what was mounted there: the image has a link or a volume there.
+    ImagePaths { paths: Vec<String> },
+    /// Another program than the sandbox runs in the container.
+    Impostor { found: String },
     /// The tree cannot be mounted live.
     Live { path: String, reason: String },
     /// A container could not be made, started, or did not say that it is ready.
@@ -107,9 +113,32 @@ impl EngineError {
                 Some(format!("docker pull {image}")),
             ),
             Self::Weaker { missing } => (
-                "the box cannot be made safe".to_owned(),
+                "the sandbox cannot be made safe".to_owned(),
                 format!("the engine does not hold what was asked of it: {}", missing.join("; ")),
                 Some("airlock doctor".to_owned()),
+            ),
+            Self::NoFilter => (
+                "the sandbox cannot be made safe".to_owned(),
+                "the engine does not filter system calls (seccomp)".to_owned(),
+                Some(
+                    "start dockerd without --seccomp-profile=unconfined, on a kernel with \
+                     CONFIG_SECCOMP_FILTER; then: airlock doctor"
+                        .to_owned(),
+                ),
+            ),
+            Self::ImagePaths { paths } => (
+                "the image cannot be used".to_owned(),
+                format!(
+                    "a link or a volume of the image is in the way of what belongs at {}; nothing \
+                     was handed over",
+                    paths.join(", ")
+                ),
+                Some("use another image: airlock run --image NAME".to_owned()),
+            ),
+            Self::Impostor { found } => (
+                "another program runs in the sandbox's place".to_owned(),
+                format!("the engine shows {found} in the container; nothing was handed over"),
+                Some("use another image: airlock run --image NAME".to_owned()),
             ),
             Self::Live { path, reason } => (
                 "the tree cannot be mounted live".to_owned(),

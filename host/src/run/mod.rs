@@ -112,6 +112,9 @@ async fn attempt(
         created.start_unless(unwanted).await
     };
     let (paying, ready) = tokio::join!(paying, ready);
+    if let Ok(Some(ready)) = &ready {
+        report.unchecked(ready.unchecked());
+    }
     if let Some(Ok(paying)) = &paying {
         report.started(&spec, paying, &image);
     }

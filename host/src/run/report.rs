@@ -17,8 +17,8 @@ use super::tree::{Changes, Tree};
 use super::{Broken, House, Stop};
 use crate::auth::store::{Kind, Store};
 use crate::clock;
-use crate::engine::BoxSpec;
 use crate::engine::docker::ResolvedImage;
+use crate::engine::{BoxSpec, Waiver};
 use crate::exit::Exit;
 use crate::session::{
     self, EventLog, LimitsRecord, PayerRecord, Record, RunFolder, WorkspaceRecord,
@@ -133,6 +133,11 @@ impl<'a> Report<'a> {
 
     pub(super) fn waived(&mut self, terms: &BoxSpec) {
         self.record.waivers = terms.waivers().iter().map(|it| it.as_str().to_owned()).collect();
+    }
+
+    /// What the engine cannot show of the container that is ready.
+    pub(super) fn unchecked(&mut self, waivers: &[Waiver]) {
+        self.record.waivers.extend(waivers.iter().map(|it| it.as_str().to_owned()));
     }
 
     pub(super) fn started(&mut self, spec: &Spec, paying: &Paying, image: &ResolvedImage) {

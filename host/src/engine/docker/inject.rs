@@ -26,7 +26,7 @@ use bytes::Bytes;
 
 use super::{Docker, ResolvedImage, is_absent, label, plan};
 use crate::engine::binary::{SANDBOX, SANDBOX_SHA256};
-use crate::engine::confine;
+use crate::engine::confine::{self, Entry};
 use crate::engine::error::{EngineError, Step};
 
 /// Names the volume that a mark vouches for.
@@ -79,9 +79,11 @@ impl Docker {
         ]);
 
         let archive = archive(binary).map_err(|error| EngineError::broke(Step::Inject, &error))?;
-        let mount = plan::volume(&filling, confine::BINARY_FOLDER, false, Some(labels.clone()));
-        let at = confine::BINARY_FOLDER;
-        let filled = self.fill(&filling, mount, at, archive, image, labels.clone()).await;
+        // Nowhere that the image could have something.
+        let entry = Entry::random();
+        let mount = plan::volume(&filling, entry.folder(), false, Some(labels.clone()));
+        let filled =
+            self.fill(&filling, mount, entry.folder(), archive, image, labels.clone()).await;
         let complete = match filled {
             // The container is still there, so that no sweep takes the volume for a leftover.
             Ok(()) => self.make_mark(&mark, &filling, labels).await,
@@ -133,7 +135,7 @@ impl Docker {
         let body = ContainerCreateBody {
             image: Some(image.digest.clone()),
             // Never run: an image may have no command of its own, and then one must be named.
-            entrypoint: Some(vec![confine::BINARY_PATH.to_owned()]),
+            entrypoint: Some(vec![confine::BINARY.to_owned()]),
             labels: Some(labels),
             network_disabled: Some(true),
             host_config: Some(HostConfig {
@@ -212,11 +214,10 @@ fn mark_name(sha256: &str) -> String {
 
 /// One file, executable, root's.
 fn archive(binary: &[u8]) -> std::io::Result<Bytes> {
-    let name = confine::BINARY_PATH.trim_start_matches(confine::BINARY_FOLDER);
     let mut header = tar::Header::new_ustar();
     header.set_size(binary.len() as u64);
     header.set_mode(0o755);
     let mut archive = tar::Builder::new(Vec::with_capacity(binary.len() + 4096));
-    archive.append_data(&mut header, name.trim_start_matches('/'), binary)?;
+    archive.append_data(&mut header, confine::BINARY, binary)?;
     Ok(archive.into_inner()?.into())
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Planned ──create──→ Created ──start──→ Ready ──hand_over──→ Running ──remove──→ Gone
-//!          verified,            attached before,   one line
-//!          attached             ready line read
+//!          verified,            ready line and      one line
+//!          attached             program checked
 //! ```
 //!
 //! Attached before it is started: a client that attaches later has lost what was said until then.
@@ -11,9 +11,8 @@
 use std::future::Future;
 use std::time::Duration;
 
-use airlock_shared::{defaults, handoff, limits};
+use airlock_shared::{handoff, limits};
 use bollard::errors::Error;
-use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder,
 };
@@ -22,8 +21,10 @@ use tokio::io::AsyncWriteExt;
 use super::ended::{Ended, ended};
 use super::inject::SandboxVolume;
 use super::pipe::Pipe;
+use super::plan::Plan;
+use super::program::{self, Seen};
 use super::{Docker, ResolvedImage, is_absent, plan, verify};
-use crate::engine::confine::{BoxSpec, Work};
+use crate::engine::confine::{BoxSpec, Entry, Waiver, Work};
 use crate::engine::error::{EngineError, Step, said};
 
 /// How long the engine may take over a removal that it says is under way.
@@ -37,8 +38,8 @@ impl Docker {
     /// The terms of a box, written down; nothing is on the engine yet.
     #[must_use]
     pub fn plan(&self, spec: BoxSpec, image: &ResolvedImage, sandbox: &SandboxVolume) -> Planned {
-        let body = plan::body(&spec, image, sandbox);
-        Planned { docker: self.clone(), spec, image: image.clone(), body }
+        let plan = plan::plan(&spec, image, sandbox, &Entry::random());
+        Planned { docker: self.clone(), spec, image: image.clone(), plan }
     }
 }
 
@@ -48,7 +49,7 @@ pub struct Planned {
     docker: Docker,
     spec: BoxSpec,
     image: ResolvedImage,
-    body: ContainerCreateBody,
+    plan: Plan,
 }
 
 impl Planned {
@@ -58,13 +59,13 @@ impl Planned {
     /// When the engine cannot make it, or holds less than was asked. Then it is gone again.
     pub async fn create(self) -> Result<Created, EngineError> {
         let name = plan::container_name(&self.spec.run);
-        let volumes = plan::own_volumes(&self.spec, &self.body);
+        let volumes = plan::own_volumes(&self.spec, &self.plan.body);
         if self.spec.work == Work::EngineDisk {
             self.own_work_volume().await?;
         }
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         let client = self.docker.client();
-        let made = client.create_container(Some(options), self.body.clone()).await;
+        let made = client.create_container(Some(options), self.plan.body.clone()).await;
         let made = match made {
             Ok(made) => made,
             Err(error) => {
@@ -77,18 +78,20 @@ impl Planned {
         let held = Held { docker: self.docker.clone(), name, id: made.id, volumes };
 
         match tokio::try_join!(self.check(&held), attach(&held)) {
-            Ok(((), pipe)) => Ok(Created { held, pipe }),
+            Ok((own_kernel, pipe)) => Ok(Created { held, pipe, plan: self.plan, own_kernel }),
             Err(error) => Err(held.removed_after(error).await),
         }
     }
 
-    async fn check(&self, held: &Held) -> Result<(), EngineError> {
+    /// Holds the engine's description against the terms; whether its runtime has a kernel of its
+    /// own.
+    async fn check(&self, held: &Held) -> Result<bool, EngineError> {
         let found = self.docker.client().inspect_container(&held.id, None).await;
         let found = found.map_err(|error| EngineError::at(Step::Create, &error))?;
-        let missing = verify::missing(&self.body, &found);
         // THREAT: an engine without cgroups takes a limit and drops it; the box would run without.
         // Tried by engine::docker::tests::an_engine_that_holds_less_is_refused.
-        if missing.is_empty() { Ok(()) } else { Err(EngineError::Weaker { missing }) }
+        verify::refused(verify::outside(&self.plan.checks, &found))?;
+        Ok(verify::has_own_kernel(&found))
     }
 
     /// Makes the volume and gives its root to the tool's uid. Root in the box may not (no CHOWN);
@@ -103,13 +106,15 @@ impl Planned {
         header.set_uid(u64::from(uid));
         header.set_gid(u64::from(gid));
         let mut archive = tar::Builder::new(Vec::new());
-        let folder = defaults::WORKSPACE_PATH.trim_start_matches('/');
+        // Nowhere that the image could have something.
+        let entry = Entry::random();
+        let folder = entry.folder().trim_start_matches('/');
         archive.append_data(&mut header, folder, std::io::empty()).map_err(failed)?;
         let archive = archive.into_inner().map_err(failed)?.into();
 
         let volume = plan::work_volume(&self.spec.run);
         let labels = plan::labels(&self.spec);
-        let mount = plan::volume(&volume, defaults::WORKSPACE_PATH, false, Some(labels.clone()));
+        let mount = plan::volume(&volume, entry.folder(), false, Some(labels.clone()));
         let filler = plan::filler_name(&self.spec.run);
         let filled = self.docker.fill(&filler, mount, "/", archive, &self.image, labels).await;
         let removed = self.docker.remove_filler(&filler).await;
@@ -126,6 +131,8 @@ impl Planned {
 pub struct Created {
     held: Held,
     pipe: Pipe,
+    plan: Plan,
+    own_kernel: bool,
 }
 
 impl Created {
@@ -147,18 +154,46 @@ impl Created {
         self,
         unwanted: impl Future<Output = ()>,
     ) -> Result<Option<Ready>, EngineError> {
-        let Self { held, mut pipe } = self;
+        let Self { held, mut pipe, plan, own_kernel } = self;
         let started = held.docker.client().start_container(&held.id, None).await;
         if let Err(error) = started {
             return Err(held.removed_after(EngineError::at(Step::Start, &error)).await);
         }
-        let said = tokio::select! {
-            said = ready(&mut pipe) => Some(said),
+        let looked = async {
+            // One look while it says that it is ready; the runtime may not have started it yet.
+            let early = async {
+                if own_kernel {
+                    None
+                } else {
+                    program::seen(&held.docker, &held.id, &plan.program).await.ok()
+                }
+            };
+            let (said, early) = tokio::join!(ready(&mut pipe), early);
+            let said = said?;
+            if own_kernel {
+                return Ok((said, vec![Waiver::OwnKernel]));
+            }
+            verify::refused(verify::inside(&plan.checks, said.confinement.as_ref()))?;
+            let seen = match early {
+                Some(Seen::Ours) => Seen::Ours,
+                _ => program::seen(&held.docker, &held.id, &plan.program).await?,
+            };
+            match seen {
+                Seen::Ours => Ok((said, vec![])),
+                Seen::Unknown => Ok((said, vec![Waiver::Program])),
+                Seen::Other(found) => Err(EngineError::Impostor { found }),
+            }
+        };
+        let looked = tokio::select! {
+            looked = looked => Some(looked),
             () = unwanted => None,
         };
-        match said {
+        match looked {
             None => held.remove().await.map(|_gone| None),
-            Some(Ok(version)) => Ok(Some(Ready { held, pipe, version })),
+            Some(Ok((said, unchecked))) => {
+                let version = said.version;
+                Ok(Some(Ready { held, pipe, version, unchecked }))
+            }
             Some(Err(error)) => {
                 let error = held.explained(error, &pipe).await;
                 Err(held.removed_after(error).await)
@@ -181,9 +216,16 @@ pub struct Ready {
     held: Held,
     pipe: Pipe,
     version: String,
+    unchecked: Vec<Waiver>,
 }
 
 impl Ready {
+    /// What this engine cannot show of it; the record names it.
+    #[must_use]
+    pub fn unchecked(&self) -> &[Waiver] {
+        &self.unchecked
+    }
+
     /// What the sandbox calls its version: for people.
     #[must_use]
     pub fn version(&self) -> &str {
@@ -355,21 +397,21 @@ async fn attach(held: &Held) -> Result<Pipe, EngineError> {
     attached.map(Pipe::new).map_err(|error| EngineError::at(Step::Create, &error))
 }
 
-/// Reads the ready line. Gives the version it names.
-async fn ready(pipe: &mut Pipe) -> Result<String, EngineError> {
+/// Reads the ready line.
+async fn ready(pipe: &mut Pipe) -> Result<handoff::Ready, EngineError> {
     let failed = |reason: String| EngineError::Box { step: Step::Ready, reason };
     let line = pipe.line(limits::READY_BYTES);
     let line = tokio::time::timeout(Duration::from_secs(limits::READY_SECONDS), line).await;
     let line = line
         .map_err(|_| failed(format!("nothing for {} s", limits::READY_SECONDS)))?
         .map_err(|error| failed(error.to_string()))?;
-    let ready: handoff::Ready = serde_json::from_slice(&line)
+    let mut ready: handoff::Ready = serde_json::from_slice(&line)
         .map_err(|_| failed("its first line is not a ready line".to_owned()))?;
-    let version: String = ready.version.chars().filter(|c| !c.is_control()).take(40).collect();
-    // The protocol alone is compared: a host serves a sandbox of another release.
+    ready.version = ready.version.chars().filter(|c| !c.is_control()).take(40).collect();
+    // Of the two halves the protocol alone is compared: a host serves a sandbox of another release.
     if ready.ready == limits::PROTOCOL {
-        Ok(version)
+        Ok(ready)
     } else {
-        Err(EngineError::Protocol { theirs: ready.ready, version })
+        Err(EngineError::Protocol { theirs: ready.ready, version: ready.version })
     }
 }

@@ -11,9 +11,11 @@ mod inject; // our binary on the engine, once
 mod lifecycle; // Planned → Created → Ready → Running → Gone
 mod ended; // how a box ended
 mod pipe; // stdin and stdout of a box as one stream
-mod plan; // the terms in the engine's words
+mod plan; // a container as it is asked for
+mod program; // which program runs in it, seen from outside
+mod terms; // each term in the engine's words, and how it is seen to hold
 mod sweep; // what a crash left behind
-mod verify; // what the engine made of the terms
+mod verify; // what was found of the terms
 
 pub use connect::EngineChoice;
 pub use ended::Ended;

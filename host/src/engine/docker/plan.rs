@@ -1,18 +1,13 @@
-//! The terms of a box in the engine's words. Pure: one match, in which a term that is new must be
-//! said before anything compiles.
+//! A container as the engine is asked for it: its names, its labels, its terms. Pure.
 
 use std::collections::HashMap;
 
-use airlock_shared::defaults;
-use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
-    Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, MountVolumeOptions,
-    ResourcesUlimits,
-};
+use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions};
 
 use super::inject::SandboxVolume;
+use super::terms::{Check, Meant, Written};
 use super::{ResolvedImage, label};
-use crate::engine::confine::{self, BoxSpec, Term};
+use crate::engine::confine::{self, BoxSpec, Entry};
 
 /// The container's name: ours can be told from others' by people too.
 pub(super) fn container_name(run: &str) -> String {
@@ -59,117 +54,47 @@ pub(super) fn labels(spec: &BoxSpec) -> HashMap<String, String> {
     ])
 }
 
-/// What is sent to make the container.
-pub(super) fn body(
+/// A container that is to be, and what must be found of it.
+pub(super) struct Plan {
+    pub(super) body: ContainerCreateBody,
+    pub(super) checks: Vec<Check>,
+    /// Our binary's path in it.
+    pub(super) program: String,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan").field("body", &self.body).finish_non_exhaustive()
+    }
+}
+
+/// The terms, written down.
+pub(super) fn plan(
     spec: &BoxSpec,
     image: &ResolvedImage,
     sandbox: &SandboxVolume,
-) -> ContainerCreateBody {
-    let mut body = ContainerCreateBody {
-        image: Some(image.digest.clone()),
-        entrypoint: Some(vec![confine::BINARY_PATH.to_owned()]),
-        cmd: Some(vec![]),
-        working_dir: Some("/".to_owned()),
-        tty: Some(false),
-        labels: Some(labels(spec)),
-        ..ContainerCreateBody::default()
-    };
-    let mut host = HostConfig { init: Some(false), ..HostConfig::default() };
+    entry: &Entry,
+) -> Plan {
+    let mut written = Written::default();
+    let meant = Meant { spec, image, sandbox, entry };
     for clause in confine::clauses(spec) {
-        write(clause.term, spec, sandbox, &mut body, &mut host);
+        written.term(clause.term, &meant);
     }
     // THREAT: a VOLUME of the image would be a writable folder without a quota. As a named volume,
     // read-only, it shows the image's files and takes none. Tried by
     // engine::docker::tests::a_volume_of_the_image_is_read_only.
-    for (name, path) in image_volumes(&spec.run, image, &host) {
+    for (name, path) in image_volumes(&spec.run, image, &written.host) {
         let mut shown = volume(&name, &path, true, Some(labels(spec)));
         if let Some(options) = &mut shown.volume_options {
             options.no_copy = Some(false);
         }
-        mount(&mut host, shown);
+        written.host.mounts.get_or_insert_default().push(shown);
     }
+    written.and_nothing_else();
+    let Written { mut body, host, checks } = written;
+    body.labels = Some(labels(spec));
     body.host_config = Some(host);
-    body
-}
-
-fn write(
-    term: Term,
-    spec: &BoxSpec,
-    sandbox: &SandboxVolume,
-    body: &mut ContainerCreateBody,
-    host: &mut HostConfig,
-) {
-    match term {
-        Term::NoNetwork => host.network_mode = Some("none".to_owned()),
-        Term::NoCapabilitiesBut(few) => {
-            host.cap_drop = Some(vec!["ALL".to_owned()]);
-            host.cap_add = Some(few.iter().map(|&name| name.to_owned()).collect());
-        }
-        Term::NoNewPrivileges => host.security_opt = Some(vec!["no-new-privileges".to_owned()]),
-        Term::ReadOnlyRoot => host.readonly_rootfs = Some(true),
-        Term::NoLog => {
-            host.log_config =
-                Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None });
-        }
-        Term::OwnIpc => host.ipc_mode = Some("private".to_owned()),
-        Term::OwnCgroups => host.cgroupns_mode = Some(HostConfigCgroupnsModeEnum::PRIVATE),
-        Term::NoHealthCheck => {
-            body.healthcheck = Some(HealthConfig {
-                test: Some(vec!["NONE".to_owned()]),
-                ..HealthConfig::default()
-            });
-        }
-        Term::User(user) => body.user = Some(user.to_owned()),
-        Term::Memory(bytes) => {
-            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-            host.memory = Some(bytes);
-            host.memory_swap = Some(bytes);
-        }
-        Term::Cpus(quota) => {
-            host.cpu_period = Some(confine::CPU_PERIOD);
-            host.cpu_quota = Some(quota);
-        }
-        Term::Pids(count) => host.pids_limit = Some(count),
-        Term::OpenFiles(count) => limit(host, "nofile", count),
-        Term::NoCore => limit(host, "core", 0),
-        Term::Shared(bytes) => host.shm_size = Some(bytes),
-        Term::Scratch { at, bytes, inodes, owner: (uid, gid), mode, exec } => {
-            // Without `exec` the engine adds `noexec`.
-            let exec = if exec { "exec" } else { "noexec" };
-            let options = format!(
-                "rw,{exec},nosuid,nodev,size={bytes},nr_inodes={inodes},mode={mode:o},uid={uid},gid={gid}"
-            );
-            host.tmpfs.get_or_insert_default().insert(at.to_owned(), options);
-        }
-        Term::Binary => mount(host, volume(&sandbox.name, confine::BINARY_FOLDER, true, None)),
-        Term::WorkVolume => {
-            let name = work_volume(&spec.run);
-            mount(host, volume(&name, defaults::WORKSPACE_PATH, false, Some(labels(spec))));
-        }
-        // Never `Binds`: of a path that is missing on the engine's machine they silently make a
-        // folder there, where a mount fails.
-        Term::Bind { from, at, writable } => mount(
-            host,
-            Mount {
-                target: Some(at),
-                source: Some(from),
-                typ: Some(MountType::BIND),
-                read_only: Some(!writable),
-                bind_options: Some(MountBindOptions {
-                    propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
-                    ..MountBindOptions::default()
-                }),
-                ..Mount::default()
-            },
-        ),
-        Term::Pipe => {
-            body.open_stdin = Some(true);
-            body.stdin_once = Some(true);
-            body.attach_stdin = Some(true);
-            body.attach_stdout = Some(true);
-            body.attach_stderr = Some(true);
-        }
-    }
+    Plan { body, checks, program: entry.program() }
 }
 
 /// A named volume; never filled from what the image has in its place.
@@ -191,16 +116,4 @@ pub(super) fn volume(
         }),
         ..Mount::default()
     }
-}
-
-fn mount(host: &mut HostConfig, mount: Mount) {
-    host.mounts.get_or_insert_default().push(mount);
-}
-
-fn limit(host: &mut HostConfig, name: &str, count: i64) {
-    host.ulimits.get_or_insert_default().push(ResourcesUlimits {
-        name: Some(name.to_owned()),
-        soft: Some(count),
-        hard: Some(count),
-    });
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::engine::base;
-use crate::engine::confine::{BoxSpec, Work};
+use crate::engine::confine::{BoxSpec, Entry, Work};
 use crate::engine::error::{EngineError, Step};
 use crate::engine::live::LiveTree;
 
@@ -131,7 +131,7 @@ async fn the_terms_hold_in_the_box() {
     let status = said(&docker, &name, "0", "grep -E 'CapEff|NoNewPrivs' /proc/self/status").await;
     let tool = |script: &'static str| said(&docker, &name, "64200:64200", script);
     let interfaces = tool("ls /sys/class/net").await;
-    let root = tool("touch /x 2>&1; touch /.airlock/x 2>&1; touch /etc/x 2>&1").await;
+    let root = tool("touch /x 2>&1; cd /.airlock-* && touch x 2>&1; touch /etc/x 2>&1").await;
     let work =
         tool("cd /workspace && stat -c '%u %g %a' . && touch a && mkdir b && echo fine").await;
     let filled = tool("dd if=/dev/zero of=/workspace/big bs=1M count=20 2>&1 | tail -1").await;
@@ -143,7 +143,9 @@ async fn the_terms_hold_in_the_box() {
     assert_eq!(root.matches("Read-only file system").count(), 3, "{root}");
     assert_eq!(work, "64200 64200 755\nfine");
     assert!(filled.contains("8.4 MB"), "{filled}");
-    assert_eq!(limits, "0\n8192\n/.airlock/airlock-sandbox");
+    let program = limits.strip_prefix("0\n8192\n/.airlock-").expect(&limits);
+    let (random, binary) = program.split_once('/').expect(program);
+    assert_eq!((random.len(), binary), (32, "airlock-sandbox"));
 }
 
 #[tokio::test]
@@ -320,44 +322,83 @@ async fn an_engine_that_holds_less_is_refused() {
     let image = empty(&docker, "LABEL airlock.trial=tests").await;
     let spec = spec(IN_MEMORY);
     let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
-    let asked = plan::body(&spec, &image, &sandbox);
-    let created = docker.plan(spec.clone(), &image, &sandbox).create().await.unwrap();
+    let entry = Entry::random();
+    let asked = plan::plan(&spec, &image, &sandbox, &entry);
+    let options = CreateContainerOptionsBuilder::new().name(&plan::container_name(&spec.run));
+    let made = docker.client().create_container(Some(options.build()), asked.body.clone()).await;
+    let found = docker.client().inspect_container(&made.unwrap().id, None).await.unwrap();
+    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     let name = plan::container_name(&spec.run);
-    let found = docker.client().inspect_container(&name, None).await.unwrap();
-    created.remove().await.unwrap();
+    docker.client().remove_container(&name, Some(options)).await.unwrap();
     remove_image(&docker, &image).await;
 
-    assert_eq!(verify::missing(&asked, &found), Vec::<String>::new());
-    let with = |change: fn(&mut HostConfig)| {
-        let mut host = found.host_config.clone().unwrap();
-        change(&mut host);
-        let found = ContainerInspectResponse { host_config: Some(host), ..found.clone() };
-        verify::missing(&asked, &found)
+    assert_eq!(verify::outside(&asked.checks, &found), []);
+    // What this engine says of the same container with one term dropped, and only that.
+    let host = found.host_config.clone().unwrap();
+    assert!(host.masked_paths.is_some_and(|paths| !paths.is_empty()), "it lists them");
+    let changed = HostConfig { memory: Some(0), ..found.host_config.clone().unwrap() };
+    let weaker = ContainerInspectResponse { host_config: Some(changed), ..found };
+    let refused = verify::refused(verify::outside(&asked.checks, &weaker)).unwrap_err();
+    assert_eq!(refused, EngineError::Weaker { missing: vec!["no memory limit".to_owned()] });
+}
+
+/// The program of the image, in our place, with a ready line as good as ours.
+#[tokio::test]
+async fn another_program_that_says_ready_gets_nothing() {
+    let docker = engine().await;
+    let image = base(&docker).await;
+    let spec = spec(IN_MEMORY);
+    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let honest = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
+    assert_eq!(honest.unchecked(), [], "this engine can say which program runs");
+    let line =
+        said(&docker, honest.name(), "0", "cat /proc/self/status /proc/self/mountinfo").await;
+    honest.remove().await.unwrap();
+    assert!(line.contains("Seccomp:\t2"), "{line}");
+
+    let script = format!("#!/bin/sh\necho '{}'\nread line\necho \"got $line\" >&2\n", held());
+    let sha = id();
+    let other: &'static [u8] = script.into_bytes().leak();
+    let install = id();
+    let sandbox = docker.put_binary(other, &sha, &image, &install).await.unwrap();
+    let spec = self::spec(IN_MEMORY);
+    let name = plan::container_name(&spec.run);
+    let error = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await;
+    let error = error.unwrap_err();
+    assert!(matches!(&error, EngineError::Impostor { found } if found.ends_with("sh")), "{error}");
+    assert!(!is_there(&docker, &name).await);
+
+    // The control: nothing but the look from outside stands between it and the line.
+    let Ok(line) = serde_json::from_str::<airlock_shared::handoff::Ready>(&held()) else {
+        panic!("not even a ready line")
     };
-    assert_eq!(with(|host| host.memory = Some(0)), ["no memory limit"]);
-    assert_eq!(with(|host| host.memory_swap = Some(-1)), ["swap is not limited"]);
-    assert_eq!(with(|host| host.pids_limit = None), ["no limit of processes"]);
-    assert_eq!(with(|host| host.cpu_quota = Some(0)), ["no processor limit"]);
-    assert_eq!(
-        with(|host| host.network_mode = Some("default".into())),
-        ["a network was given to the box"]
-    );
-    assert_eq!(
-        with(|host| host.cap_add = Some(vec!["CAP_SYS_ADMIN".into()])),
-        ["other capabilities than were asked for"]
-    );
-    assert_eq!(with(|host| host.readonly_rootfs = None), ["the root can be written"]);
-    assert_eq!(with(|host| host.security_opt = None), ["new privileges can be gained"]);
-    assert_eq!(with(|host| host.pid_mode = Some("host".into())), ["processes of others are seen"]);
-    let mut more = found.clone();
-    if let Some(mounts) = &mut more.mounts {
-        mounts.push(bollard::models::MountPoint {
-            destination: Some("/data".into()),
-            rw: Some(true),
-            ..Default::default()
-        });
-    }
-    assert_eq!(verify::missing(&asked, &more), ["other mounts than were asked for"]);
+    let spec = self::spec(IN_MEMORY);
+    let plan = plan::plan(&spec, &image, &sandbox, &Entry::random());
+    assert_eq!(verify::inside(&plan.checks, line.confinement.as_ref()), []);
+    docker.remove_volume(&format!("airlock-sandbox-{}", &sha[..24])).await.unwrap();
+    docker.remove_volume(sandbox.name()).await.unwrap();
+}
+
+/// A ready line with which everything seems to be in place.
+fn held() -> String {
+    let mounted = |at: &str, kind: &str, options: &str| {
+        format!(r#""{at}":{{"at":"{at}","kind":"{kind}","options":"{options}"}}"#)
+    };
+    let open = "rw,nosuid,nodev,relatime";
+    let mounts = [
+        mounted("/workspace", "tmpfs", open),
+        mounted("/tmp", "tmpfs", open),
+        mounted("/run", "tmpfs", "rw,nosuid,nodev,noexec,relatime"),
+        mounted("/home/agent", "tmpfs", open),
+        mounted("/proc", "proc", "rw,nosuid,nodev,noexec,relatime"),
+        mounted("/proc/sys", "proc", "ro,nosuid,nodev,noexec,relatime"),
+        mounted("/sys", "sysfs", "ro,nosuid,nodev,noexec,relatime"),
+        mounted("/dev", "tmpfs", "rw,nosuid"),
+    ];
+    format!(
+        r#"{{"ready":1,"version":"0.1.0","confinement":{{"seccomp":2,"no_new_privs":1,"capabilities":"00000000000000c0","mounts":{{{}}}}}}}"#,
+        mounts.join(",")
+    )
 }
 
 #[tokio::test]

@@ -1,128 +1,112 @@
-//! What the engine made of the terms. An engine may take a limit and drop it with a warning (no
-//! cgroup for it), or not know a field at all; so the container is read back before it is started.
-//!
-//! Pure: what was asked beside what is there gives the list of what is missing.
+//! What is lacking: the checks of all terms, held against what was found. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, HostConfig, HostConfigCgroupnsModeEnum,
-};
+use airlock_shared::handoff::{Confinement, Mounted};
+use bollard::models::{ContainerConfig, ContainerInspectResponse, HostConfig};
 
-/// Each term that does not hold, in a person's words; empty when all do.
-pub(super) fn missing(
-    asked: &ContainerCreateBody,
-    found: &ContainerInspectResponse,
-) -> Vec<String> {
-    let mut missing = Vec::new();
-    let mut must = |holds: bool, what: &str| {
-        if !holds {
-            missing.push(what.to_owned());
+use super::terms::{Check, Holds};
+use crate::engine::error::EngineError;
+
+/// What a container lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// A term, in a person's words.
+    Term(String),
+    /// The filter of system calls.
+    Filter,
+    /// A mount at this path, which the image leads elsewhere.
+    Path(String),
+}
+
+/// The engine's description of a container.
+pub(super) struct Outside<'a> {
+    pub(super) found: &'a ContainerInspectResponse,
+    pub(super) host: &'a HostConfig,
+    pub(super) config: &'a ContainerConfig,
+}
+
+/// What the engine's description lacks; empty when all terms hold.
+pub(super) fn outside(checks: &[Check], found: &ContainerInspectResponse) -> Vec<Lack> {
+    let (host, config) = (HostConfig::default(), ContainerConfig::default());
+    let outside = Outside {
+        found,
+        host: found.host_config.as_ref().unwrap_or(&host),
+        config: found.config.as_ref().unwrap_or(&config),
+    };
+    lacks(checks, |holds| match holds {
+        Holds::Outside(holds) => holds(&outside),
+        Holds::Inside(_) => true,
+    })
+}
+
+/// What the sandbox does not find.
+pub(super) fn inside(checks: &[Check], found: Option<&Confinement>) -> Vec<Lack> {
+    let Some(found) = found else {
+        return vec![Lack::Term("the sandbox does not say what holds it".to_owned())];
+    };
+    lacks(checks, |holds| match holds {
+        Holds::Outside(_) => true,
+        Holds::Inside(holds) => holds(found),
+    })
+}
+
+fn lacks(checks: &[Check], holds: impl Fn(&Holds) -> bool) -> Vec<Lack> {
+    let mut lacks: Vec<Lack> = Vec::new();
+    for check in checks.iter().filter(|check| !holds(&check.holds)) {
+        if !lacks.contains(&check.lack) {
+            lacks.push(check.lack.clone());
         }
-    };
-    let none = HostConfig::default();
-    let wanted = asked.host_config.as_ref().unwrap_or(&none);
-    let host = found.host_config.as_ref().unwrap_or(&none);
-
-    must(host.network_mode.as_deref() == Some("none"), "a network was given to the box");
-    must(host.privileged != Some(true), "the box is privileged");
-    must(capabilities(host.cap_drop.as_ref()).contains("ALL"), "capabilities are not dropped");
-    must(
-        capabilities(host.cap_add.as_ref()) == capabilities(wanted.cap_add.as_ref()),
-        "other capabilities than were asked for",
-    );
-    must(
-        host.security_opt.iter().flatten().any(|o| {
-            matches!(
-                o.as_str(),
-                "no-new-privileges" | "no-new-privileges:true" | "no-new-privileges=true"
-            )
-        }),
-        "new privileges can be gained",
-    );
-    must(
-        !host.security_opt.iter().flatten().any(|option| option.contains("unconfined")),
-        "a security profile is switched off",
-    );
-    must(host.readonly_rootfs == Some(true), "the root can be written");
-    must(
-        host.log_config.as_ref().and_then(|log| log.typ.as_deref()) == Some("none"),
-        "the engine keeps a log of the pipe",
-    );
-    must(
-        matches!(host.ipc_mode.as_deref(), Some("private" | "none")),
-        "memory is shared with other containers",
-    );
-    must(
-        !matches!(host.cgroupns_mode, Some(HostConfigCgroupnsModeEnum::HOST)),
-        "the host's cgroup names are shown",
-    );
-    must(is_own(host.pid_mode.as_deref()), "processes of others are seen");
-    must(is_own(host.uts_mode.as_deref()), "the host's name can be changed");
-    must(host.memory == wanted.memory, "no memory limit");
-    must(host.memory_swap == wanted.memory_swap, "swap is not limited");
-    must(
-        (host.cpu_quota, host.cpu_period) == (wanted.cpu_quota, wanted.cpu_period),
-        "no processor limit",
-    );
-    must(host.pids_limit == wanted.pids_limit, "no limit of processes");
-    must(host.ulimits == wanted.ulimits, "other limits of descriptors and core files");
-    must(host.tmpfs == wanted.tmpfs, "other file systems in memory");
-    must(host.oom_kill_disable != Some(true), "the memory limit does not kill");
-    must(host.devices.iter().flatten().next().is_none(), "devices of the host are in the box");
-    must(host.binds.iter().flatten().next().is_none(), "paths that nobody asked for are bound");
-    must(host.volumes_from.iter().flatten().next().is_none(), "another container's volumes");
-
-    // What is mounted is read from the container, not from what we sent: the image may add to it.
-    let asked_mounts: BTreeMap<&str, bool> = wanted
-        .mounts
-        .iter()
-        .flatten()
-        .filter_map(|mount| Some((mount.target.as_deref()?, mount.read_only != Some(true))))
-        .collect();
-    let found_mounts: BTreeMap<&str, bool> = found
-        .mounts
-        .iter()
-        .flatten()
-        .filter_map(|mount| Some((mount.destination.as_deref()?, mount.rw != Some(false))))
-        .filter(|(at, _)| !wanted.tmpfs.as_ref().is_some_and(|tmpfs| tmpfs.contains_key(*at)))
-        .collect();
-    must(asked_mounts == found_mounts, "other mounts than were asked for");
-
-    let config = found.config.as_ref();
-    let same = |ours: Option<&Vec<String>>, theirs: Option<&Vec<String>>| {
-        ours.map_or(&[][..], Vec::as_slice) == theirs.map_or(&[][..], Vec::as_slice)
-    };
-    must(config.and_then(|c| c.user.as_deref()) == asked.user.as_deref(), "another user");
-    must(
-        same(asked.entrypoint.as_ref(), config.and_then(|c| c.entrypoint.as_ref()))
-            && same(asked.cmd.as_ref(), config.and_then(|c| c.cmd.as_ref())),
-        "another program",
-    );
-    must(
-        config.and_then(|c| c.stdin_once) == Some(true) && config.and_then(|c| c.tty) != Some(true),
-        "the box would outlive its host",
-    );
-    must(
-        config
-            .and_then(|c| c.healthcheck.as_ref())
-            .is_none_or(|check| matches!(check.test.as_deref(), Some([only]) if only == "NONE")),
-        "the image's health check",
-    );
-    missing
+    }
+    lacks
 }
 
-/// Names as the engines write them: with or without `CAP_`.
-fn capabilities(names: Option<&Vec<String>>) -> BTreeSet<String> {
-    names
+/// The refusal, where there is something to refuse.
+pub(super) fn refused(lacks: Vec<Lack>) -> Result<(), EngineError> {
+    let paths: Vec<String> = lacks
+        .iter()
+        .filter_map(|lack| if let Lack::Path(path) = lack { Some(path.clone()) } else { None })
+        .collect();
+    if !paths.is_empty() {
+        return Err(EngineError::ImagePaths { paths });
+    }
+    if lacks.contains(&Lack::Filter) {
+        return Err(EngineError::NoFilter);
+    }
+    let missing: Vec<String> = lacks
         .into_iter()
-        .flatten()
-        .map(|name| name.to_ascii_uppercase())
-        .map(|name| name.strip_prefix("CAP_").map_or(name.clone(), str::to_owned))
-        .collect()
+        .filter_map(|lack| if let Lack::Term(term) = lack { Some(term) } else { None })
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(EngineError::Weaker { missing }) }
 }
 
-/// A namespace that is not the host's nor another container's.
-fn is_own(mode: Option<&str>) -> bool {
-    matches!(mode, None | Some("" | "private"))
+/// Whether the engine's runtime runs containers on a kernel of its own, in which neither the
+/// engine's filter nor its view of processes means anything. The engine's owner chose it.
+pub(super) fn has_own_kernel(found: &ContainerInspectResponse) -> bool {
+    let runtime = found.host_config.as_ref().and_then(|host| host.runtime.as_deref());
+    runtime
+        .is_some_and(|name| ["runsc", "gvisor", "kata", "krun"].iter().any(|it| name.contains(it)))
 }
+
+/// What is mounted at a path, if it is there: an image may keep the folder elsewhere under the same
+/// name (`/home` a link to `/var/home`), but not in another mount, for then the two are one.
+pub(super) fn in_place<'a>(all: &'a Confinement, path: &str) -> Option<&'a Mounted> {
+    let found = all.mounts.get(path)?.as_ref()?;
+    let same_name = Path::new(&found.at).file_name() == Path::new(path).file_name();
+    // THREAT: an image whose `/tmp` is a link into `/workspace`, `/proc` or `/dev`. Tried by
+    // engine::docker::verify::tests::a_path_that_leads_elsewhere_is_refused.
+    let apart = all.mounts.iter().filter(|(other, _)| *other != path).all(|(other, mounted)| {
+        let inside = mounted.as_ref().is_some_and(|it| Path::new(&found.at).starts_with(&it.at));
+        // The root itself is the image's: what leads there is refused by its name.
+        let root = mounted.as_ref().is_some_and(|it| it.at == "/");
+        !inside || root || Path::new(path).starts_with(other)
+    });
+    (same_name && apart).then_some(found)
+}
+
+pub(super) fn has_option(mounted: &Mounted, name: &str) -> bool {
+    mounted.options.split(',').any(|option| option == name)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,407 @@
+//! Each term in the engine's words, and how it is seen to hold. One match writes a term and says
+//! what must be found of it, so that none can be asked for and go unverified.
+//!
+//! What is found comes from two places: the engine's description of the container, read back before
+//! it is started (an engine may take a limit and drop it with a warning, or not know a field at
+//! all), and the sandbox's ready line, which says what the kernel does.
+
+use std::collections::BTreeSet;
+
+use airlock_shared::defaults;
+use airlock_shared::handoff::{Confinement, Mounted};
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
+    Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, ResourcesUlimits,
+    RestartPolicyNameEnum,
+};
+
+use super::inject::SandboxVolume;
+use super::verify::{Lack, Outside, has_option, in_place};
+use super::{ResolvedImage, plan};
+use crate::engine::confine::{self, BoxSpec, Entry, Term};
+
+/// What terms are about, beside themselves.
+pub(super) struct Meant<'a> {
+    pub(super) spec: &'a BoxSpec,
+    pub(super) image: &'a ResolvedImage,
+    pub(super) sandbox: &'a SandboxVolume,
+    pub(super) entry: &'a Entry,
+}
+
+/// What must be found, and what is lacking where it is not.
+pub(super) struct Check {
+    pub(super) lack: Lack,
+    pub(super) holds: Holds,
+}
+
+/// Where it must be found.
+pub(super) enum Holds {
+    Outside(Box<dyn Fn(&Outside<'_>) -> bool + Send + Sync>),
+    Inside(Box<dyn Fn(&Confinement) -> bool + Send + Sync>),
+}
+
+/// Terms as they are written down.
+#[derive(Default)]
+pub(super) struct Written {
+    pub(super) body: ContainerCreateBody,
+    pub(super) host: HostConfig,
+    pub(super) checks: Vec<Check>,
+}
+
+impl Written {
+    fn outside(
+        &mut self,
+        lack: &str,
+        holds: impl Fn(&Outside<'_>) -> bool + Send + Sync + 'static,
+    ) {
+        let lack = Lack::Term(lack.to_owned());
+        self.checks.push(Check { lack, holds: Holds::Outside(Box::new(holds)) });
+    }
+
+    fn inside(&mut self, lack: Lack, holds: impl Fn(&Confinement) -> bool + Send + Sync + 'static) {
+        self.checks.push(Check { lack, holds: Holds::Inside(Box::new(holds)) });
+    }
+
+    /// The path leads to a mount, and that is `like` what was asked for.
+    fn at(&mut self, path: &str, like: impl Fn(&Mounted) -> bool + Send + Sync + 'static) {
+        let at = path.to_owned();
+        self.inside(Lack::Path(at.clone()), move |it| in_place(it, &at).is_some_and(&like));
+    }
+
+    fn mount(&mut self, mount: Mount) {
+        self.host.mounts.get_or_insert_default().push(mount);
+    }
+
+    fn limit(&mut self, name: &str, count: i64) {
+        let limit =
+            ResourcesUlimits { name: Some(name.to_owned()), soft: Some(count), hard: Some(count) };
+        self.host.ulimits.get_or_insert_default().push(limit.clone());
+        let lack = "other limits of descriptors and core files";
+        self.outside(lack, move |it| it.host.ulimits.iter().flatten().any(|found| *found == limit));
+    }
+
+    /// Writes one term.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one match: a term is written and verified in one place"
+    )]
+    pub(super) fn term(&mut self, term: Term, meant: &Meant<'_>) {
+        match term {
+            Term::Image => {
+                self.body.image = Some(meant.image.digest.clone());
+                let id = meant.image.id.trim_start_matches("sha256:").to_owned();
+                self.outside("another image than was meant", move |it| {
+                    it.found.image.as_deref().map(|found| found.trim_start_matches("sha256:"))
+                        == Some(&id)
+                });
+            }
+            Term::NoNetwork => {
+                self.host.network_mode = Some("none".to_owned());
+                self.outside("a network was given to it", |it| {
+                    let networks = it.found.network_settings.as_ref();
+                    let mut names = networks.iter().flat_map(|it| it.networks.iter().flatten());
+                    it.host.network_mode.as_deref() == Some("none")
+                        && names.all(|(name, _)| name == "none")
+                });
+            }
+            Term::NoCapabilitiesBut(few) => {
+                self.host.cap_drop = Some(vec!["ALL".to_owned()]);
+                self.host.cap_add = Some(few.iter().map(|&name| name.to_owned()).collect());
+                self.outside("capabilities are not dropped", |it| {
+                    capabilities(it.host.cap_drop.as_ref()).contains("ALL")
+                });
+                let asked = capabilities(self.host.cap_add.as_ref());
+                self.outside("other capabilities than were asked for", move |it| {
+                    capabilities(it.host.cap_add.as_ref()) == asked
+                });
+                let bits: u64 = few.iter().filter_map(|name| bit(name)).sum();
+                let lack = Lack::Term("it has other capabilities than were asked for".to_owned());
+                self.inside(lack, move |it| {
+                    u64::from_str_radix(&it.capabilities, 16).is_ok_and(|found| found == bits)
+                });
+            }
+            Term::NoNewPrivileges => {
+                self.host.security_opt = Some(vec!["no-new-privileges".to_owned()]);
+                self.outside("new privileges can be gained", |it| {
+                    it.host.security_opt.iter().flatten().any(|option| {
+                        matches!(
+                            option.as_str(),
+                            "no-new-privileges"
+                                | "no-new-privileges:true"
+                                | "no-new-privileges=true"
+                        )
+                    })
+                });
+                let lack = Lack::Term("new privileges can be gained".to_owned());
+                self.inside(lack, |it| it.no_new_privs == 1);
+            }
+            Term::SystemCallFilter => {
+                // THREAT: `seccomp=unconfined` as a default of the engine's. Tried by
+                // engine::docker::verify::tests::each_term_that_is_dropped_is_named.
+                self.outside("a security profile is switched off", |it| {
+                    !it.host.security_opt.iter().flatten().any(|it| it.contains("unconfined"))
+                        && it.found.app_armor_profile.as_deref() != Some("unconfined")
+                });
+                // THREAT: an engine built or started without filters says nothing of it in its
+                // description. Tried by
+                // engine::docker::verify::tests::what_the_sandbox_finds_is_compared.
+                self.inside(Lack::Filter, |it| it.seccomp == 2);
+            }
+            Term::KernelFiles => {
+                // An engine that does not list them is judged by what the sandbox finds.
+                self.outside("files of the kernel are not hidden", |it| {
+                    let hidden = it.host.masked_paths.as_ref();
+                    hidden.is_none_or(|all| contains(all, &["/proc/kcore", "/sys/firmware"]))
+                });
+                self.outside("settings of the kernel can be written", |it| {
+                    let fixed = it.host.readonly_paths.as_ref();
+                    fixed.is_none_or(|all| contains(all, &["/proc/sys", "/proc/sysrq-trigger"]))
+                });
+                let lack = Lack::Term("settings of the kernel can be written".to_owned());
+                self.inside(lack, |it| {
+                    let mounted = |path, kind| {
+                        in_place(it, path).filter(|found| found.at == path && found.kind == kind)
+                    };
+                    mounted("/proc", "proc").is_some()
+                        && mounted("/proc/sys", "proc").is_some_and(|it| has_option(it, "ro"))
+                        && mounted("/sys", "sysfs").is_some_and(|it| has_option(it, "ro"))
+                });
+            }
+            Term::NothingOfTheHost => {
+                self.host.privileged = Some(false);
+                self.outside("it is privileged", |it| it.host.privileged != Some(true));
+                self.outside("processes of others are seen", |it| is_own(&it.host.pid_mode));
+                self.outside("the host's name can be changed", |it| is_own(&it.host.uts_mode));
+                self.outside("its users are the host's", |it| is_own(&it.host.userns_mode));
+                self.outside("devices of the host are in it", |it| {
+                    none(&it.host.devices)
+                        && none(&it.host.device_requests)
+                        && none(&it.host.device_cgroup_rules)
+                });
+                self.outside("paths that nobody asked for are bound", |it| none(&it.host.binds));
+                self.outside("another container's volumes", |it| none(&it.host.volumes_from));
+                self.outside("it is linked with another container", |it| none(&it.host.links));
+                self.outside("it is in groups that nobody asked for", |it| {
+                    none(&it.host.group_add)
+                });
+                self.outside("settings of the kernel are changed for it", |it| {
+                    it.host.sysctls.as_ref().is_none_or(|set| set.is_empty())
+                });
+            }
+            Term::ReadOnlyRoot => {
+                self.host.readonly_rootfs = Some(true);
+                self.outside("the root can be written", |it| it.host.readonly_rootfs == Some(true));
+            }
+            Term::NoLog => {
+                let config = HostConfigLogConfig { typ: Some("none".to_owned()), config: None };
+                self.host.log_config = Some(config);
+                self.outside("the engine keeps a log of the pipe", |it| {
+                    let log = it.host.log_config.as_ref();
+                    log.and_then(|log| log.typ.as_deref()) == Some("none")
+                });
+            }
+            Term::OwnIpc => {
+                self.host.ipc_mode = Some("private".to_owned());
+                self.outside("memory is shared with other containers", |it| {
+                    matches!(it.host.ipc_mode.as_deref(), Some("private" | "none"))
+                });
+            }
+            Term::OwnCgroups => {
+                self.host.cgroupns_mode = Some(HostConfigCgroupnsModeEnum::PRIVATE);
+                self.outside("the host's cgroup names are shown", |it| {
+                    !matches!(it.host.cgroupns_mode, Some(HostConfigCgroupnsModeEnum::HOST))
+                });
+            }
+            Term::NoHealthCheck => {
+                let none = Some(vec!["NONE".to_owned()]);
+                self.body.healthcheck =
+                    Some(HealthConfig { test: none, ..HealthConfig::default() });
+                self.outside("the image's health check", |it| {
+                    it.config.healthcheck.as_ref().is_none_or(
+                        |check| matches!(check.test.as_deref(), Some([only]) if only == "NONE"),
+                    )
+                });
+            }
+            Term::User(user) => {
+                self.body.user = Some(user.to_owned());
+                self.outside("another user", |it| it.config.user.as_deref() == Some(user));
+            }
+            Term::Memory(bytes) => {
+                let bytes = Some(i64::try_from(bytes).unwrap_or(i64::MAX));
+                self.host.memory = bytes;
+                self.host.memory_swap = bytes;
+                self.outside("no memory limit", move |it| it.host.memory == bytes);
+                self.outside("swap is not limited", move |it| it.host.memory_swap == bytes);
+                self.outside("the memory limit does not kill", |it| {
+                    it.host.oom_kill_disable != Some(true)
+                });
+            }
+            Term::Cpus(quota) => {
+                self.host.cpu_period = Some(confine::CPU_PERIOD);
+                self.host.cpu_quota = Some(quota);
+                self.outside("no processor limit", move |it| {
+                    (it.host.cpu_quota, it.host.cpu_period)
+                        == (Some(quota), Some(confine::CPU_PERIOD))
+                });
+            }
+            Term::Pids(count) => {
+                self.host.pids_limit = Some(count);
+                self.outside("no limit of processes", move |it| it.host.pids_limit == Some(count));
+            }
+            Term::OpenFiles(count) => self.limit("nofile", count),
+            Term::NoCore => self.limit("core", 0),
+            Term::Shared(bytes) => {
+                self.host.shm_size = Some(bytes);
+                self.outside("shared memory is not limited", move |it| {
+                    it.host.shm_size == Some(bytes)
+                });
+            }
+            Term::Scratch { at, bytes, inodes, owner: (uid, gid), mode, exec } => {
+                // Without `exec` the engine adds `noexec`.
+                let run = if exec { "exec" } else { "noexec" };
+                let options = format!(
+                    "rw,{run},nosuid,nodev,size={bytes},nr_inodes={inodes},mode={mode:o},uid={uid},gid={gid}"
+                );
+                self.host.tmpfs.get_or_insert_default().insert(at.to_owned(), options.clone());
+                self.outside("other file systems in memory", move |it| {
+                    it.host.tmpfs.as_ref().and_then(|all| all.get(at)) == Some(&options)
+                });
+                self.at(at, move |it| {
+                    it.kind == "tmpfs"
+                        && ["rw", "nosuid", "nodev"].iter().all(|name| has_option(it, name))
+                        && has_option(it, "noexec") != exec
+                });
+            }
+            Term::Binary => {
+                let (folder, program) = (meant.entry.folder(), meant.entry.program());
+                self.mount(plan::volume(&meant.sandbox.name, folder, true, None));
+                self.body.entrypoint = Some(vec![program.clone()]);
+                self.body.cmd = Some(vec![]);
+                self.body.working_dir = Some("/".to_owned());
+                self.host.init = Some(false);
+                self.outside("another program", move |it| {
+                    it.config.entrypoint.as_deref() == Some(std::slice::from_ref(&program))
+                        && none(&it.config.cmd)
+                        && it.found.path.as_ref().is_none_or(|path| *path == program)
+                        && none(&it.found.args)
+                        && it.config.working_dir.as_deref() == Some("/")
+                        && it.host.init != Some(true)
+                });
+            }
+            Term::WorkVolume => {
+                let name = plan::work_volume(&meant.spec.run);
+                let labels = Some(plan::labels(meant.spec));
+                self.mount(plan::volume(&name, defaults::WORKSPACE_PATH, false, labels));
+                self.at(defaults::WORKSPACE_PATH, |it| has_option(it, "rw"));
+            }
+            // Never `Binds`: of a path that is missing on the engine's machine they silently make a
+            // folder there, where a mount fails.
+            Term::Bind { from, at, writable } => {
+                if at == defaults::WORKSPACE_PATH {
+                    self.at(&at, move |it| has_option(it, "rw") == writable);
+                }
+                self.mount(Mount {
+                    target: Some(at),
+                    source: Some(from),
+                    typ: Some(MountType::BIND),
+                    read_only: Some(!writable),
+                    bind_options: Some(MountBindOptions {
+                        propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
+                        ..MountBindOptions::default()
+                    }),
+                    ..Mount::default()
+                });
+            }
+            Term::Pipe => {
+                self.body.open_stdin = Some(true);
+                self.body.stdin_once = Some(true);
+                self.body.attach_stdin = Some(true);
+                self.body.attach_stdout = Some(true);
+                self.body.attach_stderr = Some(true);
+                self.body.tty = Some(false);
+                self.outside("it would outlive its host", |it| {
+                    let again = it.host.restart_policy.as_ref().and_then(|policy| policy.name);
+                    it.config.stdin_once == Some(true)
+                        && it.config.tty != Some(true)
+                        && matches!(
+                            again,
+                            None | Some(RestartPolicyNameEnum::EMPTY | RestartPolicyNameEnum::NO)
+                        )
+                });
+            }
+        }
+    }
+
+    /// Whatever terms said of mounts and limits, there is nothing beside it. To be called last.
+    pub(super) fn and_nothing_else(&mut self) {
+        // What is mounted is read from the container, not from what we sent: the image may add to it.
+        let asked: BTreeSet<_> = self.host.mounts.iter().flatten().map(asked_mount).collect();
+        self.outside("other mounts than were asked for", move |it| {
+            let found = it.found.mounts.iter().flatten();
+            // Some engines list file systems in memory too: those are compared by themselves.
+            let found = found.filter(|mount| mount.typ.as_deref() != Some("tmpfs"));
+            let found: BTreeSet<_> = found
+                .map(|mount| {
+                    let kind = mount.typ.clone().unwrap_or_default();
+                    let source = if kind == "volume" { &mount.name } else { &mount.source };
+                    let local = matches!(mount.driver.as_deref(), None | Some("" | "local"));
+                    let at = mount.destination.clone().unwrap_or_default();
+                    let source = source.clone().filter(|_| local).unwrap_or_default();
+                    (at, kind, source, mount.rw != Some(false))
+                })
+                .collect();
+            found == asked
+        });
+        let asked: BTreeSet<_> = self.host.tmpfs.iter().flatten().map(|it| it.0.clone()).collect();
+        self.outside("other file systems in memory", move |it| {
+            let found = it.host.tmpfs.iter().flatten().map(|it| it.0.clone());
+            found.collect::<BTreeSet<_>>() == asked
+        });
+        let asked = self.host.ulimits.iter().flatten().count();
+        self.outside("other limits of descriptors and core files", move |it| {
+            it.host.ulimits.iter().flatten().count() == asked
+        });
+    }
+}
+
+/// Where, of what kind, what, and whether it can be written.
+fn asked_mount(mount: &Mount) -> (String, String, String, bool) {
+    (
+        mount.target.clone().unwrap_or_default(),
+        mount.typ.map(|kind| kind.to_string()).unwrap_or_default(),
+        mount.source.clone().unwrap_or_default(),
+        mount.read_only != Some(true),
+    )
+}
+
+/// Names as the engines write them: with or without `CAP_`.
+fn capabilities(names: Option<&Vec<String>>) -> BTreeSet<String> {
+    names
+        .into_iter()
+        .flatten()
+        .map(|name| name.to_ascii_uppercase())
+        .map(|name| name.strip_prefix("CAP_").map_or(name.clone(), str::to_owned))
+        .collect()
+}
+
+/// The bit of a capability that we ask for (`linux/capability.h`).
+fn bit(name: &str) -> Option<u64> {
+    match name {
+        "SETGID" => Some(1 << 6),
+        "SETUID" => Some(1 << 7),
+        _ => None,
+    }
+}
+
+fn none<T>(list: &Option<Vec<T>>) -> bool {
+    list.as_ref().is_none_or(Vec::is_empty)
+}
+
+fn contains(all: &[String], some: &[&str]) -> bool {
+    some.iter().all(|path| all.iter().any(|found| found == path))
+}
+
+/// A namespace that is not the host's nor another container's.
+fn is_own(mode: &Option<String>) -> bool {
+    matches!(mode.as_deref(), None | Some("" | "private"))
+}

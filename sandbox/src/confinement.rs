@@ -1,0 +1,112 @@
+//! What holds this process, as the kernel says it: told in the ready line, judged by the host.
+//!
+//! A runtime finds the place of a mount in the image's files, text by text; the kernel follows a
+//! link when the path is used. So an image with a link in the place of `/tmp` can have it mounted
+//! elsewhere, and only from inside can it be seen where.
+//!
+//! Absent: any judgment. Without a host of ours (`link` is `none`) nobody asked for these terms.
+
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use airlock_shared::defaults;
+use airlock_shared::handoff::{Confinement, Mounted};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+/// Where a host of ours has something mounted, or must know that nothing of it lies.
+const PATHS: [&str; 8] = [
+    defaults::WORKSPACE_PATH,
+    "/tmp",
+    "/run",
+    defaults::HOME_PATH,
+    "/proc",
+    "/proc/sys",
+    "/sys",
+    "/dev",
+];
+
+/// Looks. What cannot be read is not there: the host then misses it.
+pub(crate) fn found() -> Confinement {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = PATHS.iter().map(|&path| (path.to_owned(), mounted(path, &table)));
+    Confinement {
+        seccomp: line(&status, "Seccomp").parse().unwrap_or(0),
+        no_new_privs: line(&status, "NoNewPrivs").parse().unwrap_or(0),
+        capabilities: line(&status, "CapBnd").to_owned(),
+        mounts: mounts.collect(),
+    }
+}
+
+/// The value of a line of `/proc/self/status`.
+fn line<'a>(status: &'a str, name: &str) -> &'a str {
+    let of = |line: &'a str| line.strip_prefix(name)?.strip_prefix(':').map(str::trim);
+    status.lines().find_map(of).unwrap_or_default()
+}
+
+/// What is mounted exactly where the path leads.
+fn mounted(path: &str, table: &str) -> Option<Mounted> {
+    let folder = open(path)?;
+    let real = fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())).ok()?;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", folder.as_raw_fd())).ok()?;
+    let found = entry(table, line(&info, "mnt_id"))?;
+    (Path::new(&found.at) == real).then_some(found)
+}
+
+/// THREAT: an image whose `/tmp` is a link to `/proc/1/cwd/…` has it lead elsewhere for each
+/// process. Tried by confinement::tests::a_path_through_a_link_of_proc_is_not_there.
+fn open(path: &str) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).ok()
+}
+
+/// The line of a mount in `/proc/self/mountinfo`: id, parent, device, root, point, options,
+/// optional fields, `-`, kind, source, options of the file system.
+fn entry(table: &str, id: &str) -> Option<Mounted> {
+    let fields = table.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let fields = fields.into_iter().find(|fields| fields.first() == Some(&id))?;
+    let dash = fields.iter().position(|field| *field == "-")?;
+    Some(Mounted {
+        at: (*fields.get(4)?).to_owned(),
+        kind: (*fields.get(dash + 1)?).to_owned(),
+        options: (*fields.get(5)?).to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_says_is_told() {
+        let found = found();
+        let proc = found.mounts["/proc"].as_ref().expect("a mount");
+        assert_eq!((proc.at.as_str(), proc.kind.as_str()), ("/proc", "proc"));
+        assert!(u64::from_str_radix(&found.capabilities, 16).is_ok(), "{found:?}");
+        assert_eq!(found.mounts.len(), PATHS.len());
+        // Whatever these tests run in, a folder below a mount is not one.
+        let table = fs::read_to_string("/proc/self/mountinfo").expect("proc");
+        assert_eq!(mounted("/proc/self/task", &table), None);
+    }
+
+    #[test]
+    fn a_path_through_a_link_of_proc_is_not_there() {
+        let folder = tempfile::tempdir().expect("folder");
+        let link = |name: &str, to: &str| {
+            let path = folder.path().join(name);
+            std::os::unix::fs::symlink(to, &path).expect("a link");
+            path.display().to_string()
+        };
+        let table = fs::read_to_string("/proc/self/mountinfo").expect("proc");
+        // The control: an ordinary link is followed, and the mount is told where it is.
+        let plain = mounted(&link("plain", "/proc"), &table).expect("a mount");
+        assert_eq!(plain.at, "/proc");
+        // Followed, this one leads to the same mount.
+        let magic = link("magic", "/proc/self/root/proc");
+        assert!(fs::metadata(&magic).expect("it leads there").is_dir());
+        assert_eq!(mounted(&magic, &table), None);
+        assert_eq!(mounted(&link("loop", "loop"), &table), None);
+        assert_eq!(mounted(&link("file", "/proc/version"), &table), None);
+    }
+}
