@@ -55,7 +55,10 @@ async fn a_run_is_listed_shown_compared_applied() {
     let applied = said(&ran.rig, &["apply", &id]).await;
     assert_eq!(applied.exit, Some(0), "{applied:?}");
     assert!(applied.stderr.starts_with("applied    "), "{applied:?}");
-    assert!(applied.stderr.contains("changed in ~/workspace, owner "), "{applied:?}");
+    assert!(
+        applied.stderr.contains("changed in ~/workspace; edited ones keep their mode"),
+        "{applied:?}"
+    );
     let text = std::fs::read_to_string(ran.rig.workspace().join("edit")).unwrap_or_default();
     assert_eq!(text, "new\nkept\n");
     let again = said(&ran.rig, &["apply", &id]).await;

@@ -155,7 +155,7 @@ fn described((headline, reason, hint): (String, String, Option<String>)) -> Fail
     Failure { hint, ..failure }
 }
 
-/// Who runs this, for people who look at the engine or at applied files.
+/// Who runs this, for people who look at the engine.
 fn owner() -> String {
     let uid = rustix::process::geteuid().as_raw();
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();

@@ -38,7 +38,7 @@ mod link; // both ways for one run
 #[cfg(test)]
 mod trial; // a folder, a run and a stream to try it all with
 
-pub use apply::{Applied, ApplyError, Conflict, Found, apply, discard};
+pub use apply::{Applied, ApplyError, Conflict, Found, Left, Obstacle, Remark, apply, discard};
 pub use change::{Change, ChangeSet, Held, What};
 pub use copy_in::{Copied, CopyError, LeftOut};
 pub use diff::{Line, View, diff, stat};

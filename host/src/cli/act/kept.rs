@@ -1,9 +1,10 @@
 //! What is done with runs that are over: `runs`, `show`, `diff`, `apply`, `discard`.
 
+use std::collections::BTreeMap;
+
 use airlock_shared::job::Budget;
 use airlock_shared::outcome::{Outcome, Stop};
 
-use super::owner;
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
 use crate::cli::view::changes::{AppliedView, Held, discarded};
@@ -74,16 +75,31 @@ pub(super) fn apply(
 ) -> Result<Exit, Failure> {
     let folder = find(store, prefix)?;
     let short = short(store, &folder);
-    let record = record(&folder)?;
+    let mut record = record(&folder)?;
     let dir = places.shown(std::path::Path::new(&record.workspace.path));
-    let mut view =
-        AppliedView { short: short.clone(), dir, owner: owner(), ..AppliedView::default() };
-    let mut in_part = false;
+    let mut view = AppliedView { short: short.clone(), dir, ..AppliedView::default() };
     match workspace::apply(&folder) {
-        Ok(applied) => {
-            in_part = !applied.left.is_empty();
+        Ok(applied) if applied.left.is_empty() => {
             fill(&mut view, &applied);
             folder.record_applied(clock::now()).map_err(|error| unreadable(&error))?;
+        }
+        // What was not done still waits, and the record says no more than that.
+        Ok(applied) => {
+            fill(&mut view, &applied);
+            if let session::Changes::Kept { files, .. } = &mut record.changes {
+                *files = applied.left.len() as u64;
+                folder.write_record(&record).map_err(|error| unreadable(&error))?;
+            }
+        }
+        Err(ApplyError::Obstacles(obstacles)) => {
+            let obstacle = |obstacle: &workspace::Obstacle| Held {
+                path: match obstacle.path.is_root() {
+                    true => view.dir.clone(),
+                    false => obstacle.path.to_string(),
+                },
+                why: obstacle.why.to_string(),
+            };
+            view.obstacles = obstacles.iter().map(obstacle).collect();
         }
         Err(ApplyError::Conflicts(conflicts)) => {
             let conflict = |conflict: &workspace::Conflict| Held {
@@ -92,32 +108,46 @@ pub(super) fn apply(
             };
             view.conflicts = conflicts.iter().map(conflict).collect();
         }
-        Err(error) => return Err(not_done("apply", &error, &short)),
+        Err(error) => {
+            // It was killed between the last step and the record.
+            if matches!(
+                (&error, &record.changes),
+                (ApplyError::AlreadyApplied, session::Changes::Kept { .. })
+            ) {
+                folder.record_applied(clock::now()).map_err(|error| unreadable(&error))?;
+            }
+            return Err(not_done("apply", &error, &short));
+        }
     }
     screen.tell(&view.text(screen.err_style));
-    Ok(if in_part { Exit::Failed } else { view.exit() })
+    Ok(view.exit())
 }
 
 fn fill(view: &mut AppliedView, applied: &Applied) {
     view.files = applied.done.len() as u64;
     view.finished_earlier = applied.finished;
     let held = grouped(&applied.held);
-    let left = applied.left.iter().map(|path| Held {
-        path: path.to_string(),
-        why: "it changed here in this very moment".to_owned(),
-    });
+    view.left = (applied.left.iter())
+        .map(|left| Held { path: left.path.to_string(), why: left.why.to_string() })
+        .collect();
+    let remarks = applied.remarks.iter().map(|it| (it.path.to_string(), it.what.to_string()));
+    view.remarks = by_reason(remarks);
+    view.staging_stays = applied.staging_stays.as_ref().map(ToString::to_string);
     let stayed = applied.stayed.iter().map(|path| Held {
         path: path.to_string(),
         why: "there is something in it that was not copied".to_owned(),
     });
-    view.kept_back = held.into_iter().chain(left).chain(stayed).collect();
-    view.careful = applied
-        .run_by_themselves
-        .iter()
-        .filter_map(|change| {
-            Some(Held { path: change.path.to_string(), why: change.runs.clone()? })
-        })
-        .collect();
+    view.kept_back = held.into_iter().chain(stayed).collect();
+    let careful = applied.run_by_themselves.iter();
+    view.careful =
+        by_reason(careful.filter_map(|it| Some((it.path.to_string(), it.runs.clone()?))));
+}
+
+/// One line for each reason, with all its paths.
+fn by_reason(all: impl Iterator<Item = (String, String)>) -> Vec<Held> {
+    let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    all.for_each(|(path, why)| reasons.entry(why).or_default().push(path));
+    reasons.into_iter().map(|(why, paths)| Held { path: paths.join(", "), why }).collect()
 }
 
 /// One line for each folder that is kept back whole: a commit made in the box is dozens of paths.
@@ -150,14 +180,15 @@ pub(super) fn discard(store: &Store, prefix: &str, screen: &mut Screen) -> Resul
     let files = workspace::changes(&folder)
         .map_err(|error| unreadable(&error))?
         .map_or(0, |set| set.changes.len() as u64);
-    workspace::discard(&folder).map_err(|error| not_done("discard", &error, &short))?;
+    let was_begun =
+        workspace::discard(&folder).map_err(|error| not_done("discard", &error, &short))?;
     let mut record = record(&folder)?;
     // What was applied stays applied; only what was kept of it goes.
     if !matches!(record.changes, session::Changes::Applied { .. }) {
         record.changes = session::Changes::Discarded;
     }
     folder.write_record(&record).map_err(|error| unreadable(&error))?;
-    screen.tell(&discarded(&short, files, screen.err_style));
+    screen.tell(&discarded(&short, files, was_begun, screen.err_style));
     Ok(Exit::Finished)
 }
 
@@ -167,7 +198,16 @@ fn not_done(what: &str, error: &ApplyError, short: &str) -> Failure {
         ApplyError::NoChanges | ApplyError::AlreadyApplied => failure.headline,
         _ => format!("{what} did not work"),
     };
-    Failure { headline, hint: error.hint(short), ..failure }
+    let reason = match error {
+        ApplyError::CutShort(_) => {
+            format!(
+                "{}; to give it up, and leave what is done: airlock discard {short}",
+                failure.reason
+            )
+        }
+        _ => failure.reason,
+    };
+    Failure { headline, reason, hint: error.hint(short), ..failure }
 }
 
 fn find(store: &Store, prefix: &str) -> Result<RunFolder, Failure> {

@@ -14,16 +14,22 @@ pub struct AppliedView {
     pub dir: String,
     /// Files, directories and links written or removed. 0 where there are conflicts.
     pub files: u64,
-    /// The user who owns them now.
-    pub owner: String,
     /// Path and why: it changed on the host since the copy. Any of them, and nothing was written.
     pub conflicts: Vec<Held>,
+    /// Path and why: it cannot be written. Any of them, and nothing was.
+    pub obstacles: Vec<Held>,
+    /// Path and why: all else was written, this was not, and is kept.
+    pub left: Vec<Held>,
+    /// Paths, in one text, and what one would not think of them.
+    pub remarks: Vec<Held>,
     /// Path and why: never written.
     pub kept_back: Vec<Held>,
-    /// Path and whose program: applied, and it runs by itself.
+    /// Paths, in one text, and when they run: applied.
     pub careful: Vec<Held>,
     /// Whether an interrupted apply was finished first.
     pub finished_earlier: bool,
+    /// A folder of ours that could not be removed.
+    pub staging_stays: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +41,8 @@ pub struct Held {
 impl AppliedView {
     #[must_use]
     pub fn exit(&self) -> Exit {
-        if self.conflicts.is_empty() { Exit::Finished } else { Exit::Failed }
+        let failed = [&self.conflicts, &self.obstacles, &self.left];
+        if failed.iter().all(|all| all.is_empty()) { Exit::Finished } else { Exit::Failed }
     }
 
     #[must_use]
@@ -46,24 +53,37 @@ impl AppliedView {
             said.push('\n');
         };
         if self.finished_earlier {
-            say("note", "an apply that was interrupted has been finished first");
+            say("note", "an apply that was interrupted has been gone on with");
         }
-        for Held { path, why } in &self.conflicts {
-            say("conflict", &neutral::line(&format!("{path} ({why})")));
+        let listed =
+            [("conflict", &self.conflicts), ("blocked", &self.obstacles), ("not done", &self.left)];
+        for (label, Held { path, why }) in
+            listed.iter().flat_map(|(label, all)| all.iter().map(move |it| (label, it)))
+        {
+            say(label, &neutral::line(&format!("{path} ({why})")));
         }
-        let dir = neutral::line(&self.dir);
-        if self.conflicts.is_empty() {
-            let files = text::counted(self.files, "file");
-            say("applied", &format!("{files} changed in {dir}, owner {}, mode kept", self.owner));
+        let (dir, short) = (neutral::line(&self.dir), &self.short);
+        if !self.conflicts.is_empty() {
+            say("nothing", &format!("was written to {dir}: airlock diff {short}"));
+        } else if !self.obstacles.is_empty() {
+            say("nothing", &format!("was written to {dir}; once it can be: airlock apply {short}"));
         } else {
-            say("nothing", &format!("was written to {dir}: airlock diff {}", self.short));
+            let files = text::counted(self.files, "file");
+            let modes = "edited ones keep their mode and owner, new ones follow your umask";
+            say("applied", &format!("{files} changed in {dir}; {modes}"));
         }
-        if !self.careful.is_empty() {
-            let named = self.careful.iter().take(5).map(|it| format!("{} ({})", it.path, it.why));
-            let more = self.careful.len().saturating_sub(5);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let named = neutral::line(&named.collect::<Vec<_>>().join(", "));
-            say("look", &format!("{named}{more}: such files run by themselves"));
+        if !self.left.is_empty() {
+            let how = format!("airlock diff {short}, or give it up: airlock discard {short}");
+            say("note", &format!("what was not done is kept: {how}"));
+        }
+        for Held { path, why } in &self.remarks {
+            say("note", &neutral::line(&format!("{path}: {why}")));
+        }
+        if let Some(folder) = &self.staging_stays {
+            say("note", &neutral::line(&format!("{folder} is of no use any more: remove it")));
+        }
+        for Held { path, why } in &self.careful {
+            say("look", &neutral::line(&format!("{path}: {why}")));
         }
         for Held { path, why } in &self.kept_back {
             let path = neutral::line(&format!("{path} ({why})"));
@@ -75,10 +95,15 @@ impl AppliedView {
 
 /// `airlock discard RUN`.
 #[must_use]
-pub fn discarded(short: &str, files: u64, style: Style) -> String {
+pub fn discarded(short: &str, files: u64, was_begun: bool, style: Style) -> String {
     let files = text::counted(files, "changed file");
     let said = format!("{files} of run {short}; its record stays: airlock show {short}");
-    format!("{}\n", labelled("discarded", &said, COLUMNS, style))
+    let mut said = format!("{}\n", labelled("discarded", &said, COLUMNS, style));
+    if was_begun {
+        let note = "an apply of them had begun: what it did stays in your directory";
+        said.push_str(&format!("{}\n", labelled("note", note, COLUMNS, style)));
+    }
+    said
 }
 
 #[cfg(test)]
@@ -95,29 +120,61 @@ mod tests {
             short: "7c41".into(),
             dir: "~/src/left-pad-ng".into(),
             files: 1,
-            owner: "ada".into(),
+            remarks: vec![held("run", "its mode was 0644 and is 0755")],
+            careful: vec![held("Makefile, a/Makefile", "make runs it")],
             kept_back: vec![held(".git/hooks/post-checkout", "new, would run on your machine")],
             ..AppliedView::default()
         };
-        assert_eq!(
-            applied.text(Style::default()),
-            "applied    1 file changed in ~/src/left-pad-ng, owner ada, mode kept\n\
-             kept back  .git/hooks/post-checkout (new, would run on your machine): airlock diff 7c41 --held\n"
-        );
+        insta::assert_snapshot!(applied.text(Style::default()), @r"
+        applied    1 file changed in ~/src/left-pad-ng; edited ones keep their mode and owner, new ones
+                   follow your umask
+        note       run: its mode was 0644 and is 0755
+        look       Makefile, a/Makefile: make runs it
+        kept back  .git/hooks/post-checkout (new, would run on your machine): airlock diff 7c41 --held
+        ");
         assert_eq!(applied.exit(), Exit::Finished);
-        let conflicts = vec![held("a\u{1b}", "changed in your directory since the copy")];
-        let conflict =
-            AppliedView { conflicts, kept_back: vec![], finished_earlier: true, ..applied };
+        let plain = AppliedView {
+            remarks: vec![],
+            careful: vec![],
+            kept_back: vec![],
+            finished_earlier: true,
+            ..applied
+        };
+        let conflict = AppliedView {
+            conflicts: vec![held("a\u{1b}", "changed in your directory since the copy")],
+            ..plain.clone()
+        };
         assert_eq!(
             conflict.text(Style::default()),
-            "note       an apply that was interrupted has been finished first\n\
+            "note       an apply that was interrupted has been gone on with\n\
              conflict   a␛ (changed in your directory since the copy)\n\
              nothing    was written to ~/src/left-pad-ng: airlock diff 7c41\n"
         );
         assert_eq!(conflict.exit(), Exit::Failed);
+        let obstacle =
+            AppliedView { obstacles: vec![held("d", "you may not write")], ..plain.clone() };
+        let left = AppliedView { left: vec![held("a", "it changed here")], ..plain };
+        insta::assert_snapshot!(obstacle.text(Style::default()) + &left.text(Style::default()), @r"
+        note       an apply that was interrupted has been gone on with
+        blocked    d (you may not write)
+        nothing    was written to ~/src/left-pad-ng; once it can be: airlock apply 7c41
+        note       an apply that was interrupted has been gone on with
+        not done   a (it changed here)
+        applied    1 file changed in ~/src/left-pad-ng; edited ones keep their mode and owner, new ones
+                   follow your umask
+        note       what was not done is kept: airlock diff 7c41, or give it up: airlock discard 7c41
+        ");
+        assert_eq!((obstacle.exit(), left.exit()), (Exit::Failed, Exit::Failed));
+    }
+
+    #[test]
+    fn discarded_says_what_stays() {
+        let said = discarded("7c41", 1, true, Style::default());
         assert_eq!(
-            discarded("7c41", 1, Style::default()),
-            "discarded  1 changed file of run 7c41; its record stays: airlock show 7c41\n"
+            said,
+            "discarded  1 changed file of run 7c41; its record stays: airlock show 7c41\n\
+             note       an apply of them had begun: what it did stays in your directory\n"
         );
+        assert!(said.starts_with(&discarded("7c41", 1, false, Style::default())));
     }
 }

@@ -3,18 +3,20 @@
 //! Content decides, not times: a file that was touched and says the same is no conflict, and
 //! neither is one that already is what the run made of it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
-use rustix::fs::{self, Access, AtFlags, Dir, Stat};
+use rustix::fs::{self, Dir, Stat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::super::beneath::Root;
-use super::super::change::{Change, ChangeSet, Held};
+use super::super::change::{Change, ChangeSet, Held, What};
 use super::super::git;
 use super::super::node::Node;
 use super::super::rel_path::RelPath;
+use super::attributes::{self, Keep, Remark, Remarked};
+use super::obstacle::{Hindrance, Hindrances, Obstacle};
 use super::steps::Step;
 
 /// A path that changed on the host since it was copied.
@@ -70,6 +72,8 @@ impl Identity {
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
     pub(super) conflicts: Vec<Conflict>,
+    pub(super) obstacles: Vec<Obstacle>,
+    pub(super) remarks: Vec<Remark>,
 }
 
 /// Looks at every path that would be applied; what only the host's own files show to be
@@ -80,31 +84,42 @@ pub(super) fn check(root: &Root, set: &mut ChangeSet) -> io::Result<Plan> {
         let folder = |node: &Option<Node>| node.as_ref().is_some_and(Node::is_folder);
         folder(&change.after) && !folder(&change.before)
     };
+    let top = root.folder(&RelPath::root())?;
     let mut check = Check {
         root,
-        device: fs::fstat(root.folder(&RelPath::root())?)?.st_dev,
+        device: fs::fstat(&top)?.st_dev,
+        hindrances: Hindrances::new(&top),
+        groups: HashMap::new(),
         gone: set.applied().filter(|it| it.after.is_none()).map(|it| &it.path).collect(),
         made: set.applied().filter(becomes_folder).map(|it| &it.path).collect(),
         removals: Vec::new(),
         arrivals: Vec::new(),
         modes: Vec::new(),
+        obstacles: BTreeMap::new(),
+        remarks: Vec::new(),
     };
     let mut conflicts = Vec::new();
     for change in set.applied() {
-        if let Err(found) = check.change(change)? {
-            conflicts.push(Conflict { path: change.path.clone(), found });
+        let path = || change.path.clone();
+        match check.change(change) {
+            Ok(Ok(())) => {}
+            Ok(Err(found)) => conflicts.push(Conflict { path: path(), found }),
+            Err(error) => check.in_the_way(path(), Some(Hindrance::Other(error.to_string()))),
         }
     }
-    // Removals from the deepest up, then folders and files as they lie, then modes from the
-    // deepest up: a folder that nobody may write in is closed after it was filled.
+    // Removals from the deepest up, then folders and files as they lie, then modes.
     check.removals.reverse();
-    check.modes.reverse();
-    Ok(Plan { steps: [check.removals, check.arrivals, check.modes].concat(), conflicts })
+    let Check { removals, arrivals, modes, obstacles, remarks, .. } = check;
+    let obstacles = obstacles.into_iter().map(|(path, why)| Obstacle { path, why }).collect();
+    Ok(Plan { steps: [removals, arrivals, modes].concat(), conflicts, obstacles, remarks })
 }
 
 struct Check<'a> {
     root: &'a Root,
     device: u64,
+    hindrances: Hindrances,
+    /// What a new file in a folder gets as its group; none: our own.
+    groups: HashMap<RelPath, Option<u32>>,
     /// Paths that go.
     gone: HashSet<&'a RelPath>,
     /// Paths that become folders.
@@ -112,11 +127,22 @@ struct Check<'a> {
     removals: Vec<Step>,
     arrivals: Vec<Step>,
     modes: Vec<Step>,
+    obstacles: BTreeMap<RelPath, Hindrance>,
+    remarks: Vec<Remark>,
 }
 
 impl Check<'_> {
     fn change(&mut self, change: &Change) -> io::Result<Result<(), Found>> {
         let Change { path, before, after, .. } = change;
+        let is_folder = |node: &Option<Node>| node.as_ref().is_some_and(Node::is_folder);
+        if change.special_bits && after.is_some() {
+            self.remark(path, Remarked::SpecialBits);
+        }
+        if is_folder(before) && is_folder(after) {
+            // Who may enter the person's folders is not for the sandbox to say.
+            self.remark(path, Remarked::ModeKept);
+            return Ok(Ok(()));
+        }
         let parent = match self.root.folder(&path.parent()) {
             Ok(parent) => Some(parent),
             Err(error) if !is_no_folder(&error) => return Err(error),
@@ -127,16 +153,14 @@ impl Check<'_> {
         };
         let sizes: Vec<u64> =
             [before, after].into_iter().flatten().filter_map(Node::size).collect();
-        let (now, was) = match &parent {
-            Some(_) => {
-                let stat = self.root.stat(path)?;
-                (self.root.look(path, &sizes)?, stat.as_ref().map(Identity::of))
-            }
+        let (now, stat) = match &parent {
+            Some(_) => (self.root.look(path, &sizes)?, self.root.stat(path)?),
             None => (None, None),
         };
-        let is_folder = |node: &Option<Node>| node.as_ref().is_some_and(Node::is_folder);
-        let already = now == *after || (is_folder(&now) && is_folder(after) && !is_folder(before));
-        if already {
+        if is_done(&now, before, after) {
+            if change.what() == What::Mode {
+                self.remark(path, Remarked::ModeKept);
+            }
             return Ok(Ok(()));
         }
         let goes_anyway = is_folder(&now) && is_folder(before) && after.is_none();
@@ -149,20 +173,34 @@ impl Check<'_> {
             }));
         }
         if let Some(parent) = &parent {
-            if fs::fstat(parent)?.st_dev != self.device {
+            let other_device = fs::fstat(parent)?.st_dev != self.device;
+            if other_device || self.hindrances.is_mounted_apart(parent) {
                 return Ok(Err(Found::FileSystem));
             }
-            fs::accessat(parent, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
+            if is_folder(&now) && after.is_some() && !self.all_goes(path)? {
+                return Ok(Err(Found::NotEmpty));
+            }
+            match (&now, &stat, after) {
+                (Some(now), Some(stat), Some(after)) if now.same_but_mode(after) => {
+                    self.in_the_way(path.clone(), self.hindrances.of_mode(parent, stat));
+                }
+                _ => {
+                    let hindrance = self.hindrances.of_folder(&path.parent(), parent);
+                    self.in_the_way(path.parent(), hindrance);
+                    if now.is_some() {
+                        let hindrance = self.hindrances.of_replaced(parent, path.name());
+                        self.in_the_way(path.clone(), hindrance);
+                    }
+                }
+            }
         }
-        if is_folder(&now) && !is_folder(after) && after.is_some() && !self.all_goes(path)? {
-            return Ok(Err(Found::NotEmpty));
-        }
-        self.plan(change, now, was);
+        self.plan(change, now, stat)?;
         Ok(Ok(()))
     }
 
-    fn plan(&mut self, change: &Change, now: Option<Node>, was: Option<Identity>) {
+    fn plan(&mut self, change: &Change, now: Option<Node>, stat: Option<Stat>) -> io::Result<()> {
         let path = change.path.clone();
+        let mut was = stat.as_ref().map(Identity::of);
         let Some(after) = &change.after else {
             let folder = matches!(now, Some(Node::Folder { .. }));
             self.removals.push(if folder {
@@ -170,15 +208,29 @@ impl Check<'_> {
             } else {
                 Step::Remove { path, was }
             });
-            return;
+            return Ok(());
         };
-        if let (Some(now), Some(mode)) = (&now, after.mode())
+        let keep = match (&stat, &change.before, &now, after) {
+            (
+                Some(stat),
+                Some(Node::File { mode: before, .. }),
+                Some(Node::File { mode: now, .. }),
+                Node::File { mode: after, .. },
+            ) => {
+                let keep = Keep::of(stat, *before, *after);
+                if keep.mode() != *now {
+                    self.remark(&path, Remarked::Mode { from: *now, to: keep.mode() });
+                }
+                Some(keep)
+            }
+            _ => None,
+        };
+        if let (Some(now), Some(keep)) = (&now, &keep)
             && now.same_but_mode(after)
         {
-            self.modes.push(Step::Mode { path, mode, folder: after.is_folder() });
-            return;
+            self.modes.push(Step::Mode { path, mode: keep.mode(), folder: false, was });
+            return Ok(());
         }
-        let mut was = was;
         match (&now, after) {
             (Some(Node::Folder { .. }), _) => {
                 self.removals.push(Step::RemoveFolder { path: path.clone() });
@@ -189,12 +241,44 @@ impl Check<'_> {
             }
             _ => {}
         }
-        if let Node::Folder { mode } = after {
-            self.arrivals.push(Step::MakeFolder { path: path.clone() });
-            self.modes.push(Step::Mode { path, mode: *mode, folder: true });
-        } else {
-            let (node, content) = (after.clone(), change.content);
-            self.arrivals.push(Step::Place { path, node, content, was });
+        if after.is_folder() {
+            self.arrivals.push(Step::MakeFolder { path });
+            return Ok(());
+        }
+        if let (Some(stat), Some(_)) = (&stat, &keep) {
+            if stat.st_nlink > 1 {
+                self.remark(&path, Remarked::HardLink);
+            }
+            if stat.st_mode & 0o7000 != 0 {
+                self.remark(&path, Remarked::SpecialBits);
+            }
+        }
+        let group = if keep.is_none() { self.group(&path.parent())? } else { None };
+        let (node, content) = (after.clone(), change.content);
+        self.arrivals.push(Step::Place { path, node, content, was, keep, group });
+        Ok(())
+    }
+
+    /// The group that a set-group folder, or the one that it is made in, gives to what is new.
+    fn group(&mut self, folder: &RelPath) -> io::Result<Option<u32>> {
+        if let Some(known) = self.groups.get(folder) {
+            return Ok(*known);
+        }
+        let above = std::iter::once(folder.clone()).chain(folder.ancestors());
+        let opened = above.chain([RelPath::root()]).find_map(|it| self.root.folder(&it).ok());
+        let stat = opened.map(fs::fstat).transpose()?;
+        let group = stat.filter(|stat| stat.st_mode & 0o2000 != 0).map(|stat| stat.st_gid);
+        self.groups.insert(folder.clone(), group);
+        Ok(group)
+    }
+
+    fn remark(&mut self, path: &RelPath, what: Remarked) {
+        self.remarks.push(Remark { path: path.clone(), what });
+    }
+
+    fn in_the_way(&mut self, path: RelPath, why: Option<Hindrance>) {
+        if let Some(why) = why {
+            self.obstacles.entry(path).or_insert(why);
         }
     }
 
@@ -213,6 +297,23 @@ impl Check<'_> {
             }
         }
         Ok(true)
+    }
+}
+
+/// Whether what is there is what the change makes of it, so that nothing is left to be done.
+fn is_done(now: &Option<Node>, before: &Option<Node>, after: &Option<Node>) -> bool {
+    match (now, after) {
+        (None, None) => true,
+        (Some(Node::File { mode: now_mode, .. }), Some(Node::File { mode: after_mode, .. })) => {
+            let same = now.as_ref().zip(after.as_ref()).is_some_and(|(a, b)| a.same_but_mode(b));
+            let before = match before {
+                Some(Node::File { mode, .. }) => Some(*mode),
+                _ => None,
+            };
+            same && attributes::is_settled(*now_mode, before, *after_mode)
+        }
+        (Some(now), Some(after)) => now.same_but_mode(after),
+        _ => false,
     }
 }
 

@@ -1,22 +1,26 @@
 //! Puts a run's changes into the folder they were made for.
 //!
 //! ```text
-//! check      every path against what was copied in; one conflict, and nothing is written
+//! check      every path against what was copied in, and whether each step can be taken; one
+//!            conflict, one obstacle, and nothing is written
 //! stage      the new contents, in a hidden folder of the same file system
 //! journal    the steps, on the disk, in the run's folder
 //! step …     renames, removals, modes; each can be taken twice
-//! applied    marked, then the staging folder and the journal go
+//! applied    marked, if all of it was; then the staging folder and the journal go
 //! ```
-//! Whatever is killed after the journal is there is finished by the next apply; before that,
-//! nothing was touched.
+//! Whatever is killed after the journal is there is finished by the next apply, from what it finds
+//! on the disk: a content that is staged no more is written again. Before that, nothing was
+//! touched. `discard` gives up what was begun.
 //!
 //! # Why one conflict stops everything
 //! Half of a change is a tree that neither the person nor the model ever saw. What conflicts is
 //! listed; the person decides with `airlock diff` in hand.
 //!
-//! Deliberately absent: git, owners (files belong to whoever applies), extended attributes.
+//! Deliberately absent: git.
 
+mod attributes; // modes, owners and what else a file has
 mod check; // what is to be done, and whether it may be
+mod obstacle; // what would keep it from being done
 mod stage; // the new contents, on the same file system
 mod steps; // doing it
 
@@ -31,7 +35,9 @@ use super::store;
 use crate::session::RunFolder;
 use steps::Journal;
 
+pub use attributes::Remark;
 pub use check::{Conflict, Found};
+pub use obstacle::Obstacle;
 
 /// What an apply did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -46,10 +52,38 @@ pub struct Applied {
     pub run_by_themselves: Vec<Change>,
     /// Folders that were to go and stay, because something is in them that was not copied.
     pub stayed: Vec<RelPath>,
-    /// Paths that changed in the moment of applying, and were left as they are.
-    pub left: Vec<RelPath>,
+    /// Paths that were left as they are. With one of them the changes are not applied, only in
+    /// part: they stay kept.
+    pub left: Vec<Left>,
+    /// What one would not think of the rest.
+    pub remarks: Vec<Remark>,
     /// An apply that had been cut short was finished.
     pub finished: bool,
+    /// The folder of staged contents, where it could not be removed.
+    pub staging_stays: Option<RelPath>,
+}
+
+/// A path that was left as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    pub path: RelPath,
+    pub why: WhyLeft,
+}
+
+/// Why it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WhyLeft {
+    #[error("it changed here since the apply began")]
+    Changed,
+    #[error("it is somebody else's by now, and only the owner may change its mode")]
+    NotOwner,
+}
+
+/// A step that could not be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    pub path: RelPath,
+    pub why: String,
 }
 
 /// Why nothing, or not all, was applied.
@@ -65,11 +99,14 @@ pub enum ApplyError {
     #[error("{} of its paths changed here since they were copied", .0.len())]
     Conflicts(Vec<Conflict>),
     /// Nothing was written.
+    #[error("{} of its paths cannot be written", .0.len())]
+    Obstacles(Vec<Obstacle>),
+    /// Nothing was written.
     #[error("the folder {folder} cannot be written: {source}")]
     Folder { folder: String, source: io::Error },
-    /// Begun; the next apply goes on.
-    #[error("it was begun and could not be finished: {0}")]
-    CutShort(io::Error),
+    /// Begun; the next apply goes on, and discarding gives up.
+    #[error("it was begun and is not finished: {}", stuck(.0))]
+    CutShort(Vec<Stuck>),
     #[error("the run's own files cannot be read or written: {0}")]
     Store(#[from] io::Error),
 }
@@ -81,10 +118,21 @@ impl ApplyError {
         match self {
             Self::NoChanges | Self::AlreadyApplied => None,
             Self::Conflicts(_) => Some(format!("airlock diff {run}")),
-            Self::CutShort(_) | Self::Folder { .. } => Some(format!("airlock apply {run}")),
+            Self::CutShort(_) | Self::Obstacles(_) | Self::Folder { .. } => {
+                Some(format!("airlock apply {run}"))
+            }
             Self::Busy | Self::Store(_) => Some(format!("airlock show {run}")),
         }
     }
+}
+
+fn stuck(all: &[Stuck]) -> String {
+    let Some(first) = all.first() else { return String::new() };
+    let more = match all.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    format!("{}: {}{more}", first.path, first.why)
 }
 
 /// Called before each step with its number; a test that panics in it leaves what a kill at that
@@ -99,19 +147,30 @@ pub fn apply(run: &RunFolder) -> Result<Applied, ApplyError> {
     apply_watched(run, &mut |_| ())
 }
 
-/// Removes a run's changes. Of an apply that was cut short, what was done stays.
+/// Removes a run's changes. Of an apply that was cut short, what was done stays; true: there was
+/// one.
 ///
 /// # Errors
 /// [`ApplyError::Busy`], [`ApplyError::NoChanges`], [`ApplyError::Store`].
-pub fn discard(run: &RunFolder) -> Result<(), ApplyError> {
+pub fn discard(run: &RunFolder) -> Result<bool, ApplyError> {
     let _lock = run.lock()?.ok_or(ApplyError::Busy)?;
-    if let Some(journal) = store::read_journal::<Journal>(run.path())? {
-        journal.abandon(run.path())?;
-    }
+    let begun = match store::read_journal::<Journal>(run.path()) {
+        Ok(None) => false,
+        Ok(Some(journal)) => {
+            journal.abandon(run.path())?;
+            true
+        }
+        // A journal that cannot be read can still be given up.
+        Err(_) => {
+            store::remove_journal(run.path())?;
+            true
+        }
+    };
     if store::load(run.path())?.is_none() {
         return Err(ApplyError::NoChanges);
     }
-    Ok(store::discard(run.path())?)
+    store::discard(run.path())?;
+    Ok(begun)
 }
 
 fn apply_watched(run: &RunFolder, before: Before<'_>) -> Result<Applied, ApplyError> {
@@ -133,13 +192,18 @@ fn apply_watched(run: &RunFolder, before: Before<'_>) -> Result<Applied, ApplyEr
     if !plan.conflicts.is_empty() {
         return Err(ApplyError::Conflicts(plan.conflicts));
     }
+    if !plan.obstacles.is_empty() {
+        return Err(ApplyError::Obstacles(plan.obstacles));
+    }
     if plan.steps.is_empty() {
         store::mark_applied(folder)?;
         let held = set.held().cloned().collect();
-        return Ok(Applied { root: base.root, held, ..Applied::default() });
+        let remarks = plan.remarks;
+        return Ok(Applied { root: base.root, held, remarks, ..Applied::default() });
     }
-    let journal = Journal::new(run.id(), &base.root, plan.steps, &set)?;
-    stage::stage(&root, &journal, folder, before).map_err(unwritable)?;
+    let mut journal = Journal::new(run.id(), &base.root, plan.steps, &set, plan.remarks)?;
+    let remarks = stage::stage(&root, &journal, folder, before).map_err(unwritable)?;
+    journal.remarks.extend(remarks);
     before(usize::MAX);
     store::write_journal(folder, &journal)?;
     journal.carry_out(&root, folder, false, before)
