@@ -11,6 +11,7 @@ pub mod session; // what was said and done, on disk
 pub mod auth; // who pays
 pub mod failure; // what a person is told when something cannot be done
 pub mod exit; // the exit codes, one table
+pub mod output; // a file written at a path that a person names
 pub mod neutral; // text of strangers, made harmless
 pub mod text; // numbers, times and columns
 pub mod clock; // what time it is

@@ -183,3 +183,30 @@ async fn the_exit_codes_are_one_table() {
         assert!(help.stdout.lines().all(|line| line.chars().count() <= 96), "{}", help.stdout);
     }
 }
+
+/// A repository can have anything at the name that a person gives for the answer or the recording.
+#[tokio::test]
+async fn nothing_is_written_through_a_link_or_into_a_fifo_of_the_directory() {
+    let rig = Rig::new();
+    let bashrc = rig.home().join(".bashrc");
+    std::fs::write(&bashrc, "mine\n").expect("written");
+    std::os::unix::fs::symlink(&bashrc, rig.workspace().join("answer.md")).expect("a link");
+    let (fifo, mode) = (rig.workspace().join("fifo"), rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0)
+        .expect("a fifo");
+    let key = key_file(&rig);
+    for flag in ["--output", "--record"] {
+        for (name, why) in [("answer.md", "those are not followed"), ("fifo", "it is a fifo")] {
+            let said = said(&rig, &["run", "p", "--api-key-file", &key, flag, name]).await;
+            assert_eq!(said.exit, Some(2), "{said:?}");
+            let reason = unwrapped(&said.stderr);
+            assert!(reason.starts_with(&format!("usage: {flag} {name}: ")), "{said:?}");
+            assert!(reason.contains(why), "{said:?}");
+        }
+    }
+    let extracted = said(&rig, &["sandbox", "--extract", "fifo"]).await;
+    let expected = "usage: --extract fifo: it is a fifo\nairlock sandbox --extract FILE\n";
+    assert_eq!((extracted.exit, extracted.stderr.as_str()), (Some(2), expected));
+    assert_eq!(std::fs::read_to_string(&bashrc).expect("there"), "mine\n");
+    assert!(said(&rig, &["runs"]).await.stdout.starts_with("no runs"), "a run was begun");
+}

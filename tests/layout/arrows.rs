@@ -13,7 +13,7 @@ const HOST: [&[&str]; 9] = [
     &["auth", "session"],
     &["failure"],
     &["exit", "text"],
-    &["clock", "neutral"],
+    &["clock", "neutral", "output"],
 ];
 
 /// `scripted` is both ends of a test, and is not built into the product.

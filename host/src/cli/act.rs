@@ -19,6 +19,7 @@ use crate::cli::wish::{Common, Import, SignIn, Stand};
 use crate::engine::{Docker, EngineChoice, EngineError, binary};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::output::Output;
 use crate::run::House;
 use crate::run::spec::Spec;
 use crate::session::Store;
@@ -101,8 +102,13 @@ pub fn schema() -> String {
     text
 }
 
+/// Writes the sandbox's binary out, executable, for hosts that are not ours.
 fn extract(file: &std::path::Path, screen: &mut Screen) -> Result<Exit, Failure> {
-    binary::extract(file).map_err(|error| {
+    let output = Output::open(file, None).map_err(|why| {
+        let reason = format!("--extract {}: {why}", file.display());
+        Failure::usage(reason).hint("airlock sandbox --extract FILE")
+    })?;
+    output.write(binary::SANDBOX, 0o755).map_err(|error| {
         let reason = format!("{} cannot be written: {error}", file.display());
         Failure::new(Exit::Failed, "sandbox", reason)
     })?;

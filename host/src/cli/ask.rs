@@ -14,6 +14,7 @@ use crate::cli::environment::Environment;
 use crate::cli::places::Places;
 use crate::exit::Exit;
 use crate::failure::{Failure, GIVE_A_KEY, SIGN_IN, address};
+use crate::output::Output;
 use crate::run::sign_in_again;
 use crate::run::spec::{BaseChoice, Cassette, CredentialChoice, Spec};
 use crate::setup::Logins;
@@ -41,7 +42,7 @@ pub fn spec(
     let dir = folder(&config.dir)?;
     let env = passed_through(&config.env, environment)?;
     let ca = config.ca.as_deref().map(|file| certificate(file, "run")).transpose()?;
-    check_files(&config)?;
+    check_files(&config, &dir)?;
     let pays = match config.pays {
         // Whatever is there: what cannot be used is said, not passed over.
         Pays::Unsaid if places.login_file("default").symlink_metadata().is_ok() => {
@@ -188,7 +189,7 @@ pub(super) fn certificate(file: &Path, command: &str) -> Result<String, Failure>
 }
 
 /// What would only be noticed when the run is over.
-fn check_files(config: &Config) -> Result<(), Failure> {
+fn check_files(config: &Config, dir: &Path) -> Result<(), Failure> {
     if let Cassette::Replay(file) = &config.cassette
         && !file.is_file()
     {
@@ -201,15 +202,11 @@ fn check_files(config: &Config) -> Result<(), Failure> {
     };
     let output = config.face.output.as_ref().map(|file| ("--output", file));
     for (flag, file) in record.into_iter().chain(output) {
-        let folder = match file.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-            Some(parent) => parent,
-            None => file,
-        };
-        if file.is_dir() || !folder.is_dir() {
-            let reason = format!("{flag} {}: no file can be written there", file.display());
-            return Err(Failure::usage(reason).hint(format!("airlock run {flag} FILE …")));
-        }
+        // What is found now is looked for again when it is written.
+        Output::open(file, Some(dir)).map_err(|why| {
+            let reason = format!("{flag} {}: {why}", file.display());
+            Failure::usage(reason).hint(format!("airlock run {flag} FILE …"))
+        })?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use crate::cli::progress::Progress;
 use crate::cli::screen::Screen;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::output::Output;
 use crate::run::public::{Ended, Line, Public};
 
 /// Takes a run's public lines.
@@ -23,6 +24,7 @@ pub struct Face {
     json: bool,
     quiet: bool,
     output: Option<PathBuf>,
+    tree: Option<PathBuf>,
     ended: Option<Ended>,
 }
 
@@ -31,7 +33,13 @@ impl Face {
     pub fn new(choice: FaceChoice, screen: Screen) -> Self {
         let progress = Progress::new(screen.columns, screen.err_style);
         let FaceChoice { json, quiet, output } = choice;
-        Self { screen, progress, json, quiet, output, ended: None }
+        Self { screen, progress, json, quiet, output, tree: None, ended: None }
+    }
+
+    /// Of a run in this work tree: no link of it leads to where the answer is written.
+    #[must_use]
+    pub fn of_tree(self, tree: PathBuf) -> Self {
+        Self { tree: Some(tree), ..self }
     }
 
     /// Shows one line as it comes.
@@ -78,10 +86,16 @@ impl Face {
         let ended = self.ended.take();
         let answer = ended.as_ref().and_then(|ended| ended.answer.as_deref());
         let kept = match (&self.output, answer) {
-            (Some(file), Some(answer)) => std::fs::write(file, answer).map_err(|error| {
-                let reason = format!("{} cannot be written: {error}", file.display());
-                Failure::new(Exit::Failed, "output", reason).hint("airlock show RUN")
-            }),
+            (Some(file), Some(answer)) => {
+                let written = Output::open(file, self.tree.as_deref()).and_then(|output| {
+                    output.write(answer.as_bytes(), 0o666).map_err(|error| error.to_string())
+                });
+                written.map_err(|why| {
+                    let reason = format!("{} cannot be written: {why}", file.display());
+                    Failure::new(Exit::Failed, "output", reason)
+                        .hint(format!("airlock show {short}"))
+                })
+            }
             _ => Ok(()),
         };
         let printed = match answer {

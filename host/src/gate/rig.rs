@@ -358,6 +358,6 @@ pub(super) fn user(text: &str) -> Value {
 }
 
 pub(super) fn record_to(path: &Path, config: GateConfig) -> GateConfig {
-    let recorder = Recorder::create(path, &config.model).expect("a recorder");
+    let recorder = Recorder::create(path, None, &config.model).expect("a recorder");
     GateConfig { recorder: Some(recorder), ..config }
 }

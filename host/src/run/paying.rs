@@ -62,7 +62,7 @@ impl Paying {
         };
         let (model, catalogue) = model(&spec.model, default, catalogue)?;
         let recorder = match &spec.cassette {
-            Cassette::Record(path) => Some(Recorder::create(path, &model)?),
+            Cassette::Record(path) => Some(Recorder::create(path, Some(&spec.dir), &model)?),
             Cassette::None | Cassette::Replay(_) => None,
         };
         let payer = signer.as_ref().map_or_else(|| Payer::replay(base.clone()), |it| it.payer());

@@ -23,7 +23,7 @@ pub(super) async fn run(
     screen: Screen,
 ) -> Result<Exit, Failure> {
     let house = house(places).await?;
-    let mut face = Face::new(choice, screen);
+    let mut face = Face::new(choice, screen).of_tree(spec.dir.clone());
     let stop = Stop::default();
     let _signals = obey_signals(&stop);
     let done = carried_out(spec, &house, &stop, &mut face).await?;

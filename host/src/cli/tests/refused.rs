@@ -141,7 +141,7 @@ fn what_does_not_go_is_said_with_what_does() {
         ),
         (
             &["run", "p", "-o", "/"],
-            "usage: --output /: no file can be written there\nairlock run --output FILE …",
+            "usage: --output /: it is a folder\nairlock run --output FILE …",
         ),
         (
             &["show", "7c"],

@@ -10,13 +10,13 @@ use std::sync::{Mutex, PoisonError};
 use airlock_shared::model::Model;
 use airlock_shared::outcome::{Fault, FaultKind};
 use airlock_shared::secret::Secret;
-use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{Exchange, Header, Kept, Name, Request, VERSION};
 use crate::gate::policy::Route;
 use crate::gate::scrub::Scrubber;
+use crate::output::Output;
 
 /// A cassette being written.
 pub struct Recorder {
@@ -25,6 +25,8 @@ pub struct Recorder {
 
 struct Tape {
     file: File,
+    /// Not a terminal, a pipe, or what keeps nothing.
+    is_file: bool,
     /// What a cassette begins with. Written with the first exchange: until then an older cassette
     /// stays as it is, for a run that never gets as far as its model.
     before: Option<Before>,
@@ -53,32 +55,28 @@ impl Recorder {
     /// first exchange; nothing else ever is. It is the owner's alone.
     ///
     /// # Errors
-    /// When the file is something else, or cannot be written.
-    pub fn create(path: &Path, model: &Model) -> Result<Self, Fault> {
+    /// When the file is something else, or cannot be written, or lies behind a link of `tree`.
+    pub fn create(path: &Path, tree: Option<&Path>, model: &Model) -> Result<Self, Fault> {
         let fault =
             |why: &str| Fault::new(FaultKind::Cassette, format!("{}: {why}", path.display()));
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|error| fault(&format!("it cannot be written: {error}")))?;
-        let file = File::from(file);
-        let is_file = file.metadata().is_ok_and(|about| about.is_file());
-        let mut begin = Vec::new();
-        let read = (&file).take(64).read_to_end(&mut begin);
-        if !is_file
-            || read.is_err()
-            || !(begin.is_empty() || begin.starts_with(b"{\"airlock_cassette\":"))
-        {
-            return Err(fault("it is there and is no cassette; nothing was overwritten"));
+        let output = Output::open(path, tree).map_err(|why| fault(&why))?;
+        let cannot = |error: std::io::Error| fault(&format!("it cannot be written: {error}"));
+        let (file, is_file) = output.open_in_place().map_err(cannot)?;
+        if is_file {
+            let mut begin = Vec::new();
+            let read = (&file).take(64).read_to_end(&mut begin);
+            let is_ours = begin.is_empty() || begin.starts_with(b"{\"airlock_cassette\":");
+            if read.is_err() || !is_ours {
+                return Err(fault("it is there and is no cassette; nothing was overwritten"));
+            }
+            let owners = std::fs::Permissions::from_mode(0o600);
+            file.set_permissions(owners).map_err(cannot)?;
         }
-        let owners = std::fs::Permissions::from_mode(0o600);
-        file.set_permissions(owners)
-            .map_err(|error| fault(&format!("it cannot be written: {error}")))?;
         let (responses, compact) = (Last::default(), Last::default());
         let made_by = env!("CARGO_PKG_VERSION").to_owned();
         let header = Header { airlock_cassette: VERSION, made_by, model: model.slug.clone() };
         let before = Some(Before { header, catalogue: None });
-        let tape = Tape { file, before, n: 0, responses, compact, fault: None };
+        let tape = Tape { file, is_file, before, n: 0, responses, compact, fault: None };
         Ok(Self { tape: Mutex::new(tape) })
     }
 
@@ -123,7 +121,9 @@ impl Recorder {
     /// `Cassette`, with what went wrong first.
     pub fn finish(&self) -> Result<(), Fault> {
         self.with(|tape| {
-            if let (None, Err(error)) = (&tape.fault, tape.file.sync_data()) {
+            if tape.is_file
+                && let (None, Err(error)) = (&tape.fault, tape.file.sync_data())
+            {
                 tape.fault = Some(error.to_string());
             }
             match &tape.fault {
@@ -143,8 +143,9 @@ impl Recorder {
 
 impl Tape {
     fn begin(&mut self, before: Before) {
-        let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
-        if let Err(error) = emptied {
+        if self.is_file
+            && let Err(error) = self.file.set_len(0).and_then(|()| self.file.rewind())
+        {
             self.fault = Some(error.to_string());
         }
         self.line(&before.header, &[]);

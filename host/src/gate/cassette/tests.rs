@@ -132,7 +132,7 @@ fn what_is_no_cassette_says_so_and_is_not_overwritten() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("thesis.txt");
     std::fs::write(&path, "years of work").expect("written");
-    assert!(Recorder::create(&path, &Model::default()).is_err());
+    assert!(Recorder::create(&path, None, &Model::default()).is_err());
     assert_eq!(std::fs::read_to_string(&path).expect("read"), "years of work");
 }
 
@@ -143,7 +143,7 @@ fn an_older_cassette_stays_until_there_is_something_to_record() {
     let path = folder.path().join("demo.jsonl");
     let older = "{\"airlock_cassette\":1,\"made_by\":\"x\",\"model\":\"m\"}\n";
     std::fs::write(&path, older).expect("written");
-    let recorder = Recorder::create(&path, &Model::default()).expect("a recorder");
+    let recorder = Recorder::create(&path, None, &Model::default()).expect("a recorder");
     recorder.catalogue(&json!({"models": []}));
     recorder.finish().expect("nothing went wrong");
     assert_eq!(std::fs::read_to_string(&path).expect("read"), older);

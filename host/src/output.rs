@@ -1,0 +1,442 @@
+//! A file that is written at a path a person names: `-o FILE`, `--record FILE`, `--extract FILE`.
+//!
+//! ```text
+//! /dev/null, /dev/stdout, /dev/fd/N …   written to: they are open already
+//! beneath the work tree                 no link is followed: a repository put it there
+//! elsewhere                             links are the person's own, and are followed
+//! a file, or nothing yet                replaced as a whole
+//! a fifo, socket, device or folder      refused, before anything is done
+//! ```
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{self, Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+/// Links that are followed on the way to one file.
+const LINKS: usize = 40;
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const WRITE: OFlags =
+    OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
+/// Where something is to be written: found, looked at, and held.
+pub struct Output(Place);
+
+enum Place {
+    /// Something that is open, or that takes all and keeps nothing.
+    Stream(File),
+    /// A name in a folder, and the permissions of the file that has it.
+    Name { folder: OwnedFd, name: OsString, mode: Option<u32>, is_in_tree: bool },
+}
+
+impl Output {
+    /// Looks where `path` leads. `tree`: the work tree, whose links are nobody's.
+    ///
+    /// # Errors
+    /// Why nothing can be written there, in words.
+    pub fn open(path: &Path, tree: Option<&Path>) -> Result<Self, String> {
+        let tree = tree.map(Path::canonicalize).transpose().map_err(|error| error.to_string())?;
+        Walk { tree: tree.as_deref(), links: 0 }.open(path)
+    }
+
+    /// Writes all of it: a file is replaced as a whole or not at all. `mode`: of a new file, within
+    /// the umask.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(self, bytes: &[u8], mode: u32) -> io::Result<()> {
+        let (folder, name, kept, is_in_tree) = match self.0 {
+            Place::Stream(mut file) => return file.write_all(bytes),
+            Place::Name { folder, name, mode, is_in_tree } => (folder, name, mode, is_in_tree),
+        };
+        match replace(&folder, &name, bytes, mode, kept) {
+            // A file may be writable where its folder is not, or be mounted by itself.
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY) if !is_in_tree => {
+                let mut file = regular(&folder, &name, OFlags::WRONLY, Mode::empty())?;
+                file.set_len(0)?;
+                file.write_all(bytes)
+            }
+            replaced => Ok(replaced?),
+        }
+    }
+
+    /// Opens it for reading and writing as it is; a new file is the owner's alone. False: it is no
+    /// file, and cannot be cut or read again.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn open_in_place(self) -> io::Result<(File, bool)> {
+        match self.0 {
+            Place::Stream(file) => Ok((file, false)),
+            Place::Name { folder, name, .. } => {
+                let flags = OFlags::RDWR | OFlags::CREATE;
+                regular(&folder, &name, flags, Mode::RUSR | Mode::WUSR).map(|file| (file, true))
+            }
+        }
+    }
+}
+
+struct Walk<'a> {
+    tree: Option<&'a Path>,
+    links: usize,
+}
+
+impl Walk<'_> {
+    fn open(mut self, path: &Path) -> Result<Output, String> {
+        let said = |error: io::Error| error.to_string();
+        if path.as_os_str().as_bytes().ends_with(b"/") {
+            return Err("it is a folder".to_owned());
+        }
+        let mut path = std::path::absolute(path).map_err(said)?;
+        loop {
+            if let Some(open) = stream(&path) {
+                return Ok(Output(Place::Stream(open?)));
+            }
+            let name = match path.components().next_back() {
+                Some(Component::Normal(name)) => name.to_owned(),
+                _ => return Err("it is a folder".to_owned()),
+            };
+            let at = self.folder(path.parent().unwrap_or(Path::new("/")))?;
+            let is_in_tree = self.holds(&at);
+            let folder = self.hold(&at).map_err(said)?;
+            let stat = match fs::statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => Some(stat),
+                Err(Errno::NOENT) => None,
+                Err(error) => return Err(said(error.into())),
+            };
+            if let Some(stat) = &stat
+                && FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
+            {
+                path = self.follow(&at, &name)?;
+                continue;
+            }
+            let mode = match &stat {
+                Some(stat) if is_null(stat) => {
+                    let null = fs::openat(&folder, &name, WRITE | OFlags::WRONLY, Mode::empty());
+                    let null = null.map_err(|error| said(error.into()))?;
+                    return Ok(Output(Place::Stream(File::from(null))));
+                }
+                Some(stat) => Some(mode_of_file(stat)?),
+                None => None,
+            };
+            let may = |name: &OsStr| {
+                fs::accessat(&folder, name, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+            };
+            if !may(OsStr::new(".")) && (is_in_tree || stat.is_none() || !may(&name)) {
+                return Err(said(io::ErrorKind::PermissionDenied.into()));
+            }
+            return Ok(Output(Place::Name { folder, name, mode, is_in_tree }));
+        }
+    }
+
+    /// The folder that a path leads to, without any link in it.
+    fn folder(&mut self, path: &Path) -> Result<PathBuf, String> {
+        let mut at = PathBuf::from("/");
+        let mut rest: Vec<OsString> = Vec::new();
+        let push = |rest: &mut Vec<OsString>, path: &Path| {
+            rest.extend(path.components().rev().map(|part| part.as_os_str().to_owned()));
+        };
+        push(&mut rest, path);
+        while let Some(part) = rest.pop() {
+            match Path::new(&part).components().next() {
+                Some(Component::RootDir) => at = PathBuf::from("/"),
+                Some(Component::ParentDir) => drop(at.pop()),
+                Some(Component::Normal(name)) => {
+                    let about = at.join(name).symlink_metadata().map_err(|e| e.to_string())?;
+                    if about.is_symlink() {
+                        let target = self.follow(&at, name)?;
+                        push(&mut rest, &target);
+                    } else if about.is_dir() {
+                        at.push(name);
+                    } else {
+                        return Err(io::Error::from(io::ErrorKind::NotADirectory).to_string());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(at)
+    }
+
+    /// Where a link leads, as a whole path.
+    fn follow(&mut self, folder: &Path, name: &OsStr) -> Result<PathBuf, String> {
+        // THREAT: a repository has a link at the name that a person gives for the answer, and the
+        // model's words go into ~/.bashrc. Tried by
+        // output::tests::no_link_of_the_work_tree_is_followed.
+        if self.holds(folder) {
+            let link = folder.join(name);
+            let why = "is a link inside of the directory, and those are not followed";
+            return Err(format!("{} {why}", link.display()));
+        }
+        self.links += 1;
+        if self.links > LINKS {
+            return Err("too many links".to_owned());
+        }
+        let target = std::fs::read_link(folder.join(name)).map_err(|error| error.to_string())?;
+        Ok(folder.join(target))
+    }
+
+    fn holds(&self, folder: &Path) -> bool {
+        self.tree.is_some_and(|tree| folder.starts_with(tree))
+    }
+
+    /// Opens a folder that was found. Beneath the work tree it must still be one without links.
+    fn hold(&self, at: &Path) -> io::Result<OwnedFd> {
+        let Some((tree, below)) =
+            self.tree.and_then(|tree| Some((tree, at.strip_prefix(tree).ok()?)))
+        else {
+            return Ok(fs::openat(CWD, at, FOLDER, Mode::empty())?);
+        };
+        let tree = fs::openat(CWD, tree, FOLDER, Mode::empty())?;
+        if below.as_os_str().is_empty() {
+            return Ok(tree);
+        }
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        match fs::openat2(&tree, below, FOLDER, Mode::empty(), how) {
+            Err(Errno::NOSYS | Errno::PERM) => {}
+            opened => return Ok(opened?),
+        }
+        // Linux before 5.6: a folder at a time.
+        let mut folder = tree;
+        for name in below.components() {
+            let name = name.as_os_str();
+            folder = fs::openat(&folder, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
+        }
+        Ok(folder)
+    }
+}
+
+/// What is open already, by the names that a shell has for it. None: the path is none of them.
+///
+/// THREAT: `/dev/fd/9` is a lock or a journal of ours. What we open is closed at exec, what we were
+/// given is not. Tried by output::tests::only_descriptors_that_were_given_are_written_to.
+fn stream(path: &Path) -> Option<Result<File, String>> {
+    let number = match path.to_str()? {
+        "/dev/stdout" => "1",
+        "/dev/stderr" => "2",
+        path => path.strip_prefix("/dev/fd/").or_else(|| path.strip_prefix("/proc/self/fd/"))?,
+    };
+    let number = number.parse().ok().filter(|number: &i32| *number >= 0)?;
+    Some(descriptor(number).ok_or_else(|| format!("descriptor {number} is not open for writing")))
+}
+
+fn descriptor(number: i32) -> Option<File> {
+    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
+    let field = |name: &str| about.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let flags = OFlags::from_bits_retain(u32::from_str_radix(field("flags:")?, 8).ok()?);
+    if flags.contains(OFlags::CLOEXEC) && number > 2 || flags & OFlags::RWMODE == OFlags::RDONLY {
+        return None;
+    }
+    let copy = match number {
+        1 => io::stdout().as_fd().try_clone_to_owned(),
+        2 => io::stderr().as_fd().try_clone_to_owned(),
+        // Opened by its name it has a place of its own in the file: the same as before.
+        number => {
+            let flags = OFlags::WRONLY | (flags & OFlags::APPEND) | OFlags::CLOEXEC;
+            let name = format!("/proc/self/fd/{number}");
+            fs::openat(CWD, name, flags, Mode::empty()).map_err(io::Error::from)
+        }
+    };
+    let mut file = File::from(copy.ok()?);
+    if number > 2 && file.metadata().is_ok_and(|about| about.is_file()) {
+        file.seek(io::SeekFrom::Start(field("pos:")?.parse().ok()?)).ok()?;
+    }
+    Some(file)
+}
+
+fn is_null(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && (fs::major(stat.st_rdev), fs::minor(stat.st_rdev)) == (1, 3)
+}
+
+/// The permissions of a file; anything else is named.
+fn mode_of_file(stat: &Stat) -> Result<u32, String> {
+    let what = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => return Ok(stat.st_mode & 0o777),
+        FileType::Directory => "a folder",
+        FileType::Fifo => "a fifo",
+        FileType::Socket => "a socket",
+        _ => "a device",
+    };
+    Err(format!("it is {what}"))
+}
+
+/// Puts a whole new file in the place of a name.
+fn replace(
+    folder: &OwnedFd,
+    name: &OsStr,
+    bytes: &[u8],
+    mode: u32,
+    kept: Option<u32>,
+) -> Result<(), Errno> {
+    let staged = format!(".airlock-{:016x}", rand::random::<u64>());
+    let flags = WRITE | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let file = fs::openat(folder, &*staged, flags, Mode::from_raw_mode(mode))?;
+    let written = (|| {
+        if let Some(kept) = kept {
+            fs::fchmod(&file, Mode::from_raw_mode(kept))?;
+        }
+        write_all(file.as_fd(), bytes)?;
+        fs::fsync(&file)?;
+        // It was looked at before: what came in its place meanwhile is replaced, not followed.
+        fs::renameat(folder, &*staged, folder, name)
+    })();
+    if written.is_err() {
+        // What went wrong is worth more than what is left.
+        let _left = fs::unlinkat(folder, &*staged, AtFlags::empty());
+    }
+    written
+}
+
+fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(file, bytes) {
+            Err(Errno::INTR) => {}
+            written => bytes = &bytes[written?..],
+        }
+    }
+    Ok(())
+}
+
+/// Opens a name if it is a regular file; a fifo does not block.
+fn regular(folder: &OwnedFd, name: &OsStr, flags: OFlags, mode: Mode) -> io::Result<File> {
+    let file = File::from(fs::openat(folder, name, WRITE | flags, mode)?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    struct Rig {
+        _held: tempfile::TempDir,
+        tree: PathBuf,
+        outside: PathBuf,
+    }
+
+    fn rig() -> Rig {
+        let held = tempfile::tempdir().expect("a folder");
+        let root = held.path().canonicalize().expect("a path");
+        let (tree, outside) = (root.join("tree"), root.join("outside"));
+        std::fs::create_dir_all(tree.join("sub")).expect("made");
+        std::fs::create_dir(&outside).expect("made");
+        std::fs::write(outside.join("rc"), "mine").expect("written");
+        Rig { _held: held, tree, outside }
+    }
+
+    impl Rig {
+        fn write(&self, path: impl AsRef<Path>) -> Result<(), String> {
+            let output = Output::open(path.as_ref(), Some(&self.tree))?;
+            output.write(b"answer", 0o666).map_err(|error| error.to_string())
+        }
+    }
+
+    fn read(path: impl AsRef<Path>) -> String {
+        std::fs::read_to_string(path).expect("a file")
+    }
+
+    #[test]
+    fn no_link_of_the_work_tree_is_followed() {
+        let rig = rig();
+        let rc = rig.outside.join("rc");
+        symlink(&rc, rig.tree.join("answer.md")).expect("linked");
+        symlink(&rig.outside, rig.tree.join("docs")).expect("linked");
+        symlink("/dev/stdout", rig.tree.join("out")).expect("linked");
+        symlink(&rig.tree, rig.outside.join("into")).expect("linked");
+        let through = rig.outside.join("into");
+        // The attack, as it works without us: the name alone leads out of the tree.
+        std::fs::write(rig.tree.join("answer.md"), "theirs").expect("written");
+        assert_eq!(read(&rc), "theirs");
+        std::fs::write(&rc, "mine").expect("written");
+        for path in ["answer.md", "docs/rc", "docs/new", "out", "sub/../answer.md"] {
+            for tree in [&rig.tree, &through] {
+                let refused = rig.write(tree.join(path)).expect_err(path);
+                assert!(refused.ends_with("those are not followed"), "{refused}");
+            }
+        }
+        assert_eq!(read(&rc), "mine");
+        assert!(!rig.outside.join("new").exists());
+    }
+
+    #[test]
+    fn a_file_of_the_work_tree_is_replaced_as_a_whole() {
+        let rig = rig();
+        let file = rig.tree.join("sub/answer.md");
+        rig.write(&file).expect("written");
+        // A second name of a file outside keeps what it has.
+        std::fs::remove_file(&file).expect("removed");
+        std::fs::hard_link(rig.outside.join("rc"), &file).expect("linked");
+        rig.write(&file).expect("written");
+        let (answer, rc) = (read(&file), read(rig.outside.join("rc")));
+        assert_eq!((answer.as_str(), rc.as_str()), ("answer", "mine"));
+        let mode = PermissionsExt::from_mode(0o640);
+        std::fs::set_permissions(&file, mode).expect("a mode");
+        rig.write(&file).expect("written");
+        assert_eq!(file.metadata().expect("there").permissions().mode() & 0o777, 0o640);
+        assert_eq!(std::fs::read_dir(rig.tree.join("sub")).expect("a folder").count(), 1);
+    }
+
+    #[test]
+    fn elsewhere_a_link_is_the_persons_own() {
+        let rig = rig();
+        symlink("rc", rig.outside.join("latest")).expect("linked");
+        symlink("not-yet", rig.outside.join("next")).expect("linked");
+        symlink("/dev/null", rig.outside.join("nowhere")).expect("linked");
+        symlink("loop", rig.outside.join("loop")).expect("linked");
+        for name in ["latest", "next", "nowhere"] {
+            rig.write(rig.outside.join(name)).expect(name);
+            assert!(rig.outside.join(name).is_symlink());
+        }
+        assert_eq!(
+            (read(rig.outside.join("rc")), read(rig.outside.join("not-yet"))),
+            ("answer".into(), "answer".into())
+        );
+        assert_eq!(rig.write(rig.outside.join("loop")), Err("too many links".into()));
+        Output::open(Path::new("/dev/null"), Some(&rig.tree)).expect("taken");
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_at_once() {
+        let rig = rig();
+        for place in [&rig.tree, &rig.outside] {
+            let fifo = place.join("fifo");
+            rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).expect("a fifo");
+            assert_eq!(rig.write(&fifo), Err("it is a fifo".into()));
+            let _socket = UnixListener::bind(place.join("socket")).expect("a socket");
+            assert_eq!(rig.write(place.join("socket")), Err("it is a socket".into()));
+            assert_eq!(rig.write(place), Err("it is a folder".into()));
+            assert!(rig.write(place.join("new/")).is_err());
+            assert!(rig.write(place.join("none/file")).is_err());
+        }
+        assert_eq!(rig.write("/dev/zero"), Err("it is a device".into()));
+        assert_eq!(rig.write("/"), Err("it is a folder".into()));
+    }
+
+    #[test]
+    fn only_descriptors_that_were_given_are_written_to() {
+        use std::os::fd::AsRawFd as _;
+        let rig = rig();
+        let ours = File::create(rig.outside.join("lock")).expect("a file");
+        let named = |file: &File| format!("/dev/fd/{}", file.as_raw_fd());
+        let refused = rig.write(named(&ours)).expect_err("it is ours");
+        assert!(refused.ends_with("is not open for writing"), "{refused}");
+        // As a shell hands one over: kept at exec, and half written already.
+        let mut given = File::create(rig.outside.join("given")).expect("a file");
+        given.write_all(b"an ").expect("written");
+        rustix::io::fcntl_setfd(&given, rustix::io::FdFlags::empty()).expect("kept at exec");
+        rig.write(named(&given)).expect("written");
+        assert_eq!(read(rig.outside.join("given")), "an answer");
+        let read_only = File::open(rig.outside.join("given")).expect("a file");
+        rustix::io::fcntl_setfd(&read_only, rustix::io::FdFlags::empty()).expect("kept at exec");
+        assert!(rig.write(named(&read_only)).is_err());
+        assert!(rig.write("/dev/fd/99999").is_err());
+    }
+}
