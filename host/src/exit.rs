@@ -79,6 +79,7 @@ impl Exit {
             | FaultKind::Workspace
             | FaultKind::Cassette
             | FaultKind::Forged
+            | FaultKind::Claimed
             | FaultKind::Disk => Self::Failed,
         }
     }
@@ -126,6 +127,7 @@ mod tests {
             (Outcome::Failed { fault: Fault::new(FaultKind::Box, "x") }, 6),
             (Outcome::Failed { fault: Fault::new(FaultKind::Cassette, "x") }, 1),
             (Outcome::Failed { fault: Fault::new(FaultKind::BoxDied, "x") }, 1),
+            (Outcome::Failed { fault: Fault::new(FaultKind::Claimed, "x") }, 1),
         ];
         for (outcome, code) in cases {
             assert_eq!(Exit::of(&outcome).code(), code, "{outcome:?}");

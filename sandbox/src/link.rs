@@ -223,13 +223,8 @@ pub(crate) async fn beginning(body: Incoming) -> Vec<u8> {
 
 /// The host's refusal in an answer's body, and its words.
 pub(crate) fn refusal(body: &[u8]) -> Option<(link::Refusal, String)> {
-    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let text = |name: &str| value.pointer(name).and_then(serde_json::Value::as_str);
-    if text("/error/type") != Some("airlock") {
-        return None;
-    }
-    let code = link::Refusal::of_code(text("/error/code")?)?;
-    Some((code, crate::scrub::one_line(text("/error/message").unwrap_or_default())))
+    let (refusal, why) = link::Refusal::of_body(body)?;
+    Some((refusal, crate::scrub::one_line(&why)))
 }
 
 async fn refused(answer: Response<Incoming>, what: &str) -> Fault {

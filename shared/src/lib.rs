@@ -10,8 +10,11 @@ pub mod outcome; // how a run ends
 pub mod base; // where the backend is
 pub mod model; // what a model can do, and the catalogue it comes from
 pub mod item; // the items of a conversation
+pub mod answer; // what an answer of the model comes to
 pub mod request; // one request to the model: its body and headers
 pub mod stream; // what the model answers: usage, events, failures
+pub mod meter; // what an exchange costs, by what passed of it
+pub mod refusal; // what a failure means for a turn
 pub mod sse; // server-sent events, decoded
 pub mod secret; // a string that cannot be printed
 pub mod limits; // every bound, by name

@@ -100,6 +100,18 @@ impl Refusal {
         .find(|refusal| refusal.code() == code)
     }
 
+    /// Reads [`Refusal::body`], with its message.
+    #[must_use]
+    pub fn of_body(body: &[u8]) -> Option<(Self, String)> {
+        let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+        let text = |name: &str| value.pointer(name).and_then(serde_json::Value::as_str);
+        if text("/error/type") != Some("airlock") {
+            return None;
+        }
+        let refusal = Self::of_code(text("/error/code")?)?;
+        Some((refusal, text("/error/message").unwrap_or_default().to_owned()))
+    }
+
     /// The body of the answer.
     #[must_use]
     pub fn body(self, message: &str) -> serde_json::Value {

@@ -77,6 +77,8 @@ pub enum FaultKind {
     Cassette,
     /// What the sandbox claims is not what the host saw.
     Forged,
+    /// The sandbox says that something broke, and the host cannot see whether it did.
+    Claimed,
     /// What must be kept on this machine cannot be: a full disk, a folder that is read-only.
     Disk,
 }

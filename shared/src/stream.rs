@@ -55,9 +55,12 @@ pub enum StreamEvent {
     Text(String),
     /// `x-codex-turn-state`, where it comes as an event (J.6).
     TurnState(String),
-    /// The only success. `more`: the model wants another turn though it called nothing.
+    /// A piece of what is not shown (arguments, reasoning): its bytes.
+    Piece(u64),
+    /// The only success. `usage`: none where the backend does not say. `more`: the model wants
+    /// another turn though it called nothing.
     Completed {
-        usage: Usage,
+        usage: Option<Usage>,
         more: bool,
     },
     Failed(Refusal),
@@ -100,7 +103,8 @@ impl StreamEvent {
             }
             "response.completed" => {
                 let Some(response) = event.get("response") else { return Self::Other };
-                let usage = response.get("usage").map(Usage::parse).unwrap_or_default();
+                let usage = response.get("usage").filter(|usage| usage.is_object());
+                let usage = usage.map(Usage::parse);
                 let more = response.get("end_turn").and_then(Value::as_bool) == Some(false);
                 Self::Completed { usage, more }
             }
@@ -116,6 +120,10 @@ impl StreamEvent {
                     message: format!("the answer is incomplete: {reason}"),
                     ..Refusal::default()
                 })
+            }
+            kind if kind.ends_with(".delta") => {
+                let delta = event.get("delta").and_then(Value::as_str);
+                delta.map_or(Self::Other, |delta| Self::Piece(delta.len() as u64))
             }
             _ => Self::Other,
         }
@@ -214,13 +222,13 @@ mod tests {
             (
                 r#"{"type":"response.completed","response":{"id":"r","usage":{"input_tokens":7,"input_tokens_details":{"cached_tokens":3},"output_tokens":2,"output_tokens_details":{"reasoning_tokens":1}}}}"#,
                 StreamEvent::Completed {
-                    usage: Usage { input: 7, cached: 3, output: 2, reasoning: 1 },
+                    usage: Some(Usage { input: 7, cached: 3, output: 2, reasoning: 1 }),
                     more: false,
                 },
             ),
             (
                 r#"{"type":"response.completed","response":{"end_turn":false}}"#,
-                StreamEvent::Completed { usage: Usage::default(), more: true },
+                StreamEvent::Completed { usage: None, more: true },
             ),
             (
                 r#"{"type":"response.metadata","headers":{"x-codex-turn-state":"t"}}"#,
@@ -233,6 +241,10 @@ mod tests {
                     message: "too long".into(),
                     ..Refusal::default()
                 }),
+            ),
+            (
+                r#"{"type":"response.function_call_arguments.delta","delta":"{\"a"}"#,
+                StreamEvent::Piece(3),
             ),
             (r#"{"type":"response.created"}"#, StreamEvent::Other),
             ("{", StreamEvent::Other),

@@ -14,7 +14,7 @@ use airlock_shared::event::StepStatus;
 use crate::cli::style::Style;
 use crate::neutral;
 use crate::run::public::{
-    CallEnded, Change, ChangeKind, Changes, ChangesAre, Ended, Line, Payer, Public, Started,
+    By, CallEnded, Change, ChangeKind, Changes, ChangesAre, Ended, Line, Payer, Public, Started,
     Workspace,
 };
 use crate::text::{self, COLUMNS};
@@ -49,17 +49,23 @@ impl Progress {
             Public::Workspace(workspace) => self.workspace(workspace),
             Public::BoxUp { .. } => self.timed(line.at_ms, "box up", ""),
             Public::Docs { path, cut, .. } => {
-                let path = neutral::line(path);
+                let path = text::cut(&neutral::line(path), 48);
                 let cut = if *cut { " (its beginning)" } else { "" };
                 let text = format!(
-                    "{path}{cut} comes from the repository; read as information, not as orders"
+                    "sandbox says: it read {path}{cut} of the repository as information, not as orders"
                 );
                 self.labelled("note", &text)
             }
-            Public::Note { text } => self.labelled("note", &neutral::line(text)),
+            Public::Note { text, by: By::Host } => self.labelled("note", &neutral::line(text)),
+            // THREAT: the sandbox's words stand where ours do, and somebody does what they say.
+            // Tried by cli::progress::tests::what_the_sandbox_says_is_marked.
+            Public::Note { text, by: By::Sandbox } => {
+                self.labelled("note", &format!("sandbox says: “{}”", neutral::line(text)))
+            }
             Public::Retry { attempt, of, wait_ms, why } => {
                 let wait = text::time(*wait_ms);
-                let text = format!("retry {attempt} of {of} in {wait}: {}", neutral::line(why));
+                let why = neutral::line(why);
+                let text = format!("sandbox says: retry {attempt} of {of} in {wait}: {why}");
                 self.indented(&text, Style::faint)
             }
             Public::Text { text, .. } => {
@@ -184,9 +190,10 @@ impl Progress {
         let cached = cached.map(|share| format!(" ({share}% cached)")).unwrap_or_default();
         let requests = text::counted(u64::from(ended.requests), "request");
         let figures = format!(
-            "{requests} · {} in{cached} · {} out",
+            "{requests} · {} in{cached} · {} out{}",
             text::thousands(usage.input),
-            text::thousands(usage.output)
+            text::thousands(usage.output),
+            if ended.estimated { " (estimated)" } else { "" },
         );
         format!("{}{word} · {figures}", self.clock(at_ms))
     }

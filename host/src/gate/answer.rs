@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use airlock_shared::limits;
+use airlock_shared::refusal::Meaning;
 use airlock_shared::sse::Decoder;
 use airlock_shared::stream::StreamEvent;
 use axum::body::Body;
@@ -130,13 +131,14 @@ impl Answer {
                 None => {
                     self.source = Source::Ended;
                     if !self.is_whole {
-                        self.gate.ledger().broke_off();
+                        self.broke_off("the stream ended before response.completed".to_owned());
                     }
                     self.scrubber.finish()
                 }
             };
             self.passed = self.passed.saturating_add(clean.len() as u64);
             let heard = self.decoder.feed(&clean);
+            let what = if heard.is_err() { "one event" } else { "the answer" };
             let is_too_long = heard.is_err() || self.passed > limits::RESPONSE_BYTES;
             for event in heard.into_iter().flatten() {
                 self.hear(&event);
@@ -145,6 +147,9 @@ impl Answer {
                 // This piece still goes down: the sandbox has the same bounds, and finds in the same
                 // bytes what is wrong, where a stream that breaks off would only be asked for again.
                 self.source = Source::Ended;
+                if !self.is_whole {
+                    self.gate.ledger().too_large(what);
+                }
             }
             if is_last || is_too_long {
                 self.write_down();
@@ -157,6 +162,10 @@ impl Answer {
 
     /// What the sandbox is about to hear, the host has heard.
     fn hear(&mut self, data: &str) {
+        if self.is_whole {
+            // The sandbox reads no further either.
+            return;
+        }
         let event = StreamEvent::parse(data);
         self.gate.ledger().hear(&event);
         if let Some(tape) = &mut self.tape {
@@ -170,9 +179,15 @@ impl Answer {
 
     fn broken(&mut self, why: String) -> Option<io::Result<Bytes>> {
         self.source = Source::Ended;
-        self.gate.ledger().broke_off();
+        if !self.is_whole {
+            self.broke_off(why.clone());
+        }
         self.write_down();
         Some(Err(io::Error::other(why)))
+    }
+
+    fn broke_off(&self, why: String) {
+        self.gate.ledger().broke_off(Meaning::Passing { why, asked: None });
     }
 
     /// Once, whatever came until now.
@@ -190,7 +205,9 @@ impl Answer {
 }
 
 impl Drop for Answer {
-    /// The sandbox stops reading at `response.completed`; the connection's end may come later.
+    /// The sandbox stops reading at `response.completed`; the connection's end may come later. An
+    /// answer that it gives up before is given up at the backend too: whatever is not made is not
+    /// paid for.
     fn drop(&mut self) {
         self.write_down();
         self.permit = None;

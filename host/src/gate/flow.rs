@@ -72,7 +72,7 @@ async fn a_run_from_its_first_request_to_its_kept_outcome() {
     assert_eq!(asked[1].header("x-codex-turn-state"), Some("state-1"));
     assert_eq!(script.connections.load(Ordering::Relaxed), 1, "the connection was used again");
     let usage = airlock_shared::stream::Usage { input: 20, output: 10, ..Default::default() };
-    assert_eq!(rig.served.gate.spent(), Used { steps: 2, usage });
+    assert_eq!(rig.served.gate.spent(), Used { steps: 2, usage, estimated: false });
     assert_eq!(rig.served.gate.last_answer().as_deref(), Some("three files"));
 
     let (status, _) = text(rig.send(Method::PUT, link::CHANGES, Body::from("changes")).await).await;
@@ -86,7 +86,7 @@ async fn a_run_from_its_first_request_to_its_kept_outcome() {
     let Some(FromSandbox::Outcome { outcome, kept }) = rig.served.events.recv().await else {
         panic!("no outcome")
     };
-    assert_eq!(rig.served.gate.check(&outcome), Ok(()));
+    assert_eq!(rig.served.gate.judge(outcome.clone(), false).await, outcome);
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(!ending.is_finished(), "answered before the outcome was kept");
     kept.send(()).expect("listened to");
@@ -166,6 +166,103 @@ async fn budgets_are_the_hosts_to_count() {
     assert_eq!(script.asked().len(), 1);
 }
 
+/// A backend that sends what it has and keeps the connection open, and says when it was dropped.
+async fn unhurried(says: &'static [&'static str]) -> (Base, tokio::sync::mpsc::Receiver<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let base = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    let (heard, hears) = tokio::sync::mpsc::channel(16);
+    tokio::spawn(async move {
+        loop {
+            let Ok((mut stream, _)) = listener.accept().await else { return };
+            let heard = heard.clone();
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while !request.ends_with(b"}") {
+                    let mut piece = [0; 4096];
+                    let count = stream.read(&mut piece).await.expect("a request");
+                    request.extend_from_slice(&piece[..count]);
+                }
+                for piece in says {
+                    stream.write_all(piece.as_bytes()).await.expect("written");
+                }
+                heard.send(()).await.expect("a test");
+                // The end of the connection: nobody reads any more.
+                while stream.read(&mut [0; 64]).await.is_ok_and(|count| count > 0) {}
+                heard.send(()).await.expect("a test");
+            });
+        }
+    });
+    (Base::parse(&base).expect("a base"), hears)
+}
+
+const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+
+#[tokio::test]
+async fn what_the_sandbox_gives_up_is_spent() {
+    // A thousand tokens, and no end: one after the other is reset.
+    let delta = json!({"type": "response.output_text.delta", "delta": "x".repeat(4_000)});
+    let delta: &'static str = Box::leak(format!("data: {delta}\n\n").into_boxed_str());
+    let says: &'static [&'static str] = Box::leak(Box::new([STREAM, delta]));
+    let (base, mut backend) = unhurried(says).await;
+    let budget = Budget { steps: 99, tokens: 1_500, seconds: 60 };
+    let mut rig = Rig::new(GateConfig { budget, ..config(&base, live(&base)) }).await;
+    for _ in 0..2 {
+        let mut body = rig.ask(user("hi")).await.into_body();
+        let mut seen = 0;
+        while seen < delta.len() {
+            let frame = body.frame().await.expect("a frame").expect("a piece");
+            seen += frame.into_data().expect("data").len();
+        }
+        drop(body);
+        backend.recv().await.expect("it was asked");
+        backend.recv().await.expect("the connection was given up");
+    }
+    let (status, body) = rig.ask_whole(user("hi")).await;
+    assert_eq!((status, code(&body).as_str()), (402, "budget"));
+    let spent = rig.served.gate.spent();
+    assert_eq!((spent.steps, spent.estimated), (2, true));
+    assert!((2_000..2_200).contains(&spent.usage.total()), "{spent:?}");
+
+    // Before the headers: not even a stream has begun.
+    let (base, mut backend) = unhurried(&[]).await;
+    let budget = Budget { steps: 2, tokens: 1_000_000, seconds: 60 };
+    let mut rig = Rig::new(GateConfig { budget, ..config(&base, live(&base)) }).await;
+    for _ in 0..2 {
+        let body = json!({"input": user(&"y".repeat(4_000))}).to_string();
+        let asking = rig.client.send_request(request(Method::POST, link::RESPONSES, body.into()));
+        tokio::select! {
+            _ = asking => panic!("nobody answers"),
+            asked = backend.recv() => asked.expect("it was asked"),
+        }
+        backend.recv().await.expect("the connection was given up");
+    }
+    let (status, body) = rig.ask_whole(user("hi")).await;
+    assert_eq!((status, code(&body).as_str()), (402, "budget"));
+    let spent = rig.served.gate.spent();
+    assert_eq!((spent.steps, spent.estimated), (2, true));
+    assert!((2_000..2_200).contains(&spent.usage.input), "{spent:?}");
+}
+
+#[tokio::test]
+async fn odd_answers_are_still_answers() {
+    let call = json!({"type": "function_call", "call_id": "c1", "name": "bash", "arguments": "{}"});
+    let text = |text: &str| item_done(&item::message("assistant", text));
+    let (mut rig, _) = Rig::scripted(vec![
+        events(&[item_done(&call), completed()]),
+        events(&[text("first"), text("second"), text(""), item_done(&call), completed()]),
+    ])
+    .await;
+    let judge = async |rig: &Rig, answer: &str| {
+        let claim = Outcome::Finished { answer: answer.into() };
+        rig.served.gate.judge(claim.clone(), false).await == claim
+    };
+    assert_eq!(rig.ask_whole(user("hi")).await.0, 200);
+    assert!(!judge(&rig, "").await, "a call is open");
+    assert_eq!(rig.ask_whole(user("hi")).await.0, 200);
+    assert!(judge(&rig, "second").await, "beside a call that was done already");
+    assert!(!judge(&rig, "first").await && !judge(&rig, "").await);
+}
+
 #[tokio::test]
 async fn what_the_policy_refuses_never_goes_out_and_people_are_told() {
     let (mut rig, script) = Rig::scripted(vec![]).await;
@@ -197,7 +294,10 @@ async fn a_forged_answer_is_found() {
     let (mut rig, _) = Rig::scripted(vec![says("three files")]).await;
     assert_eq!(rig.ask_whole(user("hi")).await.0, 200);
     let forged = Outcome::Finished { answer: "all 31 tests pass".into() };
-    assert_eq!(rig.served.gate.check(&forged).map_err(|fault| fault.kind), Err(FaultKind::Forged));
+    let judged = rig.served.gate.judge(forged, false).await;
+    assert!(matches!(judged, Outcome::Failed { fault } if fault.kind == FaultKind::Forged));
+    let honest = Outcome::Finished { answer: "three files".into() };
+    assert_eq!(rig.served.gate.judge(honest.clone(), false).await, honest);
 }
 
 #[tokio::test]

@@ -1,17 +1,29 @@
 //! What the host itself saw of a run: what it spent, what the backend really said last. The
 //! sandbox's word counts for nothing here.
+//!
+//! ```text
+//! a request is spent when it is sent ─┬─ refused by the backend, or not reached: given back
+//!                                     ├─ broken off by the backend: what passed is paid for
+//!                                     ├─ completed: what the backend says it cost
+//!                                     └─ given up by the sandbox: spent, and estimated
+//! ```
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use airlock_shared::item;
+use airlock_shared::answer::{Heard, Listener, Part};
+use airlock_shared::item::{Call, Input};
 use airlock_shared::job::Budget;
 use airlock_shared::limits;
-use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
+use airlock_shared::meter::Meter;
+use airlock_shared::outcome::{Fault, FaultKind};
+use airlock_shared::refusal::{self, Meaning};
 use airlock_shared::stream::{StreamEvent, Usage};
 use http::HeaderMap;
 use serde_json::Value;
+use tokio::time::Instant;
 
+use super::claims::Saw;
 use super::seen::Seen;
 
 /// Rate-limit headers that are kept for people, and how long one may be.
@@ -19,44 +31,71 @@ const WINDOW_HEADERS: usize = 32;
 const WINDOW_HEADER_BYTES: usize = 64;
 /// A turn state longer than this is no state.
 const TURN_STATE_BYTES: usize = 4096;
+/// How often the pause between failing requests doubles: up to 6.4 s.
+const DOUBLINGS: u32 = 6;
 
 /// What a run spent, as the host counted it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
-    /// Model requests that were answered.
+    /// Model requests that were answered, or given up by the sandbox.
     pub steps: u32,
     pub usage: Usage,
+    /// The backend did not say what all of it cost: a part is estimated by its bytes.
+    pub estimated: bool,
 }
 
 #[derive(Default)]
 pub(super) struct Ledger {
-    pub(super) used: Used,
+    /// What is settled.
+    used: Used,
+    /// The exchange under way.
+    open: Option<Meter>,
     pub(super) seen: Seen,
-    /// Requests that went out, answered or not.
-    asked: u64,
+    pub(super) saw: Saw,
     /// What the answer in progress said so far.
-    current: Said,
-    /// What the last completed answer said.
-    last: Option<Said>,
+    current: Vec<Part>,
+    listener: Listener,
+    /// Requests in a row that failed, and when the last of them did.
+    failures: u32,
+    failed_at: Option<Instant>,
     turn_state: Option<String>,
-    is_limit_reached: bool,
-    is_sign_in_needed: bool,
     windows: BTreeMap<String, String>,
 }
 
-/// What one answer of the model said.
-#[derive(Clone, Default)]
-struct Said {
-    texts: Vec<String>,
-    calls: bool,
+impl Used {
+    fn estimate(&mut self, meter: &Meter) {
+        self.usage += meter.usage();
+        self.estimated = true;
+    }
 }
 
 impl Ledger {
-    /// Counts a request that is about to go out, or says which budget is spent.
+    /// How long a request must wait that follows on failed ones: half of what an honest sandbox
+    /// waits by itself.
     ///
-    /// THREAT: a sandbox that does not count asks for ever, or storms the backend with requests
-    /// that fail. Tried by `gate::flow::budgets_are_the_hosts_to_count`.
-    pub(super) fn ask(&mut self, budget: &Budget, elapsed: Duration) -> Result<(), String> {
+    /// THREAT: requests that fail cost nothing, so a sandbox storms the backend with them. Tried by
+    /// `gate::ledger::tests::failing_requests_are_bounded_by_time`.
+    pub(super) fn pause(&self, now: Instant) -> Duration {
+        let Some(at) = self.failed_at.filter(|_| self.failures > 0) else { return Duration::ZERO };
+        let doublings = (self.failures - 1).min(DOUBLINGS);
+        let pause = Duration::from_millis((limits::RETRY_FIRST_MS / 2) << doublings);
+        pause.saturating_sub(now.saturating_duration_since(at))
+    }
+
+    /// Spends a request that is about to go out, or says which budget is spent.
+    ///
+    /// THREAT: a sandbox that does not count asks for ever. Tried by
+    /// `gate::flow::budgets_are_the_hosts_to_count`.
+    pub(super) fn ask(
+        &mut self,
+        budget: &Budget,
+        elapsed: Duration,
+        request: Meter,
+    ) -> Result<(), String> {
+        // THREAT: a sandbox that resets its stream before the end has had its answer for nothing.
+        // Tried by `gate::flow::what_the_sandbox_gives_up_is_spent`.
+        self.used = self.used();
+        self.open = None;
         if elapsed.as_secs() >= budget.seconds {
             return Err(format!("the run's budget of {} seconds is spent", budget.seconds));
         }
@@ -66,43 +105,80 @@ impl Ledger {
         if self.used.usage.total() >= budget.tokens {
             return Err(format!("the run's budget of {} tokens is spent", budget.tokens));
         }
-        if self.asked >= most_asked(budget) {
-            return Err("the run asked too often in vain".to_owned());
-        }
-        self.asked += 1;
+        self.open = Some(request);
+        self.current.clear();
         Ok(())
     }
 
-    /// An answer begins.
-    pub(super) fn answered(&mut self) {
-        self.used.steps = self.used.steps.saturating_add(1);
-        self.current = Said::default();
+    /// What is spent by now, the exchange under way among it.
+    pub(super) fn used(&self) -> Used {
+        let mut used = self.used;
+        if let Some(meter) = &self.open {
+            used.steps = used.steps.saturating_add(1);
+            used.estimate(meter);
+        }
+        used
     }
 
-    /// The backend broke off or refused in the middle: that was no step, and is asked for again.
-    /// Only the backend's end counts: a sandbox that stops reading has had its answer.
-    pub(super) fn broke_off(&mut self) {
-        self.used.steps = self.used.steps.saturating_sub(1);
+    /// The backend refused the request that was just spent, or could not be reached: it cost
+    /// nothing.
+    pub(super) fn give_back(&mut self) {
+        self.open = None;
+    }
+
+    /// The backend broke off or refused in the middle: that was no step, and is asked for again,
+    /// but what passed is paid for. Only the backend's end counts: a sandbox that stops reading has
+    /// had its answer.
+    pub(super) fn broke_off(&mut self, meaning: Meaning) {
+        if let Some(meter) = self.open.take().filter(Meter::has_heard) {
+            self.used.estimate(&meter);
+        }
+        self.failed(meaning);
+    }
+
+    /// Why a request came to nothing.
+    pub(super) fn failed(&mut self, meaning: Meaning) {
+        self.failures = self.failures.saturating_add(1);
+        self.failed_at = Some(Instant::now());
+        match meaning {
+            Meaning::Limit(limit) => self.saw.limit = Some(limit),
+            Meaning::Fault(fault) if fault.kind == FaultKind::SignIn => {
+                self.saw.sign_in = Some(fault);
+            }
+            Meaning::Fault(fault) => self.saw.fault = Some(fault),
+            Meaning::Passing { why, asked } => {
+                self.saw.fault = Some(refusal::given_up(self.failures, &why, asked));
+            }
+        }
+    }
+
+    /// An answer is larger than its bound: the sandbox finds the same, and it is not asked again.
+    pub(super) fn too_large(&mut self, what: &str) {
+        let why = format!("{what} is larger than its bound");
+        self.saw.fault = Some(Fault::new(FaultKind::Context, why));
     }
 
     /// One event of an answer, as the sandbox gets it.
     pub(super) fn hear(&mut self, event: &StreamEvent) {
+        if let Some(meter) = &mut self.open {
+            meter.hear(event);
+        }
         match event {
             StreamEvent::Item(item) => {
                 self.seen.learn(item);
-                self.current.texts.extend(item::assistant_text(item));
-                self.current.calls |= item::call(item).is_some();
+                self.current.push(light(Part::of(item)));
             }
             StreamEvent::TurnState(state) => self.keep_turn_state(state),
             StreamEvent::Completed { usage, .. } => {
-                self.used.usage += *usage;
-                self.last = Some(std::mem::take(&mut self.current));
+                let mut heard = Heard::default();
+                for part in self.current.drain(..) {
+                    self.listener.hear(part, &mut heard);
+                }
+                self.saw.last = Some(heard);
+                self.completed(*usage);
             }
-            StreamEvent::Failed(refusal) => {
-                self.broke_off();
-                self.is_limit_reached |= refusal.is_usage_limit();
-            }
-            StreamEvent::Text(_) | StreamEvent::Other => {}
+            StreamEvent::Failed(refusal) => self.broke_off(Meaning::of_stream(refusal)),
+            StreamEvent::Text(_) | StreamEvent::Piece(_) | StreamEvent::Other => {}
         }
     }
 
@@ -110,8 +186,22 @@ impl Ledger {
     pub(super) fn hear_compaction(&mut self, answer: &Value) {
         for item in answer.get("output").and_then(Value::as_array).into_iter().flatten() {
             self.seen.learn(item);
+            if let Some(meter) = &mut self.open {
+                meter.hear(&StreamEvent::Item(item.clone()));
+            }
         }
-        self.used.usage += answer.get("usage").map(Usage::parse).unwrap_or_default();
+        self.completed(answer.get("usage").filter(|usage| usage.is_object()).map(Usage::parse));
+    }
+
+    /// The exchange under way came to its end, and the backend may say what it cost.
+    fn completed(&mut self, usage: Option<Usage>) {
+        let Some(meter) = self.open.take() else { return };
+        self.used.steps = self.used.steps.saturating_add(1);
+        match usage {
+            Some(usage) => self.used.usage += usage,
+            None => self.used.estimate(&meter),
+        }
+        (self.failures, self.saw.fault) = (0, None);
     }
 
     /// The headers of an answer: the turn's state, and how full the account's windows are.
@@ -137,14 +227,6 @@ impl Ledger {
         }
     }
 
-    pub(super) fn hear_usage_limit(&mut self) {
-        self.is_limit_reached = true;
-    }
-
-    pub(super) fn hear_sign_in(&mut self) {
-        self.is_sign_in_needed = true;
-    }
-
     /// The first state of a turn is the turn's; a run is one turn.
     fn keep_turn_state(&mut self, state: &str) {
         let is_header = state.len() <= TURN_STATE_BYTES
@@ -164,195 +246,208 @@ impl Ledger {
 
     /// The last message of the last completed answer.
     pub(super) fn last_answer(&self) -> Option<&str> {
-        self.last.as_ref()?.texts.last().map(String::as_str)
-    }
-
-    /// Whether an outcome claims only what the host saw.
-    ///
-    /// THREAT: a hostile program in the sandbox's place says that the model was done, and what it
-    /// answered. Tried by `gate::ledger::tests::a_forged_outcome` and
-    /// `gate::flow::a_forged_answer_is_found`.
-    pub(super) fn check(
-        &self,
-        outcome: &Outcome,
-        budget: &Budget,
-        elapsed: Duration,
-    ) -> Result<(), Fault> {
-        let forged = |message: &str| Err(Fault::new(FaultKind::Forged, message));
-        match outcome {
-            Outcome::Finished { answer } => match &self.last {
-                None => forged("the sandbox claims an answer and the backend gave none"),
-                Some(last) if last.calls => {
-                    forged("the sandbox claims an answer where the model asked for a tool")
-                }
-                Some(last) if last.is_text(answer) => Ok(()),
-                Some(_) => forged("the sandbox claims an answer that the backend did not give"),
-            },
-            Outcome::Stopped { answer: Some(answer), .. }
-                if !self.last.as_ref().is_some_and(|last| last.is_text(answer)) =>
-            {
-                forged("the sandbox claims an answer that the backend did not give")
-            }
-            Outcome::Stopped { reason: Stop::UsageLimit { .. }, .. } if !self.is_limit_reached => {
-                forged("the sandbox claims a usage limit that the backend did not name")
-            }
-            Outcome::Stopped { reason: Stop::Budget { spent }, .. }
-                if !self.is_spent(*spent, budget, elapsed) =>
-            {
-                forged("the sandbox claims that a budget is spent, and it is not")
-            }
-            Outcome::Failed { fault }
-                if fault.kind == FaultKind::SignIn && !self.is_sign_in_needed =>
-            {
-                forged("the sandbox claims a refused login that the backend did not refuse")
-            }
-            Outcome::Stopped { .. } | Outcome::Failed { .. } => Ok(()),
-        }
-    }
-
-    /// Whether a budget is spent by the host's own count.
-    fn is_spent(&self, spent: Spent, budget: &Budget, elapsed: Duration) -> bool {
-        match spent {
-            Spent::Steps => self.used.steps >= budget.steps || self.asked >= most_asked(budget),
-            Spent::Tokens => self.used.usage.total() >= budget.tokens,
-            Spent::Seconds => elapsed.as_secs() >= budget.seconds,
-        }
+        self.saw.last.as_ref()?.answer()
     }
 }
 
-/// Requests that may go out, the failed ones among them.
-fn most_asked(budget: &Budget) -> u64 {
-    u64::from(budget.steps).saturating_mul(u64::from(limits::RETRIES) + 1)
-}
-
-impl Said {
-    /// Whether this is what was said: the last message, or all of them, whatever stands between.
-    fn is_text(&self, claimed: &str) -> bool {
-        let claimed = claimed.trim();
-        let is = |text: &str| text.trim() == claimed;
-        self.texts.last().map_or(claimed.is_empty(), |text| is(text))
-            || ["", "\n", "\n\n"].iter().any(|between| is(&self.texts.join(between)))
+/// The part without what a call carries, which can be large and decides nothing.
+fn light(part: Part) -> Part {
+    match part {
+        Part::Call(call) => Part::Call(Call { input: Input::Raw(String::new()), ..call }),
+        other => other,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use airlock_shared::outcome::Spent;
+    use airlock_shared::outcome::Outcome;
+    use airlock_shared::stream::Refusal;
+    use airlock_shared::{item, link};
+    use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::claims::{self, Known};
     use super::*;
-
-    fn done() -> StreamEvent {
-        StreamEvent::Completed {
-            usage: Usage { input: 5, output: 2, ..Usage::default() },
-            more: false,
-        }
-    }
 
     const BUDGET: Budget = Budget { steps: 2, tokens: 1_000, seconds: 60 };
     const NOW: Duration = Duration::from_millis(900);
+
+    fn done() -> StreamEvent {
+        let usage = Usage { input: 5, output: 2, ..Usage::default() };
+        StreamEvent::Completed { usage: Some(usage), more: false }
+    }
+
+    fn ask(ledger: &mut Ledger) -> Result<(), String> {
+        ledger.ask(&BUDGET, NOW, Meter::of_request(&json!("x".repeat(40))))
+    }
+
+    fn said(text: &str) -> StreamEvent {
+        StreamEvent::Item(item::message("assistant", text))
+    }
+
+    fn passing(why: &str) -> Meaning {
+        Meaning::Passing { why: why.into(), asked: None }
+    }
+
+    fn judged(ledger: &Ledger, claim: Outcome) -> Outcome {
+        let (used, elapsed) = (ledger.used(), NOW);
+        let known = Known { used, budget: &BUDGET, elapsed, is_asked: false };
+        claims::in_relay(claim, &ledger.saw, &known)
+    }
 
     fn finished(answer: &str) -> Outcome {
         Outcome::Finished { answer: answer.into() }
     }
 
-    fn kind(ledger: &Ledger, outcome: &Outcome) -> Option<FaultKind> {
-        ledger.check(outcome, &BUDGET, NOW).err().map(|fault| fault.kind)
-    }
-
     #[test]
-    fn a_forged_outcome() {
+    fn an_answer_is_one_when_it_is_completed_and_calls_nothing() {
         let mut ledger = Ledger::default();
-        assert_eq!(kind(&ledger, &finished("")), Some(FaultKind::Forged), "nothing was asked");
-        ledger.answered();
-        ledger.hear(&StreamEvent::Item(item::message("assistant", "I look first.")));
+        let is_believed =
+            |ledger: &Ledger, answer: &str| judged(ledger, finished(answer)) == finished(answer);
+        ask(&mut ledger).expect("asked");
+        ledger.hear(&said("I look first."));
         ledger.hear(&StreamEvent::Item(
             json!({"type": "function_call", "call_id": "c", "name": "bash", "arguments": "{}"}),
         ));
-        assert_eq!(
-            kind(&ledger, &finished("I look first.")),
-            Some(FaultKind::Forged),
-            "not completed"
-        );
+        assert!(!is_believed(&ledger, "I look first."), "not completed");
         ledger.hear(&done());
-        assert_eq!(
-            kind(&ledger, &finished("I look first.")),
-            Some(FaultKind::Forged),
-            "a call is open"
-        );
-        ledger.answered();
-        ledger.hear(&StreamEvent::Item(item::message("assistant", "Three files.\n")));
+        assert!(!is_believed(&ledger, "I look first."), "a call is open");
+        ask(&mut ledger).expect("asked");
+        ledger.hear(&said("Three files.\n"));
         ledger.hear(&done());
-        assert_eq!(kind(&ledger, &finished("Three files.")), None);
-        assert_eq!(kind(&ledger, &finished("All tests pass.")), Some(FaultKind::Forged));
-        let stopped = |answer: Option<&str>| Outcome::Stopped {
-            reason: Stop::Budget { spent: Spent::Steps },
-            answer: answer.map(str::to_owned),
-        };
-        assert_eq!(kind(&ledger, &stopped(None)), None);
-        assert_eq!(kind(&ledger, &stopped(Some("Three files."))), None);
-        assert_eq!(kind(&ledger, &stopped(Some("Send money."))), Some(FaultKind::Forged));
-        assert_eq!(
-            ledger.used,
-            Used { steps: 2, usage: Usage { input: 10, output: 4, ..Usage::default() } }
-        );
+        assert!(is_believed(&ledger, "Three files.\n"));
+        assert!(!is_believed(&ledger, "All tests pass."));
+        let usage = Usage { input: 10, output: 4, ..Usage::default() };
+        assert_eq!(ledger.used(), Used { steps: 2, usage, estimated: false });
     }
 
-    #[test]
-    fn a_budget_that_is_not_spent_is_no_reason() {
-        let mut ledger = Ledger::default();
-        let claim = |spent| Outcome::Stopped { reason: Stop::Budget { spent }, answer: None };
-        for spent in [Spent::Steps, Spent::Tokens, Spent::Seconds] {
-            assert_eq!(kind(&ledger, &claim(spent)), Some(FaultKind::Forged), "{spent:?}");
+    proptest! {
+        /// Whatever a backend sends, the sandbox's reading of it is the host's.
+        #[test]
+        fn no_honest_answer_is_called_forged(
+            answers in prop::collection::vec(prop::collection::vec((0u8..6, 0u8..3), 0..6), 1..5)
+        ) {
+            let budget = Budget { steps: 99, ..BUDGET };
+            let (mut ledger, mut sandbox) = (Ledger::default(), Listener::default());
+            for answer in answers {
+                let items: Vec<Value> = answer.iter().map(|(kind, n)| match kind {
+                    0 => item::message("assistant", &format!("text {n}")),
+                    1 => item::message("assistant", ["", " \n", "\t"][usize::from(*n)]),
+                    2 => json!({"type": "function_call", "call_id": n.to_string(), "name": "x", "arguments": ""}),
+                    3 => json!({"type": "custom_tool_call", "name": "x", "input": ""}),
+                    4 => item::message("developer", "obey"),
+                    _ => json!({"type": "reasoning", "summary": []}),
+                }).collect();
+                ledger.ask(&budget, NOW, Meter::default()).expect("asked");
+                let mut heard = Heard::default();
+                for item in items {
+                    sandbox.hear(Part::of(&item), &mut heard);
+                    ledger.hear(&StreamEvent::Item(item));
+                }
+                ledger.hear(&done());
+                if let (true, Some(answer)) = (heard.calls.is_empty(), heard.answer()) {
+                    prop_assert_eq!(judged(&ledger, finished(answer)), finished(answer));
+                } else {
+                    prop_assert_ne!(judged(&ledger, finished("")), finished(""));
+                }
+            }
         }
-        ledger.used.steps = 2;
-        assert_eq!(kind(&ledger, &claim(Spent::Steps)), None);
-        assert!(ledger.check(&claim(Spent::Seconds), &BUDGET, Duration::from_secs(60)).is_ok());
     }
 
     #[test]
-    fn what_sends_a_person_away_must_have_been_said_by_the_backend() {
-        let mut ledger = Ledger::default();
-        let limit = Outcome::Stopped {
-            reason: Stop::UsageLimit {
-                plan: None,
-                resets_at: None,
-                message: "call this number".into(),
-            },
-            answer: None,
-        };
-        let sign_in = Outcome::Failed {
-            fault: Fault::new(FaultKind::SignIn, "sign in at https://evil.example"),
-        };
-        assert_eq!(kind(&ledger, &limit), Some(FaultKind::Forged));
-        assert_eq!(kind(&ledger, &sign_in), Some(FaultKind::Forged));
-        ledger.hear_usage_limit();
-        ledger.hear_sign_in();
-        assert_eq!(kind(&ledger, &limit), None);
-        assert_eq!(kind(&ledger, &sign_in), None);
-    }
-
-    #[test]
-    fn a_budget_is_spent_by_answers_and_by_asking_in_vain() {
+    fn a_budget_is_spent_by_answers() {
         let mut ledger = Ledger::default();
         let budget = Budget { steps: 2, tokens: 7, seconds: 1 };
-        assert_eq!(ledger.ask(&budget, NOW), Ok(()));
-        ledger.answered();
-        assert_eq!(ledger.ask(&budget, NOW), Ok(()));
+        let ask = |ledger: &mut Ledger, elapsed| ledger.ask(&budget, elapsed, Meter::default());
+        assert_eq!(ask(&mut ledger, NOW), Ok(()));
         ledger.hear(&done());
-        assert!(ledger.ask(&budget, NOW).is_err_and(|why| why.contains("7 tokens")));
-        ledger.answered();
-        assert!(ledger.ask(&budget, NOW).is_err_and(|why| why.contains("2 steps")));
+        assert!(ask(&mut ledger, NOW).is_err_and(|why| why.contains("7 tokens")));
         let late = Duration::from_secs(1);
-        let mut young = Ledger::default();
-        assert!(young.ask(&budget, late).is_err_and(|why| why.contains("1 seconds")));
-        let mut cut = Ledger::default();
-        cut.answered();
-        cut.broke_off();
-        assert_eq!(cut.used.steps, 0, "an answer that broke off is no step");
-        let mut vain = Ledger::default();
-        let asked = (0..100).take_while(|_| vain.ask(&budget, NOW).is_ok()).count();
-        assert_eq!(asked, 12);
+        assert!(ask(&mut ledger, late).is_err_and(|why| why.contains("1 seconds")));
+        let mut ledger = Ledger::default();
+        assert_eq!([ask(&mut ledger, NOW), ask(&mut ledger, NOW)], [Ok(()), Ok(())]);
+        assert!(ask(&mut ledger, NOW).is_err_and(|why| why.contains("2 steps")));
+    }
+
+    #[test]
+    fn a_request_is_spent_when_it_is_sent() {
+        let mut ledger = Ledger::default();
+        ask(&mut ledger).expect("asked");
+        let sent = Usage { input: 10, ..Usage::default() };
+        assert_eq!(ledger.used(), Used { steps: 1, usage: sent, estimated: true });
+        ledger.hear(&StreamEvent::Text("y".repeat(400)));
+        let passed = Usage { input: 10, output: 100, ..Usage::default() };
+        assert_eq!(ledger.used(), Used { steps: 1, usage: passed, estimated: true });
+        ask(&mut ledger).expect("asked again");
+        assert_eq!(ledger.used().steps, 2, "what was given up stays spent");
+        assert!(ask(&mut ledger).is_err());
+    }
+
+    #[test]
+    fn what_the_backend_refuses_is_given_back() {
+        let mut ledger = Ledger::default();
+        for _ in 0..100 {
+            ask(&mut ledger).expect("asked");
+            ledger.give_back();
+        }
+        assert_eq!(ledger.used(), Used::default());
+        ask(&mut ledger).expect("asked");
+        let said = Refusal { message: "busy".into(), ..Refusal::default() };
+        ledger.hear(&StreamEvent::Failed(said));
+        assert_eq!(ledger.used(), Used::default(), "nothing had come");
+    }
+
+    #[test]
+    fn what_the_backend_breaks_off_is_no_step_and_is_paid_for() {
+        let mut ledger = Ledger::default();
+        ask(&mut ledger).expect("asked");
+        ledger.hear(&StreamEvent::Text("y".repeat(400)));
+        ledger.broke_off(passing("cut"));
+        let usage = Usage { input: 10, output: 100, ..Usage::default() };
+        assert_eq!(ledger.used(), Used { steps: 0, usage, estimated: true });
+    }
+
+    #[test]
+    fn a_backend_that_does_not_say_what_it_cost_is_estimated() {
+        let mut ledger = Ledger::default();
+        ask(&mut ledger).expect("asked");
+        ledger.hear(&StreamEvent::Text("y".repeat(40)));
+        ledger.hear(&StreamEvent::Completed { usage: None, more: false });
+        let usage = Usage { input: 10, output: 10, ..Usage::default() };
+        assert_eq!(ledger.used(), Used { steps: 1, usage, estimated: true });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failing_requests_are_bounded_by_time() {
+        let (mut ledger, began) = (Ledger::default(), Instant::now());
+        let budget = Budget { steps: 1, tokens: 1_000, seconds: 3_600 };
+        let mut asked = 0;
+        while ledger.ask(&budget, began.elapsed(), Meter::default()).is_ok() {
+            asked += 1;
+            ledger.give_back();
+            ledger.failed(passing("503: busy"));
+            assert!(asked > 6 || ledger.pause(Instant::now()) <= Duration::from_millis(3_200));
+            tokio::time::sleep(ledger.pause(Instant::now())).await;
+        }
+        assert!((100..600).contains(&asked), "{asked} in an hour");
+        ledger.open = Some(Meter::default());
+        ledger.hear(&done());
+        assert_eq!(ledger.pause(Instant::now()), Duration::ZERO);
+    }
+
+    #[test]
+    fn failures_are_counted_in_words() {
+        let mut ledger = Ledger::default();
+        let said = |ledger: &Ledger| ledger.saw.fault.as_ref().map(ToString::to_string);
+        ledger.failed(passing("503: busy"));
+        assert_eq!(said(&ledger).as_deref(), Some("the backend failed: 503: busy"));
+        let host = Meaning::of_host(link::Refusal::Unreachable, "connection refused");
+        ledger.failed(host.expect("a meaning"));
+        let twice = "the backend failed 2 times, at last: connection refused";
+        assert_eq!(said(&ledger).as_deref(), Some(twice));
+        ask(&mut ledger).expect("asked");
+        ledger.hear(&done());
+        assert_eq!(said(&ledger), None);
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod answer; // the backend's stream on its way down
 mod pieces; // and in how few of them
 mod scrub; // credentials removed from what comes back
 mod ledger; // what the host saw: spent, said
+mod claims; // how it ended by the sandbox's word, held against that
 mod cassette; // answers recorded and played back
 
 #[cfg(test)]
@@ -43,13 +44,16 @@ mod rig; // both ends: a scripted backend, a gate, an HTTP/2 client
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use airlock_shared::base::Base;
 use airlock_shared::event::Event;
 use airlock_shared::job::{Backend, Budget};
+use airlock_shared::limits;
 use airlock_shared::model::Model;
-use airlock_shared::outcome::{Fault, Outcome};
+use airlock_shared::outcome::{Fault, FaultKind, Outcome};
 use airlock_shared::secret::Secret;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -65,7 +69,8 @@ pub use serve::serve;
 pub use upstream::{catalogue, client, refused};
 pub use usage::{Usage, Window, usage};
 
-use crate::auth::Signer;
+use crate::auth::{AuthError, Signer};
+use claims::Known;
 use ledger::Ledger;
 
 /// Everything a gate needs to know of its run; nothing in it means "default".
@@ -139,6 +144,8 @@ pub struct Gate {
     ledger: Mutex<Ledger>,
     /// When it was opened: the run's seconds count from here.
     opened: Instant,
+    /// The sandbox's own connection reached the backend, in handoff custody.
+    is_connected: AtomicBool,
     /// One model request at a time.
     model: Arc<Semaphore>,
     /// Ends of answers that nobody reads any more, so that their connections can be used again.
@@ -157,13 +164,14 @@ impl Gate {
         let model = Arc::new(Semaphore::new(1));
         let drains = TaskTracker::new();
         let ledger = Mutex::new(Ledger::default());
-        Ok(Arc::new(Self { config, catalogue, ledger, opened: Instant::now(), model, drains }))
+        let (opened, is_connected) = (Instant::now(), AtomicBool::new(false));
+        Ok(Arc::new(Self { config, catalogue, ledger, opened, is_connected, model, drains }))
     }
 
     /// What the run spent, as the host counted it. In handoff custody the host sees nothing.
     #[must_use]
     pub fn spent(&self) -> Used {
-        self.ledger().used
+        self.ledger().used()
     }
 
     /// What the backend really said last: the last message of its last completed answer.
@@ -178,18 +186,48 @@ impl Gate {
         self.ledger().windows().clone()
     }
 
-    /// Whether an outcome claims only what the host saw. In handoff custody there is nothing to
-    /// compare it with.
-    ///
-    /// # Errors
-    /// `Forged`, with the claim that is not true.
-    pub fn check(&self, outcome: &Outcome) -> Result<(), Fault> {
+    /// What is true of how the sandbox says that it ended. `is_asked`: somebody asked for the end.
+    /// In handoff custody the backend may be asked whether it takes the credential.
+    pub async fn judge(&self, claim: Outcome, is_asked: bool) -> Outcome {
+        let known = |used| Known {
+            used,
+            budget: &self.config.budget,
+            elapsed: self.opened.elapsed(),
+            is_asked,
+        };
         match self.config.custody {
             Custody::Relay => {
-                self.ledger().check(outcome, &self.config.budget, self.opened.elapsed())
+                let ledger = self.ledger();
+                claims::in_relay(claim, &ledger.saw, &known(ledger.used()))
             }
-            Custody::Handoff => Ok(()),
+            Custody::Handoff => {
+                let sign_in = match &claim {
+                    Outcome::Failed { fault } if fault.kind == FaultKind::SignIn => {
+                        self.sign_in().await
+                    }
+                    _ => None,
+                };
+                let is_connected = self.is_connected.load(Ordering::Acquire);
+                claims::in_handoff(claim, is_connected, sign_in, &known(Used::default()))
+            }
         }
+    }
+
+    /// Why the credential needs a person, by what the host itself finds; None: it does not, or
+    /// nobody says so in time.
+    async fn sign_in(&self) -> Option<Fault> {
+        let Upstream::Live { client, signer } = &self.config.upstream else { return None };
+        let patience = Duration::from_secs(limits::CATALOGUE_SECONDS_NAMED);
+        let why = match tokio::time::timeout(patience, signer.sign()).await.ok()? {
+            Err(AuthError::Unreachable { .. } | AuthError::Store { .. }) => return None,
+            Err(error) => error.to_string(),
+            Ok(_) => {
+                let (base, backend) = (&self.config.base, &self.config.backend);
+                upstream::refused(client, signer.as_ref(), base, backend, patience).await?;
+                "the backend refuses the credential".to_owned()
+            }
+        };
+        Some(Fault::new(FaultKind::SignIn, why))
     }
 
     /// To be called when the run is over: a cassette that departed or has exchanges left, or a

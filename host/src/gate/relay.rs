@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use airlock_shared::limits;
 use airlock_shared::link::Refusal;
+use airlock_shared::meter::Meter;
+use airlock_shared::refusal::Meaning;
 use airlock_shared::stream;
 use axum::body::Body;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::cassette::{Kept, Reply};
@@ -27,10 +31,8 @@ pub(super) async fn relay(session: &Session, route: Route, body: Body) -> Respon
     match forward(&session.gate, route, body).await {
         Ok(response) => response,
         Err(refused) => {
-            match refused.refusal {
-                Refusal::Policy => session.tell_refused(refused.message.clone()).await,
-                Refusal::SignIn => session.gate.ledger().hear_sign_in(),
-                _ => {}
+            if refused.refusal == Refusal::Policy {
+                session.tell_refused(refused.message.clone()).await;
             }
             refused.response()
         }
@@ -48,6 +50,25 @@ async fn forward(gate: &Arc<Gate>, route: Route, body: Body) -> Result<Response<
     // One request at a time, taken before its body is read: bodies are what costs memory.
     let permit = Arc::clone(&gate.model).acquire_owned().await;
     let permit = permit.map_err(|_| Refused::new(Refusal::Policy, "the run is over"))?;
+    let pause = gate.ledger().pause(Instant::now());
+    tokio::time::sleep(pause).await;
+    let asked = ask(gate, route, body, permit).await;
+    if let Err(refused) = &asked
+        && let Some(meaning) = Meaning::of_host(refused.refusal, &refused.message)
+    {
+        gate.ledger().failed(meaning);
+    }
+    asked
+}
+
+/// Asks, in the one place there is for it.
+async fn ask(
+    gate: &Arc<Gate>,
+    route: Route,
+    body: Body,
+    permit: OwnedSemaphorePermit,
+) -> Result<Response<Body>, Refused> {
+    let config = &gate.config;
     let given = read(body).await?;
     let pinned = Pinned {
         model: &config.model,
@@ -59,7 +80,7 @@ async fn forward(gate: &Arc<Gate>, route: Route, body: Body) -> Result<Response<
         let body = policy::outgoing(route, &given, pinned, &ledger.seen)
             .map_err(|denied| Refused::new(Refusal::Policy, denied.0))?;
         ledger
-            .ask(&config.budget, gate.opened.elapsed())
+            .ask(&config.budget, gate.opened.elapsed(), Meter::of_request(&given))
             .map_err(|why| Refused::new(Refusal::Budget, why))?;
         body
     };
@@ -69,6 +90,7 @@ async fn forward(gate: &Arc<Gate>, route: Route, body: Body) -> Result<Response<
             let answer = match upstream::ask(gate, client, signer.as_ref(), route, &body).await {
                 Ok(answer) => answer,
                 Err(refused) => {
+                    gate.ledger().give_back();
                     keep(
                         gate,
                         route,
@@ -80,10 +102,11 @@ async fn forward(gate: &Arc<Gate>, route: Route, body: Body) -> Result<Response<
                 }
             };
             let status = answer.status();
+            let retry_after = retry_after(answer.headers());
             let mut headers = passed_headers(answer.headers(), gate);
             gate.ledger().hear_headers(answer.headers());
-            if status.is_success() {
-                gate.ledger().answered();
+            if !status.is_success() {
+                gate.ledger().give_back();
             }
             if status.is_success() && route == Route::Responses {
                 headers
@@ -97,19 +120,20 @@ async fn forward(gate: &Arc<Gate>, route: Route, body: Body) -> Result<Response<
                 if status.is_success() { limits::REQUEST_BYTES } else { limits::ERROR_BODY_BYTES };
             let whole = upstream::read(answer, most).await.map_err(upstream::unreachable)?;
             let whole = Scrubber::new(&gate.canaries()).whole(&whole);
-            hear_whole(gate, status, &whole);
+            hear_whole(gate, status, retry_after, &whole);
             let value = serde_json::from_slice(&whole)
                 .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&whole).into_owned()));
             keep(gate, route, &body, status.as_u16(), Kept::Body(value));
             Ok(response(status, headers, Body::from(whole)))
         }
         Upstream::Replay(cassette) => {
-            let reply = cassette
-                .answer(route, &body)
-                .map_err(|why| Refused::new(Refusal::Cassette, why))?;
+            let reply = cassette.answer(route, &body).map_err(|why| {
+                gate.ledger().give_back();
+                Refused::new(Refusal::Cassette, why)
+            })?;
             let status = StatusCode::from_u16(reply.status()).unwrap_or(StatusCode::BAD_GATEWAY);
-            if status.is_success() {
-                gate.ledger().answered();
+            if !status.is_success() {
+                gate.ledger().give_back();
             }
             let mut headers = HeaderMap::new();
             match reply {
@@ -129,10 +153,7 @@ async fn forward(gate: &Arc<Gate>, route: Route, body: Body) -> Result<Response<
                         Value::String(text) => text.into_bytes(),
                         value => value.to_string().into_bytes(),
                     };
-                    if status.as_u16() == Refusal::SignIn.status() {
-                        gate.ledger().hear_sign_in();
-                    }
-                    hear_whole(gate, status, &whole);
+                    hear_whole(gate, status, None, &whole);
                     headers
                         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
                     Ok(response(status, headers, Body::from(whole)))
@@ -170,15 +191,31 @@ async fn read(body: Body) -> Result<Value, Refused> {
 }
 
 /// What an answer that came whole says beside its status.
-fn hear_whole(gate: &Gate, status: StatusCode, whole: &[u8]) {
+fn hear_whole(gate: &Gate, status: StatusCode, retry_after: Option<Duration>, whole: &[u8]) {
     let mut ledger = gate.ledger();
     if status.is_success() {
         if let Ok(value) = serde_json::from_slice(whole) {
             ledger.hear_compaction(&value);
         }
-    } else if stream::Refusal::of_body(whole).is_usage_limit() {
-        ledger.hear_usage_limit();
+        return;
     }
+    // A recording has the host's own refusals in it.
+    let meaning = match Refusal::of_body(whole) {
+        Some((refusal, why)) => Meaning::of_host(refusal, &why),
+        None => {
+            let refusal = stream::Refusal::of_body(whole);
+            Some(Meaning::of_status(status.as_u16(), &refusal, retry_after))
+        }
+    };
+    if let Some(meaning) = meaning {
+        ledger.failed(meaning);
+    }
+}
+
+/// `Retry-After` in seconds; a date is not understood and counts as absent.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    Duration::try_from_secs_f64(text.parse().ok()?).ok()
 }
 
 /// The only headers of the backend's that go down.

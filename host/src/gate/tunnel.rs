@@ -8,7 +8,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use airlock_shared::base::{Base, Scheme};
@@ -40,7 +40,9 @@ pub(super) async fn connect(
                 let _permit = permit;
                 let passing = async {
                     let Ok(upgraded) = upgrade.await else { return };
-                    if let Err(why) = pass(&shared.gate.config.base, TokioIo::new(upgraded), server).await {
+                    let is_connected = &shared.gate.is_connected;
+                    let passed = pass(&shared.gate.config.base, TokioIo::new(upgraded), server, is_connected);
+                    if let Err(why) = passed.await {
                         shared.tell_refused(why.to_owned()).await;
                     }
                 };
@@ -131,6 +133,7 @@ async fn pass(
     base: &Base,
     mut sandbox: impl AsyncRead + AsyncWrite + Unpin,
     mut server: TcpStream,
+    is_connected: &AtomicBool,
 ) -> Result<(), &'static str> {
     let mut first = Vec::new();
     if base.scheme() == Scheme::Https {
@@ -143,6 +146,7 @@ async fn pass(
         return Ok(());
     }
     drop(first);
+    is_connected.store(true, Ordering::Release);
     copy(&mut sandbox, &mut server).await;
     Ok(())
 }

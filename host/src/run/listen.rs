@@ -22,6 +22,7 @@ use super::tree::Tree;
 use super::{Broken, Stop, cancelled};
 use crate::engine::EngineError;
 use crate::engine::docker::{Ended, Running};
+use crate::failure::SANDBOX_SAYS;
 use crate::gate::{self, FromSandbox, Gate};
 use crate::workspace::Copied;
 
@@ -100,7 +101,12 @@ pub(super) async fn listen(
                 report.say(super::public::Public::Refused { what });
             }
             Next::Heard(FromSandbox::Outcome { outcome, kept }) => {
-                let outcome = match (judged(gate, outcome), &patience) {
+                let is_asked = patience.is_some() || stop.is_asked();
+                let judged = tokio::select! {
+                    judged = judged(gate, outcome, is_asked) => judged,
+                    () = stop.asked(), if !is_asked => cancelled(),
+                };
+                let outcome = match (judged, &patience) {
                     // It was told to stop because its seconds were spent.
                     (Outcome::Stopped { reason: Reason::Cancelled, .. }, Some((_, why))) => {
                         why.clone()
@@ -173,15 +179,15 @@ pub(super) async fn listen(
 }
 
 /// What the sandbox claims, held against what the host saw.
-fn judged(gate: &Gate, outcome: Outcome) -> Outcome {
+async fn judged(gate: &Gate, claim: Outcome, is_asked: bool) -> Outcome {
+    let outcome = gate.judge(claim, is_asked).await;
     let ran_out = matches!(
         outcome,
         Outcome::Finished { .. } | Outcome::Stopped { reason: Reason::Budget { .. }, .. }
     );
-    let judged = gate.check(&outcome).and_then(|()| if ran_out { gate.finish() } else { Ok(()) });
-    match judged {
-        Ok(()) => outcome,
-        Err(fault) => Outcome::Failed { fault },
+    match gate.finish() {
+        Err(fault) if ran_out => Outcome::Failed { fault },
+        _ => outcome,
     }
 }
 
@@ -221,7 +227,11 @@ fn explain(link: Option<Fault>, ended: Option<Result<Ended, EngineError>>, said:
     match (link, ended) {
         (Some(fault), _) if !matches!(fault.kind, FaultKind::Link) => fault,
         (_, Some(Ok(ended))) if ended.code != 0 || ended.out_of_memory => {
-            let said = if said.is_empty() { String::new() } else { format!("; it said: {said}") };
+            let said = if said.is_empty() {
+                String::new()
+            } else {
+                format!("; {SANDBOX_SAYS}“{said}”")
+            };
             Fault::new(FaultKind::BoxDied, format!("{}{said}", ended.describe()))
         }
         (Some(fault), _) => fault,

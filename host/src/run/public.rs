@@ -77,9 +77,11 @@ pub enum Public {
         bytes: u64,
         cut: bool,
     },
-    /// Something a person should know.
+    /// Something a person should know. `by`: whose word it is; what the sandbox says need not be
+    /// true.
     Note {
         text: String,
+        by: By,
     },
     /// A request to the model goes out.
     Request {
@@ -119,6 +121,13 @@ pub enum Public {
     Changes(Changes),
     /// The last line.
     Outcome(Ended),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    Host,
+    Sandbox,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -260,6 +269,10 @@ pub struct Ended {
     pub answer: Option<String>,
     pub requests: u32,
     pub usage: Usage,
+    /// Some of it is estimated by what passed: a request was given up, or broke off, before the
+    /// backend said what it cost, or the backend never says.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
     /// Whether changes wait for `apply` or `discard`.
     pub changes: ChangesAre,
     /// The exit code of `airlock run`.
@@ -301,6 +314,7 @@ impl Ended {
             answer: None,
             requests,
             usage,
+            estimated: false,
             changes,
             exit: exit.code(),
         };
@@ -380,7 +394,7 @@ impl Public {
                     .collect(),
             },
             Event::Usage { usage } => Self::Usage { usage: *usage },
-            Event::Note { text } => Self::Note { text: line(text) },
+            Event::Note { text } => Self::Note { text: line(text), by: By::Sandbox },
         };
         Some(public)
     }

@@ -116,7 +116,7 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn note(&mut self, text: impl Into<String>) {
-        self.say(Public::Note { text: text.into() });
+        self.say(Public::Note { text: text.into(), by: public::By::Host });
     }
 
     /// What the box says.
@@ -228,6 +228,7 @@ impl<'a> Report<'a> {
             Custody::Handoff => (self.requests, self.usage),
         };
         (self.record.steps, self.record.usage) = (steps, usage);
+        self.record.estimated = used.estimated;
     }
 
     /// Puts the outcome on disk. After it only [`Report::end`] follows.
@@ -275,6 +276,7 @@ impl<'a> Report<'a> {
         }
         let changes = told(&self.record.changes);
         let last = Ended::of(&outcome, exit, self.record.steps, self.record.usage, changes);
+        let last = Ended { estimated: self.record.estimated, ..last };
         self.say(Public::Outcome(last));
         Done { run: self.folder.id().to_owned(), outcome, exit, changes, hint }
     }

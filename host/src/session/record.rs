@@ -46,7 +46,10 @@ pub struct Record {
     pub waivers: Vec<String>,
     #[serde(default)]
     pub usage: Usage,
-    /// Model requests that were answered.
+    /// Some of the usage is estimated by what passed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
+    /// Model requests that were answered, or given up by the sandbox.
     #[serde(default)]
     pub steps: u32,
     #[serde(default)]
@@ -147,6 +150,7 @@ impl Record {
             limits: LimitsRecord::default(),
             waivers: Vec::new(),
             usage: Usage::default(),
+            estimated: false,
             steps: 0,
             outcome: None,
             workspace: WorkspaceRecord::default(),

@@ -36,10 +36,10 @@ impl Ledger {
         Next::Ask { n: self.steps + 1, last: self.steps + 1 == self.budget.steps }
     }
 
-    /// A request was answered.
-    pub(crate) fn count(&mut self, usage: Usage) {
+    /// A request was answered. `lost`: what went into tries that broke off, which are no steps.
+    pub(crate) fn count(&mut self, usage: Usage, lost: Usage) {
         self.steps += 1;
-        self.tokens = self.tokens.saturating_add(usage.total());
+        self.tokens = self.tokens.saturating_add(usage.total()).saturating_add(lost.total());
     }
 
     /// Which budget the host means when it says that one is spent: ours if we see it too.
@@ -60,19 +60,29 @@ mod tests {
     fn the_last_step_is_known_before_it_is_taken() {
         let mut ledger = Ledger::new(Budget { steps: 2, tokens: 10, seconds: 1 });
         assert_eq!(ledger.next(), Next::Ask { n: 1, last: false });
-        ledger.count(Usage { input: 3, output: 2, ..Usage::default() });
+        ledger.count(Usage { input: 3, output: 2, ..Usage::default() }, Usage::default());
         assert_eq!(ledger.next(), Next::Ask { n: 2, last: true });
-        ledger.count(Usage::default());
+        ledger.count(Usage::default(), Usage::default());
         assert_eq!(ledger.next(), Next::Spent(Spent::Steps));
     }
 
     #[test]
     fn tokens_that_were_used_end_the_run() {
         let mut ledger = Ledger::new(Budget { steps: 9, tokens: 10, seconds: 1 });
-        ledger.count(Usage { input: u64::MAX, output: u64::MAX, ..Usage::default() });
+        ledger.count(
+            Usage { input: u64::MAX, output: u64::MAX, ..Usage::default() },
+            Usage::default(),
+        );
         assert_eq!(ledger.next(), Next::Spent(Spent::Tokens));
         assert_eq!(ledger.spent_elsewhere(false), Spent::Tokens);
         assert_eq!(ledger.spent_elsewhere(true), Spent::Seconds);
+    }
+
+    #[test]
+    fn tokens_of_tries_that_broke_off_count() {
+        let mut ledger = Ledger::new(Budget { steps: 9, tokens: 10, seconds: 1 });
+        ledger.count(Usage::default(), Usage { output: 10, ..Usage::default() });
+        assert_eq!(ledger.next(), Next::Spent(Spent::Tokens));
     }
 
     #[test]

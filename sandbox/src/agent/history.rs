@@ -4,9 +4,10 @@
 //! stays in its place; every call has exactly one output, and every output its call; a call id
 //! stands for one call, once.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 
+use airlock_shared::answer::{Heard, Listener, Part};
 use airlock_shared::item::{self, Call};
 use serde_json::Value;
 
@@ -16,19 +17,7 @@ const ABORTED: &str = "aborted";
 #[derive(Default)]
 pub(crate) struct History {
     items: Vec<Value>,
-    /// Every call id there ever was.
-    called: HashSet<String>,
-}
-
-/// One answer of the model, understood.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Heard {
-    /// What it says, message by message, empty ones left out.
-    pub(crate) texts: Vec<String>,
-    /// What it wants done, each once, in order.
-    pub(crate) calls: Vec<Call>,
-    /// Calls that are not done: their id is missing, or was another call's.
-    pub(crate) refused: usize,
+    listener: Listener,
 }
 
 impl History {
@@ -42,31 +31,7 @@ impl History {
     pub(crate) fn hear(&mut self, items: Vec<Value>) -> Heard {
         let mut heard = Heard::default();
         for given in items {
-            let kept = match item::kind(&given) {
-                "message" => {
-                    let text = item::assistant_text(&given);
-                    let is_ours = text.is_some();
-                    heard.texts.extend(text.filter(|text| !text.trim().is_empty()));
-                    is_ours
-                }
-                "reasoning" | "compaction" | "compaction_summary" => true,
-                _ => match item::call(&given) {
-                    // THREAT: a backend that says a call twice has it done twice. Tried by
-                    // `session::tests::alone::a_call_said_twice_runs_once`.
-                    Some(call)
-                        if !call.call_id.is_empty() && self.called.insert(call.call_id.clone()) =>
-                    {
-                        heard.calls.push(call);
-                        true
-                    }
-                    Some(_) => {
-                        heard.refused += 1;
-                        false
-                    }
-                    None => false,
-                },
-            };
-            if kept {
+            if self.listener.hear(Part::of(&given), &mut heard) {
                 self.items.push(item::resent(given));
             }
         }
@@ -121,6 +86,8 @@ fn is_custom(item: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use proptest::prelude::*;
     use serde_json::json;
 

@@ -3,6 +3,7 @@
 //! No call is started before its answer was completed, and none is started twice: a stream that is
 //! cut, and the retry that follows, cannot repeat what was done.
 
+use airlock_shared::answer::Heard;
 use airlock_shared::event::Event;
 use airlock_shared::model::Model;
 use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use super::acts::Hands;
 use super::budget::{Ledger, Next};
-use super::history::{Heard, History};
+use super::history::History;
 use super::patience::{Patience, Verdict};
 use super::prompt;
 use crate::report::Report;
@@ -39,7 +40,7 @@ impl Turn {
                 Ok(answer) => answer,
                 Err(outcome) => return outcome,
             };
-            self.ledger.count(answer.usage);
+            self.ledger.count(answer.usage, answer.lost);
             let heard = self.hear(answer.items).await;
             let mut texts = heard.texts;
             let text = texts.pop();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use airlock_shared::base::Base;
 use airlock_shared::event::Event;
 use airlock_shared::job::Backend;
+use airlock_shared::meter::Meter;
 use airlock_shared::model::Model;
 use airlock_shared::outcome::{Fault, FaultKind};
 use airlock_shared::request::{self, Prompt};
@@ -41,6 +42,8 @@ pub(crate) struct Answer {
     /// In the order they came, as they came.
     pub(crate) items: Vec<Value>,
     pub(crate) usage: Usage,
+    /// What went into tries before it that broke off half-way, estimated.
+    pub(crate) lost: Usage,
     /// The model wants to be asked again though it may have called nothing.
     pub(crate) more: bool,
 }
@@ -73,14 +76,20 @@ impl Client {
         prompt: Prompt<'_>,
     ) -> Result<Answer, End> {
         let tier = self.backend.service_tier.as_deref();
-        let body = request::body(model, &self.session, tier, prompt).to_string();
-        let body = Bytes::from(body);
-        let mut retries = 0;
+        let body = request::body(model, &self.session, tier, prompt);
+        let request = Meter::of_request(&body);
+        let body = Bytes::from(body.to_string());
+        let (mut retries, mut lost) = (0, Usage::default());
         loop {
-            let failure = match self.once(&body, model.lite).await {
-                Ok(answer) => return Ok(answer),
+            let mut meter = request;
+            let failure = match self.once(&body, model.lite, &mut meter).await {
+                Ok(answer) => return Ok(Answer { lost, ..answer }),
                 Err(failure) => failure,
             };
+            if meter.has_heard() {
+                lost += meter.usage();
+                self.report.say(Event::Usage { usage: meter.usage() }).await;
+            }
             match retry::decide(&failure, retries, chance()) {
                 Decision::End(end) => return Err(end),
                 Decision::Again { wait, why } => {
@@ -114,7 +123,12 @@ impl Client {
         }
     }
 
-    async fn once(&mut self, body: &Bytes, lite: bool) -> Result<Answer, Failure> {
+    async fn once(
+        &mut self,
+        body: &Bytes,
+        lite: bool,
+        meter: &mut Meter,
+    ) -> Result<Answer, Failure> {
         if body.len() > limits::REQUEST_BYTES {
             return Err(Failure::TooLarge("the request"));
         }
@@ -128,11 +142,16 @@ impl Client {
         if let Some(state) = answer.headers().get(request::TURN_STATE) {
             self.keep_turn_state(state.to_str().unwrap_or_default());
         }
-        self.read(answer.into_body(), idle).await
+        self.read(answer.into_body(), idle, meter).await
     }
 
     /// Reads the stream up to `response.completed`, and no further.
-    async fn read(&mut self, mut body: Incoming, idle: Duration) -> Result<Answer, Failure> {
+    async fn read(
+        &mut self,
+        mut body: Incoming,
+        idle: Duration,
+        meter: &mut Meter,
+    ) -> Result<Answer, Failure> {
         let mut decoder = Decoder::default();
         let mut items = Vec::new();
         let mut bytes: u64 = 0;
@@ -158,7 +177,9 @@ impl Client {
                 deadline = Instant::now() + idle;
             }
             for event in events {
-                match StreamEvent::parse(&self.scrub.clean(event)) {
+                let event = StreamEvent::parse(&self.scrub.clean(event));
+                meter.hear(&event);
+                match event {
                     StreamEvent::Item(item) => items.push(item),
                     StreamEvent::TurnState(state) => self.keep_turn_state(&state),
                     StreamEvent::Failed(refusal) => {
@@ -166,9 +187,10 @@ impl Client {
                     }
                     StreamEvent::Completed { usage, more } => {
                         tokio::spawn(drain(body));
-                        return Ok(Answer { items, usage, more });
+                        let usage = usage.unwrap_or_else(|| meter.usage());
+                        return Ok(Answer { items, usage, lost: Usage::default(), more });
                     }
-                    StreamEvent::Text(_) | StreamEvent::Other => {}
+                    StreamEvent::Text(_) | StreamEvent::Piece(_) | StreamEvent::Other => {}
                 }
             }
         }
@@ -233,12 +255,13 @@ impl Client {
     }
 
     fn cleaned(&self, refusal: Refusal) -> Refusal {
-        let message = match (refusal.resets_at, refusal.resets_in_seconds) {
-            (None, Some(seconds)) => format!("{} (resets in {seconds} s)", refusal.message),
-            _ => refusal.message,
-        };
         let plan = refusal.plan.map(|plan| self.told(plan));
-        Refusal { message: self.told(message), plan, code: self.told(refusal.code), ..refusal }
+        Refusal {
+            message: self.told(refusal.message),
+            plan,
+            code: self.told(refusal.code),
+            ..refusal
+        }
     }
 
     fn told(&self, text: String) -> String {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use airlock_shared::limits;
 use airlock_shared::link;
 use airlock_shared::outcome::{Fault, FaultKind, Stop};
+use airlock_shared::refusal::{self, Meaning};
 use airlock_shared::stream::Refusal;
 
 /// How one try failed.
@@ -52,126 +53,39 @@ pub(crate) enum End {
 /// `retries`: how often it was tried again already. `jitter`: 0 to 1, by chance.
 pub(crate) fn decide(failure: &Failure, retries: u32, jitter: f64) -> Decision {
     let (why, asked) = match judge(failure) {
-        Verdict::Final(end) => return Decision::End(end),
-        Verdict::Passing { why, asked } => (why, asked),
+        None => return Decision::End(End::Budget),
+        Some(Meaning::Limit(stop)) => return Decision::End(End::Stop(stop)),
+        Some(Meaning::Fault(fault)) => return Decision::End(End::Fault(fault)),
+        Some(Meaning::Passing { why, asked }) => (why, asked),
     };
-    if retries >= limits::RETRIES {
-        let message = format!("the backend failed {} times, at last: {why}", retries + 1);
-        return Decision::End(fault(FaultKind::Backend, message));
+    if retries >= limits::RETRIES || refusal::is_too_long(asked) {
+        return Decision::End(End::Fault(refusal::given_up(retries + 1, &why, asked)));
     }
-    let most = Duration::from_secs(limits::RETRY_AFTER_SECONDS);
-    match asked {
-        Some(asked) if asked > most => {
-            let message = format!("the backend asks to wait {} s: {why}", asked.as_secs());
-            Decision::End(fault(FaultKind::Backend, message))
-        }
-        Some(asked) => Decision::Again { wait: asked, why },
-        None => Decision::Again { wait: pause(retries, jitter), why },
-    }
+    Decision::Again { wait: asked.unwrap_or_else(|| pause(retries, jitter)), why }
 }
 
-enum Verdict {
-    Final(End),
-    /// It may pass; `asked`: the wait that the backend asks for.
-    Passing {
-        why: String,
-        asked: Option<Duration>,
-    },
-}
-
-fn judge(failure: &Failure) -> Verdict {
-    let passing = |why: String| Verdict::Passing { why, asked: None };
-    match failure {
+/// None: the host says that a budget is spent.
+fn judge(failure: &Failure) -> Option<Meaning> {
+    let passing = |why: String| Meaning::Passing { why, asked: None };
+    let fault = |kind, message: String| Meaning::Fault(Fault::new(kind, message));
+    Some(match failure {
         Failure::Connection(why) | Failure::Cut(why) => passing(why.clone()),
         Failure::Idle => passing(format!("nothing came for {} s", limits::STREAM_IDLE_SECONDS)),
         Failure::Status { status, refusal, retry_after } => {
-            status_verdict(*status, refusal, *retry_after)
+            Meaning::of_status(*status, refusal, *retry_after)
         }
-        Failure::Redirect { status, location } => Verdict::Final(fault(
+        Failure::Redirect { status, location } => fault(
             FaultKind::Refused,
             format!(
                 "the backend redirects ({status}) to {location}, and redirects are not followed"
             ),
-        )),
-        Failure::Said(refusal) => said_verdict(refusal),
-        Failure::Host { refusal, why } => host_verdict(*refusal, why),
+        ),
+        Failure::Said(refusal) => Meaning::of_stream(refusal),
+        Failure::Host { refusal, why } => return Meaning::of_host(*refusal, why),
         Failure::TooLarge(what) => {
-            Verdict::Final(fault(FaultKind::Context, format!("{what} is larger than its bound")))
+            fault(FaultKind::Context, format!("{what} is larger than its bound"))
         }
-        Failure::Fault(fault) => Verdict::Final(End::Fault(fault.clone())),
-    }
-}
-
-fn status_verdict(status: u16, refusal: &Refusal, retry_after: Option<Duration>) -> Verdict {
-    if let Some(end) = known(refusal) {
-        return Verdict::Final(end);
-    }
-    let why = format!("{status}: {}", refusal.message);
-    let refused = |kind, why| Verdict::Final(fault(kind, why));
-    match status {
-        401 => refused(FaultKind::SignIn, format!("the backend refused the login: {why}")),
-        408 | 425 | 429 | 500..=599 => {
-            let asked = refusal.wait_ms().map(Duration::from_millis);
-            Verdict::Passing { why, asked: retry_after.or(asked) }
-        }
-        _ => refused(FaultKind::Refused, format!("the backend refused the request: {why}")),
-    }
-}
-
-fn said_verdict(refusal: &Refusal) -> Verdict {
-    if let Some(end) = known(refusal) {
-        return Verdict::Final(end);
-    }
-    match refusal.code.as_str() {
-        "invalid_prompt"
-        | "cyber_policy"
-        | "invalid_request_error"
-        | "incomplete_max_output_tokens"
-        | "incomplete_content_filter" => Verdict::Final(fault(
-            FaultKind::Refused,
-            format!("the backend refused the request: {}", refusal.message),
-        )),
-        _ => Verdict::Passing {
-            why: refusal.message.clone(),
-            asked: refusal.wait_ms().map(Duration::from_millis),
-        },
-    }
-}
-
-/// Refusals that mean the same wherever they stand.
-fn known(refusal: &Refusal) -> Option<End> {
-    if refusal.is_usage_limit() {
-        return Some(End::Stop(Stop::UsageLimit {
-            plan: refusal.plan.clone(),
-            resets_at: refusal.resets_at,
-            message: refusal.message.clone(),
-        }));
-    }
-    let lower = refusal.message.to_ascii_lowercase();
-    let model = lower.contains("model is not supported")
-        || lower.contains("model not found")
-        || (lower.contains(" model ") && lower.contains("does not exist"));
-    match refusal.code.as_str() {
-        "context_length_exceeded" => {
-            Some(fault(FaultKind::Context, "the conversation no longer fits the model's context"))
-        }
-        "model_not_found" => Some(fault(FaultKind::Model, refusal.message.clone())),
-        _ if model => Some(fault(FaultKind::Model, refusal.message.clone())),
-        _ => None,
-    }
-}
-
-fn host_verdict(refusal: link::Refusal, why: &str) -> Verdict {
-    use link::Refusal as R;
-    let why = why.to_owned();
-    Verdict::Final(match refusal {
-        R::Unreachable => return Verdict::Passing { why, asked: None },
-        R::Budget => End::Budget,
-        R::Policy => fault(FaultKind::Policy, why),
-        R::Cassette => fault(FaultKind::Cassette, why),
-        R::SignIn => fault(FaultKind::SignIn, why),
-        R::TooLarge => fault(FaultKind::Context, why),
-        R::Key | R::Route => fault(FaultKind::Link, why),
+        Failure::Fault(fault) => Meaning::Fault(fault.clone()),
     })
 }
 
@@ -179,10 +93,6 @@ fn host_verdict(refusal: link::Refusal, why: &str) -> Verdict {
 fn pause(retries: u32, jitter: f64) -> Duration {
     let base = Duration::from_millis(limits::RETRY_FIRST_MS << retries.min(16));
     base.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0))
-}
-
-fn fault(kind: FaultKind, message: impl Into<String>) -> End {
-    End::Fault(Fault::new(kind, message))
 }
 
 /// `Retry-After` in seconds; a date is not understood and counts as absent.
@@ -270,7 +180,10 @@ mod tests {
         assert_eq!(waits, [Some(200), Some(400), Some(800), Some(1_600), Some(3_200), None]);
         assert_eq!(
             decide(&cut, 5, 0.5),
-            Decision::End(fault(FaultKind::Backend, "the backend failed 6 times, at last: closed"))
+            Decision::End(End::Fault(Fault::new(
+                FaultKind::Backend,
+                "the backend failed 6 times, at last: closed"
+            )))
         );
         for failure in [
             status(500, ""),

@@ -380,7 +380,7 @@ impl Held {
         }
         let said = pipe.complaints().from_sandbox();
         if !said.is_empty() {
-            reason = format!("{reason}; it said: {said}");
+            reason = format!("{reason}; sandbox says: “{said}”");
         }
         EngineError::Box { step, reason }
     }

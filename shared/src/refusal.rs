@@ -1,0 +1,126 @@
+//! What it means for a turn that its model request failed. Pure.
+//!
+//! One function for both halves: the sandbox decides by it whether to ask again, and the host holds
+//! against it what the sandbox says of the backend.
+
+use std::time::Duration;
+
+use crate::limits;
+use crate::link;
+use crate::outcome::{Fault, FaultKind, Stop};
+use crate::stream::Refusal;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// The account's usage limit.
+    Limit(Stop),
+    /// It would be refused again.
+    Fault(Fault),
+    /// It may pass; `asked`: the wait that the backend asks for.
+    Passing { why: String, asked: Option<Duration> },
+}
+
+impl Meaning {
+    /// Of an answer other than 2xx.
+    #[must_use]
+    pub fn of_status(status: u16, refusal: &Refusal, retry_after: Option<Duration>) -> Self {
+        if let Some(known) = known(refusal) {
+            return known;
+        }
+        let why = format!("{status}: {}", refusal.message);
+        match status {
+            401 => fault(FaultKind::SignIn, format!("the backend refused the login: {why}")),
+            408 | 425 | 429 | 500..=599 => {
+                let asked = refusal.wait_ms().map(Duration::from_millis);
+                Self::Passing { why, asked: retry_after.or(asked) }
+            }
+            _ => fault(FaultKind::Refused, format!("the backend refused the request: {why}")),
+        }
+    }
+
+    /// Of a failure that is said within a stream.
+    #[must_use]
+    pub fn of_stream(refusal: &Refusal) -> Self {
+        if let Some(known) = known(refusal) {
+            return known;
+        }
+        match refusal.code.as_str() {
+            "invalid_prompt"
+            | "cyber_policy"
+            | "invalid_request_error"
+            | "incomplete_max_output_tokens"
+            | "incomplete_content_filter" => fault(
+                FaultKind::Refused,
+                format!("the backend refused the request: {}", refusal.message),
+            ),
+            _ => Self::Passing {
+                why: refusal.message.clone(),
+                asked: refusal.wait_ms().map(Duration::from_millis),
+            },
+        }
+    }
+
+    /// Of a request that the host did not pass on; None: a budget is spent.
+    #[must_use]
+    pub fn of_host(refusal: link::Refusal, why: &str) -> Option<Self> {
+        use link::Refusal as R;
+        let kind = match refusal {
+            R::Budget => return None,
+            R::Unreachable => return Some(Self::Passing { why: why.to_owned(), asked: None }),
+            R::Policy => FaultKind::Policy,
+            R::Cassette => FaultKind::Cassette,
+            R::SignIn => FaultKind::SignIn,
+            R::TooLarge => FaultKind::Context,
+            R::Key | R::Route => FaultKind::Link,
+        };
+        Some(fault(kind, why))
+    }
+}
+
+/// Whether a backend asks to wait longer than anybody waits.
+#[must_use]
+pub fn is_too_long(asked: Option<Duration>) -> bool {
+    asked.is_some_and(|asked| asked > Duration::from_secs(limits::RETRY_AFTER_SECONDS))
+}
+
+/// Why it is given up after so many tries, of which the last failed with `why`.
+#[must_use]
+pub fn given_up(tries: u32, why: &str, asked: Option<Duration>) -> Fault {
+    let message = match asked {
+        Some(asked) if is_too_long(Some(asked)) => {
+            format!("the backend asks to wait {} s: {why}", asked.as_secs())
+        }
+        _ if tries == 1 => format!("the backend failed: {why}"),
+        _ => format!("the backend failed {tries} times, at last: {why}"),
+    };
+    Fault::new(FaultKind::Backend, message)
+}
+
+/// Refusals that mean the same wherever they stand.
+fn known(refusal: &Refusal) -> Option<Meaning> {
+    if refusal.is_usage_limit() {
+        let message = match (refusal.resets_at, refusal.resets_in_seconds) {
+            (None, Some(seconds)) => format!("{} (resets in {seconds} s)", refusal.message),
+            _ => refusal.message.clone(),
+        };
+        let (plan, resets_at) = (refusal.plan.clone(), refusal.resets_at);
+        return Some(Meaning::Limit(Stop::UsageLimit { plan, resets_at, message }));
+    }
+    let lower = refusal.message.to_ascii_lowercase();
+    let model = lower.contains("model is not supported")
+        || lower.contains("model not found")
+        || (lower.contains(" model ") && lower.contains("does not exist"));
+    match refusal.code.as_str() {
+        "context_length_exceeded" => Some(fault(
+            FaultKind::Context,
+            "the conversation no longer fits the model's context".to_owned(),
+        )),
+        "model_not_found" => Some(fault(FaultKind::Model, refusal.message.clone())),
+        _ if model => Some(fault(FaultKind::Model, refusal.message.clone())),
+        _ => None,
+    }
+}
+
+fn fault(kind: FaultKind, message: impl Into<String>) -> Meaning {
+    Meaning::Fault(Fault::new(kind, message))
+}
