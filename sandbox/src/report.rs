@@ -57,7 +57,7 @@ mod tests {
 
     fn one(event: &Event) -> String {
         let scrub = Scrub::default();
-        scrub.add(Secret::new("sk-0123456789".into()));
+        scrub.add(Secret::new("sk-0123456789-abc".into()));
         let line = Report::new(scrub).0.line(event);
         String::from_utf8(line.to_vec()).expect("text")
     }
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn no_line_holds_a_secret() {
         assert_eq!(
-            one(&Event::Note { text: "it is sk-0123456789".into() }),
+            one(&Event::Note { text: "it is sk-0123456789-abc".into() }),
             "{\"event\":\"note\",\"text\":\"it is [secret removed]\"}\n"
         );
     }

@@ -17,5 +17,6 @@ pub mod meter; // what an exchange costs, by what passed of it
 pub mod refusal; // what a failure means for a turn
 pub mod sse; // server-sent events, decoded
 pub mod secret; // a string that cannot be printed
+pub mod scrub; // and taken out of what others wrote
 pub mod limits; // every bound, by name
 pub mod defaults; // what we say of ourselves to the backend, unless configured

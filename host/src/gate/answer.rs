@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use airlock_shared::limits;
 use airlock_shared::refusal::Meaning;
+use airlock_shared::scrub::Scrubber;
 use airlock_shared::sse::Decoder;
 use airlock_shared::stream::StreamEvent;
 use axum::body::Body;
@@ -19,7 +20,6 @@ use super::Gate;
 use super::cassette::{Kept, kept_event};
 use super::pieces::Pieces;
 use super::policy::Route;
-use super::scrub::Scrubber;
 use crate::auth::reach::cause;
 
 /// How long, and how much of, a stream's end is awaited when nobody reads it any more: only a
@@ -86,7 +86,7 @@ impl Answer {
         tape: Option<Tape>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let scrubber = Scrubber::new(&gate.canaries());
+        let scrubber = Scrubber::new(gate.texts());
         let gate = Arc::clone(gate);
         let decoder = Decoder::default();
         Self {
@@ -198,7 +198,7 @@ impl Answer {
                 &tape.body,
                 tape.status,
                 Kept::Events(tape.events),
-                &self.gate.canaries(),
+                &self.gate.texts(),
             );
         }
     }

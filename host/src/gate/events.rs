@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::lines::{Lines, NoLine};
 use super::routes::{self, Refused};
 use super::session::{Session, first};
-use super::{FromSandbox, dense};
+use super::{FromSandbox, dense, scrub};
 
 /// Why the events ended a run.
 enum Bad {
@@ -66,6 +66,7 @@ async fn listen(session: &Session, body: Body) -> Result<(), Bad> {
         let event = serde_json::from_slice(&line)
             .map_err(|_| Bad::Said("the sandbox sent a line that is no event"))?;
         drop(line);
+        let event = scrub::event(&session.gate.texts(), event);
         let Event::Outcome { outcome } = event else {
             session.events.send(FromSandbox::Event(event)).await.map_err(|_| Bad::Unheard)?;
             continue;

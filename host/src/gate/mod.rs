@@ -28,13 +28,15 @@ mod upstream; // the backend: client, signing, catalogue
 mod usage; // what of its windows an account has used
 mod answer; // the backend's stream on its way down
 mod pieces; // and in how few of them
-mod scrub; // credentials removed from what comes back
+mod scrub; // credentials removed from what passes
 mod ledger; // what the host saw: spent, said
 mod claims; // how it ended by the sandbox's word, held against that
 mod cassette; // answers recorded and played back
 
 #[cfg(test)]
 mod flow; // whole exchanges over the link, with a scripted backend
+#[cfg(test)]
+mod credential; // the credential, wherever it could come out
 #[cfg(test)]
 mod backend; // a scripted backend that refuses, redirects, echoes and breaks off
 #[cfg(test)]
@@ -54,6 +56,7 @@ use airlock_shared::job::{Backend, Budget};
 use airlock_shared::limits;
 use airlock_shared::model::Model;
 use airlock_shared::outcome::{Fault, FaultKind, Outcome};
+use airlock_shared::scrub::Needles;
 use airlock_shared::secret::Secret;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -72,6 +75,7 @@ pub use usage::{Usage, Window, usage};
 use crate::auth::{AuthError, Signer};
 use claims::Known;
 use ledger::Ledger;
+use scrub::Scrub;
 
 /// Everything a gate needs to know of its run; nothing in it means "default".
 pub struct GateConfig {
@@ -142,6 +146,7 @@ pub struct Gate {
     /// The catalogue as it is sent: one text, however often it is asked for.
     catalogue: Bytes,
     ledger: Mutex<Ledger>,
+    scrub: Mutex<Scrub>,
     /// When it was opened: the run's seconds count from here.
     opened: Instant,
     /// The sandbox's own connection reached the backend, in handoff custody.
@@ -163,9 +168,9 @@ impl Gate {
         let catalogue = Bytes::from(config.catalogue.to_string());
         let model = Arc::new(Semaphore::new(1));
         let drains = TaskTracker::new();
-        let ledger = Mutex::new(Ledger::default());
+        let (ledger, scrub) = (Mutex::new(Ledger::default()), Mutex::default());
         let (opened, is_connected) = (Instant::now(), AtomicBool::new(false));
-        Ok(Arc::new(Self { config, catalogue, ledger, opened, is_connected, model, drains }))
+        Ok(Arc::new(Self { config, catalogue, ledger, scrub, opened, is_connected, model, drains }))
     }
 
     /// What the run spent, as the host counted it. In handoff custody the host sees nothing.
@@ -258,6 +263,26 @@ impl Gate {
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is looked for in what others say.
+    fn texts(&self) -> Needles {
+        self.scrub().texts(self.canaries())
+    }
+
+    /// What is looked for in headers and messages.
+    fn messages(&self) -> Needles {
+        Needles::for_messages(&self.canaries())
+    }
+
+    /// The last words of a sandbox, or of the engine, for people and records.
+    #[must_use]
+    pub fn message(&self, said: &str) -> String {
+        self.messages().text(said).into_owned()
+    }
+
+    fn scrub(&self) -> MutexGuard<'_, Scrub> {
+        self.scrub.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn canaries(&self) -> Vec<Secret> {

@@ -20,7 +20,6 @@ use super::cassette::{Kept, Reply};
 use super::pieces::Pieces;
 use super::policy::{self, Pinned, Route};
 use super::routes::Refused;
-use super::scrub::Scrubber;
 use super::session::Session;
 use super::{Custody, Gate, Upstream, dense, upstream};
 
@@ -75,7 +74,7 @@ async fn ask(
         session: gate.session(),
         service_tier: config.backend.service_tier.as_deref(),
     };
-    let body = {
+    let mut body = {
         let mut ledger = gate.ledger();
         let body = policy::outgoing(route, &given, pinned, &ledger.seen)
             .map_err(|denied| Refused::new(Refusal::Policy, denied.0))?;
@@ -85,6 +84,7 @@ async fn ask(
         body
     };
     drop(given);
+    gate.scrub().request(gate.canaries(), &mut body);
     match &config.upstream {
         Upstream::Live { client, signer } => {
             let answer = match upstream::ask(gate, client, signer.as_ref(), route, &body).await {
@@ -119,7 +119,7 @@ async fn ask(
             let most =
                 if status.is_success() { limits::REQUEST_BYTES } else { limits::ERROR_BODY_BYTES };
             let whole = upstream::read(answer, most).await.map_err(upstream::unreachable)?;
-            let whole = Scrubber::new(&gate.canaries()).whole(&whole);
+            let whole = gate.texts().bytes(whole);
             hear_whole(gate, status, retry_after, &whole);
             let value = serde_json::from_slice(&whole)
                 .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&whole).into_owned()));
@@ -223,7 +223,7 @@ fn passed_headers(from: &HeaderMap, gate: &Gate) -> HeaderMap {
     let passed =
         [header::CONTENT_TYPE, header::RETRY_AFTER].into_iter().filter_map(|name: HeaderName| {
             let value = from.get(&name)?;
-            let clean = Scrubber::new(&gate.canaries()).whole(value.as_bytes());
+            let clean = gate.messages().bytes(value.as_bytes().to_vec());
             (clean.len() <= HEADER_VALUE_BYTES)
                 .then_some((name, HeaderValue::from_bytes(&clean).ok()?))
         });
@@ -232,7 +232,7 @@ fn passed_headers(from: &HeaderMap, gate: &Gate) -> HeaderMap {
 
 fn keep(gate: &Gate, route: Route, body: &Value, status: u16, kept: Kept) {
     if let Some(recorder) = &gate.config.recorder {
-        recorder.exchange(route, body, status, kept, &gate.canaries());
+        recorder.exchange(route, body, status, kept, &gate.texts());
     }
 }
 

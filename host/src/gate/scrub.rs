@@ -1,189 +1,146 @@
-//! Removes credentials from what comes back, as it streams: a backend that echoes our headers must
-//! not tell the sandbox, a record or a cassette what they were.
+//! The credential taken out of what passes the gate: what the sandbox says, what is sent to the
+//! model, what the backend answers. In relay custody the sandbox does not know it, so that only
+//! the host can.
 //!
-//! Each secret is looked for as it is, as JSON escapes it, and inside base64. Only a proper prefix
-//! of such a form is held back, so that a stream stays a stream. What a backend disguises on
-//! purpose cannot be found; it has the secret anyway.
+//! Every request carries the whole conversation again. What was searched and found clean is known
+//! again by its place and a keyed hash, and is not searched twice. What held a secret is: it
+//! becomes the same bytes each time, as the backend's cache wants it.
 
+use std::borrow::Cow;
+use std::hash::{BuildHasher as _, RandomState};
+
+use airlock_shared::event::Event;
+use airlock_shared::scrub::Needles;
 use airlock_shared::secret::Secret;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use zeroize::Zeroizing;
+use serde_json::Value;
 
-/// What stands in a secret's place. It is safe in JSON and in a header.
-const REMOVED: &[u8] = b"[secret removed]";
-/// A secret shorter than this is looked for as it is only: its base64 would be found by chance.
-const DERIVED_BYTES: usize = 12;
-
-/// Takes bytes, gives them without secrets; any chunking gives the same.
-pub(crate) struct Scrubber {
-    /// The forms, longest first.
-    forms: Vec<Zeroizing<Vec<u8>>>,
-    /// Whether a form starts with this byte.
-    starts: [bool; 256],
-    /// A proper prefix of a form, seen at the end of what came so far.
-    held: Zeroizing<Vec<u8>>,
+#[derive(Default)]
+pub(super) struct Scrub {
+    secrets: Vec<Secret>,
+    texts: Needles,
+    keyed: RandomState,
+    /// Of the last request's input: the items in which nothing was found, by place.
+    clean: Vec<Option<u64>>,
+    /// Items that were searched, ever.
+    #[cfg(test)]
+    searched: usize,
 }
 
-impl Scrubber {
-    pub(crate) fn new(secrets: &[Secret]) -> Self {
-        let mut forms: Vec<Zeroizing<Vec<u8>>> = secrets.iter().flat_map(forms).collect();
-        forms.retain(|form| !form.is_empty());
-        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-        let mut starts = [false; 256];
-        for form in &forms {
-            starts[usize::from(form[0])] = true;
+impl Scrub {
+    /// What is looked for, given the secrets there are now.
+    pub(super) fn texts(&mut self, secrets: Vec<Secret>) -> Needles {
+        let is_same = |(a, b): (&Secret, &Secret)| a.matches(b.reveal().as_bytes());
+        if self.secrets.len() != secrets.len() || !self.secrets.iter().zip(&secrets).all(is_same) {
+            self.texts = Needles::for_texts(&secrets);
+            self.secrets = secrets;
+            self.clean.clear();
         }
-        Self { forms, starts, held: Zeroizing::new(Vec::new()) }
+        self.texts.clone()
     }
 
-    /// The bytes that can go on; the rest is held until more comes.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
-        self.scrub(bytes, false)
-    }
-
-    /// What was still held.
-    pub(crate) fn finish(&mut self) -> Vec<u8> {
-        self.scrub(&[], true)
-    }
-
-    /// A whole text at once.
-    pub(crate) fn whole(mut self, bytes: &[u8]) -> Vec<u8> {
-        self.scrub(bytes, true)
-    }
-
-    fn scrub(&mut self, bytes: &[u8], is_last: bool) -> Vec<u8> {
-        let mut joined = std::mem::take(&mut self.held);
-        joined.extend_from_slice(bytes);
-        let mut clean = Vec::with_capacity(joined.len());
-        let mut at = 0;
-        while at < joined.len() {
-            let rest = &joined[at..];
-            if !self.starts[usize::from(rest[0])] {
-                clean.push(rest[0]);
-                at += 1;
-                continue;
-            }
-            // Longest first: a secret that begins another does not leave the other's end behind.
-            let could = |form: &&Zeroizing<Vec<u8>>| {
-                rest.starts_with(form) || (!is_last && form.starts_with(rest))
-            };
-            match self.forms.iter().find(could) {
-                Some(form) if rest.len() >= form.len() => {
-                    clean.extend_from_slice(REMOVED);
-                    at += form.len();
+    /// A request that the policy made.
+    ///
+    /// THREAT: a command prints a key file of the work tree, and its output goes to the model, into
+    /// recordings and into every request after. Tried by
+    /// `gate::credential::what_a_command_prints_of_the_credential_is_not_sent_to_the_model`.
+    pub(super) fn request(&mut self, secrets: Vec<Secret>, body: &mut Value) {
+        let needles = self.texts(secrets);
+        let Some(body) = body.as_object_mut().filter(|_| !needles.is_empty()) else { return };
+        for (name, value) in body {
+            match (name.as_str(), value) {
+                ("input", Value::Array(items)) => {
+                    self.clean.resize(items.len(), None);
+                    for (item, clean) in items.iter_mut().zip(&mut self.clean) {
+                        let hash = self.keyed.hash_one(&*item);
+                        if *clean == Some(hash) {
+                            continue;
+                        }
+                        #[cfg(test)]
+                        {
+                            self.searched += 1;
+                        }
+                        *clean = (!needles.value(item)).then_some(hash);
+                    }
                 }
-                Some(_) => {
-                    self.held.extend_from_slice(rest);
-                    break;
-                }
-                None => {
-                    clean.push(rest[0]);
-                    at += 1;
-                }
-            }
-        }
-        clean
-    }
-}
-
-/// The texts a secret can stand in an answer as.
-fn forms(secret: &Secret) -> Vec<Zeroizing<Vec<u8>>> {
-    let raw = secret.reveal();
-    let mut forms = vec![Zeroizing::new(raw.as_bytes().to_vec())];
-    let escaped = Zeroizing::new(raw.replace('\\', "\\\\").replace('"', "\\\""));
-    forms.push(Zeroizing::new(escaped.replace('/', "\\/").into_bytes()));
-    forms.push(Zeroizing::new(escaped.as_bytes().to_vec()));
-    if raw.len() >= DERIVED_BYTES {
-        for shift in 0..3_usize {
-            for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-                forms.push(inside_base64(&engine, shift, raw.as_bytes()));
+                (_, value) => drop(needles.value(value)),
             }
         }
     }
-    forms.dedup();
-    forms
 }
 
-/// The characters of base64 that depend on the secret alone when it starts `shift` bytes into a
-/// group of three.
-fn inside_base64(engine: &impl base64::Engine, shift: usize, raw: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut shifted = Zeroizing::new(vec![0; shift]);
-    shifted.extend_from_slice(raw);
-    let whole = shifted.len() * 8 / 6;
-    let text = Zeroizing::new(engine.encode(&*shifted));
-    let from = [0, 2, 3][shift];
-    Zeroizing::new(text.as_bytes()[from..whole].to_vec())
+/// An event without secrets, whatever its field.
+///
+/// THREAT: a command prints the credential, and its output is shown, kept and printed with
+/// `--json`. Tried by `gate::credential::no_event_holds_the_credential`.
+pub(super) fn event(needles: &Needles, event: Event) -> Event {
+    if needles.is_empty() {
+        return event;
+    }
+    // Written by us it has one form, in which no escape hides a secret.
+    let Ok(text) = serde_json::to_string(&event) else { return event };
+    match needles.text(&text) {
+        Cow::Owned(clean) if clean != text => serde_json::from_str(&clean).unwrap_or_else(|_| {
+            Event::Note { text: "an event that held a credential is not shown".to_owned() }
+        }),
+        _ => event,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine as _;
-    use proptest::prelude::*;
+    use airlock_shared::item;
+    use serde_json::json;
 
     use super::*;
 
-    fn scrubber(secrets: &[&str]) -> Scrubber {
-        let secrets: Vec<Secret> =
-            secrets.iter().map(|text| Secret::new((*text).to_owned())).collect();
-        Scrubber::new(&secrets)
+    const KEY: &str = "sk-canary-0123456789";
+
+    fn secrets() -> Vec<Secret> {
+        vec![Secret::new(KEY.to_owned())]
+    }
+
+    fn output(n: usize, text: &str) -> Value {
+        json!({"type": "function_call_output", "call_id": format!("c{n}"), "output": text})
     }
 
     #[test]
-    fn every_form_is_removed() {
-        let secret = r#"sk-canary/"0123456789"#;
-        let lines = [
-            format!("Authorization: Bearer {secret}!"),
-            serde_json::json!({ "echo": secret }).to_string(),
-            serde_json::json!({ "echo": secret }).to_string().replace('/', "\\/"),
-            STANDARD_NO_PAD.encode(format!("Bearer {secret} and more")),
-            STANDARD_NO_PAD.encode(format!("xBearer {secret} and more")),
-            URL_SAFE_NO_PAD.encode(format!("xyBearer {secret} and more")),
-        ];
-        for line in lines {
-            let clean = scrubber(&[secret]).whole(line.as_bytes());
-            let clean = String::from_utf8(clean).expect("text");
-            assert!(clean.contains("[secret removed]"), "{line} → {clean}");
-            assert!(!clean.contains("canary"), "{line} → {clean}");
+    fn an_output_is_searched_once_however_often_it_is_sent() {
+        let mut scrub = Scrub::default();
+        let mut input = vec![item::message("user", "hi")];
+        for round in 1..=500 {
+            input.push(output(round, "ordinary"));
+            let mut body = json!({"instructions": "i", "input": input.clone()});
+            scrub.request(secrets(), &mut body);
+            assert_eq!(body["input"], json!(input));
+            assert_eq!(scrub.searched, round + 1);
         }
+        // What stands in another's place is new, and so is all for a new secret.
+        input[3] = output(3, KEY);
+        let mut body = json!({"input": input.clone()});
+        scrub.request(secrets(), &mut body);
+        assert_eq!(body["input"][3]["output"], "[secret removed]");
+        assert_eq!(scrub.searched, 502);
+        let renewed = [secrets(), vec![Secret::new("ordinary-but-renewed".into())]].concat();
+        scrub.request(renewed, &mut json!({"input": input}));
+        assert_eq!(scrub.searched, 502 + 501);
     }
 
     #[test]
-    fn only_a_proper_prefix_is_held_back() {
-        let mut scrubber = scrubber(&["secret"]);
-        assert_eq!(scrubber.feed(b"data: sec"), b"data: ");
-        assert_eq!(scrubber.feed(b"ond\n\n"), b"second\n\n");
-        assert_eq!(scrubber.feed(b"s"), b"");
-        assert_eq!(scrubber.finish(), b"s");
+    fn a_secret_gives_the_same_bytes_each_time() {
+        let mut scrub = Scrub::default();
+        let sent = json!({"input": [output(1, &format!("is {KEY}!")), output(2, "x")]});
+        let mut twice = [sent.clone(), sent];
+        twice.iter_mut().for_each(|body| scrub.request(secrets(), body));
+        assert_eq!(twice[0], twice[1]);
+        assert_eq!(twice[0]["input"][0]["output"], "is [secret removed]!");
     }
 
     #[test]
-    fn a_secret_that_begins_another_leaves_nothing_of_it() {
-        assert_eq!(
-            scrubber(&["ab", "abcd"]).whole(b"xabcdy ab"),
-            b"x[secret removed]y [secret removed]"
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn any_chunking_gives_the_same_and_no_secret(text in "[abc]{0,60}", secrets in prop::collection::vec("[abc]{2,6}", 0..4), cuts in prop::collection::vec(0_usize..60, 0..6)) {
-            let known: Vec<&str> = secrets.iter().map(String::as_str).collect();
-            let whole = scrubber(&known).whole(text.as_bytes());
-            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
-            cuts.sort_unstable();
-            cuts.push(text.len());
-            let (mut from, mut pieces, mut streaming) = (0, Vec::new(), scrubber(&known));
-            for cut in cuts {
-                pieces.extend(streaming.feed(&text.as_bytes()[from..cut]));
-                from = cut;
-            }
-            pieces.extend(streaming.finish());
-            prop_assert_eq!(&whole, &pieces);
-            // The mark is not of the alphabet but for a few letters; cut it out to look between.
-            let text = String::from_utf8(whole).expect("text");
-            for piece in text.split("[secret removed]") {
-                for secret in &known { prop_assert!(!piece.contains(secret), "{piece} holds {secret}"); }
-            }
-        }
+    fn no_escape_hides_a_secret_in_an_event() {
+        let needles = Needles::for_texts(&secrets());
+        let escaped = r#"{"event":"note","text":"\u0073k-canary-012345678\u0039 was read"}"#;
+        let heard: Event = serde_json::from_str(escaped).expect("an event");
+        let clean = event(&needles, heard);
+        assert_eq!(clean, Event::Note { text: "[secret removed] was read".into() });
     }
 }

@@ -8,6 +8,7 @@ use airlock_shared::job::Backend;
 use airlock_shared::limits;
 use airlock_shared::link::Refusal;
 use airlock_shared::outcome::{Fault, FaultKind};
+use airlock_shared::scrub::Needles;
 use airlock_shared::{request, stream};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_ENCODING};
@@ -17,7 +18,6 @@ use serde_json::Value;
 use super::Gate;
 use super::policy::Route;
 use super::routes::Refused;
-use super::scrub::Scrubber;
 use crate::auth::reach::{self, Reach, cause};
 use crate::auth::{AuthError, Signer};
 
@@ -91,11 +91,12 @@ pub(super) async fn get(
         let answer = send_signed(client, signer, &document(backend, url)).await?;
         let status = answer.status();
         let body = read(answer, limits::CATALOGUE_BYTES).await;
-        let body = Scrubber::new(&signer.canaries()).whole(&body.map_err(unreachable)?);
+        let body = body.map_err(unreachable)?;
         if !status.is_success() {
-            let said = stream::Refusal::of_body(&body).message;
+            let said = said(signer, &body);
             return Err(unreachable(format!("it answered {}: {said}", status.as_u16())));
         }
+        let body = Needles::for_texts(&signer.canaries()).bytes(body);
         serde_json::from_slice(&body).map_err(|_| unreachable("its answer is not JSON".to_owned()))
     };
     let answer = tokio::time::timeout(patience, asking).await;
@@ -187,13 +188,18 @@ async fn send_signed(
             continue;
         }
         let body = read(answer, limits::ERROR_BODY_BYTES).await.unwrap_or_default();
-        let body = Scrubber::new(&signer.canaries()).whole(&body);
-        let said = stream::Refusal::of_body(&body).message;
+        let said = said(signer, &body);
         return Err(Refused::new(
             Refusal::SignIn,
             format!("the backend refused the credential: {said}"),
         ));
     }
+}
+
+/// Why the backend refuses, for a message of ours.
+fn said(signer: &dyn Signer, body: &[u8]) -> String {
+    let said = stream::Refusal::of_body(body).message;
+    Needles::for_messages(&signer.canaries()).text(&said).into_owned()
 }
 
 /// Sends it once. Whatever the backend says is an answer, but a redirect.

@@ -21,7 +21,7 @@ use super::spec::Spec;
 use super::tree::Tree;
 use super::{Broken, Stop, cancelled};
 use crate::engine::EngineError;
-use crate::engine::docker::{Ended, Running};
+use crate::engine::docker::{Complaints, Ended, Running};
 use crate::failure::SANDBOX_SAYS;
 use crate::gate::{self, FromSandbox, Gate};
 use crate::workspace::Copied;
@@ -130,10 +130,10 @@ pub(super) async fn listen(
             Next::Served(ended) => {
                 served = true;
                 let explained = tokio::time::timeout(EXPLANATION, box_ended.as_mut()).await.ok();
-                break Err(explain(ended.err(), explained, &complaints.from_sandbox()).into());
+                break Err(explain(ended.err(), explained, &complaint(gate, &complaints)).into());
             }
             Next::BoxEnded(ended) => {
-                break Err(explain(None, Some(ended), &complaints.from_sandbox()).into());
+                break Err(explain(None, Some(ended), &complaint(gate, &complaints)).into());
             }
             Next::Asked => {
                 let _over = commands.try_send(Command::Interrupt);
@@ -220,6 +220,14 @@ fn settle(
     if let Err(error) = report.keep(outcome, report::exit(outcome, stop)) {
         tracing::error!(%error, "the record of this run cannot be written");
     }
+}
+
+/// What it said on stderr.
+///
+/// THREAT: it prints the credential there, and how the session ended is shown and kept. Tried by
+/// `gate::credential::the_last_words_of_a_sandbox_hold_no_credential`.
+fn complaint(gate: &Gate, complaints: &Complaints) -> String {
+    gate.message(&complaints.from_sandbox())
 }
 
 /// Why there is no outcome: the engine's word on the container is better than a broken pipe's.

@@ -82,6 +82,10 @@ impl Paying {
         Ok(Some((handed.secrets, renewals)))
     }
 
+    pub(super) fn signer(&self) -> Option<Arc<dyn Signer>> {
+        self.signer.clone()
+    }
+
     /// The host asks the backend itself: what the box says of its token is hearsay.
     fn witness(&self) -> Witness {
         let Upstream::Live { client, signer } = &self.upstream else {

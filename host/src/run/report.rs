@@ -1,11 +1,13 @@
 //! What is told and kept of a run: its lines, numbered, on disk and shown; its record.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use airlock_shared::base::Base;
 use airlock_shared::defaults;
 use airlock_shared::event::Event;
 use airlock_shared::outcome::{Fault, FaultKind, Outcome, Stop as Reason};
+use airlock_shared::scrub::Needles;
 use airlock_shared::stream::Usage;
 use tokio::time::Instant;
 
@@ -15,6 +17,7 @@ use super::spec::CredentialChoice::Login;
 use super::spec::{Custody, Spec, Tree as TreeChoice};
 use super::tree::{Changes, Tree};
 use super::{Broken, House, Stop};
+use crate::auth::Signer;
 use crate::auth::store::{Kind, Store};
 use crate::clock;
 use crate::engine::docker::ResolvedImage;
@@ -51,6 +54,8 @@ pub(super) struct Report<'a> {
     show: Show<'a>,
     /// The command that mends a sign-in that is needed, where no stored key is given again.
     mends: String,
+    /// Who signs, and so knows the secrets that nothing told or kept may hold.
+    signer: Option<Arc<dyn Signer>>,
     /// Where the login is that pays, and its name.
     login: Option<(PathBuf, String)>,
 }
@@ -88,8 +93,20 @@ impl<'a> Report<'a> {
             Login(name) => Some((house.logins.clone(), name.clone())),
             _ => None,
         };
-        let began = Instant::now();
-        Ok(Self { folder, log, record, began, lines: 0, requests, usage, show, mends, login })
+        let (began, signer) = (Instant::now(), None);
+        Ok(Self {
+            folder,
+            log,
+            record,
+            began,
+            lines: 0,
+            requests,
+            usage,
+            show,
+            mends,
+            signer,
+            login,
+        })
     }
 
     pub(super) fn folder(&self) -> &RunFolder {
@@ -116,7 +133,24 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn note(&mut self, text: impl Into<String>) {
-        self.say(Public::Note { text: text.into(), by: public::By::Host });
+        let text = self.message(text.into());
+        self.say(Public::Note { text, by: public::By::Host });
+    }
+
+    /// A message of ours, which may hold words of the engine's, the sandbox's or the backend's.
+    fn message(&self, text: String) -> String {
+        let Some(signer) = &self.signer else { return text };
+        Needles::for_messages(&signer.canaries()).text(&text).into_owned()
+    }
+
+    /// How it ended, with a message that can be shown and kept.
+    fn tellable(&self, outcome: &Outcome) -> Outcome {
+        match outcome.clone() {
+            Outcome::Failed { fault: Fault { kind, message } } => {
+                Outcome::Failed { fault: Fault::new(kind, self.message(message)) }
+            }
+            other => other,
+        }
     }
 
     /// What the box says.
@@ -141,6 +175,8 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn started(&mut self, spec: &Spec, paying: &Paying, image: &ResolvedImage) {
+        self.signer = paying.signer();
+        self.record.prompt = self.message(self.record.prompt.clone());
         let payer = public::Payer {
             name: paying.payer.name.clone(),
             kind: paying.payer.kind.as_str().to_owned(),
@@ -237,7 +273,7 @@ impl<'a> Report<'a> {
     /// When it cannot be kept.
     pub(super) fn keep(&mut self, outcome: &Outcome, exit: Exit) -> std::io::Result<()> {
         let mut record = self.record.clone();
-        record.outcome = Some(outcome.clone());
+        record.outcome = Some(self.tellable(outcome));
         record.exit = Some(exit.code());
         record.ended = Some(clock::now());
         record.ms = self.elapsed_ms();
@@ -261,6 +297,7 @@ impl<'a> Report<'a> {
             Ok(outcome) => (outcome, None),
             Err(Broken { fault, hint }) => (Outcome::Failed { fault }, hint),
         };
+        let outcome = self.tellable(&outcome);
         let needs_sign_in =
             matches!(&outcome, Outcome::Failed { fault } if fault.kind == FaultKind::SignIn);
         let hint = hint.or_else(|| {
@@ -342,38 +379,4 @@ pub fn count(lines: &[workspace::Line], held: u64) -> public::Changes {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn a_stored_key_is_given_again_to_the_same_base() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let again = |name: &str, login: &str| {
-            let file = folder.path().join(format!("{name}.json"));
-            std::fs::write(&file, login).expect("written");
-            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("a mode");
-            key_again(folder.path(), name)
-        };
-        let key = |base: &str| {
-            format!(
-                r#"{{"v":2,"kind":"api_key","base":"{base}","api_key":"sk-canary","generation":0}}"#
-            )
-        };
-        let setup = "airlock setup codex-auth";
-        let usual = again("default", &key(defaults::API_BASE));
-        assert_eq!(usual, Some(format!("{setup} --api-key - < FILE")));
-        let gateway = "https://gateway.example.org/v1";
-        let elsewhere = again("team", &key(gateway));
-        let expected = format!("{setup} --name team --base-url {gateway} --api-key - < FILE");
-        assert_eq!(elsewhere, Some(expected));
-        let strange = again("odd", &key("https://gateway.example.org/$(id)"));
-        assert!(!strange.expect("a command").contains('$'));
-        let token = r#"{"v":2,"kind":"chatgpt","base":"https://chatgpt.com/backend-api/codex",
-                        "issuer":"https://auth.openai.com","access_token":"token-canary",
-                        "account_id":"acct","generation":0}"#;
-        assert_eq!(again("me", token), None);
-        assert_eq!(key_again(folder.path(), "nobody"), None);
-    }
-}
+mod tests; // the command that gives a stored key again

@@ -1,5 +1,5 @@
-//! What was copied in, and what was left out: one JSON line for each path, in the run's folder, so
-//! that what comes back can be compared with it, and the host's files with what they were.
+//! What was copied in: one JSON line for each path, in the run's folder, so that what comes back
+//! can be compared with it, and the host's files with what they were.
 //!
 //! # Why no times and no inode numbers
 //! Whether a file changed since is asked of its content: the changed set is small, and content
@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 
 use super::node::Node;
 use super::rel_path::{self, RelPath};
-use super::walk::Why;
 
 const NAME: &str = "base.jsonl";
 const UNFINISHED: &str = "base.jsonl.part";
@@ -30,22 +29,18 @@ struct Header {
     root: String,
 }
 
-/// Every other line: a path with one of the two.
+/// Every other line.
 #[derive(Serialize, Deserialize)]
 struct Line {
     path: RelPath,
     #[serde(flatten)]
-    node: Option<Node>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    left_out: Option<Why>,
+    node: Node,
 }
 
 /// The paths of a workspace as the box got them.
 pub(super) struct Base {
     pub(super) root: PathBuf,
     pub(super) nodes: BTreeMap<RelPath, Node>,
-    /// What the box did not get, and why. Of a folder that was left out, only the folder.
-    pub(super) left_out: BTreeMap<RelPath, Why>,
 }
 
 /// Writes a base, which counts only once it is finished.
@@ -64,15 +59,7 @@ impl Recorder {
     }
 
     pub(super) fn record(&mut self, path: RelPath, node: Node) -> io::Result<()> {
-        self.line(&Line { path, node: Some(node), left_out: None })
-    }
-
-    pub(super) fn leave_out(&mut self, path: RelPath, why: Why) -> io::Result<()> {
-        self.line(&Line { path, node: None, left_out: Some(why) })
-    }
-
-    fn line(&mut self, line: &Line) -> io::Result<()> {
-        serde_json::to_writer(&mut self.lines, line)?;
+        serde_json::to_writer(&mut self.lines, &Line { path, node })?;
         self.lines.write_all(b"\n")
     }
 
@@ -89,16 +76,12 @@ impl Base {
         let first = lines.next().ok_or(io::ErrorKind::UnexpectedEof)??;
         let header: Header = serde_json::from_str(&first)?;
         let root = rel_path::decode(&header.root).ok_or(io::ErrorKind::InvalidData)?;
-        let (mut nodes, mut left_out) = (BTreeMap::new(), BTreeMap::new());
+        let mut nodes = BTreeMap::new();
         for line in lines {
-            let line: Line = serde_json::from_str(&line?)?;
-            match (line.node, line.left_out) {
-                (Some(node), None) => _ = nodes.insert(line.path, node),
-                (None, Some(why)) => _ = left_out.insert(line.path, why),
-                _ => return Err(io::ErrorKind::InvalidData.into()),
-            }
+            let Line { path, node } = serde_json::from_str(&line?)?;
+            nodes.insert(path, node);
         }
-        Ok(Self { root: PathBuf::from(OsStr::from_bytes(&root)), nodes, left_out })
+        Ok(Self { root: PathBuf::from(OsStr::from_bytes(&root)), nodes })
     }
 
     /// Has it on the disk for good.

@@ -10,12 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::prompt;
 use crate::report::Report;
+use crate::scrub::Scrub;
 use crate::tools::{ToolResult, Toolbox};
 
 /// What acts, and what ends it.
 pub(crate) struct Hands {
     pub(crate) tools: Toolbox,
     pub(crate) report: Report,
+    pub(crate) scrub: Scrub,
     /// Several calls at a time, where the model is one for that.
     pub(crate) parallel: bool,
     pub(crate) deadline: Instant,
@@ -67,6 +69,10 @@ impl Hands {
         // Also of a call that ends the turn it is told that it ended, and why.
         let fault = called.as_ref().err().cloned();
         let result = called.unwrap_or_else(|fault| ToolResult::failed(fault.message));
+        // THREAT: a command prints a copy of our token, and it goes to the model and into every
+        // request from then on. Searched once: what is kept is clean. Tried by
+        // `session::tests::alone::what_a_command_prints_of_our_token_is_removed`.
+        let output = self.scrub.clean(result.output);
         if let Some(steps) = result.plan {
             self.report.say(Event::Plan { steps }).await;
         }
@@ -78,9 +84,9 @@ impl Hands {
             exit: result.exit,
             ms,
             note: result.note,
-            output: result.output.clone(),
+            output: output.clone(),
         };
         self.report.say(ended).await;
-        fault.map_or(Ok(result.output), Err)
+        fault.map_or(Ok(output), Err)
     }
 }

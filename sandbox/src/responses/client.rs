@@ -27,7 +27,7 @@ use super::credentials::Credentials;
 use super::retry::{self, Decision, End, Failure};
 use crate::link::{self, Link};
 use crate::report::Report;
-use crate::scrub::{Scrub, one_line};
+use crate::scrub::Scrub;
 
 /// Who speaks to the backend, and with what.
 pub(crate) enum Road {
@@ -265,7 +265,7 @@ impl Client {
     }
 
     fn told(&self, text: String) -> String {
-        one_line(&self.scrub.clean(text))
+        self.scrub.message(&text)
     }
 
     fn keep_turn_state(&mut self, state: &str) {

@@ -78,13 +78,14 @@ impl Session {
         let mut history = History::default();
         history.say("developer", &prompt::surroundings(job, self.link.is_some()));
         if let Some(docs) = self.docs().await {
-            history.say("user", &docs);
+            history.say("user", &self.scrub.clean(docs));
         }
-        history.say("user", &job.prompt);
+        history.say("user", &self.scrub.clean(job.prompt.clone()));
         let parallel = model.parallel && !model.lite;
         let hands = Hands {
             tools,
             report: self.report.clone(),
+            scrub: self.scrub.clone(),
             parallel,
             deadline: self.deadline,
             cancel: self.cancel.clone(),

@@ -100,6 +100,7 @@ fn run(files: &Files<'_>, text: &str) -> Result<(String, Counts), String> {
         files.stopped()?;
         plan.take(hunk)?;
     }
+    plan.keeps_secrets()?;
     let counts = plan.counts();
     plan.write()?;
     Ok((plan.list, counts))
@@ -192,6 +193,17 @@ impl Plan<'_> {
             return Err(format!("{} does not exist", path.shown()));
         }
         Ok(state)
+    }
+
+    /// Over all files, so that one can be moved with the marks it has.
+    fn keeps_secrets(&self) -> Result<(), String> {
+        let states = self.states.values();
+        let marks = states.map(|State { before, after }| {
+            let before = before.as_ref().map_or(0, |found| change::marks(&found.bytes));
+            (before, after.as_ref().map_or(0, |(bytes, _)| change::marks(bytes)))
+        });
+        let (before, after) = marks.fold((0, 0), |sum, (b, a)| (sum.0 + b, sum.1 + a));
+        change::keeps_secrets(before, after)
     }
 
     fn counts(&self) -> Counts {

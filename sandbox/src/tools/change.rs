@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use airlock_shared::limits;
+use airlock_shared::scrub::MARK;
 use similar::{ChangeTag, TextDiff};
 
 use super::output;
@@ -29,6 +30,26 @@ impl std::ops::AddAssign for Counts {
         self.added += other.added;
         self.removed += other.removed;
     }
+}
+
+/// How often a text says that a secret was removed from it.
+pub(super) fn marks(text: &[u8]) -> usize {
+    String::from_utf8_lossy(text).matches(MARK).count()
+}
+
+/// Whether a change may be made that has as many marks before it, and after.
+///
+/// THREAT: the model reads a file without its credential and writes it back so: the credential is
+/// lost. It cannot be known here who wrote a mark, so what was there may stay, and no more comes
+/// to it. Tried by `tools::tests::a_text_whose_secret_was_removed_is_not_written_back`.
+pub(super) fn keeps_secrets(before: usize, after: usize) -> Result<(), String> {
+    if after <= before {
+        return Ok(());
+    }
+    Err(format!(
+        "the new text contains `{MARK}`: a credential was removed from what you read, and would be \
+         lost. Change only the lines around it. If those very words are meant, write them with bash"
+    ))
 }
 
 /// How many lines came and went, and which, if that is short to say.

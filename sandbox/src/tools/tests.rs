@@ -127,3 +127,39 @@ fn a_variable_that_cannot_be_one_is_refused() {
         assert!(environment(&BTreeMap::from([(name.to_owned(), "x".to_owned())])).is_err());
     }
 }
+
+#[tokio::test]
+async fn a_text_whose_secret_was_removed_is_not_written_back() {
+    let bench = Bench::new(13);
+    let write = |path: &'static str, content: &'static str| {
+        bench.call("write_file", json!({"path": path, "content": content}))
+    };
+    let patch = |hunks: &'static str| {
+        let text = format!("*** Begin Patch\n{hunks}\n*** End Patch\n");
+        bench.call("apply_patch", json!({"input": text}))
+    };
+    let refusal = "the new text contains `[secret removed]`: a credential was removed";
+    bench.put("config", "key = sk-canary-0123456789\nport = 1\n").await;
+    for refused in [
+        write("config", "key = [secret removed]\nport = 2\n").await,
+        write("new", "[secret removed]").await,
+        patch("*** Add File: new\n+[secret removed]").await,
+        patch("*** Update File: config\n-key = sk-canary-0123456789\n+key = [secret removed]")
+            .await,
+    ] {
+        assert!(!refused.ok && refused.output.contains(refusal), "{}", refused.output);
+    }
+    assert!(patch("*** Update File: config\n-port = 1\n+port = 2").await.ok);
+    assert_eq!(bench.read("config"), "key = sk-canary-0123456789\nport = 2\n");
+
+    // Who has those very words in a file can go on editing it, move it, and write more by hand.
+    let hand = "printf '[secret removed]\\nport = 1\\n' > words";
+    assert!(bench.call("bash", json!({"command": hand})).await.ok);
+    assert!(write("words", "[secret removed]\nport = 2\n").await.ok);
+    let moved =
+        "*** Update File: words\n*** Move to: moved\n [secret removed]\n-port = 2\n+port = 3";
+    let moved = patch(moved).await;
+    assert!(moved.ok, "{}", moved.output);
+    assert_eq!(bench.read("moved"), "[secret removed]\nport = 3\n");
+    assert!(!write("moved", "[secret removed]\n[secret removed]\n").await.ok);
+}

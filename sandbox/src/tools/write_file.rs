@@ -46,6 +46,8 @@ fn write(files: &Files<'_>, arguments: &Arguments) -> Result<ToolResult, String>
     }
     let path = files.root.resolve(&files.root.within(&arguments.path)?)?;
     let old = files.root.whole(&path)?;
+    let before = old.as_ref().map_or(0, |old| change::marks(&old.bytes));
+    change::keeps_secrets(before, change::marks(new))?;
     files.stopped()?;
     let mode = old.as_ref().map_or(NEW_FILE_MODE, |old| old.mode);
     files.root.replace(&path, new, mode)?;

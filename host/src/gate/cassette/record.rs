@@ -9,13 +9,12 @@ use std::sync::{Mutex, PoisonError};
 
 use airlock_shared::model::Model;
 use airlock_shared::outcome::{Fault, FaultKind};
-use airlock_shared::secret::Secret;
+use airlock_shared::scrub::Needles;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{Exchange, Header, Kept, Name, Request, VERSION};
 use crate::gate::policy::Route;
-use crate::gate::scrub::Scrubber;
 use crate::output::Output;
 
 /// A cassette being written.
@@ -96,7 +95,7 @@ impl Recorder {
         body: &Value,
         status: u16,
         kept: Kept,
-        secrets: &[Secret],
+        needles: &Needles,
     ) {
         self.with(|tape| {
             let last = match route {
@@ -110,7 +109,7 @@ impl Recorder {
             };
             tape.exchange(
                 Exchange { n: 0, route: route.into(), request, status, events, body },
-                secrets,
+                needles,
             );
         });
     }
@@ -148,31 +147,31 @@ impl Tape {
         {
             self.fault = Some(error.to_string());
         }
-        self.line(&before.header, &[]);
+        self.line(&before.header, &Needles::default());
         if let Some(body) = before.catalogue {
             let (route, body) = (Name::Models, Some(body));
             self.exchange(
                 Exchange { n: 0, route, request: None, status: 200, events: None, body },
-                &[],
+                &Needles::default(),
             );
         }
     }
 
-    fn exchange(&mut self, mut exchange: Exchange, secrets: &[Secret]) {
+    fn exchange(&mut self, mut exchange: Exchange, needles: &Needles) {
         if let Some(before) = self.before.take() {
             self.begin(before);
         }
         self.n += 1;
         exchange.n = self.n;
-        self.line(&exchange, secrets);
+        self.line(&exchange, needles);
     }
 
-    fn line(&mut self, value: &impl Serialize, secrets: &[Secret]) {
+    fn line(&mut self, value: &impl Serialize, needles: &Needles) {
         if self.fault.is_some() {
             return;
         }
         let written = serde_json::to_vec(value).map_err(std::io::Error::from).and_then(|line| {
-            let mut line = Scrubber::new(secrets).whole(&line);
+            let mut line = needles.bytes(line);
             line.push(b'\n');
             self.file.write_all(&line)
         });

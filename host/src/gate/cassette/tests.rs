@@ -148,7 +148,7 @@ fn an_older_cassette_stays_until_there_is_something_to_record() {
     recorder.finish().expect("nothing went wrong");
     assert_eq!(std::fs::read_to_string(&path).expect("read"), older);
     let kept = Kept::Body(json!({}));
-    recorder.exchange(Route::Responses, &json!({"input": []}), 400, kept, &[]);
+    recorder.exchange(Route::Responses, &json!({"input": []}), 400, kept, &Needles::default());
     let written = std::fs::read_to_string(&path).expect("read");
     assert_eq!(written.lines().count(), 3, "header, catalogue, exchange: {written}");
     assert!(!written.contains("\"x\""), "{written}");

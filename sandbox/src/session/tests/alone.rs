@@ -196,6 +196,31 @@ async fn a_token_the_backend_echoes_is_removed() {
 }
 
 #[tokio::test]
+async fn what_a_command_prints_of_our_token_is_removed() {
+    let spread = bash("c1", "cat key; base64 -w0 key; cat word");
+    let backend = Backend::start([asks([spread]), answer("done")]).await;
+    let tree = Tree::new();
+    tree.write("key", &format!("{TOKEN}\n"));
+    tree.write("word", "ollama\n");
+    tree.write("AGENTS.md", &format!("the key is {TOKEN}, see {}", airlock_shared::scrub::MARK));
+    let mut job = job(&format!("http://{}/v1", backend.authority), &tree);
+    job["prompt"] = json!(format!("use {TOKEN}"));
+    let run = direct_in(&backend, job, CancellationToken::new()).await;
+    assert_eq!(run.outcome, finished("done"));
+    let ended = run.named("call_ended")[0]["output"].as_str().expect("text").to_owned();
+    assert!(ended.contains("[secret removed]\n[secret removed]"), "{ended}");
+    assert!(ended.ends_with("ollama\n"), "{ended}");
+    assert_eq!(run.outputs(1)[0], format!("c1={ended}"));
+    let said = run.seen[1].body.to_string();
+    assert!(said.contains("use [secret removed]") && said.contains("key is [secret removed]"));
+    // The control: it was there to be printed.
+    assert_eq!(tree.read("key"), format!("{TOKEN}\n"));
+    assert!(!said.contains(TOKEN) && !run.events.iter().any(|e| e.to_string().contains(TOKEN)));
+    let told = said.matches("stands for a credential that was removed").count();
+    assert_eq!(told, 1, "the model is told what the mark is: {said}");
+}
+
+#[tokio::test]
 async fn at_the_last_step_there_are_no_tools_but_an_answer() {
     let backend = Backend::start([asks([bash("c1", "echo x")]), answer("as far as I got")]).await;
     let run = direct(&backend, |job| job["budget"] = json!({"steps": 2})).await;

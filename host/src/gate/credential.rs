@@ -1,0 +1,83 @@
+//! The credential in use, and every way on which it could come out of a sandbox: in a request, in an
+//! event, in an outcome, in last words.
+
+use airlock_shared::link;
+use axum::body::Body;
+use http::Method;
+use serde_json::json;
+
+use super::rig::*;
+use super::*;
+
+/// What a command may print of a credential.
+fn printed() -> String {
+    format!("KEY={TOKEN}\nollama is a word")
+}
+
+#[tokio::test]
+async fn what_a_command_prints_of_the_credential_is_not_sent_to_the_model() {
+    let call = json!({"type": "function_call", "call_id": "c1", "name": "bash", "arguments": "{\"command\":\"cat key\"}"});
+    let first = events(&[item_done(&call), completed()]);
+    let (mut rig, script) = Rig::scripted(vec![first, says("one"), says("two")]).await;
+    rig.ask_whole(user(&format!("use {TOKEN}"))).await;
+    let output = json!({"type": "function_call_output", "call_id": "c1", "output": printed()});
+    for _ in 0..2 {
+        let (status, _) = rig.ask_whole(json!([call, output])).await;
+        assert_eq!(status, 200);
+    }
+    let asked = script.asked();
+    assert_eq!(asked[0].body["input"][0]["content"][0]["text"], "use [secret removed]");
+    let sent = &asked[1].body["input"];
+    assert_eq!(sent[0], call, "what the backend said stays as it was");
+    assert_eq!(sent[1]["output"], "KEY=[secret removed]\nollama is a word");
+    assert_eq!(sent, &asked[2].body["input"], "the same bytes each time");
+}
+
+#[tokio::test]
+async fn a_short_key_tears_up_no_text() {
+    let (script, base) = Script::start(vec![says("ask ollama")]).await;
+    let key = crate::auth::Credential::Key(Secret::new("ollama".to_owned()));
+    let means = crate::auth::Means { ca: None, clock: Arc::new(|| 0) };
+    let signer = crate::auth::open(key, &base, &means).expect("a signer");
+    let upstream = Upstream::Live { client: client(&base, None).expect("a client"), signer };
+    let mut rig = Rig::new(config(&base, upstream)).await;
+    let (status, said) = rig.ask_whole(user("what is ollama?")).await;
+    assert!(status == 200 && said.contains("ask ollama"), "{said}");
+    let asked = script.asked();
+    assert_eq!(asked[0].header("authorization"), Some("Bearer ollama"));
+    assert_eq!(asked[0].body["input"][0]["content"][0]["text"], "what is ollama?");
+    assert_eq!(rig.served.gate.message("it sent Bearer ollama"), "it sent Bearer [secret removed]");
+}
+
+#[tokio::test]
+async fn the_last_words_of_a_sandbox_hold_no_credential() {
+    let (rig, _) = Rig::scripted(vec![]).await;
+    let said = rig.served.gate.message(&format!("panic: {TOKEN}; then {NEXT_TOKEN}"));
+    assert_eq!(said, "panic: [secret removed]; then [secret removed]");
+}
+
+#[tokio::test]
+async fn no_event_holds_the_credential() {
+    let (mut rig, _) = Rig::scripted(vec![]).await;
+    let ended = json!({"event": "call_ended", "call_id": "c1", "tool": "bash", "ok": true, "exit": 0,
+        "ms": 1, "note": "", "title": format!("echo {TOKEN}"), "output": printed()});
+    // The control: an event as it would be heard.
+    assert!(ended.to_string().contains(TOKEN));
+    let answer = format!("it is {TOKEN}");
+    let outcome = json!({"event": "outcome", "outcome": {"outcome": "finished", "answer": answer}});
+    let lines = format!("{ended}\n{outcome}\n");
+    let ending = rig.client.send_request(request(Method::POST, link::EVENTS, Body::from(lines)));
+    let ending = tokio::spawn(ending);
+    let Some(FromSandbox::Event(Event::CallEnded { title, output, .. })) =
+        rig.served.events.recv().await
+    else {
+        panic!("no event")
+    };
+    assert_eq!(title, "echo [secret removed]");
+    assert_eq!(output, "KEY=[secret removed]\nollama is a word");
+    let Some(FromSandbox::Outcome { outcome, .. }) = rig.served.events.recv().await else {
+        panic!("no outcome")
+    };
+    assert_eq!(outcome, Outcome::Finished { answer: "it is [secret removed]".into() });
+    drop(ending.await);
+}
