@@ -1,5 +1,5 @@
-//! What was copied in: one JSON line for each path, in the run's folder, so that what comes back
-//! can be compared with it, and the host's files with what they were.
+//! What was copied in, and what was left out: one JSON line for each path, in the run's folder, so
+//! that what comes back can be compared with it, and the host's files with what they were.
 //!
 //! # Why no times and no inode numbers
 //! Whether a file changed since is asked of its content: the changed set is small, and content
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::node::Node;
 use super::rel_path::{self, RelPath};
+use super::walk::Why;
 
 const NAME: &str = "base.jsonl";
 const UNFINISHED: &str = "base.jsonl.part";
@@ -29,18 +30,22 @@ struct Header {
     root: String,
 }
 
-/// Every other line.
+/// Every other line: a path with one of the two.
 #[derive(Serialize, Deserialize)]
 struct Line {
     path: RelPath,
     #[serde(flatten)]
-    node: Node,
+    node: Option<Node>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left_out: Option<Why>,
 }
 
 /// The paths of a workspace as the box got them.
 pub(super) struct Base {
     pub(super) root: PathBuf,
     pub(super) nodes: BTreeMap<RelPath, Node>,
+    /// What the box did not get, and why. Of a folder that was left out, only the folder.
+    pub(super) left_out: BTreeMap<RelPath, Why>,
 }
 
 /// Writes a base, which counts only once it is finished.
@@ -59,7 +64,15 @@ impl Recorder {
     }
 
     pub(super) fn record(&mut self, path: RelPath, node: Node) -> io::Result<()> {
-        serde_json::to_writer(&mut self.lines, &Line { path, node })?;
+        self.line(&Line { path, node: Some(node), left_out: None })
+    }
+
+    pub(super) fn leave_out(&mut self, path: RelPath, why: Why) -> io::Result<()> {
+        self.line(&Line { path, node: None, left_out: Some(why) })
+    }
+
+    fn line(&mut self, line: &Line) -> io::Result<()> {
+        serde_json::to_writer(&mut self.lines, line)?;
         self.lines.write_all(b"\n")
     }
 
@@ -76,12 +89,16 @@ impl Base {
         let first = lines.next().ok_or(io::ErrorKind::UnexpectedEof)??;
         let header: Header = serde_json::from_str(&first)?;
         let root = rel_path::decode(&header.root).ok_or(io::ErrorKind::InvalidData)?;
-        let mut nodes = BTreeMap::new();
+        let (mut nodes, mut left_out) = (BTreeMap::new(), BTreeMap::new());
         for line in lines {
-            let Line { path, node } = serde_json::from_str(&line?)?;
-            nodes.insert(path, node);
+            let line: Line = serde_json::from_str(&line?)?;
+            match (line.node, line.left_out) {
+                (Some(node), None) => _ = nodes.insert(line.path, node),
+                (None, Some(why)) => _ = left_out.insert(line.path, why),
+                _ => return Err(io::ErrorKind::InvalidData.into()),
+            }
         }
-        Ok(Self { root: PathBuf::from(OsStr::from_bytes(&root)), nodes })
+        Ok(Self { root: PathBuf::from(OsStr::from_bytes(&root)), nodes, left_out })
     }
 
     /// Has it on the disk for good.

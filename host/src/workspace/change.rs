@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::git;
 use super::node::Node;
 use super::rel_path::RelPath;
+use super::walk::Why;
 
 /// One path that is not as it was copied in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,9 +59,23 @@ pub enum Held {
     /// A name that apply itself uses.
     #[error("a name that airlock uses itself")]
     Reserved,
+    /// The person has something here that the box never got: `left_out` is this path, one that it
+    /// lies in, or one that it would take the place of.
+    #[error("your {left_out} was left out of the copy, {}", because(*reason))]
+    LeftOut { left_out: RelPath, reason: Why },
     /// `folder` is kept back, and this is in it.
     #[error("{folder} is kept back")]
     Beneath { folder: RelPath },
+}
+
+fn because(reason: Why) -> &'static str {
+    match reason {
+        Why::Secret => "because it looks like a secret",
+        Why::Excluded => "because it was excluded",
+        Why::Git => "because git runs what it says",
+        Why::Special => "because it is a device, a fifo or a socket",
+        Why::Unreadable => "because it could not be read",
+    }
 }
 
 impl Change {
@@ -85,6 +100,9 @@ impl Change {
                 self.path.ancestors().filter(is_git).last().unwrap_or_else(|| self.path.clone())
             }
             Some(Held::Beneath { folder }) => folder.clone(),
+            Some(Held::LeftOut { left_out, .. }) if self.path.is_beneath(left_out) => {
+                left_out.clone()
+            }
             _ => self.path.clone(),
         }
     }

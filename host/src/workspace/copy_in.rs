@@ -174,6 +174,13 @@ impl Packer<'_> {
             }
             Found::LeftOut { path, why } => {
                 *self.copied.left_out_count.entry(why).or_default() += 1;
+                self.names += path.as_bytes().len();
+                let entries =
+                    self.copied.entries + self.copied.left_out_count.values().sum::<u64>();
+                if !base::within_bounds(entries, self.names) {
+                    return Err(CopyError::TooMany { most: limits::WORKSPACE_ENTRIES });
+                }
+                self.base.leave_out(path.clone(), why).map_err(CopyError::Record)?;
                 if self.copied.left_out.len() < limits::LEFT_OUT_NAMED {
                     self.copied.left_out.push(LeftOut { path, why });
                 }

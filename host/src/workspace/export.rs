@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::autorun;
+use super::base::Base;
 use super::change::{Change, Held};
 use super::git;
 use super::node::Node;
@@ -19,20 +20,21 @@ const LINKS: usize = 40;
 type Tree<'a> = BTreeMap<&'a RelPath, &'a Node>;
 
 /// Sets `held` and `runs` of each change.
-pub(super) fn judge(base: &BTreeMap<RelPath, Node>, changes: &mut [Change]) {
+pub(super) fn judge(base: &Base, changes: &mut [Change]) {
     let mut verdicts = Vec::with_capacity(changes.len());
     {
-        let mut tree: Tree = base.iter().collect();
+        let mut tree: Tree = base.nodes.iter().collect();
         for change in changes.iter() {
             match &change.after {
                 Some(node) => tree.insert(&change.path, node),
                 None => tree.remove(&change.path),
             };
         }
-        let repositories = repositories(base.keys().chain(tree.keys().copied()));
-        let cases = cases(&tree);
+        let repositories = repositories(base.nodes.keys().chain(tree.keys().copied()));
+        let cases = cases(tree.keys().copied().chain(base.left_out.keys()), tree.len());
         for change in changes.iter() {
-            verdicts.push(hold(change, &tree, &repositories, &cases));
+            let held = hold(change, &tree, &repositories, &cases);
+            verdicts.push(held.or_else(|| left_out(change, base)));
         }
     }
     // Sorted by path, a folder stands before what is in it.
@@ -96,6 +98,24 @@ fn hold(
     None
 }
 
+/// Whether a change meets what the person has and the box never got. The agent did not see it, so
+/// nobody decided that it goes.
+// THREAT: the agent writes `.env` or makes a file of the folder that `.env` is in, and the person's
+// own is gone. Tried by workspace::apply::tests::what_was_left_out_is_held_and_the_rest_is_applied.
+fn left_out(change: &Change, base: &Base) -> Option<Held> {
+    let path = &change.path;
+    let above = || {
+        let mut folders = std::iter::once(path.clone()).chain(path.ancestors());
+        folders.find_map(|folder| base.left_out.get_key_value(&folder))
+    };
+    // Nothing sorts before this among what is in it.
+    let inside = || base.left_out.range(path.join(b"\x01").ok()?..).next();
+    let replaced = change.after.as_ref().is_some_and(|after| !after.is_folder());
+    let inside = || inside().filter(|(inner, _)| replaced && inner.is_beneath(path));
+    let found = if base.nodes.contains_key(path) { inside() } else { above().or_else(inside) };
+    found.map(|(left_out, why)| Held::LeftOut { left_out: left_out.clone(), reason: *why })
+}
+
 /// The folders that git would take for a repository, before or after.
 fn repositories<'a>(paths: impl Iterator<Item = &'a RelPath>) -> HashSet<RelPath> {
     let mut shapes: HashMap<RelPath, u8> = HashMap::new();
@@ -118,9 +138,12 @@ fn repositories<'a>(paths: impl Iterator<Item = &'a RelPath>) -> HashSet<RelPath
 }
 
 /// The paths of a tree by what they are to a system that ignores case.
-fn cases<'a>(tree: &Tree<'a>) -> HashMap<String, Vec<&'a RelPath>> {
-    let mut cases: HashMap<String, Vec<&RelPath>> = HashMap::with_capacity(tree.len());
-    for path in tree.keys() {
+fn cases<'a>(
+    paths: impl Iterator<Item = &'a RelPath>,
+    about: usize,
+) -> HashMap<String, Vec<&'a RelPath>> {
+    let mut cases: HashMap<String, Vec<&RelPath>> = HashMap::with_capacity(about);
+    for path in paths {
         cases.entry(folded(path)).or_default().push(path);
     }
     cases
@@ -205,6 +228,7 @@ mod tests {
                 special_bits: false,
             })
             .collect();
+        let base = Base { root: "/".into(), nodes: base, left_out: BTreeMap::new() };
         judge(&base, &mut changes);
         changes.into_iter().map(|change| change.held).collect()
     }

@@ -134,7 +134,7 @@ fn intake(run: &Path, disk: u64, stream: impl Read) -> Result<ChangeSet, Refused
     let base = Base::load(run)?;
     let said = read(stream, disk, &base.nodes, &mut writer)?;
     let mut changes = compare(&base.nodes, said)?;
-    export::judge(&base.nodes, &mut changes);
+    export::judge(&base, &mut changes);
     let set = ChangeSet { changes };
     if !set.is_empty() {
         Base::sync(run)?;
