@@ -105,3 +105,29 @@ async fn a_killed_host_leaves_nothing_a_sibling_lives_and_strangers_are_left_alo
     assert!(strangers, "somebody else's container was touched");
     drop(ran.assert_exit(130, "").assert_nothing_left_behind().await);
 }
+
+/// A copy of the state directory (a backup, an image, a cache) has the same install's id. It takes
+/// nothing that lives, and `doctor` there says what it leaves.
+#[tokio::test]
+async fn a_copied_state_directory_takes_no_live_container() {
+    let first = blocked(Rig::new()).await;
+    let alive = first.containers().await;
+    let second = Rig::new();
+    let mut copied = tokio::process::Command::new("cp");
+    copied.arg("-a").arg(first.rig().home().join("state")).arg(second.home());
+    assert!(copied.status().await.expect("cp is everywhere").success());
+    let install = |rig: &Rig| std::fs::read_to_string(rig.home().join("state/airlock/install"));
+    assert_eq!(install(&second).expect("copied"), install(first.rig()).expect("made"));
+
+    let ran = second.model(script![answer("quick")]).prompt("y").run().await;
+    let ran = ran.assert_finished("quick");
+    assert_eq!(first.containers().await, alive, "the copy took a container that lives");
+    let doctor = ran.rig.command("doctor").await.output().await.expect("airlock");
+    let said = String::from_utf8_lossy(&doctor.stderr).into_owned();
+    assert!(
+        said.contains("leftovers") && said.contains("docker rm --force --volumes airlock-"),
+        "{said}"
+    );
+    first.signal(Signal::INT);
+    drop(first.end().await.assert_exit(130, "").assert_nothing_left_behind().await);
+}

@@ -47,6 +47,8 @@ pub struct BoxSpec {
     pub run: String,
     /// The install that makes it, and that alone may sweep it.
     pub install: String,
+    /// The mark of the lock that its host holds; empty where it holds none.
+    pub lock: String,
     /// Who started it, for people who look at the engine.
     pub owner: String,
     /// Memory in bytes, beside what a workspace in memory takes.

@@ -27,10 +27,10 @@ use airlock_shared::secret::Secret;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use crate::engine::docker::{Created, Gone, ResolvedImage};
+use crate::engine::docker::{Claim, Created, Gone, ResolvedImage};
 use crate::engine::{BoxSpec, Docker, EngineError, base};
 use crate::gate::{Gate, GateConfig};
-use crate::session::{Store, random_id};
+use crate::session::{Marked, Store, random_id};
 use paying::Paying;
 use renewals::Renewals;
 use report::Report;
@@ -82,7 +82,7 @@ async fn attempt(
         () = stop.asked() => return Ok(cancelled()),
     };
     let tree = Tree::begin(&spec, report.folder())?;
-    let terms = tree.terms(&spec, house, report.run());
+    let terms = tree.terms(&spec, house, report.folder());
     report.waived(&terms);
 
     // The container is made and started while the catalogue is asked for: neither waits for the
@@ -170,20 +170,31 @@ async fn find_image(
     }
 }
 
+/// Who may say of a container whether its session is over: whoever has its very lock.
+pub(crate) fn claim(store: &Store) -> impl Fn(&str, &str) -> Claim {
+    |run, lock| match store.marked(run, lock) {
+        Marked::Held => Claim::Alive,
+        Marked::Free => Claim::Over,
+        // One of an earlier release has no mark; that it is alive can be said all the same.
+        Marked::Absent if lock.is_empty() && store.is_alive(run) => Claim::Alive,
+        Marked::Absent => Claim::Unknown,
+    }
+}
+
 async fn create(
     house: &House,
     terms: &BoxSpec,
     image: &ResolvedImage,
 ) -> Result<Created, EngineError> {
     // What a crash left is swept beside the making: a run alive keeps its lock, and its box.
-    let alive = |run: &str| house.store.is_alive(run);
+    let claim = claim(&house.store);
     let now = crate::clock::now().as_second();
     let made = async {
-        let sandbox = house.docker.prepare(image, house.store.install()).await?;
+        let sandbox = house.docker.prepare(image, terms).await?;
         house.docker.plan(terms.clone(), image, &sandbox).create().await
     };
     let (created, swept) =
-        tokio::join!(made, house.docker.sweep(house.store.install(), now, alive));
+        tokio::join!(made, house.docker.sweep(house.store.install(), now, claim));
     if let Err(error) = swept {
         tracing::warn!(%error, "leftovers could not be swept");
     }

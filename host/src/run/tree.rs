@@ -61,10 +61,12 @@ impl Tree {
         }
     }
 
-    pub(super) fn terms(&self, spec: &Spec, house: &House, run: &str) -> BoxSpec {
+    pub(super) fn terms(&self, spec: &Spec, house: &House, folder: &RunFolder) -> BoxSpec {
         BoxSpec {
-            run: run.to_owned(),
+            run: folder.id().to_owned(),
             install: house.store.install().to_owned(),
+            // Without one it is swept only when it has ended.
+            lock: folder.mark().unwrap_or_default(),
             owner: house.owner.clone(),
             memory: spec.limits.memory,
             cpus: spec.limits.cpus,

@@ -19,5 +19,5 @@ mod store; // all of them
 pub use record::{
     Changes, ImageRecord, LimitsRecord, PayerRecord, Record, VERSION, WorkspaceRecord,
 };
-pub use run_folder::{EventLog, Lock, RunFolder};
+pub use run_folder::{EventLog, Lock, Marked, RunFolder};
 pub use store::{FindError, Store, StoreError, random_id};

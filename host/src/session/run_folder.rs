@@ -1,8 +1,9 @@
 //! One run's folder. Its lock is the kernel's, so that it is free the moment the process that
 //! held it is gone, however it went.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -21,6 +22,21 @@ pub struct RunFolder {
     path: PathBuf,
     /// Held by the process whose run it is.
     own: Option<Lock>,
+}
+
+/// How a lock is that was named by its mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marked {
+    /// A process holds it.
+    Held,
+    /// Nobody does.
+    Free,
+    /// This state folder does not have it.
+    Absent,
+}
+
+fn mark(lock: &Metadata) -> String {
+    format!("{}-{}.{:09}", lock.ino(), lock.ctime(), lock.ctime_nsec())
 }
 
 /// Held until it is dropped.
@@ -67,6 +83,29 @@ impl RunFolder {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// What its lock file is known by, which no copy of it has: its inode and the time of its last
+    /// change of state, which nobody can set.
+    ///
+    /// # Errors
+    /// There is no lock file.
+    pub fn mark(&self) -> io::Result<String> {
+        Ok(mark(&std::fs::metadata(self.path.join(LOCK))?))
+    }
+
+    /// How the lock is that has this mark.
+    #[must_use]
+    pub fn marked(&self, wanted: &str) -> Marked {
+        let Ok(file) = File::open(self.path.join(LOCK)) else { return Marked::Absent };
+        // THREAT: a copy of the state directory, in an image, a cache or a backup, has all locks of
+        // the original, and every one of them is free. Tried by
+        // session::store::tests::a_copied_folder_does_not_have_the_lock.
+        match file.metadata() {
+            Ok(found) if mark(&found) == wanted => {}
+            _ => return Marked::Absent,
+        }
+        if file.try_lock_shared().is_ok() { Marked::Free } else { Marked::Held }
     }
 
     /// Whether a process holds the lock. One that cannot be asked is taken to be alive.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 
 use super::record::Record;
-use super::run_folder::RunFolder;
+use super::run_folder::{Marked, RunFolder};
 
 const INSTALL: &str = "install";
 const RUNS: &str = "runs";
@@ -143,6 +143,15 @@ impl Store {
                 (run, record)
             })
             .collect())
+    }
+
+    /// How the lock of a session is, if it is the very one that has this mark.
+    #[must_use]
+    pub fn marked(&self, id: &str, mark: &str) -> Marked {
+        match id.len() == ID_DIGITS && is_digits(id) {
+            true => self.folder_of(id.to_owned()).marked(mark),
+            false => Marked::Absent,
+        }
     }
 
     /// Whether a run of ours is alive. A run that is not known is not.
@@ -306,6 +315,30 @@ mod tests {
         drop(lock);
         assert!(!store.is_alive(&"0".repeat(32)));
         assert!(!store.is_alive("../../x"));
+    }
+
+    #[test]
+    fn a_copied_folder_does_not_have_the_lock() {
+        let (folder, store) = store();
+        let run = store.create_run().unwrap();
+        let (id, mark) = (run.id().to_owned(), run.mark().unwrap());
+        assert_eq!(store.marked(&id, &mark), Marked::Held);
+        let copy = folder.path().join("copy");
+        for folder in ["", RUNS, &format!("{RUNS}/{id}")] {
+            fs::create_dir(copy.join(folder)).unwrap();
+        }
+        for file in [INSTALL.to_owned(), format!("{RUNS}/{id}/lock")] {
+            fs::copy(store.folder().join(&file), copy.join(&file)).unwrap();
+        }
+        let copy = Store::open(&copy).unwrap();
+        // The control: by its id and its name alone it would be this install's, and over.
+        assert_eq!(copy.install(), store.install());
+        assert!(!copy.is_alive(&id));
+        assert_eq!(copy.marked(&id, &mark), Marked::Absent);
+        drop(run);
+        assert_eq!(store.marked(&id, &mark), Marked::Free);
+        assert_eq!(store.marked(&id, ""), Marked::Absent);
+        assert_eq!(store.marked("../x", &mark), Marked::Absent);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::engine::base as image;
-use crate::engine::docker::{About, Docker, EngineChoice, ResolvedImage};
+use crate::engine::docker::{About, Claim, Docker, EngineChoice, ResolvedImage};
 use crate::engine::{BoxSpec, EngineError, Work, binary};
 
 /// One line.
@@ -52,13 +52,15 @@ impl Check {
 }
 
 /// Looks at everything. `state` is the folder of logins and runs, `install` and `owner` are what
-/// the box of the trial is labelled with, `run` is an id that nobody else has.
+/// the box of the trial is labelled with, `run` is an id that nobody else has; `claim` says how the
+/// session of a container is.
 pub async fn run(
     choice: &EngineChoice,
     state: &Path,
     install: &str,
     owner: &str,
     run: &str,
+    claim: impl Fn(&str, &str) -> Claim,
 ) -> Vec<Check> {
     let mut checks = vec![folder(state)];
     let docker = match Docker::connect(choice).await {
@@ -87,6 +89,12 @@ pub async fn run(
             checks.push(seccomp(&about));
         }
         Err(error) => checks.push(Check::of("engine", &error)),
+    }
+    // Before the trial, which is nobody's session.
+    if let Ok(names) = docker.unclaimed(install, claim).await
+        && !names.is_empty()
+    {
+        checks.push(unclaimed(&names));
     }
 
     let name = image::name();
@@ -163,6 +171,26 @@ fn seccomp(about: &About) -> Check {
     )
 }
 
+/// What stays because nobody here can tell whether it is somebody's.
+fn unclaimed(names: &[String]) -> Check {
+    let text = format!(
+        "{} of this state directory, whose session nobody here can see: of a copy of the \
+         directory, or of a session that was deleted; if nothing else uses them:",
+        names.join(", ")
+    );
+    let containers: Vec<&str> = names
+        .iter()
+        .filter(|name| !name.starts_with("airlock-work-"))
+        .map(String::as_str)
+        .collect();
+    let command = if containers.is_empty() {
+        format!("docker volume rm {}", names.join(" "))
+    } else {
+        format!("docker rm --force --volumes {}", containers.join(" "))
+    };
+    Check { name: "leftovers", state: State::Unknown, text, command: Some(command) }
+}
+
 /// A real box, as a run would have it, up to its word that it is ready.
 async fn trial(
     docker: &Docker,
@@ -174,6 +202,7 @@ async fn trial(
     let spec = BoxSpec {
         run: run.to_owned(),
         install: install.to_owned(),
+        lock: String::new(),
         owner: owner.to_owned(),
         memory: 256 << 20,
         cpus: 1.0,
@@ -181,7 +210,7 @@ async fn trial(
         work: Work::Memory { bytes: 16 << 20 },
     };
     let tried = async {
-        let sandbox = docker.prepare(image, install).await?;
+        let sandbox = docker.prepare(image, &spec).await?;
         let from = tokio::time::Instant::now();
         let ready = docker.plan(spec, image, &sandbox).create().await?.start().await?;
         let took: Duration = from.elapsed();
@@ -238,7 +267,7 @@ mod tests {
     #[tokio::test]
     async fn without_an_engine_each_line_is_still_there() {
         let choice = EngineChoice { host: Some("unix:///none".into()), ..EngineChoice::default() };
-        let checks = run(&choice, Path::new("/none"), "i", "o", "r").await;
+        let checks = run(&choice, Path::new("/none"), "i", "o", "r", |_, _| Claim::Unknown).await;
         let found: Vec<_> = checks.iter().map(|check| (check.name, check.state)).collect();
         assert_eq!(
             found,

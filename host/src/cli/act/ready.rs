@@ -40,7 +40,8 @@ pub(super) async fn doctor(
     let store = store(places)?;
     let choice = EngineChoice::from_environment();
     let run = crate::session::random_id();
-    let mut checks = doctor::run(&choice, store.folder(), store.install(), &owner(), &run).await;
+    let (folder, claim) = (store.folder(), crate::run::claim(&store));
+    let mut checks = doctor::run(&choice, folder, store.install(), &owner(), &run, claim).await;
     checks.push(status::check(&Logins::new(&places.logins(), None), pays.as_deref()));
     let mut exit = Exit::Finished;
     for check in &checks {
@@ -56,7 +57,7 @@ pub(super) async fn doctor(
             screen.tell(&format!("{:<10} {}\n", "", neutral::line(command)));
         }
         exit = match (check.state, check.name) {
-            (State::Ok, _) => exit,
+            (State::Ok, _) | (_, "leftovers") => exit,
             (_, "logins") if exit == Exit::Finished => Exit::SignIn,
             _ => Exit::Box,
         };

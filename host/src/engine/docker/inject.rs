@@ -26,7 +26,7 @@ use bytes::Bytes;
 
 use super::{Docker, ResolvedImage, is_absent, label, plan};
 use crate::engine::binary::{SANDBOX, SANDBOX_SHA256};
-use crate::engine::confine::{self, Entry};
+use crate::engine::confine::{self, BoxSpec, Entry};
 use crate::engine::error::{EngineError, Step};
 
 /// Names the volume that a mark vouches for.
@@ -47,16 +47,16 @@ impl SandboxVolume {
 
 impl Docker {
     /// Sees to it that our binary is on the engine. `image` is what the never-started container is
-    /// made from where it is not yet; `install` is who may sweep what a crash leaves of it.
+    /// made from where it is not yet; `spec` says who may sweep what a crash leaves of it.
     ///
     /// # Errors
     /// When the engine does not take it.
     pub async fn prepare(
         &self,
         image: &ResolvedImage,
-        install: &str,
+        spec: &BoxSpec,
     ) -> Result<SandboxVolume, EngineError> {
-        self.put_binary(SANDBOX, SANDBOX_SHA256, image, install).await
+        self.put_binary(SANDBOX, SANDBOX_SHA256, image, spec).await
     }
 
     pub(super) async fn put_binary(
@@ -64,7 +64,7 @@ impl Docker {
         binary: &'static [u8],
         sha256: &str,
         image: &ResolvedImage,
-        install: &str,
+        spec: &BoxSpec,
     ) -> Result<SandboxVolume, EngineError> {
         let mark = mark_name(sha256);
         if let Some(complete) = self.vouched(&mark).await? {
@@ -75,15 +75,16 @@ impl Docker {
         let filling = format!("{mark}-{once}");
         let labels = HashMap::from([
             (label::BINARY.to_owned(), sha256.to_owned()),
-            (label::INSTALL.to_owned(), install.to_owned()),
+            (label::INSTALL.to_owned(), spec.install.clone()),
         ]);
 
         let archive = archive(binary).map_err(|error| EngineError::broke(Step::Inject, &error))?;
         // Nowhere that the image could have something.
         let entry = Entry::random();
+        let mut of_session = plan::labels(spec);
+        of_session.extend(labels.clone());
         let mount = plan::volume(&filling, entry.folder(), false, Some(labels.clone()));
-        let filled =
-            self.fill(&filling, mount, entry.folder(), archive, image, labels.clone()).await;
+        let filled = self.fill(&filling, mount, entry.folder(), archive, image, of_session).await;
         let complete = match filled {
             // The container is still there, so that no sweep takes the volume for a leftover.
             Ok(()) => self.make_mark(&mark, &filling, labels).await,
@@ -208,7 +209,7 @@ impl Docker {
     }
 }
 
-fn mark_name(sha256: &str) -> String {
+pub(super) fn mark_name(sha256: &str) -> String {
     format!("airlock-sandbox-{}", &sha256[..sha256.len().min(24)])
 }
 

@@ -23,7 +23,7 @@ pub use image::{ImageName, OURS, ResolvedImage};
 pub use inject::SandboxVolume;
 pub use lifecycle::{Created, Gone, Planned, Ready, Running};
 pub use pipe::{Complaints, Pipe};
-pub use sweep::Swept;
+pub use sweep::{Claim, Swept};
 
 use super::error::EngineError;
 
@@ -32,6 +32,8 @@ pub(crate) mod label {
     pub(crate) const INSTALL: &str = "airlock.install";
     pub(crate) const RUN: &str = "airlock.run";
     pub(crate) const OWNER: &str = "airlock.owner";
+    /// The mark of the lock that is held while the session lives.
+    pub(crate) const LOCK: &str = "airlock.lock";
     /// On what carries our binary: its SHA-256.
     pub(crate) const BINARY: &str = "airlock.binary";
 }

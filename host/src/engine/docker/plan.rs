@@ -47,11 +47,14 @@ fn image_volumes(run: &str, image: &ResolvedImage, host: &HostConfig) -> Vec<(St
 
 /// The labels of everything a run makes.
 pub(super) fn labels(spec: &BoxSpec) -> HashMap<String, String> {
-    HashMap::from([
-        (label::INSTALL.to_owned(), spec.install.clone()),
-        (label::RUN.to_owned(), spec.run.clone()),
-        (label::OWNER.to_owned(), spec.owner.clone()),
-    ])
+    let labels = [
+        (label::INSTALL, &spec.install),
+        (label::RUN, &spec.run),
+        (label::OWNER, &spec.owner),
+        (label::LOCK, &spec.lock),
+    ];
+    let said = labels.into_iter().filter(|(_, value)| !value.is_empty());
+    said.map(|(name, value)| (name.to_owned(), value.clone())).collect()
 }
 
 /// A container that is to be, and what must be found of it.

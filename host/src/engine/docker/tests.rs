@@ -36,6 +36,7 @@ fn spec(work: Work) -> BoxSpec {
     BoxSpec {
         run: id(),
         install: id(),
+        lock: String::new(),
         owner: "tests".to_owned(),
         memory: 128 << 20,
         cpus: 0.5,
@@ -102,7 +103,7 @@ async fn an_empty_image_becomes_a_box_and_nothing_is_left_of_it() {
     let image = empty(&docker, "LABEL airlock.trial=tests").await;
     assert!(image.digest.starts_with("sha256:"), "it never was in a registry: {}", image.digest);
     let spec = spec(IN_MEMORY);
-    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let from = Instant::now();
     let created = docker.plan(spec, &image, &sandbox).create().await.unwrap();
     let made = from.elapsed();
@@ -125,7 +126,7 @@ async fn the_terms_hold_in_the_box() {
     let docker = engine().await;
     let image = base(&docker).await;
     let spec = spec(IN_MEMORY);
-    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
     let name = ready.name().to_owned();
     let status = said(&docker, &name, "0", "grep -E 'CapEff|NoNewPrivs' /proc/self/status").await;
@@ -155,7 +156,7 @@ async fn the_engines_disk_holds_the_copy_and_is_given_back() {
     let spec = spec(Work::EngineDisk);
     assert_eq!(spec.waivers(), [crate::engine::Waiver::DiskQuota]);
     let volume = plan::work_volume(&spec.run);
-    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
     let owner = said(
         &docker,
@@ -186,7 +187,7 @@ async fn a_live_git_cannot_be_written() {
     }
     let tree = LiveTree::look(folder.path()).unwrap();
     let spec = spec(Work::Live(tree));
-    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
     let script = "cd /workspace; touch new; touch .git/hooks/post-checkout; echo x > sub/.git; \
                   mv .git away; rm -rf .git; mv sub/.git away; ls -a";
@@ -207,7 +208,7 @@ async fn what_does_not_say_that_it_is_ready_is_gone_again() {
     // Not our binary: a volume with another program in its place.
     let other: &'static [u8] = b"#!/bin/sh\necho hello\necho why >&2\nexit 7\n";
     let sha = id();
-    let sandbox = docker.put_binary(other, &sha, &image, &spec.install).await.unwrap();
+    let sandbox = docker.put_binary(other, &sha, &image, &spec).await.unwrap();
     let created = docker.plan(spec, &image, &sandbox).create().await.unwrap();
     let error = created.start().await.unwrap_err();
     assert!(
@@ -218,9 +219,9 @@ async fn what_does_not_say_that_it_is_ready_is_gone_again() {
 
     let other: &'static [u8] = b"#!/bin/sh\necho '{\"ready\":99,\"version\":\"9.0\"}'\nsleep 9\n";
     let newer = id();
-    let sandbox_newer = docker.put_binary(other, &newer, &image, "tests").await.unwrap();
-    let spec = self::spec(IN_MEMORY);
-    let created = docker.plan(spec, &image, &sandbox_newer).create().await.unwrap();
+    let spec_newer = self::spec(IN_MEMORY);
+    let sandbox_newer = docker.put_binary(other, &newer, &image, &spec_newer).await.unwrap();
+    let created = docker.plan(spec_newer, &image, &sandbox_newer).create().await.unwrap();
     let error = created.start().await.unwrap_err();
     assert_eq!(error, EngineError::Protocol { theirs: 99, version: "9.0".into() });
     for (sha, volume) in [(sha, sandbox), (newer, sandbox_newer)] {
@@ -233,9 +234,10 @@ async fn what_does_not_say_that_it_is_ready_is_gone_again() {
 async fn the_binary_is_put_there_once_and_again_when_it_was_cut() {
     let docker = engine().await;
     let image = empty(&docker, "LABEL airlock.trial=tests").await;
-    let (sha, install) = (id(), id());
+    let (sha, spec) = (id(), spec(IN_MEMORY));
+    let install = spec.install.clone();
     let mark = format!("airlock-sandbox-{}", &sha[..24]);
-    let put = || docker.put_binary(b"a binary", &sha, &image, &install);
+    let put = || docker.put_binary(b"a binary", &sha, &image, &spec);
 
     // Two hosts at once: one volume, and both use it.
     let (one, two) = tokio::join!(put(), put());
@@ -245,7 +247,8 @@ async fn the_binary_is_put_there_once_and_again_when_it_was_cut() {
 
     // A cut upload: a volume that no mark names. It is not used, and it is swept; so is the binary
     // of another release.
-    let cut = format!("airlock-sandbox-{}-{sha}", &crate::engine::binary::SANDBOX_SHA256[..24]);
+    let once = &sha[..16];
+    let cut = format!("airlock-sandbox-{}-{once}", &crate::engine::binary::SANDBOX_SHA256[..24]);
     let labels = HashMap::from([
         (label::BINARY.to_owned(), crate::engine::binary::SANDBOX_SHA256.to_owned()),
         (label::INSTALL.to_owned(), install.clone()),
@@ -256,7 +259,7 @@ async fn the_binary_is_put_there_once_and_again_when_it_was_cut() {
         ..Default::default()
     };
     docker.client().create_volume(request).await.unwrap();
-    let mut swept = docker.sweep(&install, 0, |_| true).await.unwrap();
+    let mut swept = docker.sweep(&install, 0, |_, _| Claim::Alive).await.unwrap();
     swept.volumes.sort();
     let mut expected = vec![cut, one.name().to_owned()];
     expected.sort();
@@ -280,9 +283,10 @@ async fn a_sweep_takes_only_what_is_over_and_ours() {
     let image = empty(&docker, "LABEL airlock.trial=tests").await;
     let mine = id();
     let make = async |install: &str| {
-        let spec = BoxSpec { install: install.to_owned(), ..spec(IN_MEMORY) };
+        let lock = "7-1.000000002".to_owned();
+        let spec = BoxSpec { install: install.to_owned(), lock, ..spec(IN_MEMORY) };
         let run = spec.run.clone();
-        let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+        let sandbox = docker.prepare(&image, &spec).await.unwrap();
         (run, docker.plan(spec, &image, &sandbox).create().await.unwrap())
     };
     let (alive, alive_box) = make(&mine).await;
@@ -301,8 +305,23 @@ async fn a_sweep_takes_only_what_is_over_and_ours() {
     let options = CreateContainerOptionsBuilder::new().name(&foreign).build();
     docker.client().create_container(Some(options), body).await.unwrap();
 
-    let swept = docker.sweep(&mine, 0, |run| run == alive).await.unwrap();
+    // A copy of the state directory: it has the install's id, and none of the locks.
+    let copied = docker.sweep(&mine, 0, |_, _| Claim::Unknown).await.unwrap();
+    assert_eq!(copied, Swept::default());
+    let mut unclaimed = docker.unclaimed(&mine, |_, _| Claim::Unknown).await.unwrap();
+    unclaimed.sort();
+    let mut both = vec![plan::container_name(&alive), plan::container_name(&over)];
+    both.sort();
+    assert_eq!(unclaimed, both);
+
+    let claim = |run: &str, lock: &str| match lock {
+        "7-1.000000002" if run == alive => Claim::Alive,
+        "7-1.000000002" => Claim::Over,
+        _ => Claim::Unknown,
+    };
+    let swept = docker.sweep(&mine, 0, claim).await.unwrap();
     assert_eq!(swept.containers, [plan::container_name(&over)]);
+    assert_eq!(docker.unclaimed(&mine, claim).await.unwrap(), Vec::<String>::new());
     assert!(swept.left.is_empty());
     assert!(is_there(&docker, &plan::container_name(&alive)).await);
     assert!(is_there(&docker, &plan::container_name(&other)).await);
@@ -321,7 +340,7 @@ async fn an_engine_that_holds_less_is_refused() {
     let docker = engine().await;
     let image = empty(&docker, "LABEL airlock.trial=tests").await;
     let spec = spec(IN_MEMORY);
-    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let entry = Entry::random();
     let asked = plan::plan(&spec, &image, &sandbox, &entry);
     let options = CreateContainerOptionsBuilder::new().name(&plan::container_name(&spec.run));
@@ -348,7 +367,7 @@ async fn another_program_that_says_ready_gets_nothing() {
     let docker = engine().await;
     let image = base(&docker).await;
     let spec = spec(IN_MEMORY);
-    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let honest = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
     assert_eq!(honest.unchecked(), [], "this engine can say which program runs");
     let line =
@@ -359,9 +378,8 @@ async fn another_program_that_says_ready_gets_nothing() {
     let script = format!("#!/bin/sh\necho '{}'\nread line\necho \"got $line\" >&2\n", held());
     let sha = id();
     let other: &'static [u8] = script.into_bytes().leak();
-    let install = id();
-    let sandbox = docker.put_binary(other, &sha, &image, &install).await.unwrap();
     let spec = self::spec(IN_MEMORY);
+    let sandbox = docker.put_binary(other, &sha, &image, &spec).await.unwrap();
     let name = plan::container_name(&spec.run);
     let error = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await;
     let error = error.unwrap_err();
@@ -406,7 +424,7 @@ async fn a_box_whose_host_is_gone_ends_by_itself() {
     let docker = engine().await;
     let image = empty(&docker, "LABEL airlock.trial=tests").await;
     let spec = spec(IN_MEMORY);
-    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
     let name = ready.name().to_owned();
     drop(ready); // As kill -9 would: the pipe closes and nobody removes anything.

@@ -7,7 +7,7 @@ async fn the_tools_of_the_base_image_work_as_the_tool_user() {
     let docker = engine().await;
     let image = base(&docker).await;
     let spec = spec(IN_MEMORY);
-    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
     let script = "cd /workspace && export HOME=/home/agent && git init -q . \
         && git config user.email a@b && git config user.name a && echo one two > f \
@@ -51,7 +51,7 @@ async fn a_volume_of_the_image_is_read_only() {
     let image = empty(&docker, "VOLUME /data").await;
     assert_eq!(image.volumes, ["/data"]);
     let spec = spec(IN_MEMORY);
-    let sandbox = docker.prepare(&image, &spec.install).await.unwrap();
+    let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let created = docker.plan(spec, &image, &sandbox).create().await.unwrap();
     let ready = created.start().await.unwrap();
     let found = docker.client().inspect_container(ready.name(), None).await.unwrap();

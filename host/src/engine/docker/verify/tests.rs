@@ -19,6 +19,7 @@ fn spec(work: Work) -> BoxSpec {
     BoxSpec {
         run: "0".repeat(32),
         install: "1".repeat(32),
+        lock: String::new(),
         owner: "tests".to_owned(),
         memory: 128 << 20,
         cpus: 0.5,
