@@ -9,12 +9,11 @@ use super::autorun;
 use super::base::Base;
 use super::change::{Change, Held};
 use super::git;
+use super::nearest::Nearest;
 use super::node::Node;
 use super::rel_path::RelPath;
+use super::resolve::Links;
 use super::walk::STAGING;
-
-/// How many links a target may lead through, as the kernel has it.
-const LINKS: usize = 40;
 
 /// The tree as it would be if everything were applied.
 type Tree<'a> = BTreeMap<&'a RelPath, &'a Node>;
@@ -31,21 +30,29 @@ pub(super) fn judge(base: &Base, changes: &mut [Change]) {
             };
         }
         let repositories = repositories(base.nodes.keys().chain(tree.keys().copied()));
+        let repositories = repositories.iter().map(RelPath::as_bytes).collect();
         let cases = cases(tree.keys().copied().chain(base.left_out.keys()), tree.len());
+        let mut links = Links::of(tree.iter().map(|(path, node)| (*path, *node)));
+        let mut in_repository = Nearest::default();
+        // Sorted by path, a folder stands before what is in it.
+        let (mut held, mut beneath) = (HashSet::new(), Nearest::default());
         for change in changes.iter() {
-            let held = hold(change, &tree, &repositories, &cases);
-            verdicts.push(held.or_else(|| left_out(change, base)));
+            let path = &change.path;
+            let is_repository = in_repository.is_in(path, &repositories);
+            let verdict = hold(change, is_repository, &mut links, &cases)
+                .or_else(|| left_out(change, base))
+                .or_else(|| {
+                    let folder = RelPath::parse(beneath.above(path, &held)?).ok()?;
+                    Some(Held::Beneath { folder })
+                });
+            if verdict.is_some() {
+                held.insert(path.as_bytes());
+            }
+            verdicts.push(verdict);
         }
     }
-    // Sorted by path, a folder stands before what is in it.
-    let mut held: HashSet<RelPath> = HashSet::new();
     for (change, verdict) in changes.iter_mut().zip(verdicts) {
-        let folder = || change.path.ancestors().find(|folder| held.contains(folder));
-        let beneath = || folder().map(|folder| Held::Beneath { folder });
-        change.held = verdict.or_else(beneath);
-        if change.held.is_some() {
-            held.insert(change.path.clone());
-        }
+        change.held = verdict;
         let comes = matches!(change.after, Some(Node::File { .. } | Node::Link { .. }));
         let runs = autorun::by_itself(&change.path).filter(|_| comes);
         change.runs = runs.map(str::to_owned);
@@ -54,8 +61,8 @@ pub(super) fn judge(base: &Base, changes: &mut [Change]) {
 
 fn hold(
     change: &Change,
-    tree: &Tree<'_>,
-    repositories: &HashSet<RelPath>,
+    is_repository: bool,
+    links: &mut Links<'_>,
     cases: &HashMap<String, Vec<&RelPath>>,
 ) -> Option<Held> {
     let path = &change.path;
@@ -66,11 +73,7 @@ fn hold(
     }
     // THREAT: `fixtures/x/{HEAD,objects,refs,config}` is a repository to git wherever it lies.
     // Tried by workspace::export::tests::nothing_shaped_like_a_repository_is_let_out.
-    let in_repository = |folder: &RelPath| repositories.contains(folder);
-    if in_repository(path)
-        || path.ancestors().any(|f| in_repository(&f))
-        || in_repository(&RelPath::root())
-    {
+    if is_repository {
         return Some(Held::Repository);
     }
     if path.components().next().is_some_and(|name| {
@@ -83,7 +86,7 @@ fn hold(
         Some(Node::Special) => return Some(Held::Special),
         // THREAT: `notes -> ../../.ssh/authorized_keys`, which the next program writes through.
         // Tried by workspace::export::tests::a_link_that_leaves_the_folder_is_kept_back.
-        Some(Node::Link { target }) if !stays_inside(tree, path, target) => {
+        Some(Node::Link { .. }) if !links.stays_inside(path) => {
             return Some(Held::LinkOutside);
         }
         _ => {}
@@ -151,43 +154,6 @@ fn cases<'a>(
 
 fn folded(path: &RelPath) -> String {
     path.to_string().to_lowercase()
-}
-
-/// Whether a link's target, followed through the links of the tree, stays in it. What is not in
-/// the tree is taken for a plain name.
-fn stays_inside(tree: &Tree<'_>, link: &RelPath, target: &[u8]) -> bool {
-    let mut at: Vec<Vec<u8>> = link.parent().components().map(<[u8]>::to_vec).collect();
-    let mut todo: Vec<Vec<u8>> = Vec::new();
-    let follow = |todo: &mut Vec<Vec<u8>>, target: &[u8]| {
-        todo.extend(target.rsplit(|byte| *byte == b'/').map(<[u8]>::to_vec));
-        !target.starts_with(b"/") && !target.is_empty()
-    };
-    if !follow(&mut todo, target) {
-        return false;
-    }
-    let mut links = 0;
-    while let Some(name) = todo.pop() {
-        match name.as_slice() {
-            b"" | b"." => {}
-            b".." => {
-                if at.pop().is_none() {
-                    return false;
-                }
-            }
-            _ => {
-                at.push(name);
-                let Ok(path) = RelPath::parse(&at.join(&b'/')) else { return false };
-                if let Some(Node::Link { target }) = tree.get(&path) {
-                    at.pop();
-                    links += 1;
-                    if links > LINKS || !follow(&mut todo, target) {
-                        return false;
-                    }
-                }
-            }
-        }
-    }
-    true
 }
 
 #[cfg(test)]

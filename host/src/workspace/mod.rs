@@ -26,6 +26,8 @@ mod copy_in; // the way in
 
 mod tar_read; // the stream that comes back, hostile until judged
 mod change; // what the box made of it
+mod nearest; // the nearest of some folders that a path is in
+mod resolve; // where the links of a tree lead
 mod export; // what is kept back
 mod autorun; // files that run by themselves
 mod store; // changes on disk
