@@ -122,6 +122,10 @@ async fn nothing_of_the_model_or_the_box_steers_a_terminal() {
         assert!(shown.contains("<U+202E>"), "{name}: {shown}");
         assert_harmless(&shown);
     }
+    let taken = ["diff", id, "--content", "f"].map(str::to_owned);
+    let shown = on_a_terminal(&rig, &taken).await;
+    assert!(shown.contains("--content PATH > FILE"), "{shown}");
+    assert_harmless(&shown);
 }
 
 /// Colours of ours are the only escape sequences.

@@ -94,3 +94,64 @@ async fn links_fifos_and_git_folders_end_as_written() {
     assert_eq!(new, ["fine"], "{said}");
     assert!(said.contains("kept back"), "{said}");
 }
+
+/// What the agent plants for other programs than git: held where it runs by itself, named where its
+/// tool is started, and none of it is in the way of the rest. The control: git runs what lies behind
+/// a link in place of `.husky`.
+#[tokio::test]
+async fn what_runs_by_itself_is_held_and_the_rest_is_named() {
+    let rig = Rig::new().files(&[(".hg/store/x", "x\n"), ("target/mine", "x\n"), ("a", "old\n")]);
+    let plant = "printf '[hooks]\\npre-status = touch /tmp/pwned\\n' > .hg/hgrc; \
+        mkdir -p .vscode .cargo tools target && echo '{}' > .vscode/tasks.json; \
+        echo x > .cargo/config.toml; echo 'all:' > Makefile; ln -s tools .husky; \
+        echo x > tools/pre-commit; echo x > target/mine; echo x > .npmrc; echo new > a";
+    assert!(a_linked_hook_runs(&rig.home().join("control")).await, "the control did not run it");
+    let ran = rig.model(script![call("bash", json!({"command": plant})), answer("done")]);
+    let ran = ran.prompt("x").flags(&["--exclude", "target"]).run().await.assert_finished("done");
+    let said = |output: std::process::Output| {
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let diff = ran.rig.command("diff").await.arg(ran.id()).output().await.expect("airlock");
+    let diff = said(diff);
+    let show = ran.rig.command("show").await.args([&ran.id(), "--json"]).output().await;
+    let show = said(show.expect("airlock"));
+    let applied = ran.rig.command("apply").await.arg(ran.id()).output().await.expect("airlock");
+    assert!(applied.status.success(), "{applied:?}");
+    let applied = said(applied);
+    for said in [&diff, &show, &applied] {
+        for held in [".hg", ".vscode", ".husky", "target"] {
+            assert!(said.contains(held), "{held} is not named: {said}");
+        }
+        for named in [".cargo/config.toml", "Makefile", ".npmrc"] {
+            assert!(said.contains(named), "{named} is not named: {said}");
+        }
+    }
+    let there = |path: &str| ran.rig.workspace().join(path).symlink_metadata().is_ok();
+    for held in [".hg/hgrc", ".vscode", ".husky"] {
+        assert!(!there(held), "{held} was applied: {applied}");
+    }
+    for path in [".cargo/config.toml", "Makefile", "tools/pre-commit"] {
+        assert!(there(path), "{path} was not applied: {applied}");
+    }
+    let text =
+        |path: &str| std::fs::read_to_string(ran.rig.workspace().join(path)).unwrap_or_default();
+    assert_eq!((text("a"), text("target/mine")), ("new\n".to_owned(), "x\n".to_owned()));
+    let content = ran.rig.command("diff").await.args([&ran.id(), "--content", ".hg/hgrc"]).output();
+    let content = content.await.expect("airlock");
+    assert_eq!(content.stdout, b"[hooks]\npre-status = touch /tmp/pwned\n", "{content:?}");
+}
+
+async fn a_linked_hook_runs(folder: &Path) -> bool {
+    let hook = folder.join("tools/pre-commit");
+    tree::write(folder, &[("tools/pre-commit", "#!/bin/sh\ntouch ran\n")]);
+    let program = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&hook, program).expect("a mode");
+    symlink("tools", folder.join(".husky")).expect("a link");
+    let who =
+        ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "core.hooksPath=.husky"];
+    for command in [&["init", "-q"][..], &["commit", "-qm", "x", "--allow-empty"]] {
+        let mut git = tokio::process::Command::new("git");
+        git.args(who).args(command).current_dir(folder).output().await.expect("git");
+    }
+    folder.join("ran").exists()
+}

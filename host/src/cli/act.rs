@@ -38,6 +38,10 @@ pub enum Asked {
         run: String,
         json: bool,
     },
+    Content {
+        run: String,
+        path: String,
+    },
     Diff {
         run: String,
         held: bool,
@@ -75,6 +79,7 @@ pub fn act(asked: Asked, environment: &Environment, places: &Places) -> Result<E
         Asked::Run { spec, face } => in_runtime(start::run(*spec, face, places, screen)),
         Asked::Runs { json } => kept::runs(&store(places)?, json, &mut screen),
         Asked::Show { run, json } => kept::show(&store(places)?, &run, json, &mut screen),
+        Asked::Content { run, path } => kept::content(&store(places)?, &run, &path, &mut screen),
         Asked::Diff { run, held, stat } => {
             kept::diff(&store(places)?, &run, held, stat, &mut screen)
         }

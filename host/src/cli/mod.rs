@@ -127,7 +127,10 @@ pub fn asked(
         }
         Command::Runs(runs) => Asked::Runs { json: runs.json },
         Command::Show(show) => Asked::Show { run: show.run, json: show.json },
-        Command::Diff(diff) => Asked::Diff { run: diff.run, held: diff.held, stat: diff.stat },
+        Command::Diff(diff) => match diff.content {
+            Some(path) => Asked::Content { run: diff.run, path },
+            None => Asked::Diff { run: diff.run, held: diff.held, stat: diff.stat },
+        },
         Command::Apply(apply) => Asked::Apply { run: apply.run },
         Command::Discard(discard) => Asked::Discard { run: discard.run },
         Command::Setup(Setup { step: Step::CodexAuth(flags) }) => {

@@ -334,6 +334,9 @@ fn the_other_commands() {
     );
     let diff = asked(&["diff", "7c41", "--held"]);
     assert!(matches!(diff, Ok(Asked::Diff { held: true, stat: false, .. })));
+    let content = asked(&["diff", "7c41", "--content", "a"]);
+    assert!(matches!(content, Ok(Asked::Content { path, .. }) if path == "a"));
+    assert!(asked(&["diff", "7c41", "--content", "a", "--held"]).is_err());
     assert!(matches!(asked(&["apply", "7c41"]), Ok(Asked::Apply { .. })));
     assert!(matches!(asked(&["discard", "7c41"]), Ok(Asked::Discard { .. })));
     assert!(matches!(asked(&["doctor"]), Ok(Asked::Doctor)));

@@ -39,7 +39,7 @@ use tree::Tree;
 
 pub(crate) use paying::client;
 pub use paying::{sign_in, sign_in_again};
-pub use report::{Done, Show, count, told};
+pub use report::{Done, Show, count, name_all, told};
 pub use stop::Stop;
 
 /// Where runs happen and are kept.

@@ -225,6 +225,16 @@ pub struct Changes {
     pub list: Vec<Change>,
     /// How many `apply` would keep back.
     pub held: u64,
+    /// All that `apply` would keep back, and why; of a folder that is kept back whole, the folder.
+    pub held_list: Vec<Named>,
+    /// All that runs once its tool is started, and how: it is applied.
+    pub look_at: Vec<Named>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Named {
+    pub path: String,
+    pub why: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

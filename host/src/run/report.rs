@@ -26,7 +26,7 @@ use crate::exit::Exit;
 use crate::session::{
     self, EventLog, LimitsRecord, PayerRecord, Record, RunFolder, WorkspaceRecord,
 };
-use crate::workspace::{self, Copied, View, What, Why};
+use crate::workspace::{self, ChangeSet, Copied, RelPath, View, What, Why};
 
 /// Hears every public line, in order.
 pub type Show<'a> = &'a mut (dyn FnMut(&Line) + Send);
@@ -251,7 +251,13 @@ impl<'a> Report<'a> {
         };
         if let session::Changes::Kept { held, .. } = self.record.changes {
             match workspace::stat(&self.folder, View::Applied) {
-                Ok(lines) => self.say(Public::Changes(count(&lines, held))),
+                Ok(lines) => {
+                    let mut changes = count(&lines, held);
+                    if let Changes::Kept(set) = tree.changes() {
+                        name_all(&mut changes, &set);
+                    }
+                    self.say(Public::Changes(changes));
+                }
                 Err(error) => tracing::warn!(%error, "the changes cannot be counted"),
             }
         }
@@ -375,8 +381,21 @@ pub fn count(lines: &[workspace::Line], held: u64) -> public::Changes {
         removed: lines.iter().map(|line| line.removed as u64).sum(),
         list: list.collect(),
         held,
+        ..public::Changes::default()
     }
 }
 
+/// Names all that is held and all that runs, not the first few: the one that matters may be the
+/// last.
+// THREAT: forty harmless build files hide the one that is not.
+// Tried by run::report::tests::all_that_is_held_and_all_that_runs_is_named.
+pub fn name_all(changes: &mut public::Changes, set: &ChangeSet) {
+    let named = |(path, why): (RelPath, String)| public::Named { path: path.to_string(), why };
+    changes.held_list =
+        set.held_groups().into_iter().map(|(path, why, _)| (path, why)).map(named).collect();
+    let look_at = set.applied().filter_map(|it| Some((it.path.clone(), it.runs.clone()?)));
+    changes.look_at = look_at.map(named).collect();
+}
+
 #[cfg(test)]
-mod tests; // the command that gives a stored key again
+mod tests; // the command that gives a stored key again, all that is named

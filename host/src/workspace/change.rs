@@ -21,7 +21,7 @@ pub struct Change {
     /// Why it is never applied; none: it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
-    /// It runs by itself once it is there: whose programs do that.
+    /// It runs, by itself or when its tool is started: how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<String>,
     /// It had set-uid, set-gid or sticky bits, which are not applied.
@@ -59,6 +59,11 @@ pub enum Held {
     /// A name that apply itself uses.
     #[error("a name that airlock uses itself")]
     Reserved,
+    #[error("it is {program}'s own, and may say what {program} runs")]
+    VersionControl { root: RelPath, program: String },
+    /// A program obeys it when the folder is opened, entered or asked for its state.
+    #[error("{how}")]
+    RunsByItself { how: String },
     /// The person has something here that the box never got: `left_out` is this path, one that it
     /// lies in, or one that it would take the place of.
     #[error("your {left_out} was left out of the copy, {}", because(*reason))]
@@ -100,6 +105,7 @@ impl Change {
                 self.path.ancestors().filter(is_git).last().unwrap_or_else(|| self.path.clone())
             }
             Some(Held::Beneath { folder }) => folder.clone(),
+            Some(Held::VersionControl { root, .. }) => root.clone(),
             Some(Held::LeftOut { left_out, .. }) if self.path.is_beneath(left_out) => {
                 left_out.clone()
             }
@@ -123,6 +129,21 @@ impl ChangeSet {
     /// What apply would do.
     pub fn applied(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|change| change.held.is_none())
+    }
+
+    /// What is held as one thing, why, and how many paths it is.
+    #[must_use]
+    pub fn held_groups(&self) -> Vec<(RelPath, String, usize)> {
+        let mut groups: Vec<(RelPath, String, usize)> = Vec::new();
+        for change in self.held() {
+            let Some(held) = &change.held else { continue };
+            let root = change.held_with();
+            match groups.last_mut() {
+                Some((last, _, paths)) if *last == root => *paths += 1,
+                _ => groups.push((root, held.to_string(), 1)),
+            }
+        }
+        groups
     }
 
     /// What apply never does.

@@ -49,6 +49,11 @@ enum Content {
 /// The run's files cannot be read, or `out` not written.
 pub fn diff(run: &RunFolder, view: View, out: &mut dyn Write) -> io::Result<()> {
     let Some((set, mut source)) = open(run)? else { return Ok(()) };
+    if view == View::Applied {
+        for (path, why, _) in set.held_groups() {
+            writeln!(out, "kept back {path}: {why}")?;
+        }
+    }
     for change in shown(&set, view) {
         show(change, &mut source, out)?;
     }
@@ -188,8 +193,8 @@ fn show(change: &Change, source: &mut Source, out: &mut dyn Write) -> io::Result
     if let Some(held) = &change.held {
         writeln!(out, "kept back {path}: {held}")?;
     }
-    if let Some(program) = &change.runs {
-        writeln!(out, "runs by itself {path}: {program} reads it")?;
+    if let Some(how) = change.runs.as_ref().filter(|_| change.held.is_none()) {
+        writeln!(out, "look at {path}: {how}")?;
     }
     if change.special_bits {
         writeln!(out, "set-uid, set-gid or sticky bits of {path} are not applied")?;
@@ -263,7 +268,8 @@ mod tests {
         let mut text = Vec::new();
         diff(&trial.run, View::Applied, &mut text).unwrap();
         insta::assert_snapshot!(String::from_utf8(text).unwrap(), @r"
-        runs by itself .envrc: direnv reads it
+        kept back .git: git would run it on your machine
+        look at .envrc: direnv runs it once you allow it
         --- /dev/null
         +++ b/.envrc
         @@ -0,0 +1 @@

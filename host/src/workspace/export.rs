@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::autorun;
+use super::autorun::{self, Aliases, Runs};
 use super::base::Base;
 use super::change::{Change, Held};
 use super::git;
@@ -32,15 +32,23 @@ pub(super) fn judge(base: &Base, changes: &mut [Change]) {
         let repositories = repositories(base.nodes.keys().chain(tree.keys().copied()));
         let repositories = repositories.iter().map(RelPath::as_bytes).collect();
         let cases = cases(tree.keys().copied().chain(base.left_out.keys()), tree.len());
-        let mut links = Links::of(tree.iter().map(|(path, node)| (*path, *node)));
+        let nodes = || tree.iter().map(|(path, node)| (*path, *node));
+        let mut links = Links::of(nodes());
+        let aliases = Aliases::of(&base.nodes, nodes(), |link| links.leads_to(link));
         let mut in_repository = Nearest::default();
         // Sorted by path, a folder stands before what is in it.
         let (mut held, mut beneath) = (HashSet::new(), Nearest::default());
         for change in changes.iter() {
             let path = &change.path;
             let is_repository = in_repository.is_in(path, &repositories);
+            let runs = autorun::judge(change, &aliases);
             let verdict = hold(change, is_repository, &mut links, &cases)
                 .or_else(|| left_out(change, base))
+                // THREAT: `.hg/hgrc` is run by the next `hg status`, `.vscode/tasks.json` by the
+                // next look into the folder. Tried by
+                // workspace::export::tests::what_runs_by_itself_is_kept_back and
+                // flow::changes::what_runs_by_itself_is_held_and_the_rest_is_named.
+                .or_else(|| runs?.held(path))
                 .or_else(|| {
                     let folder = RelPath::parse(beneath.above(path, &held)?).ok()?;
                     Some(Held::Beneath { folder })
@@ -48,14 +56,12 @@ pub(super) fn judge(base: &Base, changes: &mut [Change]) {
             if verdict.is_some() {
                 held.insert(path.as_bytes());
             }
-            verdicts.push(verdict);
+            verdicts.push((verdict, runs));
         }
     }
-    for (change, verdict) in changes.iter_mut().zip(verdicts) {
+    for (change, (verdict, runs)) in changes.iter_mut().zip(verdicts) {
         change.held = verdict;
-        let comes = matches!(change.after, Some(Node::File { .. } | Node::Link { .. }));
-        let runs = autorun::by_itself(&change.path).filter(|_| comes);
-        change.runs = runs.map(str::to_owned);
+        change.runs = runs.and_then(Runs::how).map(str::to_owned);
     }
 }
 
@@ -273,6 +279,23 @@ mod tests {
             [case("src"), Some(Held::Beneath { folder: path("Src") })]
         );
         assert_eq!(judged(&["a", "A"], &[("a", file())]), [None]);
+    }
+
+    #[test]
+    fn what_runs_by_itself_is_kept_back() {
+        let hg = || Some(Held::VersionControl { root: path(".hg"), program: "Mercurial".into() });
+        assert_eq!(judged(&[".hg/"], &[(".hg/hgrc", file())]), [hg()]);
+        assert_eq!(judged(&[], &[(".hg", link("d")), ("d/hgrc", file())]), [hg(), None]);
+        let by_itself = |held: &Option<Held>| matches!(held, Some(Held::RunsByItself { .. }));
+        // The link is the person's own, what it leads to is the agent's.
+        let held = judged(
+            &[".vscode -> up/config", "up -> a/b", "a/", "a/b/", "a/b/config/"],
+            &[("a/b/config/tasks.json", file()), ("a/b/x", file())],
+        );
+        assert!(by_itself(&held[0]) && held[1].is_none(), "{held:?}");
+        let held = judged(&[], &[(".husky", link("d")), ("d/pre-commit", file())]);
+        assert!(by_itself(&held[0]) && held[1].is_none(), "{held:?}");
+        assert_eq!(judged(&[], &[("Makefile", file()), (".envrc", file())]), [None, None]);
     }
 
     #[test]

@@ -22,6 +22,18 @@ pub(super) fn is_dot_git(component: &[u8]) -> bool {
     })
 }
 
+/// A name as systems compare it that ignore case, trailing dots and spaces, and what HFS ignores.
+pub(super) fn folded(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(name);
+    let text = text.trim_end_matches(['.', ' ']);
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    // There and back: some letters have a capital in common.
+    let text: String = text.chars().filter(|&c| !ignored(c)).collect();
+    text.to_uppercase().to_lowercase()
+}
+
 /// HFS+ ignores these when it compares names.
 fn ignored(c: char) -> bool {
     matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')

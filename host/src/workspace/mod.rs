@@ -29,7 +29,7 @@ mod change; // what the box made of it
 mod nearest; // the nearest of some folders that a path is in
 mod resolve; // where the links of a tree lead
 mod export; // what is kept back
-mod autorun; // files that run by themselves
+mod autorun; // files that run
 mod store; // changes on disk
 mod intake; // the way out, as far as the run's folder
 
@@ -58,6 +58,31 @@ use crate::session::RunFolder;
 /// They cannot be read.
 pub fn changes(run: &RunFolder) -> std::io::Result<Option<ChangeSet>> {
     store::load(run.path())
+}
+
+/// What a run made of one path.
+pub enum Content {
+    File(std::io::Take<std::fs::File>),
+    /// Its target, percent-encoded.
+    Link(String),
+    /// A folder, a device, gone, or not among the changes; or only its mode changed.
+    None,
+}
+
+/// What a run made of a path that is written as it is shown, held or not.
+///
+/// # Errors
+/// The run's files cannot be read.
+pub fn content(run: &RunFolder, path: &str) -> std::io::Result<Content> {
+    let set = store::load(run.path())?.unwrap_or_default();
+    let found = set.changes.iter().find(|change| change.path.to_string() == path);
+    Ok(match found.map(|change| (&change.after, change.content)) {
+        Some((Some(Node::File { size, .. }), Some(offset))) => {
+            Content::File(store::content(run.path(), offset, *size)?)
+        }
+        Some((Some(Node::Link { target }), _)) => Content::Link(rel_path::encode(target)),
+        _ => Content::None,
+    })
 }
 
 /// Whether they were applied.

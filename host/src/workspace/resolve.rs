@@ -23,6 +23,7 @@ pub(super) struct Links<'a> {
 
 struct Entry<'a> {
     parent: usize,
+    name: &'a [u8],
     depth: usize,
     /// Of a link.
     target: Option<&'a [u8]>,
@@ -59,7 +60,7 @@ struct Way<'a> {
 
 impl<'a> Links<'a> {
     pub(super) fn of(tree: impl Iterator<Item = (&'a RelPath, &'a Node)>) -> Self {
-        let root = Entry { parent: ROOT, depth: 0, target: None, known: Known::No };
+        let root = Entry { parent: ROOT, name: b"", depth: 0, target: None, known: Known::No };
         let mut links = Self {
             entries: vec![root],
             names: HashMap::new(),
@@ -73,7 +74,7 @@ impl<'a> Links<'a> {
                 let entry = *links.names.entry((at, name)).or_insert(next);
                 if entry == next {
                     let depth = links.entries[at].depth + 1;
-                    let new = Entry { parent: at, depth, target: None, known: Known::No };
+                    let new = Entry { parent: at, name, depth, target: None, known: Known::No };
                     links.entries.push(new);
                 }
                 at = entry;
@@ -88,9 +89,27 @@ impl<'a> Links<'a> {
     /// Whether a link of the tree, followed through the others, stays in it. What is not in the
     /// tree is taken for a plain name.
     pub(super) fn stays_inside(&mut self, link: &RelPath) -> bool {
-        let entry =
-            link.components().try_fold(ROOT, |at, name| self.names.get(&(at, name)).copied());
-        entry.is_some_and(|entry| self.follow(entry))
+        self.entry(link).is_some_and(|entry| self.follow(entry))
+    }
+
+    /// Where a link of the tree ends, if it ends at something in it.
+    pub(super) fn leads_to(&mut self, link: &RelPath) -> Option<RelPath> {
+        let link = self.entry(link).filter(|entry| self.follow(*entry))?;
+        let Known::Inside { at: Place { entry: mut at, beyond: 0 }, .. } = self.entries[link].known
+        else {
+            return None;
+        };
+        let mut names = Vec::new();
+        while at != ROOT {
+            names.push(self.entries[at].name);
+            at = self.entries[at].parent;
+        }
+        names.reverse();
+        RelPath::parse(&names.join(&b'/')).ok()
+    }
+
+    fn entry(&self, path: &RelPath) -> Option<usize> {
+        path.components().try_fold(ROOT, |at, name| self.names.get(&(at, name)).copied())
     }
 
     fn follow(&mut self, link: usize) -> bool {

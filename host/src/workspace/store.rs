@@ -119,6 +119,13 @@ impl Contents {
     }
 }
 
+/// A stored content to be kept open.
+pub(super) fn content(run: &Path, offset: u64, size: u64) -> io::Result<io::Take<File>> {
+    let mut file = File::open(run.join(FOLDER).join(CONTENT))?;
+    file.seek(SeekFrom::Start(offset))?;
+    Ok(file.take(size))
+}
+
 pub(super) fn is_applied(run: &Path) -> bool {
     run.join(FOLDER).join(APPLIED).exists()
 }

@@ -14,12 +14,9 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::neutral;
 use crate::run::public::{Changes, ChangesAre, Image, Limits, Payer};
-use crate::run::{count, told};
+use crate::run::{count, name_all, told};
 use crate::session::{self, FindError, Record, RunFolder, Store};
-use crate::workspace::{self, Applied, ApplyError, Change, View};
-
-/// Lines about what is kept back.
-const KEPT_BACK_SHOWN: usize = 10;
+use crate::workspace::{self, Applied, ApplyError, ChangeSet, Content, View};
 
 pub(super) fn runs(store: &Store, json: bool, screen: &mut Screen) -> Result<Exit, Failure> {
     let listed = store.list().map_err(|error| unreadable(&error))?;
@@ -65,6 +62,36 @@ pub(super) fn diff(
     workspace::diff(&folder, wanted, &mut text).map_err(|error| unreadable(&error))?;
     screen.print_foreign(&String::from_utf8_lossy(&text))?;
     Ok(Exit::Finished)
+}
+
+/// What a run made of one file, byte for byte, to be taken by hand.
+pub(super) fn content(
+    store: &Store,
+    prefix: &str,
+    path: &str,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    let folder = find(store, prefix)?;
+    let no_file = |why: String| {
+        let next = format!("airlock diff {} --held", short(store, &folder));
+        Failure::new(Exit::Failed, "no content", format!("{path}: {why}")).hint(next)
+    };
+    let content = workspace::content(&folder, path).map_err(|error| unreadable(&error))?;
+    let mut content = match content {
+        Content::File(content) => content,
+        Content::Link(target) => return Err(no_file(format!("a link to {target}"))),
+        Content::None => return Err(no_file("the run has no new content for it".to_owned())),
+    };
+    // THREAT: a file's bytes steer the terminal. Tried by
+    // cli::face::nothing_of_the_model_or_the_box_steers_a_terminal.
+    if screen.out_is_terminal {
+        let next = format!("airlock diff {} --content PATH > FILE", short(store, &folder));
+        return Err(no_file("as it is, it is for a file, not a terminal".to_owned()).hint(next));
+    }
+    match std::io::copy(&mut content, &mut screen.out).and_then(|_| screen.out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(unreadable(&error)),
+        _ => Ok(Exit::Finished),
+    }
 }
 
 pub(super) fn apply(
@@ -126,7 +153,12 @@ pub(super) fn apply(
 fn fill(view: &mut AppliedView, applied: &Applied) {
     view.files = applied.done.len() as u64;
     view.finished_earlier = applied.finished;
-    let held = grouped(&applied.held);
+    // One line for each folder that is held whole: a commit made in the box is dozens of paths.
+    let held = ChangeSet { changes: applied.held.clone() }.held_groups().into_iter();
+    let held = held.map(|(path, why, paths)| Held {
+        path: path.to_string(),
+        why: if paths > 1 { format!("{paths} paths: {why}") } else { why },
+    });
     view.left = (applied.left.iter())
         .map(|left| Held { path: left.path.to_string(), why: left.why.to_string() })
         .collect();
@@ -137,7 +169,7 @@ fn fill(view: &mut AppliedView, applied: &Applied) {
         path: path.to_string(),
         why: "there is something in it that was not copied".to_owned(),
     });
-    view.kept_back = held.into_iter().chain(stayed).collect();
+    view.kept_back = held.chain(stayed).collect();
     let careful = applied.run_by_themselves.iter();
     view.careful =
         by_reason(careful.filter_map(|it| Some((it.path.to_string(), it.runs.clone()?))));
@@ -148,30 +180,6 @@ fn by_reason(all: impl Iterator<Item = (String, String)>) -> Vec<Held> {
     let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
     all.for_each(|(path, why)| reasons.entry(why).or_default().push(path));
     reasons.into_iter().map(|(why, paths)| Held { path: paths.join(", "), why }).collect()
-}
-
-/// One line for each folder that is kept back whole: a commit made in the box is dozens of paths.
-fn grouped(changes: &[Change]) -> Vec<Held> {
-    let mut groups: Vec<(String, String, usize)> = Vec::new();
-    for change in changes {
-        let Some(held) = &change.held else { continue };
-        let (root, why) = (change.held_with().to_string(), held.to_string());
-        match groups.last_mut() {
-            Some((last, _, paths)) if *last == root => *paths += 1,
-            _ => groups.push((root, why, 1)),
-        }
-    }
-    let more = groups.len().saturating_sub(KEPT_BACK_SHOWN);
-    groups.truncate(KEPT_BACK_SHOWN);
-    let line = |(path, why, paths): (String, String, usize)| Held {
-        path,
-        why: if paths > 1 { format!("{paths} paths: {why}") } else { why },
-    };
-    let mut lines: Vec<Held> = groups.into_iter().map(line).collect();
-    if more > 0 {
-        lines.push(Held { path: format!("and {more} more"), why: "all of them".to_owned() });
-    }
-    lines
 }
 
 pub(super) fn discard(store: &Store, prefix: &str, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -270,7 +278,12 @@ fn view(store: &Store, folder: &RunFolder, record: &Record, whole: bool) -> RunV
             Changes { files: *files, held, ..Changes::default() }
         }
         session::Changes::Kept { .. } => {
-            count(&workspace::stat(folder, View::Applied).unwrap_or_default(), held)
+            let lines = workspace::stat(folder, View::Applied).unwrap_or_default();
+            let mut changes = count(&lines, held);
+            if let Ok(Some(set)) = workspace::changes(folder) {
+                name_all(&mut changes, &set);
+            }
+            changes
         }
         _ => Changes::default(),
     };

@@ -14,4 +14,8 @@ pub struct Diff {
     /// A line a file instead of its text
     #[arg(long)]
     pub stat: bool,
+    /// What the run made of one file, byte for byte, to take what apply keeps back:
+    /// `airlock diff RUN --content PATH > PATH`
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["held", "stat"])]
+    pub content: Option<String>,
 }

@@ -75,8 +75,13 @@ fn drawn(events: Vec<(u64, Public)>) -> (Progress, String) {
 
 #[test]
 fn a_run_from_its_first_line_to_its_last() {
-    let changes =
-        Changes { files: 1, added: 3, removed: 1, list: vec![change("src/pad.js", 3, 1)], held: 0 };
+    let changes = Changes {
+        files: 1,
+        added: 3,
+        removed: 1,
+        list: vec![change("src/pad.js", 3, 1)],
+        ..Changes::default()
+    };
     let refused = Public::Refused {
         what: "commands are offline in this run (collect.example.net:443)".into(),
     };
@@ -200,7 +205,8 @@ fn many_changes_are_scaled_and_counted() {
         (0..30).map(|n| change(&format!("f{n:02}"), 1_000 * n, 1)).collect();
     list[0] = Change { kind: ChangeKind::Added, binary: true, ..list[0].clone() };
     list[1] = Change { kind: ChangeKind::Deleted, added: 0, removed: 7, ..list[1].clone() };
-    let changes = Changes { files: 30, added: 435_000, removed: 37, list, held: 1 };
+    let changes =
+        Changes { files: 30, added: 435_000, removed: 37, list, held: 1, ..Changes::default() };
     let text = stat(&changes, 96, Style::default());
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), CHANGES_SHOWN + 1);

@@ -87,7 +87,11 @@ impl AppliedView {
         }
         for Held { path, why } in &self.kept_back {
             let path = neutral::line(&format!("{path} ({why})"));
-            say("kept back", &format!("{path}: airlock diff {} --held", self.short));
+            say("kept back", &path);
+        }
+        if !self.kept_back.is_empty() {
+            let take = format!("to take one: airlock diff {short} --content PATH > PATH");
+            say("note", &format!("what is kept back: airlock diff {short} --held; {take}"));
         }
         said
     }
@@ -130,7 +134,9 @@ mod tests {
                    follow your umask
         note       run: its mode was 0644 and is 0755
         look       Makefile, a/Makefile: make runs it
-        kept back  .git/hooks/post-checkout (new, would run on your machine): airlock diff 7c41 --held
+        kept back  .git/hooks/post-checkout (new, would run on your machine)
+        note       what is kept back: airlock diff 7c41 --held; to take one: airlock diff 7c41 --content
+                   PATH > PATH
         ");
         assert_eq!(applied.exit(), Exit::Finished);
         let plain = AppliedView {

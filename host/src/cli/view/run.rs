@@ -241,7 +241,7 @@ mod tests {
                     removed: 1,
                     binary: false,
                 }],
-                held: 0,
+                ..Changes::default()
             },
         }
     }

@@ -20,6 +20,7 @@
 
 mod attributes; // modes, owners and what else a file has
 mod check; // what is to be done, and whether it may be
+mod last_look; // what only the host's own files show
 mod obstacle; // what would keep it from being done
 mod stage; // the new contents, on the same file system
 mod steps; // doing it

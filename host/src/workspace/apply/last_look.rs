@@ -1,0 +1,90 @@
+//! What only the host's own files show to be dangerous. The export gate knows what was copied; here
+//! stands what was not: a link that was left out and leads outside, a half of a repository that was
+//! left out.
+
+use std::collections::{HashMap, HashSet};
+
+use super::super::beneath::Root;
+use super::super::change::{ChangeSet, Held};
+use super::super::git;
+use super::super::nearest::Nearest;
+use super::super::node::Node;
+use super::super::rel_path::RelPath;
+
+/// Holds in `set` what must not be applied here.
+pub(super) fn last_look(root: &Root, set: &mut ChangeSet) {
+    let coming = || set.applied().filter(|it| it.after.is_some()).map(|it| &it.path);
+    // Which names of a repository come into a folder.
+    let mut shapes: HashMap<RelPath, HashSet<&str>> = HashMap::new();
+    for path in coming() {
+        let named = |name: &&&str| path.name().eq_ignore_ascii_case(name.as_bytes());
+        if let Some(name) = git::SHAPE.iter().find(named) {
+            shapes.entry(path.parent()).or_default().insert(name);
+        }
+    }
+    let is_repository = |(folder, names): &(&RelPath, &HashSet<&str>)| {
+        git::is_repository(|name| names.contains(name) || root.has(folder, name))
+    };
+    let repositories = shapes.iter().filter(is_repository).map(|(folder, _)| folder.as_bytes());
+    let repositories: HashSet<&[u8]> = repositories.collect();
+    let (mut in_repository, mut beneath) = (Nearest::default(), Nearest::default());
+    let (mut held, mut verdicts) = (HashSet::new(), Vec::with_capacity(set.changes.len()));
+    for change in &set.changes {
+        let path = &change.path;
+        let verdict = match &change.after {
+            _ if change.held.is_some() => None,
+            _ if in_repository.is_in(path, &repositories) => Some(Held::Repository),
+            // THREAT: `x -> docs/credentials`, where `docs` was left out and leads to ~/.aws.
+            // Tried by workspace::apply::tests::a_link_through_one_that_was_left_out_is_kept_back.
+            Some(Node::Link { target }) if !root.keeps_inside(&path.parent(), target) => {
+                Some(Held::LinkOutside)
+            }
+            _ => {
+                let folder = beneath.above(path, &held);
+                let folder = folder.and_then(|folder| RelPath::parse(folder).ok());
+                folder.map(|folder| Held::Beneath { folder })
+            }
+        };
+        if verdict.is_some() {
+            held.insert(path.as_bytes());
+        }
+        verdicts.push(verdict);
+    }
+    for (change, verdict) in set.changes.iter_mut().zip(verdicts) {
+        change.held = change.held.take().or(verdict);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::change::Change;
+    use crate::workspace::node::Sha;
+
+    fn coming(paths: impl Iterator<Item = String>) -> ChangeSet {
+        let node = Node::File { mode: 0o644, size: 0, sha256: Sha::default() };
+        let change = |path: String| Change {
+            path: RelPath::parse(path.as_bytes()).unwrap(),
+            before: None,
+            after: Some(node.clone()),
+            content: None,
+            held: None,
+            runs: None,
+            special_bits: false,
+        };
+        ChangeSet { changes: paths.map(change).collect() }
+    }
+
+    /// Where every `HEAD` is held against every other, this does not end.
+    #[test]
+    fn a_hundred_thousand_folders_with_a_head_are_looked_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        std::fs::create_dir_all(folder.path().join("f/7/objects")).unwrap();
+        let heads = (0..100_000).map(|n| format!("f/{n}/HEAD"));
+        let mut set = coming(heads.chain([7, 8].map(|n| format!("f/{n}/refs"))));
+        last_look(&root, &mut set);
+        let held: Vec<_> = set.held().map(|change| change.path.to_string()).collect();
+        assert_eq!(held, ["f/7/HEAD", "f/7/refs"]);
+    }
+}

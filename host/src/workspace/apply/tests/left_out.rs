@@ -1,0 +1,82 @@
+//! What was left out of the copy and is in the changes all the same: held, and in the way of
+//! nothing.
+
+use super::*;
+
+/// What was copied with `exclude = ["target"]`, and an agent that builds and writes `.env`.
+async fn left_out(trial: &Trial, known: bool) {
+    chmod(&trial.root.join("locked"), 0o000);
+    let (_, copied, workspace) = trial.copy_with(&[".aws/config"], &["target"], 1 << 20).await;
+    copied.unwrap();
+    if !known {
+        let base = trial.run.path().join("base.jsonl");
+        let text = std::fs::read_to_string(&base).unwrap();
+        let kept: Vec<_> = text.lines().filter(|line| !line.contains("left_out")).collect();
+        std::fs::write(&base, kept.join("\n")).unwrap();
+    }
+    let stream = Tar::default()
+        .file("src", "agent")
+        .file(".env", "agent")
+        .folder("target")
+        .file("target/x", "agent")
+        .file("target/debug/new", "agent")
+        .file("d/.ENV", "agent")
+        .file(".aws/config", "agent")
+        .file(".aws/credentials", "agent")
+        .file("conf", "now a file")
+        .gone("gone");
+    workspace.take_changes(crate::workspace::trial::body(stream.end())).await.unwrap();
+}
+
+const LEFT_OUT: [&str; 10] = [
+    "src = person",
+    ".env = person",
+    "target/x = person",
+    ".aws/config = person",
+    ".aws/credentials = person",
+    "conf/.env = person",
+    "conf/x = person",
+    "gone/id_rsa = person",
+    "d/.env = person",
+    "locked/",
+];
+
+#[tokio::test]
+async fn what_was_left_out_is_held_and_the_rest_is_applied() {
+    let trial = Trial::new(&LEFT_OUT);
+    left_out(&trial, true).await;
+    let applied = apply(&trial.run).unwrap();
+    let held: Vec<_> = applied
+        .held
+        .iter()
+        .map(|it| format!("{}: {}", it.path, it.held.clone().unwrap()))
+        .collect();
+    insta::assert_snapshot!(held.join("\n"), @r"
+    .aws/credentials: your .aws was left out of the copy, because it looks like a secret
+    .env: your .env was left out of the copy, because it looks like a secret
+    conf: your conf/.env was left out of the copy, because it looks like a secret
+    conf/x: conf is kept back
+    d/.ENV: differs from d/.env only in the case of letters
+    target: your target was left out of the copy, because it was excluded
+    target/debug: your target was left out of the copy, because it was excluded
+    target/debug/new: your target was left out of the copy, because it was excluded
+    target/x: your target was left out of the copy, because it was excluded
+    ");
+    let now = tree(&trial.root);
+    let expected = [("src", "agent"), (".aws/config", "agent"), (".env", "person")];
+    for (path, content) in expected {
+        assert_eq!(now[path], format!("644 {content}"), "{path}");
+    }
+    for untouched in [".aws/credentials", "target/x", "conf/.env", "conf/x", "gone/id_rsa"] {
+        assert_eq!(now[untouched], "644 person", "{untouched}");
+    }
+    assert!(!now.contains_key("target/debug") && !now.contains_key("d/.ENV"));
+    assert!(matches!(apply(&trial.run), Err(ApplyError::AlreadyApplied)));
+
+    // The control: were it not known what was left out, it would be in the way of everything.
+    let trial = Trial::new(&LEFT_OUT);
+    left_out(&trial, false).await;
+    let expected = [".aws/credentials", ".env", "conf", "target/x"];
+    let found: Vec<_> = conflicts(&trial).into_iter().map(|(path, _)| path).collect();
+    assert_eq!(found, expected);
+}
