@@ -203,16 +203,28 @@ fn parts(given: &Value, at: &str, kinds: &[&str]) -> Result<Value, Denied> {
             let at = format!("{at}.{name}");
             // THREAT: the provider fetches an address that the sandbox made of a secret.
             // Tried by gate::policy::tests::attacks.
-            if name == "image_url"
-                && !value.as_str().is_some_and(|url| url.starts_with("data:image/"))
-            {
-                return denied(&at, "must be a data: URL of an image");
+            if name == "image_url" && !value.as_str().is_some_and(is_picture) {
+                return denied(&at, "must be a data: URL of a png, jpeg, gif or webp in base64");
             }
             built.insert(name.to_owned(), text(value, &at)?);
         }
         Ok(Value::Object(built))
     });
     Ok(Value::Array(built.collect::<Result<_, _>>()?))
+}
+
+/// A picture that is all in its URL, and is nothing but pixels.
+///
+/// THREAT: an SVG names addresses that the provider fetches; `data:image/../…` is read as something
+/// else by the next program. Tried by gate::policy::tests::only_pictures_are_pictures.
+fn is_picture(url: &str) -> bool {
+    let kinds = ["png", "jpeg", "gif", "webp"];
+    let data = url.strip_prefix("data:image/").and_then(|rest| rest.split_once(";base64,"));
+    data.is_some_and(|(kind, data)| {
+        let data = data.strip_suffix("==").or(data.strip_suffix('=')).unwrap_or(data);
+        let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/".contains(&byte);
+        kinds.contains(&kind) && !data.is_empty() && data.bytes().all(is_base64)
+    })
 }
 
 /// A custom tool's format: text, or a grammar.
@@ -226,9 +238,13 @@ fn grammar(given: &Value, at: &str) -> Result<Value, Denied> {
 
 /// A function's parameters: any JSON Schema that points nowhere else.
 fn schema(given: &Value, at: &str) -> Result<Value, Denied> {
-    let is_foreign = |key: &str, value: &Value| {
-        ["$ref", "$dynamicRef", "$schema", "$id"].contains(&key)
-            && value.as_str().is_some_and(|target| !target.starts_with('#'))
+    // THREAT: the provider fetches what a schema points to. A list of targets is one too, and so is
+    // the name that an older draft has for it. Tried by gate::policy::tests::a_schema_points_nowhere_else.
+    let is_foreign = |key: &str, value: &Value| match key {
+        "$ref" | "$dynamicRef" | "$recursiveRef" | "$schema" | "$id" => {
+            !value.as_str().is_some_and(|target| target.starts_with('#'))
+        }
+        _ => false,
     };
     let mut left = vec![given];
     while let Some(value) = left.pop() {
