@@ -30,6 +30,8 @@ use super::AuthError;
 use super::issuer::IssuerUrl;
 use folder::Folder;
 
+pub(crate) use folder::{LINK, OPEN};
+
 pub use locked::{Locked, Room, Word};
 
 /// How long a lock is waited for: longer than any issuer is.

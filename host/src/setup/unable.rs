@@ -4,6 +4,7 @@
 use crate::auth::AuthError;
 use crate::auth::issuer::IssuerError;
 use crate::auth::sign_in::SignInError;
+use crate::auth::store;
 use crate::exit::Exit;
 use crate::failure::{Failure, address, elsewhere};
 use crate::run::sign_in_again;
@@ -116,6 +117,14 @@ fn of_login(name: &str, error: &AuthError) -> Failure {
     let needed =
         |why: String| Failure::new(Exit::SignIn, "sign-in needed", why).hint(sign_in_again(name));
     match error {
+        AuthError::Unsafe { place, why } if *why == store::OPEN => {
+            Failure::new(Exit::SignIn, "logins cannot be trusted", error.to_string())
+                .hint(format!("chmod 700 {}", address(place)))
+        }
+        AuthError::Unsafe { why, .. } if *why == store::LINK => {
+            Failure::new(Exit::SignIn, "logins cannot be trusted", error.to_string())
+                .hint("export XDG_STATE_HOME=/path/to/a/folder/of/yours")
+        }
         AuthError::Missing { .. } => needed(format!("there is no login `{name}`")),
         AuthError::Ended { .. }
         | AuthError::Unsafe { .. }

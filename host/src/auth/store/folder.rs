@@ -13,6 +13,10 @@ use zeroize::Zeroizing;
 use super::layout::FILE_BYTES;
 use crate::auth::AuthError;
 
+/// Why a folder is not used.
+pub(crate) const LINK: &str = "the folder is a symbolic link";
+pub(crate) const OPEN: &str = "others can write in the folder";
+
 /// Opened once: whoever renames it meanwhile gains nothing.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -30,9 +34,15 @@ pub(super) fn failed(place: &Path, error: &io::Error) -> AuthError {
 impl Folder {
     /// None: it is not there.
     pub(super) fn open(path: &Path) -> Result<Option<Self>, AuthError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let distrusted = |why| AuthError::Unsafe { place: path.display().to_string(), why };
+        // THREAT: another user puts a link there, or their own files beside ours. Tried by
+        // auth::store::tests::a_folder_that_is_a_link_or_open_to_others_is_refused.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let descriptor = match rustix::fs::open(path, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP | Errno::NOTDIR) if path.is_symlink() => {
+                return Err(distrusted(LINK));
+            }
             opened => opened.map_err(|errno| failed(path, &errno.into()))?,
         };
         let folder = Self { descriptor, path: path.to_owned() };
@@ -41,10 +51,10 @@ impl Folder {
         // THREAT: another user makes the folder first, and reads or swaps what we keep there.
         // Tried by auth::store::tests::a_folder_of_another_user_is_refused.
         if about.st_uid != rustix::process::geteuid().as_raw() {
-            return Err(AuthError::Unsafe {
-                place: path.display().to_string(),
-                why: "the folder belongs to another user",
-            });
+            return Err(distrusted("the folder belongs to another user"));
+        }
+        if about.st_mode & 0o022 != 0 {
+            return Err(distrusted(OPEN));
         }
         Ok(Some(folder))
     }

@@ -229,6 +229,27 @@ async fn a_folder_of_another_user_is_refused() {
 }
 
 #[tokio::test]
+async fn a_folder_that_is_a_link_or_open_to_others_is_refused() {
+    let (folder, store) = store();
+    put(&store, "me.json", &text(&login(0)));
+    assert!(store.read("me").is_ok(), "the control: as it is made");
+    for mode in [0o770, 0o707, 0o1777] {
+        fs::set_permissions(&store.folder, Permissions::from_mode(mode)).expect("a mode");
+        let error = store.read("me").err().expect("refused").to_string();
+        assert!(error.ends_with("others can write in the folder"), "{mode:o}: {error}");
+        assert!(matches!(store.lock("me").await, Err(AuthError::Unsafe { .. })));
+    }
+    fs::set_permissions(&store.folder, Permissions::from_mode(0o755)).expect("a mode");
+    assert!(store.read("me").is_ok());
+    let link = folder.path().join("linked");
+    std::os::unix::fs::symlink(&store.folder, &link).expect("a link");
+    let linked = Store::new(&link);
+    let error = linked.read("me").err().expect("refused").to_string();
+    assert!(error.ends_with("the folder is a symbolic link"), "{error}");
+    assert!(matches!(linked.lock("me").await, Err(AuthError::Unsafe { .. })));
+}
+
+#[tokio::test]
 async fn one_has_the_lock_and_the_next_waits_for_it() {
     let (_folder, store) = store();
     let first = store.lock("me").await.expect("a lock");
