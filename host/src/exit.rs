@@ -68,6 +68,7 @@ impl Exit {
         match kind {
             FaultKind::SignIn => Self::SignIn,
             FaultKind::Box => Self::Box,
+            FaultKind::Choice => Self::Usage,
             FaultKind::Refused
             | FaultKind::Backend
             | FaultKind::Model

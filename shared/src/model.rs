@@ -56,6 +56,11 @@ impl Default for Model {
     }
 }
 
+/// Of a model that the catalogue does not rank: the first of such a list is nobody's choice.
+const UNRANKED: i64 = i64::MAX;
+/// Names that a message shows.
+const NAMES: usize = 100;
+
 /// What `GET /models` answered.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Catalogue {
@@ -75,8 +80,8 @@ struct Entry {
 /// Why no model was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChoiceError {
-    /// None was asked for and the catalogue names no default.
-    NoDefault,
+    /// None was asked for and the catalogue names no default: the models that it lists.
+    NoDefault(Vec<String>),
     /// The model does not take this effort.
     Effort { slug: String, given: String, known: Vec<String> },
     /// A slug that cannot be one.
@@ -86,8 +91,20 @@ pub enum ChoiceError {
 impl std::fmt::Display for ChoiceError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NoDefault => {
-                write!(f, "no model was chosen and the backend's catalogue names no default")
+            Self::NoDefault(names) if names.is_empty() => {
+                write!(f, "no model was named, and the backend lists none")
+            }
+            Self::NoDefault(names) => {
+                let (count, shown) = (names.len(), &names[..names.len().min(NAMES)]);
+                let names = shown.join(", ");
+                let more = match count - shown.len() {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                write!(
+                    f,
+                    "no model was named, and the backend has no default: it lists {names}{more}"
+                )
             }
             Self::Effort { slug, given, known } => {
                 write!(f, "{slug} does not take effort `{given}`; it takes {}", known.join(", "))
@@ -121,23 +138,29 @@ impl Catalogue {
     }
 
     /// The model for a run: the slug asked for (known by its longest prefix, else with defaults),
-    /// or the listed one of lowest priority.
+    /// or the listed one of lowest priority, or the only one there is.
     ///
     /// # Errors
     /// When there is no default, or the effort is not one of the model's.
     pub fn choose(&self, slug: Option<&str>, effort: Option<&str>) -> Result<Model, ChoiceError> {
         let known = match slug {
             Some(slug) => {
-                let plain = |c: char| c.is_ascii_alphanumeric() || "-._:/@".contains(c);
-                if slug.is_empty() || slug.len() > 128 || !slug.chars().all(plain) {
+                if !is_slug(slug) {
                     return Err(ChoiceError::Slug(slug.to_owned()));
                 }
                 let prefixes = self.entries.iter().filter(|entry| slug.starts_with(&entry.slug));
                 prefixes.max_by_key(|entry| entry.slug.len())
             }
             None => {
-                let ranked = self.entries.iter().filter(|e| e.listed && e.priority != i64::MAX);
-                Some(ranked.min_by_key(|e| e.priority).ok_or(ChoiceError::NoDefault)?)
+                let listed = || self.entries.iter().filter(|entry| entry.listed);
+                let ranked = listed().filter(|entry| entry.priority != UNRANKED);
+                let only = listed().next().filter(|_| listed().count() == 1);
+                let known = ranked.min_by_key(|entry| entry.priority).or(only);
+                let none = || {
+                    let names = self.listed().into_iter().filter(|slug| is_slug(slug));
+                    ChoiceError::NoDefault(names.map(str::to_owned).collect())
+                };
+                Some(known.ok_or_else(none)?)
             }
         };
         let mut model = known.map(|entry| entry.model.clone()).unwrap_or_default();
@@ -159,10 +182,15 @@ impl Catalogue {
     }
 }
 
+fn is_slug(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._:/@".contains(c);
+    !text.is_empty() && text.len() <= 128 && text.chars().all(plain)
+}
+
 fn bare_entry(value: &Value) -> Option<Entry> {
     let slug = value.get("id")?.as_str()?.to_owned();
     let model = Model { slug: slug.clone(), ..Model::default() };
-    Some(Entry { slug, listed: true, priority: i64::MAX, efforts: Vec::new(), model })
+    Some(Entry { slug, listed: true, priority: UNRANKED, efforts: Vec::new(), model })
 }
 
 fn entry(value: &Value) -> Option<Entry> {
@@ -210,7 +238,7 @@ fn entry(value: &Value) -> Option<Entry> {
     Some(Entry {
         slug,
         listed: text("visibility").as_deref() == Some("list"),
-        priority: value.get("priority").and_then(Value::as_i64).unwrap_or(i64::MAX - 1),
+        priority: value.get("priority").and_then(Value::as_i64).unwrap_or(UNRANKED),
         efforts,
         model,
     })
@@ -261,10 +289,30 @@ mod tests {
     }
 
     #[test]
+    fn the_first_of_an_unordered_list_is_nobodys_choice() {
+        let listed = |names: &[&str]| {
+            let ids: Vec<Value> = names.iter().map(|name| json!({"id": name})).collect();
+            Catalogue::parse(&json!({"object": "list", "data": ids})).choose(None, None)
+        };
+        let error = listed(&["dall-e-2", "a\u{1b}[2J", "gpt-5.5"]).expect_err("no choice");
+        assert_eq!(error, ChoiceError::NoDefault(vec!["dall-e-2".into(), "gpt-5.5".into()]));
+        assert_eq!(
+            error.to_string(),
+            "no model was named, and the backend has no default: it lists dall-e-2, gpt-5.5"
+        );
+        let only = listed(&["llama3:8b"]).map(|model| model.slug);
+        assert_eq!(only, Ok("llama3:8b".to_owned()));
+        let unranked = json!({"models": [
+            {"slug": "a", "visibility": "list"}, {"slug": "b", "visibility": "list"}]});
+        assert!(Catalogue::parse(&unranked).choose(None, None).is_err());
+        let many: Vec<String> = (0..150).map(|n| format!("m{n}")).collect();
+        assert!(ChoiceError::NoDefault(many).to_string().ends_with("m99 and 50 more"));
+    }
+
+    #[test]
     fn what_cannot_be_chosen_says_why() {
-        let api = Catalogue::parse(&json!({"data": [{"id": "gpt-5.5"}]}));
-        assert_eq!(api.choose(None, None), Err(ChoiceError::NoDefault));
-        assert_eq!(Catalogue::parse(&json!([])).choose(None, None), Err(ChoiceError::NoDefault));
+        let none = Err(ChoiceError::NoDefault(Vec::new()));
+        assert_eq!(Catalogue::parse(&json!([])).choose(None, None), none);
         assert_eq!(
             catalogue().choose(None, Some("max")),
             Err(ChoiceError::Effort {

@@ -59,6 +59,8 @@ pub enum FaultKind {
     Backend,
     /// The model is unknown to the account, or none could be chosen.
     Model,
+    /// The model must be named, or cannot be used as it was: nothing was asked of one.
+    Choice,
     /// The conversation no longer fits the model's context window.
     Context,
     /// The host's policy refused a request of the sandbox.

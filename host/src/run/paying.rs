@@ -182,7 +182,7 @@ fn model(
         }
     };
     let chosen = Catalogue::parse(&catalogue).choose(slug.as_deref(), wish.effort.as_deref());
-    let mut model = chosen.map_err(|error| Fault::new(FaultKind::Model, error.to_string()))?;
+    let mut model = chosen.map_err(|error| Fault::new(FaultKind::Choice, error.to_string()))?;
     match wish.summary.as_deref() {
         Some("none") => model.summary = None,
         Some(summary) => model.summary = Some(summary.to_owned()),
@@ -313,6 +313,26 @@ mod tests {
         let waits = tokio::time::timeout(Duration::from_secs(2), waits);
         let (handed, ()) = tokio::join!(waits, asks);
         assert!(matches!(handed, Ok(Ok(None))), "it waited");
+    }
+
+    #[test]
+    fn who_must_name_a_model_is_told_which_there_are() {
+        let chosen = |names: &[&str], slug: Option<&str>| {
+            let ids: Vec<Value> = names.iter().map(|id| serde_json::json!({"id": id})).collect();
+            let wish = ModelWish { slug: slug.map(str::to_owned), ..ModelWish::default() };
+            model(&wish, None, Ok(serde_json::json!({"object": "list", "data": ids})))
+                .map(|(model, _)| model.slug)
+        };
+        let fault = chosen(&["dall-e-2", "gpt-5.5"], None).expect_err("no choice");
+        let failure = crate::failure::Failure::from(&fault);
+        assert_eq!(failure.exit, Exit::Usage);
+        assert_eq!(
+            failure.to_string(),
+            "usage: no model was named, and the backend has no default: it lists dall-e-2, gpt-5.5\n\
+             airlock run -m NAME …"
+        );
+        assert_eq!(chosen(&["dall-e-2", "gpt-5.5"], Some("gpt-5.5")), Ok("gpt-5.5".to_owned()));
+        assert_eq!(chosen(&["llama3:8b"], None), Ok("llama3:8b".to_owned()));
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::run::spec::Identity;
 /// What the service said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// It takes the credential: so many models, and the first of them.
-    Listed { models: usize, first: Option<String> },
+    /// It takes the credential: so many models, and the one that a session gets which names none.
+    Listed { models: usize, default: Option<String> },
     /// It could not be asked, or has no catalogue: neither for nor against the credential.
     Unasked(String),
     /// It does not take the credential.
@@ -43,9 +43,8 @@ pub(super) async fn prove(signer: &dyn Signer, base: &Base, ca: Option<&str>) ->
     match asked.await {
         Ok(answer) => {
             let catalogue = Catalogue::parse(&answer);
-            let listed = catalogue.listed();
-            let first = listed.first().map(|&slug| slug.to_owned());
-            Proof::Listed { models: listed.len(), first }
+            let default = catalogue.choose(None, None).ok().map(|model| model.slug);
+            Proof::Listed { models: catalogue.listed().len(), default }
         }
         Err(fault) if fault.kind == FaultKind::SignIn => Proof::Refused(fault.message),
         Err(fault) => Proof::Unasked(fault.message),

@@ -205,13 +205,18 @@ impl<'a> SignInView<'a> {
 
     fn proof(&self, proof: &Proof) -> String {
         match proof {
-            Proof::Listed { models, first } => {
-                let first = first.as_ref().map(|slug| format!(", default {}", neutral::line(slug)));
-                let said = format!(
-                    "asked the service for its models: {models} listed{}",
-                    first.unwrap_or_default()
-                );
-                self.ok("proof", &said)
+            Proof::Listed { models, default } => {
+                let said = format!("asked the service for its models: {models} listed");
+                match default {
+                    Some(slug) => {
+                        self.ok("proof", &format!("{said}, default {}", neutral::line(slug)))
+                    }
+                    None if *models == 0 => self.ok("proof", &said),
+                    None => {
+                        let choose = "it names no default: airlock run -m NAME …";
+                        self.ok("proof", &said) + &self.note(choose)
+                    }
+                }
             }
             Proof::Unasked(why) | Proof::Refused(why) => {
                 self.line("proof", &format!("none yet: {}", neutral::line(why)))
@@ -293,7 +298,7 @@ fn held(holders: &[Holder]) -> String {
 pub fn signed_in(done: &Done) -> String {
     let whose = &done.whose;
     let (models, model) = match &done.proof {
-        Proof::Listed { models, first } => (Some(models), first.as_deref()),
+        Proof::Listed { models, default } => (Some(models), default.as_deref()),
         Proof::Unasked(_) | Proof::Refused(_) => (None, None),
     };
     object(&[

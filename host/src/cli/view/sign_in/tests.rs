@@ -41,7 +41,7 @@ fn device() -> Told {
 }
 
 fn listed() -> Proof {
-    Proof::Listed { models: 5, first: Some("gpt-5.6-luna".into()) }
+    Proof::Listed { models: 5, default: Some("gpt-5.6-luna".into()) }
 }
 
 #[test]
