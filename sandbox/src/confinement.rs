@@ -15,7 +15,7 @@ use airlock_shared::handoff::{Confinement, Mounted};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 /// Where a host of ours has something mounted, or must know that nothing of it lies.
-const PATHS: [&str; 8] = [
+const PATHS: [&str; 9] = [
     defaults::WORKSPACE_PATH,
     "/tmp",
     "/run",
@@ -24,6 +24,7 @@ const PATHS: [&str; 8] = [
     "/proc/sys",
     "/sys",
     "/dev",
+    "/dev/pts",
 ];
 
 /// Looks. What cannot be read is not there: the host then misses it.

@@ -28,8 +28,12 @@ pub const PIDS: u32 = 512;
 /// Bytes of the workspace in the box.
 pub const DISK_BYTES: u64 = 2 << 30;
 
-/// The user and group that commands run as in the box.
+/// The user and group that commands run as where nobody says otherwise: in plain mode.
 pub const TOOL_UID: u32 = 64_200;
+/// Those that our own host gives commands, one to each container. Nobody assigns them: they lie
+/// between what systemd keeps for its users and what it keeps for its services; an engine that maps
+/// 65,536 ids has them.
+pub const TOOL_UIDS: std::ops::RangeInclusive<u32> = 60_600..=61_111;
 /// Where the work tree is in the box.
 pub const WORKSPACE_PATH: &str = "/workspace";
 /// The home directory of commands in the box.

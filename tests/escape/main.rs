@@ -6,6 +6,7 @@ mod memory; // what the sandbox knows
 mod link; // what it says, and whether it lives
 mod power; // what root could do
 mod network; // other machines
+mod beside; // other sandboxes
 mod leftovers; // what one call leaves to the next
 mod floods; // more of everything than there is
 mod paths; // the file tools

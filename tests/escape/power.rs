@@ -44,7 +44,7 @@ async fn a_command_cannot_write_outside_of_the_workspace() {
 
 #[tokio::test]
 async fn a_command_cannot_touch_the_sandbox_binary() {
-    let touches = "folder=/.airlock; echo x >$folder/left && works
+    let touches = "folder=$(echo /.airlock*); echo x >$folder/left && works
         mv $folder/airlock-sandbox $folder/away && works; cp /bin/true $folder/airlock-sandbox && works
         chmod 777 $folder && works; mv $folder /away && works; ln -sf /bin/true $folder/airlock-sandbox && works";
     let stands = "mkdir /.airlock; cp /bin/cat /.airlock/airlock-sandbox";
@@ -59,7 +59,7 @@ async fn a_command_cannot_mount_or_make_namespaces() {
         )
     };
     let mounts = call("libc.mount(b\"none\", b\"/tmp\", b\"tmpfs\", 0, None)");
-    let unmounts = call("libc.umount2(b\"/.airlock\", 2)");
+    let unmounts = call("libc.umount2(__import__(\"glob\").glob(\"/.airlock*\")[0].encode(), 2)");
     let binds = call("libc.mount(b\"/bin\", b\"/workspace\", None, 4096, None)");
     let namespaces = call("libc.unshare(0x10000000 | 0x20000)");
     let roots = "python3 -c 'import os; os.chroot(\"/tmp\")' && works";

@@ -51,6 +51,8 @@ pub struct BoxSpec {
     pub lock: String,
     /// Who started it, for people who look at the engine.
     pub owner: String,
+    /// The user and group of commands, unless they work on a live tree: then they are its owner.
+    pub uid: u32,
     /// Memory in bytes, beside what a workspace in memory takes.
     pub memory: u64,
     pub cpus: f64,
@@ -76,7 +78,7 @@ impl BoxSpec {
     pub fn tool(&self) -> (u32, u32) {
         match &self.work {
             Work::Live(tree) => tree.owner(),
-            Work::Memory { .. } | Work::EngineDisk => (defaults::TOOL_UID, defaults::TOOL_UID),
+            Work::Memory { .. } | Work::EngineDisk => (self.uid, self.uid),
         }
     }
 
@@ -163,6 +165,8 @@ pub enum Term {
         mode: u32,
         exec: bool,
     },
+    /// A `/dev/pts` of its own, with so many terminals.
+    Terminals(u32),
     /// The volume with our binary, read-only, and the binary as the only program.
     Binary,
     /// A volume of this run's own.
@@ -184,6 +188,8 @@ const SCRATCH_INODES: u64 = 100_000;
 const WORK_INODES: u64 = 2 * airlock_shared::limits::WORKSPACE_ENTRIES;
 /// The period of the processor quota, in microseconds.
 pub const CPU_PERIOD: i64 = 100_000;
+/// Terminals that are open at once.
+const TERMINALS: u32 = 64;
 /// Descriptors of one process.
 const OPEN_FILES: i64 = 8192;
 
@@ -275,6 +281,9 @@ pub fn clauses(spec: &BoxSpec) -> Vec<Clause> {
         "caches and settings of the tools that commands call",
     );
     add(Term::Binary, "the sandbox itself: read-only, and never part of an image");
+    // THREAT: one container takes all terminals that the kernel has for containers. Tried by
+    // escape::beside::terminals_are_limited.
+    add(Term::Terminals(TERMINALS), "the kernel has some thousand terminals for all containers");
 
     match &spec.work {
         Work::Memory { bytes } => add(

@@ -82,7 +82,8 @@ async fn attempt(
         () = stop.asked() => return Ok(cancelled()),
     };
     let tree = Tree::begin(&spec, report.folder())?;
-    let terms = tree.terms(&spec, house, report.folder());
+    let uid = house.docker.free_uid().await?;
+    let terms = tree.terms(&spec, house, report.folder(), uid);
     report.waived(&terms);
 
     // The container is made and started while the catalogue is asked for: neither waits for the

@@ -61,13 +61,20 @@ impl Tree {
         }
     }
 
-    pub(super) fn terms(&self, spec: &Spec, house: &House, folder: &RunFolder) -> BoxSpec {
+    pub(super) fn terms(
+        &self,
+        spec: &Spec,
+        house: &House,
+        folder: &RunFolder,
+        uid: u32,
+    ) -> BoxSpec {
         BoxSpec {
             run: folder.id().to_owned(),
             install: house.store.install().to_owned(),
             // Without one it is swept only when it has ended.
             lock: folder.mark().unwrap_or_default(),
             owner: house.owner.clone(),
+            uid,
             memory: spec.limits.memory,
             cpus: spec.limits.cpus,
             pids: spec.limits.pids,

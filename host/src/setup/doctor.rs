@@ -204,6 +204,7 @@ async fn trial(
         install: install.to_owned(),
         lock: String::new(),
         owner: owner.to_owned(),
+        uid: airlock_shared::defaults::TOOL_UID,
         memory: 256 << 20,
         cpus: 1.0,
         pids: 64,

@@ -43,13 +43,12 @@ pub(crate) fn surroundings(job: &Job, is_offline: bool) -> String {
         "It is the person's own: a change is made at once."
     };
     format!(
-        "The work tree is {path}. {copy} Commands start there, as user {uid}, and have no terminal \
+        "The work tree is {path}. {copy} Commands start there, not as root, and have no terminal \
 and no input. {network}
 
 `{MARK}` in a text stands for a credential that was removed from it before you got it. Never write \
 those words into a file: the credential there would be lost.",
         path = workspace.path,
-        uid = workspace.uid,
     )
 }
 

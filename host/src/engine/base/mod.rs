@@ -19,7 +19,7 @@ pub(super) const DOCKERFILE: &str = include_str!("../../../../images/base/Docker
 pub(super) const PACKAGES: &str = include_str!("../../../../images/base/packages");
 
 /// Raised when what `offline` writes beside the packages changes: that is part of the definition.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// Hears of each step, a line at a time.
 pub type Progress<'a> = &'a mut (dyn FnMut(String) + Send);
@@ -211,6 +211,13 @@ mod tests {
         let (repository, hash) = name.split_once(':').unwrap();
         assert_eq!(repository, "airlock-base");
         assert!(hash.len() == 12 && hash.chars().all(|c| c.is_ascii_hexdigit()), "{hash}");
+    }
+
+    #[test]
+    fn every_user_of_commands_has_a_name() {
+        let (first, last) = airlock_shared::defaults::TOOL_UIDS.into_inner();
+        let all = format!("in {} $(seq {first} {last});", airlock_shared::defaults::TOOL_UID);
+        assert!(DOCKERFILE.contains(&all), "{all}");
     }
 
     #[test]

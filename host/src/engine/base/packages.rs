@@ -227,12 +227,15 @@ impl Tree<'_> {
 
     /// What the packages' scripts would have made.
     fn finish(mut self, bundle: &[u8]) -> io::Result<()> {
-        let (uid, home) = (defaults::TOOL_UID, defaults::HOME_PATH);
-        let passwd = format!(
-            "root:x:0:0:root:/root:/bin/bash\nagent:x:{uid}:{uid}:agent:{home}:/bin/bash\n\
+        let home = defaults::HOME_PATH;
+        let mut passwd = "root:x:0:0:root:/root:/bin/bash\n\
              nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
-        );
-        let group = format!("root:x:0:\nagent:x:{uid}:\nnogroup:x:65534:\n");
+            .to_owned();
+        let mut group = "root:x:0:\nnogroup:x:65534:\n".to_owned();
+        for uid in std::iter::once(defaults::TOOL_UID).chain(defaults::TOOL_UIDS) {
+            passwd.push_str(&format!("agent:x:{uid}:{uid}:agent:{home}:/bin/bash\n"));
+            group.push_str(&format!("agent:x:{uid}:\n"));
+        }
         self.file("etc/passwd", passwd.as_bytes())?;
         self.file("etc/group", group.as_bytes())?;
         self.file("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n")?;

@@ -29,8 +29,8 @@ use crate::engine::binary::{SANDBOX, SANDBOX_SHA256};
 use crate::engine::confine::{self, BoxSpec, Entry};
 use crate::engine::error::{EngineError, Step};
 
-/// Names the volume that a mark vouches for.
-const VOUCHES: &str = "airlock.volume";
+/// Names the volume that a mark vouches for. Another name than releases had whose folder was open.
+const VOUCHES: &str = "airlock.closed-volume";
 
 /// The volume with our binary, complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,13 +78,14 @@ impl Docker {
             (label::INSTALL.to_owned(), spec.install.clone()),
         ]);
 
-        let archive = archive(binary).map_err(|error| EngineError::broke(Step::Inject, &error))?;
         // Nowhere that the image could have something.
         let entry = Entry::random();
+        let archive =
+            archive(binary, &entry).map_err(|error| EngineError::broke(Step::Inject, &error))?;
         let mut of_session = plan::labels(spec);
         of_session.extend(labels.clone());
         let mount = plan::volume(&filling, entry.folder(), false, Some(labels.clone()));
-        let filled = self.fill(&filling, mount, entry.folder(), archive, image, of_session).await;
+        let filled = self.fill(&filling, mount, archive, image, of_session).await;
         let complete = match filled {
             // The container is still there, so that no sweep takes the volume for a leftover.
             Ok(()) => self.make_mark(&mark, &filling, labels).await,
@@ -128,7 +129,6 @@ impl Docker {
         &self,
         filler: &str,
         mount: Mount,
-        path: &str,
         archive: Bytes,
         image: &ResolvedImage,
         labels: HashMap<String, String>,
@@ -149,7 +149,7 @@ impl Docker {
         let failed = |error: bollard::errors::Error| EngineError::at(Step::Inject, &error);
         let options = CreateContainerOptionsBuilder::new().name(filler).build();
         self.client().create_container(Some(options), body).await.map_err(failed)?;
-        let options = UploadToContainerOptionsBuilder::new().path(path).build();
+        let options = UploadToContainerOptionsBuilder::new().path("/").build();
         let archive = bollard::body_full(archive);
         self.client().upload_to_container(filler, Some(options), archive).await.map_err(failed)
     }
@@ -213,12 +213,21 @@ pub(super) fn mark_name(sha256: &str) -> String {
     format!("airlock-sandbox-{}", &sha256[..sha256.len().min(24)])
 }
 
-/// One file, executable, root's.
-fn archive(binary: &[u8]) -> std::io::Result<Bytes> {
+/// One file, executable, root's, in a folder that is closed to everybody else.
+///
+/// THREAT: all containers share this file. Whoever can open it locks it, or watches others open it,
+/// and so speaks with a sandbox of somebody else. Tried by
+/// escape::beside::the_binary_is_no_way_to_another_sandbox.
+fn archive(binary: &[u8], entry: &Entry) -> std::io::Result<Bytes> {
+    let mut archive = tar::Builder::new(Vec::with_capacity(binary.len() + 4096));
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_size(0);
+    header.set_mode(0o700);
+    archive.append_data(&mut header, entry.folder().trim_start_matches('/'), std::io::empty())?;
     let mut header = tar::Header::new_ustar();
     header.set_size(binary.len() as u64);
     header.set_mode(0o755);
-    let mut archive = tar::Builder::new(Vec::with_capacity(binary.len() + 4096));
-    archive.append_data(&mut header, confine::BINARY, binary)?;
+    archive.append_data(&mut header, entry.program().trim_start_matches('/'), binary)?;
     Ok(archive.into_inner()?.into())
 }

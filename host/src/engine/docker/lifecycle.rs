@@ -116,7 +116,7 @@ impl Planned {
         let labels = plan::labels(&self.spec);
         let mount = plan::volume(&volume, entry.folder(), false, Some(labels.clone()));
         let filler = plan::filler_name(&self.spec.run);
-        let filled = self.docker.fill(&filler, mount, "/", archive, &self.image, labels).await;
+        let filled = self.docker.fill(&filler, mount, archive, &self.image, labels).await;
         let removed = self.docker.remove_filler(&filler).await;
         if filled.is_err() {
             self.docker.remove_volume(&volume).await?;

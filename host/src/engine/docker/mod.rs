@@ -15,6 +15,7 @@ mod plan; // a container as it is asked for
 mod program; // which program runs in it, seen from outside
 mod terms; // each term in the engine's words, and how it is seen to hold
 mod sweep; // what a crash left behind
+mod uid; // a user that no other container has
 mod verify; // what was found of the terms
 
 pub use connect::EngineChoice;
@@ -34,6 +35,8 @@ pub(crate) mod label {
     pub(crate) const OWNER: &str = "airlock.owner";
     /// The mark of the lock that is held while the session lives.
     pub(crate) const LOCK: &str = "airlock.lock";
+    /// On containers: the user of its commands.
+    pub(crate) const UID: &str = "airlock.uid";
     /// On what carries our binary: its SHA-256.
     pub(crate) const BINARY: &str = "airlock.binary";
 }

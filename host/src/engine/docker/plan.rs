@@ -24,6 +24,11 @@ pub(super) fn work_volume(run: &str) -> String {
     format!("airlock-work-{run}")
 }
 
+/// The volume that stands for its `/dev/pts`.
+pub(super) fn terminals_volume(run: &str) -> String {
+    format!("{}-pts", work_volume(run))
+}
+
 /// The volumes that this run's container brings with it: what goes when the container goes.
 pub(super) fn own_volumes(spec: &BoxSpec, body: &ContainerCreateBody) -> Vec<String> {
     let prefix = work_volume(&spec.run);
@@ -47,11 +52,13 @@ fn image_volumes(run: &str, image: &ResolvedImage, host: &HostConfig) -> Vec<(St
 
 /// The labels of everything a run makes.
 pub(super) fn labels(spec: &BoxSpec) -> HashMap<String, String> {
+    let uid = spec.tool().0.to_string();
     let labels = [
         (label::INSTALL, &spec.install),
         (label::RUN, &spec.run),
         (label::OWNER, &spec.owner),
         (label::LOCK, &spec.lock),
+        (label::UID, &uid),
     ];
     let said = labels.into_iter().filter(|(_, value)| !value.is_empty());
     said.map(|(name, value)| (name.to_owned(), value.clone())).collect()

@@ -252,8 +252,11 @@ fn is_id(run: &str) -> bool {
     is_hex(run, 32)
 }
 
-/// `airlock-work-<run>`, or the same with `-<number>`.
+/// `airlock-work-<run>`, or the same with `-<number>`, or with what its terminals' has.
 fn is_work_volume(name: &str, run: &str) -> bool {
+    if name == plan::terminals_volume(run) {
+        return true;
+    }
     match name.strip_prefix(&plan::work_volume(run)) {
         Some("") => true,
         Some(rest) => {

@@ -11,8 +11,8 @@ use airlock_shared::defaults;
 use airlock_shared::handoff::{Confinement, Mounted};
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
-    Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, ResourcesUlimits,
-    RestartPolicyNameEnum,
+    Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
+    MountVolumeOptionsDriverConfig, ResourcesUlimits, RestartPolicyNameEnum,
 };
 
 use super::inject::SandboxVolume;
@@ -271,6 +271,24 @@ impl Written {
                         && ["rw", "nosuid", "nodev"].iter().all(|name| has_option(it, name))
                         && has_option(it, "noexec") != exec
                 });
+            }
+            // The engine's own `/dev/pts` has no bound, and there is no field for one. What it mounts as
+            // a volume may be of any type: this one is an instance of its own too.
+            Term::Terminals(most) => {
+                let name = plan::terminals_volume(&meant.spec.run);
+                let labels = Some(plan::labels(meant.spec));
+                let mut instance = plan::volume(&name, "/dev/pts", false, labels);
+                if let Some(options) = &mut instance.volume_options {
+                    let how = format!("newinstance,ptmxmode=0666,mode=0620,gid=5,max={most}");
+                    let how = [("type", "devpts"), ("device", "devpts"), ("o", how.as_str())]
+                        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+                    options.driver_config = Some(MountVolumeOptionsDriverConfig {
+                        name: Some("local".to_owned()),
+                        options: Some(how.into()),
+                    });
+                }
+                self.mount(instance);
+                self.at("/dev/pts", |it| it.kind == "devpts");
             }
             Term::Binary => {
                 let (folder, program) = (meant.entry.folder(), meant.entry.program());

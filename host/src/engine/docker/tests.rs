@@ -38,6 +38,7 @@ fn spec(work: Work) -> BoxSpec {
         install: id(),
         lock: String::new(),
         owner: "tests".to_owned(),
+        uid: 64_200,
         memory: 128 << 20,
         cpus: 0.5,
         pids: 64,
@@ -132,7 +133,7 @@ async fn the_terms_hold_in_the_box() {
     let status = said(&docker, &name, "0", "grep -E 'CapEff|NoNewPrivs' /proc/self/status").await;
     let tool = |script: &'static str| said(&docker, &name, "64200:64200", script);
     let interfaces = tool("ls /sys/class/net").await;
-    let root = tool("touch /x 2>&1; cd /.airlock-* && touch x 2>&1; touch /etc/x 2>&1").await;
+    let root = tool("touch /x 2>&1; ls /.airlock-* 2>&1; touch /etc/x 2>&1").await;
     let work =
         tool("cd /workspace && stat -c '%u %g %a' . && touch a && mkdir b && echo fine").await;
     let filled = tool("dd if=/dev/zero of=/workspace/big bs=1M count=20 2>&1 | tail -1").await;
@@ -141,7 +142,8 @@ async fn the_terms_hold_in_the_box() {
 
     assert_eq!(status.replace('\t', ""), "CapEff:00000000000000c0\nNoNewPrivs:1");
     assert_eq!(interfaces, "lo");
-    assert_eq!(root.matches("Read-only file system").count(), 3, "{root}");
+    assert_eq!(root.matches("Read-only file system").count(), 2, "{root}");
+    assert_eq!(root.matches("Permission denied").count(), 1, "{root}");
     assert_eq!(work, "64200 64200 755\nfine");
     assert!(filled.contains("8.4 MB"), "{filled}");
     let program = limits.strip_prefix("0\n8192\n/.airlock-").expect(&limits);
@@ -349,6 +351,9 @@ async fn an_engine_that_holds_less_is_refused() {
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     let name = plan::container_name(&spec.run);
     docker.client().remove_container(&name, Some(options)).await.unwrap();
+    for volume in plan::own_volumes(&spec, &asked.body) {
+        docker.remove_volume(&volume).await.unwrap();
+    }
     remove_image(&docker, &image).await;
 
     assert_eq!(verify::outside(&asked.checks, &found), []);
@@ -412,6 +417,7 @@ fn held() -> String {
         mounted("/proc/sys", "proc", "ro,nosuid,nodev,noexec,relatime"),
         mounted("/sys", "sysfs", "ro,nosuid,nodev,noexec,relatime"),
         mounted("/dev", "tmpfs", "rw,nosuid"),
+        mounted("/dev/pts", "devpts", "rw,relatime"),
     ];
     format!(
         r#"{{"ready":1,"version":"0.1.0","confinement":{{"seccomp":2,"no_new_privs":1,"capabilities":"00000000000000c0","mounts":{{{}}}}}}}"#,
@@ -424,6 +430,7 @@ async fn a_box_whose_host_is_gone_ends_by_itself() {
     let docker = engine().await;
     let image = empty(&docker, "LABEL airlock.trial=tests").await;
     let spec = spec(IN_MEMORY);
+    let terminals = plan::terminals_volume(&spec.run);
     let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
     let name = ready.name().to_owned();
@@ -434,6 +441,7 @@ async fn a_box_whose_host_is_gone_ends_by_itself() {
     let ended = tokio::time::timeout(Duration::from_secs(5), waiting.next()).await;
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     docker.client().remove_container(&name, Some(options)).await.unwrap();
+    docker.remove_volume(&terminals).await.unwrap();
     remove_image(&docker, &image).await;
     assert!(ended.is_ok(), "it still ran after five seconds");
 }

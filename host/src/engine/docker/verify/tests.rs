@@ -21,6 +21,7 @@ fn spec(work: Work) -> BoxSpec {
         install: "1".repeat(32),
         lock: String::new(),
         owner: "tests".to_owned(),
+        uid: defaults::TOOL_UID,
         memory: 128 << 20,
         cpus: 0.5,
         pids: 64,
@@ -247,6 +248,7 @@ fn held() -> Confinement {
             mounted("/proc/sys", "proc", "ro,nosuid,nodev,noexec,relatime"),
             mounted("/sys", "sysfs", "ro,nosuid,nodev,noexec,relatime"),
             mounted("/dev", "tmpfs", "rw,nosuid"),
+            mounted("/dev/pts", "devpts", "rw,relatime"),
         ]
         .into(),
     }
