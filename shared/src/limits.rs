@@ -48,12 +48,13 @@ pub const LINK_PENDING_RESETS: usize = 20;
 pub const LINK_LOCAL_RESETS: usize = 64;
 /// How often the host asks whether the sandbox is still there.
 pub const LINK_PING_SECONDS: u64 = 2;
-/// How long the answer may take.
-pub const LINK_PONG_SECONDS: u64 = 3;
+/// How long the answer may take: commands may leave the sandbox little of the processor. Whether it
+/// lives is the engine's word.
+pub const LINK_PONG_SECONDS: u64 = 30;
 /// How long HTTP/2's first frames may take after the handoff.
-pub const LINK_HANDSHAKE_SECONDS: u64 = 10;
+pub const LINK_HANDSHAKE_SECONDS: u64 = 30;
 /// How long a write on the pipe may make no progress.
-pub const LINK_STALL_SECONDS: u64 = 20;
+pub const LINK_STALL_SECONDS: u64 = 30;
 
 /// Entries (files, folders, links) of a workspace.
 pub const WORKSPACE_ENTRIES: u64 = 200_000;

@@ -82,8 +82,20 @@ for number in range({count}): os.mknod(f\"{folder}/many/{{number}}\")' && works;
 #[tokio::test]
 async fn a_memory_bomb_takes_itself() {
     let bomb = "python3 -c 'held = [bytearray(64 << 20) for _ in range(64)]' && works";
-    let ran = attack(&[bomb, "true"]).flags(&["--memory", "256m"]).fails_in_ours().await;
+    let ran = attack(&[bomb, "true"])
+        .flags(&["--memory", "256m", "--disk", "256m"])
+        .fails_in_ours()
+        .await;
+    let said = "killed: the container's memory limit of 512 MiB was reached\n";
+    assert!(ran.outputs()[0].contains(said), "{:?}", ran.outputs());
     assert!(ran.outputs()[1].contains("Exit code: 0"), "{:?}", ran.outputs());
+}
+
+#[tokio::test]
+async fn a_command_cannot_make_the_kernel_spare_it() {
+    let spares = "echo 1000 >/proc/self/oom_score_adj; echo 0 >/proc/self/oom_score_adj && works";
+    let others = "sleep 100 & echo 1000 >/proc/$!/oom_score_adj; echo 0 >/proc/$!/oom_score_adj && works; kill $!";
+    attack(&[spares, others]).works_only_elsewhere().await;
 }
 
 /// Without us every byte goes to the engine's log on the host's disk. The attack is "noticed".

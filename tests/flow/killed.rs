@@ -179,7 +179,7 @@ async fn a_box_full_of_files_ends_typed() {
         assert!(ran.outputs().iter().all(|output| output.contains("137")), "{}", ran.stdout);
     } else {
         assert_eq!(told, [json!("failed"), json!("box_died"), json!("lost")], "{}", ran.stdout);
-        let ran = ran.assert_exit(1, "the box ran out of memory (--memory)");
+        let ran = ran.assert_exit(1, "the kernel ended the sandbox for want of memory");
         assert_eq!(ran.record().await["changes_are"], "lost");
     }
 }

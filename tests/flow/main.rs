@@ -25,6 +25,7 @@ mod image; // pulled, named by digest, refused
 mod halfway; // an apply that was killed
 mod killed; // a host, a box, a command that are killed
 mod live; // the folder itself in the box
+mod load; // more work than there is room for
 mod logins; // a token file pays, and is renewed
 mod plain; // the sandbox by itself
 mod pulled; // images from a registry

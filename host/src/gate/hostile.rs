@@ -111,6 +111,44 @@ async fn a_preface_and_then_silence() {
     }
 }
 
+/// Load leaves the sandbox little of the processor: an answer is waited for, and not for ever.
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_is_waited_for() {
+    const PING: u8 = 6;
+    let (soon, late) = (limits::LINK_PONG_SECONDS - 5, limits::LINK_PONG_SECONDS + 5);
+    for (seconds, is_served) in [(soon, true), (late, false)] {
+        let (mut served, mut pipe) = serve_on(nowhere());
+        pipe.write_all(&hello()).await.expect("written");
+        let answers = async {
+            let mut answered = 0;
+            while answered < 3 {
+                let mut head = [0; 9];
+                let read = pipe.read_exact(&mut head).await;
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+                let mut payload = vec![0; length];
+                if read.is_err() || pipe.read_exact(&mut payload).await.is_err() {
+                    return std::future::pending().await;
+                }
+                if (head[3], head[4]) == (PING, 0) {
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                    answered += 1;
+                    if pipe.write_all(&frame(PING, 1, 0, &payload)).await.is_err() {
+                        return std::future::pending().await;
+                    }
+                }
+            }
+        };
+        let lived = tokio::select! {
+            end = &mut served.end => {
+                assert!(is_link(&kind(end.expect("no panic")), ""));
+                false
+            }
+            () = answers => true,
+        };
+        assert_eq!(lived, is_served, "answers after {seconds} s");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pipe_that_closes() {
     for begin in [Vec::new(), PREFACE.to_vec(), hello()] {

@@ -111,6 +111,7 @@ fn bounded(tasks: Tasks) -> http2::Builder<Tasks> {
         .initial_connection_window_size(limits::LINK_CONNECTION_WINDOW_BYTES)
         .max_pending_accept_reset_streams(limits::LINK_PENDING_RESETS)
         .max_local_error_reset_streams(limits::LINK_LOCAL_RESETS)
+        // A sandbox that is slow is none that is gone: tried by gate::hostile::a_late_answer_is_waited_for.
         .keep_alive_interval(Duration::from_secs(limits::LINK_PING_SECONDS))
         .keep_alive_timeout(Duration::from_secs(limits::LINK_PONG_SECONDS));
     builder

@@ -28,8 +28,9 @@ use crate::workspace::Copied;
 
 /// Events that wait to be heard: one may be as long as a line may be.
 const EVENTS_WAITING: usize = 8;
-/// How long after a broken pipe the engine may take to say how the container ended.
-const EXPLANATION: Duration = Duration::from_secs(2);
+/// How long after a broken pipe the engine may take to say how the container ended: longer where the
+/// machine is busy.
+const EXPLANATION: Duration = Duration::from_secs(10);
 /// How long a box may take to end after its outcome was kept, before it is removed as it is.
 const PARTING: Duration = Duration::from_secs(1);
 /// How long beyond its seconds a run may take to bring its changes out. The model answers it no
@@ -129,11 +130,14 @@ pub(super) async fn listen(
             // The gate says it first; what was heard before is in the channel still.
             Next::Served(ended) => {
                 served = true;
-                let explained = tokio::time::timeout(EXPLANATION, box_ended.as_mut()).await.ok();
-                break Err(explain(ended.err(), explained, &complaint(gate, &complaints)).into());
+                let explained = tokio::select! {
+                    explained = tokio::time::timeout(EXPLANATION, box_ended.as_mut()) => explained.ok(),
+                    () = stop.asked() => None,
+                };
+                break Err(explain(ended.err(), explained, &complaint(gate, &complaints)));
             }
             Next::BoxEnded(ended) => {
-                break Err(explain(None, Some(ended), &complaint(gate, &complaints)).into());
+                break Err(explain(None, Some(ended), &complaint(gate, &complaints)));
             }
             Next::Asked => {
                 let _over = commands.try_send(Command::Interrupt);
@@ -231,8 +235,9 @@ fn complaint(gate: &Gate, complaints: &Complaints) -> String {
 }
 
 /// Why there is no outcome: the engine's word on the container is better than a broken pipe's.
-fn explain(link: Option<Fault>, ended: Option<Result<Ended, EngineError>>, said: &str) -> Fault {
-    match (link, ended) {
+fn explain(link: Option<Fault>, ended: Option<Result<Ended, EngineError>>, said: &str) -> Broken {
+    let ran_out = matches!(&ended, Some(Ok(ended)) if ended.ran_out());
+    let fault = match (link, ended) {
         (Some(fault), _) if !matches!(fault.kind, FaultKind::Link) => fault,
         (_, Some(Ok(ended))) if ended.code != 0 || ended.out_of_memory => {
             let said = if said.is_empty() {
@@ -245,7 +250,9 @@ fn explain(link: Option<Fault>, ended: Option<Result<Ended, EngineError>>, said:
         (Some(fault), _) => fault,
         (None, Some(Err(error))) => Fault::new(FaultKind::BoxDied, error.to_string()),
         (None, _) => Fault::new(FaultKind::Link, "the box ended without an outcome"),
-    }
+    };
+    let is_of_memory = ran_out && fault.kind == FaultKind::BoxDied;
+    Broken { fault, hint: is_of_memory.then(|| "airlock run --memory SIZE …".to_owned()) }
 }
 
 async fn until(patience: &Option<(Instant, Outcome)>) {

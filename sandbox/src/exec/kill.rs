@@ -20,17 +20,19 @@ use super::{ToolUser, checked, reap, stay_unreadable, unsafe_box};
 /// command could signal us. Tried by
 /// exec::kill::tests::a_sweep_ends_daemons_and_spares_everybody_else.
 const NOBODY: u32 = 64_199;
-/// Rounds of killing and collecting; the pauses between them double from the first to the longest,
-/// about two seconds in all.
-const ROUNDS: u32 = 120;
+/// Pauses between rounds of killing and collecting double from the first to the longest: what ends
+/// needs the processor too.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// How long it may take until there is one less. Some hundred that share a tenth of a processor take
+/// seconds to end, all of them together more than this.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a sweep left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Swept {
     Clean,
-    /// So many processes outlived SIGKILL for two seconds; `None`: they cannot be counted.
+    /// So many processes outlived SIGKILL; `None`: they cannot be counted.
     Survivors(Option<usize>),
     /// We may be readable or powerless now: the run must end.
     Unsafe(Fault),
@@ -108,22 +110,28 @@ impl Broom {
 /// On the standing thread alone.
 fn sweep(user: ToolUser) -> Swept {
     let mut pause = FIRST_PAUSE;
-    for _ in 0..ROUNDS {
+    let (mut fewest, mut waited) = (usize::MAX, Duration::ZERO);
+    loop {
         match kill_all(user) {
             Err(fault) => return Swept::Unsafe(fault),
             Ok(Reached::Nobody) => return Swept::Clean,
             Ok(Reached::Perhaps) => {}
         }
         reap::collect();
-        if living(user) == Some(0) {
-            reap::collect();
-            return Swept::Clean;
+        match living(user) {
+            Some(0) => {
+                reap::collect();
+                return Swept::Clean;
+            }
+            Some(fewer) if fewer < fewest => (fewest, waited) = (fewer, Duration::ZERO),
+            left if waited >= PATIENCE => return Swept::Survivors(left),
+            _ => {}
         }
         std::thread::sleep(pause);
+        waited += pause;
         pause = (pause * 2).min(LONGEST_PAUSE);
         reap::collect();
     }
-    Swept::Survivors(living(user))
 }
 
 enum Reached {

@@ -4,7 +4,7 @@
 //! harden        once, before a byte of stdin is read: nobody can read or trace us
 //! ToolUser      whom commands and file tools act as: never root
 //! Worker        a thread that is that user for files (fsuid), and stays ours for everything else
-//! spawn         one command as that user: vfork, so that its cost does not grow with our memory
+//! Spawner       starts commands as that user, on a thread that may write beneath nothing of the kernel's
 //! Broom         ends every process of that user, without a fork; a thread waits for those that linger
 //! ```
 //!
@@ -22,6 +22,7 @@ compile_error!("the raw set*id calls of 32-bit systems take 16-bit ids");
 
 mod harden; // before stdin is read
 mod user; // another user, for files
+mod landlock; // where commands may write
 mod spawn; // one command
 mod reap; // what ended, collected once for all
 mod kill; // and the end of all it started
@@ -29,7 +30,7 @@ mod kill; // and the end of all it started
 pub(crate) use harden::{harden, stay_unreadable};
 pub(crate) use kill::{Broom, Swept};
 pub(crate) use reap::Ended;
-pub(crate) use spawn::{Launch, Program, SpawnError, Spawned, spawn};
+pub(crate) use spawn::{Launch, Program, SpawnError, Spawned, Spawner};
 pub(crate) use user::{ToolUser, Worker};
 
 use airlock_shared::outcome::{Fault, FaultKind};
@@ -51,8 +52,14 @@ pub(crate) mod tests {
     use std::ffi::CString;
     use std::io::Read as _;
     use std::os::fd::AsFd as _;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Child, Command, Stdio};
+    use std::sync::LazyLock;
 
     use super::*;
+
+    /// One for all tests: what it started ends with it.
+    static SPAWNER: LazyLock<Spawner> = LazyLock::new(|| Spawner::start().expect("a thread"));
 
     /// A user of this test process alone, so that no sweep reaches another test's commands.
     pub(crate) fn user(number: u32) -> ToolUser {
@@ -63,24 +70,19 @@ pub(crate) mod tests {
     /// Starts `sh -c script` in `/` as a user.
     pub(crate) fn start(script: &str, user: ToolUser) -> Spawned {
         let text = |text: &str| CString::new(text).expect("no NUL");
-        let programs = [Program {
+        let programs = vec![Program {
             path: text("/bin/sh"),
             arguments: vec![text("sh"), text("-c"), text(script)],
         }];
         let directory = std::fs::File::open("/").expect("/");
-        let environment = [text("PATH=/usr/bin:/bin")];
-        let launch = Launch {
-            programs: &programs,
-            environment: &environment,
-            directory: directory.as_fd(),
-            user,
-        };
-        spawn(&launch).expect("these tests need root")
+        let environment = [text("PATH=/usr/bin:/bin"), text("HOME=/nonexistent")].into();
+        let launch = Launch { programs, environment, directory: directory.as_fd(), user };
+        SPAWNER.spawn(launch).expect("these tests need root")
     }
 
     /// A process that counts as the user's and that the user may not signal: its effective uid is
     /// the user's, its real and saved ones are not. It ends when this is dropped.
-    pub(crate) struct OutOfReach(std::process::Child);
+    pub(crate) struct OutOfReach(Child);
 
     impl OutOfReach {
         #[expect(clippy::disallowed_methods, reason = "a child that `spawn` would never start")]
@@ -90,9 +92,9 @@ pub(crate) mod tests {
 os.setresuid(64111, int(sys.argv[1]), 64111)
 print(flush=True)
 time.sleep(1000)";
-            let mut child = std::process::Command::new("python3")
+            let mut child = Command::new("python3")
                 .args(["-c", script, &user.to_string()])
-                .stdout(std::process::Stdio::piped())
+                .stdout(Stdio::piped())
                 .spawn()
                 .expect("python3");
             let said = child.stdout.take().expect("piped").read(&mut [0]);
@@ -107,6 +109,19 @@ time.sleep(1000)";
             // Collected here or by a sweep of another test.
             let _ended = self.0.wait();
         }
+    }
+
+    /// What a script says as a user that nobody restricts further.
+    #[expect(clippy::disallowed_methods, reason = "the control: a child that we did not start")]
+    pub(crate) fn said_without_us(script: &str, user: ToolUser) -> String {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]).uid(user.uid()).gid(user.gid()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("these tests need root");
+        let mut text = String::new();
+        let mut said = child.stdout.take().expect("piped");
+        said.read_to_string(&mut text).expect("utf-8");
+        let _ended = child.wait();
+        text
     }
 
     /// What a script says until it closes its output.

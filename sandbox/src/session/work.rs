@@ -74,6 +74,10 @@ impl Session {
         self.report.say(Event::Up { entries, bytes }).await;
         let model = model?;
         let tools = Toolbox::new(job, &model)?;
+        if let Some(why) = tools.unrestricted() {
+            let text = format!("commands are not kept from writing beneath /proc: {why}");
+            self.report.note(text).await;
+        }
         let instructions = prompt::instructions(&tools.definitions());
         let mut history = History::default();
         history.say("developer", &prompt::surroundings(job, self.link.is_some()));

@@ -12,6 +12,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use airlock_shared::limits;
@@ -22,10 +23,11 @@ use serde_json::{Value, json};
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
+use super::memory::Memory;
 use super::output::{self, HeadTail};
 use super::path::Within;
 use super::{ToolResult, Toolbox, Until};
-use crate::exec::{self, Broom, Ended, Launch, Program, SpawnError, Spawned, Swept};
+use crate::exec::{Broom, Ended, Launch, Program, SpawnError, Spawned, Swept};
 
 pub(super) const NAME: &str = "bash";
 
@@ -108,6 +110,7 @@ pub(super) async fn call(
     let started = Instant::now();
     // A call that was dropped may still be swept: that must not reach this one.
     nothing_left(toolbox.broom.settle().await)?;
+    let memory = Memory::begin();
     let sweeping = Sweeping(Some(&toolbox.broom));
     let (spawned, output) = match start(toolbox, arguments).await {
         Ok(started) => started,
@@ -128,7 +131,8 @@ pub(super) async fn call(
     }
     nothing_left(sweeping.sweep().await)?;
     written.rest();
-    Ok(report(&end, started.elapsed(), seconds, &written.kept, toolbox.limit))
+    let wall = started.elapsed();
+    Ok(report(&end, wall, seconds, &written.kept, toolbox.limit, memory.ran_out()))
 }
 
 /// Why no command was started.
@@ -170,14 +174,13 @@ async fn start(
         path: (*path).to_owned(),
         arguments: start.iter().map(|&part| part.to_owned()).chain([command.clone()]).collect(),
     };
-    let programs: Vec<Program> = toolbox.shells.iter().map(program).collect();
-    let mut spawned = exec::spawn(&Launch {
-        programs: &programs,
-        environment: &toolbox.environment,
+    let launch = Launch {
+        programs: toolbox.shells.iter().map(program).collect(),
+        environment: Arc::clone(&toolbox.environment),
         directory,
         user: toolbox.user,
-    })
-    .map_err(refused)?;
+    };
+    let mut spawned = toolbox.spawner.spawn(launch).map_err(refused)?;
     let output = spawned.output().and_then(pipe::Receiver::from_owned_fd);
     let output = output.map_err(|error| NotStarted::told(format!("execution error: {error}")))?;
     Ok((spawned, output))
@@ -306,7 +309,14 @@ fn nothing_left(swept: Swept) -> Result<(), Fault> {
     Err(Fault::new(FaultKind::Box, message))
 }
 
-fn report(end: &End, wall: Duration, seconds: u64, kept: &HeadTail, limit: usize) -> ToolResult {
+fn report(
+    end: &End,
+    wall: Duration,
+    seconds: u64,
+    kept: &HeadTail,
+    limit: usize,
+    ran_out: Option<String>,
+) -> ToolResult {
     let (text, is_cut) = kept.text(limit);
     let wall = format!("Wall time: {:.1} seconds", wall.as_secs_f64());
     let lines =
@@ -334,6 +344,16 @@ fn report(end: &End, wall: Duration, seconds: u64, kept: &HeadTail, limit: usize
         }
     };
     let code = result.exit.map(|code| format!("Exit code: {code}\n")).unwrap_or_default();
+    let said = match ran_out {
+        Some(why) => {
+            let said = format!("{said}{why}\n");
+            let notes = [std::mem::take(&mut result.note), why];
+            result.note =
+                notes.into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join("; ");
+            said
+        }
+        None => said,
+    };
     result.output = format!("{code}{wall}{lines}\nOutput:\n{said}{text}");
     result
 }

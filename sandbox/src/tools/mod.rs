@@ -11,6 +11,7 @@ mod bash;
 mod change; // what a change looks like
 mod fit; // where its lines belong
 mod list_files;
+mod memory; // when it runs out
 pub(crate) mod output; // how much the model gets to see
 mod patch; // its grammar
 pub(crate) mod path; // beneath the workspace
@@ -33,7 +34,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::exec::{Broom, ToolUser, Worker};
+use crate::exec::{Broom, Spawner, ToolUser, Worker};
 use path::Root;
 
 /// All tools, acting as one user beneath one folder.
@@ -42,8 +43,9 @@ pub(crate) struct Toolbox {
     user: ToolUser,
     worker: Worker,
     broom: Broom,
+    spawner: Spawner,
     shells: &'static [bash::Shell],
-    environment: Vec<CString>,
+    environment: Arc<[CString]>,
     patch: PatchForm,
     /// What the model gets to see of one result, in bytes.
     limit: usize,
@@ -132,11 +134,17 @@ impl Toolbox {
             user,
             worker,
             broom,
+            spawner: Spawner::start()?,
             shells: bash::shells(),
-            environment: environment(&job.env)?,
+            environment: environment(&job.env)?.into(),
             patch: model.patch,
             limit: model.tool_output_bytes,
         })
+    }
+
+    /// Why commands may write wherever their user may, if they may.
+    pub(crate) fn unrestricted(&self) -> Option<&str> {
+        self.spawner.unrestricted()
     }
 
     /// What the model is told of the tools, always in this order.

@@ -18,11 +18,17 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// The sandbox itself was ended for want of memory, not one of its commands.
+    #[must_use]
+    pub fn ran_out(&self) -> bool {
+        (self.code, self.out_of_memory) == (137, true)
+    }
+
     /// In a person's words.
     #[must_use]
     pub fn describe(&self) -> String {
         match (self.code, self.out_of_memory) {
-            (137, true) => "the box ran out of memory (--memory)".to_owned(),
+            (137, true) => "the kernel ended the sandbox for want of memory".to_owned(),
             (137, false) => "the box was killed from outside".to_owned(),
             (code, _) => format!("the box ended by itself with code {code}"),
         }

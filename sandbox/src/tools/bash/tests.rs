@@ -48,13 +48,13 @@ async fn a_command_starts_with_nothing_of_ours() {
     );
     let script = "for n in $(seq 0 250); do [ -e /proc/$$/fd/$n ] && echo -n \"$n \"; done; echo
         readlink /proc/$$/fd/0; [ $(readlink /proc/$$/fd/1) = $(readlink /proc/$$/fd/2) ] && echo one pipe
-        cat /proc/$$/oom_score_adj; umask; ulimit -c
+        cat /proc/$$/oom_score_adj; nice; umask; ulimit -c
         grep -E '^(NoNewPrivs|CapEff|CapPrm|Groups|SigIgn|SigBlk):' /proc/self/status | tr -d '\\t '
         id -u | grep -c ^0$";
     let result = bench.call(NAME, json!({"command": format!("ulimit -c 0\n{script}")})).await;
     assert_eq!(
         said(&result),
-        "0 1 2 \n/dev/null\none pipe\n1000\n0022\n0\nGroups:\nSigBlk:0000000000000000\n\
+        "0 1 2 \n/dev/null\none pipe\n1000\n19\n0022\n0\nGroups:\nSigBlk:0000000000000000\n\
          SigIgn:0000000000000000\nCapPrm:0000000000000000\nCapEff:0000000000000000\nNoNewPrivs:1\n0\n"
     );
 }
@@ -127,7 +127,7 @@ async fn the_cost_of_a_call_is_printed() {
     let (mut calls, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..50 {
         let started = Instant::now();
-        exec::tests::start("exec /bin/bash --noprofile --norc -c :", bench.tools.user)
+        crate::exec::tests::start("exec /bin/bash --noprofile --norc -c :", bench.tools.user)
             .ended()
             .await;
         bare.push(started.elapsed());

@@ -1,0 +1,243 @@
+//! Where commands may write: beneath the writable mounts of the container, and to devices. So not
+//! beneath `/proc`, where a process writes how soon it is to be ended when memory runs out.
+//!
+//! It is put once on the thread that starts commands, so that all of them are in one domain and may
+//! trace each other, as everywhere.
+//!
+//! Absent: rules for reading, for signals and for sockets; other users and the container see to
+//! those. Only from ABI 2 on: ABI 1 forbids to rename from folder to folder.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::checked;
+
+/// Asks for the ABI instead of a ruleset.
+const VERSION: libc::c_uint = 1;
+const RULE_PATH_BENEATH: libc::c_int = 1;
+
+const WRITE_FILE: u64 = 1 << 1;
+/// To make and remove, by kind: the bits from `REMOVE_DIR` to `MAKE_SYM`.
+const MAKE_AND_REMOVE: u64 = 0x1ff << 4;
+const REFER: u64 = 1 << 13;
+const TRUNCATE: u64 = 1 << 14;
+
+/// File systems that show the kernel, whatever their flags.
+const KERNELS: [&str; 4] = ["proc", "sysfs", "cgroup", "cgroup2"];
+
+#[repr(C)]
+struct Ruleset {
+    handled_access_fs: u64,
+}
+
+#[repr(C, packed)]
+struct PathBeneath {
+    allowed_access: u64,
+    parent_fd: i32,
+}
+
+/// Restricts this thread and all that it starts from now on, for ever.
+///
+/// # Errors
+/// Why there is no restriction: for people.
+pub(super) fn restrict_this_thread() -> Result<(), String> {
+    // SAFETY: with this flag the kernel reads no ruleset.
+    let abi = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<Ruleset>(),
+            0_usize,
+            VERSION,
+        )
+    };
+    let handled = match abi {
+        ..=0 => return Err(format!("no landlock here: {}", io::Error::last_os_error())),
+        1 => return Err("the kernel's landlock is too old (ABI 1)".to_owned()),
+        2 => WRITE_FILE | MAKE_AND_REMOVE | REFER,
+        _ => WRITE_FILE | MAKE_AND_REMOVE | REFER | TRUNCATE,
+    };
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(|error| format!("/proc/self/mountinfo: {error}"))?;
+    restrict(handled, &writable(&mounts)).map_err(|error| format!("landlock: {error}"))
+}
+
+fn restrict(handled: u64, places: &[PathBuf]) -> io::Result<()> {
+    let ruleset = Ruleset { handled_access_fs: handled };
+    // SAFETY: the kernel reads `ruleset`, whose size is said, and gives a new descriptor.
+    let ruleset = unsafe {
+        let made = libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const ruleset,
+            size_of::<Ruleset>(),
+            0,
+        );
+        checked(made)?;
+        OwnedFd::from_raw_fd(i32::try_from(made).map_err(io::Error::other)?)
+    };
+    for place in places {
+        // What cannot be opened cannot be written by a command either.
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let Ok(opened) = rustix::fs::open(place, flags, Mode::empty()) else { continue };
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(opened.as_fd())?.st_mode);
+        let of_its_kind =
+            if kind == FileType::Directory { u64::MAX } else { WRITE_FILE | TRUNCATE };
+        let rule =
+            PathBeneath { allowed_access: handled & of_its_kind, parent_fd: opened.as_raw_fd() };
+        // SAFETY: the kernel reads `rule`; both descriptors are open.
+        checked(unsafe {
+            libc::syscall(
+                libc::SYS_landlock_add_rule,
+                ruleset.as_raw_fd(),
+                RULE_PATH_BENEATH,
+                &raw const rule,
+                0,
+            )
+        })?;
+    }
+    // THREAT: a command that takes back its place in the queue of those the kernel ends for want of
+    // memory has the kernel end the sandbox, and with it the changes. Tried by
+    // escape::floods::a_command_cannot_make_the_kernel_spare_it.
+    // SAFETY: plain numbers; it changes this thread only.
+    checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())?;
+    // SAFETY: as above; the descriptor is open.
+    checked(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) })
+}
+
+/// Where something can be written: each writable mount, and devices, also on a mount that is not.
+///
+/// A rule for `/` would reach beneath `/proc` too: where `/` is writable, what is in it is named
+/// instead.
+fn writable(mounts: &str) -> Vec<PathBuf> {
+    let mut places = vec![PathBuf::from("/dev")];
+    for mount in mounts.lines().filter_map(Mount::parse) {
+        if !mount.is_writable || KERNELS.contains(&mount.kind) {
+            continue;
+        }
+        if mount.at == Path::new("/") {
+            places.extend(beneath_the_root());
+        } else if !is_the_kernels(&mount.at) {
+            places.push(mount.at);
+        }
+    }
+    places
+}
+
+fn is_the_kernels(path: &Path) -> bool {
+    path.starts_with("/proc") || path.starts_with("/sys")
+}
+
+fn beneath_the_root() -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir("/").into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| !is_the_kernels(path))
+}
+
+/// A line of `mountinfo`.
+struct Mount<'a> {
+    at: PathBuf,
+    is_writable: bool,
+    kind: &'a str,
+}
+
+impl<'a> Mount<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let (mount, system) = line.split_once(" - ")?;
+        let mut mount = mount.split(' ').skip(4);
+        let (at, options) = (mount.next()?, mount.next()?);
+        let mut system = system.split(' ');
+        let (kind, systems) = (system.next()?, system.nth(1)?);
+        let is_rw = |options: &str| options.split(',').any(|option| option == "rw");
+        Some(Self { at: unescaped(at), is_writable: is_rw(options) && is_rw(systems), kind })
+    }
+}
+
+/// The kernel writes blanks and backslashes as `\` and three octal digits.
+fn unescaped(text: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut pieces = text.split('\\');
+    bytes.extend_from_slice(pieces.next().unwrap_or_default().as_bytes());
+    for piece in pieces {
+        match piece.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(code) => {
+                bytes.push(code);
+                bytes.extend_from_slice(&piece.as_bytes()[3..]);
+            }
+            None => bytes.extend_from_slice(piece.as_bytes()),
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{said, said_without_us, user};
+    use super::*;
+
+    #[test]
+    fn what_can_be_written_is_what_the_mounts_say() {
+        let mounts = r"100 90 0:50 / / ro,relatime - overlay overlay rw,lowerdir=/x
+101 100 0:60 / /proc rw,nosuid - proc proc rw
+102 100 0:61 / /dev rw,nosuid - tmpfs tmpfs rw,size=65536k
+103 102 0:62 / /dev/shm rw - tmpfs shm rw
+104 100 0:63 / /sys ro - sysfs sysfs ro
+105 104 0:64 / /sys/fs/cgroup rw - cgroup2 cgroup rw
+106 100 0:65 / /my\040work rw master:1 - tmpfs tmpfs rw
+107 106 0:66 / /my\040work/.git ro - ext4 /dev/vda rw
+108 100 0:67 / /frozen rw - ext4 /dev/vdb ro
+109 101 0:61 /null /proc/kcore rw - tmpfs tmpfs rw";
+        let expected = ["/dev", "/dev", "/dev/shm", "/my work"].map(PathBuf::from);
+        assert_eq!(writable(mounts), expected);
+    }
+
+    #[test]
+    fn a_root_that_can_be_written_opens_nothing_of_the_kernels() {
+        let places = writable("1 0 8:1 / / rw - ext4 /dev/vda rw");
+        assert!(places.contains(&"/tmp".into()) && places.contains(&"/dev".into()), "{places:?}");
+        assert!(!places.iter().any(|place| is_the_kernels(place) || place == Path::new("/")));
+    }
+
+    /// Needs root. What tools do every day, in one command: each says a word when it works.
+    #[tokio::test]
+    async fn what_tools_do_every_day_works() {
+        let script = r#"cd "$(mktemp -d)" && mkdir a b && echo x >a/f && mv a/f b/f && ln b/f a/g && mv b c && echo renamed
+            ln -s c link && rm -r c && echo removed
+            mkfifo pipe && (echo through >pipe &) && cat pipe
+            echo out >/dev/stdout; echo err >/dev/stderr; echo x >/dev/null; echo shared >/dev/shm/$$ && cat /dev/shm/$$ && rm /dev/shm/$$
+            git init -q . && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m m && git gc -q && echo committed
+            python3 - <<'EOF'
+import ctypes, os, pty, tempfile
+ours, theirs = pty.openpty(); os.write(theirs, b'terminal\n'); print(os.read(ours, 8).decode())
+nameless = os.open('.', os.O_TMPFILE | os.O_RDWR, 0o600)
+os.link(f'/proc/self/fd/{nameless}', 'named', src_dir_fd=nameless, follow_symlinks=True); os.truncate('named', 7); print('linked')
+child = os.fork()
+if child == 0: os.execvp('sleep', ['sleep', '100'])
+libc = ctypes.CDLL(None)
+print('traced' if libc.ptrace(16, child, 0, 0) == 0 else 'not traced')
+os.kill(child, 9)
+EOF"#;
+        let said = said(script, user(8)).await;
+        let expected =
+            "renamed\nremoved\nthrough\nout\nerr\nshared\ncommitted\nterminal\nlinked\ntraced\n";
+        assert_eq!(said, expected);
+    }
+
+    /// Needs root. And what only they who mean harm do.
+    #[tokio::test]
+    async fn beneath_proc_nothing_is_written() {
+        let writes = "cat /proc/self/oom_score_adj; echo 0 >/proc/self/oom_score_adj; cat /proc/self/oom_score_adj";
+        let ours = said(writes, user(9)).await;
+        let lines: Vec<_> = ours.lines().collect();
+        assert!(
+            matches!(lines[..], ["1000", denied, "1000"] if denied.contains("ermission")),
+            "{ours}"
+        );
+        // Without us it is taken back, by the very same words.
+        let theirs =
+            said_without_us(&format!("echo 1000 >/proc/self/oom_score_adj; {writes}"), user(9));
+        assert_eq!(theirs, "1000\n0\n");
+    }
+}
