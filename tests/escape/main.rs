@@ -11,4 +11,5 @@ mod leftovers; // what one call leaves to the next
 mod floods; // more of everything than there is
 mod paths; // the file tools
 mod planted; // modules of the image
+mod image; // links, volumes and settings of the image, at every path that is used
 mod secrets; // where could the key have been left?

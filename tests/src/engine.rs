@@ -125,10 +125,22 @@ impl Engine {
     /// # Panics
     /// When the engine does not take it.
     pub async fn import(&self, name: &str, tar: Vec<u8>) {
+        self.import_changed(name, tar, &[]).await;
+    }
+
+    /// The same, with lines of a Dockerfile.
+    ///
+    /// # Panics
+    /// When the engine does not take it.
+    pub async fn import_changed(&self, name: &str, tar: Vec<u8>, changes: &[&str]) {
         let (repo, tag) = name.split_once(':').unwrap_or((name, "latest"));
-        let path = format!(
+        let mut path = format!(
             "/images/create?fromSrc=-&repo={repo}&tag={tag}&changes=LABEL+airlock.tests%3Drig"
         );
+        for change in changes {
+            let change: String = form_urlencoded::byte_serialize(change.as_bytes()).collect();
+            path.push_str(&format!("&changes={change}"));
+        }
         let answer = self.request(Method::POST, &path, "application/x-tar", tar.into()).await;
         let said = String::from_utf8_lossy(&answer.body).into_owned();
         assert!(answer.status == 200 && !said.contains("errorDetail"), "import of {name}: {said}");

@@ -22,7 +22,8 @@ impl Entry {
     /// THREAT: an image with a link in the place of our mount (`/.airlock` to `/proc/1/cwd/evil`)
     /// has the engine mount elsewhere and the kernel run the image's own program, which then gets
     /// the handoff. No image knows 128 random bits. Tried by
-    /// engine::docker::tests::another_program_that_says_ready_gets_nothing.
+    /// escape::image::a_link_at_a_known_name_has_the_images_program_run and
+    /// escape::image::no_image_gets_the_handoff.
     #[must_use]
     pub fn random() -> Self {
         Self { folder: format!("/.airlock-{:032x}", rand::random::<u128>()) }
