@@ -30,8 +30,9 @@ pub struct Output(Place);
 enum Place {
     /// Something that is open, or that takes all and keeps nothing.
     Stream(File),
-    /// A name in a folder, and the permissions of the file that has it.
-    Name { folder: OwnedFd, name: OsString, mode: Option<u32>, is_in_tree: bool },
+    /// A name in a folder, and the permissions of the file that has it. `may_stay`: where it cannot
+    /// be replaced, it may be overwritten. `must_stay`: it is somebody else's too.
+    Name { folder: OwnedFd, name: OsString, mode: Option<u32>, may_stay: bool, must_stay: bool },
 }
 
 impl Output {
@@ -50,17 +51,23 @@ impl Output {
     /// # Errors
     /// When it cannot be written.
     pub fn write(self, bytes: &[u8], mode: u32) -> io::Result<()> {
-        let (folder, name, kept, is_in_tree) = match self.0 {
+        let (folder, name, kept, may_stay, must_stay) = match self.0 {
             Place::Stream(mut file) => return file.write_all(bytes),
-            Place::Name { folder, name, mode, is_in_tree } => (folder, name, mode, is_in_tree),
+            Place::Name { folder, name, mode, may_stay, must_stay } => {
+                (folder, name, mode, may_stay, must_stay)
+            }
         };
+        let in_place = || {
+            let mut file = regular(&folder, &name, OFlags::WRONLY, Mode::empty())?;
+            file.set_len(0)?;
+            file.write_all(bytes)
+        };
+        if must_stay {
+            return in_place();
+        }
         match replace(&folder, &name, bytes, mode, kept) {
             // A file may be writable where its folder is not, or be mounted by itself.
-            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY) if !is_in_tree => {
-                let mut file = regular(&folder, &name, OFlags::WRONLY, Mode::empty())?;
-                file.set_len(0)?;
-                file.write_all(bytes)
-            }
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY) if may_stay => in_place(),
             replaced => Ok(replaced?),
         }
     }
@@ -130,7 +137,13 @@ impl Walk<'_> {
             if !may(OsStr::new(".")) && (is_in_tree || stat.is_none() || !may(&name)) {
                 return Err(said(io::ErrorKind::PermissionDenied.into()));
             }
-            return Ok(Output(Place::Name { folder, name, mode, is_in_tree }));
+            // Elsewhere than in the tree, a second name and another owner are a person's own doing.
+            let is_shared = |stat: &Stat| {
+                stat.st_nlink > 1 || stat.st_uid != rustix::process::geteuid().as_raw()
+            };
+            let must_stay = !is_in_tree && stat.as_ref().is_some_and(is_shared);
+            let may_stay = !is_in_tree && stat.is_some();
+            return Ok(Output(Place::Name { folder, name, mode, may_stay, must_stay }));
         }
     }
 
@@ -310,133 +323,4 @@ fn regular(folder: &OwnedFd, name: &OsStr, flags: OFlags, mode: Mode) -> io::Res
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-    use std::os::unix::net::UnixListener;
-
-    use super::*;
-
-    struct Rig {
-        _held: tempfile::TempDir,
-        tree: PathBuf,
-        outside: PathBuf,
-    }
-
-    fn rig() -> Rig {
-        let held = tempfile::tempdir().expect("a folder");
-        let root = held.path().canonicalize().expect("a path");
-        let (tree, outside) = (root.join("tree"), root.join("outside"));
-        std::fs::create_dir_all(tree.join("sub")).expect("made");
-        std::fs::create_dir(&outside).expect("made");
-        std::fs::write(outside.join("rc"), "mine").expect("written");
-        Rig { _held: held, tree, outside }
-    }
-
-    impl Rig {
-        fn write(&self, path: impl AsRef<Path>) -> Result<(), String> {
-            let output = Output::open(path.as_ref(), Some(&self.tree))?;
-            output.write(b"answer", 0o666).map_err(|error| error.to_string())
-        }
-    }
-
-    fn read(path: impl AsRef<Path>) -> String {
-        std::fs::read_to_string(path).expect("a file")
-    }
-
-    #[test]
-    fn no_link_of_the_work_tree_is_followed() {
-        let rig = rig();
-        let rc = rig.outside.join("rc");
-        symlink(&rc, rig.tree.join("answer.md")).expect("linked");
-        symlink(&rig.outside, rig.tree.join("docs")).expect("linked");
-        symlink("/dev/stdout", rig.tree.join("out")).expect("linked");
-        symlink(&rig.tree, rig.outside.join("into")).expect("linked");
-        let through = rig.outside.join("into");
-        // The attack, as it works without us: the name alone leads out of the tree.
-        std::fs::write(rig.tree.join("answer.md"), "theirs").expect("written");
-        assert_eq!(read(&rc), "theirs");
-        std::fs::write(&rc, "mine").expect("written");
-        for path in ["answer.md", "docs/rc", "docs/new", "out", "sub/../answer.md"] {
-            for tree in [&rig.tree, &through] {
-                let refused = rig.write(tree.join(path)).expect_err(path);
-                assert!(refused.ends_with("those are not followed"), "{refused}");
-            }
-        }
-        assert_eq!(read(&rc), "mine");
-        assert!(!rig.outside.join("new").exists());
-    }
-
-    #[test]
-    fn a_file_of_the_work_tree_is_replaced_as_a_whole() {
-        let rig = rig();
-        let file = rig.tree.join("sub/answer.md");
-        rig.write(&file).expect("written");
-        // A second name of a file outside keeps what it has.
-        std::fs::remove_file(&file).expect("removed");
-        std::fs::hard_link(rig.outside.join("rc"), &file).expect("linked");
-        rig.write(&file).expect("written");
-        let (answer, rc) = (read(&file), read(rig.outside.join("rc")));
-        assert_eq!((answer.as_str(), rc.as_str()), ("answer", "mine"));
-        let mode = PermissionsExt::from_mode(0o640);
-        std::fs::set_permissions(&file, mode).expect("a mode");
-        rig.write(&file).expect("written");
-        assert_eq!(file.metadata().expect("there").permissions().mode() & 0o777, 0o640);
-        assert_eq!(std::fs::read_dir(rig.tree.join("sub")).expect("a folder").count(), 1);
-    }
-
-    #[test]
-    fn elsewhere_a_link_is_the_persons_own() {
-        let rig = rig();
-        symlink("rc", rig.outside.join("latest")).expect("linked");
-        symlink("not-yet", rig.outside.join("next")).expect("linked");
-        symlink("/dev/null", rig.outside.join("nowhere")).expect("linked");
-        symlink("loop", rig.outside.join("loop")).expect("linked");
-        for name in ["latest", "next", "nowhere"] {
-            rig.write(rig.outside.join(name)).expect(name);
-            assert!(rig.outside.join(name).is_symlink());
-        }
-        assert_eq!(
-            (read(rig.outside.join("rc")), read(rig.outside.join("not-yet"))),
-            ("answer".into(), "answer".into())
-        );
-        assert_eq!(rig.write(rig.outside.join("loop")), Err("too many links".into()));
-        Output::open(Path::new("/dev/null"), Some(&rig.tree)).expect("taken");
-    }
-
-    #[test]
-    fn what_is_no_file_is_refused_at_once() {
-        let rig = rig();
-        for place in [&rig.tree, &rig.outside] {
-            let fifo = place.join("fifo");
-            rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).expect("a fifo");
-            assert_eq!(rig.write(&fifo), Err("it is a fifo".into()));
-            let _socket = UnixListener::bind(place.join("socket")).expect("a socket");
-            assert_eq!(rig.write(place.join("socket")), Err("it is a socket".into()));
-            assert_eq!(rig.write(place), Err("it is a folder".into()));
-            assert!(rig.write(place.join("new/")).is_err());
-            assert!(rig.write(place.join("none/file")).is_err());
-        }
-        assert_eq!(rig.write("/dev/zero"), Err("it is a device".into()));
-        assert_eq!(rig.write("/"), Err("it is a folder".into()));
-    }
-
-    #[test]
-    fn only_descriptors_that_were_given_are_written_to() {
-        use std::os::fd::AsRawFd as _;
-        let rig = rig();
-        let ours = File::create(rig.outside.join("lock")).expect("a file");
-        let named = |file: &File| format!("/dev/fd/{}", file.as_raw_fd());
-        let refused = rig.write(named(&ours)).expect_err("it is ours");
-        assert!(refused.ends_with("is not open for writing"), "{refused}");
-        // As a shell hands one over: kept at exec, and half written already.
-        let mut given = File::create(rig.outside.join("given")).expect("a file");
-        given.write_all(b"an ").expect("written");
-        rustix::io::fcntl_setfd(&given, rustix::io::FdFlags::empty()).expect("kept at exec");
-        rig.write(named(&given)).expect("written");
-        assert_eq!(read(rig.outside.join("given")), "an answer");
-        let read_only = File::open(rig.outside.join("given")).expect("a file");
-        rustix::io::fcntl_setfd(&read_only, rustix::io::FdFlags::empty()).expect("kept at exec");
-        assert!(rig.write(named(&read_only)).is_err());
-        assert!(rig.write("/dev/fd/99999").is_err());
-    }
-}
+mod tests;

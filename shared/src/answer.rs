@@ -108,7 +108,7 @@ mod tests {
     fn a_call_whose_id_was_used_is_not_done() {
         let call = json!({"type": "function_call", "call_id": "c", "name": "x", "arguments": ""});
         let (mut listener, said) = (Listener::default(), item::message("assistant", "done"));
-        let (first, _) = heard(&mut listener, &[call.clone()]);
+        let (first, _) = heard(&mut listener, std::slice::from_ref(&call));
         assert_eq!((first.calls.len(), first.refused), (1, 0));
         let (again, kept) = heard(&mut listener, &[said, call]);
         assert_eq!((again.calls.len(), again.refused, again.answer()), (0, 1, Some("done")));

@@ -38,6 +38,8 @@ mod flow; // whole exchanges over the link, with a scripted backend
 #[cfg(test)]
 mod credential; // the credential, wherever it could come out
 #[cfg(test)]
+mod given_up; // answers that the sandbox gives up, and odd ones
+#[cfg(test)]
 mod backend; // a scripted backend that refuses, redirects, echoes and breaks off
 #[cfg(test)]
 mod hostile; // a hostile program in the sandbox's place

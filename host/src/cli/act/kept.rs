@@ -324,6 +324,7 @@ fn view(store: &Store, folder: &RunFolder, record: &Record, whole: bool) -> RunV
         left_out: record.workspace.left_out,
         requests: record.steps,
         usage: record.usage,
+        estimated: record.estimated,
         outcome: outcome.to_owned(),
         message,
         answer,

@@ -40,6 +40,9 @@ pub struct RunView {
     pub left_out: u64,
     pub requests: u32,
     pub usage: Usage,
+    /// Some of it is estimated by what passed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
     /// `running`, `finished`, `cancelled`, `budget`, `usage_limit`, `failed`, `lost` (its host
     /// died).
     pub outcome: String,
@@ -153,7 +156,7 @@ pub fn shown(view: &RunView, style: Style) -> String {
     say(
         "used",
         &format!(
-            "{} of {} requests · {} of {} tokens: {} in{}, {} out",
+            "{} of {} requests · {} of {} tokens: {} in{}, {} out{}",
             view.requests,
             budget.steps,
             text::thousands(usage.total()),
@@ -161,6 +164,7 @@ pub fn shown(view: &RunView, style: Style) -> String {
             text::thousands(usage.input),
             cached.map(|share| format!(" ({share}% cached)")).unwrap_or_default(),
             text::thousands(usage.output),
+            if view.estimated { " (estimated)" } else { "" },
         ),
     );
     match view.changes_are {
@@ -224,6 +228,7 @@ mod tests {
             waivers: vec![],
             left_out: 1,
             requests: 6,
+            estimated: false,
             usage: Usage { input: 41_210, cached: 36_300, output: 1_034, reasoning: 0 },
             outcome: "finished".into(),
             message: None,
