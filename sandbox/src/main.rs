@@ -8,6 +8,7 @@ mod confinement; // what holds us, as the ready line says it
 mod agent; // the turn: ask, act, again
 mod exec; // processes and ids: the only unsafe
 mod files; // the work tree in, the changes out
+mod keep; // the changes brought to the host, so far and at the end
 mod link; // HTTP/2 on the pipe to the host
 mod plain; // no host of ours: events on stdout
 mod report; // what happens, as lines for whoever listens

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::defaults;
 use crate::model::Model;
+use crate::{defaults, limits};
 
 /// One prompt to one outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,6 +105,10 @@ pub struct Workspace {
     /// Whom commands and file tools act as. Never 0.
     pub uid: u32,
     pub gid: u32,
+    /// Bytes of files that a set of changes may hold; absent: as many as there are.
+    pub changes_bytes: Option<u64>,
+    /// How often the edits so far go back while a turn runs, in milliseconds.
+    pub edits_every_ms: u64,
 }
 
 impl Default for Workspace {
@@ -114,6 +118,8 @@ impl Default for Workspace {
             copied: false,
             uid: defaults::TOOL_UID,
             gid: defaults::TOOL_UID,
+            changes_bytes: None,
+            edits_every_ms: limits::SO_FAR_SECONDS * 1000,
         }
     }
 }

@@ -73,6 +73,8 @@ pub const LEFT_OUT_NAMED: usize = 200;
 pub const DIFF_FILE_BYTES: u64 = 2 << 20;
 /// How long one file's difference may be searched for its shortest form.
 pub const DIFF_FILE_MS: u64 = 500;
+/// How long all files' differences may be.
+pub const DIFF_ALL_MS: u64 = 3_000;
 /// Folders of a path and its name.
 pub const PATH_COMPONENTS: usize = 256;
 
@@ -145,6 +147,12 @@ pub const CANCEL_MS: u64 = 2_000;
 pub const CHANGES_CANCELLED_MS: u64 = CANCEL_MS * 3 / 4;
 /// How long the changes of a run that was not cancelled may take to go out.
 pub const CHANGES_SECONDS: u64 = 600;
+/// How often the edits so far go out while a turn runs.
+pub const SO_FAR_SECONDS: u64 = 30;
+/// How long that may take: the next calls wait for it.
+pub const SO_FAR_MS: u64 = 5_000;
+/// Bytes of files in the edits so far.
+pub const SO_FAR_BYTES: u64 = 64 << 20;
 /// How long the model catalogue may take.
 pub const CATALOGUE_SECONDS: u64 = 20;
 /// The same where the model was named, so that the catalogue can be done without.

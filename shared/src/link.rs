@@ -3,6 +3,8 @@
 //! The sandbox is the client. Every request carries the run key in [`RUN_KEY`]; one without it is
 //! answered 401 and nothing else happens.
 
+use serde::{Deserialize, Serialize};
+
 /// The header with the run key.
 pub const RUN_KEY: &str = "x-airlock-run-key";
 /// The authority the sandbox puts into its requests; nobody resolves it.
@@ -22,15 +24,46 @@ pub const MODELS: &str = "/model/models";
 /// `GET`: the work tree as a tar stream. Paths are relative to its root; only folders, regular
 /// files and symbolic links.
 pub const WORKSPACE: &str = "/workspace";
-/// `PUT`: the changes as a tar stream: `tree/<path>` is what a path is now (folder, file, link),
-/// `gone/<path>` (an empty file) says that it is no more. Sorted by path, folders before what is
-/// in them. Answered 200 once they are on the host's disk.
+/// `PUT`: the changes since the start as a tar stream: `tree/<path>` is what a path is now (folder,
+/// file, link), `gone/<path>` (an empty file) says that it is no more. Edits come first, what git
+/// ignores after them, so that whatever cuts the stream cuts what is worth least; the last entry is
+/// [`CHANGES_END`]. A later set replaces the one before. Answered 200 once it is on the host's disk.
 pub const CHANGES: &str = "/changes";
 
 /// The folder of a changes stream that holds what is there now.
 pub const CHANGES_TREE: &str = "tree";
 /// The folder of a changes stream that names what is gone.
 pub const CHANGES_GONE: &str = "gone";
+/// The file that ends a changes stream: a [`ChangesEnd`] as JSON.
+pub const CHANGES_END: &str = "end";
+/// The longest [`CHANGES_END`].
+pub const CHANGES_END_BYTES: u64 = 64 << 10;
+
+/// What a set of changes says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChangesEnd {
+    /// The turn goes on: these are its edits so far, without what git ignores.
+    pub so_far: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
+}
+
+/// What of the changes a bound cut off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cut {
+    /// The bound, in words.
+    pub why: String,
+    /// Edits are missing, not only what git ignores.
+    pub edits: bool,
+    /// How many paths are known to be missing.
+    pub paths: u64,
+    /// There may be more: not every folder was looked into.
+    pub unseen: bool,
+    /// The first of them, escaped.
+    pub first: Vec<String>,
+}
 
 /// What the host answers instead of passing something on: always `application/json`,
 /// `{"error":{"type":"airlock","code":…,"message":…}}`.

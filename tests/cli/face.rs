@@ -4,10 +4,11 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use airlock_tests::Rig;
-use airlock_tests::backend::{Backend, answer, call, script};
+use airlock_tests::backend::{Backend, Script, answer, call, script};
 use airlock_tests::engine::Engine;
 use airlock_tests::images;
+use airlock_tests::{Rig, clock};
+use rustix::process::{Pid, Signal};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -95,6 +96,65 @@ async fn a_stdin_that_nobody_asked_for_is_never_waited_on() {
     let output = ended.expect("it waits on stdin").expect("a child of ours");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "ok\n");
     drop(open);
+}
+
+/// Nobody reads stdout, which is full long before the end: the run ends, and its container goes.
+/// Then either every line is read after all, or the process is told to end and does.
+#[tokio::test]
+async fn a_stalled_reader_holds_neither_the_run_nor_sigterm() {
+    let engine = Engine::connect().await;
+    images::ready(&engine).await;
+    for signal in [None, Some(Signal::TERM), Some(Signal::INT)] {
+        let rig = Rig::new();
+        // A pipe holds 64 KiB.
+        let said = json!({"command": "head -c 9000 /dev/zero | tr '\\0' x"});
+        let mut steps = vec![call("bash", said); 20];
+        steps.push(answer("done"));
+        let backend = Backend::scripted(Script(steps));
+        let mut command = rig.command("run").await;
+        command.args(flags(&rig, &backend)).args(["p", "--json"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("airlock can be started");
+        let deadline = clock::now() + Duration::from_secs(60);
+        let record = loop {
+            let runs = said_by_runs(&rig).await;
+            if let Some(record) = runs.filter(|record| record["outcome"] == "finished") {
+                break record;
+            }
+            assert!(clock::now() < deadline, "the run does not end");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        assert_eq!((&record["requests"], &record["answer"]), (&json!(21), &json!("done")));
+        assert_eq!(
+            child.try_wait().expect("a child of ours"),
+            None,
+            "the rest was not waited with"
+        );
+        let Some(signal) = signal else {
+            let output = child.wait_with_output().await.expect("a child of ours");
+            let text = String::from_utf8_lossy(&output.stdout);
+            let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+            let lines: Vec<serde_json::Value> = lines.collect();
+            assert!(
+                lines.iter().enumerate().all(|(at, line)| line["n"] == json!(at + 1)),
+                "{text}"
+            );
+            assert_eq!(lines.last().map(|line| &line["event"]), Some(&json!("outcome")));
+            assert_eq!(output.status.code(), Some(0));
+            continue;
+        };
+        let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        rustix::process::kill_process(pid.expect("it runs"), signal).expect("a child of ours");
+        let ended = tokio::time::timeout(Duration::from_secs(3), child.wait()).await;
+        let code = ended.expect("it is deaf").expect("a child of ours").code();
+        assert_eq!(code, Some(if signal == Signal::TERM { 143 } else { 130 }));
+    }
+}
+
+/// The one run of a rig's home, as `runs --json` has it.
+async fn said_by_runs(rig: &Rig) -> Option<serde_json::Value> {
+    let runs = said(rig, &["runs", "--json"]).await.stdout;
+    serde_json::from_str(runs.lines().next()?).ok()
 }
 
 /// What a model or a box could steer a terminal with.

@@ -24,6 +24,7 @@ mod faults; // what the backend does wrong
 mod image; // pulled, named by digest, refused
 mod halfway; // an apply that was killed
 mod killed; // a host, a box, a command that are killed
+mod so_far; // killed while the model thinks
 mod live; // the folder itself in the box
 mod load; // more work than there is room for
 mod logins; // a token file pays, and is renewed

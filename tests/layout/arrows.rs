@@ -17,10 +17,11 @@ const HOST: [&[&str]; 9] = [
 ];
 
 /// `scripted` is both ends of a test, and is not built into the product.
-const SANDBOX: [&[&str]; 8] = [
+const SANDBOX: [&[&str]; 9] = [
     &["main"],
     &["session"],
     &["agent"],
+    &["keep"],
     &["files"],
     &["responses", "tools"],
     &["link", "plain", "report", "scripted"],

@@ -21,6 +21,7 @@ pub mod face; // how a run is shown
 pub mod progress; // its events as lines for a person
 pub mod view; // records and changes as text and JSON
 pub mod screen; // stdout and stderr
+mod outlet; // the same streams, which nobody holds up
 mod typed; // lines as a person types them
 pub mod style; // colour
 mod help; // what --help says beside the flags

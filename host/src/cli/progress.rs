@@ -296,7 +296,9 @@ pub fn stat(changes: &Changes, columns: usize, style: Style) -> String {
             ChangeKind::Modified => "",
             ChangeKind::Deleted => " gone",
         };
-        let size = if change.binary {
+        let size = if let Some(bytes) = change.bytes {
+            format!("changed, {}", text::bytes(bytes))
+        } else if change.binary {
             "not text".to_owned()
         } else {
             let plus = style.good(&"+".repeat(scale(change.added)));

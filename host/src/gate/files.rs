@@ -1,8 +1,10 @@
-//! `GET /workspace` and `PUT /changes`: the work tree in and the changes out, once each. What the
-//! streams hold is the [`super::Workspace`]'s business; here they are bounded.
+//! `GET /workspace` and `PUT /changes`: the work tree in, once, and the changes out, so far every
+//! now and then and all of them at the end. What the streams hold is the [`super::Workspace`]'s
+//! business; here they are bounded.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use airlock_shared::limits;
@@ -14,8 +16,12 @@ use futures_util::{StreamExt as _, stream};
 use http::{Response, StatusCode};
 use serde_json::json;
 
+use super::NotTaken;
 use super::routes::{self, Refused};
 use super::session::{Session, first};
+
+/// Sets of changes that need no time: one so far, one that was given up for the last, and that.
+const SETS_AT_ONCE: u64 = 8;
 
 pub(super) fn workspace(session: &Arc<Session>) -> Response<Body> {
     if !first(&session.workspace_begun) {
@@ -34,8 +40,14 @@ pub(super) fn workspace(session: &Arc<Session>) -> Response<Body> {
 }
 
 pub(super) async fn changes(session: &Session, body: Body) -> Response<Body> {
-    if session.is_kept() || !first(&session.changes_begun) {
+    if session.is_kept() {
         return Refused::new(Refusal::Policy, "the changes were taken already").response();
+    }
+    // THREAT: sets without an end keep the host's disk busy for ever, each within its bound.
+    // Tried by gate::hostile::more_sets_of_changes_than_there_is_time_for.
+    let begun = session.changes_begun.fetch_add(1, Ordering::Relaxed);
+    if begun >= sets(session.gate.opened.elapsed()) {
+        return Refused::new(Refusal::Policy, "changes are taken less often").response();
     }
     let most = session.gate.config.changes_bytes;
     // THREAT: changes without an end fill the host's disk.
@@ -66,10 +78,16 @@ pub(super) async fn changes(session: &Session, body: Body) -> Response<Body> {
         });
     match session.workspace.take_changes(bounded.boxed()).await {
         Ok(()) => routes::json(StatusCode::OK, &json!({"kept": true})),
-        Err(fault) => {
+        Err(NotTaken::Unkept(fault)) => Refused::new(Refusal::Policy, fault.message).response(),
+        Err(NotTaken::Malformed(fault)) => {
             let refused = Refused::new(Refusal::Policy, fault.message.clone());
             session.end_with(fault);
             refused.response()
         }
     }
+}
+
+/// Sets of changes that may have been begun by now: those of an honest sandbox, twice.
+fn sets(since: Duration) -> u64 {
+    SETS_AT_ONCE + since.as_secs() * 2 / limits::SO_FAR_SECONDS
 }

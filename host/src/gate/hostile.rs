@@ -336,17 +336,31 @@ async fn an_endless_line() {
 
 #[tokio::test]
 async fn changes_without_an_end() {
-    let mut rig = Rig::new(GateConfig { changes_bytes: 16 << 20, ..nowhere() }).await;
+    let most = 16 << 20;
+    let mut rig = Rig::new(GateConfig { changes_bytes: most, ..nowhere() }).await;
     let endless = stream::repeat_with(|| Ok::<_, io::Error>(Bytes::from(vec![0; 64 << 10])));
-    let sending = tokio::spawn(rig.client.send_request(request(
-        Method::PUT,
-        link::CHANGES,
-        Body::from_stream(endless),
-    )));
-    let end = kind(rig.served.end.await.expect("no panic"));
-    assert!(end.is_some_and(|(kind, why)| kind == FaultKind::Workspace
-        && why.contains("more of them than the box can hold")));
-    sending.abort();
+    let (status, body) =
+        text(rig.send(Method::PUT, link::CHANGES, Body::from_stream(endless)).await).await;
+    assert_eq!((status, code(&body).as_str()), (403, "policy"));
+    assert!(body.contains("more of them than the box can hold"), "{body}");
+    let taken = rig.served.tree.taken.load(std::sync::atomic::Ordering::Relaxed) as u64;
+    assert_eq!(taken, most);
+}
+
+#[tokio::test]
+async fn more_sets_of_changes_than_there_is_time_for() {
+    let mut rig = Rig::new(nowhere()).await;
+    let (mut taken, mut refused) = (0, 0);
+    for _ in 0..100 {
+        let (status, body) =
+            text(rig.send(Method::PUT, link::CHANGES, Body::from("a set")).await).await;
+        match status {
+            200 => taken += 1,
+            _ => refused += usize::from(body.contains("less often")),
+        }
+    }
+    // The first of an honest sandbox are taken; the clock gives one more every fifteen seconds.
+    assert!((8..16).contains(&taken) && taken + refused == 100, "{taken} taken, {refused} refused");
 }
 
 #[tokio::test]

@@ -134,12 +134,20 @@ pub trait Workspace: Send + Sync {
     /// The work tree as a tar stream; asked for once at most.
     fn stream_in(&self) -> BoxStream<'static, io::Result<Bytes>>;
 
-    /// Takes the changes, a tar stream that may be anything at all; once at most. An error within
-    /// `body` means that it broke off, stalled, or grew over its bound.
+    /// Takes a set of changes, a tar stream that may be anything at all, in the place of the one
+    /// before. An error within `body` means that it broke off, stalled, or grew over its bound.
     fn take_changes(
         &self,
         body: BoxStream<'static, io::Result<Bytes>>,
-    ) -> BoxFuture<'_, Result<(), Fault>>;
+    ) -> BoxFuture<'_, Result<(), NotTaken>>;
+}
+
+/// Why a set of changes was not taken.
+pub enum NotTaken {
+    /// It is none: whoever sent it ends the run.
+    Malformed(Fault),
+    /// It broke off, or could not be kept: that is told, and the run goes on.
+    Unkept(Fault),
 }
 
 /// The gate of one run: what passes, and what was seen of it.

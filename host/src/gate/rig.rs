@@ -221,14 +221,14 @@ impl Workspace for Tree {
     fn take_changes(
         &self,
         mut body: BoxStream<'static, io::Result<Bytes>>,
-    ) -> BoxFuture<'_, Result<(), Fault>> {
+    ) -> BoxFuture<'_, Result<(), NotTaken>> {
         Box::pin(async move {
             while let Some(piece) = body.next().await {
                 let piece = piece.map_err(|error| {
-                    Fault::new(
+                    NotTaken::Unkept(Fault::new(
                         airlock_shared::outcome::FaultKind::Workspace,
                         format!("the changes: {error}"),
-                    )
+                    ))
                 })?;
                 self.taken.fetch_add(piece.len(), Ordering::Relaxed);
             }

@@ -1,6 +1,6 @@
 //! What the handlers of one pipe share: the run's ears, what may happen once only, and how it ends.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use airlock_shared::command::Command;
@@ -19,7 +19,8 @@ pub(super) struct Session {
     pub(super) commands: Mutex<Option<mpsc::Receiver<Command>>>,
     pub(super) events_begun: AtomicBool,
     pub(super) workspace_begun: AtomicBool,
-    pub(super) changes_begun: AtomicBool,
+    /// Sets of changes that were begun.
+    pub(super) changes_begun: AtomicU64,
     pub(super) tunnels: Arc<Semaphore>,
     pub(super) tasks: TaskTracker,
     /// The run is over: a fault was found, or its outcome is kept and answered.
@@ -45,7 +46,7 @@ impl Session {
             commands: Mutex::new(Some(commands)),
             events_begun: AtomicBool::new(false),
             workspace_begun: AtomicBool::new(false),
-            changes_begun: AtomicBool::new(false),
+            changes_begun: AtomicU64::new(0),
             tunnels: Arc::new(Semaphore::new(limits::TUNNELS)),
             tasks: TaskTracker::new(),
             over: CancellationToken::new(),

@@ -24,7 +24,7 @@ use crate::engine::EngineError;
 use crate::engine::docker::{Complaints, Ended, Running};
 use crate::failure::SANDBOX_SAYS;
 use crate::gate::{self, FromSandbox, Gate};
-use crate::workspace::Copied;
+use crate::workspace::{Copied, Taken};
 
 /// Events that wait to be heard: one may be as long as a line may be.
 const EVENTS_WAITING: usize = 8;
@@ -107,14 +107,18 @@ pub(super) async fn listen(
                     judged = judged(gate, outcome, is_asked) => judged,
                     () = stop.asked(), if !is_asked => cancelled(),
                 };
-                let outcome = match (judged, &patience) {
+                let taken = tree.changes().await;
+                let unkept = taken.as_ref().and_then(|taken| taken.unkept.clone());
+                let outcome = match (judged, &patience, unkept) {
                     // It was told to stop because its seconds were spent.
-                    (Outcome::Stopped { reason: Reason::Cancelled, .. }, Some((_, why))) => {
+                    (Outcome::Stopped { reason: Reason::Cancelled, .. }, Some((_, why)), _) => {
                         why.clone()
                     }
-                    (outcome, _) => outcome,
+                    // It says that its changes were not taken; why is known here.
+                    (Outcome::Failed { .. }, _, Some(fault)) => Outcome::Failed { fault },
+                    (outcome, ..) => outcome,
                 };
-                settle(gate, tree, spec, &outcome, stop, report);
+                settle(gate, taken, spec, &outcome, stop, report);
                 // A sandbox that is gone needs no answer; one whose outcome is not on disk gets none.
                 if report.is_kept() {
                     let _gone = kept.send(());
@@ -177,7 +181,7 @@ pub(super) async fn listen(
             Ok(outcome) => outcome.clone(),
             Err(broken) => Outcome::Failed { fault: broken.fault.clone() },
         };
-        settle(gate, tree, spec, &told, stop, report);
+        settle(gate, tree.changes().await, spec, &told, stop, report);
     }
     outcome
 }
@@ -198,14 +202,14 @@ async fn judged(gate: &Gate, claim: Outcome, is_asked: bool) -> Outcome {
 /// Everything that is known of the run goes to its record.
 fn settle(
     gate: &Gate,
-    tree: &Tree,
+    taken: Option<Taken>,
     spec: &Spec,
     outcome: &Outcome,
     stop: &Stop,
     report: &mut Report<'_>,
 ) {
     report.spent(spec.custody, gate.spent());
-    report.changed(tree);
+    report.changed(taken);
     if let Some(differences) = gate.differences()
         && matches!(outcome, Outcome::Finished { .. })
     {
@@ -221,8 +225,9 @@ fn settle(
             report.note(format!("other than in the cassette, as may be: {}", counted.join(", ")));
         }
     }
+    // Tried again once the container is gone, and told then.
     if let Err(error) = report.keep(outcome, report::exit(outcome, stop)) {
-        tracing::error!(%error, "the record of this run cannot be written");
+        tracing::warn!(%error, "the record of this run cannot be written yet");
     }
 }
 

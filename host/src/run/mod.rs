@@ -65,6 +65,7 @@ pub(crate) struct Broken {
 pub async fn run(spec: Spec, house: &House, stop: &Stop, show: Show<'_>) -> Result<Done, Fault> {
     let mut report = Report::open(house, &spec, show)?;
     let ended = attempt(spec, house, stop, &mut report).await;
+    report.tell_changes(stop).await;
     let done = report.end(ended, stop);
     // A login that is being renewed is not to be lost with the process.
     crate::auth::refresh::settled().await;
@@ -229,6 +230,7 @@ fn handoff(
                 copied: tree::is_copied(spec),
                 uid,
                 gid,
+                changes_bytes: Some(spec.limits.disk),
                 ..Workspace::default()
             },
             env: spec.env.clone(),

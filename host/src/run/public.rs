@@ -245,6 +245,9 @@ pub struct Change {
     pub added: u64,
     pub removed: u64,
     pub binary: bool,
+    /// Its size now, where its lines would take too long to count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

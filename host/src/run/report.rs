@@ -15,7 +15,6 @@ use super::paying::{Paying, mends, sign_in_again};
 use super::public::{self, Ended, Line, Public};
 use super::spec::CredentialChoice::Login;
 use super::spec::{Custody, Spec, Tree as TreeChoice};
-use super::tree::{Changes, Tree};
 use super::{Broken, House, Stop};
 use crate::auth::Signer;
 use crate::auth::store::{Kind, Store};
@@ -23,10 +22,12 @@ use crate::clock;
 use crate::engine::docker::ResolvedImage;
 use crate::engine::{BoxSpec, Waiver};
 use crate::exit::Exit;
-use crate::session::{
-    self, EventLog, LimitsRecord, PayerRecord, Record, RunFolder, WorkspaceRecord,
-};
-use crate::workspace::{self, ChangeSet, Copied, RelPath, View, What, Why};
+use crate::session::{EventLog, LimitsRecord, PayerRecord, Record, RunFolder, WorkspaceRecord};
+use crate::workspace::{Copied, Why};
+
+mod changes; // what became of them, told and counted
+
+pub use changes::{count, name_all, told};
 
 /// Hears every public line, in order.
 pub type Show<'a> = &'a mut (dyn FnMut(&Line) + Send);
@@ -120,12 +121,23 @@ impl<'a> Report<'a> {
     pub(super) fn say(&mut self, what: Public) {
         self.lines += 1;
         let line = Line::new(self.lines, self.folder.id(), self.elapsed_ms(), what);
-        // A log that cannot be written ends here; the record says how the run ended all the same.
-        if self.log.as_mut().is_some_and(|log| log.add(&line).is_err()) {
-            tracing::warn!("the events of this run can no longer be kept");
-            self.log = None;
-        }
+        let kept = self.log.as_mut().map_or(Ok(()), |log| log.add(&line));
         (self.show)(&line);
+        // A log that cannot be written ends here; what happens is told all the same.
+        if let Err(error) = kept {
+            self.log = None;
+            self.unkept("events", &error);
+        }
+    }
+
+    /// Says that something of the run cannot be kept, and why.
+    fn unkept(&mut self, what: &str, error: &std::io::Error) {
+        let folder = self.folder.path().display();
+        let why = match error.kind() {
+            std::io::ErrorKind::StorageFull => format!("there is no space left in {folder}"),
+            _ => format!("{folder} cannot be written: {error}"),
+        };
+        self.note(format!("the {what} of this run cannot be kept: {why}"));
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -236,33 +248,6 @@ impl<'a> Report<'a> {
         self.say(Public::Workspace(workspace));
     }
 
-    /// What came out of the box, or did not.
-    pub(super) fn changed(&mut self, tree: &Tree) {
-        self.record.changes = match tree.changes() {
-            Changes::Live => session::Changes::None,
-            Changes::Lost => session::Changes::Lost {
-                why: "the box ended before its changes came out".to_owned(),
-            },
-            Changes::Kept(set) if set.is_empty() => session::Changes::None,
-            Changes::Kept(set) => session::Changes::Kept {
-                files: set.applied().count() as u64,
-                held: set.held().count() as u64,
-            },
-        };
-        if let session::Changes::Kept { held, .. } = self.record.changes {
-            match workspace::stat(&self.folder, View::Applied) {
-                Ok(lines) => {
-                    let mut changes = count(&lines, held);
-                    if let Changes::Kept(set) = tree.changes() {
-                        name_all(&mut changes, &set);
-                    }
-                    self.say(Public::Changes(changes));
-                }
-                Err(error) => tracing::warn!(%error, "the changes cannot be counted"),
-            }
-        }
-    }
-
     /// What the host counted, where it could see.
     pub(super) fn spent(&mut self, custody: Custody, used: crate::gate::Used) {
         let (steps, usage) = match custody {
@@ -315,7 +300,7 @@ impl<'a> Report<'a> {
         if self.record.outcome.as_ref() != Some(&outcome)
             && let Err(error) = self.keep(&outcome, exit)
         {
-            tracing::error!(%error, "the record of this run cannot be written");
+            self.unkept("record", &error);
         }
         let changes = told(&self.record.changes);
         let last = Ended::of(&outcome, exit, self.record.steps, self.record.usage, changes);
@@ -347,54 +332,6 @@ pub(super) fn exit(outcome: &Outcome, stop: &Stop) -> Exit {
         Outcome::Stopped { reason: Reason::Cancelled, .. } => stop.exit(),
         other => Exit::of(other),
     }
-}
-
-/// Where a record's changes are, as callers read it.
-#[must_use]
-pub fn told(changes: &session::Changes) -> public::ChangesAre {
-    match changes {
-        session::Changes::None => public::ChangesAre::None,
-        session::Changes::Kept { .. } => public::ChangesAre::Kept,
-        session::Changes::Lost { .. } => public::ChangesAre::Lost,
-        session::Changes::Applied { .. } => public::ChangesAre::Applied,
-        session::Changes::Discarded => public::ChangesAre::Discarded,
-    }
-}
-
-/// Changes as callers read them; `held` are those that apply keeps back.
-#[must_use]
-pub fn count(lines: &[workspace::Line], held: u64) -> public::Changes {
-    let list = lines.iter().take(public::LIST).map(|line| public::Change {
-        path: line.change.path.to_string(),
-        kind: match line.change.what() {
-            What::Added => public::ChangeKind::Added,
-            What::Deleted => public::ChangeKind::Deleted,
-            What::Modified | What::Mode => public::ChangeKind::Modified,
-        },
-        added: line.added as u64,
-        removed: line.removed as u64,
-        binary: line.binary,
-    });
-    public::Changes {
-        files: lines.len() as u64,
-        added: lines.iter().map(|line| line.added as u64).sum(),
-        removed: lines.iter().map(|line| line.removed as u64).sum(),
-        list: list.collect(),
-        held,
-        ..public::Changes::default()
-    }
-}
-
-/// Names all that is held and all that runs, not the first few: the one that matters may be the
-/// last.
-// THREAT: forty harmless build files hide the one that is not.
-// Tried by run::report::tests::all_that_is_held_and_all_that_runs_is_named.
-pub fn name_all(changes: &mut public::Changes, set: &ChangeSet) {
-    let named = |(path, why): (RelPath, String)| public::Named { path: path.to_string(), why };
-    changes.held_list =
-        set.held_groups().into_iter().map(|(path, why, _)| (path, why)).map(named).collect();
-    let look_at = set.applied().filter_map(|it| Some((it.path.clone(), it.runs.clone()?)));
-    changes.look_at = look_at.map(named).collect();
 }
 
 #[cfg(test)]

@@ -16,23 +16,12 @@ use crate::engine::live::LiveTree;
 use crate::engine::{BoxSpec, Work};
 use crate::gate;
 use crate::session::RunFolder;
-use crate::workspace::{self, ChangeSet, Copied, CopyError, Rules};
-
-/// What became of a copy's changes.
-pub(super) enum Changes {
-    /// There is no copy: what was changed is where it is.
-    Live,
-    /// They are in the run's folder.
-    Kept(ChangeSet),
-    /// They never came out.
-    Lost,
-}
+use crate::workspace::{self, Copied, CopyError, NotTaken, Rules, Taken};
 
 pub(super) enum Tree {
     Copy {
         workspace: Arc<workspace::Workspace>,
         copied: Mutex<Option<oneshot::Receiver<Result<Copied, CopyError>>>>,
-        changes: Arc<Mutex<Option<ChangeSet>>>,
     },
     Live(LiveTree),
 }
@@ -54,7 +43,6 @@ impl Tree {
                 Ok(Self::Copy {
                     workspace: Arc::new(copy.workspace),
                     copied: Mutex::new(Some(copy.copied)),
-                    changes: Arc::default(),
                 })
             }
             spec::Tree::Live => Ok(Self::Live(LiveTree::look(&spec.dir)?)),
@@ -105,42 +93,38 @@ impl Tree {
     /// The gate's view of it.
     pub(super) fn passage(&self) -> Arc<dyn gate::Workspace> {
         match self {
-            Self::Copy { workspace, changes, .. } => {
-                Arc::new(Passage { workspace: Arc::clone(workspace), changes: Arc::clone(changes) })
-            }
+            Self::Copy { workspace, .. } => Arc::new(Passage(Arc::clone(workspace))),
             Self::Live(_) => Arc::new(NoPassage),
         }
     }
 
-    pub(super) fn changes(&self) -> Changes {
+    /// What is on the disk of a copy's changes; no more of them are taken. None: what was changed
+    /// is where it is.
+    pub(super) async fn changes(&self) -> Option<Taken> {
         match self {
-            Self::Live(_) => Changes::Live,
-            Self::Copy { changes, .. } => {
-                let taken = changes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                taken.map_or(Changes::Lost, Changes::Kept)
-            }
+            Self::Live(_) => None,
+            Self::Copy { workspace, .. } => Some(workspace.close().await),
         }
     }
 }
 
-struct Passage {
-    workspace: Arc<workspace::Workspace>,
-    changes: Arc<Mutex<Option<ChangeSet>>>,
-}
+struct Passage(Arc<workspace::Workspace>);
 
 impl gate::Workspace for Passage {
     fn stream_in(&self) -> BoxStream<'static, io::Result<Bytes>> {
-        self.workspace.stream_in()
+        self.0.stream_in()
     }
 
     fn take_changes(
         &self,
         body: BoxStream<'static, io::Result<Bytes>>,
-    ) -> BoxFuture<'_, Result<(), Fault>> {
+    ) -> BoxFuture<'_, Result<(), gate::NotTaken>> {
+        let taken = self.0.take_changes(body);
         async {
-            let set = self.workspace.take_changes(body).await?;
-            *self.changes.lock().unwrap_or_else(PoisonError::into_inner) = Some(set);
-            Ok(())
+            taken.await.map_err(|not_taken| match not_taken {
+                NotTaken::Malformed(fault) => gate::NotTaken::Malformed(fault),
+                NotTaken::Unkept(fault) => gate::NotTaken::Unkept(fault),
+            })
         }
         .boxed()
     }
@@ -157,9 +141,9 @@ impl gate::Workspace for NoPassage {
     fn take_changes(
         &self,
         _body: BoxStream<'static, io::Result<Bytes>>,
-    ) -> BoxFuture<'_, Result<(), Fault>> {
+    ) -> BoxFuture<'_, Result<(), gate::NotTaken>> {
         let fault =
             Fault::new(FaultKind::Workspace, "the folder is live: there are no changes to take");
-        std::future::ready(Err(fault)).boxed()
+        std::future::ready(Err(gate::NotTaken::Malformed(fault))).boxed()
     }
 }

@@ -16,6 +16,7 @@ mod record; // what is known of a run
 mod run_folder; // one run's folder and its lock
 mod store; // all of them
 
+pub(crate) use record::rfc3339_or_none;
 pub use record::{
     Changes, ImageRecord, LimitsRecord, PayerRecord, Record, VERSION, WorkspaceRecord,
 };

@@ -118,6 +118,9 @@ pub enum Changes {
     Kept {
         files: u64,
         held: u64,
+        /// What a person must know where they are not all of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
     },
     /// They never came out of the box.
     Lost {
@@ -173,11 +176,11 @@ mod rfc3339 {
     }
 }
 
-mod rfc3339_or_none {
+pub(crate) mod rfc3339_or_none {
     use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         time: &Option<Timestamp>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
@@ -187,7 +190,7 @@ mod rfc3339_or_none {
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Option<Timestamp>, D::Error> {
         let text = Option::<String>::deserialize(from)?;

@@ -1,11 +1,14 @@
 //! What a run changed, path by path, and the words for why some of it is kept back.
 
+use airlock_shared::link::Cut;
 use serde::{Deserialize, Serialize};
 
 use super::git;
 use super::node::Node;
 use super::rel_path::RelPath;
 use super::walk::Why;
+use crate::session::rfc3339_or_none;
+use crate::text;
 
 /// One path that is not as it was copied in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +121,59 @@ impl Change {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangeSet {
     pub changes: Vec<Change>,
+    pub extent: Extent,
+}
+
+/// How much of what a run changed a set has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Extent {
+    /// When it was on the disk.
+    #[serde(with = "rfc3339_or_none")]
+    pub kept: Option<jiff::Timestamp>,
+    /// The run went on after it: edits so far, without what git ignores.
+    pub so_far: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
+}
+
+impl Extent {
+    /// What a person must know of a set that is not all of it. `ended`: when the run did, where
+    /// that is known. None: it is all.
+    #[must_use]
+    pub fn note(&self, ended: Option<jiff::Timestamp>) -> Option<String> {
+        let so_far = self.so_far.then(|| match (self.kept, ended) {
+            (Some(kept), Some(ended)) => {
+                let seconds = ended.duration_since(kept).as_secs().max(0);
+                format!(
+                    "these are the edits as of {seconds} s before the end, without what git ignores"
+                )
+            }
+            (Some(kept), None) => {
+                let kept = kept.round(jiff::Unit::Second).unwrap_or(kept);
+                format!("these are the edits as of {kept}, without what git ignores")
+            }
+            (None, _) => "these are edits from before the end, without what git ignores".to_owned(),
+        });
+        let cut = self.cut.as_ref().map(|cut| {
+            let what = if cut.edits { "changes" } else { "what git ignores" };
+            let least = if cut.unseen { "at least " } else { "" };
+            let missing = match cut.paths {
+                0 => String::new(),
+                paths => format!(": {least}{} missing", text::counted(paths, "path")),
+            };
+            let more = if cut.paths > cut.first.len() as u64 { ", …" } else { "" };
+            let named = match cut.first.is_empty() {
+                true => String::new(),
+                false => format!(" ({}{more})", cut.first.join(", ")),
+            };
+            format!("{what} did not come out whole, {}{missing}{named}", cut.why)
+        });
+        match (so_far, cut) {
+            (Some(so_far), Some(cut)) => Some(format!("{so_far}; {cut}")),
+            (so_far, cut) => so_far.or(cut),
+        }
+    }
 }
 
 impl ChangeSet {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use airlock_shared::limits;
 use similar::{ChangeTag, TextDiff};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::base::Base;
 use super::beneath::Root;
@@ -32,6 +34,32 @@ pub struct Line {
     pub removed: usize,
     /// Its lines cannot be counted: not text, or too large.
     pub binary: bool,
+    /// They were not counted: that would take too long.
+    pub uncounted: bool,
+    /// The size it has now.
+    pub bytes: u64,
+}
+
+/// How long lines may be compared.
+pub struct Effort {
+    until: Instant,
+    /// There is no time at all any more.
+    hurry: CancellationToken,
+}
+
+impl Effort {
+    /// As long as somebody waits for it.
+    #[must_use]
+    pub fn bounded(hurry: CancellationToken) -> Self {
+        Self { until: Instant::now() + Duration::from_millis(limits::DIFF_ALL_MS), hurry }
+    }
+
+    /// The end of the time for one more file; none: there is none.
+    fn for_one_more(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let one = now + Duration::from_millis(limits::DIFF_FILE_MS);
+        (now < self.until && !self.hurry.is_cancelled()).then(|| one.min(self.until))
+    }
 }
 
 /// What a path holds, as far as it can be shown.
@@ -54,19 +82,24 @@ pub fn diff(run: &RunFolder, view: View, out: &mut dyn Write) -> io::Result<()> 
             writeln!(out, "kept back {path}: {why}")?;
         }
     }
+    let effort = Effort::bounded(CancellationToken::new());
     for change in shown(&set, view) {
-        show(change, &mut source, out)?;
+        // Whoever asked for them gets the lines of all files; once the time is spent, not the fewest.
+        let until = effort.for_one_more().unwrap_or(effort.until);
+        show(change, &mut source, until, out)?;
     }
     Ok(())
 }
 
-/// The changes with their lines counted.
+/// The changes with their lines counted, as far as there is time.
 ///
 /// # Errors
 /// The run's files cannot be read.
-pub fn stat(run: &RunFolder, view: View) -> io::Result<Vec<Line>> {
+// THREAT: files of shuffled lines, each of which takes seconds to compare, hold up the end of a run
+// for minutes. Tried by workspace::diff::tests::what_takes_too_long_to_compare_is_not_counted.
+pub fn stat(run: &RunFolder, view: View, effort: &Effort) -> io::Result<Vec<Line>> {
     let Some((set, mut source)) = open(run)? else { return Ok(Vec::new()) };
-    shown(&set, view).map(|change| count(change, &mut source)).collect()
+    shown(&set, view).map(|change| count(change, &mut source, effort)).collect()
 }
 
 impl Line {
@@ -77,6 +110,9 @@ impl Line {
         let total = self.added + self.removed;
         if self.binary {
             return format!("{path} | binary");
+        }
+        if self.uncounted {
+            return format!("{path} | changed, {}", crate::text::bytes(self.bytes));
         }
         if total == 0 {
             let what = match (self.change.what(), &self.change.after) {
@@ -166,19 +202,42 @@ fn texts(old: Content, new: Content) -> Result<(String, String), (u64, u64)> {
     plain(old).zip(plain(new)).ok_or(sizes)
 }
 
-fn compared<'a>(old: &'a str, new: &'a str) -> TextDiff<'a, 'a, str> {
-    let patience = Duration::from_millis(limits::DIFF_FILE_MS);
-    TextDiff::configure().timeout(patience).diff_lines(old, new)
+fn compared<'a>(old: &'a str, new: &'a str, until: Instant) -> TextDiff<'a, 'a, str> {
+    TextDiff::configure().deadline(until.into_std()).diff_lines(old, new)
 }
 
-fn count(change: &Change, source: &mut Source) -> io::Result<Line> {
-    let (old, new) = (source.there(change), source.made(change)?);
-    let mut line = Line { change: change.clone(), added: 0, removed: 0, binary: false };
-    let Ok((old, new)) = texts(old, new) else {
+fn count(change: &Change, source: &mut Source, effort: &Effort) -> io::Result<Line> {
+    let bytes = match &change.after {
+        Some(Node::File { size, .. }) => *size,
+        _ => 0,
+    };
+    let mut line = Line {
+        change: change.clone(),
+        added: 0,
+        removed: 0,
+        binary: false,
+        uncounted: false,
+        bytes,
+    };
+    let is_file = |node: &Option<Node>| matches!(node, Some(Node::File { .. }));
+    if !is_file(&change.before) && !is_file(&change.after) {
+        return Ok(line);
+    }
+    let Some(until) = effort.for_one_more() else {
+        line.uncounted = true;
+        return Ok(line);
+    };
+    let Ok((old, new)) = texts(source.there(change), source.made(change)?) else {
         line.binary = true;
         return Ok(line);
     };
-    for change in compared(&old, &new).iter_all_changes() {
+    let compared = compared(&old, &new, until);
+    // What was found when the time was over says nothing of how much changed.
+    if Instant::now() > until {
+        line.uncounted = true;
+        return Ok(line);
+    }
+    for change in compared.iter_all_changes() {
         match change.tag() {
             ChangeTag::Insert => line.added += 1,
             ChangeTag::Delete => line.removed += 1,
@@ -188,7 +247,12 @@ fn count(change: &Change, source: &mut Source) -> io::Result<Line> {
     Ok(line)
 }
 
-fn show(change: &Change, source: &mut Source, out: &mut dyn Write) -> io::Result<()> {
+fn show(
+    change: &Change,
+    source: &mut Source,
+    until: Instant,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let path = &change.path;
     if let Some(held) = &change.held {
         writeln!(out, "kept back {path}: {held}")?;
@@ -234,7 +298,7 @@ fn show(change: &Change, source: &mut Source, out: &mut dyn Write) -> io::Result
             _ => Ok(()),
         },
         Ok((old, new)) => {
-            let compared = compared(&old, &new);
+            let compared = compared(&old, &new, until);
             write!(out, "{}", compared.unified_diff().header(&names.0, &names.1))
         }
     }
@@ -245,84 +309,4 @@ fn mode(node: &Option<Node>) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::trial::{Tar, Trial};
-    use super::*;
-
-    #[tokio::test]
-    async fn changes_are_shown_against_what_is_there() {
-        let trial =
-            Trial::new(&["src/pad.js = a\nb\nc\nd\n", "run = x", "old = gone\n", "pic = \0", "d/"]);
-        let stream = Tar::default()
-            .file("src/pad.js", "a\nB\nc\nd\ne\n")
-            .entry(tar::EntryType::Regular, "tree/run", "", 0o755, b"x")
-            .entry(tar::EntryType::Regular, "tree/tool", "", 0o755, b"#!\n")
-            .gone("old")
-            .gone("d")
-            .file("pic", "\0\0")
-            .file("empty", "")
-            .link("l", "run")
-            .file(".envrc", "x\n")
-            .file(".git/hooks/post-checkout", "rm -rf ~\n");
-        trial.take(stream.end()).await.unwrap();
-        let mut text = Vec::new();
-        diff(&trial.run, View::Applied, &mut text).unwrap();
-        insta::assert_snapshot!(String::from_utf8(text).unwrap(), @r"
-        kept back .git: git would run it on your machine
-        look at .envrc: direnv runs it once you allow it
-        --- /dev/null
-        +++ b/.envrc
-        @@ -0,0 +1 @@
-        +x
-        folder d is gone
-        new empty file empty
-        link l -> run
-        --- a/old
-        +++ /dev/null
-        @@ -1 +0,0 @@
-        -gone
-        binary pic: 1 -> 2 bytes
-        mode of run: 0644 -> 0755
-        --- a/src/pad.js
-        +++ b/src/pad.js
-        @@ -1,4 +1,5 @@
-         a
-        -b
-        +B
-         c
-         d
-        +e
-        mode of tool: 0755
-        --- /dev/null
-        +++ b/tool
-        @@ -0,0 +1 @@
-        +#!
-        ");
-        let mut text = Vec::new();
-        diff(&trial.run, View::Held, &mut text).unwrap();
-        insta::assert_snapshot!(String::from_utf8(text).unwrap(), @r"
-        kept back .git: git would run it on your machine
-        new folder .git
-        kept back .git/hooks: git would run it on your machine
-        new folder .git/hooks
-        kept back .git/hooks/post-checkout: git would run it on your machine
-        --- /dev/null
-        +++ b/.git/hooks/post-checkout
-        @@ -0,0 +1 @@
-        +rm -rf ~
-        ");
-        let lines = stat(&trial.run, View::Applied).unwrap();
-        let lines: Vec<_> = lines.iter().map(|line| line.text(20)).collect();
-        insta::assert_snapshot!(lines.join("\n"), @r"
-        .envrc | 1 +
-        d | gone
-        empty | empty
-        l | link
-        old | 1 -
-        pic | binary
-        run | mode
-        src/pad.js | 3 ++-
-        tool | 1 +
-        ");
-    }
-}
+mod tests;

@@ -1,34 +1,44 @@
 //! The way out, first half: the stream of changes is read, compared with what was copied in,
 //! judged by the export gate and stored in the run's folder. Nothing touches the workspace.
 //!
-//! Whoever writes the stream is hostile. It is all or nothing: what is no set of changes is a
-//! fault, and leaves nothing behind.
+//! Whoever writes the stream is hostile. What is no set of changes is a fault, and leaves what was
+//! there before. One that ends too early, or has more than it may, is kept as far as it came whole,
+//! and says that it was cut.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use airlock_shared::limits;
-use airlock_shared::link::{CHANGES_GONE, CHANGES_TREE};
+use airlock_shared::link::{
+    CHANGES_END, CHANGES_END_BYTES, CHANGES_GONE, CHANGES_TREE, ChangesEnd,
+};
 use airlock_shared::outcome::{Fault, FaultKind};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::base::Base;
-use super::change::{Change, ChangeSet};
+use super::change::{ChangeSet, Extent};
+use super::compare::{Said, compare, has_all_of};
 use super::export;
 use super::node::{Node, Sha};
 use super::rel_path::{PathError, RelPath};
 use super::store::{self, Writer};
 use super::tar_read::{Header, Kind, Reader, TarError};
+use crate::clock;
+
+/// Paths of what was cut that are kept.
+const CUT_NAMED: usize = 20;
 
 /// Why a stream is no set of changes.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+pub(super) enum Refused {
     #[error(transparent)]
     Tar(#[from] TarError),
     #[error("a path is refused: {0}")]
@@ -41,63 +51,118 @@ enum Refused {
     Place,
     #[error("a link of no target, or one too long")]
     Target,
-    #[error(
-        "it has more than {} entries, or their names are too long together",
-        limits::CHANGES_ENTRIES
-    )]
+    #[error("its names are too long together")]
     TooMany,
-    #[error("its files are larger than the box's disk, {0} bytes")]
-    TooLarge(u64),
-    #[error("it stopped coming for {} s", limits::LINK_STALL_SECONDS)]
-    Stalled,
-    #[error("it cannot be stored: {0}")]
+    #[error("its end is none")]
+    End,
+    #[error("{0}, and there is a set that has more")]
+    Cut(String),
+    #[error("{0}")]
     Store(#[from] io::Error),
 }
 
-/// Reads a stream to its end and stores what changed. `disk`: the bytes of the box's disk.
+/// Why there is no new set of changes; the one before stays.
+#[derive(Debug)]
+pub enum NotTaken {
+    /// What came is no set of changes.
+    Malformed(Fault),
+    /// It broke off, or could not be kept here.
+    Unkept(Fault),
+}
+
+impl NotTaken {
+    fn of(refused: &Refused, run: &Path) -> Self {
+        let fault = |why: String| Fault::new(FaultKind::Workspace, why);
+        match refused {
+            Refused::Store(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Self::Unkept(no_space(run))
+            }
+            Refused::Store(error) => {
+                Self::Unkept(fault(format!("the changes could not be kept: {error}")))
+            }
+            Refused::Cut(_) => {
+                Self::Unkept(fault(format!("the changes could not be taken: {refused}")))
+            }
+            _ => Self::Malformed(fault(format!("the changes could not be taken: {refused}"))),
+        }
+    }
+}
+
+fn no_space(run: &Path) -> Fault {
+    let why = format!("the changes could not be kept: there is no space left in {}", run.display());
+    Fault::new(FaultKind::Workspace, why)
+}
+
+/// What of a run's changes is on the disk.
+#[derive(Clone, Debug, Default)]
+pub struct Taken {
+    pub set: Option<Arc<ChangeSet>>,
+    /// Why a later one is not.
+    pub unkept: Option<Fault>,
+}
+
+/// Reads a stream to its end, or until nobody wants it any more, and stores what changed. `disk`:
+/// the bytes of the box's disk. Dropped, it goes on with what came, and whoever gets `taken` next
+/// sees what became of it.
 ///
 /// # Errors
-/// [`FaultKind::Workspace`], and nothing is stored.
+/// `taken` is what it was.
 pub(super) async fn take(
     run: &Path,
     disk: u64,
     mut body: BoxStream<'static, io::Result<Bytes>>,
-) -> Result<ChangeSet, Fault> {
+    mut taken: OwnedMutexGuard<Taken>,
+    closed: &CancellationToken,
+) -> Result<(), NotTaken> {
     let (pieces, reader) = mpsc::channel(16);
     let folder = run.to_owned();
+    let before = taken.set.clone();
     let work = tokio::task::spawn_blocking(move || {
-        let result = intake(&folder, disk, Pieces { reader, piece: Bytes::new() });
-        if result.is_err() {
+        let stream = Pieces { reader, piece: Bytes::new() };
+        let result = intake(&folder, disk, stream, before.as_deref());
+        let result = result.map_err(|refused| {
             store::drop_unfinished(&folder);
+            NotTaken::of(&refused, &folder)
+        });
+        match result {
+            Ok((set, is_full)) => {
+                let unkept = is_full.then(|| no_space(&folder));
+                *taken = Taken { set: Some(Arc::new(set)), unkept: unkept.clone() };
+                unkept.map_or(Ok(()), |fault| Err(NotTaken::Unkept(fault)))
+            }
+            Err(NotTaken::Unkept(fault)) => {
+                taken.unkept = Some(fault.clone());
+                Err(NotTaken::Unkept(fault))
+            }
+            malformed => malformed.map(drop),
         }
-        result
     });
-    let stalled = feed(&mut body, pieces).await;
-    let result = match work.await {
-        Ok(result) => result,
-        Err(error) => Err(Refused::Store(io::Error::other(error))),
+    closed.run_until_cancelled(feed(&mut body, pieces)).await;
+    let lost = |error| {
+        let why = format!("the changes could not be kept: {error}");
+        Err(NotTaken::Unkept(Fault::new(FaultKind::Workspace, why)))
     };
-    result.map_err(|refused| {
-        let refused = if stalled { Refused::Stalled } else { refused };
-        Fault::new(FaultKind::Workspace, format!("the changes could not be taken: {refused}"))
-    })
+    work.await.unwrap_or_else(lost)
 }
 
-/// Hands the body on, piece by piece, and says whether it stalled.
+/// Hands the body on, piece by piece. One that stalls ends with an error, as one that broke off.
 async fn feed(
     body: &mut (impl Stream<Item = io::Result<Bytes>> + Unpin),
     pieces: mpsc::Sender<io::Result<Bytes>>,
-) -> bool {
+) {
     let patience = Duration::from_secs(limits::LINK_STALL_SECONDS);
     loop {
-        match tokio::time::timeout(patience, body.next()).await {
-            Ok(Some(piece)) => {
-                if pieces.send(piece).await.is_err() {
-                    return false;
-                }
-            }
-            Ok(None) => return false,
-            Err(_) => return true,
+        let piece = match tokio::time::timeout(patience, body.next()).await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return,
+            Err(_) => Err(io::Error::other(format!(
+                "it stopped coming for {} s",
+                limits::LINK_STALL_SECONDS
+            ))),
+        };
+        let is_last = piece.is_err();
+        if pieces.send(piece).await.is_err() || is_last {
+            return;
         }
     }
 }
@@ -121,26 +186,60 @@ impl Read for Pieces {
     }
 }
 
-/// What the stream says of a path.
-struct Said {
-    /// None: it is gone.
-    node: Option<Node>,
-    content: Option<u64>,
-    special_bits: bool,
-}
-
-fn intake(run: &Path, disk: u64, stream: impl Read) -> Result<ChangeSet, Refused> {
+/// The set, and whether the disk was too full for all of it.
+fn intake(
+    run: &Path,
+    disk: u64,
+    stream: impl Read,
+    before: Option<&ChangeSet>,
+) -> Result<(ChangeSet, bool), Refused> {
     let mut writer = Writer::new(run)?;
     let base = Base::load(run)?;
-    let said = read(stream, disk, &base.nodes, &mut writer)?;
+    let Whole { said, end, broke_off, is_full } = read(stream, disk, &base.nodes, &mut writer)?;
     let mut changes = compare(&base.nodes, said)?;
+    if let Some(why) = broke_off
+        && !has_all_of(&changes, before)
+    {
+        return Err(Refused::Cut(why));
+    }
     export::judge(&base, &mut changes);
-    let set = ChangeSet { changes };
+    let extent = Extent { kept: Some(clock::now()), so_far: end.so_far, cut: end.cut };
+    let set = ChangeSet { changes, extent };
     if !set.is_empty() {
         Base::sync(run)?;
     }
     writer.finish(&set)?;
-    Ok(set)
+    Ok((set, is_full))
+}
+
+/// A stream as far as it came whole.
+#[derive(Default)]
+struct Whole {
+    said: HashMap<RelPath, Said>,
+    end: ChangesEnd,
+    broke_off: Option<String>,
+    is_full: bool,
+}
+
+impl Whole {
+    /// A stream that ends too early is as good as it came; any other is none.
+    fn break_off(&mut self, error: TarError) -> Result<(), Refused> {
+        let why = match error {
+            TarError::Cut => "the stream broke off".to_owned(),
+            TarError::Read(error) => error.to_string(),
+            TarError::Malformed(_) => return Err(error.into()),
+        };
+        self.broke_off = Some(why.clone());
+        self.cut(why);
+        Ok(())
+    }
+
+    /// It goes no further.
+    fn cut(&mut self, why: String) {
+        let cut = self.end.cut.get_or_insert_default();
+        (cut.edits, cut.unseen) = (true, true);
+        cut.why = why;
+    }
 }
 
 fn read(
@@ -148,17 +247,42 @@ fn read(
     disk: u64,
     base: &BTreeMap<RelPath, Node>,
     writer: &mut Writer,
-) -> Result<HashMap<RelPath, Said>, Refused> {
+) -> Result<Whole, Refused> {
     let mut tar = Reader::new(stream);
-    let mut said = HashMap::new();
+    let mut whole = Whole::default();
     let (mut names, mut stored, mut entries) = (0, 0, 0);
-    while let Some(header) = tar.next()? {
+    let mut ended = false;
+    loop {
+        let header = match tar.next() {
+            Ok(Some(header)) => header,
+            Ok(None) => return Ok(whole),
+            Err(error) => {
+                whole.break_off(error)?;
+                return Ok(whole);
+            }
+        };
+        if ended {
+            return Err(Refused::End);
+        }
+        if header.kind == Kind::File && header.path == CHANGES_END.as_bytes() {
+            whole.end = match last(&mut tar, header.size) {
+                Err(Refused::Tar(error)) => {
+                    whole.break_off(error)?;
+                    return Ok(whole);
+                }
+                end => end?,
+            };
+            ended = true;
+            continue;
+        }
         entries += 1;
         names += header.path.len() + header.target.len();
         // THREAT: a million names, or a file without an end, until the host's memory or disk is
         // full. Tried by workspace::intake::tests::what_has_no_end_is_ended.
         if entries > limits::CHANGES_ENTRIES || names > limits::PATHS_BYTES {
-            return Err(Refused::TooMany);
+            let most = limits::CHANGES_ENTRIES;
+            whole.cut(format!("there are more than {most} paths, or their names are too long"));
+            return Ok(whole);
         }
         let Some((tree, path)) = place(&header)? else { continue };
         let before = base.get(&path);
@@ -177,9 +301,24 @@ fn read(
             Kind::Link => Some(Node::Link { target: header.target }),
             Kind::File => {
                 if header.size > disk.saturating_sub(stored) {
-                    return Err(Refused::TooLarge(disk));
+                    whole.cut(format!("its files are larger than the box's disk, {disk} bytes"));
+                    return Ok(whole);
                 }
-                let sha256 = file(&mut tar, writer)?;
+                let sha256 = match file(&mut tar, writer) {
+                    Err(Refused::Tar(error)) => {
+                        whole.break_off(error)?;
+                        writer.rewind(stored)?;
+                        return Ok(whole);
+                    }
+                    // What came before is worth keeping all the more.
+                    Err(Refused::Store(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                        writer.rewind(stored)?;
+                        whole.is_full = true;
+                        whole.cut("there was no space left to keep more".to_owned());
+                        return Ok(whole);
+                    }
+                    sha256 => sha256?,
+                };
                 let node = Node::File { mode, size: header.size, sha256 };
                 if before.is_some_and(|before| before.same_but_mode(&node)) {
                     writer.rewind(stored)?;
@@ -194,11 +333,29 @@ fn read(
             return Err(Refused::Place);
         }
         let special_bits = tree && header.mode & 0o7000 != 0;
-        if said.insert(path.clone(), Said { node, content, special_bits }).is_some() {
+        if whole.said.insert(path.clone(), Said { node, content, special_bits }).is_some() {
             return Err(Refused::Twice(path));
         }
     }
-    Ok(said)
+}
+
+/// What the set says of itself. Hearsay: it may lack more than it says, never less.
+fn last(tar: &mut Reader<impl Read>, size: u64) -> Result<ChangesEnd, Refused> {
+    if size > CHANGES_END_BYTES {
+        return Err(Refused::End);
+    }
+    let mut text = vec![0; usize::try_from(size).unwrap_or(0)];
+    let mut filled = 0;
+    while filled < text.len() {
+        filled += tar.content(&mut text[filled..])?;
+    }
+    let mut end: ChangesEnd = serde_json::from_slice(&text).map_err(|_| Refused::End)?;
+    if let Some(cut) = &mut end.cut {
+        let short = |text: &str| text.chars().take(300).collect::<String>();
+        cut.why = short(&cut.why);
+        cut.first = cut.first.iter().take(CUT_NAMED).map(|path| short(path)).collect();
+    }
+    Ok(end)
 }
 
 /// Where an entry says it lies: in the tree or among what is gone. None: the two folders
@@ -229,67 +386,6 @@ fn file(tar: &mut Reader<impl Read>, writer: &mut Writer) -> Result<Sha, Refused
         hash.update(&buffer[..count]);
         writer.content.write_all(&buffer[..count])?;
     }
-}
-
-/// What differs from the base, sorted by path. What went with its folder is named as gone, a
-/// folder that nobody named is taken for a plain one.
-fn compare(
-    base: &BTreeMap<RelPath, Node>,
-    said: HashMap<RelPath, Said>,
-) -> Result<Vec<Change>, Refused> {
-    let mut now: BTreeMap<RelPath, Said> = BTreeMap::new();
-    for (path, it) in &said {
-        if it.node.as_ref().is_some_and(Node::is_folder)
-            || !base.get(path).is_some_and(Node::is_folder)
-        {
-            continue;
-        }
-        let inside = base.range(path.clone()..).map(|(inner, _)| inner);
-        let inside = inside.skip_while(|inner| *inner == path);
-        for inner in inside.take_while(|inner| inner.as_bytes().starts_with(path.as_bytes())) {
-            if inner.is_beneath(path) {
-                now.insert(inner.clone(), Said { node: None, content: None, special_bits: false });
-            }
-        }
-    }
-    // THREAT: `a` is a link to /etc and `a/passwd` a file: written in this order, it lands there.
-    // Tried by workspace::intake::tests::nothing_lies_beneath_a_link.
-    let mut implied = 0;
-    for (path, _) in said.iter().filter(|(_, it)| it.node.is_some()) {
-        for folder in path.ancestors() {
-            let there = match said.get(&folder) {
-                Some(it) => it.node.as_ref(),
-                None => base.get(&folder),
-            };
-            match there {
-                // What this one lies in is asked for it.
-                Some(node) if node.is_folder() => break,
-                None if !said.contains_key(&folder) => {
-                    implied += folder.as_bytes().len();
-                    if implied > limits::PATHS_BYTES {
-                        return Err(Refused::TooMany);
-                    }
-                    let node = Some(Node::Folder { mode: 0o755 });
-                    let it = Said { node, content: None, special_bits: false };
-                    if now.insert(folder, it).is_some_and(|it| it.node.is_some()) {
-                        break;
-                    }
-                }
-                _ => return Err(Refused::Beneath(path.clone())),
-            }
-        }
-    }
-    now.extend(said);
-    let changes = now.into_iter().map(|(path, it)| Change {
-        before: base.get(&path).cloned(),
-        path,
-        after: it.node,
-        content: it.content,
-        held: None,
-        runs: None,
-        special_bits: it.special_bits,
-    });
-    Ok(changes.filter(|change| change.before != change.after).collect())
 }
 
 #[cfg(test)]

@@ -1,18 +1,19 @@
-//! Both ways for one run, as the gate asks for them: the tree once, the changes once.
+//! Both ways for one run, as the gate asks for them: the tree once, the changes as often as they
+//! come, each set in the place of the one before.
 
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use airlock_shared::outcome::{Fault, FaultKind};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
-use super::change::ChangeSet;
 use super::copy_in::{self, Copied, CopyError};
-use super::intake;
+use super::intake::{self, NotTaken, Taken};
 use super::rules::Rules;
 use crate::session::RunFolder;
 
@@ -28,7 +29,9 @@ pub struct Workspace {
     run: std::path::PathBuf,
     disk: u64,
     tree: Mutex<Option<BoxStream<'static, io::Result<Bytes>>>>,
-    taken: Mutex<bool>,
+    taken: Arc<tokio::sync::Mutex<Taken>>,
+    /// No more is taken.
+    closed: CancellationToken,
 }
 
 impl Workspace {
@@ -41,7 +44,8 @@ impl Workspace {
             run: run.path().to_owned(),
             disk,
             tree: Mutex::new(Some(copy.stream)),
-            taken: Mutex::new(false),
+            taken: Arc::default(),
+            closed: CancellationToken::new(),
         };
         Copy { workspace, copied: copy.copied }
     }
@@ -54,24 +58,29 @@ impl Workspace {
         })
     }
 
-    /// Reads the changes and stores them; back when they are on the disk. What is no set of
-    /// changes, or cut short, leaves nothing, and may be tried again; a set that was stored stays.
+    /// Reads a set of changes and puts it in the place of the one before; back when it is on the
+    /// disk. Sets are taken one after another.
     ///
     /// # Errors
-    /// [`FaultKind::Workspace`].
+    /// What there was before is still there.
     pub async fn take_changes(
         &self,
         body: BoxStream<'static, io::Result<Bytes>>,
-    ) -> Result<ChangeSet, Fault> {
-        // THREAT: a second set, or two at once, replaces the one that was shown.
-        // Tried by workspace::link::tests::each_way_is_gone_once.
-        if std::mem::replace(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner), true)
-        {
-            return Err(Fault::new(FaultKind::Workspace, "the changes came twice"));
+    ) -> Result<(), NotTaken> {
+        let taken = Arc::clone(&self.taken).lock_owned().await;
+        // THREAT: a set that comes after the end replaces the one that was shown.
+        // Tried by workspace::link::tests::the_last_set_that_came_whole_is_the_one.
+        if self.closed.is_cancelled() {
+            let why = "the changes were taken already".to_owned();
+            return Err(NotTaken::Unkept(Fault::new(FaultKind::Workspace, why)));
         }
-        let taken = intake::take(&self.run, self.disk, body).await;
-        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = taken.is_ok();
-        taken
+        intake::take(&self.run, self.disk, body, taken, &self.closed).await
+    }
+
+    /// Takes no more, not even of what is coming, and says what is on the disk.
+    pub async fn close(&self) -> Taken {
+        self.closed.cancel();
+        self.taken.lock().await.clone()
     }
 }
 
@@ -81,16 +90,79 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_way_is_gone_once() {
+    async fn the_tree_goes_in_once() {
+        let workspace = Trial::new(&["a"]).copy().await;
+        assert!(workspace.stream_in().next().await.unwrap().is_err());
+    }
+
+    /// What is kept, path by path, and whether it says that it is not all.
+    fn kept(trial: &Trial) -> Option<(Vec<String>, bool)> {
+        let set = crate::workspace::changes(&trial.run).unwrap()?;
+        let paths = set.changes.iter().map(|change| change.path.to_string()).collect();
+        Some((paths, set.extent.note(None).is_some()))
+    }
+
+    #[tokio::test]
+    async fn the_last_set_that_came_whole_is_the_one() {
         let trial = Trial::new(&["a"]);
         let workspace = trial.copy().await;
-        assert!(workspace.stream_in().next().await.unwrap().is_err());
-        let cut = Tar::default().file("b", "x").0;
-        workspace.take_changes(body(cut)).await.unwrap_err();
-        let set = workspace.take_changes(body(Tar::default().file("b", "x").end())).await.unwrap();
-        assert_eq!(set.changes.len(), 1);
-        let twice = workspace.take_changes(body(Tar::default().end())).await.unwrap_err();
-        assert_eq!(twice.kind, FaultKind::Workspace);
-        assert_eq!(crate::workspace::changes(&trial.run).unwrap(), Some(set));
+        let put = async |stream: Vec<u8>| workspace.take_changes(body(stream)).await;
+        let is = |paths: &[&str], cut| {
+            Some((paths.iter().map(|&path| path.to_owned()).collect::<Vec<_>>(), cut))
+        };
+        // Nothing came whole: nothing is there.
+        assert!(matches!(put(Vec::new()).await, Err(NotTaken::Unkept(_))));
+        assert_eq!(kept(&trial), None);
+        let so_far = r#"{"so_far":true}"#;
+        let end = |tar: Tar, end: &str| {
+            tar.entry(tar::EntryType::Regular, "end", "", 0o644, end.as_bytes()).end()
+        };
+        put(end(Tar::default().file("b", "x").file("c", "x"), so_far)).await.unwrap();
+        assert_eq!(kept(&trial), is(&["b", "c"], true));
+        // One that broke off and has less replaces nothing, one that has all of it does.
+        assert!(matches!(put(Tar::default().file("b", "2").0).await, Err(NotTaken::Unkept(_))));
+        assert_eq!(kept(&trial), is(&["b", "c"], true));
+        put(Tar::default().file("b", "2").file("c", "2").file("d", "2").0).await.unwrap();
+        assert_eq!(kept(&trial), is(&["b", "c", "d"], true));
+        // One that is none replaces nothing.
+        assert!(matches!(put(vec![7; 2000]).await, Err(NotTaken::Malformed(_))));
+        assert_eq!(kept(&trial), is(&["b", "c", "d"], true));
+        // One that says what it lacks is as good as it says.
+        let cut = r#"{"cut":{"why":"no time","edits":true,"paths":2,"first":["c","d"]}}"#;
+        put(end(Tar::default().file("b", "3"), cut)).await.unwrap();
+        assert_eq!(kept(&trial), is(&["b"], true));
+        let note = crate::workspace::changes(&trial.run).unwrap().unwrap().extent.note(None);
+        let said = "changes did not come out whole, no time: 2 paths missing (c, d)";
+        assert_eq!(note.as_deref(), Some(said));
+        put(end(Tar::default(), "{}")).await.unwrap();
+        assert_eq!(kept(&trial), is(&[], false));
+        put(end(Tar::default().file("b", "4"), "{}")).await.unwrap();
+        let left = std::fs::read_dir(trial.run.path()).unwrap().flatten();
+        let left: Vec<_> = left.map(|it| it.file_name().into_string().unwrap()).collect();
+        assert!(left.iter().filter(|name| name.starts_with("changes")).eq(["changes"]), "{left:?}");
+        let taken = workspace.close().await;
+        assert_eq!(taken.set.as_deref(), crate::workspace::changes(&trial.run).unwrap().as_ref());
+        assert!(matches!(put(end(Tar::default(), "{}")).await, Err(NotTaken::Unkept(_))));
+        assert_eq!(kept(&trial), is(&["b"], false));
+    }
+
+    /// The end does not wait for a stream that does not end, and loses nothing that came.
+    #[tokio::test]
+    async fn what_came_before_the_end_is_kept() {
+        let trial = Trial::new(&["a"]);
+        let workspace = trial.copy().await;
+        let came = Bytes::from(Tar::default().file("b", "x").0);
+        let (all, came_all) = tokio::sync::oneshot::channel();
+        let endless = stream::iter([Ok(came)]).chain(stream::once(async move {
+            let _heard = all.send(());
+            std::future::pending().await
+        }));
+        let (taken, closed) = tokio::join!(workspace.take_changes(endless.boxed()), async {
+            came_all.await.unwrap();
+            workspace.close().await
+        });
+        taken.unwrap();
+        assert_eq!(closed.set.map(|set| set.changes.len()), Some(1));
+        assert_eq!(kept(&trial), Some((vec!["b".to_owned()], true)));
     }
 }

@@ -31,6 +31,7 @@ mod resolve; // where the links of a tree lead
 mod export; // what is kept back
 mod autorun; // files that run
 mod store; // changes on disk
+mod compare; // what differs from what was copied in
 mod intake; // the way out, as far as the run's folder
 
 mod diff; // looking at them
@@ -41,9 +42,10 @@ mod link; // both ways for one run
 mod trial; // a folder, a run and a stream to try it all with
 
 pub use apply::{Applied, ApplyError, Conflict, Found, Left, Obstacle, Remark, apply, discard};
-pub use change::{Change, ChangeSet, Held, What};
+pub use change::{Change, ChangeSet, Extent, Held, What};
 pub use copy_in::{Copied, CopyError, LeftOut};
-pub use diff::{Line, View, diff, stat};
+pub use diff::{Effort, Line, View, diff, stat};
+pub use intake::{NotTaken, Taken};
 pub use link::{Copy, Workspace};
 pub use node::{Node, Sha};
 pub use rel_path::{PathError, RelPath};

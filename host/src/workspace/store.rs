@@ -2,7 +2,7 @@
 //! name of the box's making is ever a name on the host's disk.
 //!
 //! ```text
-//! changes.part/ → changes/{list.jsonl, content}   renamed once both are on the disk
+//! changes.part/ → changes/{list.jsonl, content}   renamed, or exchanged, once both are on the disk
 //! changes/applied                                 there: they were applied
 //! apply.journal                                   there: an apply was begun and not finished
 //! ```
@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::change::{Change, ChangeSet};
+use super::change::{Change, ChangeSet, Extent};
 
 const UNFINISHED: &str = "changes.part";
 const FOLDER: &str = "changes";
+const ASIDE: &str = "changes.old";
 const LIST: &str = "list.jsonl";
 const CONTENT: &str = "content";
 const APPLIED: &str = "applied";
@@ -26,43 +27,45 @@ const JOURNAL: &str = "apply.journal";
 struct Header {
     v: u32,
     changes: usize,
+    #[serde(flatten)]
+    extent: Extent,
 }
 
 /// A set that is being written. Dropped before [`Self::finish`], it leaves nothing that counts.
 pub(super) struct Writer {
     run: PathBuf,
-    pub(super) content: BufWriter<File>,
+    /// Written without a buffer: what is in it is in it, also on a disk that is full.
+    pub(super) content: File,
 }
 
 impl Writer {
     pub(super) fn new(run: &Path) -> io::Result<Self> {
         let folder = run.join(UNFINISHED);
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => std::fs::create_dir(&folder)?,
-        }
-        let content = BufWriter::with_capacity(64 << 10, File::create(folder.join(CONTENT))?);
+        drop_folder(&folder)?;
+        std::fs::create_dir(&folder)?;
+        let content = File::create(folder.join(CONTENT))?;
         Ok(Self { run: run.to_owned(), content })
     }
 
     /// Forgets what was written after `offset`.
     pub(super) fn rewind(&mut self, offset: u64) -> io::Result<()> {
         self.content.seek(SeekFrom::Start(offset))?;
-        self.content.get_ref().set_len(offset)
+        self.content.set_len(offset)
     }
 
+    /// Puts the set where the one before was, if there was one.
     // THREAT: the box cuts its stream, or the machine stops, and half a set is applied as if it
-    // were whole. Tried by workspace::intake::tests::a_stream_that_is_cut_leaves_nothing.
-    pub(super) fn finish(mut self, set: &ChangeSet) -> io::Result<()> {
+    // were whole. Tried by workspace::intake::tests::a_stream_that_is_cut_gives_what_came_whole.
+    pub(super) fn finish(self, set: &ChangeSet) -> io::Result<()> {
         let folder = self.run.join(UNFINISHED);
-        self.content.flush()?;
         // Of a run that changed nothing the list alone must be whole; lost, it says the same.
         let is_empty = set.is_empty();
         if !is_empty {
-            self.content.get_ref().sync_all()?;
+            self.content.sync_all()?;
         }
+        let header = Header { v: 1, changes: set.changes.len(), extent: set.extent.clone() };
         let mut list = BufWriter::new(File::create(folder.join(LIST))?);
-        serde_json::to_writer(&mut list, &Header { v: 1, changes: set.changes.len() })?;
+        serde_json::to_writer(&mut list, &header)?;
         list.write_all(b"\n")?;
         for change in &set.changes {
             serde_json::to_writer(&mut list, change)?;
@@ -70,13 +73,46 @@ impl Writer {
         }
         list.flush()?;
         list.get_ref().sync_all()?;
-        if is_empty {
-            return std::fs::rename(folder, self.run.join(FOLDER));
+        if !is_empty {
+            sync_folder(&folder)?;
         }
-        sync_folder(&folder)?;
-        std::fs::rename(folder, self.run.join(FOLDER))?;
-        sync_folder(&self.run)
+        replace(&folder, &self.run)?;
+        if is_empty { Ok(()) } else { sync_folder(&self.run) }
     }
+}
+
+/// There is one whole set at any moment, the old one or the new one.
+fn replace(new: &Path, run: &Path) -> io::Result<()> {
+    let place = run.join(FOLDER);
+    if !place.exists() {
+        return std::fs::rename(new, place);
+    }
+    let exchange = rustix::fs::RenameFlags::EXCHANGE;
+    match rustix::fs::renameat_with(rustix::fs::CWD, new, rustix::fs::CWD, &place, exchange) {
+        Ok(()) => {}
+        // A file system that cannot exchange: between the two steps the old one is found aside.
+        Err(_) => {
+            let aside = run.join(ASIDE);
+            drop_folder(&aside)?;
+            std::fs::rename(&place, &aside)?;
+            std::fs::rename(new, &place)?;
+            return drop_folder(&aside);
+        }
+    }
+    drop_folder(new)
+}
+
+fn drop_folder(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Where the set is.
+fn set_of(run: &Path) -> PathBuf {
+    let (place, aside) = (run.join(FOLDER), run.join(ASIDE));
+    if !place.exists() && aside.exists() { aside } else { place }
 }
 
 /// Removes what an intake left that failed.
@@ -87,7 +123,7 @@ pub(super) fn drop_unfinished(run: &Path) {
 
 /// The changes of a run; none where there are none on disk.
 pub(super) fn load(run: &Path) -> io::Result<Option<ChangeSet>> {
-    let file = match File::open(run.join(FOLDER).join(LIST)) {
+    let file = match File::open(set_of(run).join(LIST)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -101,7 +137,7 @@ pub(super) fn load(run: &Path) -> io::Result<Option<ChangeSet>> {
     if changes.len() != header.changes {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(Some(ChangeSet { changes }))
+    Ok(Some(ChangeSet { changes, extent: header.extent }))
 }
 
 /// The stored contents, to be read piece by piece.
@@ -109,7 +145,7 @@ pub(super) struct Contents(File);
 
 impl Contents {
     pub(super) fn open(run: &Path) -> io::Result<Self> {
-        Ok(Self(File::open(run.join(FOLDER).join(CONTENT))?))
+        Ok(Self(File::open(set_of(run).join(CONTENT))?))
     }
 
     /// A stored content.
@@ -127,17 +163,17 @@ pub(super) fn content(run: &Path, offset: u64, size: u64) -> io::Result<io::Take
 }
 
 pub(super) fn is_applied(run: &Path) -> bool {
-    run.join(FOLDER).join(APPLIED).exists()
+    set_of(run).join(APPLIED).exists()
 }
 
 pub(super) fn mark_applied(run: &Path) -> io::Result<()> {
-    File::create(run.join(FOLDER).join(APPLIED))?.sync_all()?;
-    sync_folder(&run.join(FOLDER))
+    File::create(set_of(run).join(APPLIED))?.sync_all()?;
+    sync_folder(&set_of(run))
 }
 
 pub(super) fn discard(run: &Path) -> io::Result<()> {
     // Renamed first, so that half of a set is never read as a set.
-    std::fs::rename(run.join(FOLDER), run.join(UNFINISHED))?;
+    std::fs::rename(set_of(run), run.join(UNFINISHED))?;
     std::fs::remove_dir_all(run.join(UNFINISHED))?;
     sync_folder(run)
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use airlock_shared::outcome::Fault;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
@@ -14,7 +14,7 @@ use tar::EntryType;
 
 use super::copy_in::{Copied, CopyError};
 use super::tar_write::{self, Entry};
-use super::{ChangeSet, Copy, Rules, Workspace};
+use super::{ChangeSet, Copy, NotTaken, Rules, Workspace};
 use crate::session::{RunFolder, Store};
 
 pub(super) const DISK: u64 = 1 << 20;
@@ -70,8 +70,18 @@ impl Trial {
         workspace
     }
 
-    pub(super) async fn take(&self, stream: Vec<u8>) -> Result<ChangeSet, Fault> {
-        self.copy().await.take_changes(body(stream)).await
+    /// What is kept of a stream.
+    pub(super) async fn take(&self, stream: Vec<u8>) -> Result<Arc<ChangeSet>, NotTaken> {
+        self.take_body(body(stream)).await
+    }
+
+    pub(super) async fn take_body(
+        &self,
+        body: BoxStream<'static, io::Result<Bytes>>,
+    ) -> Result<Arc<ChangeSet>, NotTaken> {
+        let workspace = self.copy().await;
+        workspace.take_changes(body).await?;
+        Ok(workspace.close().await.set.unwrap())
     }
 }
 

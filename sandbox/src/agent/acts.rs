@@ -49,6 +49,11 @@ impl Hands {
         Ok(outputs)
     }
 
+    /// Whether one of the calls may have changed the tree.
+    pub(crate) fn may_write(&self, calls: &[Call]) -> bool {
+        calls.iter().any(|call| self.tools.runs_alone(&call.name))
+    }
+
     /// Nothing new may be started.
     pub(crate) fn is_over(&self) -> bool {
         self.cancel.is_cancelled() || Instant::now() >= self.deadline

@@ -15,6 +15,7 @@ use super::budget::{Ledger, Next};
 use super::history::History;
 use super::patience::{Patience, Verdict};
 use super::prompt;
+use crate::keep::SoFar;
 use crate::report::Report;
 use crate::responses::{Answer, Client, End};
 
@@ -25,6 +26,8 @@ pub(crate) struct Turn {
     pub(crate) history: History,
     pub(crate) ledger: Ledger,
     pub(crate) hands: Hands,
+    /// None: nothing has to be brought out.
+    pub(crate) so_far: Option<SoFar>,
     pub(crate) report: Report,
 }
 
@@ -68,6 +71,11 @@ impl Turn {
                 Ok(outputs) => outputs,
                 Err(fault) => return Outcome::Failed { fault },
             };
+            if let Some(so_far) = &mut self.so_far
+                && self.hands.may_write(&heard.calls)
+            {
+                so_far.touch();
+            }
             for (call, output) in heard.calls.iter().zip(&outputs) {
                 self.history.answer(call, output);
             }
@@ -90,7 +98,7 @@ impl Turn {
             biased;
             () = self.hands.cancel.cancelled() => None,
             () = tokio::time::sleep_until(self.hands.deadline) => None,
-            answer = self.client.answer(&self.model, prompt) => Some(answer),
+            answer = keeping(&mut self.so_far, self.client.answer(&self.model, prompt)) => Some(answer),
         };
         match answer {
             Some(Ok(answer)) => {
@@ -132,6 +140,19 @@ impl Turn {
         }
         (Instant::now() >= self.hands.deadline).then(|| stopped(Spent::Seconds, None))
     }
+}
+
+/// An answer, and meanwhile the edits so far are brought out if it is time. What was begun of that
+/// is waited for: the calls of the answer would change the tree under it.
+async fn keeping<T>(so_far: &mut Option<SoFar>, answer: impl Future<Output = T>) -> T {
+    let Some(so_far) = so_far else { return answer.await };
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
+        biased;
+        answer = &mut answer => return answer,
+        () = so_far.due() => {}
+    }
+    tokio::join!(answer, so_far.bring()).0
 }
 
 fn stopped(spent: Spent, answer: Option<String>) -> Outcome {

@@ -7,7 +7,7 @@
 //! larger ones of that tick count as changed.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, DefaultHasher, Hasher as _, RandomState};
 
 use rustix::fs::{FileType, Stat};
 
@@ -60,10 +60,10 @@ impl Baseline {
         self.known.insert(path, known).is_none()
     }
 
-    /// Compares a path and forgets it, so that what is left in the end is what is gone.
-    pub(super) fn take(&mut self, path: &[u8], stat: &Stat) -> Same {
-        let Some(known) = self.known.remove(path) else { return Same::No };
-        if known.mode != stat.st_mode {
+    /// Compares a path; `mode` is what it was before we looked.
+    pub(super) fn compare(&self, path: &[u8], stat: &Stat, mode: u32) -> Same {
+        let Some(known) = self.known.get(path) else { return Same::No };
+        if known.mode != mode {
             return Same::No;
         }
         if known.kind == Kind::Folder {
@@ -79,21 +79,23 @@ impl Baseline {
         }
     }
 
-    /// Forgets what is beneath a folder that cannot be looked into.
-    pub(super) fn forget_beneath(&mut self, folder: &[u8]) {
-        self.known.retain(|path, _| {
-            path.strip_prefix(folder).is_none_or(|rest| rest.first() != Some(&b'/'))
-        });
+    /// All that came in, sorted.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &[u8]> {
+        self.known.keys().map(Vec::as_slice)
     }
 
-    /// What was not found again, folders before what was in them.
-    pub(super) fn gone(self) -> Vec<Vec<u8>> {
-        let mut gone: Vec<Vec<u8>> = self.known.into_keys().collect();
-        gone.sort_by(|a, b| a.split(|byte| *byte == b'/').cmp(b.split(|byte| *byte == b'/')));
-        gone
+    pub(super) fn knows(&self, path: &[u8]) -> bool {
+        self.known.contains_key(path)
+    }
+
+    /// A keyed hash of whatever is fed.
+    pub(super) fn digest(&self, feed: impl FnOnce(&mut DefaultHasher)) -> u64 {
+        let mut state = self.key.build_hasher();
+        feed(&mut state);
+        state.finish()
     }
 }
 
-fn changed(stat: &Stat) -> (i64, i64) {
+pub(super) fn changed(stat: &Stat) -> (i64, i64) {
     (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(i64::MAX))
 }

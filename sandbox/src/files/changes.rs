@@ -1,35 +1,62 @@
 //! The changes out: what differs from the baseline, as the tar stream of `PUT /changes`.
 //!
-//! To be asked for when no command runs any more. Fifos, sockets and devices stay behind; so does
-//! what cannot be read, and files that are mostly holes, which are named.
+//! ```text
+//! edits, small ones first · what is gone · git's own folders and what git ignores · the end
+//! ```
+//! A bound cuts the tail, and the end says so. Fifos, sockets and devices stay behind; so does what
+//! cannot be read, and files that are mostly holes, which are named.
+//!
+//! # Why what is gone comes after all edits
+//! A file that was moved is one that is new and one that is gone. Cut between the two the other way
+//! around, the set would delete the only copy.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use airlock_shared::limits;
+use airlock_shared::link::{self, ChangesEnd, Cut};
 use airlock_shared::outcome::Fault;
-use airlock_shared::{limits, link};
 use bytes::{Bytes, BytesMut};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
-use rustix::io::Errno;
-use tokio::sync::mpsc;
+use rustix::fs::FileType;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
-use super::baseline::{Baseline, Same};
+use super::baseline::Baseline;
+use super::read::{self, LeftOut};
+use super::scan::{Differences, Found, Scan, digest};
 use super::workspace_fault;
 use crate::exec::{ToolUser, Worker};
 use crate::tools::output::escaped;
 use crate::tools::path::Root;
-use crate::tools::walk::{self, Entry, Kind};
+use crate::tools::walk::{self, Kind};
 
 const PIECE_BYTES: usize = 64 << 10;
 const PIECES: usize = 4;
-/// A file over this with less than a sixteenth of it on disk is holes.
-const HOLES_FLOOR_BYTES: i64 = 64 << 20;
-/// Names of what was left out that are kept.
-const LEFT_OUT: usize = 100;
+/// Paths of what was cut that are named.
+const CUT_NAMED: usize = 20;
+/// What the host's count of names knows beside those of the entries.
+const NAMES_SPARE_BYTES: usize = 64 << 10;
 
-/// The stream: pieces of a tar, in order. An error ends it, and then it must not be taken as whole.
+/// What is wanted of the changes.
+#[derive(Clone)]
+pub(crate) struct Wanted {
+    /// The end: no command runs, and none will. Otherwise only the edits so far.
+    pub(crate) last: bool,
+    /// Paths, and bytes of files, at most.
+    pub(crate) paths: u64,
+    pub(crate) bytes: u64,
+    /// The set that is out already: one like it is not made again.
+    pub(crate) out: Option<u64>,
+    /// No more is looked for.
+    pub(crate) looked: CancellationToken,
+    /// No more is added.
+    pub(crate) enough: CancellationToken,
+}
+
+/// The stream: pieces of a tar, in order. An error ends it, and then only what came whole counts.
 pub(crate) struct Changes {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     _worker: Worker,
@@ -46,203 +73,220 @@ impl futures_util::Stream for Changes {
 /// What a stream of changes held, known at its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
-    pub(crate) entries: u64,
-    /// What could not be brought out, escaped, with the reason.
-    pub(crate) left_out: Vec<String>,
+    pub(crate) left_out: LeftOut,
+    pub(crate) cut: Option<Cut>,
+    /// What the edits were.
+    pub(crate) digest: u64,
 }
 
-/// Starts the stream. The summary comes once the stream has ended well, and never otherwise.
+/// Looks for the edits, and starts the stream. The summary comes once the stream has ended well,
+/// and never otherwise. None: nothing is new since the set that is out.
 ///
 /// # Errors
 /// When the workspace cannot be opened.
-pub(crate) fn changes(
+pub(crate) async fn changes(
     root: &Path,
     uid: u32,
     gid: u32,
-    baseline: Baseline,
-) -> Result<(Changes, tokio::sync::oneshot::Receiver<Summary>), Fault> {
+    baseline: Arc<Baseline>,
+    wanted: Wanted,
+) -> Result<Option<(Changes, oneshot::Receiver<Summary>)>, Fault> {
     let worker = Worker::start(ToolUser::new(uid, gid)?)?;
     let path = root.to_string_lossy().into_owned();
-    let root = worker.run_now(move || Root::open(&path))?;
-    let root =
-        root.map_err(|error| workspace_fault(format!("the workspace cannot be read: {error}")))?;
+    let (found, is_new) = oneshot::channel();
     let (sender, pieces) = mpsc::channel(PIECES);
-    let (summary, summed) = tokio::sync::oneshot::channel();
+    let (summary, summed) = oneshot::channel();
     worker.begin(move || {
-        match stream(&root, baseline, &sender) {
+        let root = match Root::open(&path) {
+            Ok(root) => root,
+            Err(error) => {
+                let why = format!("the workspace cannot be read: {error}");
+                return drop(found.send(Err(workspace_fault(why))));
+            }
+        };
+        let mut scan = Scan::new(&root, &baseline, wanted.last, &wanted.looked);
+        let edits = scan.edits();
+        let digest = digest(&baseline, &edits);
+        let is_new = wanted.out != Some(digest);
+        if found.send(Ok(is_new)).is_err() || !is_new {
+            return;
+        }
+        match stream(scan, edits, &root, &wanted, &sender) {
             // Whoever does not want the summary has dropped its end.
-            Ok(all) => drop(summary.send(all)),
+            Ok(all) => drop(summary.send(Summary { digest, ..all })),
             // Nobody to tell if nobody reads.
             Err(error) => drop(sender.blocking_send(Err(error))),
         }
     })?;
-    Ok((Changes { pieces, _worker: worker }, summed))
+    let is_new = is_new.await.unwrap_or_else(|_| Err(workspace_fault("the scan was given up")))?;
+    Ok(is_new.then_some((Changes { pieces, _worker: worker }, summed)))
 }
 
 fn stream(
+    mut scan: Scan<'_>,
+    edits: Differences,
     root: &Root,
-    baseline: Baseline,
+    wanted: &Wanted,
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) -> io::Result<Summary> {
-    let mut scan = Scan { root, baseline, changed: Vec::new(), summary: Summary::default() };
-    scan.run()?;
-    let Scan { baseline, changed, mut summary, .. } = scan;
-    let gone = baseline.gone();
-    summary.entries = (gone.len() + changed.len()) as u64;
-    if summary.entries > limits::CHANGES_ENTRIES {
-        return Err(io::Error::other(format!(
-            "more than {} entries changed",
-            limits::CHANGES_ENTRIES
-        )));
+    let mut out = Out {
+        tar: tar::Builder::new(Pieces { sender, piece: BytesMut::new() }),
+        root,
+        wanted,
+        entries: 0,
+        names: 0,
+        bytes: 0,
+        left_out: LeftOut::default(),
+        cut: None,
+    };
+    let unseen = scan.unseen;
+    if unseen {
+        out.cut("there was no time to look for more").unseen = true;
     }
-    let mut tar = tar::Builder::new(Pieces { sender, piece: BytesMut::new() });
-    for path in gone {
-        let mut header = header(tar::EntryType::Regular, 0o644, 0, 0);
-        let name = walk::joined(link::CHANGES_GONE.as_bytes(), &path);
-        tar.append_data(&mut header, as_path(&name), io::empty())?;
+    out.differences(edits)?;
+    if let Some(cut) = &mut out.cut {
+        cut.edits = true;
     }
-    for (path, mode) in changed {
-        append(&mut tar, root, &path, mode, &mut summary)?;
+    if wanted.last {
+        let derived = scan.derived();
+        if scan.unseen && !unseen {
+            out.cut("there was no time to look for more").unseen = true;
+        }
+        out.differences(derived)?;
     }
-    tar.into_inner()?.flush()?;
-    Ok(summary)
+    let mut left_out = scan.left_out;
+    left_out.named.append(&mut out.left_out.named);
+    left_out.more += out.left_out.more;
+    out.end(left_out)
 }
 
-/// What differs, in order: each folder before what is in it.
-struct Scan<'a> {
+/// The stream as it is written, within its bounds.
+struct Out<'a> {
+    tar: tar::Builder<Pieces<'a>>,
     root: &'a Root,
-    baseline: Baseline,
-    /// Each with its mode, which looking into it may have to change.
-    changed: Vec<(Vec<u8>, u32)>,
-    summary: Summary,
+    wanted: &'a Wanted,
+    entries: u64,
+    names: usize,
+    bytes: u64,
+    left_out: LeftOut,
+    cut: Option<Cut>,
 }
 
-impl Scan<'_> {
-    fn run(&mut self) -> io::Result<()> {
-        let mut levels = vec![(Vec::new(), self.level(&[])?.into_iter())];
-        while let Some((folder, rest)) = levels.last_mut() {
-            let Some(entry) = rest.next() else {
-                levels.pop();
-                continue;
-            };
-            let path = walk::joined(folder, &entry.name);
-            if path.len() >= limits::PATH_BYTES {
-                self.leave_out(&path[..80], "its path is too long");
-                continue;
-            }
-            self.entry(&path, entry.kind)?;
-            if entry.kind == Kind::Folder {
-                match self.level(&path) {
-                    Ok(entries) => levels.push((path, entries.into_iter())),
-                    Err(error) => {
-                        self.leave_out(&path, &error.to_string());
-                        self.baseline.forget_beneath(&path);
-                    }
-                }
+impl Out<'_> {
+    fn differences(&mut self, differences: Differences) -> io::Result<()> {
+        for found in differences.found {
+            self.found(&found)?;
+        }
+        for path in differences.gone {
+            match &mut self.cut {
+                // What is missing may be what this became.
+                Some(_) => self.missing(&path, "what it may have become is missing"),
+                None => self.gone(&path)?,
             }
         }
         Ok(())
     }
 
-    fn level(&mut self, path: &[u8]) -> io::Result<Vec<Entry>> {
-        let folder = open_readable(self.root, path, OFlags::RDONLY | OFlags::DIRECTORY, 0o500)?;
-        let (entries, more) = walk::entries(folder, ENTRIES_OF_A_FOLDER)?;
-        if more {
-            return Err(io::Error::other("it has too many entries"));
+    fn gone(&mut self, path: &[u8]) -> io::Result<()> {
+        let name = walk::joined(link::CHANGES_GONE.as_bytes(), path);
+        if let Some(why) = self.no_room(name.len(), 0) {
+            self.missing(path, why);
+            return Ok(());
         }
-        Ok(entries)
+        let mut header = header(tar::EntryType::Regular, 0o644, 0, 0);
+        self.tar.append_data(&mut header, as_path(&name), io::empty())
     }
 
-    fn entry(&mut self, path: &[u8], kind: Kind) -> io::Result<()> {
-        let stat = stat_of(self.root, path)?;
-        let same = match self.baseline.take(path, &stat) {
-            Same::IfHash(hash) => content(self.root, path, kind, &stat)
-                .is_ok_and(|content| self.baseline.hash(&content) == hash),
-            same => same == Same::Yes,
+    fn found(&mut self, found: &Found) -> io::Result<()> {
+        let path = &found.path;
+        let name = walk::joined(link::CHANGES_TREE.as_bytes(), path);
+        let stat = match read::stat(self.root, path) {
+            Ok(stat) => stat,
+            Err(error) => {
+                self.left_out.add(path, &error.to_string());
+                return Ok(());
+            }
         };
-        if same || kind == Kind::Other {
-            return Ok(());
-        }
-        if kind == Kind::File
-            && stat.st_size > HOLES_FLOOR_BYTES
-            && stat.st_size / 16 > stat.st_blocks * 512
-        {
-            self.leave_out(path, "it is mostly holes");
-            return Ok(());
-        }
-        if self.changed.len() as u64 >= limits::CHANGES_ENTRIES {
-            return Err(io::Error::other(format!(
-                "more than {} entries changed",
-                limits::CHANGES_ENTRIES
-            )));
-        }
-        self.changed.push((path.to_vec(), stat.st_mode & 0o7777));
-        Ok(())
-    }
-
-    fn leave_out(&mut self, path: &[u8], why: &str) {
-        leave_out(&mut self.summary, path, why);
-    }
-}
-
-/// Entries of one folder that are looked at: more cannot be brought out anyhow.
-const ENTRIES_OF_A_FOLDER: usize = 400_000;
-
-fn leave_out(summary: &mut Summary, path: &[u8], why: &str) {
-    if summary.left_out.len() < LEFT_OUT {
-        summary.left_out.push(format!("{}: {why}", escaped(path)));
-    }
-}
-
-/// A file or link that is small enough to have been hashed.
-fn content(root: &Root, path: &[u8], kind: Kind, stat: &Stat) -> io::Result<Vec<u8>> {
-    if kind == Kind::Link {
-        return target(root, path);
-    }
-    let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-    let file = open_readable(root, path, FILE, 0o400)?;
-    let mut bytes = Vec::new();
-    std::fs::File::from(file).take(size).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
-
-fn append(
-    tar: &mut tar::Builder<Pieces<'_>>,
-    root: &Root,
-    path: &[u8],
-    mode: u32,
-    summary: &mut Summary,
-) -> io::Result<()> {
-    let name = walk::joined(link::CHANGES_TREE.as_bytes(), path);
-    let name = as_path(&name);
-    let stat = stat_of(root, path)?;
-    let header = |kind, size| header(kind, mode, stat.st_mtime, size);
-    match Kind::of(FileType::from_raw_mode(stat.st_mode)) {
-        Kind::Folder => {
-            tar.append_data(&mut header(tar::EntryType::Directory, 0), name, io::empty())
-        }
-        Kind::Link => {
-            let target = target(root, path)?;
-            tar.append_link(&mut header(tar::EntryType::Symlink, 0), name, as_path(&target))
-        }
-        Kind::File => {
-            let file = match open_readable(root, path, FILE, 0o400) {
-                Ok(file) => std::fs::File::from(file),
-                Err(error) => {
-                    leave_out(summary, path, &error.to_string());
+        let header = |kind, size| header(kind, found.mode, stat.st_mtime, size);
+        match Kind::of(FileType::from_raw_mode(stat.st_mode)) {
+            Kind::Folder => {
+                if let Some(why) = self.no_room(name.len(), 0) {
+                    self.missing(path, why);
                     return Ok(());
                 }
-            };
-            let size = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
-            tar.append_data(
-                &mut header(tar::EntryType::Regular, size),
-                name,
-                Exactly { file, left: size },
-            )
+                let mut header = header(tar::EntryType::Directory, 0);
+                self.tar.append_data(&mut header, as_path(&name), io::empty())
+            }
+            Kind::Link => {
+                let target = read::target(self.root, path)?;
+                if let Some(why) = self.no_room(name.len() + target.len(), 0) {
+                    self.missing(path, why);
+                    return Ok(());
+                }
+                let mut header = header(tar::EntryType::Symlink, 0);
+                self.tar.append_link(&mut header, as_path(&name), as_path(&target))
+            }
+            Kind::File => {
+                let file = match read::file(self.root, path, self.wanted.last) {
+                    Ok(file) => file,
+                    Err(error) => {
+                        self.left_out.add(path, &error.to_string());
+                        return Ok(());
+                    }
+                };
+                let size = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
+                if let Some(why) = self.no_room(name.len(), size) {
+                    self.missing(path, why);
+                    return Ok(());
+                }
+                let content = Exactly { file, left: size, enough: &self.wanted.enough };
+                let mut header = header(tar::EntryType::Regular, size);
+                self.tar.append_data(&mut header, as_path(&name), content)
+            }
+            Kind::Other => Ok(()),
         }
-        Kind::Other => Ok(()),
+    }
+
+    /// Why one more entry does not go in; if it does, it is counted.
+    fn no_room(&mut self, names: usize, bytes: u64) -> Option<&'static str> {
+        if self.wanted.enough.is_cancelled() {
+            return Some("there was no time for more");
+        }
+        if self.entries >= self.wanted.paths {
+            return Some("there are more than a set of changes may have");
+        }
+        if self.names + names + NAMES_SPARE_BYTES > limits::PATHS_BYTES {
+            return Some("their names are too long together");
+        }
+        if bytes > self.wanted.bytes.saturating_sub(self.bytes) {
+            return Some("they are larger than what may come out");
+        }
+        self.entries += 1;
+        self.names += names;
+        self.bytes += bytes;
+        None
+    }
+
+    fn cut(&mut self, why: &str) -> &mut Cut {
+        self.cut.get_or_insert_with(|| Cut { why: why.to_owned(), ..Cut::default() })
+    }
+
+    fn missing(&mut self, path: &[u8], why: &str) {
+        let cut = self.cut(why);
+        cut.paths += 1;
+        if cut.first.len() < CUT_NAMED {
+            let shown = escaped(path);
+            cut.first.push(shown.chars().take(200).collect());
+        }
+    }
+
+    fn end(mut self, left_out: LeftOut) -> io::Result<Summary> {
+        let end = ChangesEnd { so_far: !self.wanted.last, cut: self.cut.clone() };
+        let end = serde_json::to_vec(&end)?;
+        let mut header = header(tar::EntryType::Regular, 0o644, 0, end.len() as u64);
+        self.tar.append_data(&mut header, link::CHANGES_END, end.as_slice())?;
+        self.tar.into_inner()?.flush()?;
+        Ok(Summary { left_out, cut: self.cut, digest: 0 })
     }
 }
 
@@ -262,54 +306,20 @@ fn as_path(bytes: &[u8]) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(bytes))
 }
 
-/// The folder of a path, and the name there.
-fn parent<'p>(root: &Root, path: &'p [u8]) -> io::Result<(std::os::fd::OwnedFd, &'p [u8])> {
-    let at = path.iter().rposition(|byte| *byte == b'/');
-    let (folder, name) = at.map_or((&[][..], path), |at| (&path[..at], &path[at + 1..]));
-    Ok((walk::open(root.as_fd(), folder, OFlags::PATH | OFlags::DIRECTORY)?, name))
-}
-
-fn stat_of(root: &Root, path: &[u8]) -> io::Result<Stat> {
-    let (folder, name) = parent(root, path)?;
-    Ok(rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?)
-}
-
-fn target(root: &Root, path: &[u8]) -> io::Result<Vec<u8>> {
-    let (folder, name) = parent(root, path)?;
-    Ok(rustix::fs::readlinkat(folder, name, Vec::new())?.into_bytes())
-}
-
-/// Opens what its owner took the right to read from himself: gives it back, opens, restores.
-fn open_readable(
-    root: &Root,
-    path: &[u8],
-    flags: OFlags,
-    needed: u32,
-) -> io::Result<std::os::fd::OwnedFd> {
-    match walk::open(root.as_fd(), path, flags) {
-        Err(Errno::ACCESS) if !path.is_empty() => {}
-        answer => return Ok(answer?),
-    }
-    let mode = stat_of(root, path)?.st_mode & 0o7777;
-    let (folder, name) = parent(root, path)?;
-    // Not a link: those are never opened for reading, and no command runs that could put one here.
-    rustix::fs::chmodat(&folder, name, Mode::from_raw_mode(mode | needed), AtFlags::empty())?;
-    let opened = walk::open(root.as_fd(), path, flags);
-    if needed == 0o400 {
-        rustix::fs::chmodat(&folder, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
-    }
-    Ok(opened?)
-}
-
 /// Exactly as many bytes as the header promises, or an error.
-struct Exactly {
+struct Exactly<'a> {
     file: std::fs::File,
     left: u64,
+    enough: &'a CancellationToken,
 }
 
-impl Read for Exactly {
+impl Read for Exactly<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        // Half a file cannot be ended well. What came before it is whole, and kept.
+        if self.enough.is_cancelled() && self.left > PIECE_BYTES as u64 {
+            return Err(io::Error::other("there was no time for more"));
+        }
         let count = self.file.read(&mut buffer[..most])?;
         if count == 0 && self.left > 0 && most > 0 {
             return Err(io::Error::other("a file became shorter while it was read"));

@@ -6,10 +6,13 @@
 
 mod unpack; // the tree in
 mod baseline; // what was there at the start
+mod read; // also what its owner locked
+mod scan; // what differs, edits first
 mod changes; // the changes out
 mod docs; // AGENTS.md, CLAUDE.md
 
-pub(crate) use changes::changes;
+pub(crate) use baseline::Baseline;
+pub(crate) use changes::{Summary, Wanted, changes};
 pub(crate) use docs::{Doc, project_docs};
 pub(crate) use unpack::{Unpacked, unpack};
 
@@ -18,3 +21,6 @@ use airlock_shared::outcome::{Fault, FaultKind};
 fn workspace_fault(message: impl Into<String>) -> Fault {
     Fault::new(FaultKind::Workspace, message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,19 @@
 //! The tree in and the changes out, on real folders. They need root.
 
 use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
+use airlock_shared::link::ChangesEnd;
 use futures_util::StreamExt as _;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::exec::tests::user;
 use crate::exec::{ToolUser, Worker};
+
+mod order; // what comes out first, and what a bound cuts
 
 /// A folder that the tool user owns.
 fn workspace(user: ToolUser) -> tempfile::TempDir {
@@ -33,7 +38,11 @@ fn tar_of(entries: &[&str]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for entry in entries {
         if let Some(path) = entry.strip_suffix('/') {
-            tar.append_data(&mut header(tar::EntryType::Directory, 0o755, 0), path, std::io::empty())
+            tar.append_data(
+                &mut header(tar::EntryType::Directory, 0o755, 0),
+                path,
+                std::io::empty(),
+            )
         } else if let Some((path, target)) = entry.split_once(" -> ") {
             tar.append_link(&mut header(tar::EntryType::Symlink, 0o777, 0), path, target)
         } else {
@@ -50,19 +59,25 @@ async fn unpacked(root: &Path, user: ToolUser, tar: &[u8]) -> Result<Unpacked, F
     unpack(root, user.uid(), user.gid(), tar).await
 }
 
-/// The entries of the changes, one line each.
-async fn changed(root: &Path, user: ToolUser, baseline: Baseline) -> (Vec<String>, Vec<String>) {
-    let (mut stream, summary) = changes(root, user.uid(), user.gid(), baseline).expect("root");
-    let mut tar = Vec::new();
-    while let Some(piece) = stream.next().await {
-        tar.extend_from_slice(&piece.expect("a whole stream"));
-    }
-    let mut archive = tar::Archive::new(tar.as_slice());
+/// All of it, in no hurry.
+fn all() -> Wanted {
+    let (looked, enough) = (CancellationToken::new(), CancellationToken::new());
+    Wanted { last: true, paths: u64::MAX, bytes: u64::MAX, out: None, looked, enough }
+}
+
+/// The entries of a tar, one line each; what of it came whole.
+fn lines(tar: &[u8]) -> Vec<String> {
+    let mut archive = tar::Archive::new(tar);
     let mut lines = Vec::new();
     for entry in archive.entries().expect("tar") {
-        let mut entry = entry.expect("entry");
-        let mut content = String::new();
-        entry.read_to_string(&mut content).expect("content");
+        let Ok(mut entry) = entry else { break };
+        let mut content = Vec::new();
+        let whole = entry.header().size().expect("a size");
+        if entry.read_to_end(&mut content).is_err() || content.len() as u64 != whole {
+            break;
+        }
+        content.truncate(2000);
+        let content = String::from_utf8_lossy(&content).into_owned();
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let mode = entry.header().mode().expect("mode");
         let kind = entry.header().entry_type();
@@ -72,7 +87,39 @@ async fn changed(root: &Path, user: ToolUser, baseline: Baseline) -> (Vec<String
             None => format!("{path} {mode:o} {content}"),
         });
     }
-    (lines, summary.await.expect("a summary").left_out)
+    lines
+}
+
+struct Out {
+    lines: Vec<String>,
+    end: ChangesEnd,
+    left_out: Vec<String>,
+    digest: u64,
+}
+
+/// What comes out. None: nothing is new.
+async fn out(root: &Path, user: ToolUser, baseline: &Arc<Baseline>, wanted: Wanted) -> Option<Out> {
+    let (uid, gid) = (user.uid(), user.gid());
+    let changes = changes(root, uid, gid, Arc::clone(baseline), wanted).await.expect("root");
+    let (mut stream, summary) = changes?;
+    let mut tar = Vec::new();
+    while let Some(piece) = stream.next().await {
+        tar.extend_from_slice(&piece.expect("a whole stream"));
+    }
+    let mut lines = lines(&tar);
+    let end = lines.pop().expect("an end");
+    let end = end.strip_prefix("end 644 ").expect("the end is last");
+    let end: ChangesEnd = serde_json::from_str(end).expect("the end says what it is");
+    let summary = summary.await.expect("a summary");
+    assert_eq!(end.cut, summary.cut);
+    Some(Out { lines, end, left_out: summary.left_out.named, digest: summary.digest })
+}
+
+/// The entries of the changes, and what could not be brought out.
+async fn changed(root: &Path, user: ToolUser, baseline: Baseline) -> (Vec<String>, Vec<String>) {
+    let out = out(root, user, &Arc::new(baseline), all()).await.expect("it is wanted");
+    assert_eq!(out.end, ChangesEnd::default());
+    (out.lines, out.left_out)
 }
 
 /// Changes the tree as a command would: as the tool user.
@@ -87,18 +134,39 @@ async fn what_comes_in_is_what_was_sent_less_set_id_bits() {
     let user = user(55);
     let folder = workspace(user);
     let long = format!("{}/{}", "d".repeat(150), "f".repeat(150));
-    let tar = tar_of(&["./", "a/", "a/file=one", "a/link -> ../../outside", "no/parent=two", &format!("{long}=x")]);
+    let tar = tar_of(&[
+        "./",
+        "a/",
+        "a/file=one",
+        "a/link -> ../../outside",
+        "no/parent=two",
+        &format!("{long}=x"),
+    ]);
     let came = unpacked(folder.path(), user, &tar).await.expect("a good tar");
     assert_eq!((came.entries, came.bytes), (5, 7));
     let stat = |path: &str| folder.path().join(path).symlink_metadata().expect("there");
     let file = stat("a/file");
-    assert_eq!((file.mode() & 0o7777, file.uid(), file.mtime()), (0o755, user.uid(), 1_000_000_000));
+    assert_eq!(
+        (file.mode() & 0o7777, file.uid(), file.mtime()),
+        (0o755, user.uid(), 1_000_000_000)
+    );
     assert_eq!((stat("a").mode() & 0o7777, stat("a").mtime()), (0o755, 1_000_000_000));
-    assert_eq!(std::fs::read_link(folder.path().join("a/link")).expect("link"), Path::new("../../outside"));
+    assert_eq!(
+        std::fs::read_link(folder.path().join("a/link")).expect("link"),
+        Path::new("../../outside")
+    );
     assert_eq!(stat(&long).len(), 1);
-    assert_eq!(changed(folder.path(), user, came.baseline).await, (vec![
-        // The folders the tar did not name are news to the host.
-        format!("tree/{}/ 755", "d".repeat(150)), "tree/no/ 755".to_owned()], vec![]));
+    assert_eq!(
+        changed(folder.path(), user, came.baseline).await,
+        (
+            vec![
+                // The folders the tar did not name are news to the host.
+                format!("tree/{}/ 755", "d".repeat(150)),
+                "tree/no/ 755".to_owned()
+            ],
+            vec![]
+        )
+    );
 }
 
 #[tokio::test]
@@ -131,12 +199,25 @@ async fn only_what_changed_goes_out() {
     let user = user(57);
     let folder = workspace(user);
     let tar = tar_of(&[
-        "a/", "a/same=1", "a/edited=1", "a/mode=1", "a/gone=1", "b/", "b/x=1", "c=1", "l -> c", "m -> c", "shut/", "shut/in=1", "twin=1",
+        "a/",
+        "a/same=1",
+        "a/edited=1",
+        "a/mode=1",
+        "a/gone=1",
+        "b/",
+        "b/x=1",
+        "c=1",
+        "l -> c",
+        "m -> c",
+        "shut/",
+        "shut/in=1",
+        "twin=1",
     ]);
     let came = unpacked(folder.path(), user, &tar).await.expect("a good tar");
     acting(user, folder.path(), |root| {
         let mode = |path: &str, mode| {
-            std::fs::set_permissions(root.join(path), PermissionsExt::from_mode(mode)).expect("mode");
+            std::fs::set_permissions(root.join(path), PermissionsExt::from_mode(mode))
+                .expect("mode");
         };
         std::fs::write(root.join("a/edited"), "2").expect("write");
         mode("a/mode", 0o600);
@@ -162,17 +243,17 @@ async fn only_what_changed_goes_out() {
     .await;
     let (lines, left_out) = changed(folder.path(), user, came.baseline).await;
     let expected = [
-        "gone/a/gone 644 ",
-        "gone/b/x 644 ",
         "tree/a/edited 755 2",
         "tree/a/mode 600 1",
         "tree/b 644 file",
         "tree/c/ 755",
-        "tree/c/n.txt 644 new",
         "tree/l -> a",
         "tree/shut/ 0",
-        "tree/shut/secret 0 s",
         "tree/twin 755 1",
+        "tree/c/n.txt 644 new",
+        "tree/shut/secret 0 s",
+        "gone/a/gone 644 ",
+        "gone/b/x 644 ",
     ];
     assert_eq!(lines, expected);
     assert_eq!(left_out, ["holes: it is mostly holes"]);
@@ -201,7 +282,10 @@ async fn what_the_repository_says_is_bounded_and_never_a_link_out() {
     std::fs::write(folder.path().join("AGENTS.md"), "é".repeat(20_000)).expect("write");
     let all = docs().await;
     assert_eq!(all.len(), 1);
-    assert_eq!((all[0].path.as_str(), all[0].text.len(), all[0].cut), ("AGENTS.md", 32 << 10, true));
+    assert_eq!(
+        (all[0].path.as_str(), all[0].text.len(), all[0].cut),
+        ("AGENTS.md", 32 << 10, true)
+    );
     std::fs::write(folder.path().join("AGENTS.md"), "be kind").expect("write");
     std::fs::remove_file(folder.path().join("CLAUDE.md")).expect("remove");
     std::os::unix::fs::symlink("AGENTS.md", folder.path().join("CLAUDE.md")).expect("link");

@@ -1,13 +1,12 @@
 //! The work of one session: work tree in, turn, changes out.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use airlock_shared::base::Base;
 use airlock_shared::event::Event;
 use airlock_shared::handoff::Way;
 use airlock_shared::job::Job;
-use airlock_shared::limits;
 use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::choice;
 use crate::agent::{Hands, History, Ledger, Turn, prompt};
 use crate::files::{self, Unpacked};
+use crate::keep::{Keeper, SoFar};
 use crate::link::Link;
 use crate::report::Report;
 use crate::responses::{Client, Connector, Credentials, Net, Road};
@@ -33,14 +33,14 @@ pub(super) struct Session {
 impl Session {
     /// Work tree in, turn, changes out.
     pub(super) async fn work(self, way: Way, credentials: Credentials) -> Outcome {
-        let mut unpacked = None;
+        let mut keeper = None;
         let prepared = tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Outcome::Stopped { reason: Stop::Cancelled, answer: None }),
             () = tokio::time::sleep_until(self.deadline) => {
                 Err(Outcome::Stopped { reason: Stop::Budget { spent: Spent::Seconds }, answer: None })
             }
-            prepared = self.prepare(way, credentials, &mut unpacked) => {
+            prepared = self.prepare(way, credentials, &mut keeper) => {
                 prepared.map_err(|fault| Outcome::Failed { fault })
             }
         };
@@ -48,9 +48,9 @@ impl Session {
             Ok(turn) => turn.run().await,
             Err(outcome) => outcome,
         };
-        match (unpacked, &self.link) {
-            (Some(unpacked), Some(link)) => self.bring_out(link, unpacked, outcome).await,
-            _ => outcome,
+        match keeper {
+            Some(keeper) => self.bring_out(keeper, outcome).await,
+            None => outcome,
         }
     }
 
@@ -58,18 +58,22 @@ impl Session {
         &self,
         way: Way,
         credentials: Credentials,
-        unpacked: &mut Option<Unpacked>,
+        keeper: &mut Option<Keeper>,
     ) -> Result<Turn, Fault> {
         let job = &self.job;
         let mut client = self.client(way, credentials)?;
         let (copied, model) = tokio::join!(self.bring_in(), choice::choose(&mut client, job));
-        let (entries, bytes) = match copied? {
-            Some(copied) => {
-                let size = (copied.entries, copied.bytes);
-                *unpacked = Some(copied);
-                size
+        let (entries, bytes) = match (copied?, &self.link) {
+            (Some(copied), Some(link)) => {
+                *keeper = Some(Keeper {
+                    link: link.clone(),
+                    workspace: job.workspace.clone(),
+                    baseline: Arc::new(copied.baseline),
+                    report: self.report.clone(),
+                });
+                (copied.entries, copied.bytes)
             }
-            None => (0, 0),
+            _ => (0, 0),
         };
         self.report.say(Event::Up { entries, bytes }).await;
         let model = model?;
@@ -95,7 +99,8 @@ impl Session {
             cancel: self.cancel.clone(),
         };
         let (ledger, report) = (Ledger::new(job.budget), self.report.clone());
-        Ok(Turn { client, model, instructions, history, ledger, hands, report })
+        let so_far = keeper.clone().map(SoFar::new);
+        Ok(Turn { client, model, instructions, history, ledger, hands, so_far, report })
     }
 
     fn client(&self, way: Way, credentials: Credentials) -> Result<Client, Fault> {
@@ -141,19 +146,8 @@ impl Session {
 
     /// The changes go out at every end, before the outcome is said. Without them there is no
     /// success; any other end stays what it is, with a note.
-    async fn bring_out(&self, link: &Link, unpacked: Unpacked, outcome: Outcome) -> Outcome {
-        let hurry = async {
-            self.cancel.cancelled().await;
-            tokio::time::sleep(Duration::from_millis(limits::CHANGES_CANCELLED_MS)).await;
-        };
-        let put = tokio::select! {
-            put = self.put(link, unpacked) => put.map_err(|fault| fault.message),
-            () = hurry => Err("there was no time for them".to_owned()),
-            () = tokio::time::sleep(Duration::from_secs(limits::CHANGES_SECONDS)) => {
-                Err(format!("they took longer than {} s", limits::CHANGES_SECONDS))
-            }
-        };
-        let Err(why) = put else { return outcome };
+    async fn bring_out(&self, keeper: Keeper, outcome: Outcome) -> Outcome {
+        let Err(why) = keeper.all(&self.cancel).await else { return outcome };
         let message = format!("the changes could not be brought out: {why}");
         match outcome {
             Outcome::Finished { answer } => {
@@ -165,22 +159,5 @@ impl Session {
                 other
             }
         }
-    }
-}
-
-impl Session {
-    async fn put(&self, link: &Link, unpacked: Unpacked) -> Result<(), Fault> {
-        let workspace = &self.job.workspace;
-        let root = Path::new(&workspace.path);
-        let (changes, summary) =
-            files::changes(root, workspace.uid, workspace.gid, unpacked.baseline)?;
-        link.put_changes(changes).await?;
-        // It is there: the stream ended well.
-        if let Ok(summary) = summary.await {
-            for left_out in summary.left_out {
-                self.report.note(format!("not brought out: {left_out}")).await;
-            }
-        }
-        Ok(())
     }
 }

@@ -1,18 +1,16 @@
 //! `list_files`: what is in the workspace, page by page, without what the repository ignores.
 
 use std::ffi::OsStr;
-use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 use std::rc::Rc;
 
 use airlock_shared::limits;
 use globset::{GlobBuilder, GlobMatcher};
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::ignored::{Rules, is_ignored, rules_in};
 use super::path::Root;
 use super::walk::{self, Entry, Kind};
 use super::{Files, ToolResult, output};
@@ -160,51 +158,6 @@ impl Pattern {
     fn matches(&self, path: &[u8], name: &[u8]) -> bool {
         self.glob.is_match(OsStr::from_bytes(if self.on_paths { path } else { name }))
     }
-}
-
-/// The ignore rules of a folder and of those it is in.
-struct Rules {
-    own: Gitignore,
-    outer: Option<Rc<Rules>>,
-}
-
-/// The rules in force in a folder, given those around it.
-fn rules_in(root: &Root, folder: &[u8], outer: Option<Rc<Rules>>) -> Option<Rc<Rules>> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let Ok(file) = walk::open(root.as_fd(), &walk::joined(folder, b".gitignore"), flags) else {
-        return outer;
-    };
-    if !rustix::fs::fstat(&file)
-        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file())
-    {
-        return outer;
-    }
-    let mut text = Vec::new();
-    if std::fs::File::from(file).take(limits::IGNORE_FILE_BYTES).read_to_end(&mut text).is_err() {
-        return outer;
-    }
-    let mut builder = GitignoreBuilder::new(OsStr::from_bytes(folder));
-    for line in String::from_utf8_lossy(&text).lines() {
-        // A line that is no rule is none.
-        let _ = builder.add_line(None, line);
-    }
-    match builder.build() {
-        Ok(own) => Some(Rc::new(Rules { own, outer })),
-        Err(_) => outer,
-    }
-}
-
-/// The innermost rule that says anything decides.
-fn is_ignored(rules: Option<&Rc<Rules>>, path: &[u8], is_folder: bool) -> bool {
-    let mut rules = rules;
-    while let Some(here) = rules {
-        match here.own.matched(Path::new(OsStr::from_bytes(path)), is_folder) {
-            ignore::Match::Ignore(_) => return true,
-            ignore::Match::Whitelist(_) => return false,
-            ignore::Match::None => rules = here.outer.as_ref(),
-        }
-    }
-    false
 }
 
 struct Walk<'a> {

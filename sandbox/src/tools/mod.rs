@@ -10,6 +10,7 @@ mod apply_patch;
 mod bash;
 mod change; // what a change looks like
 mod fit; // where its lines belong
+pub(crate) mod ignored; // what git ignores
 mod list_files;
 mod memory; // when it runs out
 pub(crate) mod output; // how much the model gets to see

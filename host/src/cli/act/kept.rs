@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use airlock_shared::job::Budget;
 use airlock_shared::outcome::{Outcome, Stop};
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
@@ -13,10 +14,10 @@ use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::neutral;
-use crate::run::public::{Changes, ChangesAre, Image, Limits, Payer};
+use crate::run::public::{Changes, Image, Limits, Payer};
 use crate::run::{count, name_all, told};
 use crate::session::{self, FindError, Record, RunFolder, Store};
-use crate::workspace::{self, Applied, ApplyError, ChangeSet, Content, View};
+use crate::workspace::{self, Applied, ApplyError, ChangeSet, Content, Effort, View};
 
 pub(super) fn runs(store: &Store, json: bool, screen: &mut Screen) -> Result<Exit, Failure> {
     let listed = store.list().map_err(|error| unreadable(&error))?;
@@ -52,8 +53,10 @@ pub(super) fn diff(
 ) -> Result<Exit, Failure> {
     let folder = find(store, prefix)?;
     let wanted = if held { View::Held } else { View::Applied };
+    tell_extent(&folder, screen)?;
     if stat {
-        let lines = workspace::stat(&folder, wanted).map_err(|error| unreadable(&error))?;
+        let lines =
+            workspace::stat(&folder, wanted, &effort()).map_err(|error| unreadable(&error))?;
         let changes = count(&lines, 0);
         let text = crate::cli::progress::stat(&changes, crate::text::COLUMNS, screen.out_style);
         return screen.print(&text).map(|()| Exit::Finished);
@@ -105,6 +108,7 @@ pub(super) fn apply(
     let mut record = record(&folder)?;
     let dir = places.shown(std::path::Path::new(&record.workspace.path));
     let mut view = AppliedView { short: short.clone(), dir, ..AppliedView::default() };
+    tell_extent(&folder, screen)?;
     match workspace::apply(&folder) {
         Ok(applied) if applied.left.is_empty() => {
             fill(&mut view, &applied);
@@ -154,7 +158,8 @@ fn fill(view: &mut AppliedView, applied: &Applied) {
     view.files = applied.done.len() as u64;
     view.finished_earlier = applied.finished;
     // One line for each folder that is held whole: a commit made in the box is dozens of paths.
-    let held = ChangeSet { changes: applied.held.clone() }.held_groups().into_iter();
+    let held = ChangeSet { changes: applied.held.clone(), ..ChangeSet::default() };
+    let held = held.held_groups().into_iter();
     let held = held.map(|(path, why, paths)| Held {
         path: path.to_string(),
         why: if paths > 1 { format!("{paths} paths: {why}") } else { why },
@@ -180,6 +185,24 @@ fn by_reason(all: impl Iterator<Item = (String, String)>) -> Vec<Held> {
     let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
     all.for_each(|(path, why)| reasons.entry(why).or_default().push(path));
     reasons.into_iter().map(|(why, paths)| Held { path: paths.join(", "), why }).collect()
+}
+
+/// Says so if the changes are not all that the run made.
+fn tell_extent(folder: &RunFolder, screen: &mut Screen) -> Result<(), Failure> {
+    let set = workspace::changes(folder).map_err(|error| unreadable(&error))?;
+    let ended = folder.record().ok().flatten().and_then(|record| record.ended);
+    if let Some(note) = set.and_then(|set| set.extent.note(ended)) {
+        let note = neutral::line(&note);
+        let columns = crate::text::COLUMNS;
+        let said = crate::cli::progress::labelled("note", &note, columns, screen.err_style);
+        screen.tell(&format!("{said}\n"));
+    }
+    Ok(())
+}
+
+/// Nobody is in a hurry but whoever waits for the answer.
+fn effort() -> Effort {
+    Effort::bounded(CancellationToken::new())
 }
 
 pub(super) fn discard(store: &Store, prefix: &str, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -263,22 +286,19 @@ fn view(store: &Store, folder: &RunFolder, record: &Record, whole: bool) -> RunV
             }
         },
     };
-    let changes_are = match (&record.changes, &record.outcome) {
-        (session::Changes::None, None) if !alive && record.workspace.mode == "copy" => {
-            ChangesAre::Lost
-        }
-        (changes, _) => told(changes),
+    let changes = changes_of(folder, record, alive);
+    let (held, changes_note) = match &changes {
+        session::Changes::Kept { held, note, .. } => (*held, note.clone()),
+        session::Changes::Lost { why } => (0, Some(why.clone())),
+        _ => (0, None),
     };
-    let held = match record.changes {
-        session::Changes::Kept { held, .. } => held,
-        _ => 0,
-    };
-    let changes = match &record.changes {
+    let changes_are = told(&changes);
+    let changes = match changes {
         session::Changes::Kept { files, .. } if !whole => {
-            Changes { files: *files, held, ..Changes::default() }
+            Changes { files, held, ..Changes::default() }
         }
         session::Changes::Kept { .. } => {
-            let lines = workspace::stat(folder, View::Applied).unwrap_or_default();
+            let lines = workspace::stat(folder, View::Applied, &effort()).unwrap_or_default();
             let mut changes = count(&lines, held);
             if let Ok(Some(set)) = workspace::changes(folder) {
                 name_all(&mut changes, &set);
@@ -331,5 +351,25 @@ fn view(store: &Store, folder: &RunFolder, record: &Record, whole: bool) -> RunV
         exit: record.exit,
         changes_are,
         changes,
+        changes_note,
+    }
+}
+
+/// What became of the changes. Where the host died before it could write that down, the disk knows.
+fn changes_of(folder: &RunFolder, record: &Record, alive: bool) -> session::Changes {
+    if record.outcome.is_some()
+        || record.changes != session::Changes::None
+        || alive
+        || record.workspace.mode != "copy"
+    {
+        return record.changes.clone();
+    }
+    match workspace::changes(folder) {
+        Ok(Some(set)) if !set.is_empty() => session::Changes::Kept {
+            files: set.applied().count() as u64,
+            held: set.held().count() as u64,
+            note: set.extent.note(None),
+        },
+        _ => session::Changes::Lost { why: "the host died before they came out".to_owned() },
     }
 }

@@ -1,11 +1,14 @@
 //! `airlock run`: one run, shown as it goes, ended by Ctrl-C or SIGTERM.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::house;
 use crate::cli::config::FaceChoice;
 use crate::cli::face::Face;
+use crate::cli::outlet::detached;
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
 use crate::clock;
@@ -16,6 +19,9 @@ use crate::run::spec::Spec;
 use crate::run::{self, Done, House, Stop};
 use crate::setup;
 
+/// How long what is left to write may take once a signal came.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 pub(super) async fn run(
     spec: Spec,
     choice: FaceChoice,
@@ -23,14 +29,39 @@ pub(super) async fn run(
     screen: Screen,
 ) -> Result<Exit, Failure> {
     let house = house(places).await?;
+    let (screen, written) = detached(screen).map_err(|error| unwritten(&error))?;
     let mut face = Face::new(choice, screen).of_tree(spec.dir.clone());
     let stop = Stop::default();
     let _signals = obey_signals(&stop);
-    let done = carried_out(spec, &house, &stop, &mut face).await?;
-    let short = house.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
-    let failure = failure(&done, &short);
-    face.end(&short, failure.as_ref())?;
-    Ok(done.exit)
+    let done = match carried_out(spec, &house, &stop, &mut face).await {
+        Ok(done) => {
+            let short = house.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
+            let failure = failure(&done, &short);
+            face.end(&short, failure.as_ref()).map(|()| done.exit)
+        }
+        Err(failure) => {
+            drop(face);
+            Err(failure)
+        }
+    };
+    tokio::select! {
+        written = written.all() => written.map_err(|error| unwritten(&error))?,
+        // The run is over; what nobody read is in its record.
+        () = patience(&stop) => return Ok(stop.exit()),
+    }
+    done
+}
+
+fn unwritten(error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Failed, "output", format!("stdout cannot be written: {error}"))
+}
+
+/// Whoever does not read is waited for until a signal comes.
+// THREAT: a reader that stalls, by mistake or on purpose, keeps the process from ending when it is
+// told to. Tried by cli::face::a_stalled_reader_holds_neither_the_run_nor_sigterm.
+async fn patience(stop: &Stop) {
+    stop.asked().await;
+    tokio::time::sleep(LAST_WORDS).await;
 }
 
 /// Lets the signals of this process stop what `stop` stops, until it is dropped. A second one ends

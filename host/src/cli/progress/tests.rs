@@ -56,7 +56,14 @@ fn call(title: &str, exit: Option<i32>, ms: u64, note: &str) -> Public {
 }
 
 fn change(path: &str, added: u64, removed: u64) -> Change {
-    Change { path: path.into(), kind: ChangeKind::Modified, added, removed, binary: false }
+    Change {
+        path: path.into(),
+        kind: ChangeKind::Modified,
+        added,
+        removed,
+        binary: false,
+        bytes: None,
+    }
 }
 
 fn ended(outcome: &Outcome) -> Public {

@@ -52,6 +52,9 @@ pub struct RunView {
     pub exit: Option<u8>,
     pub changes_are: ChangesAre,
     pub changes: Changes,
+    /// Where changes are lost, or not all of them came out: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changes_note: Option<String>,
 }
 
 /// A view as one line of JSON, newline included.
@@ -170,10 +173,18 @@ pub fn shown(view: &RunView, style: Style) -> String {
     match view.changes_are {
         ChangesAre::None => say("changes", "none"),
         ChangesAre::Discarded => say("changes", "discarded"),
-        ChangesAre::Lost => say("changes", "lost: the box ended before they came out"),
+        ChangesAre::Lost => {
+            let why = view.changes_note.as_deref();
+            let why = why.unwrap_or("the box ended before they came out");
+            say("changes", &format!("lost: {}", clean(why)));
+        }
         ChangesAre::Applied | ChangesAre::Kept => {
             let applied = view.changes_are == ChangesAre::Applied;
             shown.push_str(&progress::stat(&view.changes, COLUMNS, style));
+            if let Some(note) = &view.changes_note {
+                let note = progress::labelled("note", &clean(note), COLUMNS, style);
+                shown.push_str(&format!("{note}\n"));
+            }
             let short = &view.short;
             let next = if applied {
                 "in your directory".to_owned()
@@ -245,9 +256,11 @@ mod tests {
                     added: 3,
                     removed: 1,
                     binary: false,
+                    bytes: None,
                 }],
                 ..Changes::default()
             },
+            changes_note: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::workspace::{self, ChangeSet};
 
 #[test]
 fn a_stored_key_is_given_again_to_the_same_base() {
@@ -48,7 +49,7 @@ fn all_that_is_held_and_all_that_runs_is_named() {
     };
     let many = (0..300).map(|n| change(format!("{n:03}/Makefile"), "", Some("make runs it")));
     let held = change("x/.vscode".to_owned(), "VS Code runs it", Some("VS Code runs it"));
-    let set = ChangeSet { changes: many.chain([held]).collect() };
+    let set = ChangeSet { changes: many.chain([held]).collect(), ..ChangeSet::default() };
     let mut changes = public::Changes::default();
     name_all(&mut changes, &set);
     let named = |path: &str, why: &str| public::Named { path: path.into(), why: why.into() };

@@ -72,7 +72,7 @@ mod tests {
             runs: None,
             special_bits: false,
         };
-        ChangeSet { changes: paths.map(change).collect() }
+        ChangeSet { changes: paths.map(change).collect(), ..ChangeSet::default() }
     }
 
     /// Where every `HEAD` is held against every other, this does not end.

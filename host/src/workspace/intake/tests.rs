@@ -8,7 +8,9 @@ use crate::workspace::change::{Held, What};
 use crate::workspace::trial::{DISK, Tar, Trial, body};
 
 async fn refused(trial: &Trial, stream: Vec<u8>) -> String {
-    let fault = trial.take(stream).await.unwrap_err();
+    let Err(NotTaken::Malformed(fault)) = trial.take(stream).await else {
+        panic!("it was taken, or only broke off")
+    };
     assert_eq!(fault.kind, FaultKind::Workspace);
     assert!(store::load(trial.run.path()).unwrap().is_none());
     let left: Vec<_> =
@@ -62,7 +64,7 @@ async fn what_changed_is_found_and_what_did_not_is_dropped() {
     assert_eq!(said, expected.map(|(path, what)| (path.to_owned(), what)));
     let mode = set.changes.iter().find(|it| it.what() == What::Mode).unwrap();
     assert!(mode.special_bits && mode.after.as_ref().unwrap().mode() == Some(0o755));
-    assert_eq!(store::load(trial.run.path()).unwrap(), Some(set.clone()));
+    assert_eq!(store::load(trial.run.path()).unwrap().as_ref(), Some(&*set));
     let edit = set.changes.iter().find(|it| it.path.as_bytes() == b"edit").unwrap();
     let mut contents = store::Contents::open(trial.run.path()).unwrap();
     let mut text = String::new();
@@ -145,47 +147,103 @@ async fn nothing_lies_beneath_a_link() {
     assert_eq!(set.changes.len(), 3);
 }
 
+/// What came whole, and why no more of it.
+async fn cut(
+    trial: &Trial,
+    stream: BoxStream<'static, io::Result<Bytes>>,
+) -> (Vec<String>, String) {
+    let set = trial.take_body(stream).await.unwrap();
+    assert_eq!(store::load(trial.run.path()).unwrap().as_ref(), Some(&*set));
+    let paths = set.changes.iter().map(|change| change.path.to_string()).collect();
+    (paths, set.extent.cut.clone().expect("it says that it is cut").why)
+}
+
 #[tokio::test]
-async fn a_stream_that_is_cut_leaves_nothing() {
-    let trial = Trial::new(&["a"]);
+async fn a_stream_that_is_cut_gives_what_came_whole() {
     let whole = Tar::default().file("x", &"x".repeat(3000)).folder("y").gone("a").end();
-    for length in [0, 1, 511, 512, 700, 3584, 4096, 4608, 5120, whole.len() - 513, whole.len() - 1]
-    {
-        let cut = whole[..length].to_vec();
-        assert!(refused(&trial, cut).await.contains("cut short"), "{length}");
+    // Nothing is whole yet: there is nothing, and that is no fault of the stream's.
+    for length in [0, 1, 511, 512, 700, 3511] {
+        let trial = Trial::new(&["a"]);
+        let taken = trial.take(whole[..length].to_vec()).await;
+        let Err(NotTaken::Unkept(fault)) = taken else { panic!("{length}: {taken:?}") };
+        assert!(fault.message.contains("broke off"), "{length}: {fault}");
+        assert!(store::load(trial.run.path()).unwrap().is_none());
     }
+    for (length, came) in [
+        (3512, &["x"][..]),
+        (3584, &["x"]),
+        (4095, &["x"]),
+        (4096, &["x", "y"]),
+        (4608, &["a", "x", "y"]),
+        (whole.len() - 513, &["a", "x", "y"]),
+        (whole.len() - 1, &["a", "x", "y"]),
+    ] {
+        let trial = Trial::new(&["a"]);
+        let (paths, why) = cut(&trial, body(whole[..length].to_vec())).await;
+        assert_eq!(
+            (paths, why.as_str()),
+            (came.iter().map(ToString::to_string).collect(), "the stream broke off")
+        );
+    }
+    let trial = Trial::new(&["a"]);
     let mut long = whole.clone();
     long.extend_from_slice(&[0; 4096]);
-    trial.take(long.clone()).await.unwrap();
+    assert_eq!(trial.take(long.clone()).await.unwrap().extent.cut, None);
     std::fs::remove_dir_all(trial.run.path().join("changes")).unwrap();
     long.push(b'x');
     refused(&trial, long).await;
-    let broken = [Ok(Bytes::from(whole[..600].to_vec())), Err(io::Error::other("gone"))];
-    let workspace = trial.copy().await;
-    workspace.take_changes(stream::iter(broken).boxed()).await.unwrap_err();
+    let broken = [Ok(Bytes::from(whole[..4000].to_vec())), Err(io::Error::other("gone"))];
+    let (paths, why) = cut(&Trial::new(&["a"]), stream::iter(broken).boxed()).await;
+    assert_eq!((paths, why.as_str()), (vec!["x".to_owned()], "gone"));
     let mut damaged = whole;
     damaged[3] ^= 1;
     assert!(refused(&trial, damaged).await.contains("checksum"));
 }
 
 #[tokio::test]
-async fn what_has_no_end_is_ended() {
+async fn what_a_set_says_of_itself_is_bounded() {
     let trial = Trial::new(&[]);
-    let too_large = "x".repeat(usize::try_from(DISK).unwrap() + 1);
-    assert!(refused(&trial, Tar::default().file("x", &too_large).end()).await.contains("larger"));
-    let half = "x".repeat(usize::try_from(DISK / 2).unwrap() + 1);
-    refused(&trial, Tar::default().file("x", &half).file("y", &half).end()).await;
+    let end = |text: &str| {
+        Tar::default().file("x", "1").entry(EntryType::Regular, "end", "", 0o644, text.as_bytes())
+    };
+    for text in ["", "1", "{\"cut\":1}", &" ".repeat(70_000)] {
+        refused(&trial, end(text).end()).await;
+    }
+    refused(&trial, end("{}").file("y", "after the end").end()).await;
+    let first: Vec<String> =
+        (0..500).map(|number| format!("{number}{}", "x".repeat(100))).collect();
+    let said =
+        serde_json::json!({"so_far": true, "cut": {"why": "w".repeat(9000), "first": first}});
+    let set = trial.take(end(&said.to_string()).end()).await.unwrap();
+    let cut = set.extent.cut.as_ref().unwrap();
+    assert_eq!((cut.why.len(), cut.first.len()), (300, CUT_NAMED));
+    assert!(set.extent.so_far);
+}
+
+/// A bound cuts the tail; what came before it is kept.
+#[tokio::test]
+async fn what_has_no_end_is_ended() {
+    let large = |size: u64| "x".repeat(usize::try_from(size).unwrap());
+    let files = Tar::default().file("fix", "1").file("x", &large(DISK + 1)).end();
+    let (paths, why) = cut(&Trial::new(&[]), body(files)).await;
+    assert_eq!(paths, ["fix"]);
+    assert!(why.contains("larger than the box's disk"), "{why}");
+    let half = large(DISK / 2 + 1);
+    let halves = Tar::default().file("x", &half).file("y", &half).end();
+    assert_eq!(cut(&Trial::new(&[]), body(halves)).await.0, ["x"]);
+    let trial = Trial::new(&[]);
     let endless = Bytes::from(Tar::default().folder("x").0);
     let workspace = trial.copy().await;
-    let fault = workspace.take_changes(stream::repeat(endless).map(Ok).boxed()).await.unwrap_err();
-    assert!(fault.message.contains("twice"), "{fault}");
+    let taken = workspace.take_changes(stream::repeat(endless).map(Ok).boxed()).await;
+    assert!(matches!(taken, Err(NotTaken::Malformed(fault)) if fault.message.contains("twice")));
     let mut number = 0_u64;
     let folders = stream::iter(std::iter::from_fn(move || {
         number += 1;
         Some(Ok(Bytes::from(Tar::default().folder(&number.to_string()).0)))
     }));
-    let fault = workspace.take_changes(folders.boxed()).await.unwrap_err();
-    assert!(fault.message.contains("entries"), "{fault}");
+    let (paths, why) = cut(&Trial::new(&[]), folders.boxed()).await;
+    assert_eq!(paths.len() as u64, limits::CHANGES_ENTRIES);
+    assert!(why.contains("200000 paths"), "{why}");
     // A long name of 8 GiB, a pax header of as much: refused before they are read.
     for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
         let mut head = Vec::new();
@@ -200,14 +258,14 @@ async fn what_has_no_end_is_ended() {
         crate::workspace::tar_write::head(&mut head, &entry).unwrap();
         assert!(refused(&trial, head).await.contains("too long"));
     }
-    let set = trial.copy().await.take_changes(body(Tar::default().end())).await.unwrap();
-    assert!(set.is_empty());
+    assert!(trial.take(Tar::default().end()).await.unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_stalls_is_ended() {
     let (pieces, mut reader) = mpsc::channel(1);
-    assert!(feed(&mut stream::pending(), pieces).await);
+    feed(&mut stream::pending(), pieces).await;
+    assert!(reader.recv().await.unwrap().unwrap_err().to_string().contains("stopped coming"));
     assert!(reader.recv().await.is_none());
 }
 

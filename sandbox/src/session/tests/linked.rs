@@ -41,6 +41,46 @@ async fn through(
     (host, code)
 }
 
+/// A changes stream as path and content, and what it says of itself.
+fn read_changes(tar: &[u8]) -> (Vec<(String, String)>, routes::ChangesEnd) {
+    let mut archive = tar::Archive::new(tar);
+    let mut files = Vec::new();
+    for entry in archive.entries().expect("a tar") {
+        let mut entry = entry.expect("an entry");
+        let path = entry.path().expect("a path").display().to_string();
+        let mut content = String::new();
+        std::io::Read::read_to_string(&mut entry, &mut content).expect("text");
+        files.push((path, content));
+    }
+    let (name, end) = files.pop().expect("an end");
+    assert_eq!(name, routes::CHANGES_END);
+    (files, serde_json::from_str(&end).expect("the end says what it is"))
+}
+
+/// While the model thinks, what was edited goes out; all of it at the end.
+#[tokio::test]
+async fn edits_so_far_go_out_between_calls() {
+    let tree = Tree::new();
+    let relayed = vec![
+        sse(&[bash("c1", "printf 1 > one"), completed()]),
+        sse(&[call("c2", "read_file", r#"{"path":"one"}"#), completed()]),
+        sse(&[bash("c3", "printf 2 > two; rm a.txt"), completed()]),
+        sse(&[text("done"), completed()]),
+    ];
+    let mut handoff = handoff("https://backend.invalid", &tree, false);
+    handoff.job.workspace.edits_every_ms = 0;
+    let (host, code) = through(handoff, relayed, async |_, _| {}).await;
+    assert!(same(code, 0));
+    let sets: Vec<_> = host.sent(routes::CHANGES).iter().map(|set| read_changes(set)).collect();
+    let file = |path: &str, content: &str| (path.to_owned(), content.to_owned());
+    let (one, two) = (file("tree/one", "1"), file("tree/two", "2"));
+    let all = vec![one.clone(), two, file("gone/a.txt", "")];
+    let so_far = routes::ChangesEnd { so_far: true, cut: None };
+    // Nothing was written between the second request and the third.
+    let last = routes::ChangesEnd::default();
+    assert_eq!(sets, [(vec![one], so_far.clone()), (all.clone(), so_far), (all, last)]);
+}
+
 #[tokio::test]
 async fn a_relayed_run_from_work_tree_to_changes() {
     let tree = Tree::new();

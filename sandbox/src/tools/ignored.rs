@@ -1,0 +1,71 @@
+//! What git ignores: the rules of `.gitignore` files and `.git/info/exclude`, each file bounded.
+
+use std::ffi::OsStr;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::rc::Rc;
+
+use airlock_shared::limits;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use rustix::fs::OFlags;
+
+use super::path::Root;
+use super::walk;
+
+/// The ignore rules of a folder and of those it is in.
+pub(crate) struct Rules {
+    own: Gitignore,
+    outer: Option<Rc<Rules>>,
+}
+
+/// The rules in force in a folder, given those around it.
+pub(crate) fn rules_in(root: &Root, folder: &[u8], outer: Option<Rc<Rules>>) -> Option<Rc<Rules>> {
+    rules_of(root, folder, &walk::joined(folder, b".gitignore"), outer)
+}
+
+/// The rules of the repository that no file of the tree says.
+pub(crate) fn rules_of_repository(root: &Root) -> Option<Rc<Rules>> {
+    rules_of(root, b"", b".git/info/exclude", None)
+}
+
+fn rules_of(
+    root: &Root,
+    folder: &[u8],
+    file: &[u8],
+    outer: Option<Rc<Rules>>,
+) -> Option<Rc<Rules>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let Ok(file) = walk::open(root.as_fd(), file, flags) else { return outer };
+    if !rustix::fs::fstat(&file)
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file())
+    {
+        return outer;
+    }
+    let mut text = Vec::new();
+    if std::fs::File::from(file).take(limits::IGNORE_FILE_BYTES).read_to_end(&mut text).is_err() {
+        return outer;
+    }
+    let mut builder = GitignoreBuilder::new(OsStr::from_bytes(folder));
+    for line in String::from_utf8_lossy(&text).lines() {
+        // A line that is no rule is none.
+        let _ = builder.add_line(None, line);
+    }
+    match builder.build() {
+        Ok(own) => Some(Rc::new(Rules { own, outer })),
+        Err(_) => outer,
+    }
+}
+
+/// The innermost rule that says anything decides.
+pub(crate) fn is_ignored(rules: Option<&Rc<Rules>>, path: &[u8], is_folder: bool) -> bool {
+    let mut rules = rules;
+    while let Some(here) = rules {
+        match here.own.matched(Path::new(OsStr::from_bytes(path)), is_folder) {
+            ignore::Match::Ignore(_) => return true,
+            ignore::Match::Whitelist(_) => return false,
+            ignore::Match::None => rules = here.outer.as_ref(),
+        }
+    }
+    false
+}
