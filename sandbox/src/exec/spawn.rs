@@ -380,11 +380,6 @@ unsafe fn become_the_command(plan: &Plan) -> &'static std::ffi::CStr {
                 return c"oom_score_adj";
             }
         }
-        // THREAT: commands that spin take the processor that the sandbox needs to answer the host.
-        // Tried by flow::load::commands_that_spin_cost_no_changes.
-        if libc::setpriority(libc::PRIO_PROCESS, 0, NICE) < 0 {
-            return c"nice";
-        }
         // THREAT: a command that inherits the pipe to the host speaks in our name. Tried by
         // tools::bash::tests::a_command_starts_with_nothing_of_ours.
         if libc::dup2(plan.null, 0) < 0
@@ -418,6 +413,12 @@ unsafe fn become_the_command(plan: &Plan) -> &'static std::ffi::CStr {
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        // Last: until here our own thread waits for this one.
+        // THREAT: commands that spin take the processor that the sandbox needs to answer the host.
+        // Tried by flow::load::commands_that_spin_cost_no_changes.
+        if libc::setpriority(libc::PRIO_PROCESS, 0, NICE) < 0 {
+            return c"nice";
+        }
         for index in 0..plan.candidate_count {
             let (path, arguments) = *plan.candidates.add(index);
             libc::execve(path, arguments, plan.environment);
