@@ -84,12 +84,15 @@ pub fn assistant_text(item: &Value) -> Option<String> {
 pub fn resent(mut item: Value) -> Value {
     let is_reasoning = kind(&item) == "reasoning";
     if let Some(fields) = item.as_object_mut() {
-        fields.remove("id");
-        if is_reasoning {
-            fields.remove("content");
-        }
+        fields.retain(|field, _| is_resent(field, is_reasoning));
     }
     item
+}
+
+/// Whether a field of an item is sent back with it.
+#[must_use]
+pub fn is_resent(field: &str, is_reasoning: bool) -> bool {
+    field != "id" && !(is_reasoning && field == "content")
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod stream; // what the model answers: usage, events, failures
 pub mod meter; // what an exchange costs, by what passed of it
 pub mod refusal; // what a failure means for a turn
 pub mod sse; // server-sent events, decoded
+pub mod dense; // what a JSON text would be in memory
 pub mod secret; // a string that cannot be printed
 pub mod scrub; // and taken out of what others wrote
 pub mod limits; // every bound, by name

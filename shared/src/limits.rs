@@ -21,6 +21,8 @@ pub const EVENTS: u64 = 1_000_000;
 pub const EVENTS_BYTES: u64 = 1 << 30;
 /// The body of one model request.
 pub const REQUEST_BYTES: usize = 32 << 20;
+/// The answer to a compaction.
+pub const COMPACTION_BYTES: usize = 16 << 20;
 /// The answer to one model request, as streamed.
 pub const RESPONSE_BYTES: u64 = 256 << 20;
 /// One server-sent event.
@@ -106,9 +108,11 @@ pub const LIST_ENTRIES: usize = 200;
 pub const LIST_SCAN_ENTRIES: usize = 200_000;
 /// One file of ignore rules.
 pub const IGNORE_FILE_BYTES: u64 = 256 << 10;
-/// Values (objects, lists, strings, numbers) in one JSON text from the sandbox: what is small as
-/// text can be large in memory.
-pub const JSON_VALUES: usize = 400_000;
+/// What the structure of one JSON text may take in memory, beside the text: of a request, of an
+/// answer, of a line of a cassette. A history of 10,000 items is well below.
+pub const JSON_STRUCTURE_BYTES: usize = 16 << 20;
+/// The same of one event from the sandbox: several are in memory at once.
+pub const EVENT_STRUCTURE_BYTES: usize = 8 << 20;
 /// Refused requests of one run that people are told about; the rest is refused in silence.
 pub const REFUSALS_TOLD: u32 = 50;
 /// Tunnels that are open at once.
@@ -123,7 +127,7 @@ pub const CLIENT_HELLO_BYTES: usize = 32 << 10;
 pub const CATALOGUE_BYTES: usize = 4 << 20;
 /// A cassette, one of its lines, and its exchanges.
 pub const CASSETTE_BYTES: u64 = 256 << 20;
-pub const CASSETTE_LINE_BYTES: usize = 64 << 20;
+pub const CASSETTE_LINE_BYTES: usize = 24 << 20;
 pub const CASSETTE_EXCHANGES: usize = 20_000;
 /// What a changes stream may hold beside the files themselves: names and padding.
 pub const CHANGES_OVERHEAD_BYTES: u64 = 512 << 20;

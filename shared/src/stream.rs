@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::{dense, limits};
+
 /// Tokens of one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -64,7 +66,7 @@ pub enum StreamEvent {
         more: bool,
     },
     Failed(Refusal),
-    /// Everything else, undecodable JSON too.
+    /// Everything else: JSON that is none, or too much of it.
     Other,
 }
 
@@ -84,6 +86,11 @@ pub struct Refusal {
 impl StreamEvent {
     #[must_use]
     pub fn parse(data: &str) -> Self {
+        // THREAT: a backend, or a recording of a stranger's, sends an event that is small as text
+        // and fills the memory. Tried by gate::hostile::a_dense_answer_is_not_taken.
+        if dense::structure_bytes(data.as_bytes()) > limits::JSON_STRUCTURE_BYTES {
+            return Self::Other;
+        }
         let Ok(mut event) = serde_json::from_str::<Value>(data) else { return Self::Other };
         let Some(kind) = event.get("type").and_then(Value::as_str) else { return Self::Other };
         match kind {

@@ -4,6 +4,7 @@
 mod cassette; // recorded, played back, departed from
 mod face; // stdout, stderr, files, a terminal
 mod kept; // runs, show, diff, apply, discard
+mod memory; // what is large is never held whole
 mod refused; // what is refused, with what to do instead
 mod sandbox; // the binary and the schema for hosts that are not ours
 

@@ -14,12 +14,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use crate::impostor::{against, handed_over};
 
-type Body = http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>;
+pub(crate) type Body = http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// A link as a sandbox of ours would open it, and the run key.
-async fn link(pipe: DuplexStream) -> (SendRequest<Body>, String) {
+pub(crate) async fn link(pipe: DuplexStream) -> (SendRequest<Body>, String) {
     let (pipe, handoff) = handed_over(pipe).await;
     let key = handoff["run_key"].as_str().unwrap_or_default().to_owned();
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(pipe));
@@ -28,12 +28,12 @@ async fn link(pipe: DuplexStream) -> (SendRequest<Body>, String) {
     (sender, key)
 }
 
-fn request(method: &str, path: &str, key: &str, body: Body) -> Request<Body> {
+pub(crate) fn request(method: &str, path: &str, key: &str, body: Body) -> Request<Body> {
     let request = Request::builder().method(method).uri(format!("http://airlock{path}"));
     request.header(airlock_shared::link::RUN_KEY, key).body(body).expect("a request")
 }
 
-fn full(text: String) -> Body {
+pub(crate) fn full(text: String) -> Body {
     Full::new(Bytes::from(text)).boxed()
 }
 

@@ -7,7 +7,7 @@ use airlock_tests::engine::Engine;
 use airlock_tests::images;
 use airlock_tests::proxy::Proxy;
 use airlock_tests::rig::Ran;
-use airlock_tests::{Rig, clock};
+use airlock_tests::{Rig, clock, peak};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream};
 
@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStrea
 pub(crate) const READY: &[u8] = br#"{"ready":1,"version":"0.1.0","confinement":{"seccomp":2,"no_new_privs":1,"capabilities":"c0","mounts":{"/workspace":{"at":"/workspace","kind":"tmpfs","options":"rw,nosuid,nodev"},"/tmp":{"at":"/tmp","kind":"tmpfs","options":"rw,nosuid,nodev"},"/run":{"at":"/run","kind":"tmpfs","options":"rw,nosuid,nodev,noexec"},"/home/agent":{"at":"/home/agent","kind":"tmpfs","options":"rw,nosuid,nodev"},"/proc":{"at":"/proc","kind":"proc","options":"rw"},"/proc/sys":{"at":"/proc/sys","kind":"proc","options":"ro"},"/sys":{"at":"/sys","kind":"sysfs","options":"ro"}}}}
 "#;
 /// The most memory the host may ever have had.
-const MOST_BYTES: u64 = 150 << 20;
+pub(crate) const MOST_BYTES: u64 = 150 << 20;
 
 /// How it ended, and after what time.
 pub(crate) struct Ended {
@@ -38,21 +38,7 @@ where
         .prompt("x");
     let live = rig.start().await;
     let start = clock::now();
-    let status = format!("/proc/{}/status", live.pid());
-    let watching = tokio::spawn(async move {
-        let mut most = 0;
-        while let Ok(text) = std::fs::read_to_string(&status) {
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0");
-            let kilobytes: u64 =
-                line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0);
-            most = most.max(kilobytes << 10);
-            if line == "0" {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        most
-    });
+    let watching = peak::watch(live.pid());
     let ran = live.end().await;
     let took = clock::now() - start;
     let most = watching.await.unwrap_or(0);

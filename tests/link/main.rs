@@ -4,3 +4,4 @@
 mod impostor; // what every attack begins with
 mod before; // attacks before the handoff
 mod after; // attacks after it
+mod memory; // what is small on the pipe and large in memory

@@ -11,6 +11,7 @@ pub mod browser; // a browser without eyes
 pub mod clock; // what time it is
 pub mod engine; // the Docker engine, spoken to by hand
 pub mod images; // images of our own making
+pub mod peak; // how much memory a process ever had
 pub mod proxy; // a door in front of the engine that notes what passes
 pub mod registry; // a registry on loopback, to pull from
 pub mod rig; // a run of `airlock` as a sentence

@@ -1,6 +1,6 @@
 //! Where words go: stdout for what was asked for, stderr for everything else.
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use crate::cli::environment::Environment;
 use crate::cli::style::Style;
@@ -44,13 +44,7 @@ impl Screen {
     /// When it cannot be written. A reader that has gone is no error: it has read enough.
     pub fn print(&mut self, text: &str) -> Result<(), Failure> {
         let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
-        match written {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                let reason = format!("stdout cannot be written: {error}");
-                Err(Failure::new(Exit::Failed, "output", reason))
-            }
-            _ => Ok(()),
-        }
+        written.or_else(|error| told(&error))
     }
 
     /// Text of the model or the box on stdout: neutral on a terminal, as it is elsewhere.
@@ -63,6 +57,23 @@ impl Screen {
         match self.out_is_terminal {
             true => self.print(&neutral::neutral(text)),
             false => self.print(text),
+        }
+    }
+
+    /// The same for text that is too much to be held at once: what `write` writes goes on in
+    /// pieces.
+    ///
+    /// # Errors
+    /// As [`Screen::print`], and what `write` itself says, apart.
+    pub fn stream_foreign(
+        &mut self,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<io::Result<()>, Failure> {
+        let mut pieces = Pieces { screen: self, held: Vec::new(), ended: None };
+        let written = write(&mut pieces).and_then(|()| pieces.go_on(true));
+        match pieces.ended {
+            Some(end) => end.map(Ok),
+            None => Ok(written),
         }
     }
 
@@ -79,5 +90,142 @@ impl Screen {
             None => said + "\n",
         };
         self.tell(&said);
+    }
+}
+
+/// What is held before it goes on.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Foreign text on its way to stdout.
+struct Pieces<'a> {
+    screen: &'a mut Screen,
+    held: Vec<u8>,
+    /// Nothing can be written any more, or nobody reads.
+    ended: Option<Result<(), Failure>>,
+}
+
+impl Pieces<'_> {
+    /// Writes what is held, up to the last whole character.
+    fn go_on(&mut self, is_last: bool) -> io::Result<()> {
+        let is_torn = |error: std::str::Utf8Error| error.error_len().is_none();
+        let whole = match std::str::from_utf8(&self.held) {
+            Err(error) if !is_last && is_torn(error) => error.valid_up_to(),
+            _ => self.held.len(),
+        };
+        let rest = self.held.split_off(whole);
+        let held = std::mem::replace(&mut self.held, rest);
+        let text = String::from_utf8_lossy(&held);
+        let shown = match self.screen.out_is_terminal {
+            true => neutral::neutral(&text),
+            false => text,
+        };
+        let out = &mut self.screen.out;
+        let written = out.write_all(shown.as_bytes()).and_then(|()| out.flush());
+        written.inspect_err(|error| self.ended = Some(told(error)))
+    }
+}
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let fits = bytes.len().min(PIECE_BYTES);
+        self.held.extend_from_slice(&bytes[..fits]);
+        if self.held.len() >= PIECE_BYTES {
+            self.go_on(false)?;
+        }
+        Ok(fits)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What becomes of words that cannot be written. A reader that has gone is no error: it has read
+/// enough.
+fn told(error: &io::Error) -> Result<(), Failure> {
+    if error.kind() == ErrorKind::BrokenPipe {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failed, "output", format!("stdout cannot be written: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Paper(
+        std::sync::Arc<std::sync::Mutex<Vec<usize>>>,
+        std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+    );
+
+    impl Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().push(bytes.len());
+            self.1.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Characters of several bytes lie across the ends of pieces; nothing is torn, nothing steers.
+    #[test]
+    fn foreign_text_goes_on_in_pieces_and_is_the_same() {
+        let text = format!("x{}", "é\u{1b}😀\n".repeat(40_000));
+        for out_is_terminal in [true, false] {
+            let paper = Paper::default();
+            let mut screen = Screen {
+                out: Box::new(paper.clone()),
+                err: Box::new(io::sink()),
+                out_is_terminal,
+                columns: None,
+                out_style: Style::default(),
+                err_style: Style::default(),
+            };
+            let written = screen.stream_foreign(|out| {
+                text.as_bytes().chunks(1_021).try_for_each(|piece| out.write_all(piece))
+            });
+            assert!(matches!(written, Ok(Ok(()))));
+            let said = String::from_utf8(paper.1.lock().unwrap().clone()).unwrap();
+            let expected =
+                if out_is_terminal { neutral::neutral(&text).into_owned() } else { text.clone() };
+            assert!(said == expected);
+            assert!(paper.0.lock().unwrap().iter().all(|bytes| *bytes <= 2 * PIECE_BYTES));
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_ends_it_and_is_no_error() {
+        struct Gone;
+        impl Write for Gone {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut screen = Screen {
+            out: Box::new(Gone),
+            err: Box::new(io::sink()),
+            out_is_terminal: false,
+            columns: None,
+            out_style: Style::default(),
+            err_style: Style::default(),
+        };
+        let mut asked = 0;
+        let written = screen.stream_foreign(|out| {
+            (0..100).try_for_each(|_| {
+                asked += 1;
+                out.write_all(&[b'x'; PIECE_BYTES])
+            })
+        });
+        assert!(matches!(written, Ok(Ok(()))));
+        assert_eq!(asked, 1);
+        let unreadable = screen.stream_foreign(|_| Err(ErrorKind::NotFound.into()));
+        assert!(matches!(unreadable, Ok(Err(_))));
     }
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Gate;
-use super::cassette::{Kept, kept_event};
+use super::cassette::{Kept, Room, kept_event};
 use super::pieces::Pieces;
 use super::policy::Route;
 use crate::auth::reach::cause;
@@ -53,6 +53,8 @@ struct Tape {
     body: Value,
     status: u16,
     events: Vec<Value>,
+    /// For more of them.
+    room: Room,
 }
 
 impl Answer {
@@ -60,14 +62,15 @@ impl Answer {
         gate: &Arc<Gate>,
         (status, pieces): (u16, Pieces),
         route: Route,
-        body: Value,
+        body: Option<Value>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let tape = gate.config.recorder.is_some().then(|| Tape {
+        let tape = body.map(|body| Tape {
             route,
             body,
             status,
             events: Vec::new(),
+            room: Room::default(),
         });
         Self::new(gate, Source::Live(pieces), tape, permit)
     }
@@ -169,7 +172,9 @@ impl Answer {
         let event = StreamEvent::parse(data);
         self.gate.ledger().hear(&event);
         if let Some(tape) = &mut self.tape {
-            tape.events.extend(kept_event(data));
+            if let Some(event) = tape.room.take(data).and_then(kept_event) {
+                tape.events.push(event);
+            }
         }
         if matches!(event, StreamEvent::Completed { .. } | StreamEvent::Failed(_)) {
             self.is_whole = true;
@@ -193,9 +198,12 @@ impl Answer {
     /// Once, whatever came until now.
     fn write_down(&mut self) {
         if let (Some(tape), Some(recorder)) = (self.tape.take(), &self.gate.config.recorder) {
+            if tape.room.is_full() {
+                recorder.fail("an answer is too large to be recorded");
+            }
             recorder.exchange(
                 tape.route,
-                &tape.body,
+                tape.body,
                 tape.status,
                 Kept::Events(tape.events),
                 &self.gate.texts(),

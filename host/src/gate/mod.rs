@@ -23,7 +23,6 @@ mod address; // which addresses may be dialled
 mod relay; // a model request, from the sandbox's body to the answer
 mod policy; // what a model request may become: pure, one screen
 mod seen; // what the backend sent, and may come back
-mod dense; // how many values a JSON text holds
 mod upstream; // the backend: client, signing, catalogue
 mod usage; // what of its windows an account has used
 mod answer; // the backend's stream on its way down

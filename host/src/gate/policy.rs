@@ -49,14 +49,15 @@ const COMPACT: [&str; 4] = ["model", "parallel_tool_calls", "reasoning", "text"]
 /// Fields that mean nothing without the backend's memory, and nothing bad with it.
 const DROPPED: [&str; 4] = ["id", "status", "phase", "end_turn"];
 
-/// Builds the outgoing body, or says what is in its way.
+/// Builds the outgoing body, or says what is in its way. What goes out is taken out of what was
+/// given: a second copy of a large request would be as large again.
 pub(super) fn outgoing(
     route: Route,
-    given: &Value,
+    given: &mut Value,
     pinned: Pinned<'_>,
     seen: &Seen,
 ) -> Result<Value, Denied> {
-    let given = given.as_object().ok_or_else(|| Denied("the body is not an object".into()))?;
+    let given = given.as_object_mut().ok_or_else(|| Denied("the body is not an object".into()))?;
     // THREAT: `background`, `previous_response_id`, `conversation`, `prompt` and whatever comes
     // next would act on state that is not this run's. Tried by gate::policy::tests::attacks.
     if let Some(key) =
@@ -78,21 +79,21 @@ pub(super) fn outgoing(
     if route == Route::Responses {
         body.insert("tool_choice".into(), choice);
     }
-    match given.get("instructions") {
+    match given.get_mut("instructions") {
         None => {}
-        Some(Value::String(text)) => drop(body.insert("instructions".into(), json!(text))),
+        Some(text @ Value::String(_)) => drop(body.insert("instructions".into(), text.take())),
         Some(_) => return denied("instructions", "must be a text"),
     }
-    if let Some(list) = given.get("tools") {
+    if let Some(list) = given.get_mut("tools") {
         body.insert("tools".into(), tools(list, "tools")?);
     }
-    let input = given.get("input").and_then(Value::as_array);
+    let input = given.get_mut("input").and_then(Value::as_array_mut);
     let input = input.ok_or_else(|| Denied("`input` must be a list".into()))?;
     if input.len() > limits::INPUT_ITEMS {
         return denied("input", "has too many items");
     }
     let items = input
-        .iter()
+        .iter_mut()
         .enumerate()
         .map(|(n, given)| entry(given, &format!("input[{n}]"), pinned, seen));
     body.insert("input".into(), Value::Array(items.collect::<Result<_, _>>()?));
@@ -100,11 +101,12 @@ pub(super) fn outgoing(
 }
 
 /// One item of the input.
-fn entry(given: &Value, at: &str, pinned: Pinned<'_>, seen: &Seen) -> Result<Value, Denied> {
+fn entry(given: &mut Value, at: &str, pinned: Pinned<'_>, seen: &Seen) -> Result<Value, Denied> {
     if seen.item(given) {
-        return Ok(item::resent(given.clone()));
+        return Ok(item::resent(given.take()));
     }
-    let kind = item::kind(given);
+    let kind = item::kind(given).to_owned();
+    let kind = kind.as_str();
     let fields = match kind {
         "message" => fields(given, at, &["role", "content"], &DROPPED)?,
         "reasoning" => {
@@ -130,7 +132,7 @@ fn entry(given: &Value, at: &str, pinned: Pinned<'_>, seen: &Seen) -> Result<Val
         let value = match name {
             "role" => role(kind, value, &at)?,
             "content" => parts(value, &at, &["input_text", "output_text", "input_image"])?,
-            "output" if value.is_string() => value.clone(),
+            "output" if value.is_string() => value.take(),
             "output" => parts(value, &at, &["input_text", "input_image"])?,
             "summary" => parts(value, &at, &["summary_text"])?,
             "tools" => tools(value, &at)?,
@@ -139,7 +141,7 @@ fn entry(given: &Value, at: &str, pinned: Pinned<'_>, seen: &Seen) -> Result<Val
             "encrypted_content" if !value.is_null() && !seen.state(value) => {
                 return denied(&at, "was not sent by the backend in this run");
             }
-            "encrypted_content" => value.clone(),
+            "encrypted_content" => value.take(),
             _ => text(value, &at)?,
         };
         built.insert(name.to_owned(), value);
@@ -154,15 +156,15 @@ fn entry(given: &Value, at: &str, pinned: Pinned<'_>, seen: &Seen) -> Result<Val
 }
 
 /// Tools that we run ourselves; never one that the provider would run.
-fn tools(given: &Value, at: &str) -> Result<Value, Denied> {
-    let list = given.as_array().ok_or_else(|| Denied(format!("`{at}` must be a list")))?;
+fn tools(given: &mut Value, at: &str) -> Result<Value, Denied> {
+    let list = given.as_array_mut().ok_or_else(|| Denied(format!("`{at}` must be a list")))?;
     if list.len() > limits::TOOLS {
         return denied(at, "has too many tools");
     }
-    let built = list.iter().enumerate().map(|(n, tool)| {
+    let built = list.iter_mut().enumerate().map(|(n, tool)| {
         let at = format!("{at}[{n}]");
-        let kind = tool.get("type").and_then(Value::as_str).unwrap_or_default();
-        let keep: &[&str] = match kind {
+        let kind = kind_of(tool);
+        let keep: &[&str] = match kind.as_str() {
             "function" => &["name", "description", "strict", "parameters"],
             "custom" => &["name", "description", "format"],
             // THREAT: `web_search`, `mcp` with a `server_url`, `code_interpreter`, … give a box
@@ -174,7 +176,7 @@ fn tools(given: &Value, at: &str) -> Result<Value, Denied> {
         for (name, value) in fields(tool, &at, keep, &[])? {
             let at = format!("{at}.{name}");
             let value = match name {
-                "strict" if value.is_boolean() => value.clone(),
+                "strict" if value.is_boolean() => value.take(),
                 "parameters" => schema(value, &at)?,
                 "format" => grammar(value, &at)?,
                 _ => text(value, &at)?,
@@ -187,13 +189,13 @@ fn tools(given: &Value, at: &str) -> Result<Value, Denied> {
 }
 
 /// Content parts of the types named, rebuilt.
-fn parts(given: &Value, at: &str, kinds: &[&str]) -> Result<Value, Denied> {
-    let list = given.as_array().ok_or_else(|| Denied(format!("`{at}` must be a list")))?;
-    let built = list.iter().enumerate().map(|(n, part)| {
+fn parts(given: &mut Value, at: &str, kinds: &[&str]) -> Result<Value, Denied> {
+    let list = given.as_array_mut().ok_or_else(|| Denied(format!("`{at}` must be a list")))?;
+    let built = list.iter_mut().enumerate().map(|(n, part)| {
         let at = format!("{at}[{n}]");
-        let kind = part.get("type").and_then(Value::as_str).unwrap_or_default();
-        if !kinds.contains(&kind) {
-            return denied(&at, &format!("of type `{}` may not be sent", shown(kind)));
+        let kind = kind_of(part);
+        if !kinds.contains(&kind.as_str()) {
+            return denied(&at, &format!("of type `{}` may not be sent", shown(&kind)));
         }
         let keep: &[&str] =
             if kind == "input_image" { &["image_url", "detail"] } else { &["text"] };
@@ -228,7 +230,7 @@ fn is_picture(url: &str) -> bool {
 }
 
 /// A custom tool's format: text, or a grammar.
-fn grammar(given: &Value, at: &str) -> Result<Value, Denied> {
+fn grammar(given: &mut Value, at: &str) -> Result<Value, Denied> {
     let mut built = Map::new();
     for (name, value) in fields(given, at, &["type", "syntax", "definition"], &[])? {
         built.insert(name.to_owned(), text(value, at)?);
@@ -237,7 +239,7 @@ fn grammar(given: &Value, at: &str) -> Result<Value, Denied> {
 }
 
 /// A function's parameters: any JSON Schema that points nowhere else.
-fn schema(given: &Value, at: &str) -> Result<Value, Denied> {
+fn schema(given: &mut Value, at: &str) -> Result<Value, Denied> {
     // THREAT: the provider fetches what a schema points to. A list of targets is one too, and so is
     // the name that an older draft has for it. Tried by gate::policy::tests::a_schema_points_nowhere_else.
     let is_foreign = |key: &str, value: &Value| match key {
@@ -246,7 +248,7 @@ fn schema(given: &Value, at: &str) -> Result<Value, Denied> {
         }
         _ => false,
     };
-    let mut left = vec![given];
+    let mut left = vec![&*given];
     while let Some(value) = left.pop() {
         match value {
             Value::Object(object) => {
@@ -259,7 +261,7 @@ fn schema(given: &Value, at: &str) -> Result<Value, Denied> {
             _ => {}
         }
     }
-    if given.is_object() { Ok(given.clone()) } else { denied(at, "must be an object") }
+    if given.is_object() { Ok(given.take()) } else { denied(at, "must be an object") }
 }
 
 fn role(kind: &str, given: &Value, at: &str) -> Result<Value, Denied> {
@@ -274,19 +276,24 @@ fn role(kind: &str, given: &Value, at: &str) -> Result<Value, Denied> {
     }
 }
 
-fn text(given: &Value, at: &str) -> Result<Value, Denied> {
-    if given.is_string() { Ok(given.clone()) } else { denied(at, "must be a text") }
+/// The type of a part or a tool.
+fn kind_of(given: &Value) -> String {
+    given.get("type").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn text(given: &mut Value, at: &str) -> Result<Value, Denied> {
+    if given.is_string() { Ok(given.take()) } else { denied(at, "must be a text") }
 }
 
 /// The fields of an object that are kept; `type` and those of `drop` are passed over, any other
 /// is refused by name.
 fn fields<'a>(
-    given: &'a Value,
+    given: &'a mut Value,
     at: &str,
     keep: &[&'static str],
     drop: &[&str],
-) -> Result<Vec<(&'static str, &'a Value)>, Denied> {
-    let given = given.as_object().ok_or_else(|| Denied(format!("`{at}` must be an object")))?;
+) -> Result<Vec<(&'static str, &'a mut Value)>, Denied> {
+    let given = given.as_object_mut().ok_or_else(|| Denied(format!("`{at}` must be an object")))?;
     let mut kept = Vec::with_capacity(given.len());
     for (name, value) in given {
         match keep.iter().find(|known| **known == name.as_str()) {

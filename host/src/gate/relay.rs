@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use airlock_shared::limits;
 use airlock_shared::link::Refusal;
 use airlock_shared::meter::Meter;
 use airlock_shared::refusal::Meaning;
-use airlock_shared::stream;
+use airlock_shared::{dense, limits, stream};
 use axum::body::Body;
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
@@ -21,7 +21,7 @@ use super::pieces::Pieces;
 use super::policy::{self, Pinned, Route};
 use super::routes::Refused;
 use super::session::Session;
-use super::{Custody, Gate, Upstream, dense, upstream};
+use super::{Custody, Gate, Upstream, upstream};
 
 /// The longest value of a header that goes down.
 const HEADER_VALUE_BYTES: usize = 128;
@@ -68,7 +68,8 @@ async fn ask(
     permit: OwnedSemaphorePermit,
 ) -> Result<Response<Body>, Refused> {
     let config = &gate.config;
-    let given = read(body).await?;
+    let mut given = read(body).await?;
+    let cost = Meter::of_request(&given);
     let pinned = Pinned {
         model: &config.model,
         session: gate.session(),
@@ -76,10 +77,10 @@ async fn ask(
     };
     let mut body = {
         let mut ledger = gate.ledger();
-        let body = policy::outgoing(route, &given, pinned, &ledger.seen)
+        let body = policy::outgoing(route, &mut given, pinned, &ledger.seen)
             .map_err(|denied| Refused::new(Refusal::Policy, denied.0))?;
         ledger
-            .ask(&config.budget, gate.opened.elapsed(), Meter::of_request(&given))
+            .ask(&config.budget, gate.opened.elapsed(), cost)
             .map_err(|why| Refused::new(Refusal::Budget, why))?;
         body
     };
@@ -87,14 +88,17 @@ async fn ask(
     gate.scrub().request(gate.canaries(), &mut body);
     match &config.upstream {
         Upstream::Live { client, signer } => {
-            let answer = match upstream::ask(gate, client, signer.as_ref(), route, &body).await {
+            let sent = Bytes::from(body.to_string());
+            // A text of it is enough, but for who writes it down.
+            let body = config.recorder.is_some().then_some(body);
+            let answer = match upstream::ask(gate, client, signer.as_ref(), route, sent).await {
                 Ok(answer) => answer,
                 Err(refused) => {
                     gate.ledger().give_back();
                     keep(
                         gate,
                         route,
-                        &body,
+                        body,
                         refused.refusal.status(),
                         Kept::Body(refused.refusal.body(&refused.message)),
                     );
@@ -116,14 +120,19 @@ async fn ask(
                 let answer = Answer::live(gate, pieces, route, body, permit);
                 return Ok(response(status, headers, answer.into_body()));
             }
-            let most =
-                if status.is_success() { limits::REQUEST_BYTES } else { limits::ERROR_BODY_BYTES };
+            let most = if status.is_success() {
+                limits::COMPACTION_BYTES
+            } else {
+                limits::ERROR_BODY_BYTES
+            };
             let whole = upstream::read(answer, most).await.map_err(upstream::unreachable)?;
             let whole = gate.texts().bytes(whole);
             hear_whole(gate, status, retry_after, &whole);
-            let value = serde_json::from_slice(&whole)
-                .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&whole).into_owned()));
-            keep(gate, route, &body, status.as_u16(), Kept::Body(value));
+            if body.is_some() {
+                let value = parsed(&whole)
+                    .unwrap_or_else(|| Value::String(String::from_utf8_lossy(&whole).into_owned()));
+                keep(gate, route, body, status.as_u16(), Kept::Body(value));
+            }
             Ok(response(status, headers, Body::from(whole)))
         }
         Upstream::Replay(cassette) => {
@@ -166,7 +175,7 @@ async fn ask(
 /// Reads the body, bounded in bytes, in time and in what it becomes in memory.
 ///
 /// THREAT: a body without an end, or a small one that is large in memory.
-/// Tried by `gate::hostile::a_model_request_without_an_end`.
+/// Tried by `gate::hostile::a_model_request_without_an_end` and `link::memory::a_request_of_many_small_values`.
 async fn read(body: Body) -> Result<Value, Refused> {
     let too_large = || Refused::new(Refusal::TooLarge, "the request is too large");
     let patience = Duration::from_secs(limits::LINK_STALL_SECONDS);
@@ -183,18 +192,24 @@ async fn read(body: Body) -> Result<Value, Refused> {
             }
         }
     }
-    if dense::is_too_dense(&whole) {
+    if dense::structure_bytes(&whole) > limits::JSON_STRUCTURE_BYTES {
         return Err(too_large());
     }
     serde_json::from_slice(&whole)
         .map_err(|_| Refused::new(Refusal::Policy, "the request is not JSON"))
 }
 
+/// An answer that came whole; none where it is no JSON, or too much of it.
+fn parsed(whole: &[u8]) -> Option<Value> {
+    let is_dense = dense::structure_bytes(whole) > limits::JSON_STRUCTURE_BYTES;
+    if is_dense { None } else { serde_json::from_slice(whole).ok() }
+}
+
 /// What an answer that came whole says beside its status.
 fn hear_whole(gate: &Gate, status: StatusCode, retry_after: Option<Duration>, whole: &[u8]) {
     let mut ledger = gate.ledger();
     if status.is_success() {
-        if let Ok(value) = serde_json::from_slice(whole) {
+        if let Some(value) = parsed(whole) {
             ledger.hear_compaction(&value);
         }
         return;
@@ -230,8 +245,8 @@ fn passed_headers(from: &HeaderMap, gate: &Gate) -> HeaderMap {
     passed.collect()
 }
 
-fn keep(gate: &Gate, route: Route, body: &Value, status: u16, kept: Kept) {
-    if let Some(recorder) = &gate.config.recorder {
+fn keep(gate: &Gate, route: Route, body: Option<Value>, status: u16, kept: Kept) {
+    if let (Some(recorder), Some(body)) = (&gate.config.recorder, body) {
         recorder.exchange(route, body, status, kept, &gate.texts());
     }
 }

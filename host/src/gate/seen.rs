@@ -2,8 +2,10 @@
 //! the policy does not know its type or its fields.
 
 use std::collections::HashSet;
+use std::io::{self, Write};
 
 use airlock_shared::item;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -34,15 +36,41 @@ impl Seen {
 }
 
 fn item_hash(given: &Value) -> [u8; 32] {
-    hash(b"item", &item::resent(given.clone()))
+    hash(b"item", &Resent(given))
 }
 
-/// Objects are maps sorted by key, so equal values are equal texts.
-fn hash(what: &[u8], value: &Value) -> [u8; 32] {
-    let mut hasher = Sha256::new();
-    hasher.update(what);
-    hasher.update(value.to_string());
-    hasher.finalize().into()
+/// Objects are maps sorted by key, so equal values are equal texts. No text is made of it: an item
+/// can be as large as a request.
+pub(super) fn hash(what: &[u8], value: &impl Serialize) -> [u8; 32] {
+    let mut hasher = Hasher(Sha256::new_with_prefix(what));
+    // What is made of JSON can be written as JSON, and a hasher takes everything.
+    serde_json::to_writer(&mut hasher, value).unwrap_or_default();
+    hasher.0.finalize().into()
+}
+
+/// An item as it is sent back, see [`item::resent`].
+struct Resent<'a>(&'a Value);
+
+impl Serialize for Resent<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Some(fields) = self.0.as_object() else { return self.0.serialize(serializer) };
+        let is_reasoning = item::kind(self.0) == "reasoning";
+        serializer
+            .collect_map(fields.iter().filter(|(field, _)| item::is_resent(field, is_reasoning)))
+    }
+}
+
+struct Hasher(Sha256);
+
+impl Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use airlock_shared::limits;
 use airlock_shared::link::Refusal;
 use airlock_shared::outcome::{Fault, FaultKind};
 use airlock_shared::scrub::Needles;
-use airlock_shared::{request, stream};
+use airlock_shared::{dense, request, stream};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -96,6 +96,9 @@ pub(super) async fn get(
             let said = said(signer, &body);
             return Err(unreachable(format!("it answered {}: {said}", status.as_u16())));
         }
+        if dense::structure_bytes(&body) > limits::JSON_STRUCTURE_BYTES {
+            return Err(unreachable("its answer has too many values".to_owned()));
+        }
         let body = Needles::for_texts(&signer.canaries()).bytes(body);
         serde_json::from_slice(&body).map_err(|_| unreachable("its answer is not JSON".to_owned()))
     };
@@ -114,7 +117,7 @@ pub(super) async fn ask(
     client: &reqwest::Client,
     signer: &dyn Signer,
     route: Route,
-    body: &Value,
+    body: Bytes,
 ) -> Result<reqwest::Response, Refused> {
     let config = &gate.config;
     let path = match route {
@@ -130,7 +133,7 @@ pub(super) async fn ask(
         method: Method::POST,
         url: format!("{}{path}", config.base.origin()),
         headers: header_map(headers).0,
-        body: Bytes::from(body.to_string()),
+        body,
     };
     // A credential is bound to its base, and the signer knows which.
     if signer.payer().base != config.base {

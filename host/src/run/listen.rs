@@ -26,8 +26,14 @@ use crate::failure::SANDBOX_SAYS;
 use crate::gate::{self, FromSandbox, Gate};
 use crate::workspace::{Copied, Taken};
 
-/// Events that wait to be heard: one may be as long as a line may be.
-const EVENTS_WAITING: usize = 8;
+/// Events that wait to be heard. One may take as much memory as [`limits::LINE_BYTES`] and
+/// [`limits::EVENT_STRUCTURE_BYTES`] let it, so there is one.
+///
+/// THREAT: a sandbox fills the host's memory with events that nobody reads.
+/// Tried by `link::memory::events_that_wait_are_few`.
+const EVENTS_WAITING: usize = 1;
+/// Commands that wait to go down.
+const COMMANDS_WAITING: usize = 8;
 /// How long after a broken pipe the engine may take to say how the container ended: longer where the
 /// machine is busy.
 const EXPLANATION: Duration = Duration::from_secs(10);
@@ -62,7 +68,7 @@ pub(super) async fn listen(
     };
     let complaints = pipe.complaints();
     let (events, mut heard) = mpsc::channel(EVENTS_WAITING);
-    let (commands, commands_down) = mpsc::channel(EVENTS_WAITING);
+    let (commands, commands_down) = mpsc::channel(COMMANDS_WAITING);
     let hang_up = CancellationToken::new();
     let serving =
         gate::serve(Arc::clone(gate), pipe, tree.passage(), events, commands_down, hang_up.clone());

@@ -37,14 +37,14 @@ enum Known {
     Busy,
     Outside,
     Inside {
-        at: Place,
+        at: TreePlace,
         through: usize,
     },
 }
 
 /// A place of the tree: an entry, and how many names beyond it that are not there.
 #[derive(Clone, Copy)]
-struct Place {
+struct TreePlace {
     entry: usize,
     beyond: usize,
 }
@@ -52,7 +52,7 @@ struct Place {
 /// A link on its way.
 struct Way<'a> {
     link: usize,
-    at: Place,
+    at: TreePlace,
     /// Other links it led through.
     through: usize,
     left: &'a [u8],
@@ -138,7 +138,7 @@ impl<'a> Links<'a> {
             return None;
         }
         entry.known = Known::Busy;
-        let at = Place { entry: entry.parent, beyond: 0 };
+        let at = TreePlace { entry: entry.parent, beyond: 0 };
         Some(Way { link, at, through: 0, left: target })
     }
 
@@ -149,7 +149,7 @@ impl<'a> Links<'a> {
         }
         let end = way.left.iter().position(|byte| *byte == b'/').unwrap_or(way.left.len());
         let (name, rest) = (&way.left[..end], way.left.get(end + 1..).unwrap_or_default());
-        let Place { entry, beyond } = way.at;
+        let TreePlace { entry, beyond } = way.at;
         match name {
             b"" | b"." => {}
             b".." if beyond > 0 => way.at.beyond -= 1,

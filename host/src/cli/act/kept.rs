@@ -61,10 +61,10 @@ pub(super) fn diff(
         let text = crate::cli::progress::stat(&changes, crate::text::COLUMNS, screen.out_style);
         return screen.print(&text).map(|()| Exit::Finished);
     }
-    let mut text = Vec::new();
-    workspace::diff(&folder, wanted, &mut text).map_err(|error| unreadable(&error))?;
-    screen.print_foreign(&String::from_utf8_lossy(&text))?;
-    Ok(Exit::Finished)
+    // THREAT: changes of gigabytes, or of characters that are shown as eight, fill the memory of
+    // whoever looks at them. Tried by cli::memory::changes_are_shown_in_little_memory.
+    let shown = screen.stream_foreign(|out| workspace::diff(&folder, wanted, out))?;
+    shown.map(|()| Exit::Finished).map_err(|error| unreadable(&error))
 }
 
 /// What a run made of one file, byte for byte, to be taken by hand.

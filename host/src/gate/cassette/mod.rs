@@ -23,11 +23,12 @@ mod replay; // plays one
 #[cfg(test)]
 mod tests;
 
-use airlock_shared::item;
+use airlock_shared::{dense, item, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::policy::Route;
+use super::seen::hash;
 
 pub use record::Recorder;
 pub use replay::{Cassette, Differences};
@@ -113,6 +114,39 @@ impl Reply {
     }
 }
 
+/// Of what is compared later: the thing itself can be as large as all its pictures.
+type Hash = [u8; 32];
+
+fn hashed(value: &impl Serialize) -> Hash {
+    hash(b"", value)
+}
+
+/// What is left for the events of one exchange: no more than can be read again.
+pub(super) struct Room {
+    bytes: usize,
+    structure: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { bytes: limits::CASSETTE_LINE_BYTES, structure: limits::JSON_STRUCTURE_BYTES }
+    }
+}
+
+impl Room {
+    /// The event, where there is room for it.
+    pub(super) fn take<'a>(&mut self, data: &'a str) -> Option<&'a str> {
+        self.bytes = self.bytes.saturating_sub(data.len());
+        self.structure = self.structure.saturating_sub(dense::structure_bytes(data.as_bytes()));
+        (!self.is_full()).then_some(data)
+    }
+
+    /// Whether something did not fit.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes == 0 || self.structure == 0
+    }
+}
+
 /// An event as it is kept; `None` for what no run acts on. An item stands in it once.
 pub(super) fn kept_event(data: &str) -> Option<Value> {
     let mut event: Value = serde_json::from_str(data).ok()?;
@@ -133,7 +167,7 @@ pub(super) fn kept_event(data: &str) -> Option<Value> {
 }
 
 /// What of an item must be the same when it is played back.
-#[derive(PartialEq, Eq)]
+#[derive(PartialEq, Eq, Serialize)]
 struct Mark<'a> {
     kind: &'a str,
     role: Option<&'a str>,

@@ -2,18 +2,19 @@
 //! that can be read up to there.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{self, BufWriter, Read as _, Seek as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use airlock_shared::limits;
 use airlock_shared::model::Model;
 use airlock_shared::outcome::{Fault, FaultKind};
-use airlock_shared::scrub::Needles;
+use airlock_shared::scrub::{Needles, Scrubber};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Exchange, Header, Kept, Name, Request, VERSION};
+use super::{Exchange, Hash, Header, Kept, Name, Request, VERSION, hashed};
 use crate::gate::policy::Route;
 use crate::output::Output;
 
@@ -42,11 +43,17 @@ struct Before {
     catalogue: Option<Value>,
 }
 
-#[derive(Default)]
 struct Last {
-    input: Vec<Value>,
-    instructions: Value,
-    tools: Value,
+    input: Vec<Hash>,
+    instructions: Hash,
+    tools: Hash,
+}
+
+impl Default for Last {
+    fn default() -> Self {
+        let none = hashed(&Value::Null);
+        Self { input: Vec::new(), instructions: none, tools: none }
+    }
 }
 
 impl Recorder {
@@ -92,7 +99,7 @@ impl Recorder {
     pub(in crate::gate) fn exchange(
         &self,
         route: Route,
-        body: &Value,
+        body: Value,
         status: u16,
         kept: Kept,
         needles: &Needles,
@@ -111,6 +118,13 @@ impl Recorder {
                 Exchange { n: 0, route: route.into(), request, status, events, body },
                 needles,
             );
+        });
+    }
+
+    /// Nothing more is written, and this is why.
+    pub(in crate::gate) fn fail(&self, why: &str) {
+        self.with(|tape| {
+            tape.fault.get_or_insert_with(|| why.to_owned());
         });
     }
 
@@ -170,32 +184,69 @@ impl Tape {
         if self.fault.is_some() {
             return;
         }
-        let written = serde_json::to_vec(value).map_err(std::io::Error::from).and_then(|line| {
-            let mut line = needles.bytes(line);
-            line.push(b'\n');
-            self.file.write_all(&line)
-        });
-        if let Err(error) = written {
+        let scrubber = Scrubber::new(needles.clone());
+        let mut line = Line { file: &self.file, scrubber, bytes: 0 };
+        let mut buffered = BufWriter::with_capacity(64 << 10, &mut line);
+        let written = serde_json::to_writer(&mut buffered, value)
+            .map_err(io::Error::from)
+            .and_then(|()| buffered.flush());
+        drop(buffered);
+        if let Err(error) = written.and_then(|()| line.end()) {
             self.fault = Some(error.to_string());
         }
     }
 }
 
+/// A line on its way to the file, scrubbed as it is written. One that fails half-way has no end,
+/// and whoever reads it passes over it.
+struct Line<'a> {
+    file: &'a File,
+    scrubber: Scrubber,
+    bytes: usize,
+}
+
+impl Line<'_> {
+    fn end(mut self) -> io::Result<()> {
+        let mut rest = self.scrubber.finish();
+        rest.push(b'\n');
+        self.file.write_all(&rest)
+    }
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes += bytes.len();
+        if self.bytes >= limits::CASSETTE_LINE_BYTES {
+            return Err(io::Error::other("an exchange is too large to be recorded"));
+        }
+        self.file.write_all(&self.scrubber.feed(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Last {
     /// A request as what changed since the one before.
-    fn next(&mut self, body: &Value) -> Request {
-        let input = body.get("input").and_then(Value::as_array).cloned().unwrap_or_default();
-        let kept = self.input.iter().zip(&input).take_while(|(before, now)| before == now).count();
-        let changed = |last: &mut Value, name: &str| {
-            let now = body.get(name).cloned().unwrap_or_default();
-            let is_changed = *last != now;
-            last.clone_from(&now);
-            is_changed.then_some(now)
+    fn next(&mut self, mut body: Value) -> Request {
+        let mut field = |name: &str| body.get_mut(name).map(Value::take).unwrap_or_default();
+        let (instructions, tools) = (field("instructions"), field("tools"));
+        let Value::Array(mut input) = field("input") else {
+            return Request { kept: 0, input: Vec::new(), instructions: None, tools: None };
         };
-        let instructions = changed(&mut self.instructions, "instructions");
-        let tools = changed(&mut self.tools, "tools");
-        let new = input[kept..].to_vec();
-        self.input = input;
-        Request { kept, input: new, instructions, tools }
+        let hashes: Vec<_> = input.iter().map(hashed).collect();
+        let same = self.input.iter().zip(&hashes).take_while(|(before, now)| before == now);
+        let kept = same.count();
+        input.drain(..kept);
+        self.input = hashes;
+        let changed = |last: &mut Hash, now: Value| {
+            let hash = hashed(&now);
+            (std::mem::replace(last, hash) != hash).then_some(now)
+        };
+        let instructions = changed(&mut self.instructions, instructions);
+        let tools = changed(&mut self.tools, tools);
+        Request { kept, input, instructions, tools }
     }
 }

@@ -1,30 +1,54 @@
 //! Plays a cassette back: no account, no network, and a fault where the run departs from it.
+//!
+//! A cassette may be a stranger's, and larger than the memory we may take. It is read through once,
+//! exchange by exchange, and what stays of each is where it is in the file; to be played it is read
+//! again. Of the requests before it only hashes are kept.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read as _};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _, Seek as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use airlock_shared::limits;
 use airlock_shared::outcome::{Fault, FaultKind};
+use airlock_shared::{dense, limits};
 use serde_json::Value;
 
-use super::{Exchange, Header, Mark, Name, Reply, VERSION};
+use super::{Exchange, Hash, Header, Mark, Name, Reply, Request, VERSION, hashed};
 use crate::gate::policy::Route;
 
 /// A cassette being played.
 pub struct Cassette {
     model: String,
     catalogue: Value,
+    file: File,
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
-    responses: VecDeque<Recorded>,
-    compact: VecDeque<Recorded>,
+    responses: Track,
+    compact: Track,
     differences: Differences,
     /// Where the run departed; nothing is answered after it.
     departed: Option<String>,
+}
+
+/// The exchanges of one route.
+#[derive(Default)]
+struct Track {
+    ahead: VecDeque<LineAt>,
+    /// The last request that was played.
+    last: Last,
+}
+
+/// An exchange, and where its line is.
+#[derive(Clone, Copy)]
+struct LineAt {
+    n: usize,
+    at: u64,
+    bytes: usize,
 }
 
 /// What differed where it may.
@@ -40,19 +64,25 @@ pub struct Differences {
     pub definitions: u32,
 }
 
-struct Recorded {
-    n: usize,
-    input: Vec<Arc<Value>>,
-    instructions: Arc<Value>,
-    tools: Arc<Value>,
-    reply: Reply,
+struct Last {
+    input: Vec<Item>,
+    instructions: Hash,
+    tools: Hash,
 }
 
-#[derive(Default)]
-struct Last {
-    input: Vec<Arc<Value>>,
-    instructions: Arc<Value>,
-    tools: Arc<Value>,
+/// An item of a recorded request: by hash, and where it can be read again.
+struct Item {
+    mark: Hash,
+    whole: Hash,
+    place: LineAt,
+    nth: usize,
+}
+
+impl Default for Last {
+    fn default() -> Self {
+        let none = hashed(&Value::Null);
+        Self { input: Vec::new(), instructions: none, tools: none }
+    }
 }
 
 impl Cassette {
@@ -61,16 +91,8 @@ impl Cassette {
     pub fn load(path: &Path) -> Result<Self, Fault> {
         let place =
             |why: String| Fault::new(FaultKind::Cassette, format!("{}: {why}", path.display()));
-        let file = std::fs::File::open(path).map_err(|error| place(error.to_string()))?;
-        Self::read(BufReader::new(file)).map_err(|fault| place(fault.message))
-    }
-
-    /// The same from any text; what ships with the program is one.
-    ///
-    /// # Errors
-    /// When it is no cassette, or of another version.
-    pub fn read(text: impl BufRead) -> Result<Self, Fault> {
-        parse(text).map_err(|why| Fault::new(FaultKind::Cassette, why))
+        let file = File::open(path).and_then(seekable).map_err(|error| place(error.to_string()))?;
+        parse(file).map_err(place)
     }
 
     /// The model that the run was recorded with.
@@ -96,34 +118,111 @@ impl Cassette {
         if let Some(departed) = &state.departed {
             return Err(departed.clone());
         }
-        let queue = match route {
-            Route::Responses => &mut state.responses,
-            Route::Compact => &mut state.compact,
+        let State { responses, compact, differences, .. } = &mut *state;
+        let track = match route {
+            Route::Responses => responses,
+            Route::Compact => compact,
         };
-        let Some(recorded) = queue.pop_front() else {
-            let name = Name::from(route).as_str();
-            let why = format!(
-                "the run departs from its cassette: one more request of {name} than it holds"
-            );
-            state.departed = Some(why.clone());
-            return Err(why);
-        };
-        match recorded.compare(body) {
-            Ok(differences) => {
-                let all = &mut state.differences;
-                all.outputs += differences.outputs;
-                all.texts += differences.texts;
-                all.instructions += differences.instructions;
-                all.definitions += differences.definitions;
-                Ok(recorded.reply)
+        let departs = "the run departs from its cassette";
+        let played = match track.ahead.pop_front() {
+            Some(place) => self
+                .play(place, &mut track.last, body, differences)
+                .map_err(|why| format!("{departs} at exchange {}, {why}", place.n)),
+            None => {
+                let name = Name::from(route).as_str();
+                Err(format!("{departs}: one more request of {name} than it holds"))
             }
-            Err(why) => {
-                let why =
-                    format!("the run departs from its cassette at exchange {}, {why}", recorded.n);
-                state.departed = Some(why.clone());
-                Err(why)
+        };
+        played.inspect_err(|why| state.departed = Some(why.clone()))
+    }
+
+    /// Reads an exchange and holds the request against it.
+    fn play(
+        &self,
+        place: LineAt,
+        last: &mut Last,
+        body: &Value,
+        differences: &mut Differences,
+    ) -> Result<Reply, String> {
+        let (request, reply) = self.exchange(place)?;
+        last.next(request, place);
+        let found = self.compare(last, body)?;
+        differences.outputs += found.outputs;
+        differences.texts += found.texts;
+        differences.instructions += found.instructions;
+        differences.definitions += found.definitions;
+        Ok(reply)
+    }
+
+    /// Reads an exchange again.
+    fn exchange(&self, place: LineAt) -> Result<(Request, Reply), String> {
+        let changed = |_| format!("line {} changed while it was played", place.n + 1);
+        let mut line = vec![0; place.bytes];
+        self.file.read_exact_at(&mut line, place.at).map_err(|error| changed(error.to_string()))?;
+        let exchange = exchange(&line, place.n).map_err(changed)?;
+        drop(line);
+        let request = exchange.request.ok_or_else(|| changed(String::new()))?;
+        let reply = match (exchange.events, exchange.body) {
+            (Some(events), _) => Reply::Events { status: exchange.status, events },
+            (None, body) => Reply::Body { status: exchange.status, body: body.unwrap_or_default() },
+        };
+        Ok((request, reply))
+    }
+
+    /// Item by item; the first that must be the same and is not says so.
+    fn compare(&self, last: &Last, body: &Value) -> Result<Differences, String> {
+        let none = Vec::new();
+        let came = body.get("input").and_then(Value::as_array).unwrap_or(&none);
+        let mut differences = Differences::default();
+        for (n, (expected, came)) in last.input.iter().zip(came).enumerate() {
+            let now = Mark::of(came);
+            if expected.mark != hashed(&now) {
+                let recorded = self.item(expected)?;
+                let recorded = Mark::of(&recorded);
+                return Err(format!(
+                    "item {}: expected {}, came {}",
+                    n + 1,
+                    recorded.shown(&now),
+                    now.shown(&recorded)
+                ));
+            }
+            if expected.whole != hashed(came) {
+                let is_output = now.kind.ends_with("_output");
+                *(if is_output { &mut differences.outputs } else { &mut differences.texts }) += 1;
             }
         }
+        match (last.input.get(came.len()), came.get(last.input.len())) {
+            (Some(missing), _) => {
+                let missing = self.item(missing)?;
+                let mark = Mark::of(&missing);
+                return Err(format!(
+                    "item {}: expected {}, came nothing more",
+                    came.len() + 1,
+                    mark.shown(&mark)
+                ));
+            }
+            (None, Some(extra)) => {
+                let mark = Mark::of(extra);
+                return Err(format!(
+                    "item {}: expected nothing more, came {}",
+                    last.input.len() + 1,
+                    mark.shown(&mark)
+                ));
+            }
+            (None, None) => {}
+        }
+        let differs = |name: &str, recorded: Hash| {
+            u32::from(hashed(body.get(name).unwrap_or(&Value::Null)) != recorded)
+        };
+        differences.instructions = differs("instructions", last.instructions);
+        differences.definitions = differs("tools", last.tools);
+        Ok(differences)
+    }
+
+    /// A recorded item, to be shown.
+    fn item(&self, item: &Item) -> Result<Value, String> {
+        let (mut request, _) = self.exchange(item.place)?;
+        Ok(request.input.get_mut(item.nth).map(Value::take).unwrap_or_default())
     }
 
     /// Whether the run was the cassette's to its end.
@@ -131,14 +230,15 @@ impl Cassette {
         let state = self.state();
         let left = state
             .responses
+            .ahead
             .front()
             .into_iter()
-            .chain(state.compact.front())
+            .chain(state.compact.ahead.front())
             .min_by_key(|left| left.n);
         let why = match (&state.departed, left) {
             (Some(departed), _) => departed.clone(),
             (None, Some(left)) => {
-                let count = state.responses.len() + state.compact.len();
+                let count = state.responses.ahead.len() + state.compact.ahead.len();
                 format!(
                     "the run ended before its cassette: {count} left, the first is exchange {}",
                     left.n
@@ -154,57 +254,39 @@ impl Cassette {
     }
 }
 
-impl Recorded {
-    /// Item by item; the first that must be the same and is not says so.
-    fn compare(&self, body: &Value) -> Result<Differences, String> {
-        let empty = Vec::new();
-        let came = body.get("input").and_then(Value::as_array).unwrap_or(&empty);
-        let mut differences = Differences::default();
-        for (n, (expected, came)) in self.input.iter().zip(came).enumerate() {
-            let (recorded, now) = (Mark::of(expected), Mark::of(came));
-            if recorded != now {
-                return Err(format!(
-                    "item {}: expected {}, came {}",
-                    n + 1,
-                    recorded.shown(&now),
-                    now.shown(&recorded)
-                ));
-            }
-            if **expected != *came {
-                let is_output = recorded.kind.ends_with("_output");
-                *(if is_output { &mut differences.outputs } else { &mut differences.texts }) += 1;
-            }
+impl Last {
+    /// The request of the next exchange, which says what of this one it keeps.
+    fn next(&mut self, request: Request, place: LineAt) {
+        self.input.truncate(request.kept);
+        let new = request.input.iter().enumerate();
+        self.input.extend(new.map(|(nth, item)| Item {
+            mark: hashed(&Mark::of(item)),
+            whole: hashed(item),
+            place,
+            nth,
+        }));
+        if let Some(changed) = request.instructions {
+            self.instructions = hashed(&changed);
         }
-        match (self.input.get(came.len()), came.get(self.input.len())) {
-            (Some(missing), _) => {
-                let mark = Mark::of(missing);
-                return Err(format!(
-                    "item {}: expected {}, came nothing more",
-                    came.len() + 1,
-                    mark.shown(&mark)
-                ));
-            }
-            (None, Some(extra)) => {
-                let mark = Mark::of(extra);
-                return Err(format!(
-                    "item {}: expected nothing more, came {}",
-                    self.input.len() + 1,
-                    mark.shown(&mark)
-                ));
-            }
-            (None, None) => {}
+        if let Some(changed) = request.tools {
+            self.tools = hashed(&changed);
         }
-        let differs = |name: &str, recorded: &Value| {
-            u32::from(body.get(name).unwrap_or(&Value::Null) != recorded)
-        };
-        differences.instructions = differs("instructions", &self.instructions);
-        differences.definitions = differs("tools", &self.tools);
-        Ok(differences)
     }
 }
 
-fn parse(text: impl BufRead) -> Result<Cassette, String> {
-    let mut text = text.take(limits::CASSETTE_BYTES);
+/// What comes from a pipe is kept where it can be read twice.
+fn seekable(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    let mut kept = tempfile::tempfile()?;
+    io::copy(&mut file.take(limits::CASSETTE_BYTES), &mut kept)?;
+    kept.rewind()?;
+    Ok(kept)
+}
+
+fn parse(file: File) -> Result<Cassette, String> {
+    let mut text = BufReader::new(&file).take(limits::CASSETTE_BYTES);
     let first = line(&mut text, 1)?.ok_or("it is empty")?;
     let version: Value = serde_json::from_slice(&first).map_err(|_| "it is no cassette")?;
     match version.get("airlock_cassette").and_then(Value::as_u64) {
@@ -218,60 +300,59 @@ fn parse(text: impl BufRead) -> Result<Cassette, String> {
     }
     let header: Header =
         serde_json::from_value(version).map_err(|_| "its first line is not understood")?;
-    let mut state = State {
-        responses: VecDeque::new(),
-        compact: VecDeque::new(),
-        differences: Differences::default(),
-        departed: None,
-    };
-    let (mut responses, mut compact, mut catalogue) =
-        (Last::default(), Last::default(), Value::Null);
+    let (mut state, mut catalogue) = (State::default(), Value::Null);
+    // How many items the last request of each route had.
+    let (mut responses, mut compact) = (0, 0);
+    let mut at = first.len() as u64 + 1;
     for n in 1.. {
         let Some(line) = line(&mut text, n + 1)? else { break };
         if n > limits::CASSETTE_EXCHANGES {
             return Err("it holds too many exchanges".to_owned());
         }
-        let exchange: Exchange = serde_json::from_slice(&line)
-            .map_err(|error| format!("line {} is not understood: {error}", n + 1))?;
-        if exchange.n != n {
-            return Err(format!(
-                "exchange {n} is missing: line {} is exchange {}",
-                n + 1,
-                exchange.n
-            ));
-        }
-        let reply = match (exchange.events, exchange.body) {
-            (Some(events), None) => Reply::Events { status: exchange.status, events },
-            (None, Some(body)) => Reply::Body { status: exchange.status, body },
-            _ => return Err(format!("exchange {n} has no answer, or two")),
-        };
-        let (last, queue) = match exchange.route {
+        let place = LineAt { n, at, bytes: line.len() };
+        at += line.len() as u64 + 1;
+        let exchange = exchange(&line, n)?;
+        let (items, track) = match exchange.route {
             Name::Models => {
-                if let Reply::Body { body, .. } = reply {
-                    catalogue = body;
+                if line.len() > limits::CATALOGUE_BYTES {
+                    return Err(format!("line {} is too long", n + 1));
                 }
+                catalogue = exchange.body.unwrap_or_default();
                 continue;
             }
             Name::Responses => (&mut responses, &mut state.responses),
             Name::Compact => (&mut compact, &mut state.compact),
         };
         let request = exchange.request.ok_or_else(|| format!("exchange {n} has no request"))?;
-        if request.kept > last.input.len() {
+        if request.kept > *items {
             return Err(format!("exchange {n} keeps more items than there were"));
         }
-        last.input.truncate(request.kept);
-        last.input.extend(request.input.into_iter().map(Arc::new));
-        if let Some(changed) = request.instructions {
-            last.instructions = Arc::new(changed);
+        *items = request.kept + request.input.len();
+        if *items > limits::INPUT_ITEMS {
+            return Err(format!("exchange {n} has too many items"));
         }
-        if let Some(changed) = request.tools {
-            last.tools = Arc::new(changed);
-        }
-        let input = last.input.clone();
-        let (instructions, tools) = (Arc::clone(&last.instructions), Arc::clone(&last.tools));
-        queue.push_back(Recorded { n, input, instructions, tools, reply });
+        track.ahead.push_back(place);
     }
-    Ok(Cassette { model: header.model, catalogue, state: Mutex::new(state) })
+    Ok(Cassette { model: header.model, catalogue, file, state: Mutex::new(state) })
+}
+
+/// An exchange as its line says it.
+///
+/// THREAT: a recording of a stranger's is small as text and fills the memory.
+/// Tried by `cli::memory::a_strangers_recording_is_played_in_little_memory`.
+fn exchange(line: &[u8], n: usize) -> Result<Exchange, String> {
+    if dense::structure_bytes(line) > limits::JSON_STRUCTURE_BYTES {
+        return Err(format!("line {} has too many values", n + 1));
+    }
+    let exchange: Exchange = serde_json::from_slice(line)
+        .map_err(|error| format!("line {} is not understood: {error}", n + 1))?;
+    if exchange.n != n {
+        return Err(format!("exchange {n} is missing: line {} is exchange {}", n + 1, exchange.n));
+    }
+    if exchange.events.is_some() == exchange.body.is_some() {
+        return Err(format!("exchange {n} has no answer, or two"));
+    }
+    Ok(exchange)
 }
 
 /// One whole line; a last one without its end is what a crash left, and is no line.

@@ -7,6 +7,12 @@ use super::*;
 use crate::gate::rig::*;
 use crate::gate::*;
 
+fn read(text: &str) -> Result<Cassette, Fault> {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), text).expect("written");
+    Cassette::load(file.path())
+}
+
 /// The two requests of a small run; the call's arguments are what the model said.
 async fn small_run(rig: &mut Rig) -> (u16, String) {
     let (status, first) = rig.ask_whole(user("mend it")).await;
@@ -45,7 +51,7 @@ async fn a_run_is_recorded_and_played_back_and_one_changed_byte_departs() {
     assert_eq!(mode & 0o777, 0o600);
 
     let play = async |text: &str| {
-        let cassette = Cassette::read(text.as_bytes()).expect("a cassette");
+        let cassette = read(text).expect("a cassette");
         assert_eq!((cassette.model(), cassette.catalogue()), ("gpt-5.5", &json!({"models": []})));
         let nowhere = Base::parse("http://127.0.0.1:1").expect("a base");
         let mut rig = Rig::new(config(&nowhere, Upstream::Replay(cassette))).await;
@@ -101,7 +107,7 @@ async fn a_run_is_recorded_and_played_back_and_one_changed_byte_departs() {
 
 #[test]
 fn what_is_no_cassette_says_so_and_is_not_overwritten() {
-    let why = |text: &str| Cassette::read(text.as_bytes()).err().map(|fault| fault.message);
+    let why = |text: &str| read(text).err().map(|fault| fault.message);
     let head = "{\"airlock_cassette\":1,\"made_by\":\"x\",\"model\":\"m\"}\n";
     for (text, mark) in [
         (String::new(), "it is empty"),
@@ -148,7 +154,7 @@ fn an_older_cassette_stays_until_there_is_something_to_record() {
     recorder.finish().expect("nothing went wrong");
     assert_eq!(std::fs::read_to_string(&path).expect("read"), older);
     let kept = Kept::Body(json!({}));
-    recorder.exchange(Route::Responses, &json!({"input": []}), 400, kept, &Needles::default());
+    recorder.exchange(Route::Responses, json!({"input": []}), 400, kept, &Needles::default());
     let written = std::fs::read_to_string(&path).expect("read");
     assert_eq!(written.lines().count(), 3, "header, catalogue, exchange: {written}");
     assert!(!written.contains("\"x\""), "{written}");

@@ -16,7 +16,8 @@ fn try_out(route: Route, lite: bool, given: &Value, seen: &Seen) -> Result<Value
         lite,
         ..Model::default()
     };
-    outgoing(route, given, Pinned { model: &model, session: SESSION, service_tier: None }, seen)
+    let pinned = Pinned { model: &model, session: SESSION, service_tier: None };
+    outgoing(route, &mut given.clone(), pinned, seen)
 }
 
 fn refused(given: &Value) -> String {
