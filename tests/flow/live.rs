@@ -71,6 +71,7 @@ in_both_custodies! {
         let record = ran.record().await;
         assert_eq!(record["live"], true);
         assert!(record["waivers"].to_string().contains("live tree"), "{record}");
+        assert_eq!(record.get("triggers"), None, "nothing of git's changed: {record}");
         assert_eq!(ran.airlock("apply", &[]).await.exit, Some(1), "there is nothing to apply");
     }
 }
@@ -92,4 +93,68 @@ async fn a_link_for_a_git_is_refused() {
     let rig = handed_over(rig).flags(&["--live"]).model(script![]);
     let ran = rig.prompt("x").run().await.assert_exit(6, ".git");
     drop(ran.assert_nothing_left_behind().await);
+}
+
+/// A mount that nobody may write to does not close a socket: the tree is not mounted at all.
+#[tokio::test]
+async fn a_socket_in_the_tree_is_refused() {
+    for at in ["service.sock", ".git/fsmonitor--daemon.ipc"] {
+        let rig = Rig::new().files(&[(".git/config", "[core]\n")]);
+        let socket = rig.workspace().join(at);
+        let _listens = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok(), "blind: nobody listens");
+        let rig = handed_over(rig).flags(&["--live"]).model(script![]);
+        let ran = rig.prompt("x").run().await.assert_exit(6, "is a socket or a fifo");
+        assert!(ran.stderr.contains(at), "{}", ran.stderr);
+        drop(ran.assert_nothing_left_behind().await);
+    }
+}
+
+/// A repository of the agent's, one in place of another, a file that runs as its owner. None can be
+/// prevented in a tree that is the person's own; git really runs what the first names.
+const LEAVES: &str = "mkdir -p new/.git/objects new/.git/refs; \
+    echo 'ref: refs/heads/main' > new/.git/HEAD; \
+    printf '[core]\\n\\tfsmonitor = \"touch ran; false\"\\n' > new/.git/config; \
+    mv sub moved; mkdir -p sub/.git; echo x > sub/.git/HEAD; printf '[alias]\\n' > sub/.git/config; \
+    echo x > tool; chmod 4755 tool; echo work > ordinary; echo ended";
+
+#[tokio::test]
+async fn what_git_would_run_is_named() {
+    let rig = handed_over(Rig::new().files(&[
+        (".git/HEAD", "ref: refs/heads/main\n"),
+        (".git/config", "[core]\n"),
+        ("sub/.git/HEAD", "x\n"),
+        ("sub/.git/config", "[core]\n"),
+    ]));
+    let script = script![call("bash", json!({"command": LEAVES})), answer("done")];
+    let ran = rig.flags(&["--live"]).model(script).prompt("x").run().await;
+    let ran = ran.assert_finished("done").assert_nothing_left_behind().await;
+    assert!(ran.outputs()[0].contains("ended"), "{:?}", ran.outputs());
+    let events = ran.events();
+    let told = events.iter().find(|event| event["event"] == "triggers").expect("it is told");
+    let paths = |list: &serde_json::Value| -> Vec<String> {
+        let list = list.as_array().expect("a list").iter();
+        list.map(|it| it["path"].as_str().expect("a path").to_owned()).collect()
+    };
+    let expected = ["moved/.git", "new/.git", "sub/.git/config", "tool"];
+    assert_eq!(paths(&told["list"]), expected, "{told}");
+    assert_eq!(paths(&ran.record().await["triggers"]), expected);
+    // The attack is real: git on the host runs what the new repository names.
+    let mut git = tokio::process::Command::new("git");
+    git.args(["-c", "safe.directory=*", "status"]).current_dir(ran.rig.workspace().join("new"));
+    drop(git.env("HOME", ran.rig.home()).output().await.expect("git on this machine"));
+    assert!(ran.rig.workspace().join("new/ran").exists(), "blind: git ran nothing");
+}
+
+/// What a person at a terminal gets to read.
+#[tokio::test]
+async fn what_git_would_run_is_said_in_words() {
+    let rig = handed_over(Rig::new().files(&[(".git/HEAD", "x\n"), (".git/config", "[core]\n")]));
+    let command = "mkdir d; echo x > d/HEAD; mkdir d/objects d/refs; echo x > d/config";
+    let script = script![call("bash", json!({"command": command})), answer("done")];
+    let ran = rig.flags(&["--live"]).in_words().model(script).prompt("x").run().await;
+    assert_eq!(ran.exit, Some(0), "{}", ran.stderr);
+    let said = ran.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("look d: a repository that was not there"), "{said}");
+    assert!(said.contains("before git or anything runs there, read it"), "{said}");
 }

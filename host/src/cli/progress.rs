@@ -17,8 +17,11 @@ use crate::run::public::{
     By, CallEnded, Change, ChangeKind, Changes, ChangesAre, Ended, Line, Payer, Public, Started,
     Workspace,
 };
+use crate::session::Trigger;
 use crate::text::{self, COLUMNS};
 
+/// Files of a live tree that are named.
+const TRIGGERS_SHOWN: usize = 10;
 /// The width of `workspace  `, `note       ` and the like.
 const LABEL: usize = 11;
 /// The width of ` 3.1s  `.
@@ -92,6 +95,7 @@ impl Progress {
                 self.changes = Some(changes.clone());
                 return String::new();
             }
+            Public::Triggers { list, more } => self.triggers(list, *more),
             Public::Outcome(ended) => self.ended(line.at_ms, ended),
             Public::Request { .. } | Public::CallStarted { .. } | Public::Usage { .. } => {
                 return String::new();
@@ -124,7 +128,7 @@ impl Progress {
     fn workspace(&self, workspace: &Workspace) -> String {
         let files = text::counted(workspace.files, "file");
         let said = if workspace.live {
-            "the directory itself; every .git in it is read-only".to_owned()
+            "the directory itself; every .git that is in it now is read-only".to_owned()
         } else {
             let git =
                 if workspace.git { " (git history yes; hooks and git config no)" } else { "" };
@@ -150,6 +154,22 @@ impl Progress {
             drawn.push_str(&self.labelled("left out", &text));
         }
         drawn
+    }
+
+    fn triggers(&self, list: &[Trigger], more: u64) -> String {
+        let shown = list.len().min(TRIGGERS_SHOWN);
+        let lines = list[..shown].iter().map(|trigger| {
+            self.labelled("look", &neutral::line(&format!("{}: {}", trigger.path, trigger.what)))
+        });
+        let mut lines: Vec<String> = lines.collect();
+        let more = more + (list.len() - shown) as u64;
+        if more > 0 {
+            lines.push(self.labelled("look", &format!("and {more} more: airlock show RUN --json")));
+        }
+        let advice = "it is in your directory and acts by itself: before git or anything runs \
+                      there, read it (cat -v FILE), and remove or restore what is not yours";
+        lines.push(self.labelled("careful", advice));
+        lines.join("\n")
     }
 
     fn call(&self, at_ms: u64, call: &CallEnded) -> String {

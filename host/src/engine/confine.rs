@@ -110,7 +110,10 @@ impl Waiver {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DiskQuota => "no disk quota: nothing limits how much the workspace may hold",
-            Self::LiveTree => "live tree: commands change the host's files as they run",
+            Self::LiveTree => {
+                "live tree: commands change the host's files as they run, and what they leave there git \
+                 and other programs of the host may run; what is new of that is named at the end"
+            }
             Self::Program => {
                 "not checked from outside: which program runs in the container (the engine's `ps` cannot say it)"
             }

@@ -1,17 +1,21 @@
 //! The host's own tree in a box (`--live`): whose it is, and which parts of it stay read-only.
 //!
-//! Every `.git` beneath it is mounted a second time, read-only, on top of itself. What cannot be
-//! protected so is refused. Not promised: repositories that the agent makes anew in the tree, and
-//! folders above a nested `.git`, which it may rename.
+//! Every `.git` beneath it, and the folder in the tree that a `.git` file names, is mounted a second
+//! time, read-only, on top of itself. What cannot be protected so is refused: sockets and fifos too,
+//! for mounts that nobody may write to do not close them. Not promised: repositories that the agent
+//! makes anew in the tree, and folders above a nested `.git`, which it may rename; what came of that
+//! is named when the session is over.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use airlock_shared::limits;
 
 use super::error::EngineError;
 
+/// A `.git` file is short.
+const GIT_FILE_BYTES: u64 = 4 << 10;
 /// Repositories in one live tree; each is a mount of the box.
 const REPOSITORIES: usize = 128;
 
@@ -65,6 +69,7 @@ impl LiveTree {
         nameable(&path)?;
 
         let mut read_only = Vec::new();
+        let mut ways_out = Vec::new();
         let mut folders = vec![path.clone()];
         let mut seen = 0;
         while let Some(folder) = folders.pop() {
@@ -85,17 +90,30 @@ impl LiveTree {
                     }
                     let below = entry.path();
                     nameable(&below)?;
+                    read_only.extend(named(&below, &path));
                     let below = below.strip_prefix(&path).unwrap_or(&below);
                     read_only.push(below.to_owned());
                     if read_only.len() > REPOSITORIES {
                         return Err(refuse(&path, "it has more than 128 repositories"));
                     }
-                } else if kind.is_dir() {
+                    // Sockets of git's own are in it; its objects are many and never one.
+                    if kind.is_dir() {
+                        folders.push(entry.path());
+                    }
+                } else if kind.is_socket() || kind.is_fifo() {
+                    ways_out.push(entry.path());
+                } else if kind.is_dir() && !is_objects(&entry.path()) {
                     folders.push(entry.path());
                 }
             }
         }
+        // THREAT: a command talks to a program of the person's that listens in the tree.
+        // Tried by flow::live::a_socket_in_the_tree_is_refused.
+        if let Some(first) = ways_out.first() {
+            return Err(refuse(&path, &closed(first, ways_out.len(), &path)));
+        }
         read_only.sort();
+        read_only.dedup();
         Ok(Self { path, read_only, uid: owner.uid(), gid: owner.gid() })
     }
 
@@ -115,6 +133,38 @@ impl LiveTree {
     pub fn owner(&self) -> (u32, u32) {
         (self.uid, self.gid)
     }
+}
+
+/// The folder of the tree that a `.git` file names, where it is not in a `.git` that is read-only.
+fn named(git: &Path, tree: &Path) -> Option<PathBuf> {
+    if !git.is_file() || fs::metadata(git).is_ok_and(|about| about.len() > GIT_FILE_BYTES) {
+        return None;
+    }
+    let text = fs::read_to_string(git).ok()?;
+    let named = git.parent()?.join(text.trim().strip_prefix("gitdir:")?.trim());
+    let named = fs::canonicalize(named).ok()?;
+    let below = named.strip_prefix(tree).ok()?;
+    let is_covered = below.components().any(|part| is_git(part.as_os_str()));
+    (named.is_dir() && named != tree && !is_covered).then(|| below.to_owned())
+}
+
+/// Why a tree with sockets or fifos in it is refused.
+fn closed(first: &Path, count: usize, tree: &Path) -> String {
+    let shown = first.strip_prefix(tree).unwrap_or(first).display();
+    let more = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+    let ends = if first.ends_with("fsmonitor--daemon.ipc") {
+        " (git fsmonitor--daemon stop ends this one)"
+    } else {
+        ""
+    };
+    format!(
+        "{shown}{more} is a socket or a fifo, through which commands could talk to programs of \
+         yours{ends}"
+    )
+}
+
+fn is_objects(path: &Path) -> bool {
+    path.ends_with("objects") && path.components().any(|part| is_git(part.as_os_str()))
 }
 
 /// `.git` in any case: on some file systems of the host they are one.
@@ -156,6 +206,37 @@ mod tests {
         let expected: Vec<PathBuf> = [".git", "a/b/.GIT", "c/.git"].map(PathBuf::from).into();
         assert_eq!(found.read_only(), expected);
         assert_eq!(found.owner(), (12_345, 12_345));
+    }
+
+    #[test]
+    fn the_folder_that_a_git_file_names_is_read_only_too() {
+        let Some(folder) = tree() else { return };
+        let at = |name: &str| folder.path().join(name);
+        for name in ["store/sub", "a", "b", ".git/modules/b"] {
+            fs::create_dir_all(at(name)).unwrap();
+        }
+        fs::write(at("a/.git"), "gitdir: ../store/sub\n").unwrap();
+        fs::write(at("b/.git"), "gitdir: ../.git/modules/b\n").unwrap();
+        let found = LiveTree::look(folder.path()).unwrap();
+        let expected: Vec<PathBuf> =
+            [".git", "a/.git", "b/.git", "store/sub"].map(PathBuf::from).into();
+        assert_eq!(found.read_only(), expected);
+    }
+
+    #[test]
+    fn sockets_and_fifos_are_refused_by_name() {
+        let Some(folder) = tree() else { return };
+        fs::create_dir_all(folder.path().join(".git")).unwrap();
+        for (name, says) in
+            [("s", "s is a socket"), (".git/fsmonitor--daemon.ipc", "git fsmonitor--daemon stop")]
+        {
+            let socket = folder.path().join(name);
+            drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+            let refused = LiveTree::look(folder.path()).unwrap_err().to_string();
+            assert!(refused.contains(says), "{refused}");
+            fs::remove_file(socket).unwrap();
+        }
+        assert!(LiveTree::look(folder.path()).is_ok());
     }
 
     #[test]

@@ -148,6 +148,7 @@ async fn attempt(
         // What was done and paid for is told all the same; the next start sweeps.
         report.note(leftover.to_string());
     }
+    report.triggers(tree.triggers().await);
     outcome
 }
 

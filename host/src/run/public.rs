@@ -22,6 +22,7 @@ use serde::Serialize;
 
 use crate::exit::Exit;
 use crate::neutral;
+use crate::session::Trigger;
 
 /// Bytes of a call's output in an event; the model saw more, the run's record has all of it.
 pub const OUTPUT_BYTES: usize = 4 << 10;
@@ -119,6 +120,13 @@ pub enum Public {
     },
     /// What the box's copy of the directory now differs by. Nothing has been written.
     Changes(Changes),
+    /// What commands left in a live tree that acts by itself: git would run it, or it runs as its
+    /// owner. Compared by the host, after the box was gone.
+    Triggers {
+        list: Vec<Trigger>,
+        /// Beside those of the list.
+        more: u64,
+    },
     /// The last line.
     Outcome(Ended),
 }

@@ -248,6 +248,20 @@ impl<'a> Report<'a> {
         self.say(Public::Workspace(workspace));
     }
 
+    /// What commands left in a live tree that acts by itself. The outcome is kept by now.
+    pub(super) fn triggers(&mut self, found: Vec<crate::session::Trigger>) {
+        if found.is_empty() {
+            return;
+        }
+        let more = found.len().saturating_sub(public::LIST) as u64;
+        self.record.workspace.triggers = found.iter().take(public::LIST).cloned().collect();
+        if let Err(error) = self.folder.write_record(&self.record) {
+            tracing::error!(%error, "the record of this run cannot be written");
+        }
+        let list = self.record.workspace.triggers.clone();
+        self.say(Public::Triggers { list, more });
+    }
+
     /// What the host counted, where it could see.
     pub(super) fn spent(&mut self, custody: Custody, used: crate::gate::Used) {
         let (steps, usage) = match custody {

@@ -1,6 +1,7 @@
 //! The folder a run is about: a copy whose changes come back, or the folder itself.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use airlock_shared::outcome::{Fault, FaultKind};
@@ -15,15 +16,20 @@ use super::{Broken, House};
 use crate::engine::live::LiveTree;
 use crate::engine::{BoxSpec, Work};
 use crate::gate;
-use crate::session::RunFolder;
-use crate::workspace::{self, Copied, CopyError, NotTaken, Rules, Taken};
+use crate::session::{RunFolder, Trigger};
+use crate::workspace::{self, Copied, CopyError, NotTaken, Rules, Taken, Triggers};
 
 pub(super) enum Tree {
     Copy {
         workspace: Arc<workspace::Workspace>,
         copied: Mutex<Option<oneshot::Receiver<Result<Copied, CopyError>>>>,
     },
-    Live(LiveTree),
+    Live {
+        tree: LiveTree,
+        dir: PathBuf,
+        /// What acted by itself before the session.
+        before: Triggers,
+    },
 }
 
 pub(super) fn is_copied(spec: &Spec) -> bool {
@@ -45,7 +51,14 @@ impl Tree {
                     copied: Mutex::new(Some(copy.copied)),
                 })
             }
-            spec::Tree::Live => Ok(Self::Live(LiveTree::look(&spec.dir)?)),
+            spec::Tree::Live => {
+                let tree = LiveTree::look(&spec.dir)?;
+                let before = Triggers::look(&spec.dir).map_err(|error| {
+                    let why = format!("{} cannot be read: {error}", spec.dir.display());
+                    Fault::new(FaultKind::Workspace, why)
+                })?;
+                Ok(Self::Live { tree, dir: spec.dir.clone(), before })
+            }
         }
     }
 
@@ -67,7 +80,7 @@ impl Tree {
             cpus: spec.limits.cpus,
             pids: spec.limits.pids,
             work: match (self, spec.limits.disk_on) {
-                (Self::Live(tree), _) => Work::Live(tree.clone()),
+                (Self::Live { tree, .. }, _) => Work::Live(tree.clone()),
                 (Self::Copy { .. }, DiskOn::Tmpfs) => Work::Memory { bytes: spec.limits.disk },
                 (Self::Copy { .. }, DiskOn::Engine) => Work::EngineDisk,
             },
@@ -80,7 +93,7 @@ impl Tree {
             Self::Copy { copied, .. } => {
                 copied.lock().unwrap_or_else(PoisonError::into_inner).take()
             }
-            Self::Live(_) => None,
+            Self::Live { .. } => None,
         };
         let Some(receiver) = receiver else { return std::future::pending().await };
         let abandoned = Err(CopyError::Abandoned);
@@ -94,7 +107,22 @@ impl Tree {
     pub(super) fn passage(&self) -> Arc<dyn gate::Workspace> {
         match self {
             Self::Copy { workspace, .. } => Arc::new(Passage(Arc::clone(workspace))),
-            Self::Live(_) => Arc::new(NoPassage),
+            Self::Live { .. } => Arc::new(NoPassage),
+        }
+    }
+
+    /// What acts by itself in a live tree now, and did not, or otherwise, before. Its container
+    /// must be gone.
+    pub(super) async fn triggers(&self) -> Vec<Trigger> {
+        let Self::Live { dir, before, .. } = self else { return Vec::new() };
+        let dir = dir.clone();
+        let now = tokio::task::spawn_blocking(move || Triggers::look(&dir)).await;
+        match now.map_err(io::Error::other).flatten() {
+            Ok(now) => now.since(before),
+            Err(error) => {
+                let what = format!("it can no longer be looked through: {error}");
+                vec![Trigger { path: ".".to_owned(), what }]
+            }
         }
     }
 
@@ -102,7 +130,7 @@ impl Tree {
     /// is where it is.
     pub(super) async fn changes(&self) -> Option<Taken> {
         match self {
-            Self::Live(_) => None,
+            Self::Live { .. } => None,
             Self::Copy { workspace, .. } => Some(workspace.close().await),
         }
     }

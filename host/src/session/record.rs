@@ -105,6 +105,18 @@ pub struct WorkspaceRecord {
     pub bytes: u64,
     /// How many paths stayed at home.
     pub left_out: u64,
+    /// What commands left in a live tree that acts by itself on the host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<Trigger>,
+}
+
+/// Something in a live tree that acts by itself on the host, and did not, or otherwise, before:
+/// to be looked at before git, or anything, runs there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    pub path: String,
+    /// In words: what it is, and what became of it.
+    pub what: String,
 }
 
 /// What became of the changes.

@@ -38,6 +38,7 @@ mod diff; // looking at them
 mod apply; // putting them into the folder
 
 mod link; // both ways for one run
+mod live; // what acts by itself in a tree that was not copied
 #[cfg(test)]
 mod trial; // a folder, a run and a stream to try it all with
 
@@ -47,6 +48,7 @@ pub use copy_in::{Copied, CopyError, LeftOut};
 pub use diff::{Effort, Line, View, diff, stat};
 pub use intake::{NotTaken, Taken};
 pub use link::{Copy, Workspace};
+pub use live::Triggers;
 pub use node::{Node, Sha};
 pub use rel_path::{PathError, RelPath};
 pub use rules::{BadGlob, Rules};

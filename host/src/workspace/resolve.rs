@@ -95,7 +95,8 @@ impl<'a> Links<'a> {
     /// Where a link of the tree ends, if it ends at something in it.
     pub(super) fn leads_to(&mut self, link: &RelPath) -> Option<RelPath> {
         let link = self.entry(link).filter(|entry| self.follow(*entry))?;
-        let Known::Inside { at: Place { entry: mut at, beyond: 0 }, .. } = self.entries[link].known
+        let Known::Inside { at: TreePlace { entry: mut at, beyond: 0 }, .. } =
+            self.entries[link].known
         else {
             return None;
         };

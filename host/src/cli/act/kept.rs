@@ -342,6 +342,7 @@ fn view(store: &Store, folder: &RunFolder, record: &Record, whole: bool) -> RunV
         },
         waivers: record.waivers.clone(),
         left_out: record.workspace.left_out,
+        triggers: record.workspace.triggers.clone(),
         requests: record.steps,
         usage: record.usage,
         estimated: record.estimated,

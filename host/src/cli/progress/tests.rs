@@ -168,7 +168,7 @@ fn what_is_less_usual() {
     let expected = "\
 run 7c41   key · gpt-5.6-luna low · box airlock-base · commands offline · credentials relay
 without    a limit on the workspace's size: it is on the engine's disk
-workspace  the directory itself; every .git in it is read-only
+workspace  the directory itself; every .git that is in it now is read-only
 workspace  1 file, 7 B copied in
 left out   .env, a, b, c, d and 4 more: they look like secrets (--include GLOB)
 left out   2 files (fifo, socket or device)

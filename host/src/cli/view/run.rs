@@ -8,6 +8,7 @@ use crate::cli::progress;
 use crate::cli::style::Style;
 use crate::neutral;
 use crate::run::public::{Changes, ChangesAre, Image, Limits, Payer};
+use crate::session::Trigger;
 use crate::text::{self, COLUMNS};
 
 /// What `airlock runs --json` (one a line) and `airlock show --json` print. Like the events it
@@ -38,6 +39,9 @@ pub struct RunView {
     pub waivers: Vec<String>,
     /// Paths that stayed at home.
     pub left_out: u64,
+    /// What commands left in a live tree that acts by itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<Trigger>,
     pub requests: u32,
     pub usage: Usage,
     /// Some of it is estimated by what passed.
@@ -150,6 +154,9 @@ pub fn shown(view: &RunView, style: Style) -> String {
     for waiver in &view.waivers {
         say("without", &clean(waiver));
     }
+    for trigger in &view.triggers {
+        say("look", &clean(&format!("{}: {}", trigger.path, trigger.what)));
+    }
     if view.left_out > 0 {
         let paths = text::counted(view.left_out, "path");
         say("left out", &format!("{paths} (secrets, or excluded)"));
@@ -237,6 +244,7 @@ mod tests {
                 disk_on: "tmpfs".into(),
             },
             waivers: vec![],
+            triggers: vec![],
             left_out: 1,
             requests: 6,
             estimated: false,
