@@ -53,7 +53,7 @@ fn a_conversation_of_every_item_is_taken_back() {
         assert!(matches!(last, Some(StreamEvent::Completed { .. })), "{last:?}");
         if expected == 1 && backend.left_over() == 0 {
             let usage = Usage { input: 100, cached: 40, output: 7, reasoning: 0 };
-            assert_eq!(last, Some(StreamEvent::Completed { usage, more: false }));
+            assert_eq!(last, Some(StreamEvent::Completed { usage: Some(usage), more: false }));
         }
     }
     let none: [String; 0] = [];

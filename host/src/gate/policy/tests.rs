@@ -420,9 +420,12 @@ fn only_pictures_are_pictures() {
 fn a_schema_points_nowhere_else() {
     let evil = "https://evil.example/?q";
     for key in ["$ref", "$dynamicRef", "$recursiveRef", "$schema", "$id"] {
-        assert!(schema(&json!({"properties": {"a": {key: "#/$defs/x"}}}), "x").is_ok(), "{key}");
+        assert!(
+            schema(&mut json!({"properties": {"a": {key: "#/$defs/x"}}}), "x").is_ok(),
+            "{key}"
+        );
         for target in [json!(evil), json!([evil]), json!({"url": evil}), json!(7), json!("")] {
-            let refused = schema(&json!({"properties": {"a": {key: target}}}), "x");
+            let refused = schema(&mut json!({"properties": {"a": {key: target}}}), "x");
             assert!(refused.is_err_and(|denied| denied.0.contains(key)), "{key}: {target}");
         }
     }
