@@ -7,6 +7,7 @@
 //! There is one outcome, said once, last. The end of the host is the end of the run, at any point.
 
 mod choice; // which model
+mod repository; // what git there is told
 mod work; // work tree in, turn, changes out
 
 use std::pin::pin;

@@ -71,6 +71,10 @@ pub const LINK_TARGET_BYTES: usize = 4096;
 pub const PATHS_BYTES: usize = 32 << 20;
 /// Paths that were left out of a workspace and are named one by one; the rest are counted.
 pub const LEFT_OUT_NAMED: usize = 200;
+/// Paths that were left out of a workspace and that the sandbox is told of.
+pub const LEFT_OUT_TOLD: usize = 2_000;
+/// Those of them that the model is told of, by name.
+pub const LEFT_OUT_SAID: usize = 50;
 /// A file that is shown as a difference line by line; a larger one is only said to differ.
 pub const DIFF_FILE_BYTES: u64 = 2 << 20;
 /// How long one file's difference may be searched for its shortest form.

@@ -22,8 +22,12 @@ pub const COMPACT: &str = "/model/responses/compact";
 /// `GET`: the model catalogue.
 pub const MODELS: &str = "/model/models";
 /// `GET`: the work tree as a tar stream. Paths are relative to its root; only folders, regular
-/// files and symbolic links.
+/// files, symbolic links, and names of what was left out ([`LEFT_OUT`]).
 pub const WORKSPACE: &str = "/workspace";
+/// The type of a tar entry that names a path that was left out; its link's target is the reason.
+pub const LEFT_OUT: u8 = b'O';
+/// The reason of a repository that was left out: its history stays on the host.
+pub const LEFT_OUT_HISTORY: &str = "history";
 /// `PUT`: the changes since the start as a tar stream: `tree/<path>` is what a path is now (folder,
 /// file, link), `gone/<path>` (an empty file) says that it is no more. Edits come first, what git
 /// ignores after them, so that whatever cuts the stream cuts what is worth least; the last entry is

@@ -23,6 +23,7 @@ mod end; // cancelled, terminated, killed: nothing left behind
 mod faults; // what the backend does wrong
 mod image; // pulled, named by digest, refused
 mod halfway; // an apply that was killed
+mod left_out; // what never enters a box
 mod killed; // a host, a box, a command that are killed
 mod so_far; // killed while the model thinks
 mod live; // the folder itself in the box

@@ -23,6 +23,7 @@ use crate::output::Output;
 use crate::run::House;
 use crate::run::spec::Spec;
 use crate::session::Store;
+use crate::workspace::Private;
 
 /// One thing to do, with nothing left to resolve.
 pub enum Asked {
@@ -149,8 +150,22 @@ async fn house(places: &Places) -> Result<House, Failure> {
         docker: docker().await?,
         store: store(places)?,
         logins: places.logins(),
+        private: private(places),
         owner: owner(),
     })
+}
+
+/// What of this machine never enters a sandbox: our two folders, by their own links too, and the
+/// logins that are there.
+fn private(places: &Places) -> Private {
+    let logins = places.logins();
+    let private = Private::default()
+        .folder(&places.state)
+        .folder(&places.config)
+        .folder(&logins)
+        .folder(&places.runs())
+        .files_in(&logins);
+    places.codex.iter().fold(private, |private, file| private.file(file))
 }
 
 async fn docker() -> Result<Docker, Failure> {

@@ -155,6 +155,7 @@ impl Config {
                 Tree::Copy {
                     include: settings.include.unwrap_or_default(),
                     exclude: settings.exclude.unwrap_or_default(),
+                    history: !settings.no_history.unwrap_or(false),
                 }
             },
             budget: Budget {

@@ -12,6 +12,8 @@ pub struct Places {
     pub config: PathBuf,
     /// `$XDG_STATE_HOME/airlock`, else `~/.local/state/airlock`: runs and logins.
     pub state: PathBuf,
+    /// The official client's login: `$CODEX_HOME/auth.json`, else `~/.codex/auth.json`.
+    pub codex: Option<PathBuf>,
     /// For showing paths shorter and for `~/` in the configuration.
     pub home: Option<PathBuf>,
 }
@@ -34,6 +36,10 @@ impl Places {
         Ok(Self {
             config: place("XDG_CONFIG_HOME", ".config")?,
             state: place("XDG_STATE_HOME", ".local/state")?,
+            codex: environment
+                .absolute("CODEX_HOME")
+                .or_else(|| home.as_ref().map(|home| home.join(".codex")))
+                .map(|folder| folder.join("auth.json")),
             home,
         })
     }
@@ -41,6 +47,12 @@ impl Places {
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.config.join("config.toml")
+    }
+
+    /// The folder of records and changes.
+    #[must_use]
+    pub fn runs(&self) -> PathBuf {
+        self.state.join("runs")
     }
 
     /// The folder of logins.

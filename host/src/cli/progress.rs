@@ -14,8 +14,8 @@ use airlock_shared::event::StepStatus;
 use crate::cli::style::Style;
 use crate::neutral;
 use crate::run::public::{
-    By, CallEnded, Change, ChangeKind, Changes, ChangesAre, Ended, Line, Payer, Public, Started,
-    Workspace,
+    By, CallEnded, Change, ChangeKind, Changes, ChangesAre, Ended, LeftOutFor, Line, Payer, Public,
+    Started, Workspace,
 };
 use crate::session::Trigger;
 use crate::text::{self, COLUMNS};
@@ -26,6 +26,8 @@ const TRIGGERS_SHOWN: usize = 10;
 const LABEL: usize = 11;
 /// The width of ` 3.1s  `.
 const TIME: usize = 7;
+/// Paths shown that were left out, for each reason.
+const LEFT_OUT_SHOWN: usize = 5;
 /// Changed files shown one by one.
 const CHANGES_SHOWN: usize = 20;
 
@@ -135,17 +137,9 @@ impl Progress {
             format!("{files}, {} copied in{git}", text::bytes(workspace.bytes))
         };
         let mut drawn = self.labelled("workspace", &said);
-        if workspace.left_out_count > 0 {
-            let paths = workspace.left_out.iter().take(5).map(|path| neutral::line(path));
-            let paths = paths.collect::<Vec<_>>().join(", ");
-            let shown = workspace.left_out.len().min(5) as u64;
-            let more = match workspace.left_out_count.saturating_sub(shown) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let text = format!("{paths}{more}: they look like secrets (--include GLOB)");
+        for (why, left_out) in &workspace.left_out_why {
             drawn.push('\n');
-            drawn.push_str(&self.labelled("left out", &text));
+            drawn.push_str(&self.labelled("left out", &left_out_for(why, left_out)));
         }
         if workspace.special > 0 {
             let text =
@@ -349,6 +343,28 @@ pub fn stat(changes: &Changes, columns: usize, style: Style) -> String {
 
 /// `airlock-base:6f1c…` is said without its hash; others as they are.
 /// `plan plus`, with the login's name where it is not the usual one.
+/// The first paths that were left out for one reason, and what may be done about it.
+fn left_out_for(why: &str, left_out: &LeftOutFor) -> String {
+    let paths = left_out.paths.iter().take(LEFT_OUT_SHOWN).map(|path| neutral::line(path));
+    let mut said = paths.collect::<Vec<_>>().join(", ");
+    let shown = left_out.paths.len().min(LEFT_OUT_SHOWN) as u64;
+    match left_out.count.saturating_sub(shown) {
+        0 => {}
+        more if shown == 0 => said = text::counted(more, "path"),
+        more => said = format!("{said} and {more} more"),
+    }
+    let reason = match why {
+        "secret" => "they look like secrets (--include GLOB)",
+        "excluded" => "excluded",
+        "unreadable" => "you may not read them",
+        "history" => "its history is not copied (--no-history)",
+        "own" => "airlock's own logins and records",
+        "credential" => "they hold a key or login in use",
+        other => other,
+    };
+    format!("{said}: {reason}")
+}
+
 fn payer(payer: &Payer) -> String {
     match (&payer.plan, payer.kind.as_str()) {
         (Some(plan), _) if payer.name == "default" => format!("plan {plan}"),

@@ -73,6 +73,9 @@ pub struct Settings {
     /// Leave out of the copy (repeat)
     #[arg(long, value_name = "GLOB", help_heading = "The box")]
     pub exclude: Option<Vec<String>>,
+    /// Leave the repository's history out; git in the box starts from one commit
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "YES", help_heading = "The box")]
+    pub no_history: Option<bool>,
 
     /// Model requests at most [default: 100]
     #[arg(long, value_name = "N", value_parser = parse::steps, help_heading = "The budget")]
@@ -115,7 +118,7 @@ pub struct Settings {
 }
 
 /// What the environment and the configuration both may say.
-pub const STANDING: [&str; 20] = [
+pub const STANDING: [&str; 21] = [
     "model",
     "effort",
     "login",
@@ -133,6 +136,7 @@ pub const STANDING: [&str; 20] = [
     "env",
     "include",
     "exclude",
+    "no_history",
     "steps",
     "tokens",
     "seconds",
@@ -212,6 +216,7 @@ impl Settings {
             }
             "include" => self.include = Some(given.list()?),
             "exclude" => self.exclude = Some(given.list()?),
+            "no_history" => self.no_history = Some(given.switch()?),
             "steps" => self.steps = Some(parse::steps(given.text()?)?),
             "tokens" => self.tokens = Some(parse::tokens(given.text()?)?),
             "seconds" => self.seconds = Some(parse::seconds(given.text()?)?),
@@ -264,6 +269,7 @@ impl Settings {
             env: self.env.or(lower.env),
             include: self.include.or(lower.include),
             exclude: self.exclude.or(lower.exclude),
+            no_history: self.no_history.or(lower.no_history),
             steps: self.steps.or(lower.steps),
             tokens: self.tokens.or(lower.tokens),
             seconds: self.seconds.or(lower.seconds),

@@ -128,7 +128,7 @@ fn nothing_said_is_every_default() {
         model: ModelWish::default(),
         custody: Custody::Relay,
         image: ImageChoice::Base,
-        tree: Tree::Copy { include: vec![], exclude: vec![] },
+        tree: Tree::Copy { include: vec![], exclude: vec![], history: true },
         budget: Budget { steps: 100, tokens: 4_000_000, seconds: 3_600 },
         limits: BoxLimits {
             memory: 2 << 30,
@@ -161,7 +161,7 @@ fn a_flag_goes_over_a_variable_goes_over_the_file() {
     assert_eq!(resolved.model.effort.as_deref(), Some("low"));
     assert_eq!(resolved.budget, Budget { steps: 4, tokens: 400_000, seconds: 3_600 });
     let exclude = vec!["a".to_owned(), "b".to_owned()];
-    assert_eq!(resolved.tree, Tree::Copy { include: vec![], exclude });
+    assert_eq!(resolved.tree, Tree::Copy { include: vec![], exclude, history: true });
     assert_eq!(resolved.identity.originator, "ours");
     assert!(resolved.identity.user_agent.starts_with("ours/"));
     assert_eq!(resolved.identity.service_tier.as_deref(), Some("flex"));
@@ -169,7 +169,7 @@ fn a_flag_goes_over_a_variable_goes_over_the_file() {
     assert_eq!(shorter.tree, Tree::Live);
     let listed = config(&[], &[("AIRLOCK_EXCLUDE", "*.{x,y},d")], "");
     let exclude = vec!["*.{x,y}".to_owned(), "d".to_owned()];
-    assert_eq!(listed.tree, Tree::Copy { include: vec![], exclude });
+    assert_eq!(listed.tree, Tree::Copy { include: vec![], exclude, history: true });
 }
 
 #[test]
@@ -262,6 +262,7 @@ fn a_whole_run() {
         ".env",
         "--exclude",
         "target",
+        "--no-history",
         "--json",
         "-q",
         "-o",
@@ -286,7 +287,8 @@ fn a_whole_run() {
         disk_on: DiskOn::Engine,
     };
     assert_eq!(spec.limits, limits);
-    let tree = Tree::Copy { include: vec![".env".into()], exclude: vec!["target".into()] };
+    let (include, exclude) = (vec![".env".into()], vec!["target".into()]);
+    let tree = Tree::Copy { include, exclude, history: false };
     assert_eq!(spec.tree, tree);
 }
 

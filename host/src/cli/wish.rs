@@ -128,9 +128,7 @@ pub fn import(
     places: &Places,
     is_terminal: bool,
 ) -> Result<Import, Failure> {
-    let home = || places.home.as_ref().map(|home| home.join(".codex"));
-    let usual = || environment.absolute("CODEX_HOME").or_else(home);
-    let file = flags.file.or_else(|| usual().map(|folder| folder.join("auth.json")));
+    let file = flags.file.or_else(|| places.codex.clone());
     let file = file.ok_or_else(|| {
         Failure::usage("neither CODEX_HOME nor HOME is an absolute path")
             .hint("airlock import codex FILE")

@@ -31,6 +31,7 @@ use crate::engine::docker::{Claim, Created, Gone, ResolvedImage};
 use crate::engine::{BoxSpec, Docker, EngineError, base};
 use crate::gate::{Gate, GateConfig};
 use crate::session::{Marked, Store, random_id};
+use crate::workspace::Private;
 use paying::Paying;
 use renewals::Renewals;
 use report::Report;
@@ -48,21 +49,26 @@ pub struct House {
     pub store: Store,
     /// The folder of login files.
     pub logins: std::path::PathBuf,
+    /// What of this machine never enters a sandbox.
+    pub private: Private,
     /// Who starts runs, for people who look at the engine.
     pub owner: String,
 }
 
 /// What a fault is, with the command that mends it where one is known.
-pub(crate) struct Broken {
-    pub(crate) fault: Fault,
-    pub(crate) hint: Option<String>,
+#[derive(Debug)]
+pub struct Broken {
+    pub fault: Fault,
+    pub hint: Option<String>,
 }
 
 /// Carries a run out and tells `show` each of its public lines; the last is the outcome.
 ///
 /// # Errors
-/// Only where not even a folder for the run could be made; every other end is an outcome.
-pub async fn run(spec: Spec, house: &House, stop: &Stop, show: Show<'_>) -> Result<Done, Fault> {
+/// Only where not even a folder for the run could be made, or the directory is none to work on;
+/// every other end is an outcome.
+pub async fn run(spec: Spec, house: &House, stop: &Stop, show: Show<'_>) -> Result<Done, Broken> {
+    tree::admit(&spec, &house.private)?;
     let mut report = Report::open(house, &spec, show)?;
     let ended = attempt(spec, house, stop, &mut report).await;
     report.tell_changes(stop).await;
@@ -82,7 +88,7 @@ async fn attempt(
         image = find_image(&spec.image, &house.docker, report) => image?,
         () = stop.asked() => return Ok(cancelled()),
     };
-    let tree = Tree::begin(&spec, report.folder())?;
+    let tree = Tree::begin(&spec, &house.private, report.folder())?;
     let uid = house.docker.free_uid().await?;
     let terms = tree.terms(&spec, house, report.folder(), uid);
     report.waived(&terms);
@@ -119,6 +125,9 @@ async fn attempt(
     }
     if let Some(Ok(paying)) = &paying {
         report.started(&spec, paying, &image);
+        if spec.tree == spec::Tree::Live {
+            report.note("nothing is left out of a live directory: commands see its secrets too");
+        }
     }
     let ready = ready?;
     let prepared = match paying {

@@ -14,6 +14,8 @@
 //! change with the protocol. Text is as the model or the box wrote it, with what could steer a
 //! terminal as JSON escapes.
 
+use std::collections::BTreeMap;
+
 use airlock_shared::event::{Event, PlanStep, StepStatus};
 use airlock_shared::job::Budget;
 use airlock_shared::outcome::{FaultKind, Outcome, Spent, Stop};
@@ -194,12 +196,23 @@ pub struct Workspace {
     /// Whether there is a git repository in it (its config and hooks stay out).
     pub git: bool,
     pub live: bool,
-    /// Paths left out because they look like secrets, the first 200.
+    /// Paths left out that a person may want to know of, the first 200.
     pub left_out: Vec<String>,
     /// How many there were.
     pub left_out_count: u64,
+    /// The same by reason: `secret`, `excluded`, `unreadable`, `own`, `credential`,
+    /// `history`.
+    pub left_out_why: BTreeMap<&'static str, LeftOutFor>,
     /// Fifos, sockets and devices passed over.
     pub special: u64,
+}
+
+/// What was left out for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LeftOutFor {
+    pub count: u64,
+    /// Of the first 200 of all reasons those of this one.
+    pub paths: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -1,5 +1,6 @@
 //! What is told and kept of a run: its lines, numbered, on disk and shown; its record.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -232,17 +233,24 @@ impl<'a> Report<'a> {
         (record.entries, record.bytes) = (copied.entries, copied.bytes);
         let count = |why: Why| copied.left_out_count.get(&why).copied().unwrap_or(0);
         record.left_out = copied.left_out_count.values().sum();
-        let secret = |why: Why| why != Why::Git && why != Why::Special;
-        let named = copied.left_out.iter().filter(|left| secret(left.why));
-        let kept_home = copied.left_out_count.iter().filter(|(why, _)| secret(**why));
+        let told = |why: Why| why != Why::Git && why != Why::Special;
+        let named = || copied.left_out.iter().filter(|left| told(left.why)).take(public::LIST);
+        let counts = copied.left_out_count.iter().filter(|(why, _)| told(**why));
+        let by_reason = counts.map(|(why, count)| {
+            let paths = named().filter(|left| left.why == *why);
+            let paths = paths.map(|left| left.path.to_string()).collect();
+            (why.as_str(), public::LeftOutFor { count: *count, paths })
+        });
+        let left_out_why: BTreeMap<_, _> = by_reason.collect();
         let workspace = public::Workspace {
             dir: record.path.clone(),
             files: copied.files,
             bytes: copied.bytes,
             git: copied.git,
             live: false,
-            left_out: named.map(|left| left.path.to_string()).take(public::LIST).collect(),
-            left_out_count: kept_home.map(|(_, count)| count).sum(),
+            left_out: named().map(|left| left.path.to_string()).collect(),
+            left_out_count: left_out_why.values().map(|left| left.count).sum(),
+            left_out_why,
             special: count(Why::Special),
         };
         self.say(Public::Workspace(workspace));

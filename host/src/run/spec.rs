@@ -116,8 +116,9 @@ pub enum ImageChoice {
 /// What of the folder the box gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tree {
-    /// A copy; its changes come back and wait for `apply`. Globs as typed.
-    Copy { include: Vec<String>, exclude: Vec<String> },
+    /// A copy; its changes come back and wait for `apply`. Globs as typed. `history`: with what a
+    /// repository remembers.
+    Copy { include: Vec<String>, exclude: Vec<String>, history: bool },
     /// The folder itself, every `.git` read-only.
     Live,
 }

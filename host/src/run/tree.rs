@@ -1,7 +1,7 @@
 //! The folder a run is about: a copy whose changes come back, or the folder itself.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use airlock_shared::outcome::{Fault, FaultKind};
@@ -11,13 +11,13 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 
-use super::spec::{self, DiskOn, Spec};
+use super::spec::{self, CredentialChoice, DiskOn, Spec};
 use super::{Broken, House};
 use crate::engine::live::LiveTree;
 use crate::engine::{BoxSpec, Work};
 use crate::gate;
 use crate::session::{RunFolder, Trigger};
-use crate::workspace::{self, Copied, CopyError, NotTaken, Rules, Taken, Triggers};
+use crate::workspace::{self, Copied, CopyError, NotTaken, Private, Rules, Taken, Triggers};
 
 pub(super) enum Tree {
     Copy {
@@ -36,15 +36,42 @@ pub(super) fn is_copied(spec: &Spec) -> bool {
     matches!(spec.tree, spec::Tree::Copy { .. })
 }
 
+/// What never enters the sandbox of this run: what is private on this machine, and the file that
+/// the key is read from.
+fn private(spec: &Spec, machine: &Private) -> Private {
+    let private = machine.clone();
+    match &spec.credential {
+        CredentialChoice::KeyFile(file) => private.file(file),
+        // It may be a file of the directory: `--api-key - < key.txt`.
+        CredentialChoice::KeyStdin(_) => private.file(Path::new("/dev/fd/0")),
+        CredentialChoice::Login(_) | CredentialChoice::Env | CredentialChoice::Replay => private,
+    }
+}
+
+/// Whether the directory is one to work on.
+pub(super) fn admit(spec: &Spec, machine: &Private) -> Result<(), Broken> {
+    let live = spec.tree == spec::Tree::Live;
+    private(spec, machine).admits(&spec.dir, live).map_err(|refused| Broken {
+        fault: Fault::new(FaultKind::Workspace, refused.to_string()),
+        hint: Some(refused.hint().to_owned()),
+    })
+}
+
 impl Tree {
     /// A copy begins to be read at once.
-    pub(super) fn begin(spec: &Spec, folder: &RunFolder) -> Result<Self, Broken> {
+    pub(super) fn begin(
+        spec: &Spec,
+        machine: &Private,
+        folder: &RunFolder,
+    ) -> Result<Self, Broken> {
         match &spec.tree {
-            spec::Tree::Copy { include, exclude } => {
+            spec::Tree::Copy { include, exclude, history } => {
                 let rules = Rules::new(include, exclude).map_err(|error| Broken {
                     fault: Fault::new(FaultKind::Workspace, error.to_string()),
                     hint: Some("airlock run --help".to_owned()),
                 })?;
+                let rules = rules.without(private(spec, machine));
+                let rules = if *history { rules } else { rules.without_history() };
                 let copy = workspace::Workspace::copy(&spec.dir, rules, spec.limits.disk, folder);
                 Ok(Self::Copy {
                     workspace: Arc::new(copy.workspace),

@@ -83,6 +83,9 @@ fn because(reason: Why) -> &'static str {
         Why::Git => "because git runs what it says",
         Why::Special => "because it is a device, a fifo or a socket",
         Why::Unreadable => "because it could not be read",
+        Why::Own => "because it is airlock's own",
+        Why::History => "because of --no-history",
+        Why::Credential => "because a key or login in use is in it",
     }
 }
 

@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use airlock_shared::limits;
+use airlock_shared::link::LEFT_OUT;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -135,8 +136,10 @@ fn copy(
     let (folder, root) = open().map_err(|error| CopyError::read(&RelPath::root(), error))?;
     let base = Recorder::new(record, &folder).map_err(CopyError::Record)?;
     let out = Pipe { chunks, buffer: Vec::with_capacity(CHUNK_BYTES) };
-    let mut packer = Packer { out, base, disk, names: 0, pages: 0, copied: Copied::default() };
-    walk::walk(&root, rules, &mut |found| packer.take(found))?;
+    let copied = Copied::default();
+    let (names, pages, told, left_out_names) = (0, 0, 0, 0);
+    let mut packer = Packer { out, base, disk, names, pages, told, left_out_names, copied };
+    walk::walk(&root, &folder, rules, &mut |found| packer.take(found))?;
     tar_write::end(&mut packer.out).and_then(|()| packer.out.flush()).map_err(abandoned)?;
     packer.base.finish().map_err(CopyError::Record)?;
     Ok(packer.copied)
@@ -148,6 +151,9 @@ struct Packer<'a> {
     disk: u64,
     names: usize,
     pages: u64,
+    /// Paths that were left out, of which the sandbox is told the first.
+    told: usize,
+    left_out_names: usize,
     copied: Copied,
 }
 
@@ -172,21 +178,33 @@ impl Packer<'_> {
                 let sha256 = Sha::of(Sha256::new_with_prefix(&content));
                 self.record(path, Node::File { mode, size, sha256 })
             }
-            Found::LeftOut { path, why } => {
-                *self.copied.left_out_count.entry(why).or_default() += 1;
-                self.names += path.as_bytes().len();
-                let entries =
-                    self.copied.entries + self.copied.left_out_count.values().sum::<u64>();
-                if !base::within_bounds(entries, self.names) {
-                    return Err(CopyError::TooMany { most: limits::WORKSPACE_ENTRIES });
-                }
-                self.base.leave_out(path.clone(), why).map_err(CopyError::Record)?;
-                if self.copied.left_out.len() < limits::LEFT_OUT_NAMED {
-                    self.copied.left_out.push(LeftOut { path, why });
-                }
-                Ok(())
-            }
+            Found::LeftOut { path, why } => self.left_out(path, why),
         }
+    }
+
+    /// Named to the person, to the sandbox and to whoever judges what comes back. Of git's own
+    /// folders only the last wants to know: a stand-in is there.
+    fn left_out(&mut self, path: RelPath, why: Why) -> Result<(), CopyError> {
+        *self.copied.left_out_count.entry(why).or_default() += 1;
+        // Beyond the bounds of a workspace the rest is not named: a change there is a conflict.
+        self.left_out_names += path.as_bytes().len();
+        if base::within_bounds(self.copied.left_out_count.values().sum(), self.left_out_names) {
+            self.base.leave_out(path.clone(), why).map_err(CopyError::Record)?;
+        }
+        if why == Why::Git {
+            return Ok(());
+        }
+        self.told += 1;
+        if self.told <= limits::LEFT_OUT_TOLD {
+            let (kind, target) = (EntryType::new(LEFT_OUT), why.as_str().as_bytes());
+            let path = path.as_bytes();
+            let entry = Entry { kind, path, target, mode: 0, mtime: 0, size: 0 };
+            tar_write::head(&mut self.out, &entry).map_err(abandoned)?;
+        }
+        if self.copied.left_out.len() < limits::LEFT_OUT_NAMED {
+            self.copied.left_out.push(LeftOut { path, why });
+        }
+        Ok(())
     }
 
     fn file(&mut self, path: RelPath, mut file: File) -> Result<(), CopyError> {

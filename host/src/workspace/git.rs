@@ -9,6 +9,8 @@
 pub(super) enum Part {
     Config,
     Hooks,
+    /// What `git-credential-store` was told to keep there.
+    Credentials,
     Other,
 }
 
@@ -34,6 +36,11 @@ pub(super) fn folded(name: &[u8]) -> String {
     text.to_uppercase().to_lowercase()
 }
 
+/// Whether a name is that of a repository's own folder, of git or another version control.
+pub(super) fn is_history(name: &[u8]) -> bool {
+    is_dot_git(name) || [".hg", ".jj", ".sl", ".svn", ".bzr"].iter().any(|it| name == it.as_bytes())
+}
+
 /// HFS+ ignores these when it compares names.
 fn ignored(c: char) -> bool {
     matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
@@ -54,6 +61,8 @@ pub(super) fn part(name: &[u8]) -> Part {
         Part::Config
     } else if name.eq_ignore_ascii_case(b"hooks") {
         Part::Hooks
+    } else if name.eq_ignore_ascii_case(b"credentials") {
+        Part::Credentials
     } else {
         Part::Other
     }

@@ -17,7 +17,10 @@ mod node; // what can be at a path
 mod rel_path; // a path that cannot leave the root
 mod beneath; // opening what lies beneath a folder
 
-mod rules; // secrets stay at home
+mod private; // our own folders and the files of credentials, which never go in
+mod secrets; // their names
+mod content; // whether a content is one
+mod rules; // what is left out by its name
 mod git; // what of git's folders stays at home
 mod walk; // what is there
 mod base; // what went in
@@ -50,6 +53,7 @@ pub use intake::{NotTaken, Taken};
 pub use link::{Copy, Workspace};
 pub use live::Triggers;
 pub use node::{Node, Sha};
+pub use private::{NotGiven, Private};
 pub use rel_path::{PathError, RelPath};
 pub use rules::{BadGlob, Rules};
 pub use walk::Why;

@@ -1,6 +1,6 @@
-//! What stays at home: the names of secrets, and what the person adds to or takes from that list.
+//! What is left out: secrets by their names, and what the person adds to or takes from that list.
 //!
-//! A name alone decides; no file is opened to find out. Deliberately absent: any rule that comes
+//! A name decides alone, or says that the content does. Deliberately absent: any rule that comes
 //! from the workspace itself (`.gitignore` does not count, ignored files go in).
 
 use std::ffi::OsStr;
@@ -9,73 +9,32 @@ use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+use super::content::Kind;
+use super::private::Private;
 use super::rel_path::RelPath;
-
-/// Files and folders that hold credentials, in any case of letters, at any depth.
-const SECRETS: &[&str] = &[
-    // settings that are secrets by custom
-    ".env*",
-    "*.env",
-    // private keys and key stores
-    "id_rsa*",
-    "id_dsa*",
-    "id_ecdsa*",
-    "id_ed25519*",
-    "*.pem",
-    "*.key",
-    "*.p12",
-    "*.pfx",
-    "*.p8",
-    "*.ppk",
-    "*.jks",
-    "*.keystore",
-    "*.kdbx",
-    "*.asc.key",
-    // what tools keep after a login
-    ".netrc",
-    "_netrc",
-    ".npmrc",
-    ".yarnrc.yml",
-    ".pypirc",
-    ".pgpass",
-    ".my.cnf",
-    ".htpasswd",
-    ".git-credentials",
-    ".vault-token",
-    ".terraformrc",
-    "terraform.tfstate*",
-    "*.tfvars",
-    "credentials.json",
-    "credentials.toml",
-    "client_secret*.json",
-    "service-account*.json",
-    "service_account*.json",
-    "application_default_credentials.json",
-    "secrets.y*ml",
-    "secrets.json",
-    // folders of such
-    ".aws",
-    ".azure",
-    ".ssh",
-    ".gnupg",
-    ".gcloud",
-    "**/.config/gcloud",
-    "**/.config/gh",
-    "**/.docker/config.json",
-    "**/.kube/config",
-    "**/.cargo/credentials*",
-    "**/.gem/credentials",
-    "**/.terraform.d/credentials*",
-];
+use super::secrets;
 
 /// Which paths are left out: what `exclude` names, and of the secrets those that `include` does
 /// not name. A glob without `/` is matched against the name at any depth, one with `/` against
 /// the whole path; one that names a folder names all that is in it.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    secrets: GlobSet,
+    secrets: Secrets,
     include: GlobSet,
     exclude: GlobSet,
+    private: Private,
+    history: bool,
+}
+
+/// The names of secrets, in lower case.
+#[derive(Clone, Debug)]
+struct Secrets {
+    /// Whole paths: nothing else has one of them.
+    places: GlobSet,
+    names: GlobSet,
+    ordinary: GlobSet,
+    examples: GlobSet,
+    public: GlobSet,
 }
 
 /// A glob of the person's that cannot be read.
@@ -92,29 +51,52 @@ pub(super) enum Verdict {
     In,
     Secret,
     Excluded,
+    /// A file is a secret if its content is.
+    IfContent(Kind),
 }
 
 impl Rules {
     /// # Errors
     /// A glob that cannot be read.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, BadGlob> {
-        let secrets: Vec<String> = SECRETS.iter().map(|&glob| glob.to_owned()).collect();
         Ok(Self {
-            secrets: globs(&secrets, true)?,
-            include: globs(include, false)?,
-            exclude: globs(exclude, false)?,
+            secrets: Secrets::new()?,
+            include: globs(include)?,
+            exclude: globs(exclude)?,
+            private: Private::default(),
+            history: true,
         })
+    }
+
+    /// The same, and no repository's history.
+    #[must_use]
+    pub fn without_history(self) -> Self {
+        Self { history: false, ..self }
+    }
+
+    pub(super) fn has_history(&self) -> bool {
+        self.history
+    }
+
+    /// The same, and nothing of what is `private`.
+    #[must_use]
+    pub fn without(self, private: Private) -> Self {
+        Self { private, ..self }
+    }
+
+    pub(super) fn private(&self) -> &Private {
+        &self.private
     }
 
     // THREAT: a model that was talked into it reads the keys that lie in the folder and writes
     // them into its answer. Tried by workspace::copy_in::tests::secrets_stay_at_home.
     pub(super) fn judge(&self, path: &RelPath) -> Verdict {
         if names(&self.exclude, path) {
-            Verdict::Excluded
-        } else if names(&self.secrets, path) && !names(&self.include, path) {
-            Verdict::Secret
-        } else {
-            Verdict::In
+            return Verdict::Excluded;
+        }
+        match self.secrets.judge(path) {
+            Verdict::Secret | Verdict::IfContent(_) if names(&self.include, path) => Verdict::In,
+            verdict => verdict,
         }
     }
 
@@ -124,12 +106,50 @@ impl Rules {
     }
 }
 
+impl Secrets {
+    fn new() -> Result<Self, BadGlob> {
+        let of = |list: &[&str], whole: Option<bool>| {
+            let wanted = list.iter().filter(|glob| whole.is_none_or(|it| it == glob.contains('/')));
+            globs(&wanted.map(|&glob| glob.to_owned()).collect::<Vec<_>>())
+        };
+        Ok(Self {
+            places: of(secrets::SECRETS, Some(true))?,
+            names: of(secrets::SECRETS, Some(false))?,
+            ordinary: of(secrets::ORDINARY, None)?,
+            examples: of(secrets::EXAMPLES, None)?,
+            public: of(secrets::PUBLIC, None)?,
+        })
+    }
+
+    fn judge(&self, path: &RelPath) -> Verdict {
+        let lower = |path: &RelPath| path.as_bytes().to_ascii_lowercase();
+        if path.ancestors().any(|folder| self.judge_one(&lower(&folder)) == Verdict::Secret) {
+            return Verdict::Secret;
+        }
+        self.judge_one(&lower(path))
+    }
+
+    fn judge_one(&self, path: &[u8]) -> Verdict {
+        let path = Path::new(OsStr::from_bytes(path));
+        if self.places.is_match(path) {
+            Verdict::Secret
+        } else if self.ordinary.is_match(path) {
+            let is_example = self.examples.is_match(path);
+            Verdict::IfContent(if is_example { Kind::Example } else { Kind::Settings })
+        } else if self.names.is_match(path) && !self.public.is_match(path) {
+            Verdict::Secret
+        } else {
+            Verdict::In
+        }
+    }
+}
+
 fn names(globs: &GlobSet, path: &RelPath) -> bool {
     let names = |path: &RelPath| globs.is_match(Path::new(OsStr::from_bytes(path.as_bytes())));
     !globs.is_empty() && (names(path) || path.ancestors().any(|folder| names(&folder)))
 }
 
-fn globs(patterns: &[String], any_case: bool) -> Result<GlobSet, BadGlob> {
+fn globs(patterns: &[String]) -> Result<GlobSet, BadGlob> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
         let bad = |error: globset::Error| BadGlob {
@@ -143,7 +163,7 @@ fn globs(patterns: &[String], any_case: bool) -> Result<GlobSet, BadGlob> {
             format!("**/{trimmed}")
         };
         let mut glob = GlobBuilder::new(&whole);
-        glob.literal_separator(true).case_insensitive(any_case);
+        glob.literal_separator(true);
         set.add(glob.build().map_err(bad)?);
     }
     set.build().map_err(|error| BadGlob { glob: patterns.join(" "), why: error.kind().to_string() })
@@ -172,7 +192,8 @@ mod tests {
             "home/.docker/config.json",
             ".docker/config.json",
             ".kube/config",
-            "k/service-account-prod.json",
+            "x/.ssh/keys.txt",
+            ".M2/settings.xml",
         ] {
             assert_eq!(judged(&[], &[], path), Verdict::Secret, "{path}");
         }
@@ -183,19 +204,29 @@ mod tests {
             "docker/config.json",
             "config",
             ".git/HEAD",
+            "android/app/debug.keystore",
         ] {
             assert_eq!(judged(&[], &[], path), Verdict::In, "{path}");
+        }
+        for (path, kind) in [
+            ("a/.env.example", Kind::Example),
+            ("tls/ca.PEM", Kind::Settings),
+            (".npmrc", Kind::Settings),
+            ("x/id_rsa.pub", Kind::Settings),
+            ("maven/settings.xml", Kind::Settings),
+        ] {
+            assert_eq!(judged(&[], &[], path), Verdict::IfContent(kind), "{path}");
         }
     }
 
     #[test]
     fn include_brings_back_and_exclude_wins() {
-        assert_eq!(judged(&[".env.example"], &[], "a/.env.example"), Verdict::In);
-        assert_eq!(judged(&[".env.example"], &[], "a/.env"), Verdict::Secret);
+        assert_eq!(judged(&[".env.test"], &[], "a/.env.test"), Verdict::In);
+        assert_eq!(judged(&[".env.test"], &[], "a/.env"), Verdict::Secret);
         assert_eq!(judged(&["tests/**"], &[], "tests/tls/ca.pem"), Verdict::In);
         assert_eq!(judged(&["tests"], &[], "tests/tls/ca.pem"), Verdict::In);
         assert_eq!(judged(&["/tests/"], &[], "tests/tls/ca.pem"), Verdict::In);
-        assert_eq!(judged(&["/tests/"], &[], "a/tests/ca.pem"), Verdict::Secret);
+        assert_eq!(judged(&["/tests/"], &[], "a/tests/ca.pem"), Verdict::IfContent(Kind::Settings));
         assert_eq!(judged(&["./tests/tls/"], &[], "tests/tls/ca.pem"), Verdict::In);
         assert_eq!(judged(&["*.pem"], &["tests/"], "tests/tls/ca.pem"), Verdict::Excluded);
         assert_eq!(judged(&[], &["target"], "a/target/debug/x"), Verdict::Excluded);

@@ -14,7 +14,7 @@ use tar::EntryType;
 
 use super::copy_in::{Copied, CopyError};
 use super::tar_write::{self, Entry};
-use super::{ChangeSet, Copy, NotTaken, Rules, Workspace};
+use super::{ChangeSet, Copy, NotTaken, Private, Rules, Workspace};
 use crate::session::{RunFolder, Store};
 
 pub(super) const DISK: u64 = 1 << 20;
@@ -55,8 +55,19 @@ impl Trial {
         exclude: &[&str],
         disk: u64,
     ) -> (Vec<u8>, Result<Copied, CopyError>, Workspace) {
+        self.copy_private(include, exclude, disk, Private::default()).await
+    }
+
+    /// Copied in, and nothing of what is `private`.
+    pub(super) async fn copy_private(
+        &self,
+        include: &[&str],
+        exclude: &[&str],
+        disk: u64,
+        private: Private,
+    ) -> (Vec<u8>, Result<Copied, CopyError>, Workspace) {
         let owned = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>();
-        let rules = Rules::new(&owned(include), &owned(exclude)).unwrap();
+        let rules = Rules::new(&owned(include), &owned(exclude)).unwrap().without(private);
         let Copy { workspace, copied } = Workspace::copy(&self.root, rules, disk, &self.run);
         let pieces = workspace.stream_in().filter_map(async |piece: io::Result<Bytes>| piece.ok());
         let bytes = pieces.collect::<Vec<_>>().await.concat();

@@ -5,14 +5,19 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use airlock_shared::limits;
+use airlock_shared::link::LEFT_OUT_HISTORY;
 use rustix::fs::{self, AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
 
 use super::beneath::{self, Root};
+use super::content;
 use super::copy_in::CopyError;
 use super::git::{self, Part};
+use super::private::{self, Guard};
 use super::rel_path::RelPath;
 use super::rules::{Rules, Verdict};
 
@@ -25,7 +30,7 @@ const GIT_CONFIG_BYTES: u64 = 64 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
-    /// A secret by its name; `--include` brings it back.
+    /// A secret by its name, or by name and content; `--include` brings it back.
     Secret,
     /// `--exclude` named it.
     Excluded,
@@ -35,6 +40,29 @@ pub enum Why {
     Special,
     /// The user may not read it.
     Unreadable,
+    /// Airlock's own state or configuration.
+    Own,
+    /// A repository's own folder, with `--no-history`.
+    History,
+    /// A login, or the file that the key of this run was read from.
+    Credential,
+}
+
+impl Why {
+    /// As JSON and the sandbox have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Excluded => "excluded",
+            Self::Git => "git",
+            Self::Special => "special",
+            Self::Unreadable => "unreadable",
+            Self::Own => "own",
+            Self::History => LEFT_OUT_HISTORY,
+            Self::Credential => "credential",
+        }
+    }
 }
 
 /// What the walk meets.
@@ -51,6 +79,7 @@ type Sink<'a> = &'a mut dyn FnMut(Found) -> Result<(), CopyError>;
 struct Walk<'a> {
     root: &'a Root,
     rules: &'a Rules,
+    guard: Guard,
     found: Sink<'a>,
     /// Folders still to be opened, the next one last.
     pending: Vec<Pending>,
@@ -65,9 +94,16 @@ struct Pending {
     left_out: bool,
 }
 
-pub(super) fn walk(root: &Root, rules: &Rules, found: Sink<'_>) -> Result<(), CopyError> {
+/// `place`: where the root is, without links.
+pub(super) fn walk(
+    root: &Root,
+    place: &Path,
+    rules: &Rules,
+    found: Sink<'_>,
+) -> Result<(), CopyError> {
     let first = Pending { path: RelPath::root(), in_git: false, left_out: false };
-    let mut walk = Walk { root, rules, found, pending: vec![first], absent: HashSet::new() };
+    let (guard, pending) = (rules.private().beneath(place), vec![first]);
+    let mut walk = Walk { root, rules, guard, found, pending, absent: HashSet::new() };
     while let Some(folder) = walk.pending.pop() {
         walk.folder(&folder)?;
     }
@@ -83,9 +119,14 @@ impl Walk<'_> {
             }
             Err(error) => return self.closed(folder.path.clone(), &error),
         };
+        let stat = fs::fstat(&opened);
+        let stat = stat.map_err(|error| CopyError::read(&folder.path, error.into()))?;
+        // THREAT: a run in the home directory takes our logins along, and `cat` prints them.
+        // Tried by workspace::private::tests::our_own_folders_never_go_in.
+        if let Some(why) = self.guard.folder((stat.st_dev, stat.st_ino)) {
+            return (self.found)(Found::LeftOut { path: folder.path.clone(), why });
+        }
         if !folder.left_out && !folder.path.is_root() {
-            let stat = fs::fstat(&opened);
-            let stat = stat.map_err(|error| CopyError::read(&folder.path, error.into()))?;
             self.bring_back(&folder.path)?;
             (self.found)(found_folder(folder.path.clone(), &stat))?;
         }
@@ -96,16 +137,20 @@ impl Walk<'_> {
         let dot_git = git::is_dot_git(folder.path.name());
         let in_git = folder.in_git || dot_git;
         let has = |wanted: &str| {
-            names.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()))
+            names.iter().any(|(name, ..)| name.eq_ignore_ascii_case(wanted.as_bytes()))
         };
         let repository = dot_git || git::is_repository(has);
         let mut folders = Vec::new();
-        for (name, kind) in names {
+        for (name, kind, inode) in names {
             if folder.path.is_root() && name.starts_with(STAGING.as_bytes()) {
                 continue;
             }
             let path = (folder.path.join(&name))
                 .map_err(|why| CopyError::Path { folder: folder.path.clone(), why })?;
+            if !self.rules.has_history() && git::is_history(&name) {
+                (self.found)(Found::LeftOut { path, why: Why::History })?;
+                continue;
+            }
             let part = if repository { git::part(&name) } else { Part::Other };
             if part != Part::Other {
                 (self.found)(Found::LeftOut { path: path.clone(), why: Why::Git })?;
@@ -116,11 +161,21 @@ impl Walk<'_> {
                 continue;
             }
             let is_folder = kind == FileType::Directory;
+            if let Some(why) = self.private(&opened, &name, inode, kind, &path) {
+                (self.found)(Found::LeftOut { path, why })?;
+                continue;
+            }
             match self.rules.judge(&path) {
                 Verdict::In if is_folder => {
                     folders.push(Pending { path, in_git, left_out: false });
                 }
-                Verdict::In => self.entry(&opened, &name, kind, path)?,
+                Verdict::IfContent(_) if is_folder => {
+                    folders.push(Pending { path, in_git, left_out: false });
+                }
+                Verdict::In => self.entry(&opened, &name, kind, path, None)?,
+                Verdict::IfContent(content) => {
+                    self.entry(&opened, &name, kind, path, Some(content))?;
+                }
                 Verdict::Excluded => {
                     (self.found)(Found::LeftOut { path, why: Why::Excluded })?;
                 }
@@ -141,17 +196,41 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// A file, a link, or something that is never copied.
+    /// Why something never goes in, before any glob is asked. A file is looked at only if its
+    /// number says so; one that another file system put there is found when it is opened.
+    fn private(
+        &self,
+        folder: &OwnedFd,
+        name: &[u8],
+        inode: u64,
+        kind: FileType,
+        path: &RelPath,
+    ) -> Option<Why> {
+        self.guard.path(path).or_else(|| {
+            if kind != FileType::RegularFile || !self.guard.may_be_file(inode) {
+                return None;
+            }
+            let stat = fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            self.guard.file((stat.st_dev, stat.st_ino))
+        })
+    }
+
+    /// A file, a link, or something that is never copied. `if_content`: a file stays out if its
+    /// content is a secret's.
     fn entry(
         &mut self,
         folder: &OwnedFd,
         name: &[u8],
         kind: FileType,
         path: RelPath,
+        if_content: Option<content::Kind>,
     ) -> Result<(), CopyError> {
         let found = match kind {
             FileType::RegularFile => match beneath::open_file(folder, name) {
-                Ok(file) => Found::File { path: path.clone(), file },
+                Ok(file) => match self.kept_home(&path, &file, if_content)? {
+                    Some(why) => return (self.found)(Found::LeftOut { path, why }),
+                    None => Found::File { path: path.clone(), file },
+                },
                 Err(error) => return self.closed(path, &error),
             },
             FileType::Symlink => {
@@ -168,6 +247,23 @@ impl Walk<'_> {
         };
         self.bring_back(&path)?;
         (self.found)(found)
+    }
+
+    // THREAT: `airlock run --api-key-file key.txt` in the folder that holds key.txt.
+    // Tried by workspace::private::tests::the_file_of_a_key_never_goes_in.
+    fn kept_home(
+        &self,
+        path: &RelPath,
+        file: &File,
+        if_content: Option<content::Kind>,
+    ) -> Result<Option<Why>, CopyError> {
+        let read = |error| CopyError::read(path, error);
+        if let Some(why) = self.guard.file(private::id(&file.metadata().map_err(read)?)) {
+            return Ok(Some(why));
+        }
+        let Some(kind) = if_content else { return Ok(None) };
+        let content = beginning(file).map_err(read)?;
+        Ok(content::is_secret(&content, kind).then_some(Why::Secret))
     }
 
     /// What could not be opened: gone or swapped meanwhile is as if it had never been there.
@@ -207,8 +303,8 @@ fn found_folder(path: RelPath, stat: &Stat) -> Found {
     Found::Folder { path, mode: stat.st_mode & 0o777, mtime: stat.st_mtime }
 }
 
-/// The names in a folder, in order, and what each is.
-fn names(folder: &OwnedFd) -> io::Result<Vec<(Vec<u8>, FileType)>> {
+/// The names in a folder, in order, with what each is and its number there.
+fn names(folder: &OwnedFd) -> io::Result<Vec<(Vec<u8>, FileType, u64)>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
@@ -224,13 +320,27 @@ fn names(folder: &OwnedFd) -> io::Result<Vec<(Vec<u8>, FileType)>> {
             },
             known => known,
         };
-        names.push((name.to_vec(), kind));
+        names.push((name.to_vec(), kind, entry.ino()));
         if names.len() as u64 > limits::WORKSPACE_ENTRIES {
             break;
         }
     }
-    names.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    names.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
     Ok(names)
+}
+
+/// The first bytes of a file, which stays where it is.
+fn beginning(file: &File) -> io::Result<Vec<u8>> {
+    let mut content = vec![0; content::READ_BYTES];
+    let mut filled = 0;
+    while filled < content.len() {
+        match file.read_at(&mut content[filled..], filled as u64)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    content.truncate(filled);
+    Ok(content)
 }
 
 /// A repository's configuration, as far as it can be read; what is not a file is empty.

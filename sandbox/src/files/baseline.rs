@@ -84,6 +84,23 @@ impl Baseline {
         self.known.keys().map(Vec::as_slice)
     }
 
+    /// The indexes of git that are known.
+    pub(super) fn indexes(&self) -> Vec<Vec<u8>> {
+        let is_index = |path: &&Vec<u8>| {
+            path.ends_with(b"/index") && path.split(|byte| *byte == b'/').any(|it| it == b".git")
+        };
+        self.known.keys().filter(is_index).cloned().collect()
+    }
+
+    /// Whether a change from now on has another time than any file that is known: then no digest
+    /// is needed to see it. `stat`: of a file that changed just now.
+    pub(super) fn is_settled(&mut self, stat: &Stat) -> bool {
+        let now = changed(stat);
+        let is_later = now > self.latest;
+        self.latest = self.latest.max(now);
+        is_later
+    }
+
     pub(super) fn knows(&self, path: &[u8]) -> bool {
         self.known.contains_key(path)
     }

@@ -6,6 +6,7 @@
 
 mod unpack; // the tree in
 mod baseline; // what was there at the start
+mod renew; // and what git wrote since, before anybody worked
 mod read; // also what its owner locked
 mod scan; // what differs, edits first
 mod changes; // the changes out
@@ -14,7 +15,8 @@ mod docs; // AGENTS.md, CLAUDE.md
 pub(crate) use baseline::Baseline;
 pub(crate) use changes::{Summary, Wanted, changes};
 pub(crate) use docs::{Doc, project_docs};
-pub(crate) use unpack::{Unpacked, unpack};
+pub(crate) use renew::renew;
+pub(crate) use unpack::{NotCopied, NotThere, Unpacked, unpack};
 
 use airlock_shared::outcome::{Fault, FaultKind};
 

@@ -1,13 +1,14 @@
 //! The work tree in: the tar stream of `GET /workspace`, beneath the root, as the tool user.
 //!
-//! Only folders, regular files and links; nothing is followed, nothing that is there is written
-//! over, and modes lose their set-id bits.
+//! Only folders, regular files and links, and names of what was left out; nothing is followed,
+//! nothing that is there is written over, and modes lose their set-id bits.
 
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use airlock_shared::limits;
+use airlock_shared::link::LEFT_OUT;
 use airlock_shared::outcome::Fault;
 use bytes::{Buf as _, Bytes, BytesMut};
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
@@ -31,8 +32,26 @@ const PIECES: usize = 4;
 pub(crate) struct Unpacked {
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
+    pub(crate) not_there: NotThere,
     /// To be given to [`super::changes`] at the end.
     pub(crate) baseline: Baseline,
+}
+
+/// What the host left out, and whose index may know of it.
+#[derive(Default)]
+pub(crate) struct NotThere {
+    /// As far as they are named, in the host's order.
+    pub(crate) paths: Vec<NotCopied>,
+    /// Folders with a repository of git in them; the root is empty.
+    pub(crate) repositories: Vec<Vec<u8>>,
+}
+
+/// A path that stayed on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NotCopied {
+    pub(crate) path: Vec<u8>,
+    /// One word.
+    pub(crate) why: String,
 }
 
 /// Unpacks a tar stream into a folder.
@@ -112,6 +131,7 @@ struct Unpacking {
     last: Option<(Vec<u8>, OwnedFd)>,
     entries: u64,
     bytes: u64,
+    not_there: NotThere,
     buffer: Vec<u8>,
 }
 
@@ -125,6 +145,7 @@ impl Unpacking {
             last: None,
             entries: 0,
             bytes: 0,
+            not_there: NotThere::default(),
             buffer: vec![0; PIECE_BYTES],
         }
     }
@@ -139,12 +160,21 @@ impl Unpacking {
             if path.is_empty() {
                 continue;
             }
+            if entry.header().entry_type().as_byte() == LEFT_OUT {
+                let why = entry.link_name_bytes().unwrap_or_default();
+                let why = String::from_utf8_lossy(&why).into_owned();
+                self.not_there.paths.push(NotCopied { path, why });
+                continue;
+            }
             self.entries += 1;
             if self.entries > limits::WORKSPACE_ENTRIES {
                 return Err(workspace_fault(format!(
                     "the work tree has more than {} entries",
                     limits::WORKSPACE_ENTRIES
                 )));
+            }
+            if let (folder, b".git") = split(&path) {
+                self.not_there.repositories.push(folder.to_vec());
             }
             self.entry(&path, &mut entry).map_err(|error| {
                 workspace_fault(format!(
@@ -154,7 +184,8 @@ impl Unpacking {
             })?;
         }
         self.end_folders()?;
-        Ok(Unpacked { entries: self.entries, bytes: self.bytes, baseline: self.baseline })
+        let Self { baseline, entries, bytes, not_there, .. } = self;
+        Ok(Unpacked { entries, bytes, not_there, baseline })
     }
 
     fn entry(&mut self, path: &[u8], entry: &mut tar::Entry<'_, Feed>) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! The work of one session: work tree in, turn, changes out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use airlock_shared::base::Base;
@@ -11,9 +11,9 @@ use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::choice;
+use super::{choice, repository};
 use crate::agent::{Hands, History, Ledger, Turn, prompt};
-use crate::files::{self, Unpacked};
+use crate::files::{self, NotThere, Unpacked};
 use crate::keep::{Keeper, SoFar};
 use crate::link::Link;
 use crate::report::Report;
@@ -63,8 +63,10 @@ impl Session {
         let job = &self.job;
         let mut client = self.client(way, credentials)?;
         let (copied, model) = tokio::join!(self.bring_in(), choice::choose(&mut client, job));
+        let mut not_there = NotThere::default();
         let (entries, bytes) = match (copied?, &self.link) {
             (Some(copied), Some(link)) => {
+                not_there = copied.not_there;
                 *keeper = Some(Keeper {
                     link: link.clone(),
                     workspace: job.workspace.clone(),
@@ -82,9 +84,16 @@ impl Session {
             let text = format!("commands are not kept from writing beneath /proc: {why}");
             self.report.note(text).await;
         }
+        let not_copied = match keeper {
+            Some(keeper) => self.tell_git(&tools, &not_there, keeper).await?,
+            None => None,
+        };
         let instructions = prompt::instructions(&tools.definitions());
         let mut history = History::default();
         history.say("developer", &prompt::surroundings(job, self.link.is_some()));
+        if let Some(not_copied) = not_copied {
+            history.say("developer", &self.scrub.clean(not_copied));
+        }
         if let Some(docs) = self.docs().await {
             history.say("user", &self.scrub.clean(docs));
         }
@@ -101,6 +110,28 @@ impl Session {
         let (ledger, report) = (Ledger::new(job.budget), self.report.clone());
         let so_far = keeper.clone().map(SoFar::new);
         Ok(Turn { client, model, instructions, history, ledger, hands, so_far, report })
+    }
+
+    /// Has git agree with what came in, and what the model is told of the rest.
+    async fn tell_git(
+        &self,
+        tools: &Toolbox,
+        not_there: &NotThere,
+        keeper: &mut Keeper,
+    ) -> Result<Option<String>, Fault> {
+        let told = repository::tell(tools, not_there, self.deadline, &self.cancel).await?;
+        if told.wrote {
+            let workspace = &self.job.workspace;
+            let root = Path::new(&workspace.path);
+            let baseline = Arc::into_inner(std::mem::take(&mut keeper.baseline));
+            let baseline = baseline.unwrap_or_default();
+            let renewed = files::renew(root, workspace.uid, workspace.gid, baseline).await?;
+            keeper.baseline = Arc::new(renewed);
+        }
+        if let Some(note) = told.note {
+            self.report.note(note).await;
+        }
+        Ok(prompt::not_copied(&not_there.paths))
     }
 
     fn client(&self, way: Way, credentials: Credentials) -> Result<Client, Fault> {

@@ -84,6 +84,11 @@ pub(super) fn title(arguments: &Arguments) -> String {
 }
 
 impl Arguments {
+    /// A command in the workspace's root, for as long as a command may take.
+    pub(super) fn of(command: String) -> Self {
+        Self { command, workdir: None, timeout_seconds: None }
+    }
+
     /// The patch, if the command is nothing but one: models trained on another shell write
     /// `apply_patch <<'EOF'` there.
     pub(super) fn patch(&self) -> Option<&str> {

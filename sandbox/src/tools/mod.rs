@@ -214,6 +214,19 @@ impl Toolbox {
         }
     }
 
+    /// Runs a script of ours as the model's commands are run.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub(crate) async fn script(
+        &self,
+        command: String,
+        deadline: Instant,
+        cancel: &CancellationToken,
+    ) -> Result<ToolResult, Fault> {
+        bash::call(self, bash::Arguments::of(command), Until { deadline, cancel }).await
+    }
+
     /// Runs a file tool as the tool user. It is told to stop when the run's time is up or the run
     /// is cancelled, and is waited for either way: none of them takes long to notice.
     async fn on_files<A: Send + 'static>(

@@ -128,7 +128,10 @@ pub(super) async fn carried_out(
         }
     };
     let done = run::run(spec, house, stop, &mut show).await;
-    let done = done.map_err(|fault| Failure::from(&fault))?;
+    let done = done.map_err(|broken| {
+        let failure = Failure::from(&broken.fault);
+        Failure { hint: broken.hint.or(failure.hint), ..failure }
+    })?;
     match unshown {
         Some(failure) => Err(failure),
         None => Ok(done),

@@ -1,5 +1,7 @@
 //! The transcript, word for word.
 
+use std::collections::BTreeMap;
+
 use airlock_shared::job::Budget;
 use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
 use airlock_shared::stream::Usage;
@@ -37,8 +39,13 @@ fn workspace() -> Workspace {
         live: false,
         left_out: vec![],
         left_out_count: 0,
+        left_out_why: BTreeMap::new(),
         special: 0,
     }
+}
+
+fn left_out(why: &'static str, count: u64, paths: &[&str]) -> (&'static str, LeftOutFor) {
+    (why, LeftOutFor { count, paths: paths.iter().map(|&path| path.to_owned()).collect() })
 }
 
 fn call(title: &str, exit: Option<i32>, ms: u64, note: &str) -> Public {
@@ -137,8 +144,13 @@ fn what_is_less_usual() {
         git: false,
         files: 1,
         bytes: 7,
-        left_out: [".env", "a", "b", "c", "d", "e"].map(str::to_owned).to_vec(),
-        left_out_count: 9,
+        left_out: [".env", "a", "b", "c", "d", "e", "target"].map(str::to_owned).to_vec(),
+        left_out_count: 10,
+        left_out_why: BTreeMap::from([
+            left_out("secret", 9, &[".env", "a", "b", "c", "d", "e"]),
+            left_out("excluded", 1, &["target"]),
+            left_out("own", 3, &[]),
+        ]),
         special: 2,
         ..workspace()
     };
@@ -170,6 +182,8 @@ run 7c41   key · gpt-5.6-luna low · box airlock-base · commands offline · cr
 without    a limit on the workspace's size: it is on the engine's disk
 workspace  the directory itself; every .git that is in it now is read-only
 workspace  1 file, 7 B copied in
+left out   target: excluded
+left out   3 paths: airlock's own logins and records
 left out   .env, a, b, c, d and 4 more: they look like secrets (--include GLOB)
 left out   2 files (fifo, socket or device)
        sandbox says: retry 1 of 5 in 0.2s: the stream was cut

@@ -159,7 +159,7 @@ pub fn shown(view: &RunView, style: Style) -> String {
     }
     if view.left_out > 0 {
         let paths = text::counted(view.left_out, "path");
-        say("left out", &format!("{paths} (secrets, or excluded)"));
+        say("left out", &paths);
     }
     let (usage, budget) = (view.usage, view.budget);
     let cached = text::share(usage.cached, usage.input);
@@ -309,7 +309,7 @@ paid by    key (api key) · https://api.openai.com/v1
 model      gpt-5.6-luna low · credentials relay
 box        airlock-base:6f1c02 · sha256:6f1c
 limits     memory 2 GiB · cpus 2 · pids 512 · disk 2 GiB on tmpfs · network none
-left out   1 path (secrets, or excluded)
+left out   1 path
 used       6 of 100 requests · 42,244 of 4,000,000 tokens: 41,210 in (88% cached), 1,034 out
 changes    src/pad.js | 4 +++-
 next       airlock diff 7c41    airlock apply 7c41    airlock discard 7c41

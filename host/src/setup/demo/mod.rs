@@ -96,7 +96,11 @@ impl Demo {
             }
         };
         let check = self.spec("run the tests", "check.jsonl");
-        match run::run(check, house, stop, &mut hear).await.map_err(Unproven::Box)?.outcome {
+        match run::run(check, house, stop, &mut hear)
+            .await
+            .map_err(|broken| Unproven::Box(broken.fault))?
+            .outcome
+        {
             Outcome::Finished { .. } if tests == Some(0) => Ok(applied),
             Outcome::Failed { fault } => Err(Unproven::Box(fault)),
             _ => Err(Unproven::Tests(tests)),
@@ -115,7 +119,7 @@ impl Demo {
             model: ModelWish::default(),
             custody: Custody::Relay,
             image: ImageChoice::Base,
-            tree: Tree::Copy { include: Vec::new(), exclude: Vec::new() },
+            tree: Tree::Copy { include: Vec::new(), exclude: Vec::new(), history: true },
             budget: Budget { seconds: 120, ..Budget::default() },
             limits: BoxLimits {
                 memory: 512 << 20,
@@ -136,6 +140,7 @@ mod tests {
     use crate::engine::{Docker, EngineChoice};
     use crate::exit::Exit;
     use crate::session::Store;
+    use crate::workspace::Private;
 
     /// Whether the demo proves something with this recording.
     async fn proves(mend: &str) -> bool {
@@ -144,7 +149,8 @@ mod tests {
         let state = tempfile::tempdir().expect("a folder");
         let store = Store::open(state.path()).expect("a store");
         let logins = state.path().join("logins");
-        let house = House { docker, store, logins, owner: "test".to_owned() };
+        let private = Private::default().folder(state.path());
+        let house = House { docker, store, logins, private, owner: "test".to_owned() };
         let demo = Demo::with(mend).expect("a demo");
         let stop = Stop::default();
         let done = run::run(demo.run(), &house, &stop, &mut |_| ()).await.expect("a run");

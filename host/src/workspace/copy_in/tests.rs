@@ -6,22 +6,29 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::workspace::base::Base;
-use crate::workspace::tar_read::{Kind, Reader};
+use crate::workspace::tar_read::Kind;
 use crate::workspace::trial::{DISK, Trial, chmod, tree};
 
-/// What is in a stream: path, and content or target.
+/// What is in a stream: path, and content or target; and which paths are named as left out.
 fn unpacked(stream: &[u8]) -> Vec<(String, Kind, String)> {
-    let mut reader = Reader::new(stream);
+    let mut archive = tar::Archive::new(stream);
     let mut found = Vec::new();
-    while let Some(header) = reader.next().unwrap() {
-        let mut content = vec![0; usize::try_from(header.size).unwrap()];
-        let mut at = 0;
-        while at < content.len() {
-            at += reader.content(&mut content[at..]).unwrap();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let kind = match entry.header().entry_type() {
+            EntryType::Directory => Kind::Folder,
+            EntryType::Symlink => Kind::Link,
+            EntryType::Regular => Kind::File,
+            kind if kind == EntryType::new(LEFT_OUT) => continue,
+            kind => panic!("{kind:?}"),
+        };
+        let mut text = Vec::new();
+        entry.read_to_end(&mut text).unwrap();
+        if kind == Kind::Link {
+            text = entry.link_name_bytes().unwrap().into_owned();
         }
-        let text = if header.kind == Kind::Link { header.target } else { content };
-        let text = String::from_utf8_lossy(&text).into_owned();
-        found.push((crate::workspace::rel_path::encode(&header.path), header.kind, text));
+        let path = crate::workspace::rel_path::encode(&entry.path_bytes());
+        found.push((path, kind, String::from_utf8_lossy(&text).into_owned()));
     }
     found
 }
@@ -39,7 +46,8 @@ async fn secrets_stay_at_home() {
         "a/id_rsa",
         ".aws/config",
         ".aws/sso/cache",
-        "x.pem",
+        "x.pem = -----BEGIN PRIVATE KEY-----",
+        "ca.pem = -----BEGIN CERTIFICATE-----",
         ".gitignore = *",
         "ignored",
         "target/debug/x",
@@ -47,17 +55,35 @@ async fn secrets_stay_at_home() {
     let (stream, copied, _) = trial.copy_with(&[], &[], DISK).await;
     assert_eq!(
         paths(&stream),
-        [".gitignore", "ignored", "a", "a/main.rs", "target", "target/debug", "target/debug/x"]
+        [
+            ".gitignore",
+            "ca.pem",
+            "ignored",
+            "a",
+            "a/main.rs",
+            "target",
+            "target/debug",
+            "target/debug/x",
+        ]
     );
     let copied = copied.unwrap();
     let named: Vec<_> = copied.left_out.iter().map(|it| it.path.to_string()).collect();
     assert_eq!(named, [".aws", ".env", "x.pem", "a/.env.local", "a/id_rsa"]);
     assert_eq!(copied.left_out_count, HashMap::from([(Why::Secret, 5)]));
-    assert_eq!((copied.entries, copied.files, copied.git), (7, 4, false));
+    assert_eq!((copied.entries, copied.files, copied.git), (8, 5, false));
 
     let (stream, copied, _) = trial.copy_with(&[".aws/sso", "*.pem"], &["target"], DISK).await;
-    let brought =
-        [".gitignore", "ignored", "x.pem", ".aws", ".aws/sso", ".aws/sso/cache", "a", "a/main.rs"];
+    let brought = [
+        ".gitignore",
+        "ca.pem",
+        "ignored",
+        "x.pem",
+        ".aws",
+        ".aws/sso",
+        ".aws/sso/cache",
+        "a",
+        "a/main.rs",
+    ];
     assert_eq!(paths(&stream), brought);
     assert_eq!(
         copied.unwrap().left_out_count,
@@ -71,6 +97,7 @@ async fn gits_configuration_and_hooks_stay_at_home() {
     let trial = Trial::new(&[
         ".git/HEAD = ref: refs/heads/main",
         ".git/hooks/pre-commit",
+        ".git/credentials = https://me:token@host",
         ".git/info/attributes",
         ".git/refs/heads/config",
         ".git/modules/sub/HEAD",
@@ -104,7 +131,7 @@ async fn gits_configuration_and_hooks_stay_at_home() {
     assert_eq!(config("bare.x/config"), stand_in.replace("false", "true"));
     let copied = copied.unwrap();
     assert!(copied.git);
-    assert_eq!(copied.left_out_count, HashMap::from([(Why::Git, 8)]));
+    assert_eq!(copied.left_out_count, HashMap::from([(Why::Git, 9)]));
 }
 
 #[tokio::test]
@@ -162,7 +189,9 @@ async fn a_file_that_changes_while_it_is_read_leaves_a_valid_stream() {
         let base = Recorder::new(&run, &run).unwrap();
         let out = Pipe { chunks: &chunks, buffer: Vec::new() };
         let copied = Copied::default();
-        let mut packer = Packer { out, base, disk: DISK, names: 0, pages: 0, copied };
+        let (names, pages, told, left_out_names) = (0, 0, 0, 0);
+        let mut packer =
+            Packer { out, base, disk: DISK, names, pages, told, left_out_names, copied };
         for now in ["0123456789", "01234", "01"] {
             let path = RelPath::parse(b"a").unwrap();
             let mut file = root.file(&path).unwrap();

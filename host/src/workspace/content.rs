@@ -1,0 +1,285 @@
+//! Whether a content is a secret's: a private key, a token of a well-known shape, a password that
+//! is written out. Asked only of files whose names are also those of ordinary files.
+//!
+//! Plain search, a time that is linear in what is read. Deliberately absent: any guess by entropy.
+
+/// A file is read no further.
+pub(super) const READ_BYTES: usize = 64 << 10;
+
+/// Tokens by how they begin: at least so many characters follow, all of them of a token, a digit
+/// among them.
+const TOKENS: &[(&str, usize)] = &[
+    ("sk-", 16),
+    ("sk_live_", 16),
+    ("rk_live_", 16),
+    ("sk_test_", 16),
+    ("whsec_", 16),
+    ("ghp_", 30),
+    ("gho_", 30),
+    ("ghu_", 30),
+    ("ghs_", 30),
+    ("ghr_", 30),
+    ("github_pat_", 22),
+    ("glpat-", 16),
+    ("glrt-", 16),
+    ("gldt-", 16),
+    ("glptt-", 16),
+    ("xoxb-", 10),
+    ("xoxp-", 10),
+    ("xoxa-", 10),
+    ("xoxr-", 10),
+    ("xoxs-", 10),
+    ("xoxe", 10),
+    ("xapp-", 10),
+    ("akia", 16),
+    ("asia", 16),
+    ("aiza", 30),
+    ("ya29.", 20),
+    ("npm_", 30),
+    ("pypi-ageichlwas", 16),
+    ("hf_", 30),
+    ("dckr_pat_", 20),
+    ("dop_v1_", 32),
+    ("sg.", 40),
+    ("shpat_", 24),
+    ("shpss_", 24),
+    ("sq0csp-", 24),
+    ("pmak-", 24),
+    ("lin_api_", 24),
+    ("nrak-", 20),
+    ("dapi", 30),
+    ("hvs.", 20),
+    ("xkeysib-", 32),
+    ("age-secret-key-1", 40),
+    ("tskey-", 16),
+    ("rubygems_", 32),
+    ("pul-", 32),
+    ("r8_", 32),
+    ("gsk_", 32),
+    ("xai-", 32),
+];
+
+/// Words for what is secret, at the end of a key that is assigned to.
+const KEYS: &[&str] = &[
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "apikey",
+    "privatekey",
+    "accesskey",
+    "secretkey",
+    "accountkey",
+    "secretkeybase",
+    "authkey",
+    "auth",
+    "pass",
+    "pwd",
+    "dbpassword",
+    "encryptedpassword",
+    "cleartextpassword",
+    "clientkeydata",
+];
+
+/// What stands where a secret would: a reference, an example, or a word that means nothing.
+const PLACEHOLDERS: &[&str] = &[
+    "example",
+    "your",
+    "xxxx",
+    "****",
+    "....",
+    "change",
+    "placeholder",
+    "dummy",
+    "replace",
+    "insert",
+    "redacted",
+    "sample",
+    "todo",
+    "fixme",
+    "secretkeyref",
+    "${",
+    "{{",
+    "<%",
+    "$(",
+    "process.env",
+    "os.environ",
+    "env(",
+    "env[",
+    "getenv",
+    "env.",
+];
+const NOTHING: &[&str] = &[
+    "true",
+    "false",
+    "null",
+    "none",
+    "nil",
+    "undefined",
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "postgres",
+    "root",
+    "admin",
+    "test",
+    "guest",
+    "mysql",
+    "required",
+    "optional",
+    "string",
+];
+
+/// How much counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Keys, tokens and what is assigned.
+    Settings,
+    /// Keys and tokens alone.
+    Example,
+}
+
+/// Whether the beginning of a file is a secret's.
+pub(super) fn is_secret(content: &[u8], kind: Kind) -> bool {
+    let text = content.to_ascii_lowercase();
+    has_private_key(&text, kind)
+        || has_token(&text)
+        || (kind == Kind::Settings && (has_password_in_address(&text) || assigns(&text)))
+}
+
+fn has_private_key(text: &[u8], kind: Kind) -> bool {
+    let after = |mark: &[u8]| found(text, mark).map(|at| &text[at + mark.len()..]).next();
+    let has_body = |rest: &[u8]| {
+        let near = &rest[..rest.len().min(600)];
+        let mut run = 0;
+        near.iter().any(|byte| {
+            run = if is_base64(*byte) { run + 1 } else { 0 };
+            run >= 40
+        })
+    };
+    [&b"private key-----"[..], b"private key block-----", b"putty-user-key-file-"]
+        .iter()
+        .filter_map(|mark| after(mark))
+        .any(|rest| kind == Kind::Settings || has_body(rest))
+}
+
+fn has_token(text: &[u8]) -> bool {
+    TOKENS.iter().any(|(start, least)| {
+        found(text, start.as_bytes()).any(|at| {
+            let is_word = at > 0 && (text[at - 1].is_ascii_alphanumeric() || text[at - 1] == b'_');
+            let rest = &text[at + start.len()..];
+            let end = rest.iter().position(|byte| !is_token(*byte)).unwrap_or(rest.len());
+            let token = &rest[..end];
+            !is_word && end >= *least && is_random(token)
+        })
+    }) || has_jwt(text)
+}
+
+/// Three parts of base64, the first two of which are JSON.
+fn has_jwt(text: &[u8]) -> bool {
+    found(text, b"eyj").any(|at| {
+        let rest = &text[at..];
+        let end = rest.iter().position(|b| !is_token(*b)).unwrap_or(rest.len());
+        let mut parts = rest[..end].split(|byte| *byte == b'.');
+        let (head, body, tail) = (parts.next(), parts.next(), parts.next());
+        head.is_some_and(|part| part.len() >= 15)
+            && body.is_some_and(|part| part.starts_with(b"eyj"))
+            && tail.is_some_and(|part| part.len() >= 20)
+    })
+}
+
+/// `scheme://user:password@host`.
+fn has_password_in_address(text: &[u8]) -> bool {
+    found(text, b"://").any(|at| {
+        let rest = &text[at + 3..];
+        let end = rest.iter().position(|byte| b" \t\r\n/\"'<>`".contains(byte));
+        let authority = &rest[..end.unwrap_or(rest.len())];
+        let Some(host) = authority.iter().rposition(|byte| *byte == b'@') else { return false };
+        let Some(name) = authority.iter().position(|byte| *byte == b':') else { return false };
+        name < host && is_value(&authority[name + 1..host])
+    })
+}
+
+/// `password = hunter2x`, in the ways of a dozen formats: a key that means a secret, `=`, `:`, a
+/// tag's end or `define(…,`, and a value that is written out.
+fn assigns(text: &[u8]) -> bool {
+    text.split(|byte| matches!(byte, b'\n' | b'\r' | b';' | b'{')).any(assigns_one)
+}
+
+fn assigns_one(line: &[u8]) -> bool {
+    let line = line.trim_ascii();
+    // A comment says how it would be done.
+    if line.starts_with(b"#") || line.starts_with(b"//") && !line.contains(&b'=') {
+        return false;
+    }
+    let defines = line.starts_with(b"define");
+    line.iter().enumerate().any(|(at, byte)| {
+        if !matches!(byte, b'=' | b':' | b'>') && !(defines && *byte == b',') {
+            return false;
+        }
+        let key = line[..at].trim_ascii_end();
+        let key = key.strip_suffix(b"\"").or_else(|| key.strip_suffix(b"'")).unwrap_or(key);
+        let start = key.iter().rposition(|byte| !is_key(*byte)).map_or(0, |at| at + 1);
+        let key: Vec<u8> = key[start..].iter().copied().filter(u8::is_ascii_alphanumeric).collect();
+        KEYS.iter().any(|word| key.ends_with(word.as_bytes()))
+            && value(&line[at + 1..]).is_some_and(is_value)
+    })
+}
+
+/// The value after an assignment, without what it stands in. None: a word in quotes, as a catalogue
+/// of translations has it.
+fn value(rest: &[u8]) -> Option<&[u8]> {
+    let rest = rest.trim_ascii_start();
+    let rest = rest.strip_prefix(b"=").unwrap_or(rest).trim_ascii_start();
+    let quote = rest.first().copied().filter(|byte| matches!(byte, b'"' | b'\''));
+    let rest = if quote.is_some() { &rest[1..] } else { rest };
+    let ends = |byte: &u8| match quote {
+        Some(quote) => *byte == quote,
+        None => byte.is_ascii_whitespace() || matches!(byte, b'<' | b',' | b')'),
+    };
+    let value = &rest[..rest.iter().position(ends).unwrap_or(rest.len())];
+    let is_word = value.iter().all(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii());
+    (quote.is_none() || !is_word).then_some(value)
+}
+
+/// Whether this is written out: six characters or more that stand for themselves.
+fn is_value(value: &[u8]) -> bool {
+    let known = |words: &[&str], is: fn(&[u8], &[u8]) -> bool| {
+        words.iter().any(|word| is(value, word.as_bytes()))
+    };
+    value.len() >= 6
+        && !value.contains(&b' ')
+        && !matches!(value[0], b'$' | b'%' | b'<' | b'[' | b'{' | b'@' | b'*' | b'&')
+        && !known(NOTHING, |value, word| value == word)
+        && !known(PLACEHOLDERS, |value, word| found(value, word).next().is_some())
+}
+
+/// Not a word of an example: digits among letters, and not one character again and again.
+fn is_random(token: &[u8]) -> bool {
+    let mut seen = [false; 256];
+    token.iter().for_each(|byte| seen[usize::from(*byte)] = true);
+    token.iter().any(u8::is_ascii_digit)
+        && seen.iter().filter(|seen| **seen).count() >= 8
+        && !["example", "your", "xxxx", "placeholder"]
+            .iter()
+            .any(|word| found(token, word.as_bytes()).next().is_some())
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
+}
+
+fn is_key(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
+}
+
+fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')
+}
+
+/// Where `wanted` stands in a text.
+fn found(text: &[u8], wanted: &[u8]) -> impl Iterator<Item = usize> {
+    memchr::memmem::find_iter(text, wanted).collect::<Vec<_>>().into_iter()
+}

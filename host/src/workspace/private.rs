@@ -1,0 +1,208 @@
+//! What never enters a sandbox, whatever the globs say: our own folders, and the files that a
+//! credential was read from.
+//!
+//! Each is known twice: by what it is (device and inode, so that a bind mount or a hard link is
+//! the same thing) and by where it is (so that it is known before it is there, and after a file
+//! was replaced).
+//!
+//! Not promised: a folder deeper in our state that is bind-mounted into the directory by itself.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, Metadata};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::rel_path::RelPath;
+use super::walk::Why;
+
+/// Device and inode.
+pub(super) type Id = (u64, u64);
+
+/// Our own folders and the files of credentials.
+#[derive(Clone, Debug, Default)]
+pub struct Private {
+    folders: Vec<Place>,
+    files: Vec<Place>,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    /// Without links, as far as it is there.
+    path: PathBuf,
+    /// None: it is not there yet.
+    id: Option<Id>,
+}
+
+/// Why a directory is not given to a sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum NotGiven {
+    #[error(
+        "{} is or lies in {}, where airlock keeps its own logins and records",
+        tree.display(),
+        folder.display()
+    )]
+    Own { tree: PathBuf, folder: PathBuf },
+    #[error(
+        "{} lies in the directory, and with --live commands could read it: airlock keeps its own \
+         logins and records there",
+        path.display()
+    )]
+    LiveOwn { path: PathBuf },
+    #[error(
+        "{} lies in the directory, and with --live commands could read it: a login or key is in it",
+        path.display()
+    )]
+    LiveCredential { path: PathBuf },
+}
+
+impl NotGiven {
+    /// The one thing to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Own { .. } => "airlock run -C DIR …",
+            Self::LiveOwn { .. } | Self::LiveCredential { .. } => "leave out --live",
+        }
+    }
+}
+
+impl Private {
+    /// A folder of ours, with all that is in it. It need not be there yet.
+    #[must_use]
+    pub fn folder(mut self, path: &Path) -> Self {
+        let id = fs::metadata(path).ok().map(|about| id(&about));
+        self.folders.push(Place { path: resolved(path), id });
+        self
+    }
+
+    /// A file that holds a credential. What is no regular file (a pipe) is nowhere else.
+    #[must_use]
+    pub fn file(mut self, path: &Path) -> Self {
+        match fs::metadata(path) {
+            Ok(about) if about.is_file() => {
+                self.files.push(Place { path: resolved(path), id: Some(id(&about)) });
+            }
+            Ok(_) => {}
+            Err(_) => self.files.push(Place { path: resolved(path), id: None }),
+        }
+        self
+    }
+
+    /// Every file in a folder of logins: one may have a second name elsewhere.
+    #[must_use]
+    pub fn files_in(self, folder: &Path) -> Self {
+        let Ok(entries) = fs::read_dir(folder) else { return self };
+        entries.flatten().fold(self, |private, entry| private.file(&entry.path()))
+    }
+
+    /// Whether a directory may be given to a sandbox: a copy leaves out what is private, with
+    /// `live` there is nothing that could.
+    ///
+    /// # Errors
+    /// It is ours or lies in what is ours; with `live` also if it holds anything private.
+    pub fn admits(&self, tree: &Path, live: bool) -> Result<(), NotGiven> {
+        // THREAT: an agent that works on our state reads every login and signs in as the person.
+        // Tried by workspace::private::tests::our_own_folders_are_no_work.
+        for folder in tree.ancestors() {
+            let about = fs::metadata(folder).ok().map(|about| id(&about));
+            let is_ours =
+                |own: &&Place| own.path == folder || (own.id.is_some() && own.id == about);
+            if let Some(own) = self.folders.iter().find(is_ours) {
+                let (tree, folder) = (tree.to_owned(), own.path.clone());
+                return Err(NotGiven::Own { tree, folder });
+            }
+        }
+        if live { self.admits_live(tree) } else { Ok(()) }
+    }
+
+    // THREAT: `--live` in the home directory, and `cat ~/.local/state/airlock/logins/*`.
+    // Tried by workspace::private::tests::what_holds_something_private_is_not_given_live.
+    fn admits_live(&self, tree: &Path) -> Result<(), NotGiven> {
+        if let Some(own) = self.folders.iter().find(|own| own.path.starts_with(tree)) {
+            return Err(NotGiven::LiveOwn { path: own.path.clone() });
+        }
+        let there = |place: &&Place| place.id.is_some() && place.path.starts_with(tree);
+        if let Some(file) = self.files.iter().find(there) {
+            return Err(NotGiven::LiveCredential { path: file.path.clone() });
+        }
+        let guard = self.beneath(tree);
+        let mut folders = vec![tree.to_owned()];
+        while let Some(folder) = folders.pop() {
+            // What cannot be looked into is refused by whoever mounts it.
+            for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path()) {
+                let Ok(about) = fs::symlink_metadata(&path) else { continue };
+                if about.is_dir() && guard.folders.contains(&id(&about)) {
+                    return Err(NotGiven::LiveOwn { path });
+                }
+                if about.is_file() && guard.files.contains(&id(&about)) {
+                    return Err(NotGiven::LiveCredential { path });
+                }
+                if about.is_dir() {
+                    folders.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What of it may be met beneath `root`, a path without links.
+    pub(super) fn beneath(&self, root: &Path) -> Guard {
+        let ids = |places: &[Place]| places.iter().filter_map(|place| place.id).collect();
+        let path = |place: &Place| {
+            let below = place.path.strip_prefix(root).ok()?;
+            RelPath::parse(below.as_os_str().as_bytes()).ok()
+        };
+        let paths = |places: &[Place], why| {
+            places.iter().filter_map(path).map(|path| (path, why)).collect::<Vec<_>>()
+        };
+        let mut known: HashMap<_, _> = paths(&self.files, Why::Credential).into_iter().collect();
+        known.extend(paths(&self.folders, Why::Own));
+        Guard { folders: ids(&self.folders), files: ids(&self.files), paths: known }
+    }
+}
+
+/// What a walk must not take along.
+pub(super) struct Guard {
+    folders: HashSet<Id>,
+    files: HashSet<Id>,
+    paths: HashMap<RelPath, Why>,
+}
+
+impl Guard {
+    pub(super) fn path(&self, path: &RelPath) -> Option<Why> {
+        self.paths.get(path).copied()
+    }
+
+    pub(super) fn folder(&self, id: Id) -> Option<Why> {
+        self.folders.contains(&id).then_some(Why::Own)
+    }
+
+    pub(super) fn may_be_file(&self, inode: u64) -> bool {
+        self.files.iter().any(|(_, known)| *known == inode)
+    }
+
+    pub(super) fn file(&self, id: Id) -> Option<Why> {
+        self.files.contains(&id).then_some(Why::Credential)
+    }
+}
+
+pub(super) fn id(about: &Metadata) -> Id {
+    (about.dev(), about.ino())
+}
+
+/// A path without links, as far as it is there.
+fn resolved(path: &Path) -> PathBuf {
+    for existing in path.ancestors() {
+        if let Ok(real) = existing.canonicalize() {
+            return match path.strip_prefix(existing) {
+                Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
+                _ => real,
+            };
+        }
+    }
+    path.to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! The baseline again, after git wrote its own files and before anybody worked: an index in which
+//! some paths are marked, or a repository that was made here. They are no changes of the agent's.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use airlock_shared::outcome::Fault;
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::baseline::Baseline;
+use super::workspace_fault;
+use crate::exec::{ToolUser, Worker};
+use crate::tools::path::Root;
+use crate::tools::walk::{self, Kind};
+
+/// The repository at the root.
+const REPOSITORY: &[u8] = b".git";
+/// Entries of one of its folders.
+const ENTRIES: usize = 400_000;
+/// The kernel's clock ticks every few milliseconds.
+const TICKS: u32 = 200;
+const TICK: Duration = Duration::from_millis(1);
+
+/// Takes what is there now for what came in.
+///
+/// # Errors
+/// When the workspace cannot be opened.
+pub(crate) async fn renew(
+    root: &Path,
+    uid: u32,
+    gid: u32,
+    baseline: Baseline,
+) -> Result<Baseline, Fault> {
+    let worker = Worker::start(ToolUser::new(uid, gid)?)?;
+    let root = root.to_string_lossy().into_owned();
+    let work = move || -> io::Result<Baseline> {
+        let root = Root::open(&root)?;
+        let mut baseline = baseline;
+        for path in baseline.indexes() {
+            note(&root, &mut baseline, &path)?;
+        }
+        if !baseline.knows(REPOSITORY) && stat(&root, REPOSITORY).is_ok() {
+            note_all(&root, &mut baseline)?;
+        }
+        settle(&root, &mut baseline)?;
+        Ok(baseline)
+    };
+    let renewed = worker.run(work).await?;
+    renewed.map_err(|error| workspace_fault(format!("the workspace cannot be read: {error}")))
+}
+
+fn stat(root: &Root, path: &[u8]) -> io::Result<rustix::fs::Stat> {
+    Ok(rustix::fs::statat(root.as_fd(), path, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+fn note(root: &Root, baseline: &mut Baseline, path: &[u8]) -> io::Result<()> {
+    let stat = stat(root, path)?;
+    baseline.note(path.to_vec(), &stat, None);
+    Ok(())
+}
+
+fn note_all(root: &Root, baseline: &mut Baseline) -> io::Result<()> {
+    note(root, baseline, REPOSITORY)?;
+    let mut folders = vec![REPOSITORY.to_vec()];
+    while let Some(folder) = folders.pop() {
+        let opened = walk::open(root.as_fd(), &folder, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        for entry in walk::entries(opened, ENTRIES)?.0 {
+            let path = walk::joined(&folder, &entry.name);
+            note(root, baseline, &path)?;
+            if entry.kind == Kind::Folder {
+                folders.push(path);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the clock's next tick: what is written after it has another time.
+fn settle(root: &Root, baseline: &mut Baseline) -> io::Result<()> {
+    let mode =
+        Mode::from_raw_mode(rustix::fs::statat(root.as_fd(), ".", AtFlags::empty())?.st_mode);
+    for _ in 0..TICKS {
+        rustix::fs::chmodat(root.as_fd(), ".", mode, AtFlags::empty())?;
+        let now = rustix::fs::statat(root.as_fd(), ".", AtFlags::empty())?;
+        if baseline.is_settled(&now) {
+            break;
+        }
+        std::thread::sleep(TICK);
+    }
+    Ok(())
+}

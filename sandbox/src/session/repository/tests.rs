@@ -1,0 +1,215 @@
+//! What git says after it was told. The tests with a repository need root, and git on this machine.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use airlock_shared::job::Job;
+use airlock_shared::link::LEFT_OUT;
+use airlock_shared::model::Model;
+use futures_util::StreamExt as _;
+use serde_json::json;
+
+use super::*;
+use crate::exec::ToolUser;
+use crate::exec::tests::user;
+use crate::files::{self, Wanted};
+
+fn left_out(path: &str) -> NotCopied {
+    NotCopied { path: path.as_bytes().to_vec(), why: "secret".to_owned() }
+}
+
+#[test]
+fn each_path_is_marked_in_the_repository_it_lies_in() {
+    let paths = [".env", "a/.env", "a/b's/.env", "sub/x/key", ".git/x", "no/where"];
+    let paths: Vec<_> = paths.iter().map(|path| left_out(path)).collect();
+    let all = marks(&paths, &[b"a".to_vec(), b"sub".to_vec(), Vec::new()]).join("\n");
+    for (folder, names) in
+        [(".", "'.env' 'no/where'"), ("'a'", r"'.env' 'b'\''s/.env'"), ("'sub'", "'x/key'")]
+    {
+        let line =
+            format!("cd {folder} || exit 0\ngit --literal-pathspecs ls-files -z -- {names} |");
+        assert!(all.contains(&line), "{all}");
+    }
+    assert!(!all.contains(".git/x"), "{all}");
+    assert!(marks(&paths, &[]).is_empty());
+}
+
+#[test]
+fn many_paths_are_several_scripts() {
+    let paths: Vec<_> = (0..3000).map(|at| left_out(&format!("{at}{}", "x".repeat(100)))).collect();
+    let scripts = marks(&paths, &[Vec::new()]);
+    assert_eq!(scripts.len(), 5);
+    assert!(scripts.iter().all(|script| script.len() < 100 << 10));
+}
+
+/// A work tree as it comes in: the folder that the tool user owns, tools on it, what was unpacked.
+struct Bench {
+    folder: tempfile::TempDir,
+    user: ToolUser,
+    tools: Toolbox,
+    unpacked: files::Unpacked,
+}
+
+impl Bench {
+    /// `script` makes the folder on the host; of it `left_out` stays there.
+    #[expect(clippy::disallowed_methods, reason = "git of this machine makes the repository")]
+    async fn new(number: u32, script: &str, left_out: &[(&str, &str)]) -> Self {
+        let home = tempfile::tempdir().expect("a folder");
+        let sh = std::process::Command::new("sh")
+            .args(["-ec", script])
+            .current_dir(home.path())
+            .env("HOME", home.path())
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .output()
+            .expect("a shell");
+        assert!(sh.status.success(), "{sh:?}");
+        let mut tar = tar::Builder::new(Vec::new());
+        tar.follow_symlinks(false);
+        for (path, why) in left_out {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::new(LEFT_OUT));
+            header.set_mode(0);
+            header.set_mtime(0);
+            header.set_size(0);
+            tar.append_link(&mut header, path, why).expect("a tar");
+            let there = home.path().join(path);
+            let gone = if there.is_dir() {
+                std::fs::remove_dir_all(there)
+            } else {
+                std::fs::remove_file(there)
+            };
+            gone.expect("it is there");
+        }
+        tar.append_dir_all(".", home.path()).expect("a tar");
+        let tar = tar.into_inner().expect("a tar");
+
+        let (folder, user) = (tempfile::tempdir().expect("a folder"), user(number));
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), mode).expect("a mode");
+        std::os::unix::fs::chown(folder.path(), Some(user.uid()), Some(user.gid()))
+            .expect("these tests need root");
+        let job: Job = serde_json::from_value(json!({
+            "prompt": "", "backend": {"base_url": "https://api.openai.com"},
+            "workspace": {"path": folder.path(), "uid": user.uid(), "gid": user.gid()},
+        }))
+        .expect("a job");
+        let unpacked = files::unpack(folder.path(), user.uid(), user.gid(), tar.as_slice());
+        let unpacked = unpacked.await.expect("a good tar");
+        let tools = Toolbox::new(&job, &Model::default()).expect("these tests need root");
+        Self { folder, user, tools, unpacked }
+    }
+
+    fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What a command of the agent's says.
+    async fn says(&self, command: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let said = self.tools.script(command.to_owned(), deadline, &CancellationToken::new()).await;
+        let said = said.expect("a box that is safe");
+        let (_, output) = said.output.split_once("Output:\n").expect("a result");
+        output.trim().to_owned()
+    }
+
+    async fn tell(&mut self) -> Told {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let told =
+            tell(&self.tools, &self.unpacked.not_there, deadline, &CancellationToken::new()).await;
+        let told = told.expect("a box that is safe");
+        let baseline = std::mem::take(&mut self.unpacked.baseline);
+        let (uid, gid) = (self.user.uid(), self.user.gid());
+        let renewed = files::renew(self.root(), uid, gid, baseline).await;
+        self.unpacked.baseline = renewed.expect("a workspace");
+        told
+    }
+
+    /// The paths that come out.
+    async fn changed(self) -> Vec<String> {
+        let (uid, gid) = (self.user.uid(), self.user.gid());
+        let (looked, enough) = (CancellationToken::new(), CancellationToken::new());
+        let (paths, bytes) = (u64::MAX, u64::MAX);
+        let wanted = Wanted { last: true, paths, bytes, out: None, looked, enough };
+        let baseline = Arc::new(self.unpacked.baseline);
+        let changes = files::changes(self.folder.path(), uid, gid, baseline, wanted).await;
+        let (mut stream, _) = changes.expect("a tree").expect("no set is out yet");
+        let mut tar = Vec::new();
+        while let Some(piece) = stream.next().await {
+            tar.extend_from_slice(&piece.expect("a whole stream"));
+        }
+        let mut archive = tar::Archive::new(tar.as_slice());
+        let entries = archive.entries().expect("a tar").map(|entry| entry.expect("an entry"));
+        let paths = entries.map(|entry| entry.path().expect("a path").display().to_string());
+        let mut paths: Vec<String> = paths.filter(|path| path.contains('/')).collect();
+        paths.sort();
+        paths
+    }
+}
+
+const REPOSITORY: &str = "git init -q .; git config user.name t; git config user.email t@example.org; \
+    mkdir -p keys sub; echo K=committed > .env; echo k > keys/a; echo k > keys/b; echo one > a.txt; \
+    git init -q sub; cd sub; git config user.name t; git config user.email t@example.org; \
+    echo s > .env; echo s > s.txt; git add -f .; git commit -qm sub; cd ..; \
+    echo /sub >> .git/info/exclude; git add -f .env keys a.txt; git commit -qm first; echo K=2 > .env";
+const AT_HOME: [(&str, &str); 4] =
+    [(".env", "secret"), ("keys", "excluded"), ("sub/.env", "secret"), ("untracked", "special")];
+
+/// The control is the first half: untold, git calls what was left out deleted, and brings it back.
+#[tokio::test]
+async fn git_is_told_what_was_left_out() {
+    let script = format!("{REPOSITORY}; echo u > untracked");
+    let mut bench = Bench::new(40, &script, &AT_HOME).await;
+    let status = "git status --short; git -C sub status --short";
+    assert_eq!(bench.says(status).await, "D .env\n D keys/a\n D keys/b\n D .env");
+    let told = bench.tell().await;
+    assert!(told.wrote && told.note.is_none());
+    assert_eq!(bench.says(status).await, "");
+    let back =
+        "git checkout -q -- .; git stash -q; ls -A; git status --short; git diff --stat HEAD";
+    assert_eq!(bench.says(back).await, ".git\na.txt\nsub");
+}
+
+#[tokio::test]
+async fn what_git_writes_when_it_is_told_is_no_change() {
+    let mut bench = Bench::new(44, REPOSITORY, &AT_HOME[..3]).await;
+    assert!(bench.tell().await.wrote);
+    assert_eq!(bench.changed().await, Vec::<String>::new());
+}
+
+/// It comes back where the agent asks for it by name, and then it comes out, to be held.
+#[tokio::test]
+async fn the_history_still_has_it() {
+    let mut bench = Bench::new(41, REPOSITORY, &AT_HOME[..3]).await;
+    bench.tell().await;
+    assert_eq!(bench.says("git show HEAD:.env").await, "K=committed");
+    bench.says("git show HEAD:.env > .env; echo two >> a.txt").await;
+    assert_eq!(bench.changed().await, ["tree/.env", "tree/a.txt"]);
+}
+
+/// With the history left out, one commit of what came in stands for it.
+#[tokio::test]
+async fn without_its_history_the_repository_has_one_commit() {
+    let at_home = [(".git", LEFT_OUT_HISTORY), ("sub/.git", LEFT_OUT_HISTORY), (".env", "secret")];
+    let mut bench = Bench::new(42, REPOSITORY, &at_home).await;
+    assert!(bench.says("git log").await.contains("not a git repository"));
+    let told = bench.tell().await;
+    assert!(told.wrote && told.note.is_none(), "{:?}", told.note);
+    // Without the lock, `status` does not write the index.
+    let said = "git log --format=%an:%s; GIT_OPTIONAL_LOCKS=0 git status --short; git ls-files";
+    let said = bench.says(said).await;
+    let expected = "airlock:The directory as it was copied in\n\
+                    a.txt\nkeys/a\nkeys/b\nsub/.env\nsub/s.txt";
+    assert_eq!(said, expected);
+    assert!(bench.says("git log --all -p | grep committed").await.is_empty());
+    bench.says("echo two >> a.txt").await;
+    assert_eq!(bench.changed().await, ["tree/a.txt"], "the repository is no change");
+}
+
+#[tokio::test]
+async fn a_folder_without_a_repository_is_left_as_it_is() {
+    let mut bench = Bench::new(43, "echo a > a; echo s > .env", &[(".env", "secret")]).await;
+    assert!(!bench.tell().await.wrote);
+    assert_eq!(bench.says("ls -A").await, "a");
+    assert_eq!(bench.changed().await, Vec::<String>::new());
+}
