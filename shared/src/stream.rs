@@ -87,7 +87,7 @@ impl StreamEvent {
     #[must_use]
     pub fn parse(data: &str) -> Self {
         // THREAT: a backend, or a recording of a stranger's, sends an event that is small as text
-        // and fills the memory. Tried by gate::hostile::a_dense_answer_is_not_taken.
+        // and fills the memory. Tried by gate::heavy::a_dense_answer_is_not_taken.
         if dense::structure_bytes(data.as_bytes()) > limits::JSON_STRUCTURE_BYTES {
             return Self::Other;
         }

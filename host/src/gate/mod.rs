@@ -43,6 +43,8 @@ mod backend; // a scripted backend that refuses, redirects, echoes and breaks of
 #[cfg(test)]
 mod hostile; // a hostile program in the sandbox's place
 #[cfg(test)]
+mod heavy; // heavy requests and answers, honest and not
+#[cfg(test)]
 mod rig; // both ends: a scripted backend, a gate, an HTTP/2 client
 
 use std::collections::BTreeMap;
