@@ -141,6 +141,12 @@ impl Progress {
             drawn.push('\n');
             drawn.push_str(&self.labelled("left out", &left_out_for(why, left_out)));
         }
+        if workspace.git && workspace.left_out_why.contains_key("secret") {
+            let text = "what git tracks of these secrets is in the history, which went in \
+                        (--no-history leaves it out)";
+            drawn.push('\n');
+            drawn.push_str(&self.labelled("note", text));
+        }
         if workspace.special > 0 {
             let text =
                 format!("{} (fifo, socket or device)", text::counted(workspace.special, "file"));

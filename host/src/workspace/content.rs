@@ -216,7 +216,8 @@ fn assigns_one(line: &[u8]) -> bool {
     }
     let defines = line.starts_with(b"define");
     line.iter().enumerate().any(|(at, byte)| {
-        if !matches!(byte, b'=' | b':' | b'>') && !(defines && *byte == b',') {
+        let assigns = matches!(byte, b'=' | b':' | b'>') || (defines && *byte == b',');
+        if !assigns {
             return false;
         }
         let key = line[..at].trim_ascii_end();

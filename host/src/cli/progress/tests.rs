@@ -197,6 +197,18 @@ left out   2 files (fifo, socket or device)
 }
 
 #[test]
+fn a_history_that_may_hold_the_secrets_is_named() {
+    let told = |git| {
+        let left_out_why = BTreeMap::from([left_out("secret", 1, &[".env"])]);
+        let workspace = Workspace { git, left_out_why, ..workspace() };
+        drawn(vec![(0, Public::Workspace(workspace))]).1
+    };
+    let note = "note       what git tracks of these secrets is in the history";
+    assert!(told(true).contains(note), "{}", told(true));
+    assert!(!told(false).contains(note), "{}", told(false));
+}
+
+#[test]
 fn hostile_text_stays_on_its_line() {
     let title = format!("$ echo \u{1b}]52;c;aGk=\u{7}\n{}\u{202e}", "長い".repeat(90));
     let (_, text) = drawn(vec![
