@@ -218,7 +218,7 @@ fn parts(given: &mut Value, at: &str, kinds: &[&str]) -> Result<Value, Denied> {
 /// A picture that is all in its URL, and is nothing but pixels.
 ///
 /// THREAT: an SVG names addresses that the provider fetches; `data:image/../…` is read as something
-/// else by the next program. Tried by gate::policy::tests::only_pictures_are_pictures.
+/// else by the next program. Tried by gate::policy::foreign::only_pictures_are_pictures.
 fn is_picture(url: &str) -> bool {
     let kinds = ["png", "jpeg", "gif", "webp"];
     let data = url.strip_prefix("data:image/").and_then(|rest| rest.split_once(";base64,"));
@@ -241,7 +241,7 @@ fn grammar(given: &mut Value, at: &str) -> Result<Value, Denied> {
 /// A function's parameters: any JSON Schema that points nowhere else.
 fn schema(given: &mut Value, at: &str) -> Result<Value, Denied> {
     // THREAT: the provider fetches what a schema points to. A list of targets is one too, and so is
-    // the name that an older draft has for it. Tried by gate::policy::tests::a_schema_points_nowhere_else.
+    // the name that an older draft has for it. Tried by gate::policy::foreign::a_schema_points_nowhere_else.
     let is_foreign = |key: &str, value: &Value| match key {
         "$ref" | "$dynamicRef" | "$recursiveRef" | "$schema" | "$id" => {
             !value.as_str().is_some_and(|target| target.starts_with('#'))
@@ -319,5 +319,7 @@ fn shown(name: &str) -> String {
     name.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
+#[cfg(test)]
+mod foreign; // what would make the provider look elsewhere
 #[cfg(test)]
 mod tests;

@@ -56,7 +56,7 @@ pub(super) struct Report<'a> {
     show: Show<'a>,
     /// The command that mends a sign-in that is needed, where no stored key is given again.
     mends: String,
-    /// Who signs, and so knows the secrets that nothing told or kept may hold.
+    /// Knows the secrets that nothing told or kept may hold.
     signer: Option<Arc<dyn Signer>>,
     /// Where the login is that pays, and its name.
     login: Option<(PathBuf, String)>,
@@ -89,24 +89,23 @@ impl<'a> Report<'a> {
             ..WorkspaceRecord::default()
         };
         folder.begin_record(&record).map_err(broken)?;
-        let (requests, usage) = (0, Usage::default());
         let (log, mends) = (Some(log), mends(&spec.credential));
         let login = match &spec.credential {
             Login(name) => Some((house.logins.clone(), name.clone())),
             _ => None,
         };
-        let (began, signer) = (Instant::now(), None);
+        let began = Instant::now();
         Ok(Self {
             folder,
             log,
             record,
             began,
             lines: 0,
-            requests,
-            usage,
+            requests: 0,
+            usage: Usage::default(),
             show,
             mends,
-            signer,
+            signer: None,
             login,
         })
     }
