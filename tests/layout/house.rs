@@ -83,7 +83,7 @@ fn the_binaries_have_their_names() {
 fn the_readme_can_be_read() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap_or_default();
     let lines = readme.lines().count();
-    assert!((20..250).contains(&lines), "README.md has {lines} lines");
+    assert!((20..300).contains(&lines), "README.md has {lines} lines");
 }
 
 /// The setup binary is a door: all that set-up does lives in the host's library.
