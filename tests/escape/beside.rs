@@ -42,7 +42,7 @@ async fn the_binary_is_no_way_to_another_sandbox() {
     let volume = format!("airlock-test-shared-{:08x}", rand::random::<u32>());
     let mounts =
         json!([{"Type": "volume", "Source": volume, "Target": "/shared", "ReadOnly": true}]);
-    let host = json!({"HostConfig": {"NetworkMode": "none", "Mounts": mounts}});
+    let host = json!({"HostConfig": {"NetworkMode": "none", "Mounts": mounts.clone()}});
     let holds = "python3 -c 'import fcntl, os, time
 fcntl.flock(os.open(\"/shared\", os.O_RDONLY), fcntl.LOCK_EX)
 print(\"at work\", flush=True)
@@ -51,7 +51,6 @@ time.sleep(600)'";
 try: fcntl.flock(os.open(\"/shared\", os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError: print(\"heard\")'";
     let (_, second) = side_by_side((holds, host.clone()), (hears, host)).await;
-    drop(Engine::connect().await.delete(&format!("/volumes/{volume}")).await);
     assert!(second.contains("heard"), "blind: {second}");
 
     let opens = "at=$(awk '$4 ~ /\\/volumes\\// {print $5}' /proc/self/mountinfo); echo \"at $at\"
@@ -62,8 +61,9 @@ import ctypes, sys
 libc = ctypes.CDLL(None)
 sys.exit(0 if libc.inotify_add_watch(libc.inotify_init(), sys.argv[1].encode(), 0xfff) >= 0 else 1)
 EOF";
-    let control = json!({"Mounts": [{"Type": "volume", "Target": "/shared", "ReadOnly": true}]});
+    let control = json!({"Mounts": mounts});
     let ran = attack(&[opens]).unconfined(control).works_only_elsewhere().await;
+    drop(Engine::connect().await.delete(&format!("/volumes/{volume}")).await);
     let at = ran.outputs()[0].lines().find_map(|line| line.strip_prefix("at /").map(str::to_owned));
     assert!(at.is_some(), "blind: {:?}", ran.outputs());
 }

@@ -23,14 +23,18 @@ compile_error!("the raw set*id calls of 32-bit systems take 16-bit ids");
 mod harden; // before stdin is read
 mod user; // another user, for files
 mod landlock; // where commands may write
+mod launch; // what is to be started
 mod spawn; // one command
+mod spawned; // one that was started
 mod reap; // what ended, collected once for all
 mod kill; // and the end of all it started
 
 pub(crate) use harden::{harden, stay_unreadable};
 pub(crate) use kill::{Broom, Swept};
+pub(crate) use launch::{Launch, Program, SpawnError};
 pub(crate) use reap::Ended;
-pub(crate) use spawn::{Launch, Program, SpawnError, Spawned, Spawner};
+pub(crate) use spawn::Spawner;
+pub(crate) use spawned::Spawned;
 pub(crate) use user::{ToolUser, Worker};
 
 use airlock_shared::outcome::{Fault, FaultKind};

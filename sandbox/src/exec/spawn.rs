@@ -16,87 +16,22 @@ use std::ffi::{CString, c_char, c_int, c_void};
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
 
 use airlock_shared::outcome::{Fault, FaultKind};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{Interest, Ready};
 
-use super::reap::{self, Ended};
+use super::launch::{Launch, Program, SpawnError};
+use super::reap;
+use super::spawned::Spawned;
 use super::{ToolUser, landlock, stay_unreadable, unsafe_box};
 
 /// The child's stack until it becomes another program.
 const STACK_BYTES: usize = 64 << 10;
 /// Where descriptors are kept before they are put in place, beyond all places used.
 const FIRST_FREE_DESCRIPTOR: c_int = 10;
-/// How often orphans are collected while a command runs.
-const COLLECT: Duration = Duration::from_millis(100);
 /// How far commands stand back for the sandbox, which has the host to answer: as far as there is.
 const NICE: c_int = 19;
-
-/// One way to start: an absolute path and its arguments, the first of which is its name.
-pub(crate) struct Program {
-    pub(crate) path: CString,
-    pub(crate) arguments: Vec<CString>,
-}
-
-/// What is to be started. The first of `programs` that exists is.
-pub(crate) struct Launch<'a> {
-    pub(crate) programs: Vec<Program>,
-    /// `NAME=value`, all of it: nothing is inherited.
-    pub(crate) environment: Arc<[CString]>,
-    pub(crate) directory: BorrowedFd<'a>,
-    pub(crate) user: ToolUser,
-}
-
-/// Why nothing was started.
-#[derive(Debug)]
-pub(crate) enum SpawnError {
-    /// None of the programs is there.
-    NoProgram,
-    /// The arguments are longer than the kernel takes.
-    TooLong,
-    /// Another call failed; which one, for people.
-    Failed(&'static str, io::Error),
-    /// We may be readable now: the run must end.
-    Unsafe(Fault),
-}
-
-/// A command that was started, and the reading end of its output.
-pub(crate) struct Spawned {
-    pid: i32,
-    ended: AsyncFd<OwnedFd>,
-    output: Option<OwnedFd>,
-}
-
-impl Spawned {
-    /// The reading end of what it writes, once.
-    pub(crate) fn output(&mut self) -> io::Result<OwnedFd> {
-        self.output.take().ok_or_else(|| io::Error::other("the output was taken already"))
-    }
-
-    /// Waits for the command itself, not for what it started; collects orphans meanwhile.
-    pub(crate) async fn ended(&self) -> Ended {
-        loop {
-            if let Some(ended) = reap::ended(self.pid) {
-                return ended;
-            }
-            let pause = tokio::time::sleep(COLLECT);
-            tokio::select! {
-                ready = self.ended.readable() => if let Ok(mut ready) = ready {
-                    ready.clear_ready_matching(Ready::READABLE);
-                },
-                () = pause => {}
-            }
-        }
-    }
-}
-
-impl Drop for Spawned {
-    fn drop(&mut self) {
-        reap::forget(self.pid);
-    }
-}
 
 /// The standing thread. What it started ends with it.
 pub(crate) struct Spawner {

@@ -9,10 +9,12 @@ mod context; // what `docker context` has written down
 mod image; // a name becomes a digest
 mod inject; // our binary on the engine, once
 mod lifecycle; // Planned → Created → Ready → Running → Gone
+mod held; // what is on the engine because of us, and how it goes
 mod ended; // how a box ended
 mod pipe; // stdin and stdout of a box as one stream
 mod plan; // a container as it is asked for
 mod program; // which program runs in it, seen from outside
+mod found; // small questions about what the engine describes
 mod terms; // each term in the engine's words, and how it is seen to hold
 mod sweep; // what a crash left behind
 mod uid; // a user that no other container has
@@ -20,9 +22,10 @@ mod verify; // what was found of the terms
 
 pub use connect::EngineChoice;
 pub use ended::Ended;
+pub use held::Gone;
 pub use image::{ImageName, OURS, ResolvedImage};
 pub use inject::SandboxVolume;
-pub use lifecycle::{Created, Gone, Planned, Ready, Running};
+pub use lifecycle::{Created, Planned, Ready, Running};
 pub use pipe::{Complaints, Pipe};
 pub use sweep::{Claim, Swept};
 

@@ -1,0 +1,97 @@
+//! What is on the engine because of us, and how it goes again.
+
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::query_parameters::RemoveContainerOptionsBuilder;
+
+use super::ended::Ended;
+use super::pipe::Pipe;
+use super::{Docker, is_absent};
+use crate::engine::error::{EngineError, said};
+
+/// How long the engine may take over a removal that it says is under way.
+const REMOVAL_SECONDS: u64 = 10;
+/// How often it is asked.
+const REMOVAL_PAUSE: Duration = Duration::from_millis(50);
+
+/// Nothing of it is left on the engine.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Gone(());
+
+/// What is on the engine because of us.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) docker: Docker,
+    pub(super) name: String,
+    pub(super) id: String,
+    pub(super) volumes: Vec<String>,
+}
+
+impl Held {
+    pub(super) async fn remove(self) -> Result<Gone, EngineError> {
+        let container = self.remove_container().await;
+        let mut volumes = Ok(());
+        for volume in &self.volumes {
+            let removed = self.docker.remove_volume(volume).await;
+            volumes = volumes.and(removed);
+        }
+        container?;
+        volumes?;
+        Ok(Gone(()))
+    }
+
+    async fn remove_container(&self) -> Result<(), EngineError> {
+        let asked = async {
+            loop {
+                // `v`: the anonymous volumes that an image declares go too.
+                let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+                match self.docker.client().remove_container(&self.id, Some(options)).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) if is_absent(&error) => return Ok(()),
+                    // Somebody is removing it already.
+                    Err(Error::DockerResponseServerError { status_code: 409, .. }) => {
+                        tokio::time::sleep(REMOVAL_PAUSE).await;
+                    }
+                    Err(error) => return Err(said(&error)),
+                }
+            }
+        };
+        let left = |reason: String| EngineError::Leftover { name: self.name.clone(), reason };
+        tokio::time::timeout(Duration::from_secs(REMOVAL_SECONDS), asked)
+            .await
+            .unwrap_or_else(|_| Err(format!("still being removed after {REMOVAL_SECONDS} s")))
+            .map_err(left)
+    }
+
+    /// The error that led here, after the container is gone; a removal that fails too is said in
+    /// its reason, for it leaves work to the person.
+    pub(super) async fn removed_after(self, error: EngineError) -> EngineError {
+        let Err(leftover) = self.remove().await else { return error };
+        match error {
+            EngineError::Box { step, reason } => {
+                EngineError::Box { step, reason: format!("{reason}; and {leftover}") }
+            }
+            other => other,
+        }
+    }
+
+    /// Adds what the box said and how it ended, where it did.
+    pub(super) async fn explained(&self, error: EngineError, pipe: &Pipe) -> EngineError {
+        let EngineError::Box { step, mut reason } = error else { return error };
+        if let Ok(found) = self.docker.client().inspect_container(&self.id, None).await {
+            let state = found.state.unwrap_or_default();
+            if state.running != Some(true)
+                && let Some(code) = state.exit_code
+            {
+                let ended = Ended { code, out_of_memory: state.oom_killed == Some(true) };
+                reason = format!("{reason}; {}", ended.describe());
+            }
+        }
+        let said = pipe.complaints().from_sandbox();
+        if !said.is_empty() {
+            reason = format!("{reason}; sandbox says: “{said}”");
+        }
+        EngineError::Box { step, reason }
+    }
+}
