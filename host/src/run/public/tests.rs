@@ -1,8 +1,10 @@
 //! What is printed is what is promised: fields, bounds, and the last line of each end.
 
+use airlock_shared::outcome::{FaultKind, Outcome, Spent, Stop};
 use serde_json::json;
 
 use super::*;
+use crate::exit::Exit;
 
 fn as_json(what: Public) -> serde_json::Value {
     serde_json::from_str(&Line::new(4, "7c41", 3_120, what).json()).expect("one line of JSON")
