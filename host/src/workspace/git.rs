@@ -4,6 +4,9 @@
 //! credentials (addresses with tokens). Two facts of it are needed to read the objects: the
 //! format's version and the few extensions that change it.
 
+use super::change::Change;
+use super::node::Node;
+
 /// What a name in one of git's folders means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
@@ -102,6 +105,17 @@ pub(super) fn stand_in(original: &[u8], bare: bool) -> Vec<u8> {
     .into_bytes()
 }
 
+/// Whether a change is git's index alone, which each `git status` writes anew. It is never applied
+/// and names no program: to call it held would teach people to pass over what is.
+pub(super) fn is_refreshed_index(change: &Change) -> bool {
+    let path = &change.path;
+    let is_file = |node: &Option<Node>| matches!(node, Some(Node::File { .. }));
+    path.name() == b"index"
+        && path.components().any(is_dot_git)
+        && is_file(&change.before)
+        && is_file(&change.after)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,5 +155,35 @@ mod tests {
         );
         let plain = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
         assert_eq!(stand_in(b"\xff\xfe]=[", true), plain.as_bytes());
+    }
+
+    #[test]
+    fn an_index_that_git_wrote_anew_is_no_change() {
+        let file = |size| {
+            let sha256 = super::super::node::Sha::of(sha2::Digest::new());
+            Some(Node::File { mode: 0o644, size, sha256 })
+        };
+        let refreshed = |path: &str, before: Option<Node>, after: Option<Node>| {
+            let path = super::super::rel_path::RelPath::parse(path.as_bytes()).unwrap();
+            is_refreshed_index(&Change {
+                path,
+                before,
+                after,
+                content: None,
+                held: None,
+                runs: None,
+                special_bits: false,
+            })
+        };
+        for path in [".git/index", "sub/.git/index", ".git/modules/x/index"] {
+            assert!(refreshed(path, file(1), file(2)), "{path}");
+        }
+        // What is new, gone, something else or not git's is a change.
+        let link = Some(Node::Link { target: b"x".to_vec() });
+        assert!(!refreshed(".git/index", None, file(1)));
+        assert!(!refreshed(".git/index", file(1), None));
+        assert!(!refreshed(".git/index", file(1), link));
+        assert!(!refreshed("index", file(1), file(2)));
+        assert!(!refreshed(".git/hooks/index.sh", file(1), file(2)));
     }
 }

@@ -27,6 +27,7 @@ use super::base::Base;
 use super::change::{ChangeSet, Extent};
 use super::compare::{Said, compare, has_all_of};
 use super::export;
+use super::git;
 use super::node::{Node, Sha};
 use super::rel_path::{PathError, RelPath};
 use super::store::{self, Writer};
@@ -197,6 +198,7 @@ fn intake(
     let base = Base::load(run)?;
     let Whole { said, end, broke_off, is_full } = read(stream, disk, &base.nodes, &mut writer)?;
     let mut changes = compare(&base.nodes, said)?;
+    changes.retain(|change| !git::is_refreshed_index(change));
     if let Some(why) = broke_off
         && !has_all_of(&changes, before)
     {
