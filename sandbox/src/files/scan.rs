@@ -28,6 +28,8 @@ use crate::tools::walk::{self, Kind};
 const ENTRIES_OF_A_FOLDER: usize = 400_000;
 /// A file over this goes out after the smaller ones.
 const LARGE_BYTES: u64 = 1 << 20;
+/// Why a path that came in cannot go out.
+const SPECIAL: &str = "a fifo, a socket or a device is in its place";
 /// A file over this with less than a sixteenth of it on disk is holes.
 const HOLES_FLOOR_BYTES: i64 = 64 << 20;
 
@@ -160,7 +162,13 @@ impl<'a> Scan<'a> {
             match stat {
                 Ok(stat) => {
                     let kind = Kind::of(FileType::from_raw_mode(stat.st_mode));
-                    if self.is_same(path, &stat, kind) || kind == Kind::Other {
+                    if self.is_same(path, &stat, kind) {
+                        continue;
+                    }
+                    if kind == Kind::Other {
+                        if self.last {
+                            self.left_out.add(path, SPECIAL);
+                        }
                         continue;
                     }
                     let place = place(self, kind);

@@ -176,3 +176,21 @@ async fn too_deep_and_too_many_cost_only_the_tail() {
     assert_eq!((cut.edits, cut.paths, cut.unseen), (true, deep + 2, false));
     assert_eq!(cut.why, "there are more than a set of changes may have");
 }
+
+/// A fifo in the place of a file that came in cannot go out, and is not passed over in silence.
+#[tokio::test]
+async fn what_a_fifo_took_the_place_of_is_named() {
+    let user = user(63);
+    let folder = workspace(user);
+    let came = unpacked(folder.path(), user, &tar_of(&["a=1", "b=1"])).await.expect("a good tar");
+    acting(user, folder.path(), |root| {
+        std::fs::remove_file(root.join("a")).expect("it was there");
+        let fifo = rustix::fs::FileType::Fifo;
+        let mode = rustix::fs::Mode::from_raw_mode(0o644);
+        rustix::fs::mknodat(rustix::fs::CWD, root.join("a"), fifo, mode, 0).expect("a fifo");
+    })
+    .await;
+    let (lines, left_out) = changed(folder.path(), user, came.baseline).await;
+    assert_eq!(lines, [""; 0]);
+    assert_eq!(left_out, ["a: a fifo, a socket or a device is in its place"]);
+}
