@@ -337,11 +337,12 @@ pub fn stat(changes: &Changes, columns: usize, style: Style) -> String {
     } else if changes.files > 1 || changes.held > 0 {
         let held = match changes.held {
             0 => String::new(),
-            held => format!(", {held} of them kept back by apply (--held)"),
+            held => format!(" · {held} more kept back by apply (--held)"),
         };
         let files = text::counted(changes.files, "file");
         let sum = format!("{files}, +{} −{}{held}", changes.added, changes.removed);
-        drawn.push_str(&labelled("", &sum, columns, style));
+        let label = if shown.is_empty() { "changes" } else { "" };
+        drawn.push_str(&labelled(label, &sum, columns, style));
         drawn.push('\n');
     }
     drawn

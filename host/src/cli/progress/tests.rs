@@ -246,10 +246,7 @@ fn many_changes_are_scaled_and_counted() {
     assert_eq!(lines[0], "changes    f00 | not text new");
     assert_eq!(lines[1], "           f01 | 7 - gone");
     assert_eq!(lines[19], "           f19 | 19001 ++++++++++++++++++++++++-");
-    assert_eq!(
-        lines[20],
-        "           30 files, +435000 −37, 1 of them kept back by apply (--held)"
-    );
+    assert_eq!(lines[20], "           30 files, +435000 −37 · 1 more kept back by apply (--held)");
 }
 
 #[test]
