@@ -53,13 +53,15 @@ fn mode(rig: &Rig, path: &str, mode: u32) {
     std::fs::set_permissions(rig.workspace().join(path), mode).expect("a file of the test's");
 }
 
-/// One line an entry, sorted by bytes: what the command [`LIST`] makes in the box.
+/// One line an entry, sorted by bytes: what the command [`LIST`] makes in the sandbox. Of the modes
+/// only whether a file is a program: the rest is the person's, and the umask's.
 fn listed(tree: &tree::Tree) -> String {
     let line = |(path, entry): (&PathBuf, &tree::Entry)| {
         let path = path.display();
+        let x = if entry.mode & 0o100 == 0 { '-' } else { 'x' };
         match &entry.what {
-            tree::What::Folder => format!("d {path} {:o}\n", entry.mode),
-            tree::What::File(sha256) => format!("f {path} {:o} {sha256}\n", entry.mode),
+            tree::What::Folder => format!("d {path}\n"),
+            tree::What::File(sha256) => format!("f {path} {x} {sha256}\n"),
             tree::What::Link(target) => format!("l {path} {}\n", target.display()),
             tree::What::Other => format!("? {path}\n"),
         }
@@ -71,8 +73,8 @@ fn listed(tree: &tree::Tree) -> String {
 
 const LIST: &str = r#"find . -mindepth 1 | sed 's,^\./,,' | while IFS= read -r p; do
 if [ -L "$p" ]; then echo "l $p $(readlink "$p")"
-elif [ -d "$p" ]; then echo "d $p $(stat -c %a "$p")"
-elif [ -f "$p" ]; then echo "f $p $(stat -c %a "$p") $(sha256sum < "$p" | cut -d' ' -f1)"
+elif [ -d "$p" ]; then echo "d $p"
+elif [ -f "$p" ]; then echo "f $p $([ -x "$p" ] && echo x || echo -) $(sha256sum < "$p" | cut -d' ' -f1)"
 else echo "? $p"; fi; done | LC_ALL=C sort > /tmp/listed; wc -l < /tmp/listed; sha256sum < /tmp/listed"#;
 
 const EDITS: &str = "sed -i 's/serde/SERDE/g' src/ser.rs src/de.rs && rm -r src/io && mv src/value src/moved && \
@@ -121,7 +123,10 @@ in_both_custodies! {
         assert!(seen.contains(&tree::sha256(here.as_bytes())), "{seen}\n{here}");
         let what = |path: &str| after.get(Path::new(path)).cloned().map(tree::Entry::portable);
         assert_eq!(what("entry.rs"), Some((tree::What::Link("src/de.rs".into()), 0)));
-        assert_eq!(what("README.md").map(|(_, mode)| mode), Some(0o755));
+        let mode = |path: &str| what(path).map(|(_, mode)| mode);
+        assert_eq!(mode("README.md"), Some(0o755));
+        assert_eq!(mode("notes"), Some(0o700), "the mode of a folder that was there is the person's");
+        assert_eq!(mode("new/deep/f"), Some(0o644), "a new file follows the umask");
         assert_eq!(what("added.txt").map(|(what, _)| what), Some(tree::What::File(tree::sha256(b"by a patch\n"))));
         assert_eq!(what("src/io"), None);
         // What nobody touched is what it was, to its time.

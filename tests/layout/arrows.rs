@@ -26,7 +26,7 @@ const SANDBOX: [&[&str]; 9] = [
     &["responses", "tools"],
     &["link", "plain", "report", "scripted"],
     &["scrub", "stdio"],
-    &["exec"],
+    &["confinement", "exec"],
 ];
 
 /// Further arrows that may not be, though the rows would let them.

@@ -171,10 +171,10 @@ impl Answer {
         }
         let event = StreamEvent::parse(data);
         self.gate.ledger().hear(&event);
-        if let Some(tape) = &mut self.tape {
-            if let Some(event) = tape.room.take(data).and_then(kept_event) {
-                tape.events.push(event);
-            }
+        if let Some(tape) = &mut self.tape
+            && let Some(event) = tape.room.take(data).and_then(kept_event)
+        {
+            tape.events.push(event);
         }
         if matches!(event, StreamEvent::Completed { .. } | StreamEvent::Failed(_)) {
             self.is_whole = true;

@@ -112,7 +112,7 @@ pub enum Custody {
 /// Who answers.
 pub enum Upstream {
     Live { client: reqwest::Client, signer: Arc<dyn Signer> },
-    Replay(Cassette),
+    Replay(Box<Cassette>),
 }
 
 /// What came from the box. All of it is hearsay but `Refused`, which the host did itself.

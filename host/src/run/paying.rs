@@ -44,7 +44,7 @@ impl Paying {
                 let cassette = gate::Cassette::load(path)?;
                 let (catalogue, model) =
                     (cassette.catalogue().clone(), cassette.model().to_owned());
-                (Upstream::Replay(cassette), None, Ok(catalogue), Some(model))
+                (Upstream::Replay(Box::new(cassette)), None, Ok(catalogue), Some(model))
             }
             Cassette::None | Cassette::Record(_) => {
                 let signer = signer(spec, logins, &base)?;

@@ -54,7 +54,7 @@ async fn a_run_is_recorded_and_played_back_and_one_changed_byte_departs() {
         let cassette = read(text).expect("a cassette");
         assert_eq!((cassette.model(), cassette.catalogue()), ("gpt-5.5", &json!({"models": []})));
         let nowhere = Base::parse("http://127.0.0.1:1").expect("a base");
-        let mut rig = Rig::new(config(&nowhere, Upstream::Replay(cassette))).await;
+        let mut rig = Rig::new(config(&nowhere, Upstream::Replay(Box::new(cassette)))).await;
         let (status, body) = small_run(&mut rig).await;
         let gate = rig.served.gate;
         (
