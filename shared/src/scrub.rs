@@ -1,19 +1,21 @@
 //! Credentials taken out of text that somebody else wrote: a backend that echoes our headers, a
 //! command that prints a key file.
 //!
-//! Each secret is looked for as it is, as JSON escapes it, and inside base64. In a stream only a
-//! proper prefix of such a form is held back, so that it stays a stream. What somebody disguises on
-//! purpose, or cuts in two, is not found.
+//! Each secret is looked for as it is, as JSON escapes it, and inside base64, in one line or in
+//! many. In a stream only a proper prefix of such a form is held back, so that it stays a stream.
+//! What somebody disguises on purpose, or cuts in two, is not found.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
+use forms::{BEGIN_BYTES, Form, Stands};
+
+mod forms; // what a secret can stand in a text as
 
 /// What stands in a secret's place. It is safe in JSON and in a header.
 pub const MARK: &str = "[secret removed]";
@@ -29,10 +31,6 @@ const PLACEHOLDERS: [&str; 6] = [
     "your-openai-api-key",
     "your_openai_api_key",
 ];
-/// A secret shorter than this is looked for as it is only: its base64 would be found by chance.
-const DERIVED_BYTES: usize = 12;
-/// How many bytes of a form are searched for at once with all others; the rest is compared.
-const BEGIN_BYTES: usize = 8;
 
 /// Whether a text of others can be searched for this without tearing up ordinary words.
 #[must_use]
@@ -62,19 +60,13 @@ impl Inner {
     }
 }
 
-struct Form {
-    text: Zeroizing<Vec<u8>>,
-    /// Found only where it is no part of a longer word.
-    is_word: bool,
-}
-
 impl Needles {
     /// For what others say: events, answers, requests. Short secrets and placeholders are left
     /// out, because `ollama` is a key and a word.
     #[must_use]
     pub fn for_texts(secrets: &[Secret]) -> Self {
         let findable = secrets.iter().filter(|secret| is_findable(secret));
-        Self::new(findable.flat_map(forms).map(|text| Form { text, is_word: false }).collect())
+        Self::new(findable.flat_map(Form::of).collect())
     }
 
     /// For headers and for our own messages: every secret, a short one as a whole word. A message
@@ -83,12 +75,15 @@ impl Needles {
     pub fn for_messages(secrets: &[Secret]) -> Self {
         let form = |secret| {
             let is_word = !is_findable(secret);
-            forms(secret).into_iter().map(move |text| Form { text, is_word })
+            Form::of(secret).into_iter().map(move |mut form| {
+                form.is_word = is_word;
+                form
+            })
         };
         let mut forms: Vec<Form> = secrets.iter().flat_map(form).collect();
         if !forms.is_empty() {
             // The key `secret` is not looked for in the mark.
-            forms.push(Form { text: Zeroizing::new(MARK.into()), is_word: false });
+            forms.push(Form::plain(MARK.into()));
         }
         Self::new(forms)
     }
@@ -99,7 +94,7 @@ impl Needles {
             return Self::default();
         }
         forms.sort_by_key(|form| std::cmp::Reverse(form.text.len()));
-        let begins = forms.iter().map(|form| &form.text[..form.text.len().min(BEGIN_BYTES)]);
+        let begins = forms.iter().flat_map(Form::begins);
         let begins = AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(begins);
         Self(Some(Arc::new(Inner { forms, begins: begins.ok() })))
     }
@@ -193,16 +188,20 @@ impl Scrubber {
                 break;
             }
             // Longest first: a secret that begins another does not leave the other's end behind.
-            let could = |form: &&Form| match rest.strip_prefix(form.text.as_slice()) {
-                Some(after) => !form.is_word || stands_alone(&joined[..at], after),
-                None => !is_last && form.text.starts_with(rest),
-            };
-            match needles.forms.iter().find(could) {
-                Some(form) if rest.len() >= form.text.len() => {
-                    clean.extend_from_slice(MARK.as_bytes());
-                    at += form.text.len();
+            let could = |form: &Form| match form.at(rest) {
+                Stands::Whole(length) => {
+                    let is_it = !form.is_word || stands_alone(&joined[..at], &rest[length..]);
+                    is_it.then_some(Some(length))
                 }
-                Some(_) => {
+                Stands::Begun => (!is_last).then_some(None),
+                Stands::Not => None,
+            };
+            match needles.forms.iter().find_map(could) {
+                Some(Some(length)) => {
+                    clean.extend_from_slice(MARK.as_bytes());
+                    at += length;
+                }
+                Some(None) => {
                     self.held.extend_from_slice(rest);
                     break;
                 }
@@ -221,39 +220,10 @@ fn stands_alone(before: &[u8], after: &[u8]) -> bool {
     !before.last().is_some_and(in_word) && !after.first().is_some_and(in_word)
 }
 
-/// The texts a secret can stand in a text as.
-fn forms(secret: &Secret) -> Vec<Zeroizing<Vec<u8>>> {
-    let raw = secret.reveal();
-    let mut forms = vec![Zeroizing::new(raw.as_bytes().to_vec())];
-    let escaped = Zeroizing::new(raw.replace('\\', "\\\\").replace('"', "\\\""));
-    forms.push(Zeroizing::new(escaped.as_bytes().to_vec()));
-    forms.push(Zeroizing::new(escaped.replace('/', "\\/").into_bytes()));
-    forms.dedup();
-    if raw.len() >= DERIVED_BYTES {
-        for shift in 0..3_usize {
-            for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-                forms.push(inside_base64(&engine, shift, raw.as_bytes()));
-            }
-        }
-    }
-    forms.dedup();
-    forms
-}
-
-/// The characters of base64 that depend on the secret alone when it starts `shift` bytes into a
-/// group of three.
-fn inside_base64(engine: &impl base64::Engine, shift: usize, raw: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut shifted = Zeroizing::new(vec![0; shift]);
-    shifted.extend_from_slice(raw);
-    let whole = shifted.len() * 8 / 6;
-    let text = Zeroizing::new(engine.encode(&*shifted));
-    let from = [0, 2, 3][shift];
-    Zeroizing::new(text.as_bytes()[from..whole].to_vec())
-}
-
 #[cfg(test)]
 mod tests {
     use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -265,8 +235,7 @@ mod tests {
 
     /// Looks for anything, however short.
     fn needles(known: &[&str]) -> Needles {
-        let forms = secrets(known).iter().flat_map(forms).collect::<Vec<_>>();
-        Needles::new(forms.into_iter().map(|text| Form { text, is_word: false }).collect())
+        Needles::new(secrets(known).iter().flat_map(Form::of).collect())
     }
 
     #[test]

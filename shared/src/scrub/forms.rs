@@ -1,0 +1,250 @@
+//! The texts a secret can stand in a text as, and where one of them stands.
+//!
+//! Base64 is wrapped by most who write it (`base64`, PEM, YAML), so that its lines are read as one.
+
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+use crate::secret::Secret;
+
+/// A secret shorter than this is looked for as it is only: its base64 would be found by chance.
+const DERIVED_BYTES: usize = 12;
+/// How many bytes of a form are searched for at once with all others; the rest is compared.
+pub(super) const BEGIN_BYTES: usize = 8;
+/// The longest break between two lines of base64, its indentation included.
+const WRAP_BYTES: usize = 64;
+/// What a break begins with. The last is of an escape, as JSON writes it.
+const WRAPS: [u8; 3] = [b'\n', b'\r', b'\\'];
+
+pub(super) struct Form {
+    pub(super) text: Zeroizing<Vec<u8>>,
+    /// Found only where it is no part of a longer word.
+    pub(super) is_word: bool,
+    /// Base64, which may be wrapped between any two of its letters.
+    is_wrapped: bool,
+}
+
+/// How a form stands at the start of a text.
+pub(super) enum Stands {
+    /// It is there, so many bytes long.
+    Whole(usize),
+    /// The text ends within it.
+    Begun,
+    Not,
+}
+
+impl Form {
+    pub(super) fn plain(text: Vec<u8>) -> Self {
+        Self { text: Zeroizing::new(text), is_word: false, is_wrapped: false }
+    }
+
+    /// All of a secret.
+    pub(super) fn of(secret: &Secret) -> Vec<Self> {
+        let raw = secret.reveal();
+        let escaped = Zeroizing::new(raw.replace('\\', "\\\\").replace('"', "\\\""));
+        let slashed = escaped.replace('/', "\\/").into_bytes();
+        let mut forms = vec![
+            Self::plain(raw.as_bytes().to_vec()),
+            Self::plain(escaped.as_bytes().to_vec()),
+            Self::plain(slashed),
+        ];
+        if raw.len() >= DERIVED_BYTES {
+            for shift in 0..3_usize {
+                for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+                    let text = inside_base64(&engine, shift, raw.as_bytes());
+                    forms.push(Self { text, is_word: false, is_wrapped: true });
+                }
+            }
+        }
+        forms.dedup_by(|a, b| a.text == b.text && a.is_wrapped == b.is_wrapped);
+        forms
+    }
+
+    pub(super) fn at(&self, text: &[u8]) -> Stands {
+        if !self.is_wrapped {
+            return if text.starts_with(&self.text) {
+                Stands::Whole(self.text.len())
+            } else if self.text.starts_with(text) {
+                Stands::Begun
+            } else {
+                Stands::Not
+            };
+        }
+        // THREAT: a command prints `base64 key`, and no line of it is long enough to hold the key.
+        // Tried by `scrub::forms::tests::base64_is_found_across_its_lines`.
+        let mut at = 0;
+        for (n, letter) in self.text.iter().enumerate() {
+            if n > 0 {
+                let wrap = wrap(&text[at..]);
+                if wrap > WRAP_BYTES {
+                    return Stands::Not;
+                }
+                at += wrap;
+            }
+            match text.get(at) {
+                None => return Stands::Begun,
+                Some(found) if found == letter => at += 1,
+                Some(_) => return Stands::Not,
+            }
+        }
+        Stands::Whole(at)
+    }
+
+    /// The texts of at most [`BEGIN_BYTES`] one of which stands wherever the form does.
+    pub(super) fn begins(&self) -> Vec<Vec<u8>> {
+        let begin = &self.text[..self.text.len().min(BEGIN_BYTES)];
+        let mut begins = vec![begin.to_vec()];
+        if self.is_wrapped {
+            let ends = (1..begin.len()).flat_map(|end| WRAPS.map(|wrap| (end, wrap)));
+            begins.extend(ends.map(|(end, wrap)| [&begin[..end], &[wrap]].concat()));
+        }
+        begins
+    }
+}
+
+/// How many bytes a text begins with that only part two lines. An escape that is not whole counts:
+/// what comes next decides.
+fn wrap(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'\n' | b'\r' => at += 1,
+            b' ' | b'\t' if at > 0 => at += 1,
+            // A JSON text within a JSON text doubles them.
+            b'\\' => {
+                let slashes = text[at..].iter().take_while(|byte| **byte == b'\\').count();
+                match text.get(at + slashes) {
+                    None => return at + slashes,
+                    Some(b'n' | b'r') => at += slashes + 1,
+                    Some(_) => return at,
+                }
+            }
+            _ => return at,
+        }
+        if at > WRAP_BYTES {
+            break;
+        }
+    }
+    at
+}
+
+/// The characters of base64 that depend on the secret alone when it starts `shift` bytes into a
+/// group of three.
+fn inside_base64(engine: &impl base64::Engine, shift: usize, raw: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut shifted = Zeroizing::new(vec![0; shift]);
+    shifted.extend_from_slice(raw);
+    let whole = shifted.len() * 8 / 6;
+    let text = Zeroizing::new(engine.encode(&*shifted));
+    let from = [0, 2, 3][shift];
+    Zeroizing::new(text.as_bytes()[from..whole].to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::{MARK, Needles, Scrubber};
+    use super::*;
+
+    /// What the system's own `base64` makes of a text.
+    fn base64(arguments: &[&str], text: &str) -> String {
+        let mut program = Command::new("base64")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("base64");
+        program.stdin.take().expect("piped").write_all(text.as_bytes()).expect("read");
+        String::from_utf8(program.wait_with_output().expect("ended").stdout).expect("ASCII")
+    }
+
+    fn key() -> String {
+        format!("sk-proj-{}", ["Zq3", "x7K", "w_9", "-Ab"].concat().repeat(12))[..142].to_owned()
+    }
+
+    /// The longest run of letters of an encoding that a text has, wherever it is wrapped.
+    fn longest_left(text: &str, encoded: &str) -> usize {
+        let text = text.replace("\\\\n", "").replace("\\n", "").replace(['\n', '\r', ' '], "");
+        let from = 0..encoded.len();
+        let length = |from: usize| {
+            (1..=encoded.len() - from)
+                .take_while(|n| text.contains(&encoded[from..from + n]))
+                .count()
+        };
+        from.map(length).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn base64_is_found_across_its_lines() {
+        let needles = Needles::for_texts(&[Secret::new(key())]);
+        // Wherever the key begins in a line, and however long its lines are.
+        for before in 0..57 {
+            for width in ["-w76", "-w1", "-w0"] {
+                let said = base64(&[width], &format!("{}{}\nnext", "x".repeat(before), key()));
+                let said_json = json!({ "output": said }).to_string();
+                let indented = said.replace('\n', "\r\n    ");
+                let twice = json!({ "arguments": said_json }).to_string();
+                let told = inside_base64(&STANDARD_NO_PAD, before % 3, key().as_bytes());
+                let told = String::from_utf8(told.to_vec()).expect("ASCII");
+                // The control: all of it is there, and in many lines.
+                assert_eq!(longest_left(&said, &told), told.len());
+                for text in [&said, &said_json, &indented, &twice] {
+                    let clean = needles.text(text);
+                    assert!(clean.contains(MARK), "{before} {width}: {clean}");
+                    assert!(longest_left(&clean, &told) < 8, "{before} {width}: {clean}");
+                }
+                // In a stream, a byte at a time.
+                let mut stream = Scrubber::new(needles.clone());
+                let mut fed: Vec<u8> = said.bytes().flat_map(|byte| stream.feed(&[byte])).collect();
+                fed.extend(stream.finish());
+                assert_eq!(fed, needles.text(&said).as_bytes());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_chunking_of_wrapped_text_gives_the_same(text in r"[ab\n\\n ]{0,60}", secrets in prop::collection::vec("[ab]{1,9}", 0..4), plain in "[ab]{0,4}", cuts in prop::collection::vec(0_usize..60, 0..6)) {
+            let wrapped = |text: String| Form { is_wrapped: true, ..Form::plain(text.into_bytes()) };
+            let mut forms: Vec<Form> = secrets.iter().cloned().map(wrapped).collect();
+            forms.push(Form::plain(plain.into_bytes()));
+            let needles = Needles::new(forms);
+            let whole = needles.text(&text).into_owned();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.sort_unstable();
+            cuts.push(text.len());
+            let (mut from, mut pieces) = (0, Vec::new());
+            let mut streaming = Scrubber::new(needles);
+            for cut in cuts {
+                pieces.extend(streaming.feed(&text.as_bytes()[from..cut]));
+                from = cut;
+            }
+            pieces.extend(streaming.finish());
+            prop_assert_eq!(whole.as_bytes(), &pieces);
+            for piece in whole.split(MARK) {
+                let piece = piece.replace(r"\n", "").replace(['\n', ' '], "");
+                // What stays between escapes and spaces was not parted by lines alone.
+                if !text.contains([' ', '\\']) {
+                    for secret in &secrets { prop_assert!(!piece.contains(secret), "{piece} holds {secret}"); }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_lines_are_read_as_one() {
+        let needles = Needles::for_texts(&[Secret::new(key())]);
+        let said = base64(&["-w76"], &key());
+        for between in ["\n#", "\\t", "\n\n.", &"\n".repeat(WRAP_BYTES + 1)] {
+            let text = said.replace('\n', between);
+            assert_eq!(needles.text(&text), text);
+        }
+        // What is not base64 is not put together.
+        let torn = format!("{}\n{}", &key()[..70], &key()[70..]);
+        assert_eq!(needles.text(&torn), torn);
+    }
+}
