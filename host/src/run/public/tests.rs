@@ -3,8 +3,6 @@
 use airlock_shared::outcome::{FaultKind, Outcome, Spent, Stop};
 use serde_json::json;
 
-use airlock_shared::outcome::{FaultKind, Outcome, Spent, Stop};
-
 use super::*;
 use crate::exit::Exit;
 
