@@ -151,6 +151,7 @@ mod tests {
     use super::*;
 
     /// What the system's own `base64` makes of a text.
+    #[expect(clippy::disallowed_methods, reason = "how a real program wraps is what is tried")]
     fn base64(arguments: &[&str], text: &str) -> String {
         let mut program = Command::new("base64")
             .args(arguments)
