@@ -29,7 +29,8 @@ pub struct Rules {
 /// The names of secrets, in lower case.
 #[derive(Clone, Debug)]
 struct Secrets {
-    /// Whole paths: nothing else has one of them.
+    folders: GlobSet,
+    /// Whole paths of files: nothing else has one of them.
     places: GlobSet,
     names: GlobSet,
     ordinary: GlobSet,
@@ -90,11 +91,11 @@ impl Rules {
 
     // THREAT: a model that was talked into it reads the keys that lie in the folder and writes
     // them into its answer. Tried by workspace::copy_in::tests::secrets_stay_at_home.
-    pub(super) fn judge(&self, path: &RelPath) -> Verdict {
+    pub(super) fn judge(&self, path: &RelPath, is_folder: bool) -> Verdict {
         if names(&self.exclude, path) {
             return Verdict::Excluded;
         }
-        match self.secrets.judge(path) {
+        match self.secrets.judge(path, is_folder) {
             Verdict::Secret | Verdict::IfContent(_) if names(&self.include, path) => Verdict::In,
             verdict => verdict,
         }
@@ -113,23 +114,26 @@ impl Secrets {
             globs(&wanted.map(|&glob| glob.to_owned()).collect::<Vec<_>>())
         };
         Ok(Self {
-            places: of(secrets::SECRETS, Some(true))?,
-            names: of(secrets::SECRETS, Some(false))?,
+            folders: of(secrets::FOLDERS, None)?,
+            places: of(secrets::FILES, Some(true))?,
+            names: of(secrets::FILES, Some(false))?,
             ordinary: of(secrets::ORDINARY, None)?,
             examples: of(secrets::EXAMPLES, None)?,
             public: of(secrets::PUBLIC, None)?,
         })
     }
 
-    fn judge(&self, path: &RelPath) -> Verdict {
+    fn judge(&self, path: &RelPath, is_folder: bool) -> Verdict {
         let lower = |path: &RelPath| path.as_bytes().to_ascii_lowercase();
-        if path.ancestors().any(|folder| self.judge_one(&lower(&folder)) == Verdict::Secret) {
+        let is_folder_of_secrets =
+            |path: &RelPath| self.folders.is_match(Path::new(OsStr::from_bytes(&lower(path))));
+        if is_folder_of_secrets(path) || path.ancestors().any(|it| is_folder_of_secrets(&it)) {
             return Verdict::Secret;
         }
-        self.judge_one(&lower(path))
+        if is_folder { Verdict::In } else { self.judge_file(&lower(path)) }
     }
 
-    fn judge_one(&self, path: &[u8]) -> Verdict {
+    fn judge_file(&self, path: &[u8]) -> Verdict {
         let path = Path::new(OsStr::from_bytes(path));
         if self.places.is_match(path) {
             Verdict::Secret
@@ -176,7 +180,7 @@ mod tests {
     fn judged(include: &[&str], exclude: &[&str], path: &str) -> Verdict {
         let owned = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>();
         let rules = Rules::new(&owned(include), &owned(exclude)).unwrap();
-        rules.judge(&RelPath::parse(path.as_bytes()).unwrap())
+        rules.judge(&RelPath::parse(path.as_bytes()).unwrap(), false)
     }
 
     #[test]

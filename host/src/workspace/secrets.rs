@@ -5,8 +5,8 @@
 //! depth. A name that is also an ordinary file's stands among the [`ORDINARY`]: a certificate that
 //! a build reads is `*.pem`, and so is a private key.
 
-/// Files and folders that hold credentials.
-pub(super) const SECRETS: &[&str] = &[
+/// Files that hold credentials. Never a folder: `kubeconfig/` and `my.env/` are source code.
+pub(super) const FILES: &[&str] = &[
     // settings that are secrets by custom
     ".env",
     ".env.*",
@@ -14,16 +14,12 @@ pub(super) const SECRETS: &[&str] = &[
     ".env_*",
     "*.env",
     ".dev.vars*",
-    ".secrets",
     ".secrets.toml",
     "local.settings.json",
     "http-client.private.env.json",
     // private keys and key stores
     "**/id_{rsa,dsa,ecdsa,ecdsa_sk,ed25519,ed25519_sk}",
-    "id_rsa*",
-    "id_dsa*",
-    "id_ecdsa*",
-    "id_ed25519*",
+    "**/id_{rsa,dsa,ecdsa,ecdsa_sk,ed25519,ed25519_sk}.{bak,old}",
     "ssh_host_*_key",
     "*.key",
     "*.p12",
@@ -39,24 +35,15 @@ pub(super) const SECRETS: &[&str] = &[
     "*.ovpn",
     "*.publishsettings",
     "secring.gpg",
-    "private-keys-v1.d",
     "otr.private_key",
     "wallet.dat",
     // password stores
     "*.kdb",
     "*.kdbx",
     "*.psafe3",
-    "*.agilekeychain",
-    "*.opvault",
-    "*.1pif",
     "*.keychain",
     "*.keychain-db",
     "*.kwallet",
-    ".password-store",
-    "**/.local/share/keyrings",
-    "**/.local/share/kwalletd",
-    "**/.gnome2/keyrings",
-    "**/library/keychains",
     // what tools keep after a login
     ".netrc",
     "_netrc",
@@ -95,9 +82,6 @@ pub(super) const SECRETS: &[&str] = &[
     ".dbeaver-data-sources.xml",
     "credentials-config.json",
     "rclone.conf",
-    "kubeconfig",
-    "*.kubeconfig",
-    "kubeconfig.*",
     "talosconfig",
     "kaggle.json",
     "credentials.json",
@@ -117,7 +101,7 @@ pub(super) const SECRETS: &[&str] = &[
     "**/github-copilot/hosts.json",
     "**/github-copilot/apps.json",
     "**/gh/hosts.yml",
-    "**/hub/config",
+    "**/.config/hub/config",
     "**/glab-cli/config.yml",
     "**/doctl/config.yaml",
     "**/hcloud/cli.toml",
@@ -126,11 +110,8 @@ pub(super) const SECRETS: &[&str] = &[
     "**/netlify/config.json",
     "**/com.vercel.cli/auth.json",
     "**/.config/stripe/config.toml",
-    "**/.config/sops/age",
     "**/.supabase/access-token",
     "**/.railway/config.json",
-    "**/.wrangler/config",
-    "**/.cloudflared",
     "**/.pulumi/credentials.json",
     "**/.talos/config",
     "**/.snowsql/config",
@@ -151,7 +132,6 @@ pub(super) const SECRETS: &[&str] = &[
     "**/.composer/auth.json",
     "**/.hex/hex.config",
     "**/.hg/hgrc",
-    "**/.subversion/auth",
     "**/.streamlit/secrets.toml",
     "**/etc/shadow",
     // what was typed
@@ -176,21 +156,33 @@ pub(super) const SECRETS: &[&str] = &[
     ".lesshst",
     ".viminfo",
     "consolehost_history.txt",
-    // browsers and mail programs
+    // what browsers keep
     "key3.db",
     "key4.db",
     "signons.sqlite",
     "cookies.sqlite",
     "login data",
-    ".mozilla",
-    ".thunderbird",
-    "**/.config/google-chrome",
-    "**/.config/chromium",
-    "**/.config/bravesoftware",
-    "**/.config/microsoft-edge",
-    "**/.config/vivaldi",
-    "**/.config/opera",
-    // folders of credentials
+];
+
+/// Folders that hold credentials: they are left out with all that is in them. What has such a name
+/// and is no folder is left out too.
+pub(super) const FOLDERS: &[&str] = &[
+    // password stores
+    "private-keys-v1.d",
+    "*.agilekeychain",
+    "*.opvault",
+    "*.1pif",
+    ".password-store",
+    "**/.local/share/keyrings",
+    "**/.local/share/kwalletd",
+    "**/.gnome2/keyrings",
+    "**/library/keychains",
+    // what tools keep after a login
+    ".secrets",
+    "**/.config/sops/age",
+    "**/.wrangler/config",
+    "**/.cloudflared",
+    "**/.subversion/auth",
     ".aws",
     ".azure",
     ".ssh",
@@ -203,10 +195,19 @@ pub(super) const SECRETS: &[&str] = &[
     ".purple",
     "**/.config/gcloud",
     "**/.config/gh",
+    // browsers and mail programs
+    ".mozilla",
+    ".thunderbird",
+    "**/.config/google-chrome",
+    "**/.config/chromium",
+    "**/.config/bravesoftware",
+    "**/.config/microsoft-edge",
+    "**/.config/vivaldi",
+    "**/.config/opera",
 ];
 
 /// Names that are also ordinary files': left out only if the content is a secret's. These win over
-/// [`SECRETS`].
+/// the names (not the paths) in [`FILES`].
 pub(super) const ORDINARY: &[&str] = &[
     // examples of settings
     ".env.example",
@@ -230,6 +231,7 @@ pub(super) const ORDINARY: &[&str] = &[
     ".env.defaults",
     ".env.schema",
     ".envrc",
+    "**/{.env,.env.*}/*",
     // keys, and certificates or public keys
     "*.pem",
     "*.asc",
@@ -238,6 +240,7 @@ pub(super) const ORDINARY: &[&str] = &[
     "*.asc.key",
     "*.pub.key",
     "*-public.key",
+    "id_{rsa,dsa,ecdsa,ed25519}*",
     "*_rsa",
     "*_dsa",
     "*_ecdsa",
@@ -258,6 +261,10 @@ pub(super) const ORDINARY: &[&str] = &[
     "settings.xml",
     "nuget.config",
     "hosts.yml",
+    "kubeconfig",
+    "kubeconfig.*",
+    "*.kubeconfig",
+    "**/hub/config",
     "**/.bundle/config",
     ".gitconfig",
     "service-account*.json",
@@ -304,9 +311,16 @@ pub(super) const ORDINARY: &[&str] = &[
     "config.fish",
 ];
 
-/// Of the ordinary names those of examples: what is assigned there is a placeholder, and only what
-/// has the shape of a real key or token is a secret.
-pub(super) const EXAMPLES: &[&str] = &["*example*", "*sample*", "*template*", "*.dist", "*.tpl"];
+/// Of the ordinary names those of examples and of source code: what is assigned there is a
+/// placeholder or a computed value, and only what has the shape of a real key or token is a secret.
+pub(super) const EXAMPLES: &[&str] = &[
+    "*example*",
+    "*sample*",
+    "*template*",
+    "*.{dist,tpl}",
+    "*.{c,cc,cpp,cs,dart,go,h,hpp,java,js,jsx,kt,mjs,cjs,py,pyi,rs,scala,swift,ts,tsx}",
+    "*.{adoc,html,md,mdx,rst}",
+];
 
 /// Ordinary, whatever the lists above say: a build of a known kind reads it.
 pub(super) const PUBLIC: &[&str] = &["debug.keystore"];

@@ -165,11 +165,8 @@ impl Walk<'_> {
                 (self.found)(Found::LeftOut { path, why })?;
                 continue;
             }
-            match self.rules.judge(&path) {
-                Verdict::In if is_folder => {
-                    folders.push(Pending { path, in_git, left_out: false });
-                }
-                Verdict::IfContent(_) if is_folder => {
+            match self.rules.judge(&path, is_folder) {
+                Verdict::In | Verdict::IfContent(_) if is_folder => {
                     folders.push(Pending { path, in_git, left_out: false });
                 }
                 Verdict::In => self.entry(&opened, &name, kind, path, None)?,
