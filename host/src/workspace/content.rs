@@ -1,10 +1,18 @@
 //! Whether a content is a secret's: a private key, a token of a well-known shape, a password that
 //! is written out. Asked only of files whose names are also those of ordinary files.
 //!
-//! Plain search, a time that is linear in what is read. Deliberately absent: any guess by entropy.
+//! Plain search, a time that is linear in what is read: no byte is looked at by more than a few of
+//! the hits. Deliberately absent: any guess by entropy.
 
 /// A file is read no further.
 pub(super) const READ_BYTES: usize = 64 << 10;
+
+/// Of a token no more is looked at.
+const TOKEN_BYTES: usize = 512;
+/// Of a value, or a token with claims in it, no more is looked at.
+const VALUE_BYTES: usize = 4 << 10;
+/// So many values within another one are looked at.
+const NESTED: u32 = 8;
 
 /// Tokens by how they begin: at least so many characters follow, all of them of a token, a digit
 /// among them.
@@ -167,26 +175,42 @@ fn has_private_key(text: &[u8], kind: Kind) -> bool {
 
 fn has_token(text: &[u8]) -> bool {
     TOKENS.iter().any(|(start, least)| {
-        found(text, start.as_bytes()).any(|at| {
-            let is_word = at > 0 && (text[at - 1].is_ascii_alphanumeric() || text[at - 1] == b'_');
-            let rest = &text[at + start.len()..];
-            let end = rest.iter().position(|byte| !is_token(*byte)).unwrap_or(rest.len());
-            let token = &rest[..end];
-            !is_word && end >= *least && is_random(token)
-        })
+        let is_word =
+            |at: usize| at > 0 && (text[at - 1].is_ascii_alphanumeric() || text[at - 1] == b'_');
+        let hits = found(text, start.as_bytes()).filter(|at| !is_word(*at));
+        runs(text, hits, TOKEN_BYTES)
+            .map(|run| &run[start.len()..])
+            .any(|token| token.len() >= *least && is_random(token))
     }) || has_jwt(text)
 }
 
 /// Three parts of base64, the first two of which are JSON.
 fn has_jwt(text: &[u8]) -> bool {
-    found(text, b"eyj").any(|at| {
-        let rest = &text[at..];
-        let end = rest.iter().position(|b| !is_token(*b)).unwrap_or(rest.len());
-        let mut parts = rest[..end].split(|byte| *byte == b'.');
+    runs(text, found(text, b"eyj"), VALUE_BYTES).any(|run| {
+        let mut parts = run.split(|byte| *byte == b'.');
         let (head, body, tail) = (parts.next(), parts.next(), parts.next());
         head.is_some_and(|part| part.len() >= 15)
             && body.is_some_and(|part| part.starts_with(b"eyj"))
             && tail.is_some_and(|part| part.len() >= 20)
+    })
+}
+
+/// From each hit on what belongs to one token. A hit within the token of the hit before counts as
+/// looked at.
+// THREAT: a repository's `.npmrc` of `sk-sk-sk-…` keeps the copy busy for half a minute.
+// Tried by workspace::content::tests::no_byte_is_looked_at_again_and_again.
+fn runs(
+    text: &[u8],
+    hits: impl Iterator<Item = usize>,
+    most: usize,
+) -> impl Iterator<Item = &[u8]> {
+    let mut next = 0;
+    hits.filter_map(move |at| {
+        let rest = text.get(at..).filter(|_| at >= next)?;
+        let rest = &rest[..rest.len().min(most)];
+        let end = rest.iter().position(|byte| !is_token(*byte)).unwrap_or(rest.len());
+        next = at + end;
+        Some(&rest[..end])
     })
 }
 
@@ -214,18 +238,32 @@ fn assigns_one(line: &[u8]) -> bool {
     if line.starts_with(b"#") || line.starts_with(b"//") && !line.contains(&b'=') {
         return false;
     }
+    values(line).any(is_value)
+}
+
+/// What is assigned to keys that mean a secret.
+fn values(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let defines = line.starts_with(b"define");
-    line.iter().enumerate().any(|(at, byte)| {
+    let (mut end, mut nested) = (0, 0);
+    line.iter().enumerate().filter_map(move |(at, byte)| {
         let assigns = matches!(byte, b'=' | b':' | b'>') || (defines && *byte == b',');
         if !assigns {
-            return false;
+            return None;
         }
         let key = line[..at].trim_ascii_end();
         let key = key.strip_suffix(b"\"").or_else(|| key.strip_suffix(b"'")).unwrap_or(key);
         let start = key.iter().rposition(|byte| !is_key(*byte)).map_or(0, |at| at + 1);
         let key: Vec<u8> = key[start..].iter().copied().filter(u8::is_ascii_alphanumeric).collect();
-        KEYS.iter().any(|word| key.ends_with(word.as_bytes()))
-            && value(&line[at + 1..]).is_some_and(is_value)
+        if !KEYS.iter().any(|word| key.ends_with(word.as_bytes())) {
+            return None;
+        }
+        nested = if at < end { nested + 1 } else { 0 };
+        if nested > NESTED {
+            return None;
+        }
+        let value = value(&line[at + 1..])?;
+        end = end.max(at + 1 + value.len());
+        Some(value)
     })
 }
 
@@ -236,6 +274,7 @@ fn value(rest: &[u8]) -> Option<&[u8]> {
     let rest = rest.strip_prefix(b"=").unwrap_or(rest).trim_ascii_start();
     let quote = rest.first().copied().filter(|byte| matches!(byte, b'"' | b'\''));
     let rest = if quote.is_some() { &rest[1..] } else { rest };
+    let rest = &rest[..rest.len().min(VALUE_BYTES)];
     let ends = |byte: &u8| match quote {
         Some(quote) => *byte == quote,
         None => byte.is_ascii_whitespace() || matches!(byte, b'<' | b',' | b')'),
@@ -283,4 +322,42 @@ fn is_base64(byte: u8) -> bool {
 /// Where `wanted` stands in a text.
 fn found(text: &[u8], wanted: &[u8]) -> impl Iterator<Item = usize> {
     memchr::memmem::find_iter(text, wanted).collect::<Vec<_>>().into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_byte_is_looked_at_again_and_again() {
+        let most = 64 << 10;
+        let hostile = |piece: &str| piece.repeat(most / piece.len()).into_bytes();
+        let looked_at = |pieces: &mut dyn Iterator<Item = &[u8]>| pieces.map(<[u8]>::len).sum();
+        let text = hostile("sk-");
+        let once: usize = looked_at(&mut runs(&text, found(&text, b"sk-"), TOKEN_BYTES));
+        assert!((1..=text.len()).contains(&once), "{once}");
+        // From each hit to the end of the token it is many times as much.
+        let again: usize = found(&text, b"sk-").map(|at| text.len() - at).sum();
+        assert!(again > 1_000 * once);
+        for piece in ["pass=", "pass='", "pass=\"", "pass:token>"] {
+            let text = hostile(piece);
+            let looked: usize = looked_at(&mut values(&text));
+            assert!(looked <= (NESTED as usize + 1) * text.len(), "{piece}: {looked}");
+        }
+        for piece in ["sk-", "eyj", "eyj.", "pass=$", "://", "://a:", "private key-----"] {
+            assert!(!is_secret(&hostile(piece), Kind::Example), "{piece}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_found_after_hits_that_are_none() {
+        let token = "sk-proj-9Qm2xV7bT4kL0sW8";
+        for before in ["sk-", "task-", "sk- ", "sk-your-key-here ", "eyj.eyj "] {
+            let is_found = is_secret(format!("{before}{token}").as_bytes(), Kind::Example);
+            assert!(is_found, "{before}");
+        }
+        let nested = "auth=$x&pass=$y&password=hunter2x";
+        assert!(is_secret(nested.as_bytes(), Kind::Settings));
+        assert!(!is_secret(b"auth=$x&pass=$y&password=$z", Kind::Settings));
+    }
 }
