@@ -52,9 +52,20 @@ impl Root {
     /// What a path is now. A file of none of the `sizes` is not read: its digest is then empty,
     /// which equals none.
     pub(super) fn look(&self, path: &RelPath, sizes: &[u64]) -> io::Result<Option<Node>> {
+        Ok(self.look_closely(path, sizes, &mut || ())?.map(|(node, _)| node))
+    }
+
+    /// The same, and as what it was seen, before its content was read. The digest of a file that
+    /// changes while it is looked at is empty too. `read` is called when its content was read.
+    pub(super) fn look_closely(
+        &self,
+        path: &RelPath,
+        sizes: &[u64],
+        read: &mut dyn FnMut(),
+    ) -> io::Result<Option<(Node, Stat)>> {
         let Some(stat) = self.stat(path)? else { return Ok(None) };
         let mode = stat.st_mode & 0o777;
-        Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+        let node = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Node::Folder { mode },
             FileType::Symlink => {
                 let parent = self.folder(&path.parent())?;
@@ -62,13 +73,23 @@ impl Root {
             }
             FileType::RegularFile => {
                 let mut file = self.file(path)?;
-                let size = file.metadata()?.len();
+                let opened = fs::fstat(&file)?;
+                let (mode, size) = (opened.st_mode & 0o777, u64::try_from(opened.st_size));
+                let size = size.map_err(io::Error::other)?;
                 let sha256 =
                     if sizes.contains(&size) { digest(&mut file)? } else { Sha::default() };
-                Node::File { mode, size, sha256 }
+                read();
+                let Some(now) = self.stat(path)? else { return Ok(None) };
+                // THREAT: a person saves the file while it is read; what they saved is taken for
+                // what was read, and is replaced. Tried by
+                // workspace::apply::tests::saved::what_is_saved_while_it_is_read_is_a_conflict.
+                let is_one = is_same(&opened, &fs::fstat(&file)?) && is_same(&opened, &now);
+                let sha256 = if is_one { sha256 } else { Sha::default() };
+                return Ok(Some((Node::File { mode, size, sha256 }, opened)));
             }
             _ => Node::Special,
-        }))
+        };
+        Ok(Some((node, stat)))
     }
 
     /// Whether a folder has a name in it, in any case of letters.
@@ -128,6 +149,16 @@ impl Root {
         }
         Ok(at)
     }
+}
+
+/// Whether nothing was done to a file between two looks; its change time is of both.
+fn is_same(one: &Stat, other: &Stat) -> bool {
+    let seen = |stat: &Stat| {
+        let modified = (stat.st_mtime, stat.st_mtime_nsec);
+        let changed = (stat.st_ctime, stat.st_ctime_nsec);
+        (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mode, modified, changed)
+    };
+    seen(one) == seen(other)
 }
 
 const READ: OFlags = OFlags::RDONLY

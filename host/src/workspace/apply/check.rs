@@ -18,6 +18,7 @@ use super::attributes::{self, Keep, Remark, Remarked};
 use super::last_look::last_look;
 use super::obstacle::{Hindrance, Hindrances, Obstacle};
 use super::steps::Step;
+use super::{Before, Moment};
 
 /// A path that changed on the host since it was copied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -78,7 +79,7 @@ pub(super) struct Plan {
 
 /// Looks at every path that would be applied; what only the host's own files show to be
 /// dangerous is held in `set`.
-pub(super) fn check(root: &Root, set: &mut ChangeSet) -> io::Result<Plan> {
+pub(super) fn check(root: &Root, set: &mut ChangeSet, before: Before<'_>) -> io::Result<Plan> {
     last_look(root, set);
     let becomes_folder = |change: &&Change| {
         let folder = |node: &Option<Node>| node.as_ref().is_some_and(Node::is_folder);
@@ -101,7 +102,7 @@ pub(super) fn check(root: &Root, set: &mut ChangeSet) -> io::Result<Plan> {
     let mut conflicts = Vec::new();
     for change in set.applied() {
         let path = || change.path.clone();
-        match check.change(change) {
+        match check.change(change, before) {
             Ok(Ok(())) => {}
             Ok(Err(found)) => conflicts.push(Conflict { path: path(), found }),
             Err(error) => check.in_the_way(path(), Some(Hindrance::Other(error.to_string()))),
@@ -132,7 +133,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn change(&mut self, change: &Change) -> io::Result<Result<(), Found>> {
+    fn change(&mut self, change: &Change, before_it: Before<'_>) -> io::Result<Result<(), Found>> {
         let Change { path, before, after, .. } = change;
         let is_folder = |node: &Option<Node>| node.as_ref().is_some_and(Node::is_folder);
         if change.special_bits && after.is_some() {
@@ -153,10 +154,11 @@ impl Check<'_> {
         };
         let sizes: Vec<u64> =
             [before, after].into_iter().flatten().filter_map(Node::size).collect();
-        let (now, stat) = match &parent {
-            Some(_) => (self.root.look(path, &sizes)?, self.root.stat(path)?),
-            None => (None, None),
+        let seen = match &parent {
+            Some(_) => self.root.look_closely(path, &sizes, &mut || before_it(Moment::Compare))?,
+            None => None,
         };
+        let (now, stat) = seen.unzip();
         if is_done(&now, before, after) {
             if change.what() == What::Mode {
                 self.remark(path, Remarked::ModeKept);

@@ -5,7 +5,8 @@
 //!            conflict, one obstacle, and nothing is written
 //! stage      the new contents, in a hidden folder of the same file system
 //! journal    the steps, on the disk, in the run's folder
-//! step …     renames, removals, modes; each can be taken twice
+//! step …     exchanges, removals, modes; each can be taken twice. What comes out of the tree is
+//!            looked at, and put back if it is not what was checked
 //! applied    marked, if all of it was; then the staging folder and the journal go
 //! ```
 //! Whatever is killed after the journal is there is finished by the next apply, from what it finds
@@ -24,6 +25,7 @@ mod last_look; // what only the host's own files show
 mod obstacle; // what would keep it from being done
 mod stage; // the new contents, on the same file system
 mod steps; // doing it
+mod swap; // a path and a staged content, in each other's place
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -136,9 +138,22 @@ fn stuck(all: &[Stuck]) -> String {
     format!("{}: {}{more}", first.path, first.why)
 }
 
-/// Called before each step with its number; a test that panics in it leaves what a kill at that
-/// moment leaves, for nothing here cleans up while it unwinds.
-type Before<'a> = &'a mut dyn FnMut(usize);
+/// What is about to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// A file was read for the check; it is looked at once more.
+    Compare,
+    /// A content is staged, a step is taken, or what comes after all of them is done.
+    Step,
+    /// What is at a path is what was checked; it is replaced or taken out.
+    Swap,
+    /// It was replaced or taken out; what came out is looked at.
+    Look,
+}
+
+/// Called before each of them; a test that panics in it leaves what a kill at that moment leaves,
+/// for nothing here cleans up while it unwinds.
+type Before<'a> = &'a mut dyn FnMut(Moment);
 
 /// Applies the changes of a run that is over, or finishes an apply that was cut short.
 ///
@@ -189,7 +204,7 @@ fn apply_watched(run: &RunFolder, before: Before<'_>) -> Result<Applied, ApplyEr
     let root = open(&base.root)?;
     let unwritable =
         |source| ApplyError::Folder { folder: base.root.display().to_string(), source };
-    let plan = check::check(&root, &mut set).map_err(unwritable)?;
+    let plan = check::check(&root, &mut set, before).map_err(unwritable)?;
     if !plan.conflicts.is_empty() {
         return Err(ApplyError::Conflicts(plan.conflicts));
     }
@@ -205,7 +220,7 @@ fn apply_watched(run: &RunFolder, before: Before<'_>) -> Result<Applied, ApplyEr
     let mut journal = Journal::new(run.id(), &base.root, plan.steps, &set, plan.remarks)?;
     let remarks = stage::stage(&root, &journal, folder, before).map_err(unwritable)?;
     journal.remarks.extend(remarks);
-    before(usize::MAX);
+    before(Moment::Step);
     store::write_journal(folder, &journal)?;
     journal.carry_out(&root, folder, false, before)
 }

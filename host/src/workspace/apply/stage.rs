@@ -69,7 +69,7 @@ impl<'a> Staging<'a> {
         let mut remarks = Vec::new();
         for (number, step) in steps.iter().enumerate() {
             if matches!(step, Step::Place { .. }) {
-                before(number);
+                before(super::Moment::Step);
                 let file = self.write(step, &name(number), &mut contents, &mut remarks)?;
                 if let Some(file) = file.filter(|_| places <= SYNCED_ONE_BY_ONE) {
                     file.sync_all()?;
@@ -88,6 +88,21 @@ impl<'a> Staging<'a> {
         fs::mkdirat(&top, self.place.as_bytes(), Mode::RWXU)?;
         self.folder = Some(self.root.folder(self.place)?);
         Ok(())
+    }
+
+    /// The folder, made again if somebody removed it.
+    pub(super) fn folder(&mut self) -> io::Result<&OwnedFd> {
+        if self.folder.is_none() {
+            self.make()?;
+        }
+        self.there()
+    }
+
+    /// Whether what is staged is a content, and not what came out in exchange for it.
+    pub(super) fn is_content(&self, number: usize, node: &Node) -> io::Result<bool> {
+        let path = self.place.join(name(number).as_bytes()).map_err(io::Error::other)?;
+        let staged = self.root.look(&path, node.size().as_slice())?;
+        Ok(staged.is_some_and(|staged| staged.same_but_mode(node)))
     }
 
     fn there(&self) -> io::Result<&OwnedFd> {
@@ -147,9 +162,7 @@ impl<'a> Staging<'a> {
 
     /// Writes a content again that somebody removed.
     pub(super) fn again(&mut self, number: usize, step: &Step) -> io::Result<&OwnedFd> {
-        if self.folder.is_none() {
-            self.make()?;
-        }
+        self.folder()?;
         let folder = self.there()?;
         match fs::unlinkat(folder, UNFINISHED, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, Mode, RenameFlags};
+use rustix::fs::{self, AtFlags, Mode};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +21,9 @@ use super::super::store;
 use super::super::walk::STAGING;
 use super::attributes::{Keep, Remark};
 use super::check::{Identity, is_no_folder};
-use super::stage::{self, Staging};
-use super::{Applied, ApplyError, Before, Left, Stuck, WhyLeft};
+use super::stage::Staging;
+use super::swap::Swap;
+use super::{Applied, ApplyError, Before, Left, Moment, Stuck, WhyLeft};
 
 /// One thing to do. A staged content has the number of its step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,7 +71,7 @@ impl Step {
 
 /// What became of a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Taken {
+pub(super) enum Taken {
     Done,
     Left(WhyLeft),
 }
@@ -132,9 +133,9 @@ impl Journal {
             let coming: HashSet<&RelPath> =
                 self.steps.iter().filter(comes).map(Step::path).collect();
             for (number, step) in self.steps.iter().enumerate() {
-                before(number);
+                before(Moment::Step);
                 let path = step.path().clone();
-                match step.take(root, &mut staging, number, coming.contains(&path)) {
+                match step.take(root, &mut staging, number, coming.contains(&path), before) {
                     Ok(Taken::Done) => _ = done.insert(path),
                     Ok(Taken::Left(_)) if matches!(step, Step::RemoveFolder { .. }) => {
                         applied.stayed.push(path);
@@ -148,16 +149,16 @@ impl Journal {
             if !stuck.is_empty() {
                 return Err(ApplyError::CutShort(stuck));
             }
-            before(self.steps.len());
+            before(Moment::Step);
             // THREAT: no person's work is lost to a word: what was not done is not called applied.
             // Tried by workspace::apply::tests::resume::what_was_edited_since_is_named_and_not_called_applied.
             if applied.left.is_empty() {
                 store::mark_applied(run)?;
             }
         }
-        before(self.steps.len() + 1);
+        before(Moment::Step);
         applied.staging_stays = staging.clear().is_err().then(|| self.staging.clone());
-        before(self.steps.len() + 2);
+        before(Moment::Step);
         store::remove_journal(run)?;
         let left: HashSet<&RelPath> = applied.left.iter().map(|left| &left.path).collect();
         applied.done = done.into_iter().filter(|path| !left.contains(path)).collect();
@@ -197,6 +198,7 @@ impl Step {
         staging: &mut Staging<'_>,
         number: usize,
         comes: bool,
+        before: Before<'_>,
     ) -> io::Result<Taken> {
         let path = self.path();
         let changed = Ok(Taken::Left(WhyLeft::Changed));
@@ -212,10 +214,14 @@ impl Step {
         let name = path.name();
         match self {
             Self::Remove { was, .. } => match root.stat(path)? {
-                None => Ok(Taken::Done),
+                // Before a kill it was taken out, or somebody else removed it.
+                None => match staging.ready(number)? {
+                    Some(staged) => Swap::new(staged, number, &parent, name).settle_removal(*was),
+                    None => Ok(Taken::Done),
+                },
                 Some(stat) if Some(Identity::of(&stat)) == *was => {
-                    fs::unlinkat(&parent, name, AtFlags::empty())?;
-                    Ok(Taken::Done)
+                    let swap = Swap::new(staging.folder()?, number, &parent, name);
+                    swap.take_out(*was, before)
                 }
                 // A folder of ours, made by a later step before the kill.
                 Some(stat) if is_folder(&stat) && comes => Ok(Taken::Done),
@@ -241,14 +247,28 @@ impl Step {
                 let now = root.stat(path)?.as_ref().map(Identity::of);
                 if now != *was {
                     let there = root.look(path, node.size().as_slice())?;
-                    let is_done = there.is_some_and(|there| there.same_but_mode(node));
-                    return if is_done { Ok(Taken::Done) } else { changed };
+                    if !there.is_some_and(|there| there.same_but_mode(node)) {
+                        return changed;
+                    }
+                    // Before a kill it was put in, or somebody else wrote the same.
+                    return match (staging.ready(number)?, now, was) {
+                        (Some(staged), Some(now), Some(was))
+                            if !staging.is_content(number, node)? =>
+                        {
+                            Swap::new(staged, number, &parent, name).settle(*was, now)
+                        }
+                        _ => Ok(Taken::Done),
+                    };
                 }
                 let staged = match staging.ready(number)? {
                     Some(staged) => staged,
                     None => staging.again(number, self)?,
                 };
-                place(staged, number, &parent, name, now.is_some())
+                let swap = Swap::new(staged, number, &parent, name);
+                match was {
+                    Some(was) => swap.replace(*was, before),
+                    None => swap.put_in(),
+                }
             }
             Self::Mode { mode, folder, was, .. } => {
                 let opened =
@@ -269,31 +289,6 @@ impl Step {
                 }
             }
         }
-    }
-}
-
-/// Renames a staged content to where it belongs.
-fn place(
-    staged: &OwnedFd,
-    number: usize,
-    parent: &OwnedFd,
-    name: &[u8],
-    replaces: bool,
-) -> io::Result<Taken> {
-    let content = stage::name(number);
-    if replaces {
-        fs::renameat(staged, &content, parent, name)?;
-        return Ok(Taken::Done);
-    }
-    match fs::renameat_with(staged, &content, parent, name, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(Taken::Done),
-        Err(Errno::EXIST) => Ok(Taken::Left(WhyLeft::Changed)),
-        // A file system without the flag.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            fs::renameat(staged, &content, parent, name)?;
-            Ok(Taken::Done)
-        }
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -3,6 +3,7 @@
 mod left_out; // what the agent never got
 mod modes; // modes, owners, hard links
 mod resume; // what happens between a kill and the next apply
+mod saved; // what a person saves while an apply goes on
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, symlink};

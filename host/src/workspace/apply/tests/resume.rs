@@ -195,7 +195,7 @@ async fn a_staging_folder_of_somebody_else_is_not_used() {
     let trial = Trial::new(&["a = 1", "b = 1"]);
     taken(&trial, Tar::default().file("a", "2").file("b", "2")).await;
     // Both are staged, and the first is about to be put in.
-    assert!(killed_at(&trial, 3) && is_begun(&trial));
+    assert!(killed_at(&trial, 5) && is_begun(&trial));
     let theirs = staging(&trial);
     let numbers: BTreeSet<_> =
         std::fs::read_dir(&theirs).unwrap().map(|it| it.unwrap().file_name()).collect();

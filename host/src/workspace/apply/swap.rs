@@ -1,0 +1,129 @@
+//! A staged content and what is at its path, in each other's place. Whoever saves the file between
+//! the last comparison and the rename finds it again: what came out of the tree lies in the staging
+//! folder until all is done, and goes back if it is not what was checked.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{self, AtFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::check::Identity;
+use super::stage;
+use super::steps::Taken;
+use super::{Before, Moment, WhyLeft};
+
+/// A name in the staging folder and a name in the tree.
+pub(super) struct Swap<'a> {
+    staged: &'a OwnedFd,
+    content: String,
+    parent: &'a OwnedFd,
+    name: &'a [u8],
+}
+
+impl<'a> Swap<'a> {
+    pub(super) fn new(
+        staged: &'a OwnedFd,
+        number: usize,
+        parent: &'a OwnedFd,
+        name: &'a [u8],
+    ) -> Self {
+        Self { staged, content: stage::name(number), parent, name }
+    }
+
+    /// Puts the content where nothing is.
+    pub(super) fn put_in(&self) -> io::Result<Taken> {
+        match self.rename_in(RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(Taken::Done),
+            Err(Errno::EXIST) => Ok(Taken::Left(WhyLeft::Changed)),
+            Err(error) if is_unsupported(error) => self.rename_over(),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Puts the content in the place of what was checked.
+    pub(super) fn replace(&self, was: Identity, before: Before<'_>) -> io::Result<Taken> {
+        let Some(ours) = self.out()? else { return Err(io::ErrorKind::NotFound.into()) };
+        before(Moment::Swap);
+        match self.rename_in(RenameFlags::EXCHANGE) {
+            Ok(()) => {
+                before(Moment::Look);
+                self.settle(was, ours)
+            }
+            Err(Errno::NOENT) => Ok(Taken::Left(WhyLeft::Changed)),
+            Err(error) if is_unsupported(error) => self.rename_over(),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// After an exchange: what came out must be what was checked, or it goes back. `ours`: what was
+    /// put in.
+    pub(super) fn settle(&self, was: Identity, ours: Identity) -> io::Result<Taken> {
+        if self.out()? == Some(was) {
+            return Ok(Taken::Done);
+        }
+        // THREAT: a person saves the file between our last look and the rename, and loses it. Tried
+        // by workspace::apply::tests::saved::what_is_saved_before_the_rename_is_put_back.
+        self.rename_in(RenameFlags::EXCHANGE)?;
+        if self.out()? != Some(ours) {
+            // It was saved again meanwhile, and the last is the one that counts.
+            self.rename_in(RenameFlags::EXCHANGE)?;
+        }
+        Ok(Taken::Left(WhyLeft::Changed))
+    }
+
+    /// Takes out what was checked.
+    pub(super) fn take_out(&self, was: Option<Identity>, before: Before<'_>) -> io::Result<Taken> {
+        let (from, to) = (self.parent, self.staged);
+        before(Moment::Swap);
+        match fs::renameat_with(from, self.name, to, &self.content, RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                before(Moment::Look);
+                self.settle_removal(was)
+            }
+            // It is gone, or the staging folder is.
+            Err(error) if is_unsupported(error) || matches!(error, Errno::NOENT | Errno::XDEV) => {
+                match fs::unlinkat(from, self.name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => Ok(Taken::Done),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// After a removal: the same.
+    pub(super) fn settle_removal(&self, was: Option<Identity>) -> io::Result<Taken> {
+        if self.out()? == was {
+            return Ok(Taken::Done);
+        }
+        match self.rename_in(RenameFlags::NOREPLACE) {
+            // Else it was saved again meanwhile, and the last is the one that counts.
+            Ok(()) | Err(Errno::EXIST) => Ok(Taken::Left(WhyLeft::Changed)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What lies in the staging folder.
+    fn out(&self) -> io::Result<Option<Identity>> {
+        match fs::statat(self.staged, &self.content, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Identity::of(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn rename_in(&self, flags: RenameFlags) -> Result<(), Errno> {
+        fs::renameat_with(self.staged, &self.content, self.parent, self.name, flags)
+    }
+
+    /// On a file system without the flags.
+    fn rename_over(&self) -> io::Result<Taken> {
+        fs::renameat(self.staged, &self.content, self.parent, self.name)?;
+        Ok(Taken::Done)
+    }
+}
+
+fn is_unsupported(error: Errno) -> bool {
+    matches!(error, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+}
