@@ -155,8 +155,8 @@ async fn house(places: &Places) -> Result<House, Failure> {
     })
 }
 
-/// What of this machine never enters a sandbox: our two folders, by their own links too, and the
-/// logins that are there.
+/// What of this machine never enters a sandbox: our two folders, by their own links too, the file
+/// of settings wherever it lies, and the logins that are there.
 fn private(places: &Places) -> Private {
     let logins = places.logins();
     let private = Private::default()
@@ -164,6 +164,7 @@ fn private(places: &Places) -> Private {
         .folder(&places.config)
         .folder(&logins)
         .folder(&places.runs())
+        .settings(&places.config_file())
         .files_in(&logins);
     places.codex.iter().fold(private, |private, file| private.file(file))
 }

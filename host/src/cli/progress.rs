@@ -365,7 +365,7 @@ fn left_out_for(why: &str, left_out: &LeftOutFor) -> String {
         "excluded" => "excluded",
         "unreadable" => "you may not read them",
         "history" => "its history is not copied (--no-history)",
-        "own" => "airlock's own logins and records",
+        "own" => "airlock's own logins, records and settings",
         "credential" => "they hold a key or login in use",
         other => other,
     };

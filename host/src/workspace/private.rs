@@ -24,6 +24,8 @@ pub(super) type Id = (u64, u64);
 pub struct Private {
     folders: Vec<Place>,
     files: Vec<Place>,
+    /// Files of ours elsewhere, and no credentials: what a link in our folder names.
+    settings: Vec<Place>,
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +56,12 @@ pub enum NotGiven {
         path.display()
     )]
     LiveCredential { path: PathBuf },
+    #[error(
+        "{} lies in the directory, and with --live commands could rewrite it: airlock reads its \
+         settings from it",
+        path.display()
+    )]
+    LiveSettings { path: PathBuf },
 }
 
 impl NotGiven {
@@ -62,7 +70,9 @@ impl NotGiven {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Own { .. } => "airlock run -C DIR …",
-            Self::LiveOwn { .. } | Self::LiveCredential { .. } => "leave out --live",
+            Self::LiveOwn { .. } | Self::LiveCredential { .. } | Self::LiveSettings { .. } => {
+                "leave out --live"
+            }
         }
     }
 }
@@ -79,13 +89,17 @@ impl Private {
     /// A file that holds a credential. What is no regular file (a pipe) is nowhere else.
     #[must_use]
     pub fn file(mut self, path: &Path) -> Self {
-        match fs::metadata(path) {
-            Ok(about) if about.is_file() => {
-                self.files.push(Place { path: resolved(path), id: Some(id(&about)) });
-            }
-            Ok(_) => {}
-            Err(_) => self.files.push(Place { path: resolved(path), id: None }),
-        }
+        self.files.extend(place_of_file(path));
+        self
+    }
+
+    /// A file that we read our settings from: where a link leads, it is ours too.
+    // THREAT: `~/.config/airlock/config.toml` is a link into `~/dotfiles`, an agent works there and
+    // writes which server gets the next key.
+    // Tried by workspace::private::tests::settings_behind_a_link_are_ours.
+    #[must_use]
+    pub fn settings(mut self, path: &Path) -> Self {
+        self.settings.extend(place_of_file(path));
         self
     }
 
@@ -126,6 +140,9 @@ impl Private {
         if let Some(file) = self.files.iter().find(there) {
             return Err(NotGiven::LiveCredential { path: file.path.clone() });
         }
+        if let Some(file) = self.settings.iter().find(there) {
+            return Err(NotGiven::LiveSettings { path: file.path.clone() });
+        }
         let guard = self.beneath(tree);
         let mut folders = vec![tree.to_owned()];
         while let Some(folder) = folders.pop() {
@@ -135,8 +152,10 @@ impl Private {
                 if about.is_dir() && guard.folders.contains(&id(&about)) {
                     return Err(NotGiven::LiveOwn { path });
                 }
-                if about.is_file() && guard.files.contains(&id(&about)) {
-                    return Err(NotGiven::LiveCredential { path });
+                match guard.file(id(&about)).filter(|_| about.is_file()) {
+                    Some(Why::Own) => return Err(NotGiven::LiveSettings { path }),
+                    Some(_) => return Err(NotGiven::LiveCredential { path }),
+                    None => {}
                 }
                 if about.is_dir() {
                     folders.push(path);
@@ -148,24 +167,24 @@ impl Private {
 
     /// What of it may be met beneath `root`, a path without links.
     pub(super) fn beneath(&self, root: &Path) -> Guard {
-        let ids = |places: &[Place]| places.iter().filter_map(|place| place.id).collect();
         let path = |place: &Place| {
             let below = place.path.strip_prefix(root).ok()?;
             RelPath::parse(below.as_os_str().as_bytes()).ok()
         };
-        let paths = |places: &[Place], why| {
-            places.iter().filter_map(path).map(|path| (path, why)).collect::<Vec<_>>()
-        };
-        let mut known: HashMap<_, _> = paths(&self.files, Why::Credential).into_iter().collect();
-        known.extend(paths(&self.folders, Why::Own));
-        Guard { folders: ids(&self.folders), files: ids(&self.files), paths: known }
+        let (mut files, mut paths) = (HashMap::new(), HashMap::new());
+        for (places, why) in [(&self.settings, Why::Own), (&self.files, Why::Credential)] {
+            files.extend(places.iter().filter_map(|place| place.id).map(|id| (id, why)));
+            paths.extend(places.iter().filter_map(path).map(|path| (path, why)));
+        }
+        paths.extend(self.folders.iter().filter_map(path).map(|path| (path, Why::Own)));
+        Guard { folders: self.folders.iter().filter_map(|place| place.id).collect(), files, paths }
     }
 }
 
 /// What a walk must not take along.
 pub(super) struct Guard {
     folders: HashSet<Id>,
-    files: HashSet<Id>,
+    files: HashMap<Id, Why>,
     paths: HashMap<RelPath, Why>,
 }
 
@@ -179,16 +198,26 @@ impl Guard {
     }
 
     pub(super) fn may_be_file(&self, inode: u64) -> bool {
-        self.files.iter().any(|(_, known)| *known == inode)
+        self.files.keys().any(|(_, known)| *known == inode)
     }
 
     pub(super) fn file(&self, id: Id) -> Option<Why> {
-        self.files.contains(&id).then_some(Why::Credential)
+        self.files.get(&id).copied()
     }
 }
 
 pub(super) fn id(about: &Metadata) -> Id {
     (about.dev(), about.ino())
+}
+
+/// Where a file is, whether it is there yet or not; nowhere for what is no regular file.
+fn place_of_file(path: &Path) -> Option<Place> {
+    let id = match fs::metadata(path) {
+        Ok(about) if about.is_file() => Some(id(&about)),
+        Ok(_) => return None,
+        Err(_) => None,
+    };
+    Some(Place { path: resolved(path), id })
 }
 
 /// A path without links, as far as it is there.

@@ -183,7 +183,7 @@ without    a limit on the workspace's size: it is on the engine's disk
 workspace  the directory itself; every .git that is in it now is read-only
 workspace  1 file, 7 B copied in
 left out   target: excluded
-left out   3 paths: airlock's own logins and records
+left out   3 paths: airlock's own logins, records and settings
 left out   .env, a, b, c, d and 4 more: they look like secrets (--include GLOB)
 left out   2 files (fifo, socket or device)
        sandbox says: retry 1 of 5 in 0.2s: the stream was cut

@@ -93,6 +93,31 @@ async fn the_file_of_a_key_never_goes_in() {
     assert_eq!(left_out, ["deep/key.txt"]);
 }
 
+/// `~/.config/airlock/config.toml` is a link, as `stow` makes it.
+#[tokio::test]
+async fn settings_behind_a_link_are_ours() {
+    let (trial, private) = home();
+    trial.put("home/dotfiles/airlock/config.toml = model = \"x\"");
+    trial.put("home/dotfiles/vimrc");
+    trial.put("home/.config/airlock/config.toml -> ../../dotfiles/airlock/config.toml");
+    let at = |path: &str| trial.root.join("home").join(path);
+    // The folder alone does not know it.
+    private.admits(&at("dotfiles"), true).unwrap();
+    let (inside, _) = copied(&trial, &private, &[]).await;
+    assert!(inside.contains(&"home/dotfiles/airlock/config.toml".to_owned()), "{inside:?}");
+    let private = private.settings(&at(".config/airlock/config.toml"));
+    let refused = private.admits(&at("dotfiles"), true).unwrap_err();
+    assert!(matches!(refused, NotGiven::LiveSettings { .. }), "{refused}");
+    private.admits(&at("dotfiles"), false).unwrap();
+    private.admits(&at("project"), true).unwrap();
+    let (inside, left_out) = copied(&trial, &private, &["**"]).await;
+    assert!(left_out.contains(&"home/dotfiles/airlock/config.toml".to_owned()), "{left_out:?}");
+    assert!(inside.contains(&"home/dotfiles/vimrc".to_owned()), "{inside:?}");
+    std::fs::hard_link(at("dotfiles/airlock/config.toml"), at("project/second")).unwrap();
+    let refused = private.admits(&at("project"), true).unwrap_err();
+    assert!(matches!(refused, NotGiven::LiveSettings { .. }), "{refused}");
+}
+
 fn paths(paths: &[&str]) -> Vec<String> {
     paths.iter().map(|&path| path.to_owned()).collect()
 }
