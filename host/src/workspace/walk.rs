@@ -34,7 +34,7 @@ pub enum Why {
     Secret,
     /// `--exclude` named it.
     Excluded,
-    /// Git's configuration or hooks: a minimal configuration stands in.
+    /// Git's configuration, hooks or logs: a minimal configuration stands in.
     Git,
     /// A fifo, a socket, a device.
     Special,

@@ -135,6 +135,32 @@ async fn gits_configuration_and_hooks_stay_at_home() {
 }
 
 #[tokio::test]
+async fn what_git_was_told_to_do_stays_at_home() {
+    let told = "0 1 me <me@x> 1 +0000\tpull https://bot:ghp_canary@host/: Fast-forward\n";
+    let trial = Trial::new(&[
+        ".git/HEAD = ref: refs/heads/main",
+        ".git/refs/heads/logs",
+        ".git/worktrees/w/HEAD",
+        ".git/worktrees/w/commondir = ../..",
+        "logs/app",
+    ]);
+    for path in [".git/logs/HEAD", ".git/logs/refs/heads/main", ".git/worktrees/w/logs/HEAD"] {
+        trial.put(&format!("{path} = {told}"));
+    }
+    let inside = |stream: &[u8]| String::from_utf8_lossy(stream).contains("ghp_canary");
+    let (stream, copied, _) = trial.copy_with(&["**"], &[], DISK).await;
+    assert!(!inside(&stream));
+    let there = paths(&stream);
+    for path in [".git/refs/heads/logs", "logs/app", ".git/worktrees/w/HEAD"] {
+        assert!(there.contains(&path.to_owned()), "{there:?}");
+    }
+    assert_eq!(copied.unwrap().left_out_count, HashMap::from([(Why::Git, 2)]));
+    // Elsewhere in the repository it would go in.
+    trial.put(&format!(".git/description = {told}"));
+    assert!(inside(&trial.copy_with(&[], &[], DISK).await.0));
+}
+
+#[tokio::test]
 async fn links_stay_links_and_what_is_no_file_stays_at_home() {
     let trial = Trial::new(&["docs -> /root/.aws", "in -> a/b", "a/b = x", "deep/loop -> ../deep"]);
     let fifo = trial.root.join("fifo");
