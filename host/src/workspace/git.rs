@@ -46,6 +46,11 @@ pub(super) fn is_history(name: &[u8]) -> bool {
     is_dot_git(name) || [".hg", ".jj", ".sl", ".svn", ".bzr"].iter().any(|it| name == it.as_bytes())
 }
 
+/// What holds the commits in a repository without a work tree.
+pub(super) fn holds_history(name: &[u8]) -> bool {
+    [&b"objects"[..], b"refs", b"packed-refs"].iter().any(|it| name.eq_ignore_ascii_case(it))
+}
+
 /// HFS+ ignores these when it compares names.
 fn ignored(c: char) -> bool {
     matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')

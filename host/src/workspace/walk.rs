@@ -126,10 +126,6 @@ impl Walk<'_> {
         if let Some(why) = self.guard.folder((stat.st_dev, stat.st_ino)) {
             return (self.found)(Found::LeftOut { path: folder.path.clone(), why });
         }
-        if !folder.left_out && !folder.path.is_root() {
-            self.bring_back(&folder.path)?;
-            (self.found)(found_folder(folder.path.clone(), &stat))?;
-        }
         let names = match names(&opened) {
             Ok(names) => names,
             Err(error) => return Err(CopyError::read(&folder.path, error)),
@@ -139,7 +135,18 @@ impl Walk<'_> {
         let has = |wanted: &str| {
             names.iter().any(|(name, ..)| name.eq_ignore_ascii_case(wanted.as_bytes()))
         };
-        let repository = dot_git || git::is_repository(has);
+        let is_repository = git::is_repository(has);
+        // THREAT: with --no-history the commits go in all the same, from `.bare/` or `backup.git/`.
+        // Tried by workspace::copy_in::tests::no_repository_goes_in_without_its_history.
+        let no_history = !self.rules.has_history();
+        if no_history && is_repository && !folder.path.is_root() {
+            return (self.found)(Found::LeftOut { path: folder.path.clone(), why: Why::History });
+        }
+        if !folder.left_out && !folder.path.is_root() {
+            self.bring_back(&folder.path)?;
+            (self.found)(found_folder(folder.path.clone(), &stat))?;
+        }
+        let repository = dot_git || is_repository;
         let mut folders = Vec::new();
         for (name, kind, inode) in names {
             if folder.path.is_root() && name.starts_with(STAGING.as_bytes()) {
@@ -147,7 +154,8 @@ impl Walk<'_> {
             }
             let path = (folder.path.join(&name))
                 .map_err(|why| CopyError::Path { folder: folder.path.clone(), why })?;
-            if !self.rules.has_history() && git::is_history(&name) {
+            let is_history = git::is_history(&name) || (repository && git::holds_history(&name));
+            if no_history && is_history {
                 (self.found)(Found::LeftOut { path, why: Why::History })?;
                 continue;
             }

@@ -8,6 +8,7 @@ use super::*;
 use crate::workspace::base::Base;
 use crate::workspace::tar_read::Kind;
 use crate::workspace::trial::{DISK, Trial, chmod, tree};
+use crate::workspace::{Copy, Workspace};
 
 /// What is in a stream: path, and content or target; and which paths are named as left out.
 fn unpacked(stream: &[u8]) -> Vec<(String, Kind, String)> {
@@ -158,6 +159,34 @@ async fn what_git_was_told_to_do_stays_at_home() {
     // Elsewhere in the repository it would go in.
     trial.put(&format!(".git/description = {told}"));
     assert!(inside(&trial.copy_with(&[], &[], DISK).await.0));
+}
+
+/// A repository is known by its shape, whatever its name and whoever names it.
+#[tokio::test]
+async fn no_repository_goes_in_without_its_history() {
+    let trial = Trial::new(&["main.rs", ".git = gitdir: ./.bare", "sub/.git/HEAD", "objects/x"]);
+    for repository in [".bare", "deep/backup.git"] {
+        for part in ["HEAD", "objects/12/34 = canary", "refs/heads/main", "packed-refs"] {
+            trial.put(&format!("{repository}/{part}"));
+        }
+    }
+    trial.put(".bare/worktrees/w/HEAD");
+    trial.put(".bare/worktrees/w/commondir = ../..");
+    let copy = async |root: &std::path::Path, rules: Rules| {
+        let Copy { workspace, copied } = Workspace::copy(root, rules, DISK, &trial.run);
+        let pieces = workspace.stream_in().map(|piece| piece.unwrap());
+        let stream = pieces.collect::<Vec<_>>().await.concat();
+        (paths(&stream), copied.await.unwrap().unwrap())
+    };
+    let rules = || Rules::new(&["**".to_owned()], &[]).unwrap();
+    let (inside, _) = copy(&trial.root, rules()).await;
+    assert!(inside.contains(&"deep/backup.git/objects/12/34".to_owned()), "{inside:?}");
+    let (inside, copied) = copy(&trial.root, rules().without_history()).await;
+    assert_eq!(inside, ["main.rs", "deep", "objects", "objects/x", "sub"]);
+    assert_eq!(copied.left_out_count, HashMap::from([(Why::History, 4)]));
+    // The directory itself may be one.
+    let (inside, _) = copy(&trial.root.join(".bare"), rules().without_history()).await;
+    assert_eq!(inside, ["HEAD", "worktrees"]);
 }
 
 #[tokio::test]
