@@ -89,6 +89,7 @@ print(\"free\" if ctypes.CDLL(None).inotify_init() >= 0 else \"taken\")'";
         .prompt("x")
         .start()
         .await;
+    first.event("call_started").await;
     let container = first.container().await;
     let labels = first.engine.get(&format!("/containers/{container}/json")).await.json();
     let theirs = labels["Config"]["Labels"]["airlock.uid"].as_str().unwrap_or_default().to_owned();
@@ -98,7 +99,6 @@ print(\"free\" if ctypes.CDLL(None).inotify_init() >= 0 else \"taken\")'";
         .run()
         .await
         .assert_finished("done");
-    first.event("call_started").await;
     first.signal(Signal::INT);
     first.end().await.assert_nothing_left_behind().await;
     let said = second.outputs()[0].clone();

@@ -110,6 +110,7 @@ pub(super) fn apply(
     let mut view = AppliedView { short: short.clone(), dir, ..AppliedView::default() };
     tell_extent(&folder, screen)?;
     match workspace::apply(&folder) {
+        Ok(applied) if applied.all_held => fill(&mut view, &applied),
         Ok(applied) if applied.left.is_empty() => {
             fill(&mut view, &applied);
             folder.record_applied(clock::now()).map_err(|error| unreadable(&error))?;

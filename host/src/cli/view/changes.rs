@@ -67,6 +67,8 @@ impl AppliedView {
             say("nothing", &format!("was written to {dir}: airlock diff {short}"));
         } else if !self.obstacles.is_empty() {
             say("nothing", &format!("was written to {dir}; once it can be: airlock apply {short}"));
+        } else if self.files == 0 && self.left.is_empty() && !self.kept_back.is_empty() {
+            say("nothing", &format!("was written to {dir}: all of it is kept back"));
         } else {
             let files = text::counted(self.files, "file");
             let modes = "edited ones keep their mode and owner, new ones follow your umask";

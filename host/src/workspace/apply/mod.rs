@@ -51,6 +51,8 @@ pub struct Applied {
     pub done: Vec<RelPath>,
     /// Kept back by the export gate, and by a last look at the folder.
     pub held: Vec<Change>,
+    /// That is all there is: nothing was applied, and the changes stay kept.
+    pub all_held: bool,
     /// Applied, and run by themselves.
     pub run_by_themselves: Vec<Change>,
     /// Folders that were to go and stay, because something is in them that was not copied.
@@ -212,10 +214,13 @@ fn apply_watched(run: &RunFolder, before: Before<'_>) -> Result<Applied, ApplyEr
         return Err(ApplyError::Obstacles(plan.obstacles));
     }
     if plan.steps.is_empty() {
-        store::mark_applied(folder)?;
+        let all_held = set.applied().next().is_none();
+        if !all_held {
+            store::mark_applied(folder)?;
+        }
         let held = set.held().cloned().collect();
         let remarks = plan.remarks;
-        return Ok(Applied { root: base.root, held, remarks, ..Applied::default() });
+        return Ok(Applied { root: base.root, held, all_held, remarks, ..Applied::default() });
     }
     let mut journal = Journal::new(run.id(), &base.root, plan.steps, &set, plan.remarks)?;
     let remarks = stage::stage(&root, &journal, folder, before).map_err(unwritable)?;
