@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /dev/null, /dev/stdout, /dev/fd/N …   written to: they are open already
-//! beneath the work tree                 no link is followed: a repository put it there
+//! in the work tree or its repository    no link is followed: a repository put it there
 //! elsewhere                             links are the person's own, and are followed
 //! a file, or nothing yet                replaced as a whole
 //! a fifo, socket, device or folder      refused, before anything is done
@@ -36,12 +36,14 @@ enum Place {
 }
 
 impl Output {
-    /// Looks where `path` leads. `tree`: the work tree, whose links are nobody's.
+    /// Looks where `path` leads. `tree`: the work tree. No link of it is followed, and none of the
+    /// repository that it lies in.
     ///
     /// # Errors
     /// Why nothing can be written there, in words.
     pub fn open(path: &Path, tree: Option<&Path>) -> Result<Self, String> {
         let tree = tree.map(Path::canonicalize).transpose().map_err(|error| error.to_string())?;
+        let tree = tree.map(|tree| repository_of(&tree).unwrap_or(tree));
         Walk { tree: tree.as_deref(), links: 0 }.open(path)
     }
 
@@ -86,6 +88,28 @@ impl Output {
             }
         }
     }
+}
+
+/// What makes a folder the top of a repository.
+const REPOSITORIES: [&str; 5] = [".git", ".hg", ".jj", ".sl", ".svn"];
+
+/// The whole repository that a folder lies in: the outermost one, for a submodule is put there by
+/// it. A person's home that is kept in git is none: the links in it are their own.
+#[must_use]
+pub fn repository_of(folder: &Path) -> Option<PathBuf> {
+    let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
+    outermost(&folder.canonicalize().ok()?, home.as_deref())
+}
+
+// THREAT: a link stands at the top of a repository, and the run is asked for in a folder beneath
+// it. Tried by output::tests::no_link_of_the_repository_around_the_work_tree_is_followed.
+fn outermost(folder: &Path, home: Option<&Path>) -> Option<PathBuf> {
+    let holds_home =
+        |at: &Path| at.parent().is_none() || home.is_some_and(|home| home.starts_with(at));
+    let is_top =
+        |at: &Path| REPOSITORIES.iter().any(|name| at.join(name).symlink_metadata().is_ok());
+    let tops = folder.ancestors().filter(|at| !holds_home(at) && is_top(at));
+    tops.last().map(Path::to_owned)
 }
 
 struct Walk<'a> {

@@ -19,7 +19,7 @@ use crate::cli::wish::{Common, Import, SignIn, Stand};
 use crate::engine::{Docker, EngineChoice, EngineError, binary};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::run::House;
 use crate::run::spec::Spec;
 use crate::session::Store;
@@ -110,7 +110,8 @@ pub fn schema() -> String {
 
 /// Writes the sandbox's binary out, executable, for hosts that are not ours.
 fn extract(file: &std::path::Path, screen: &mut Screen) -> Result<Exit, Failure> {
-    let output = Output::open(file, None).map_err(|why| {
+    let repository = output::repository_of(std::path::Path::new("."));
+    let output = Output::open(file, repository.as_deref()).map_err(|why| {
         let reason = format!("--extract {}: {why}", file.display());
         Failure::usage(reason).hint("airlock sandbox --extract FILE")
     })?;

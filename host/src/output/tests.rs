@@ -56,6 +56,40 @@ fn no_link_of_the_work_tree_is_followed() {
 }
 
 #[test]
+fn no_link_of_the_repository_around_the_work_tree_is_followed() {
+    let rig = rig();
+    let (rc, work) = (rig.outside.join("rc"), rig.tree.join("sub/deep"));
+    symlink(&rc, rig.tree.join("answer.md")).expect("linked");
+    symlink(&rc, rig.tree.join("sub/answer.md")).expect("linked");
+    std::fs::create_dir_all(&work).expect("made");
+    let write = |path: &str| {
+        let output = Output::open(&rig.tree.join(path), Some(&work))?;
+        output.write(b"answer", 0o666).map_err(|error| error.to_string())
+    };
+    // The attack, as it works where nothing says that there is a repository.
+    write("answer.md").expect("written");
+    assert_eq!(read(&rc), "answer");
+    std::fs::write(&rc, "mine").expect("written");
+    // A submodule in a repository; what is around it counts.
+    std::fs::write(rig.tree.join("sub/.git"), "gitdir: ../.git/modules/sub").expect("written");
+    std::fs::create_dir(rig.tree.join(".git")).expect("made");
+    for path in ["answer.md", "sub/answer.md", "sub/deep/../answer.md"] {
+        let refused = write(path).expect_err(path);
+        assert!(refused.ends_with("those are not followed"), "{refused}");
+    }
+    assert_eq!(read(&rc), "mine");
+    write("report.md").expect("written");
+    // A home that is kept in git, and what holds it, are no repository of strangers.
+    for (home, top) in [
+        (None, Some(&*rig.tree)),
+        (Some(&*rig.tree), Some(&*rig.tree.join("sub"))),
+        (Some(&*rig.tree.join("sub")), None),
+    ] {
+        assert_eq!(outermost(&work, home).as_deref(), top, "{home:?}");
+    }
+}
+
+#[test]
 fn a_file_of_the_work_tree_is_replaced_as_a_whole() {
     let rig = rig();
     let file = rig.tree.join("sub/answer.md");
