@@ -26,7 +26,8 @@ impl Scrub {
         known.messages = Needles::for_messages(&known.secrets);
     }
 
-    /// The text without any of them. A short key stays: it may be a word.
+    /// The text without any of them, and without what a cut left of one. A short key stays: it may
+    /// be a word.
     ///
     /// THREAT: the backend repeats the token in a message, or a command prints it; the text goes
     /// into an event, and the event into a log. Tried by
@@ -58,7 +59,7 @@ pub(crate) fn one_line(text: &str) -> String {
         if !line.is_empty() {
             line.push(' ');
         }
-        line.extend(word.chars().take(MOST));
+        line.extend(word.chars().take(MOST + 1));
         if line.chars().count() > MOST {
             let mut cut: String = line.chars().take(MOST - 1).collect();
             cut.push('…');
@@ -94,6 +95,7 @@ mod tests {
     fn a_message_becomes_one_bounded_line() {
         assert_eq!(one_line(" a\r\n\tb\u{1b}[2J "), "a b [2J");
         assert_eq!(one_line(&"x".repeat(9_000)).chars().count(), 400);
+        assert!(one_line(&"x".repeat(9_000)).ends_with('…'), "a cut is marked");
         assert_eq!(one_line(&"é ".repeat(9_000)).chars().count(), 400);
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! Each secret is looked for as it is, as JSON escapes it, and inside base64, in one line or in
 //! many. In a stream only a proper prefix of such a form is held back, so that it stays a stream.
-//! What somebody disguises on purpose, or cuts in two, is not found.
+//! What a cut of ours left of one goes too. What somebody disguises on purpose, or cuts in two, is
+//! not found.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::secret::Secret;
 use forms::{BEGIN_BYTES, Form, Stands};
 
+mod cuts; // what a cut left of one
 mod forms; // what a secret can stand in a text as
 
 /// What stands in a secret's place. It is safe in JSON and in a header.
@@ -104,20 +106,25 @@ impl Needles {
         self.0.is_none()
     }
 
-    /// A whole text without secrets.
+    /// A whole text without secrets, and without parts of one where it was cut.
     #[must_use]
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        match self.found(text.as_bytes()) {
-            None => Cow::Borrowed(text),
-            // Secrets are whole characters, and so is what is left.
-            Some(clean) => Cow::Owned(String::from_utf8_lossy(&clean).into_owned()),
-        }
+        let Some(inner) = &self.0 else { return Cow::Borrowed(text) };
+        let clean = if text.contains(cuts::CUT) {
+            self.without_cut_parts(text)
+        } else if inner.next(text.as_bytes()).is_some() {
+            self.whole(text.as_bytes())
+        } else {
+            return Cow::Borrowed(text);
+        };
+        // Secrets are whole characters, and so is what is left.
+        Cow::Owned(String::from_utf8_lossy(&clean).into_owned())
     }
 
-    /// The same of bytes.
+    /// Bytes without secrets.
     #[must_use]
     pub fn bytes(&self, bytes: Vec<u8>) -> Vec<u8> {
-        self.found(&bytes).unwrap_or(bytes)
+        if self.is_empty() { bytes } else { self.whole(&bytes) }
     }
 
     /// The same of every string in a value. True: something was removed.
@@ -138,10 +145,8 @@ impl Needles {
         }
     }
 
-    /// None: no secret begins anywhere.
-    fn found(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        self.0.as_ref()?.next(bytes)?;
-        Some(Scrubber::new(self.clone()).scrub(bytes, true))
+    fn whole(&self, bytes: &[u8]) -> Vec<u8> {
+        Scrubber::new(self.clone()).scrub(bytes, true)
     }
 }
 
@@ -188,12 +193,12 @@ impl Scrubber {
                 break;
             }
             // Longest first: a secret that begins another does not leave the other's end behind.
-            let could = |form: &Form| match form.at(rest) {
+            let could = |form: &Form| match form.at(0, rest) {
                 Stands::Whole(length) => {
                     let is_it = !form.is_word || stands_alone(&joined[..at], &rest[length..]);
                     is_it.then_some(Some(length))
                 }
-                Stands::Begun => (!is_last).then_some(None),
+                Stands::Begun(_) => (!is_last).then_some(None),
                 Stands::Not => None,
             };
             match needles.forms.iter().find_map(could) {

@@ -34,6 +34,37 @@ async fn what_a_command_prints_of_the_credential_is_not_sent_to_the_model() {
 }
 
 #[tokio::test]
+async fn what_a_cut_leaves_of_the_credential_is_not_sent_nor_shown() {
+    let (start, end) = TOKEN.split_at(TOKEN.len() / 2);
+    let text = format!("aaaa{start}\n[… 30000 bytes left out …]\n{end}\nollama");
+    let clean = "aaaa[secret removed]\n[… 30000 bytes left out …]\n[secret removed]\nollama";
+    let (mut rig, script) = Rig::scripted(vec![says("one")]).await;
+    rig.ask_whole(user(&text)).await;
+    assert_eq!(script.asked()[0].body["input"][0]["content"][0]["text"], clean);
+    let ended = json!({"event": "call_ended", "call_id": "c1", "tool": "bash", "ok": true, "exit": 0,
+        "ms": 1, "note": "", "title": format!("echo {start}… [+11 bytes]"), "output": text});
+    let ending = rig.client.send_request(request(
+        Method::POST,
+        link::EVENTS,
+        Body::from(format!("{ended}\n")),
+    ));
+    let ending = tokio::spawn(ending);
+    // What was asked for before is told first.
+    loop {
+        match rig.served.events.recv().await {
+            Some(FromSandbox::Event(Event::CallEnded { title, output, .. })) => {
+                assert_eq!(title, "echo [secret removed]… [+11 bytes]");
+                assert_eq!(output, clean);
+                break;
+            }
+            Some(_) => {}
+            None => panic!("no event"),
+        }
+    }
+    ending.abort();
+}
+
+#[tokio::test]
 async fn a_short_key_tears_up_no_text() {
     let (script, base) = Script::start(vec![says("ask ollama")]).await;
     let key = crate::auth::Credential::Key(Secret::new("ollama".to_owned()));

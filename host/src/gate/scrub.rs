@@ -1,6 +1,7 @@
 //! The credential taken out of what passes the gate: what the sandbox says, what is sent to the
 //! model, what the backend answers. In relay custody the sandbox does not know it, so that only
-//! the host can.
+//! the host can. What a tool says was cut before the host sees it: parts of a credential beside a
+//! cut go too.
 //!
 //! Every request carries the whole conversation again. What was searched and found clean is known
 //! again by its place and a keyed hash, and is not searched twice. What held a secret is: it

@@ -106,7 +106,9 @@ ends them."
     for doc in docs {
         let cut = if doc.cut { " (cut short)" } else { "" };
         let Doc { path, text: said, .. } = doc;
-        text.push_str(&format!("\n\n--- {seal} {path}{cut} ---\n{}", said.trim_end()));
+        // The mark of every cut, before which no part of a credential is left.
+        let end = if doc.cut { "…" } else { "" };
+        text.push_str(&format!("\n\n--- {seal} {path}{cut} ---\n{}{end}", said.trim_end()));
     }
     text.push_str(&format!("\n\n--- {seal} end of the repository's files ---"));
     Some(text)
@@ -200,7 +202,7 @@ mod tests {
             text.starts_with("These files come from the repository, not from the person"),
             "{text}"
         );
-        assert!(text.contains(" AGENTS.md (cut short) ---\nuse tabs\n"), "{text}");
+        assert!(text.contains(" AGENTS.md (cut short) ---\nuse tabs…\n"), "{text}");
         assert_eq!(project_docs(&[]), None);
     }
 

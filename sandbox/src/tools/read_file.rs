@@ -147,7 +147,9 @@ impl Page {
             let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
             let line = String::from_utf8_lossy(line);
             let kept = &line[..line.floor_char_boundary(limits::READ_LINE_BYTES)];
+            // What is no text is longer as text than it was.
             let over = self.length.saturating_sub(limits::READ_LINE_BYTES);
+            let over = over.max(line.len() - kept.len());
             let mark = if over > 0 { format!("… [+{over} bytes]") } else { String::new() };
             let line = format!("{number:>6}\t{kept}{mark}\n");
             // At least one line, so that reading on gets on.
@@ -195,6 +197,11 @@ mod tests {
         let result = read(json!({"path": "long"})).await;
         let line = format!("     1\t{}… [+4000 bytes]\n     2\tend\n", "é".repeat(1000));
         assert_eq!(result.output, format!("long: 2 lines, 6005 bytes\n{line}"));
+        // 700 bytes that are no text become 2,100, and the cut is marked too.
+        let made = "head -c 700 /dev/zero | tr '\\0' '\\377' >bytes; printf 0123456789 >>bytes";
+        assert!(bench.call("bash", json!({"command": made})).await.ok);
+        let result = read(json!({"path": "bytes"})).await;
+        assert!(result.output.ends_with("… [+112 bytes]\n"), "{}", result.output);
         bench.put("many", &"0123456789\n".repeat(5000)).await;
         let result = read(json!({"path": "many"})).await;
         assert!(result.output.len() < 10_200 && result.output.contains("read on with offset"));

@@ -28,8 +28,8 @@ pub(super) struct Form {
 pub(super) enum Stands {
     /// It is there, so many bytes long.
     Whole(usize),
-    /// The text ends within it.
-    Begun,
+    /// The text ends within it, after so many of its bytes.
+    Begun(usize),
     Not,
 }
 
@@ -60,12 +60,14 @@ impl Form {
         forms
     }
 
-    pub(super) fn at(&self, text: &[u8]) -> Stands {
+    /// How what it is from its byte `from` on stands at the start of a text.
+    pub(super) fn at(&self, from: usize, text: &[u8]) -> Stands {
+        let form = &self.text[from..];
         if !self.is_wrapped {
-            return if text.starts_with(&self.text) {
-                Stands::Whole(self.text.len())
-            } else if self.text.starts_with(text) {
-                Stands::Begun
+            return if text.starts_with(form) {
+                Stands::Whole(form.len())
+            } else if form.starts_with(text) {
+                Stands::Begun(text.len())
             } else {
                 Stands::Not
             };
@@ -73,7 +75,7 @@ impl Form {
         // THREAT: a command prints `base64 key`, and no line of it is long enough to hold the key.
         // Tried by `scrub::forms::tests::base64_is_found_across_its_lines`.
         let mut at = 0;
-        for (n, letter) in self.text.iter().enumerate() {
+        for (n, letter) in form.iter().enumerate() {
             if n > 0 {
                 let wrap = wrap(&text[at..]);
                 if wrap > WRAP_BYTES {
@@ -82,7 +84,7 @@ impl Form {
                 at += wrap;
             }
             match text.get(at) {
-                None => return Stands::Begun,
+                None => return Stands::Begun(n),
                 Some(found) if found == letter => at += 1,
                 Some(_) => return Stands::Not,
             }
@@ -104,12 +106,24 @@ impl Form {
 
 /// How many bytes a text begins with that only part two lines. An escape that is not whole counts:
 /// what comes next decides.
-fn wrap(text: &[u8]) -> usize {
+pub(super) fn wrap(text: &[u8]) -> usize {
     let mut at = 0;
     while let Some(byte) = text.get(at) {
         match byte {
             b'\n' | b'\r' => at += 1,
             b' ' | b'\t' if at > 0 => at += 1,
+            // What numbers lines, as `read_file` and `cat -n`, puts a tab behind the number.
+            b'0'..=b'9' if at > 0 => {
+                let digits = text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                let behind = &text[at + digits..];
+                let slashes = behind.iter().take_while(|byte| **byte == b'\\').count();
+                match behind.get(slashes) {
+                    None => return text.len(),
+                    Some(b'\t') if slashes == 0 => at += digits + 1,
+                    Some(b't') if slashes > 0 => at += digits + slashes + 1,
+                    Some(_) => return at,
+                }
+            }
             // A JSON text within a JSON text doubles them.
             b'\\' => {
                 let slashes = text[at..].iter().take_while(|byte| **byte == b'\\').count();
@@ -187,13 +201,17 @@ mod tests {
             for width in ["-w76", "-w1", "-w0"] {
                 let said = base64(&[width], &format!("{}{}\nnext", "x".repeat(before), key()));
                 let said_json = json!({ "output": said }).to_string();
+                let numbered = said.lines().enumerate();
+                let numbered: String =
+                    numbered.map(|(n, line)| format!("{:>6}\t{line}\n", n + 1)).collect();
+                let numbered_json = json!({ "output": numbered }).to_string();
                 let indented = said.replace('\n', "\r\n    ");
                 let twice = json!({ "arguments": said_json }).to_string();
                 let told = inside_base64(&STANDARD_NO_PAD, before % 3, key().as_bytes());
                 let told = String::from_utf8(told.to_vec()).expect("ASCII");
                 // The control: all of it is there, and in many lines.
                 assert_eq!(longest_left(&said, &told), told.len());
-                for text in [&said, &said_json, &indented, &twice] {
+                for text in [&said, &said_json, &indented, &twice, &numbered, &numbered_json] {
                     let clean = needles.text(text);
                     assert!(clean.contains(MARK), "{before} {width}: {clean}");
                     assert!(longest_left(&clean, &told) < 8, "{before} {width}: {clean}");
@@ -209,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_chunking_of_wrapped_text_gives_the_same(text in r"[ab\n\\n ]{0,60}", secrets in prop::collection::vec("[ab]{1,9}", 0..4), plain in "[ab]{0,4}", cuts in prop::collection::vec(0_usize..60, 0..6)) {
+        fn any_chunking_of_wrapped_text_gives_the_same(text in r"[ab1\n\\nt\t ]{0,60}", secrets in prop::collection::vec("[ab1]{1,9}", 0..4), plain in "[ab]{0,4}", cuts in prop::collection::vec(0_usize..60, 0..6)) {
             let wrapped = |text: String| Form { is_wrapped: true, ..Form::plain(text.into_bytes()) };
             let mut forms: Vec<Form> = secrets.iter().cloned().map(wrapped).collect();
             forms.push(Form::plain(plain.into_bytes()));
@@ -229,7 +247,7 @@ mod tests {
             for piece in whole.split(MARK) {
                 let piece = piece.replace(r"\n", "").replace(['\n', ' '], "");
                 // What stays between escapes and spaces was not parted by lines alone.
-                if !text.contains([' ', '\\']) {
+                if !text.contains([' ', '\t', '\\']) {
                     for secret in &secrets { prop_assert!(!piece.contains(secret), "{piece} holds {secret}"); }
                 }
             }
@@ -240,7 +258,7 @@ mod tests {
     fn only_lines_are_read_as_one() {
         let needles = Needles::for_texts(&[Secret::new(key())]);
         let said = base64(&["-w76"], &key());
-        for between in ["\n#", "\\t", "\n\n.", &"\n".repeat(WRAP_BYTES + 1)] {
+        for between in ["\n#", "\\t", "\n\n.", "\n12 ", &"\n".repeat(WRAP_BYTES + 1)] {
             let text = said.replace('\n', between);
             assert_eq!(needles.text(&text), text);
         }

@@ -221,6 +221,42 @@ async fn what_a_command_prints_of_our_token_is_removed() {
 }
 
 #[tokio::test]
+async fn what_a_cut_leaves_of_our_token_is_removed() {
+    let far = |letters| format!("head -c {letters} /dev/zero | tr '\\0' a; cat key");
+    let half = TOKEN.len() / 2;
+    let kept = &TOKEN[..half];
+    let calls = |name: &str| {
+        let arguments = json!({"path": name}).to_string();
+        [
+            bash(
+                "c1",
+                &format!(
+                    "{}; head -c 30000 /dev/zero | tr '\\0' b",
+                    far(limits::TOOL_OUTPUT_BYTES / 2 - half)
+                ),
+            ),
+            call("c2", "read_file", &arguments),
+        ]
+    };
+    for name in ["far", "plain"] {
+        let backend = Backend::start([asks(calls(name)), answer("done")]).await;
+        let tree = Tree::new();
+        // The control: text that is no secret is cut at the same place, and stays.
+        let is_secret = name == "far";
+        let printed = if is_secret { TOKEN.to_owned() } else { "z".repeat(TOKEN.len()) };
+        tree.write("key", &printed);
+        tree.write(name, &format!("{}{printed}", "a".repeat(limits::READ_LINE_BYTES - half)));
+        let job = job(&format!("http://{}/v1", backend.authority), &tree);
+        let run = direct_in(&backend, job, CancellationToken::new()).await;
+        for output in run.outputs(1) {
+            assert_eq!(output.contains("a[secret removed]"), is_secret, "{output}");
+            assert_eq!(output.contains(&"z".repeat(half)), !is_secret, "{output}");
+            assert!(!output.contains(kept) && output.contains('…'), "{output}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn at_the_last_step_there_are_no_tools_but_an_answer() {
     let backend = Backend::start([asks([bash("c1", "echo x")]), answer("as far as I got")]).await;
     let run = direct(&backend, |job| job["budget"] = json!({"steps": 2})).await;
