@@ -1,11 +1,14 @@
 //! Whether a content is a secret's: a private key, a token of a well-known shape, a password that
-//! is written out. Asked only of files whose names are also those of ordinary files.
+//! is written out. Asked of files whose names are also those of ordinary files; of all others only
+//! whether they begin as a private key.
 //!
 //! Plain search, a time that is linear in what is read: no byte is looked at by more than a few of
 //! the hits. Deliberately absent: any guess by entropy.
 
 /// A file is read no further.
-pub(super) const READ_BYTES: usize = 64 << 10;
+pub(super) const READ_BYTES: usize = 1 << 20;
+/// Nor one whose name says nothing: enough for how a key begins.
+pub(super) const KEY_BYTES: usize = 128;
 
 /// Of a token no more is looked at.
 const TOKEN_BYTES: usize = 512;
@@ -145,16 +148,41 @@ const NOTHING: &[&str] = &[
 pub(super) enum Kind {
     /// Keys, tokens and what is assigned.
     Settings,
+    /// The same, and a content that is one value and nothing else: the name says what it is.
+    Bare,
     /// Keys and tokens alone.
     Example,
+    /// A private key at the very beginning: the name says nothing.
+    Key,
 }
 
 /// Whether the beginning of a file is a secret's.
 pub(super) fn is_secret(content: &[u8], kind: Kind) -> bool {
     let text = content.to_ascii_lowercase();
+    if kind == Kind::Key {
+        return begins_as_a_private_key(&text);
+    }
     has_private_key(&text, kind)
         || has_token(&text)
-        || (kind == Kind::Settings && (has_password_in_address(&text) || assigns(&text)))
+        || (kind != Kind::Example && (has_password_in_address(&text) || assigns(&text)))
+        || (kind == Kind::Bare && is_one_value(&text))
+}
+
+fn begins_as_a_private_key(text: &[u8]) -> bool {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).trim_ascii_start();
+    let line = text.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
+    let armoured = line.starts_with(b"-----begin ") && found(line, b"private key").next().is_some();
+    armoured || line.starts_with(b"putty-user-key-file-")
+}
+
+/// A password or a token without a word about it: letters and digits, and no space.
+fn is_one_value(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    text.len() <= VALUE_BYTES
+        && is_value(text)
+        && !text.iter().any(u8::is_ascii_whitespace)
+        && text.iter().any(u8::is_ascii_digit)
+        && text.iter().any(u8::is_ascii_alphabetic)
 }
 
 fn has_private_key(text: &[u8], kind: Kind) -> bool {
@@ -170,7 +198,7 @@ fn has_private_key(text: &[u8], kind: Kind) -> bool {
     [&b"private key-----"[..], b"private key block-----", b"putty-user-key-file-"]
         .iter()
         .filter_map(|mark| after(mark))
-        .any(|rest| kind == Kind::Settings || has_body(rest))
+        .any(|rest| kind != Kind::Example || has_body(rest))
 }
 
 fn has_token(text: &[u8]) -> bool {

@@ -231,7 +231,6 @@ pub(super) const ORDINARY: &[&str] = &[
     ".env.defaults",
     ".env.schema",
     ".envrc",
-    "**/{.env,.env.*}/*",
     // keys, and certificates or public keys
     "*.pem",
     "*.asc",
@@ -265,6 +264,15 @@ pub(super) const ORDINARY: &[&str] = &[
     "kubeconfig.*",
     "*.kubeconfig",
     "**/hub/config",
+    "token.json",
+    "tokens.json",
+    ".clasprc.json",
+    ".sentryclirc",
+    ".flaskenv",
+    "*.secret.exs",
+    "appsettings.json",
+    "appsettings.*.json",
+    "database.yml",
     "**/.bundle/config",
     ".gitconfig",
     "service-account*.json",
@@ -309,6 +317,18 @@ pub(super) const ORDINARY: &[&str] = &[
     ".zprofile",
     ".exports",
     "config.fish",
+];
+
+/// Names of files that say that a secret is in them, or lie where one does: a password or a token
+/// alone in them is one.
+pub(super) const BARE: &[&str] = &[
+    "**/{.env,.env.*}/*",
+    "**/.envs/**",
+    "**/secrets/*",
+    "{token,api_key,apikey,password,passwd,secret}",
+    "{token,api_key,apikey,password,passwd,secret}.txt",
+    "*{-,_,.}{token,api_key,apikey,password,passwd,secret}",
+    "*{-,_,.}{token,api_key,apikey,password,passwd,secret}.txt",
 ];
 
 /// Of the ordinary names those of examples and of source code: what is assigned there is a

@@ -263,11 +263,15 @@ impl Walk<'_> {
         if_content: Option<content::Kind>,
     ) -> Result<Option<Why>, CopyError> {
         let read = |error| CopyError::read(path, error);
-        if let Some(why) = self.guard.file(private::id(&file.metadata().map_err(read)?)) {
+        let about = file.metadata().map_err(read)?;
+        if let Some(why) = self.guard.file(private::id(&about)) {
             return Ok(Some(why));
         }
         let Some(kind) = if_content else { return Ok(None) };
-        let content = beginning(file).map_err(read)?;
+        let most =
+            if kind == content::Kind::Key { content::KEY_BYTES } else { content::READ_BYTES };
+        let most = most.min(usize::try_from(about.len()).unwrap_or(usize::MAX));
+        let content = beginning(file, most).map_err(read)?;
         Ok(content::is_secret(&content, kind).then_some(Why::Secret))
     }
 
@@ -335,8 +339,8 @@ fn names(folder: &OwnedFd) -> io::Result<Vec<(Vec<u8>, FileType, u64)>> {
 }
 
 /// The first bytes of a file, which stays where it is.
-fn beginning(file: &File) -> io::Result<Vec<u8>> {
-    let mut content = vec![0; content::READ_BYTES];
+fn beginning(file: &File, most: usize) -> io::Result<Vec<u8>> {
+    let mut content = vec![0; most];
     let mut filled = 0;
     while filled < content.len() {
         match file.read_at(&mut content[filled..], filled as u64)? {

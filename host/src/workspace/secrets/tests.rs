@@ -187,6 +187,19 @@ const BY_CONTENT: &[(&str, &str)] = &[
     ("kubeconfig.yaml", "users:\n- user:\n    token: k8s9Qm2xV7bT4kL0sW8\n"),
     ("prod.kubeconfig", "users:\n- user:\n    password: Sup3rS4fe\n"),
     ("id_ed25519_work", PEM),
+    ("deploy_key", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUA"),
+    ("backup.dat", "\u{feff}\nPuTTY-User-Key-File-3: ssh-ed25519\n"),
+    (".github_token", "3f9a1c77b25d4e60aa01\n"),
+    ("token", "ghp_16C7e42F292c6912E7710c838347Ae178B4a\n"),
+    ("token.json", "{\"refresh_token\": \"1//0gQm2xV7bT4kL0sW8\"}"),
+    (".clasprc.json", "{\"token\":{\"access_token\":\"ya29.x\",\"refresh_token\":\"1//0gQm2x\"}}"),
+    (".sentryclirc", "[auth]\ntoken=sntrys_9Qm2xV7bT4kL0sW8\n"),
+    (".envs/.production/.postgres", "POSTGRES_PASSWORD=Sup3rS4fe\n"),
+    (".flaskenv", "FLASK_SECRET_KEY=Sup3rS4fe\n"),
+    ("config/prod.secret.exs", "config :a, A.Repo,\n  password: \"Sup3rS4fe\"\n"),
+    ("appsettings.Production.json", "{\"Db\": \"Server=db;User Id=sa;Password=Sup3rS4fe;\"}"),
+    ("secrets/db_password.txt", "Sup3rS4fe\n"),
+    ("config/database.yml", "production:\n  password: Sup3rS4fe\n"),
     (".env/production", "DB_PASSWORD=Sup3rS4fe\n"),
     ("profiles.yml", "x:\n  type: postgres\n  password: Sup3rS4fe\n"),
     ("clouds.yaml", "clouds:\n  a:\n    auth:\n      password: Sup3rS4fe\n"),
@@ -309,6 +322,15 @@ const ORDINARY: &[(&str, &str)] = &[
     (".codex/config.toml", ""),
     (".claude/settings.json", "{}"),
     ("pkg/history.go", ""),
+    ("testdata/mod.rs", PEM),
+    ("docs/keys.md", PEM),
+    ("notes.txt", "How a key begins: -----BEGIN PRIVATE KEY-----\n"),
+    ("cert.txt", "-----BEGIN CERTIFICATE-----\nMIIDdzCCAl+gAwIBAgIEAgAAuTANBgkqhkiG9w0B\n"),
+    ("config/database.yml", "test:\n  password: <%= ENV[\"DB_PASSWORD\"] %>\n"),
+    ("appsettings.json", "{\"Logging\": {\"LogLevel\": {\"Default\": \"Information\"}}}"),
+    ("secrets/README", "Put the password of the database here."),
+    ("internal/secrets/manager.go", "token := readToken(path)\n"),
+    ("token", "\n"),
     // folders and source code that have the name of a secret
     ("pkg/cluster/internal/kubeconfig/kubeconfig.go", "config.BearerToken = string(token)\n"),
     ("cmd/util/kubeconfig.go", "flag.Token = string(token)\n"),
@@ -353,6 +375,14 @@ async fn secrets_are_left_out_by_name() {
 #[tokio::test]
 async fn names_that_are_also_ordinary_are_left_out_by_content() {
     assert_eq!(left_out(BY_CONTENT).await, names(BY_CONTENT));
+}
+
+/// Nobody's `.bashrc` ends after 64 KiB.
+#[tokio::test]
+async fn a_long_file_is_read_to_its_end() {
+    let long = "alias a=b\n".repeat(7_000);
+    let with = format!("{long}export GITHUB_TOKEN=ghp_16C7e42F292c6912E7710c838347Ae178B4a\n");
+    assert_eq!(left_out(&[(".bashrc", &with), ("b/.bashrc", &long)]).await, [".bashrc"]);
 }
 
 #[tokio::test]
