@@ -111,7 +111,7 @@ async fn the_keys_of_the_readme_are_known() {
     let keys = readme.split("Keys of `config.toml`:").nth(1).unwrap_or_default();
     let keys = keys.split("\n\n").next().unwrap_or_default().split('`').skip(1).step_by(2);
     let keys: Vec<&str> = keys.collect();
-    assert_eq!(keys.len(), 26, "{keys:?}");
+    assert_eq!(keys.len(), 27, "{keys:?}");
     let rig = Rig::new();
     let configured = |key: &str| {
         let text = format!("{key} = [[]]\n");
