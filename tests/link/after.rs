@@ -145,7 +145,7 @@ async fn endless_events_changes_and_lines_end_typed() {
         let ended = against(play).await;
         let outcome: Value = ended.ran.outcome();
         assert_eq!(outcome["outcome"], "failed", "{path}: {outcome} {}", ended.ran.stderr);
-        assert!(ended.took < Duration::from_secs(140), "{path}: {:?}", ended.took);
+        assert!(ended.took < Duration::from_secs(300), "{path}: {:?}", ended.took);
     }
 }
 
