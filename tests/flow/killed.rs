@@ -176,7 +176,10 @@ async fn a_box_full_of_files_ends_typed() {
     let told = ["outcome", "fault", "changes"].map(|name| outcome[name].clone());
     if told[0] == "finished" {
         assert_eq!(told[2], "kept", "{}", ran.stdout);
-        assert!(ran.outputs().iter().all(|output| output.contains("137")), "{}", ran.stdout);
+        let [filled, after] = &ran.outputs()[..] else { panic!("{}", ran.stdout) };
+        assert!(filled.contains("137"), "{}", ran.stdout);
+        // Whether the next command fits depends on what the kernel could reclaim meanwhile.
+        assert!(after.contains("137") || after.ends_with("after\n"), "{}", ran.stdout);
     } else {
         assert_eq!(told, [json!("failed"), json!("box_died"), json!("lost")], "{}", ran.stdout);
         let ran = ran.assert_exit(1, "the kernel ended the sandbox for want of memory");
