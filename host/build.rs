@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             tell(&format!("rerun-if-changed={}", PathBuf::from(&prebuilt).display()));
             PathBuf::from(prebuilt)
         }
-        None => build(workspace, &out)?,
+        None => build(workspace)?,
     };
 
     let binary = fs::read(&built).map_err(|error| format!("{}: {error}", built.display()))?;
@@ -78,12 +78,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// The inner build. Says where the binary is.
-fn build(workspace: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
+fn build(workspace: &Path) -> Result<PathBuf, Box<dyn Error>> {
     for watched in ["sandbox", "shared", "Cargo.toml", "Cargo.lock"] {
         tell(&format!("rerun-if-changed={}", workspace.join(watched).display()));
     }
     let triple = required("TARGET")?;
-    let target = target_folder(out)?.join("sandbox");
+    let target = target_folder(&env::current_exe()?)?.join("sandbox");
 
     #[expect(
         clippy::disallowed_methods,
@@ -120,12 +120,12 @@ fn build(workspace: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     Ok(target.join(&triple).join("sandbox").join("airlock-sandbox"))
 }
 
-/// The workspace's target folder, wherever the user has put it: the one that cargo has marked.
-fn target_folder(out: &Path) -> Result<&Path, String> {
-    out.ancestors()
-        .filter(|folder| folder.join("CACHEDIR.TAG").is_file())
-        .last()
-        .ok_or_else(|| format!("no target folder above {}", out.display()))
+/// The workspace's target folder, wherever the user has put it and whoever has made it. This script is
+/// built for the machine that builds, so it lies in `TARGET/PROFILE/build/…`, also below `--target`.
+fn target_folder(script: &Path) -> Result<&Path, String> {
+    let builds = script.ancestors().find(|folder| folder.ends_with("build"));
+    let target = builds.and_then(Path::parent).and_then(Path::parent);
+    target.ok_or_else(|| format!("no target folder above {}", script.display()))
 }
 
 /// A binary with an interpreter would run whatever loader the image has, and not run at all in one
