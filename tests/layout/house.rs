@@ -93,3 +93,16 @@ fn setup_is_a_thin_door() {
     let lines: usize = door.map(|source| source.text.lines().count()).sum();
     assert!(lines < 20, "setup has {lines} lines");
 }
+
+/// On a machine that has nothing, before anything is built.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "what CI runs is no program of the workspace's")]
+fn what_the_tests_need_and_the_machine_lacks_is_named_at_once() {
+    let mut run = std::process::Command::new("/bin/sh");
+    let ended = run.arg(root().join(".ci/run")).env("PATH", "/none").output().expect("a shell");
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    for lacked in ["the program docker", "the program python3", "clippy: rustup", "libc6-dev"] {
+        assert!(said.contains(&format!("this machine lacks {lacked}")), "{lacked}: {said}");
+    }
+}
