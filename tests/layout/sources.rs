@@ -84,18 +84,12 @@ pub(crate) fn all() -> Vec<Source> {
 pub(crate) fn cargo(arguments: &[&str]) -> std::process::Output {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = std::process::Command::new(cargo);
-    // What this very run of cargo set for this test is not meant for another one.
+    // What this very run of cargo set for this test would look to build scripts like a change, and
+    // much would be built anew.
     for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+        if airlock_tests::rig::is_of_this_package(&name) {
             command.env_remove(&name);
         }
-    }
-    // The sandbox that is built by now is good enough to be looked at around; another target folder
-    // would have its own made.
-    let built = root().join("target/sandbox/x86_64-unknown-linux-gnu/sandbox/airlock-sandbox");
-    if built.is_file() {
-        command.env("AIRLOCK_SANDBOX_BINARY", built);
     }
     command.args(arguments).current_dir(root()).output().expect("cargo can be run")
 }

@@ -33,11 +33,8 @@ async fn build(package: &str, name: &str) -> PathBuf {
     }
     // What the outer cargo told these tests about their own package would look to build scripts like
     // a change, and both would build the same things anew each time.
-    let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
-    for (name, _) in std::env::vars_os() {
-        if told.iter().any(|family| name.to_string_lossy().starts_with(family)) {
-            command.env_remove(name);
-        }
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
+        command.env_remove(name);
     }
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
@@ -53,6 +50,13 @@ async fn build(package: &str, name: &str) -> PathBuf {
         Some(PathBuf::from(message.get("executable")?.as_str()?))
     });
     executable.expect("cargo says where it put a binary")
+}
+
+/// Whether a variable is what cargo tells a test of its own package.
+#[must_use]
+pub fn is_of_this_package(variable: &std::ffi::OsStr) -> bool {
+    let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
+    told.iter().any(|family| variable.to_string_lossy().starts_with(family))
 }
 
 /// The sandbox binary that `airlock` carries, written out once.

@@ -36,10 +36,10 @@ use crate::backend::{Backend, Options, Script};
 use crate::engine::Engine;
 use crate::{images, tree};
 
-pub use build::{airlock, extracted_sandbox, host_program};
+pub use build::{airlock, extracted_sandbox, host_program, is_of_this_package};
 pub use kept::Said;
 pub use live::Live;
-pub use process::Process;
+pub use process::{PATIENCE, Process};
 pub use ran::Ran;
 pub use terminal::terminal;
 
