@@ -215,7 +215,12 @@ mod tests {
         let mine = user(5);
         let broom = Broom::start(mine).expect("root");
         let bomb = start(BOMB, mine);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        for _ in 0..3_000 {
+            if living(mine) > Some(5) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         assert!(living(mine) > Some(5), "the test is blind: {:?}", living(mine));
         assert_eq!(broom.sweep().await, Swept::Clean);
         assert_eq!(living(mine), Some(0));

@@ -260,15 +260,13 @@ async fn only_what_changed_goes_out() {
 }
 
 #[tokio::test]
-async fn a_large_tree_comes_in_quickly() {
+async fn a_large_tree_comes_in_whole() {
     let user = user(58);
     let folder = workspace(user);
     let content = "x".repeat(1 << 20);
     let entries: Vec<String> = (0..100).map(|number| format!("f{number}={content}")).collect();
     let tar = tar_of(&entries.iter().map(String::as_str).collect::<Vec<_>>());
-    let started = tokio::time::Instant::now();
     let came = unpacked(folder.path(), user, &tar).await.expect("a good tar");
-    println!("100 MB in {:?}", started.elapsed());
     assert_eq!(came.bytes, 100 << 20);
 }
 

@@ -48,6 +48,17 @@ impl Tree {
         std::os::unix::fs::chown(path, Some(self.uid), Some(self.uid)).expect("needs root");
     }
 
+    /// Waits for a file.
+    async fn holds(&self, name: &str) {
+        for _ in 0..3_000 {
+            if self.folder.path().join(name).exists() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no {name} is made");
+    }
+
     fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.folder.path().join(name)).expect("there")
     }

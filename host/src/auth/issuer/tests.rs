@@ -121,9 +121,10 @@ async fn a_cut_answer_may_have_been_obeyed() {
 
 #[tokio::test]
 async fn nobody_at_the_port_means_that_nothing_was_sent() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    drop(listener);
+    // Ours alone, and nobody listens.
+    let port = tokio::net::TcpSocket::new_v4().expect("a socket");
+    port.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let url = format!("http://{}", port.local_addr().expect("an address"));
     let issuer = Issuer::open(IssuerUrl::parse(&url).expect("a url"), None).expect("an issuer");
     let error = issuer.refresh(&secret(CANARY)).await.err();
     let expected = "the connection was refused".to_owned();

@@ -3,7 +3,6 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use super::super::issuer::IssuerUrl;
 use super::super::refresh::tests::{Says, Small, tokens};
@@ -145,9 +144,11 @@ async fn while_the_issuer_is_down_a_good_token_goes_on_and_it_is_not_hammered() 
 
 #[tokio::test]
 async fn a_slow_issuer_holds_nobody_up_while_the_token_is_good() {
-    let slow = Says::Slow(EARLY_PATIENCE + Duration::from_secs(1), Box::new(tokens(8)));
-    let (_folder, issuer, clock, signer) = renewable(3_400, [slow]).await;
+    let go = Arc::new(tokio::sync::Notify::new());
+    let held = Says::Held(Arc::clone(&go), Box::new(tokens(8)));
+    let (_folder, issuer, clock, signer) = renewable(3_400, [held]).await;
     assert_eq!(authorization(&signer).await.1, 0);
+    go.notify_one();
     super::super::refresh::settled().await;
     clock.store(3_460, Ordering::Relaxed);
     assert_eq!(authorization(&signer).await.1, 1, "what came meanwhile is found");

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use super::super::claims::tests::jwt;
 use super::super::store::tests::login;
@@ -326,18 +327,18 @@ async fn nobody_is_asked_where_there_is_no_room() {
 #[tokio::test]
 async fn what_the_issuer_gave_is_not_dropped_where_it_cannot_be_put_in_its_room() {
     for (is_beside, kept) in [(true, 8), (false, 7)] {
-        let slow = Says::Slow(Duration::from_millis(200), Box::new(tokens(8)));
-        let bench = Bench::new(OVER, [slow]).await;
+        let go = Arc::new(Notify::new());
+        let held = Says::Held(Arc::clone(&go), Box::new(tokens(8)));
+        let bench = Bench::new(OVER, [held]).await;
         let path = bench.store.path("me").expect("a path");
         let spoil = async {
-            while bench.issuer.asked().is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            bench.issuer.is_asked().await;
             std::fs::remove_file(path.with_extension("json.next")).expect("a room");
             if !is_beside {
                 let in_the_way = path.with_extension("json.part").join("in the way");
                 std::fs::create_dir_all(in_the_way).expect("a folder");
             }
+            go.notify_one();
         };
         let (got, ()) = tokio::join!(bench.refreshed(Cause::Early), spoil);
         assert_eq!(got, Ok(8), "it pays for this process");
@@ -348,11 +349,15 @@ async fn what_the_issuer_gave_is_not_dropped_where_it_cannot_be_put_in_its_room(
 
 #[tokio::test]
 async fn a_caller_that_leaves_does_not_cut_the_answer_off() {
-    let slow = Says::Slow(Duration::from_millis(300), Box::new(tokens(8)));
-    let bench = Bench::new(OVER, [slow]).await;
-    let asked = tokio::time::timeout(Duration::from_millis(100), bench.refreshed(Cause::Early));
-    assert!(asked.await.is_err());
+    let go = Arc::new(Notify::new());
+    let held = Says::Held(Arc::clone(&go), Box::new(tokens(8)));
+    let bench = Bench::new(OVER, [held]).await;
+    tokio::select! {
+        () = bench.issuer.is_asked() => {}
+        got = bench.refreshed(Cause::Early) => panic!("it did not wait: {got:?}"),
+    }
     assert_eq!(bench.kept().generation, 7);
+    go.notify_one();
     settled().await;
     assert_eq!(bench.kept().generation, 8);
     assert_eq!(bench.refreshed(Cause::Early).await, Ok(8));

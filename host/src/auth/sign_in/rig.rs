@@ -24,7 +24,7 @@ pub(in crate::auth) const PASTE: Ways =
     Ways { browser: false, open: false, device: false, paste: true };
 pub(in crate::auth) const ALL: Ways = Ways { browser: true, open: true, device: true, paste: true };
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 /// One sign-in, running.
 pub(in crate::auth) struct Rig {

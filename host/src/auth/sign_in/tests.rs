@@ -154,9 +154,10 @@ async fn nobody_waits_for_ever() {
 
 #[tokio::test]
 async fn an_exchange_that_never_left_is_tried_again() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    // Ours alone, and nobody listens yet.
+    let port = tokio::net::TcpSocket::new_v4().expect("a socket");
+    port.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
     let address = port.local_addr().expect("an address");
-    drop(port);
     let url = IssuerUrl::parse(&format!("http://{address}")).expect("a url");
     let issuer = Issuer::open(url, None).expect("an issuer");
     let trade = Trade::new(&issuer);
@@ -165,7 +166,7 @@ async fn an_exchange_that_never_left_is_tried_again() {
     let exchanging = trade.exchange(&code, &verifier, "http://localhost:1455/auth/callback");
     let late = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let listener = tokio::net::TcpListener::bind(address).await.expect("the port");
+        let listener = port.listen(1).expect("the port");
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let Reply::Raw(answer) = tokens() else { panic!("no answer") };
         tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4096]).await.expect("a request");

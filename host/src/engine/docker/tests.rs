@@ -10,7 +10,6 @@ use bollard::query_parameters::{
     RemoveImageOptionsBuilder,
 };
 use futures_util::{StreamExt, TryStreamExt};
-use tokio::time::Instant;
 
 use super::*;
 use crate::engine::base;
@@ -106,19 +105,14 @@ async fn an_empty_image_becomes_a_box_and_nothing_is_left_of_it() {
     assert!(image.digest.starts_with("sha256:"), "it never was in a registry: {}", image.digest);
     let spec = spec(IN_MEMORY);
     let sandbox = docker.prepare(&image, &spec).await.unwrap();
-    let from = Instant::now();
     let created = docker.plan(spec, &image, &sandbox).create().await.unwrap();
-    let made = from.elapsed();
     let ready = created.start().await.unwrap();
-    let up = from.elapsed();
     let name = ready.name().to_owned();
     let running = ready.hand_over(b"exit 3\n").await.unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(10), running.ended()).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), running.ended()).await;
     let ended = ended.unwrap().unwrap();
     assert!(!ended.out_of_memory && ended.code != 0, "{ended:?}");
-    let from = Instant::now();
     running.remove().await.unwrap();
-    println!("created {made:?}, ready {up:?}, removed {:?}", from.elapsed());
     assert!(!is_there(&docker, &name).await);
     remove_image(&docker, &image).await;
 }
@@ -184,9 +178,7 @@ async fn a_live_git_cannot_be_written() {
     std::fs::create_dir_all(at("sub")).unwrap();
     std::fs::write(at("sub/.git"), "gitdir: x").unwrap();
     for name in ["", ".git", ".git/hooks", "sub", "sub/.git"] {
-        if std::os::unix::fs::chown(at(name), Some(1234), Some(1234)).is_err() {
-            return; // Only root can make a tree of somebody else's.
-        }
+        std::os::unix::fs::chown(at(name), Some(1234), Some(1234)).expect("these tests need root");
     }
     let tree = LiveTree::look(folder.path()).unwrap();
     let spec = spec(Work::Live(tree));
@@ -374,10 +366,10 @@ async fn a_box_whose_host_is_gone_ends_by_itself() {
     let options =
         bollard::query_parameters::WaitContainerOptionsBuilder::new().condition("not-running");
     let mut waiting = Box::pin(docker.client().wait_container(&name, Some(options.build())));
-    let ended = tokio::time::timeout(Duration::from_secs(5), waiting.next()).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), waiting.next()).await;
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     docker.client().remove_container(&name, Some(options)).await.unwrap();
     docker.remove_volume(&terminals).await.unwrap();
     remove_image(&docker, &image).await;
-    assert!(ended.is_ok(), "it still ran after five seconds");
+    assert!(ended.is_ok(), "it still runs");
 }

@@ -275,8 +275,9 @@ async fn spent_tokens_end_the_run_before_the_next_request() {
 
 #[tokio::test]
 async fn seconds_end_a_call_and_a_stream() {
+    // Time to come to the call.
     let backend = Backend::start([asks([bash("c1", "sleep 60")])]).await;
-    let run = direct(&backend, |job| job["budget"] = json!({"seconds": 1})).await;
+    let run = direct(&backend, |job| job["budget"] = json!({"seconds": 3})).await;
     assert_eq!(run.outcome, budget(Spent::Seconds, None));
     assert_eq!(run.named("call_ended")[0]["ok"], false);
 
@@ -327,16 +328,15 @@ async fn the_model_comes_from_the_catalogue_unless_it_was_named() {
 
 #[tokio::test]
 async fn cancelling_ends_a_call_and_the_run() {
-    let backend = Backend::start([asks([bash("c1", "sleep 60")])]).await;
+    let backend = Backend::start([asks([bash("c1", ": >begun; sleep 60")])]).await;
     let tree = Tree::new();
     let job = job(&format!("http://{}/v1", backend.authority), &tree);
     let cancel = CancellationToken::new();
-    let soon = cancel.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        soon.cancel();
-    });
-    let run = direct_in(&backend, job, cancel).await;
+    let cancels = async {
+        tree.holds("begun").await;
+        cancel.cancel();
+    };
+    let (run, ()) = tokio::join!(direct_in(&backend, job, cancel.clone()), cancels);
     assert_eq!(run.outcome, Outcome::Stopped { reason: Stop::Cancelled, answer: None });
     assert_eq!(run.named("call_ended").len(), 1);
 }

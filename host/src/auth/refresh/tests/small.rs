@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// One answer of the issuer.
 #[derive(Clone)]
@@ -16,6 +17,8 @@ pub(in crate::auth) enum Says {
     /// It has done as it was asked, and the connection breaks.
     Cut,
     Slow(Duration, Box<Says>),
+    /// It waits for the test before it answers.
+    Held(Arc<Notify>, Box<Says>),
 }
 
 /// An issuer that says what it is told to, in this order, and notes the tokens it was asked with.
@@ -45,6 +48,13 @@ impl Small {
 
     pub(in crate::auth) fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("a lock").clone()
+    }
+
+    /// Waits until it was asked.
+    pub(in crate::auth) async fn is_asked(&self) {
+        while self.asked().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub(in crate::auth) fn then(&self, says: Says) {
@@ -79,14 +89,23 @@ async fn serve(
         let token = body["refresh_token"].as_str().unwrap_or_default();
         asked.lock().expect("a lock").push(token.to_owned());
         let mut says = says.lock().expect("a lock").pop_front().unwrap_or(Says::Cut);
-        while let Says::Slow(wait, then) = says {
-            tokio::time::sleep(wait).await;
-            says = *then;
+        loop {
+            says = match says {
+                Says::Slow(wait, then) => {
+                    tokio::time::sleep(wait).await;
+                    *then
+                }
+                Says::Held(go, then) => {
+                    go.notified().await;
+                    *then
+                }
+                _ => break,
+            };
         }
         let (status, kind, body) = match says {
             Says::Status(status, body) => (status, "application/json", body.to_string()),
             Says::Html(status) => (status, "text/html", "<html>sign in to the wifi</html>".into()),
-            Says::Cut | Says::Slow(..) => return Ok(()),
+            Says::Cut | Says::Slow(..) | Says::Held(..) => return Ok(()),
         };
         let answer = format!(
             "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
