@@ -1,16 +1,22 @@
 //! Each fault is the fault it says.
 
-use std::time::Duration;
-
 use airlock_shared::stream::{Refusal, StreamEvent};
 use airlock_tests::backend::{Backend, Fault, answer, fault, script};
 use serde_json::json;
 
-use crate::client::{Came, End, good, post, post_with, user};
+use crate::client::{Came, End, good, post, post_with, posted, send_until, user};
 
 fn hit(what: Fault) -> Came {
+    post(&Backend::scripted(script![fault(what)]), &good(json!([user("hi")])))
+}
+
+/// The same for one that goes silent after so many events; none: before the head.
+fn silenced(what: Fault, events: Option<usize>) -> Came {
     let backend = Backend::scripted(script![fault(what)]);
-    post_with(&backend, &good(json!([user("hi")])), "sk-1", Duration::from_millis(400))
+    let enough = |came: &Came| {
+        events.is_none_or(|events| came.status() == 200 && came.events().len() >= events)
+    };
+    send_until(&backend, &posted(&good(json!([user("hi")])), "sk-1"), enough)
 }
 
 fn last(came: &Came) -> StreamEvent {
@@ -41,7 +47,7 @@ fn answers_that_are_no_stream() {
 fn connections_that_break() {
     assert_eq!(hit(Fault::Reset).end, End::Reset);
     assert_eq!(hit(Fault::Close).end, End::Closed);
-    let silent = hit(Fault::Silence);
+    let silent = silenced(Fault::Silence, None);
     assert_eq!((silent.end, silent.bytes.len()), (End::Silent, 0));
 }
 
@@ -55,7 +61,10 @@ fn streams_that_break() {
         (Fault::Stall { events: 0 }, End::Silent, 0),
         (Fault::Stall { events: 3 }, End::Silent, 3),
     ] {
-        let came = hit(what.clone());
+        let came = match end {
+            End::Silent => silenced(what.clone(), Some(events)),
+            _ => hit(what.clone()),
+        };
         assert_eq!((came.status(), &came.end), (200, &end), "{what:?}");
         assert_eq!(came.events().len(), events, "{what:?}");
         assert!(!matches!(last(&came), StreamEvent::Completed { .. }), "{what:?}");
@@ -107,8 +116,6 @@ fn a_fault_passes_and_the_script_goes_on() {
 #[test]
 fn a_refused_token_stays_refused_and_another_is_taken() {
     let backend = Backend::scripted(script![fault(Fault::Unauthorized), answer("ok")]);
-    let status = |token: &str| {
-        post_with(&backend, &good(json!([user("hi")])), token, Duration::from_secs(2)).status()
-    };
+    let status = |token: &str| post_with(&backend, &good(json!([user("hi")])), token).status();
     assert_eq!([status("sk-1"), status("sk-1"), status("sk-2")], [401, 401, 200]);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use airlock_tests::backend::{Backend, Script, answer, call, script};
 use airlock_tests::engine::Engine;
 use airlock_tests::images;
+use airlock_tests::rig::PATIENCE;
 use airlock_tests::{Rig, clock};
 use rustix::process::{Pid, Signal};
 use serde_json::json;
@@ -78,7 +79,7 @@ async fn a_stdin_that_nobody_asked_for_is_never_waited_on() {
         .spawn()
         .expect("airlock can be started");
     let open = child.stdin.take();
-    let ended = tokio::time::timeout(Duration::from_secs(20), child.wait()).await;
+    let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
     let code = ended.expect("it waits on stdin").ok().and_then(|status| status.code());
     assert_eq!(code, Some(3));
     drop(open);
@@ -92,7 +93,7 @@ async fn a_stdin_that_nobody_asked_for_is_never_waited_on() {
     command.args(flags(&rig, &backend)).arg("p").stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.stderr(Stdio::inherit()).spawn().expect("airlock can be started");
     let open = child.stdin.take();
-    let ended = tokio::time::timeout(Duration::from_secs(100), child.wait_with_output()).await;
+    let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
     let output = ended.expect("it waits on stdin").expect("a child of ours");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "ok\n");
     drop(open);
@@ -115,7 +116,7 @@ async fn a_stalled_reader_holds_neither_the_run_nor_sigterm() {
         command.args(flags(&rig, &backend)).args(["p", "--json"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("airlock can be started");
-        let deadline = clock::now() + Duration::from_secs(60);
+        let deadline = clock::now() + PATIENCE;
         let record = loop {
             let runs = said_by_runs(&rig).await;
             if let Some(record) = runs.filter(|record| record["outcome"] == "finished") {
@@ -145,7 +146,7 @@ async fn a_stalled_reader_holds_neither_the_run_nor_sigterm() {
         };
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         rustix::process::kill_process(pid.expect("it runs"), signal).expect("a child of ours");
-        let ended = tokio::time::timeout(Duration::from_secs(3), child.wait()).await;
+        let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
         let code = ended.expect("it is deaf").expect("a child of ours").code();
         assert_eq!(code, Some(if signal == Signal::TERM { 143 } else { 130 }));
     }

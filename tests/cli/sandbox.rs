@@ -2,13 +2,12 @@
 //! starts it.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use airlock_tests::Rig;
 use airlock_tests::backend::{Backend, answer, call, script};
 use airlock_tests::engine::Engine;
 use airlock_tests::images::{self, BUSYBOX};
-use airlock_tests::rig::airlock;
+use airlock_tests::rig::{PATIENCE, airlock};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
@@ -29,7 +28,7 @@ async fn the_extracted_sandbox_says_that_it_is_ready_before_it_reads() {
     let mut child = command.spawn().expect("it needs nothing to run");
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
     let mut line = String::new();
-    let reading = tokio::time::timeout(Duration::from_secs(20), stdout.read_line(&mut line));
+    let reading = tokio::time::timeout(PATIENCE, stdout.read_line(&mut line));
     reading.await.expect("it says so unasked").expect("a line");
     let mut ready: Value = serde_json::from_str(&line).expect("JSON");
     // What it finds here is this machine's business; that it looks is not.
@@ -40,7 +39,7 @@ async fn the_extracted_sandbox_says_that_it_is_ready_before_it_reads() {
     // What is no handoff ends it with one sentence.
     let mut stdin = child.stdin.take().expect("piped");
     stdin.write_all(b"{\"protocol\":1}\n").await.expect("it reads");
-    let ended = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await;
+    let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
     let output = ended.expect("it ends").expect("a child of ours");
     assert_ne!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{output:?}");
@@ -81,7 +80,7 @@ async fn what_the_readme_says_of_plain_mode_works() {
     let mut shell = Command::new("sh");
     shell.args(["-ec", &typed]).current_dir(rig.workspace()).stdin(Stdio::null());
     shell.env("PATH", path).env("HOME", rig.home()).env("KEY", rig.key());
-    let output = tokio::time::timeout(Duration::from_secs(100), shell.output()).await;
+    let output = tokio::time::timeout(PATIENCE, shell.output()).await;
     let output = output.expect("it ends").expect("there is a shell");
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines: Vec<Value> =

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use airlock_tests::backend::{Script, answer, call};
 use airlock_tests::engine::{Container, Engine};
-use airlock_tests::rig::Ran;
+use airlock_tests::rig::{PATIENCE, Ran};
 use airlock_tests::{Rig, clock};
 use serde_json::{Value, json};
 
@@ -18,8 +18,6 @@ use crate::hostile;
 const WORKS: &str = "it works";
 const TRIED: &str = "it was tried";
 const PREAMBLE: &str = "works() { printf 'it %s\\n' works; }; tried() { printf 'it was %s\\n' tried; }; trap tried EXIT; runner=$PPID;\n";
-/// How long the same may take without our confinement.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What everybody writes first: the key in the environment, a descriptor forgotten, commands as
 /// children of the same user. It is not PID 1, which the kernel protects from its own.
@@ -114,8 +112,7 @@ impl Attack {
         let container = self.started(&engine).await;
         let deadline = clock::now() + PATIENCE;
         let said = loop {
-            let logs = format!("/containers/{}/logs?stdout=1&stderr=1", container.id);
-            let said = String::from_utf8_lossy(&engine.get(&logs).await.body).into_owned();
+            let said = container.said().await;
             let is_over = said.contains("the runner ended") || said.contains(self.harm);
             if is_over || clock::now() > deadline {
                 break said;

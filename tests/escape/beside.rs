@@ -19,18 +19,11 @@ async fn side_by_side(first: (&str, Value), second: (&str, Value)) -> (String, S
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         engine.start(image, &words, differences).await
     };
-    let said = async |id: &str| {
-        let logs = engine.get(&format!("/containers/{id}/logs?stdout=1&stderr=1")).await;
-        String::from_utf8_lossy(&logs.body).into_owned()
-    };
     let one = start(first).await;
-    while !said(&one.id).await.contains("at work") {
-        assert!(engine.is_running(&one.id).await, "blind: {}", said(&one.id).await);
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    one.until_said("at work").await;
     let two = start(second).await;
     two.wait().await;
-    let both = (said(&one.id).await, said(&two.id).await);
+    let both = (one.said().await, two.said().await);
     one.remove().await;
     two.remove().await;
     both

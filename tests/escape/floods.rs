@@ -6,11 +6,13 @@ use serde_json::json;
 
 use crate::attack::attack;
 
-/// Bounded by its container's limits of processes and of processor time.
-const BOMB: &str = "python3 -c 'import os
+/// Bounded by its container's limits of processes and of processor time. It is waited for until it
+/// has all there are, without a process of our own: there would be none to be had.
+const BOMB: &str = "mkfifo /tmp/never; python3 -c 'import os
 while True:
     try: os.fork()
-    except OSError: pass' & sleep 2; true";
+    except OSError: open(\"/tmp/full\", \"w\").close()' &
+    until [ -e /tmp/full ]; do read -t 0.1 -r _ <>/tmp/never; done";
 
 /// Without us the bomb goes on, and the next command finds no process to be had.
 #[tokio::test]
@@ -104,7 +106,7 @@ async fn a_flood_of_output_is_cut_and_kept_nowhere() {
     let flood = "timeout 2 yes 0123456789abcdef";
     let engine = Engine::connect().await;
     let control = attack(&[flood]).started(&engine).await;
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    control.until_said("the runner ended").await;
     let inspected = engine.get(&format!("/containers/{}/json", control.id)).await.json();
     let log = inspected["LogPath"].as_str().unwrap_or_default().to_owned();
     let logged = std::fs::metadata(&log).map_or(0, |file| file.len());

@@ -50,9 +50,17 @@ EOF";
 /// its file grow.
 #[tokio::test]
 async fn a_background_writer_is_gone_before_the_next_call() {
-    let writer = "nohup bash -c 'while :; do echo x >>/tmp/grows; sleep 0.01; done' >/dev/null 2>&1 & disown; sleep 0.3";
-    let finds = "before=$(stat -c %s /tmp/grows); sleep 0.5; [ $(stat -c %s /tmp/grows) != $before ] && works";
-    attack(&[writer, finds]).works_only_elsewhere().await;
+    let writer =
+        "nohup bash -c 'while :; do echo x >>/tmp/grows; sleep 0.01; done' >/dev/null 2>&1 & disown
+        until [ -s /tmp/grows ]; do sleep 0.1; done";
+    let finds = |tenths: u32| {
+        format!(
+            "before=$(stat -c %s /tmp/grows); for n in $(seq {tenths}); do sleep 0.1
+            [ $(stat -c %s /tmp/grows) != $before ] && works && break; done"
+        )
+    };
+    let (soon, at_last) = (finds(5), finds(300));
+    attack(&[writer, &soon]).control(&[writer, &at_last]).works_only_elsewhere().await;
 }
 
 /// Programs of the command's own in front of everybody else's are not what the sandbox starts.

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use airlock_tests::Rig;
 use airlock_tests::backend::{Backend, CLASSIC, answer, call, script};
-use airlock_tests::rig::extracted_sandbox;
+use airlock_tests::rig::{PATIENCE, extracted_sandbox};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
@@ -67,8 +67,7 @@ async fn no_module_of_the_image_is_loaded_where_the_sandbox_resolves_names() {
         });
         let mut stdin = child.stdin.take().expect("it is piped");
         stdin.write_all(format!("{handoff}\n").as_bytes()).await.expect("the sandbox reads");
-        let ended =
-            tokio::time::timeout(std::time::Duration::from_secs(90), child.wait_with_output());
+        let ended = tokio::time::timeout(PATIENCE, child.wait_with_output());
         let ended = ended.await.expect("it ends by itself").expect("a child of ours");
         drop(stdin);
         let said = String::from_utf8_lossy(&ended.stderr).into_owned();

@@ -1,34 +1,19 @@
 //! Cancelled, terminated, killed: nothing is left behind, and other people's things are left alone.
 
-use std::time::Duration;
-
+use airlock_tests::Rig;
 use airlock_tests::backend::{answer, call, script};
 use airlock_tests::engine::Engine;
 use airlock_tests::images::{self, BUSYBOX};
-use airlock_tests::rig::Live;
-use airlock_tests::{Rig, clock};
 use rustix::process::Signal;
 use serde_json::json;
 
-/// Writes a file, then blocks in a child that has a session of its own and ignores SIGTERM.
-const STUBBORN: &str = "echo kept > made; setsid sh -c 'trap \"\" TERM INT HUP; sleep 600' & trap \"\" TERM; sleep 600";
-
-async fn blocked(rig: Rig) -> Live {
-    let script = script![call("bash", json!({"command": STUBBORN})), answer("never said")];
-    let mut live = rig.model(script).prompt("x").start().await;
-    live.event("call_started").await;
-    // The command has written its file by then.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    live
-}
+use crate::blocked::blocked;
 
 async fn ended_by(signal: Signal, exit: i32, rig: Rig) {
     let live = blocked(rig).await;
-    let start = clock::now();
     live.signal(signal);
+    // Neither the command nor the backend would ever end it.
     let ran = live.end().await;
-    let took = clock::now() - start;
-    assert!(took < Duration::from_secs(3), "it took {took:?}: {}", ran.stderr);
     let ran = ran.assert_exit(exit, "").assert_nothing_left_behind().await;
     let diff = ran.rig.command("diff").await.arg(ran.id()).output().await.expect("airlock");
     let diff = String::from_utf8_lossy(&diff.stdout).into_owned();
@@ -37,12 +22,12 @@ async fn ended_by(signal: Signal, exit: i32, rig: Rig) {
 
 in_both_custodies! {
     #[tokio::test]
-    async fn ctrl_c_ends_in_three_seconds_and_keeps_the_changes(rig: Rig) {
+    async fn ctrl_c_ends_and_keeps_the_changes(rig: Rig) {
         ended_by(Signal::INT, 130, rig).await;
     }
 
     #[tokio::test]
-    async fn sigterm_ends_in_three_seconds_and_keeps_the_changes(rig: Rig) {
+    async fn sigterm_ends_and_keeps_the_changes(rig: Rig) {
         ended_by(Signal::TERM, 143, rig).await;
     }
 }
@@ -78,15 +63,12 @@ async fn ctrl_c_brings_the_fix_out_before_what_is_derived() {
 
 /// The catalogue is awaited while the box is made: there is a box, and no answer.
 #[tokio::test]
-async fn ctrl_c_while_it_starts_ends_in_three_seconds() {
+async fn ctrl_c_while_it_starts_ends() {
     let rig = Rig::new().backend(|backend| backend.catalogue = serde_json::Value::Null);
     let mut live = rig.model(script![]).prompt("x").start().await;
     drop(live.container().await);
-    let start = clock::now();
     live.signal(Signal::INT);
     let ran = live.end().await;
-    let took = clock::now() - start;
-    assert!(took < Duration::from_secs(3), "it took {took:?}: {}", ran.stderr);
     let ran = ran.assert_exit(130, "").assert_nothing_left_behind().await;
     assert_eq!(ran.outcome()["changes"], "none");
 }
@@ -118,11 +100,7 @@ async fn a_killed_host_leaves_nothing_a_sibling_lives_and_strangers_are_left_alo
     killed.signal(Signal::KILL);
     let killed = killed.end().await;
     assert_eq!(killed.exit, None);
-    let deadline = clock::now() + Duration::from_secs(5);
-    while engine.is_running(&dead).await {
-        assert!(clock::now() < deadline, "the box of a killed host still runs");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    engine.ended(&dead).await;
 
     let next = beside().model(script![answer("quick")]).prompt("y").run().await;
     drop(next.assert_finished("quick"));

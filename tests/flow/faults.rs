@@ -46,7 +46,7 @@ in_both_custodies! {
     async fn a_refused_key_needs_a_sign_in(rig: Rig) {
         let ran = rig.model(script![fault(Fault::Unauthorized)]).prompt("x").run().await;
         let ran = ran.assert_exit(3, "").assert_nothing_left_behind().await;
-        assert!(ran.backend.model_requests().len() <= 2);
+        assert_eq!(ran.backend.model_requests().len(), 1);
     }
 
     #[tokio::test]
@@ -129,5 +129,6 @@ async fn an_endless_stream_ends_with_its_bytes_or_its_seconds() {
     let (budget, bytes) = (outcome["spent"] == "seconds", outcome["fault"] == "context");
     let expected = if bytes { 1 } else { 5 };
     assert!((budget || bytes) && ran.exit == Some(expected), "{:?}: {outcome}", ran.exit);
-    assert_eq!(ran.backend.model_requests().len(), 1);
+    // None where the box took that long.
+    assert!(ran.backend.model_requests().len() <= 1, "it was asked again");
 }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use airlock_tests::backend::{Backend, CLASSIC, Fault, answer, call, fault, script};
 use airlock_tests::engine::Engine;
 use airlock_tests::images::{self, BUSYBOX};
-use airlock_tests::rig::extracted_sandbox;
+use airlock_tests::rig::{PATIENCE, extracted_sandbox};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
@@ -32,7 +32,7 @@ async fn plain(backend: &Backend, prompt: &str) -> Vec<Value> {
     });
     let mut stdin = child.stdin.take().expect("it is piped");
     stdin.write_all(format!("{handoff}\n").as_bytes()).await.expect("the sandbox reads");
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(60), child.wait_with_output());
+    let ended = tokio::time::timeout(PATIENCE, child.wait_with_output());
     let ended = ended.await.expect("it ends by itself").expect("a child of ours");
     drop(stdin);
     let lines = String::from_utf8_lossy(&ended.stdout).into_owned();

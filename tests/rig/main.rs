@@ -16,14 +16,14 @@ async fn the_scanner_finds_what_docker_run_e_planted() {
     let engine = Engine::connect().await;
     images::ready(&engine).await;
     let canary = format!("sk-planted-{:032x}", rand::random::<u128>());
-    let script = "echo $CANARY > /tmp/a; exec 3<>/tmp/b; rm /tmp/b; echo $CANARY >&3; sleep 600";
+    let script = "echo $CANARY > /tmp/a; exec 3<>/tmp/b; rm /tmp/b; echo $CANARY >&3; echo planted; sleep 600";
     let differences = json!({
         "Env": [format!("CANARY={canary}")],
         "HostConfig": {"NetworkMode": "none", "Tmpfs": {"/tmp": ""}},
         "Labels": {"airlock.tests": "rig"},
     });
     let container = engine.start(BUSYBOX, &["/bin/sh", "-c", script], differences).await;
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    container.until_said("planted").await;
     let mut scan = Scan::for_values([("canary", canary.as_str())]);
     scan.container(&engine, &container.id).await;
     container.remove().await;

@@ -2,6 +2,7 @@
 //! share a library's blind spots with the product.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -9,6 +10,9 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
+
+use crate::clock;
+use crate::rig::PATIENCE;
 
 /// An engine that answered once.
 #[derive(Clone, Debug)]
@@ -179,6 +183,25 @@ impl Engine {
         self.get(&format!("/containers/{id}/json")).await.json()["State"]["Running"] == true
     }
 
+    /// Waits until a container runs no more.
+    ///
+    /// # Panics
+    /// When it runs on for ever.
+    pub async fn ended(&self, id: &str) {
+        let deadline = clock::now() + PATIENCE;
+        while self.is_running(id).await {
+            assert!(clock::now() < deadline, "the container {id} does not end");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// How many processes of a container are this command line.
+    pub async fn processes(&self, id: &str, command: &str) -> usize {
+        let told = self.get(&format!("/containers/{id}/top?ps_args=-eo%20pid,args")).await.json();
+        let rows = told["Processes"].as_array().into_iter().flatten();
+        rows.filter(|row| row[1] == command).count()
+    }
+
     pub async fn volumes(&self) -> Vec<Value> {
         let list = self.get("/volumes").await.done("list its volumes").json();
         list.get("Volumes").and_then(Value::as_array).cloned().unwrap_or_default()
@@ -222,6 +245,29 @@ impl Container {
         let path = format!("/containers/{}/wait", self.id);
         let ended = self.engine.post(&path, &Value::Null).await.done("wait for a container");
         ended.json()["StatusCode"].as_i64().unwrap_or(-1)
+    }
+
+    /// Everything on its stdout and stderr so far.
+    pub async fn said(&self) -> String {
+        let logs = format!("/containers/{}/logs?stdout=1&stderr=1", self.id);
+        String::from_utf8_lossy(&self.engine.get(&logs).await.body).into_owned()
+    }
+
+    /// Waits until it has said this; everything it said.
+    ///
+    /// # Panics
+    /// When it does not say it.
+    pub async fn until_said(&self, word: &str) -> String {
+        let deadline = clock::now() + PATIENCE;
+        loop {
+            let said = self.said().await;
+            if said.contains(word) {
+                return said;
+            }
+            let in_time = clock::now() < deadline && self.engine.is_running(&self.id).await;
+            assert!(in_time, "it never said {word}: {said}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub async fn remove(self) {

@@ -183,11 +183,6 @@ impl Issuer {
         self.lock().options.account = account;
     }
 
-    /// Seconds the next access tokens are good for.
-    pub fn lifetime(&self, seconds: u64) {
-        self.lock().options.lifetime = seconds;
-    }
-
     /// The person types this code on another device. False: nobody was given it.
     pub fn type_code(&self, user_code: &str) -> bool {
         self.lock().type_code(user_code)

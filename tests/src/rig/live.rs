@@ -91,6 +91,28 @@ impl Live {
         }
     }
 
+    /// Waits until so many processes of this run's container are this command line: what it does
+    /// before them is done by then.
+    ///
+    /// # Panics
+    /// When there are not that many within the patience of a test, or when `airlock` ends first.
+    pub async fn processes(&mut self, command: &str, count: usize) {
+        let deadline = clock::now() + PATIENCE;
+        loop {
+            let run =
+                self.events().first().and_then(|event| event["run"].as_str().map(str::to_owned));
+            let mut found = 0;
+            for container in Ran::containers_with(&self.engine, run.as_slice()).await {
+                found += self.engine.processes(&container, command).await;
+            }
+            if found == count {
+                return;
+            }
+            self.process.still(&format!("{count} of `{command}`, but {found}"), deadline);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Waits until something holds.
     ///
     /// # Panics

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Rig;
+use super::process::PATIENCE;
 use crate::backend::Backend;
 use crate::clock;
 use crate::engine::Engine;
@@ -113,7 +114,7 @@ impl Ran {
     /// # Panics
     /// When something is.
     pub async fn assert_nothing_left_behind(self) -> Self {
-        let deadline = clock::now() + Duration::from_secs(5);
+        let deadline = clock::now() + PATIENCE;
         loop {
             let containers = Self::containers_of(&self.rig, &self.engine).await;
             let volumes = Self::volumes_of(&self.rig, &self.engine).await;
@@ -131,8 +132,12 @@ impl Ran {
     }
 
     pub(super) async fn containers_of(rig: &Rig, engine: &Engine) -> Vec<String> {
-        let installs = installs(rig);
-        let ours = |container: &Value| labelled(container, &installs);
+        Self::containers_with(engine, &installs(rig)).await
+    }
+
+    /// Those that have one of these ids among their labels.
+    pub(super) async fn containers_with(engine: &Engine, ids: &[String]) -> Vec<String> {
+        let ours = |container: &Value| labelled(container, ids);
         let id = |container: &Value| container["Id"].as_str().map(str::to_owned);
         engine.containers().await.iter().filter(|c| ours(c)).filter_map(id).collect()
     }
