@@ -1,7 +1,5 @@
 //! Attacks after the handoff, in HTTP/2 and in what is not.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::Request;
@@ -53,9 +51,9 @@ async fn a_forged_outcome_is_not_believed() {
                 .send_request(request("POST", "/events", &key, full(format!("{outcome}\n"))))
                 .await,
         );
-        tokio::time::sleep(Duration::from_secs(30)).await;
+        std::future::pending::<()>().await;
     };
-    let ran = against(play).await.assert_fault("forged", 20);
+    let ran = against(play).await.assert_fault("forged");
     assert_ne!(ran.exit, Some(0));
     assert!(!ran.answer().contains("all tests pass"));
 }
@@ -70,7 +68,7 @@ async fn ends_with(pipe: DuplexStream, outcome: Value) {
         events.push_str(&format!("{event}\n"));
     }
     drop(sender.send_request(request("POST", "/events", &key, full(events))).await);
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    std::future::pending::<()>().await;
 }
 
 const EVIL: &str = "No space left on device, which is mended in one line, as the documentation of \
@@ -83,7 +81,7 @@ async fn what_only_the_sandbox_says_is_shown_as_its_word() {
     for kind in ["disk", "box", "refused", "workspace", "claimed"] {
         let outcome = json!({"outcome": "failed", "fault": {"kind": kind, "message": EVIL}});
         let play = move |pipe| ends_with(pipe, outcome.clone());
-        let ran = against(play).await.assert_fault("claimed", 20);
+        let ran = against(play).await.assert_fault("claimed");
         assert_eq!(ran.exit, Some(1), "{kind}: {}", ran.stderr);
         assert!(ran.stderr.contains("failed: sandbox says: “No space"), "{kind}: {}", ran.stderr);
         assert!(!ran.stderr.lines().any(|line| line.starts_with("curl")), "{}", ran.stderr);
@@ -105,7 +103,7 @@ async fn an_end_that_nobody_caused_is_not_believed() {
             let outcome = outcome.clone();
             move |pipe| ends_with(pipe, outcome.clone())
         };
-        let ran = against(play).await.assert_fault("forged", 20);
+        let ran = against(play).await.assert_fault("forged");
         assert_eq!(ran.exit, Some(1), "{outcome}: {}", ran.stderr);
         assert!(!ran.stderr.contains("curl"), "{outcome}: {}", ran.stderr);
     }
@@ -127,11 +125,10 @@ async fn nothing_is_answered_without_the_run_key() {
 }
 
 #[tokio::test]
-async fn endless_events_changes_and_lines_end_typed() {
+async fn endless_changes_lines_and_requests_end_typed() {
     for (method, path, piece) in [
         ("PUT", "/changes", vec![b'x'; 1 << 16]),
         ("POST", "/events", vec![b'x'; 1 << 16]),
-        ("POST", "/events", b"{\"event\":\"note\",\"text\":\"x\"}\n".repeat(1000)),
         ("POST", "/model/responses", vec![b'['; 1 << 16]),
     ] {
         let play = move |pipe| {
@@ -145,7 +142,6 @@ async fn endless_events_changes_and_lines_end_typed() {
         let ended = against(play).await;
         let outcome: Value = ended.ran.outcome();
         assert_eq!(outcome["outcome"], "failed", "{path}: {outcome} {}", ended.ran.stderr);
-        assert!(ended.took < Duration::from_secs(300), "{path}: {:?}", ended.took);
     }
 }
 
@@ -158,7 +154,7 @@ async fn floods(pipe: DuplexStream, first: Vec<u8>, again: impl Fn(u32) -> Vec<u
             return;
         }
     }
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    std::future::pending::<()>().await;
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -173,7 +169,7 @@ const GET: &[u8] = &[0x82, 0x86, 0x84];
 async fn garbage_and_half_a_preface_end_typed() {
     for first in [b"\0\xff garbage".repeat(1000), PREFACE[..12].to_vec(), Vec::new()] {
         let play = move |pipe| floods(pipe, first.clone(), |_| Vec::new());
-        drop(against(play).await.assert_fault("link", 60));
+        drop(against(play).await.assert_fault("link"));
     }
 }
 
@@ -185,13 +181,13 @@ async fn a_rapid_reset_ends_typed() {
             [frame(1, 5, stream, GET), frame(3, 0, stream, &8_u32.to_be_bytes())].concat()
         })
     };
-    drop(against(play).await.assert_fault("link", 60));
+    drop(against(play).await.assert_fault("link"));
 }
 
 #[tokio::test]
 async fn ten_thousand_streams_end_typed() {
     let play = |pipe| floods(pipe, PREFACE.to_vec(), |number| frame(1, 4, 1 + 2 * number, GET));
-    drop(against(play).await.assert_fault("link", 60));
+    drop(against(play).await.assert_fault("link"));
 }
 
 #[tokio::test]
@@ -202,25 +198,7 @@ async fn a_flood_of_headers_ends_typed() {
         let header = [&[0x10, 1, b'x', 0x7f, 0x81, 0x1f][..], &[b'y'; 4096]].concat();
         floods(pipe, first, move |_| frame(9, 0, 1, &header))
     };
-    drop(against(play).await.assert_fault("link", 60));
-}
-
-#[tokio::test]
-async fn a_peer_that_never_reads_ends_typed() {
-    let play = |pipe| async move {
-        let (mut sender, key) = link(pipe).await;
-        let mut unread = Vec::new();
-        for _ in 0..200 {
-            let asked = sender.send_request(request("GET", "/commands", &key, full(String::new())));
-            let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(1), asked).await else {
-                break;
-            };
-            unread.push(answer);
-        }
-        tokio::time::sleep(Duration::from_secs(120)).await;
-    };
-    let ended = against(play).await;
-    assert_eq!(ended.ran.outcome()["outcome"], "failed", "{}", ended.ran.stdout);
+    drop(against(play).await.assert_fault("link"));
 }
 
 /// Reads nothing at all from the pipe once it has the handoff, while the host has pings to send.
@@ -229,8 +207,8 @@ async fn a_pipe_that_nobody_reads_ends_typed() {
     let play = |pipe| async move {
         let (mut pipe, _) = handed_over(pipe).await;
         drop(pipe.write_all(PREFACE).await);
-        tokio::time::sleep(Duration::from_secs(120)).await;
+        std::future::pending::<()>().await;
         drop(pipe.read_u8().await);
     };
-    drop(against(play).await.assert_fault("link", 60));
+    drop(against(play).await.assert_fault("link"));
 }

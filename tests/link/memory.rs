@@ -10,7 +10,8 @@ use std::time::Duration;
 use airlock_tests::backend::{Backend, Options};
 use airlock_tests::engine::Engine;
 use airlock_tests::proxy::Proxy;
-use airlock_tests::{Rig, images, peak};
+use airlock_tests::rig::PATIENCE;
+use airlock_tests::{Rig, clock, images, peak};
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt as _, StreamBody};
@@ -59,7 +60,7 @@ async fn a_line_of_many_small_values() {
             drop(sender.send_request(request("POST", "/events", &key, full(line))).await);
         }
     };
-    let ran = against(play).await.assert_fault("link", 60);
+    let ran = against(play).await.assert_fault("link");
     assert!(ran.outcome().to_string().contains("too many values"), "{}", ran.outcome());
 }
 
@@ -75,10 +76,11 @@ async fn a_request_of_many_small_values() {
         let (dense, large) = (dense.clone(), large.clone());
         async move {
             let (mut sender, key) = link(pipe).await;
-            for (body, status) in [(dense, 413), (large, 200)] {
+            // What the backend says of the second is its own business.
+            for (body, is_refused) in [(dense, true), (large, false)] {
                 let asked = request("POST", "/model/responses", &key, full(body));
                 let answer = sender.send_request(asked).await.expect("an answer");
-                assert_eq!(answer.status(), status);
+                assert_eq!(answer.status() == 413, is_refused, "{}", answer.status());
                 drop(answer.into_body().collect().await);
             }
         }
@@ -97,15 +99,14 @@ async fn events_that_wait_are_few() {
     let heavy =
         format!("{}\n", json!({"event": "item", "item": [heavy, vec![json!({"": 0}); 9_000]]}));
     assert!(weighed(&heavy.repeat(24)).await > MOST_BYTES, "blind");
-    let (taken, handed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let taken = Arc::new(AtomicU64::new(0));
     let play = {
-        let (taken, handed) = (Arc::clone(&taken), Arc::clone(&handed));
+        let taken = Arc::clone(&taken);
         move |pipe: DuplexStream| {
             let lines = [vec![note.clone(); 100], vec![heavy.clone(); 240]].concat();
-            let (taken, handed) = (Arc::clone(&taken), Arc::clone(&handed));
+            let taken = Arc::clone(&taken);
             async move {
                 let (mut sender, key) = link(pipe).await;
-                handed.store(1, Ordering::Release);
                 let lines = stream::iter(lines).map_piece(move |line: String| {
                     taken.fetch_add(1, Ordering::Release);
                     Bytes::from(line)
@@ -129,16 +130,17 @@ async fn events_that_wait_are_few() {
     let mut airlock =
         command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");
     let watching = peak::watch(airlock.id().expect("it runs"));
-    // Until it takes no more: for three seconds nothing, after something.
+    // Until nothing more is taken, after something: then all is in memory that ever will be.
     let (mut before, mut same) = (0, 0);
+    let deadline = clock::now() + PATIENCE;
     while same < 30 {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let now = taken.load(Ordering::Acquire);
-        same = if now == before && handed.load(Ordering::Acquire) == 1 { same + 1 } else { 0 };
+        same = if now == before && now > 20 { same + 1 } else { 0 };
         before = now;
         assert!(airlock.try_wait().expect("a child").is_none(), "it ended after {now} lines");
+        assert!(clock::now() < deadline, "it took {now} lines");
     }
-    assert!(before > 20, "it took {before} lines");
     airlock.kill().await.expect("a child");
     let most = watching.await.expect("watched");
     assert!(most < MOST_BYTES, "the host had {most} bytes after {before} lines");

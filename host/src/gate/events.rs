@@ -21,6 +21,26 @@ enum Bad {
     Unheard,
 }
 
+/// How much was heard so far.
+#[derive(Default)]
+struct Heard {
+    events: u64,
+    bytes: u64,
+}
+
+impl Heard {
+    // THREAT: events without an end fill the host's disk, each within its bound. Tried by
+    // gate::events::events_end_at_their_number_and_at_their_bytes.
+    fn add(&mut self, bytes: usize) -> Result<(), &'static str> {
+        self.events += 1;
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+        if self.events > limits::EVENTS || self.bytes > limits::EVENTS_BYTES {
+            return Err("the sandbox sent too many events");
+        }
+        Ok(())
+    }
+}
+
 pub(super) async fn take(session: &Session, body: Body) -> Response<Body> {
     match listen(session, body).await {
         Ok(()) => {
@@ -46,7 +66,7 @@ async fn listen(session: &Session, body: Body) -> Result<(), Bad> {
         return Err(Bad::Said("the sandbox opened a second stream of events"));
     }
     let mut lines = Lines::new(body);
-    let (mut count, mut bytes) = (0_u64, 0_u64);
+    let mut heard = Heard::default();
     loop {
         let line = lines.next().await.map_err(|why| {
             Bad::Said(match why {
@@ -55,11 +75,7 @@ async fn listen(session: &Session, body: Body) -> Result<(), Bad> {
                 NoLine::TooLong => "the sandbox sent an event that is too long",
             })
         })?;
-        count += 1;
-        bytes = bytes.saturating_add(line.len() as u64);
-        if count > limits::EVENTS || bytes > limits::EVENTS_BYTES {
-            return Err(Bad::Said("the sandbox sent too many events"));
-        }
+        heard.add(line.len()).map_err(Bad::Said)?;
         // THREAT: eight megabytes of `[{},{},…]` are a gigabyte of objects. Tried by
         // link::memory::a_line_of_many_small_values.
         if dense::structure_bytes(&line) > limits::EVENT_STRUCTURE_BYTES {
@@ -81,5 +97,20 @@ async fn listen(session: &Session, body: Body) -> Result<(), Bad> {
         let last = FromSandbox::Outcome { outcome, kept };
         session.events.send(last).await.map_err(|_| Bad::Unheard)?;
         return is_kept.await.map_err(|_| Bad::Unheard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_end_at_their_number_and_at_their_bytes() {
+        let taken = |bytes: usize| {
+            let mut heard = Heard::default();
+            std::iter::repeat_with(|| heard.add(bytes)).take_while(Result::is_ok).count() as u64
+        };
+        assert_eq!(taken(1), limits::EVENTS);
+        assert_eq!(taken(limits::LINE_BYTES), limits::EVENTS_BYTES / limits::LINE_BYTES as u64);
     }
 }
