@@ -350,7 +350,7 @@ unsafe fn become_the_command(plan: &Plan) -> &'static std::ffi::CStr {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         // Last: until here our own thread waits for this one.
         // THREAT: commands that spin take the processor that the sandbox needs to answer the host.
-        // Tried by flow::load::commands_that_spin_cost_no_changes.
+        // Tried by flow::load::commands_stand_back_and_their_load_costs_no_changes.
         if libc::setpriority(libc::PRIO_PROCESS, 0, NICE) < 0 {
             return c"nice";
         }
