@@ -33,32 +33,42 @@ in_both_custodies! {
 }
 
 /// Forty thousand files and one of 200 MiB that git does not ignore, as many that it does, and a
-/// fix of one line: Ctrl-C leaves no time for all of it, and the fix comes out.
+/// fix of one line: Ctrl-C leaves no time for all of it, and the fix comes out. A machine that is busy
+/// enough leaves no time for anything, and then that is told; so it is tried again.
 #[tokio::test]
 async fn ctrl_c_brings_the_fix_out_before_what_is_derived() {
     let make = "mkdir many ignored; echo ignored > .gitignore; echo fixed > a; cd many; \
         seq 40000 | xargs touch; cd ../ignored; seq 40000 | xargs touch; cd ..; \
         head -c 209715200 /dev/zero > large";
-    let limits = ["--memory", "1GiB", "--disk", "512MiB"];
-    let rig = Rig::new().files(&[("a", "broken\n")]).flags(&limits);
-    let script = script![
-        call("bash", json!({"command": make})),
-        call("bash", json!({"command": "sleep 600"})),
-        answer("never said"),
-    ];
-    let mut live = rig.model(script).prompt("x").start().await;
-    live.until("the second command", |live| {
-        let started = live.events().into_iter().filter(|event| event["event"] == "call_started");
-        (started.count() == 2).then_some(())
-    })
-    .await;
-    live.signal(Signal::INT);
-    let ran = live.end().await.assert_exit(130, "").assert_nothing_left_behind().await;
-    assert_eq!(ran.outcome()["changes"], "kept", "{}", ran.outcome());
-    let stat = ran.airlock("apply", &[]).await;
-    assert_eq!(stat.exit, Some(0), "{stat:#?}");
-    let here = std::fs::read_to_string(ran.rig.workspace().join("a"));
-    assert_eq!(here.expect("a file of the test's"), "fixed\n");
+    for _ in 0..8 {
+        let limits = ["--memory", "1GiB", "--disk", "512MiB"];
+        let rig = Rig::new().files(&[("a", "broken\n")]).flags(&limits);
+        let script = script![
+            call("bash", json!({"command": make})),
+            call("bash", json!({"command": "sleep 600"})),
+            answer("never said"),
+        ];
+        let mut live = rig.model(script).prompt("x").start().await;
+        live.until("the second command", |live| {
+            let started = live.events().into_iter();
+            let started = started.filter(|event| event["event"] == "call_started");
+            (started.count() == 2).then_some(())
+        })
+        .await;
+        live.signal(Signal::INT);
+        let ran = live.end().await.assert_exit(130, "").assert_nothing_left_behind().await;
+        if ran.outcome()["changes"] == "lost" {
+            assert_eq!(ran.record().await["changes_are"], "lost");
+            continue;
+        }
+        assert_eq!(ran.outcome()["changes"], "kept", "{}", ran.outcome());
+        let stat = ran.airlock("apply", &[]).await;
+        assert_eq!(stat.exit, Some(0), "{stat:#?}");
+        let here = std::fs::read_to_string(ran.rig.workspace().join("a"));
+        assert_eq!(here.expect("a file of the test's"), "fixed\n");
+        return;
+    }
+    panic!("the fix never comes out");
 }
 
 /// The catalogue is awaited while the box is made: there is a box, and no answer.
