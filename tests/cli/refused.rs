@@ -131,14 +131,14 @@ async fn the_keys_of_the_readme_are_known() {
 async fn an_engine_that_cannot_be_used_is_one_sentence() {
     let rig = Rig::new().variable("DOCKER_HOST", "unix:///none");
     let key = key_file(&rig);
-    let none = "no container engine: nothing answers at unix:///none: there is no such socket\n\
-                start Docker, or point DOCKER_HOST at a running engine; then: airlock doctor\n";
+    let none = "no container engine: there is no socket at unix:///none\n\
+                install and start Docker, or point DOCKER_HOST at a running engine; then: airlock doctor\n";
     refused(&rig, &["run", "p", "--api-key-file", &key], 6, none).await;
     refused(&rig, &["setup", "demo"], 6, none).await;
     refused(&rig, &["setup", "image"], 6, none).await;
     let doctor = said(&rig, &["doctor"]).await;
     assert_eq!(doctor.exit, Some(6));
-    assert!(doctor.stderr.contains("nothing answers at unix:///none"), "{doctor:?}");
+    assert!(doctor.stderr.contains("there is no socket at unix:///none"), "{doctor:?}");
 }
 
 /// Root on another machine, over a wire that anybody may rewrite: not even tried.

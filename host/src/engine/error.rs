@@ -2,12 +2,13 @@
 //! three things a person is told.
 
 use std::fmt;
+use std::io::ErrorKind;
 
 /// Why there is no box.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineError {
-    /// Nothing answers where the engine should be.
-    Unreachable { endpoint: String, reason: String },
+    /// The engine cannot be asked, or does not do what it is asked.
+    Unusable { endpoint: String, why: Unusable },
     /// The engine's address is one that we will not or cannot speak to.
     Endpoint { endpoint: String, reason: String, hint: String },
     /// The engine is older than API 1.41.
@@ -33,7 +34,64 @@ pub enum EngineError {
     /// What started in the container speaks another protocol.
     Protocol { theirs: u32, version: String },
     /// Something of ours is still on the engine and could not be removed.
-    Leftover { name: String, reason: String },
+    Leftover { what: Remains, name: String, reason: String },
+}
+
+/// Why an engine cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// There is no such socket.
+    Absent,
+    /// The socket is there, and this user may not open it.
+    Forbidden,
+    /// No answer came; what became of the attempt.
+    Silent(String),
+    /// It answered that it cannot or will not; its words.
+    Refuses(String),
+}
+
+/// What is left on the engine: each is removed by another command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remains {
+    Container,
+    Volume,
+}
+
+impl Remains {
+    /// What removes it.
+    pub(crate) fn command(self, name: &str) -> String {
+        match self {
+            Self::Container => format!("docker rm --force --volumes {name}"),
+            Self::Volume => format!("docker volume rm {name}"),
+        }
+    }
+}
+
+impl Unusable {
+    /// What an error of the client means.
+    pub(crate) fn of(error: &bollard::errors::Error) -> Self {
+        use bollard::errors::Error;
+        match error {
+            Error::SocketNotFoundError(_) => return Self::Absent,
+            Error::DockerResponseServerError { message, .. } => {
+                return Self::Refuses(message.clone());
+            }
+            // Its source is not itself, but what is behind it.
+            Error::IOError { err } if err.kind() == ErrorKind::PermissionDenied => {
+                return Self::Forbidden;
+            }
+            _ => {}
+        }
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            let error_of_io = error.downcast_ref::<std::io::Error>();
+            if error_of_io.is_some_and(|it| it.kind() == ErrorKind::PermissionDenied) {
+                return Self::Forbidden;
+            }
+            cause = error.source();
+        }
+        Self::Silent(said(error))
+    }
 }
 
 /// Where on its way a box failed.
@@ -75,18 +133,7 @@ impl EngineError {
     #[must_use]
     pub fn describe(&self) -> (String, String, Option<String>) {
         match self {
-            Self::Unreachable { endpoint, reason } => {
-                let mend = if reason.contains("Permission denied") {
-                    "sudo usermod -aG docker \"$USER\", then sign in again (that group is as good as root)"
-                } else {
-                    "start Docker, or point DOCKER_HOST at a running engine; then: airlock doctor"
-                };
-                (
-                    "no container engine".to_owned(),
-                    format!("nothing answers at {endpoint}: {reason}"),
-                    Some(mend.to_owned()),
-                )
-            }
+            Self::Unusable { endpoint, why } => unusable(endpoint, why),
             Self::Endpoint { endpoint, reason, hint } => (
                 "the engine's address cannot be used".to_owned(),
                 format!("{endpoint}: {reason}"),
@@ -145,11 +192,9 @@ impl EngineError {
                 format!("{path}: {reason}"),
                 Some("leave out --live: the tree is then copied".to_owned()),
             ),
-            Self::Box { step, reason } => (
-                "no box".to_owned(),
-                format!("{}: {reason}", step.as_str()),
-                Some("airlock doctor".to_owned()),
-            ),
+            Self::Box { step, reason } => {
+                (step.as_str().to_owned(), reason.clone(), Some("airlock doctor".to_owned()))
+            }
             Self::Protocol { theirs, version } => (
                 "the two halves do not match".to_owned(),
                 format!(
@@ -162,13 +207,39 @@ impl EngineError {
                         .to_owned(),
                 ),
             ),
-            Self::Leftover { name, reason } => (
+            Self::Leftover { what, name, reason } => (
                 "something of ours is still on the engine".to_owned(),
                 format!("{name}: {reason}"),
-                Some(format!("docker rm --force --volumes {name}")),
+                Some(what.command(name)),
             ),
         }
     }
+}
+
+fn unusable(endpoint: &str, why: &Unusable) -> (String, String, Option<String>) {
+    let (headline, reason, hint) = match why {
+        Unusable::Absent => (
+            "no container engine",
+            format!("there is no socket at {endpoint}"),
+            "install and start Docker, or point DOCKER_HOST at a running engine; then: airlock doctor",
+        ),
+        Unusable::Forbidden => (
+            "the container engine cannot be used",
+            format!("you may not open {endpoint}: permission denied"),
+            "sudo usermod -aG docker \"$USER\", then sign in again (that group is as good as root)",
+        ),
+        Unusable::Silent(reason) => (
+            "the container engine does not answer",
+            format!("{endpoint}: {reason}"),
+            "start Docker, or point DOCKER_HOST at a running engine; then: airlock doctor",
+        ),
+        Unusable::Refuses(reason) => (
+            "the container engine does not do what it is asked",
+            format!("{endpoint} answers: {reason}"),
+            "airlock doctor",
+        ),
+    };
+    (headline.to_owned(), reason, Some(hint.to_owned()))
 }
 
 impl fmt::Display for EngineError {
@@ -203,4 +274,73 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_its_own_sentence_and_command() {
+        let said = |why| {
+            let error = EngineError::Unusable { endpoint: "unix:///s".to_owned(), why };
+            let (headline, reason, hint) = error.describe();
+            (format!("{headline}: {reason}"), hint.unwrap_or_default())
+        };
+        let io = |kind: ErrorKind| {
+            said(Unusable::of(&bollard::errors::Error::IOError { err: kind.into() }))
+        };
+        let absent = bollard::errors::Error::SocketNotFoundError("/s".to_owned());
+        let answered = bollard::errors::Error::DockerResponseServerError {
+            status_code: 500,
+            message: "no space left on device".to_owned(),
+        };
+        let text = |said: &str, hint: &str| (said.to_owned(), hint.to_owned());
+        assert_eq!(
+            said(Unusable::of(&absent)),
+            text(
+                "no container engine: there is no socket at unix:///s",
+                "install and start Docker, or point DOCKER_HOST at a running engine; then: airlock doctor"
+            )
+        );
+        assert_eq!(
+            io(ErrorKind::PermissionDenied),
+            text(
+                "the container engine cannot be used: you may not open unix:///s: permission denied",
+                "sudo usermod -aG docker \"$USER\", then sign in again (that group is as good as root)"
+            )
+        );
+        assert_eq!(
+            io(ErrorKind::ConnectionRefused),
+            text(
+                "the container engine does not answer: unix:///s: connection refused",
+                "start Docker, or point DOCKER_HOST at a running engine; then: airlock doctor"
+            )
+        );
+        assert_eq!(
+            said(Unusable::of(&answered)),
+            text(
+                "the container engine does not do what it is asked: unix:///s answers: no space left \
+                 on device",
+                "airlock doctor"
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_left_is_named_with_the_command_that_removes_it() {
+        let hint = |what| {
+            let (name, reason) = ("airlock-1".to_owned(), "it is busy".to_owned());
+            EngineError::Leftover { what, name, reason }.describe().2.unwrap_or_default()
+        };
+        assert_eq!(hint(Remains::Container), "docker rm --force --volumes airlock-1");
+        assert_eq!(hint(Remains::Volume), "docker volume rm airlock-1");
+    }
+
+    /// Its readers put `no box` before it.
+    #[test]
+    fn a_step_that_failed_is_said_once() {
+        let error = EngineError::Box { step: Step::Create, reason: "no space left".to_owned() };
+        assert_eq!(error.to_string(), "the container could not be made: no space left");
+    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::engine::base as image;
-use crate::engine::docker::{About, Claim, Docker, EngineChoice, ResolvedImage};
+use crate::engine::docker::{About, Claim, Docker, EngineChoice, ResolvedImage, Unclaimed};
 use crate::engine::{BoxSpec, EngineError, Work, binary};
 
 /// One line.
@@ -91,10 +91,10 @@ pub async fn run(
         Err(error) => checks.push(Check::of("engine", &error)),
     }
     // Before the trial, which is nobody's session.
-    if let Ok(names) = docker.unclaimed(install, claim).await
-        && !names.is_empty()
+    if let Ok(found) = docker.unclaimed(install, claim).await
+        && !found.is_empty()
     {
-        checks.push(unclaimed(&names));
+        checks.push(unclaimed(&found));
     }
 
     let name = image::name();
@@ -172,23 +172,15 @@ fn seccomp(about: &About) -> Check {
 }
 
 /// What stays because nobody here can tell whether it is somebody's.
-fn unclaimed(names: &[String]) -> Check {
+fn unclaimed(found: &Unclaimed) -> Check {
+    let names: Vec<&str> =
+        found.containers.iter().chain(&found.volumes).map(String::as_str).collect();
     let text = format!(
         "{} of this state directory, whose session nobody here can see: of a copy of the \
          directory, or of a session that was deleted; if nothing else uses them:",
         names.join(", ")
     );
-    let containers: Vec<&str> = names
-        .iter()
-        .filter(|name| !name.starts_with("airlock-work-"))
-        .map(String::as_str)
-        .collect();
-    let command = if containers.is_empty() {
-        format!("docker volume rm {}", names.join(" "))
-    } else {
-        format!("docker rm --force --volumes {}", containers.join(" "))
-    };
-    Check { name: "leftovers", state: State::Unknown, text, command: Some(command) }
+    Check { name: "leftovers", state: State::Unknown, text, command: Some(found.command()) }
 }
 
 /// A real box, as a run would have it, up to its word that it is ready.
@@ -263,6 +255,24 @@ mod tests {
         let check = limits(&about);
         assert_eq!(check.state, State::Missing);
         assert_eq!(check.text, "the engine's kernel does not limit swap, processes");
+    }
+
+    #[test]
+    fn leftovers_are_named_with_what_removes_each_of_them() {
+        let text = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let command = |containers: &[&str], volumes: &[&str]| {
+            let found = Unclaimed { containers: text(containers), volumes: text(volumes) };
+            let check = unclaimed(&found);
+            let all_named = [containers, volumes].concat().iter().all(|it| check.text.contains(it));
+            assert!(all_named, "{check:?}");
+            check.command.unwrap_or_default()
+        };
+        assert_eq!(
+            command(&["airlock-1", "airlock-2"], &["airlock-work-1-pts"]),
+            "docker rm --force --volumes airlock-1 airlock-2 && docker volume rm airlock-work-1-pts"
+        );
+        assert_eq!(command(&[], &["airlock-work-1"]), "docker volume rm airlock-work-1");
+        assert_eq!(command(&["airlock-1"], &[]), "docker rm --force --volumes airlock-1");
     }
 
     #[tokio::test]

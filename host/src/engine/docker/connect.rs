@@ -8,7 +8,7 @@ use std::time::Duration;
 use bollard::{API_DEFAULT_VERSION, ClientVersion};
 
 use super::{Docker, context, hello};
-use crate::engine::error::{EngineError, said};
+use crate::engine::error::{EngineError, Unusable};
 
 const USUAL_SOCKET: &str = "unix:///var/run/docker.sock";
 /// How long the engine may take to begin an answer.
@@ -172,22 +172,12 @@ impl Docker {
     pub async fn connect(choice: &EngineChoice) -> Result<Self, EngineError> {
         let place = choice.place()?;
         let way = Way::of(&place)?;
-        let unreachable = |error: &bollard::errors::Error| EngineError::Unreachable {
-            endpoint: place.host.clone(),
-            reason: match error {
-                bollard::errors::Error::SocketNotFoundError(_) => {
-                    "there is no such socket".to_owned()
-                }
-                other => said(other),
-            },
-        };
+        let unusable = |why| EngineError::Unusable { endpoint: place.host.clone(), why };
         let agreed = tokio::time::timeout(HELLO, way.agreed()).await;
+        let late = || Unusable::Silent(format!("no answer for {} s", HELLO.as_secs()));
         let client = agreed
-            .map_err(|_| EngineError::Unreachable {
-                endpoint: place.host.clone(),
-                reason: format!("no answer for {} s", HELLO.as_secs()),
-            })?
-            .map_err(|error| unreachable(&error))?;
+            .map_err(|_| unusable(late()))?
+            .map_err(|error| unusable(Unusable::of(&error)))?;
         let version = client.client_version();
         if (version.major_version, version.minor_version) < API {
             return Err(EngineError::TooOld { found: version.to_string() });
@@ -293,12 +283,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_engine_that_is_not_there_is_one_sentence() {
-        let choice = EngineChoice { host: Some("unix:///none".into()), ..EngineChoice::default() };
-        let error = Docker::connect(&choice).await.unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "no container engine: nothing answers at unix:///none: there is no such socket"
-        );
+    async fn an_engine_that_is_not_there_is_told_from_one_that_does_not_answer() {
+        let refused = async |host: &str| {
+            let choice = EngineChoice { host: Some(host.to_owned()), ..EngineChoice::default() };
+            match Docker::connect(&choice).await.unwrap_err() {
+                EngineError::Unusable { why, .. } => why,
+                other => panic!("{other}"),
+            }
+        };
+        assert_eq!(refused("unix:///none").await, Unusable::Absent);
+        // A socket that its engine left behind.
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        let why = refused(&format!("unix://{}", socket.display())).await;
+        assert!(matches!(&why, Unusable::Silent(why) if why.contains("refused")), "{why:?}");
     }
 }

@@ -6,9 +6,9 @@ use bollard::errors::Error;
 use bollard::query_parameters::RemoveContainerOptionsBuilder;
 
 use super::ended::Ended;
-use super::pipe::Pipe;
+use super::pipe::Complaints;
 use super::{Docker, is_absent};
-use crate::engine::error::{EngineError, said};
+use crate::engine::error::{EngineError, Remains, said};
 
 /// How long the engine may take over a removal that it says is under way.
 const REMOVAL_SECONDS: u64 = 10;
@@ -18,6 +18,19 @@ const REMOVAL_PAUSE: Duration = Duration::from_millis(50);
 /// Nothing of it is left on the engine.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Gone(());
+
+/// The error that led here. What could not be removed then is logged, and said in the reason where
+/// there is room for it: it leaves work to the person.
+pub(super) fn after(error: EngineError, leftover: Option<EngineError>) -> EngineError {
+    let Some(leftover) = leftover else { return error };
+    tracing::warn!(%leftover, "left on the engine for the next sweep");
+    match error {
+        EngineError::Box { step, reason } => {
+            EngineError::Box { step, reason: format!("{reason}; and {leftover}") }
+        }
+        other => other,
+    }
+}
 
 /// What is on the engine because of us.
 #[derive(Debug)]
@@ -31,11 +44,7 @@ pub(super) struct Held {
 impl Held {
     pub(super) async fn remove(self) -> Result<Gone, EngineError> {
         let container = self.remove_container().await;
-        let mut volumes = Ok(());
-        for volume in &self.volumes {
-            let removed = self.docker.remove_volume(volume).await;
-            volumes = volumes.and(removed);
-        }
+        let volumes = self.docker.remove_volumes(&self.volumes).await;
         container?;
         volumes?;
         Ok(Gone(()))
@@ -57,27 +66,24 @@ impl Held {
                 }
             }
         };
-        let left = |reason: String| EngineError::Leftover { name: self.name.clone(), reason };
+        let left = |reason: String| EngineError::Leftover {
+            what: Remains::Container,
+            name: self.name.clone(),
+            reason,
+        };
         tokio::time::timeout(Duration::from_secs(REMOVAL_SECONDS), asked)
             .await
             .unwrap_or_else(|_| Err(format!("still being removed after {REMOVAL_SECONDS} s")))
             .map_err(left)
     }
 
-    /// The error that led here, after the container is gone; a removal that fails too is said in
-    /// its reason, for it leaves work to the person.
+    /// The error that led here, after the container is gone.
     pub(super) async fn removed_after(self, error: EngineError) -> EngineError {
-        let Err(leftover) = self.remove().await else { return error };
-        match error {
-            EngineError::Box { step, reason } => {
-                EngineError::Box { step, reason: format!("{reason}; and {leftover}") }
-            }
-            other => other,
-        }
+        after(error, self.remove().await.err())
     }
 
     /// Adds what the box said and how it ended, where it did.
-    pub(super) async fn explained(&self, error: EngineError, pipe: &Pipe) -> EngineError {
+    pub(super) async fn explained(&self, error: EngineError, said: &Complaints) -> EngineError {
         let EngineError::Box { step, mut reason } = error else { return error };
         if let Ok(found) = self.docker.client().inspect_container(&self.id, None).await {
             let state = found.state.unwrap_or_default();
@@ -88,7 +94,7 @@ impl Held {
                 reason = format!("{reason}; {}", ended.describe());
             }
         }
-        let said = pipe.complaints().from_sandbox();
+        let said = said.from_sandbox();
         if !said.is_empty() {
             reason = format!("{reason}; sandbox says: “{said}”");
         }

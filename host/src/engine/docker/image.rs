@@ -133,7 +133,7 @@ impl Docker {
         let found = match self.client().inspect_image(name).await {
             Ok(found) => found,
             Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(self.unreachable(&error)),
+            Err(error) => return Err(self.unusable(&error)),
         };
         let Some(id) = found.id else { return Ok(None) };
         let digests = found.repo_digests.unwrap_or_default();

@@ -24,10 +24,10 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 
-use super::{Docker, ResolvedImage, is_absent, label, plan};
+use super::{Docker, ResolvedImage, held, is_absent, label, plan};
 use crate::engine::binary::{SANDBOX, SANDBOX_SHA256};
 use crate::engine::confine::{self, BoxSpec, Entry};
-use crate::engine::error::{EngineError, Step};
+use crate::engine::error::{EngineError, Remains, Step};
 
 /// Names the volume that a mark vouches for. Another name than releases had whose folder was open.
 const VOUCHES: &str = "airlock.closed-volume";
@@ -92,7 +92,11 @@ impl Docker {
             Err(error) => Err(error),
         };
         let removed = self.remove_filler(&filling).await;
-        let complete = complete?;
+        let complete = match complete {
+            Ok(complete) => complete,
+            // The volume is swept once it is old: no mark names it.
+            Err(error) => return Err(held::after(error, removed.err())),
+        };
         removed?;
         if complete.name != filling {
             self.remove_volume(&filling).await?;
@@ -105,7 +109,7 @@ impl Docker {
         let found = match self.client().inspect_volume(mark).await {
             Ok(found) => found,
             Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(self.unreachable(&error)),
+            Err(error) => return Err(self.unusable(&error)),
         };
         if let Some(name) = found.labels.get(VOUCHES) {
             match self.client().inspect_volume(name).await {
@@ -115,7 +119,7 @@ impl Docker {
                 }
                 Ok(_) => {}
                 Err(error) if is_absent(&error) => {}
-                Err(error) => return Err(self.unreachable(&error)),
+                Err(error) => return Err(self.unusable(&error)),
             }
         }
         // Somebody removed the volume and left its mark.
@@ -181,6 +185,7 @@ impl Docker {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match self.client().remove_container(name, Some(options)).await {
             Err(error) if !is_absent(&error) => Err(EngineError::Leftover {
+                what: Remains::Container,
                 name: name.to_owned(),
                 reason: crate::engine::error::said(&error),
             }),
@@ -192,11 +197,21 @@ impl Docker {
         let options = RemoveVolumeOptionsBuilder::new().force(true).build();
         match self.client().remove_volume(name, Some(options)).await {
             Err(error) if !is_absent(&error) => Err(EngineError::Leftover {
+                what: Remains::Volume,
                 name: name.to_owned(),
                 reason: crate::engine::error::said(&error),
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Each of them is tried; the first that stays is the error.
+    pub(super) async fn remove_volumes(&self, names: &[String]) -> Result<(), EngineError> {
+        let mut removed = Ok(());
+        for name in names {
+            removed = removed.and(self.remove_volume(name).await);
+        }
+        removed
     }
 
     /// The volumes that marks of this binary vouch for: what a sweep must leave alone.

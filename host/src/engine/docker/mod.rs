@@ -27,9 +27,9 @@ pub use image::{ImageName, OURS, ResolvedImage};
 pub use inject::SandboxVolume;
 pub use lifecycle::{Created, Planned, Ready, Running};
 pub use pipe::{Complaints, Pipe};
-pub use sweep::{Claim, Swept};
+pub use sweep::{Claim, Swept, Unclaimed};
 
-use super::error::EngineError;
+use super::error::{EngineError, Unusable};
 
 /// Labels by which we know what is ours.
 pub(crate) mod label {
@@ -71,7 +71,7 @@ impl Docker {
     /// # Errors
     /// When it no longer answers.
     pub async fn about(&self) -> Result<About, EngineError> {
-        let info = self.client.info().await.map_err(|error| self.unreachable(&error))?;
+        let info = self.client.info().await.map_err(|error| self.unusable(&error))?;
         Ok(About {
             version: info.server_version.unwrap_or_default(),
             cgroups: info.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
@@ -91,11 +91,8 @@ impl Docker {
         &self.client
     }
 
-    pub(crate) fn unreachable(&self, error: &bollard::errors::Error) -> EngineError {
-        EngineError::Unreachable {
-            endpoint: self.endpoint.clone(),
-            reason: super::error::said(error),
-        }
+    pub(crate) fn unusable(&self, error: &bollard::errors::Error) -> EngineError {
+        EngineError::Unusable { endpoint: self.endpoint.clone(), why: Unusable::of(error) }
     }
 }
 

@@ -20,7 +20,7 @@ use bollard::query_parameters::{
 
 use super::{Docker, is_absent, label, plan};
 use crate::engine::binary::SANDBOX_SHA256;
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, Remains};
 
 /// How old a container must be that was to carry our binary: uploads take seconds.
 const FILLER_SECONDS: i64 = 600;
@@ -41,6 +41,37 @@ pub struct Swept {
     pub volumes: Vec<String>,
     /// What could not be removed, and why.
     pub left: Vec<(String, String)>,
+}
+
+impl Swept {
+    fn leave(&mut self, name: String, reason: String) {
+        tracing::warn!(name, reason, "left on the engine: it could not be removed");
+        self.left.push((name, reason));
+    }
+}
+
+/// What carries an install's labels and no session here claims, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unclaimed {
+    pub containers: Vec<String>,
+    /// Also those of these containers, which do not go with them.
+    pub volumes: Vec<String>,
+}
+
+impl Unclaimed {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.containers.is_empty() && self.volumes.is_empty()
+    }
+
+    /// What removes them.
+    #[must_use]
+    pub fn command(&self) -> String {
+        let all = [(Remains::Container, &self.containers), (Remains::Volume, &self.volumes)];
+        let all = all.into_iter().filter(|(_, names)| !names.is_empty());
+        let commands: Vec<_> = all.map(|(what, names)| what.command(&names.join(" "))).collect();
+        commands.join(" && ")
+    }
 }
 
 /// What is to be done with something that is on the engine.
@@ -159,7 +190,7 @@ impl Docker {
                     over.insert(run);
                 }
                 Err(error) if is_absent(&error) => {}
-                Err(error) => swept.left.push((thing.name, crate::engine::error::said(&error))),
+                Err(error) => swept.leave(thing.name, crate::engine::error::said(&error)),
             }
         }
 
@@ -177,17 +208,17 @@ impl Docker {
             match self.remove_volume(&thing.name).await {
                 Ok(()) => swept.volumes.push(thing.name),
                 // Still in use: its container was left, or an upload is under way.
-                Err(EngineError::Leftover { name, reason }) if reason.contains("in use") => {
+                Err(EngineError::Leftover { name, reason, .. }) if reason.contains("in use") => {
                     tracing::debug!(name, "left for the next sweep");
                 }
-                Err(EngineError::Leftover { name, reason }) => swept.left.push((name, reason)),
+                Err(EngineError::Leftover { name, reason, .. }) => swept.leave(name, reason),
                 Err(other) => return Err(other),
             }
         }
         Ok(swept)
     }
 
-    /// What carries this install's labels and nobody here can claim, by name.
+    /// What carries this install's labels and no session here claims.
     ///
     /// # Errors
     /// When the engine does not answer.
@@ -195,22 +226,23 @@ impl Docker {
         &self,
         install: &str,
         claim: impl Fn(&str, &str) -> Claim,
-    ) -> Result<Vec<String>, EngineError> {
-        let mut names = Vec::new();
+    ) -> Result<Unclaimed, EngineError> {
+        let mut unclaimed = Unclaimed::default();
         let mut there = HashSet::new();
         for (_, thing, is, _) in self.containers_of(install).await? {
-            there.extend(thing.label(label::RUN).map(str::to_owned));
             if container(&thing, is, 0, install, &claim) == Verdict::Unclaimed {
-                names.push(thing.name);
+                unclaimed.containers.push(thing.name);
+            } else {
+                there.extend(thing.label(label::RUN).map(str::to_owned));
             }
         }
         for thing in self.volumes_of(install).await? {
             let verdict = volume(&thing, install, &HashSet::new(), &there, &claim);
             if verdict == Verdict::Unclaimed {
-                names.push(thing.name);
+                unclaimed.volumes.push(thing.name);
             }
         }
-        Ok(names)
+        Ok(unclaimed)
     }
 
     async fn containers_of(
@@ -221,7 +253,7 @@ impl Docker {
         let filters = HashMap::from([("label", vec![ours.as_str()])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let found = self.client().list_containers(Some(options)).await;
-        let found = found.map_err(|error| self.unreachable(&error))?.into_iter();
+        let found = found.map_err(|error| self.unusable(&error))?.into_iter();
         let things = found.filter_map(|container| {
             let names = container.names.unwrap_or_default();
             let name = names.first().map_or("", |name| name.trim_start_matches('/')).to_owned();
@@ -236,7 +268,7 @@ impl Docker {
         let filters = HashMap::from([("label", vec![ours.as_str()])]);
         let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
         let found = self.client().list_volumes(Some(options)).await;
-        let found = found.map_err(|error| self.unreachable(&error))?.volumes.unwrap_or_default();
+        let found = found.map_err(|error| self.unusable(&error))?.volumes.unwrap_or_default();
         let thing =
             |volume: bollard::models::Volume| Thing { name: volume.name, labels: volume.labels };
         Ok(found.into_iter().map(thing).collect())

@@ -304,10 +304,13 @@ async fn a_sweep_takes_only_what_is_over_and_ours() {
     let copied = docker.sweep(&mine, 0, |_, _| Claim::Unknown).await.unwrap();
     assert_eq!(copied, Swept::default());
     let mut unclaimed = docker.unclaimed(&mine, |_, _| Claim::Unknown).await.unwrap();
-    unclaimed.sort();
-    let mut both = vec![plan::container_name(&alive), plan::container_name(&over)];
+    unclaimed.containers.sort();
+    unclaimed.volumes.sort();
+    let mut both = [&alive, &over];
     both.sort();
-    assert_eq!(unclaimed, both);
+    let of_both = |name: fn(&str) -> String| both.map(|run| name(run)).to_vec();
+    let (containers, volumes) = (of_both(plan::container_name), of_both(plan::terminals_volume));
+    assert_eq!(unclaimed, Unclaimed { containers, volumes });
 
     let claim = |run: &str, lock: &str| match lock {
         "7-1.000000002" if run == alive => Claim::Alive,
@@ -316,7 +319,7 @@ async fn a_sweep_takes_only_what_is_over_and_ours() {
     };
     let swept = docker.sweep(&mine, 0, claim).await.unwrap();
     assert_eq!(swept.containers, [plan::container_name(&over)]);
-    assert_eq!(docker.unclaimed(&mine, claim).await.unwrap(), Vec::<String>::new());
+    assert_eq!(docker.unclaimed(&mine, claim).await.unwrap(), Unclaimed::default());
     assert!(swept.left.is_empty());
     assert!(is_there(&docker, &plan::container_name(&alive)).await);
     assert!(is_there(&docker, &plan::container_name(&other)).await);

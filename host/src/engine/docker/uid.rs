@@ -24,7 +24,7 @@ impl Docker {
         let filters = HashMap::from([("label", vec![label::UID])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let found = self.client().list_containers(Some(options)).await;
-        let found = found.map_err(|error| self.unreachable(&error))?;
+        let found = found.map_err(|error| self.unusable(&error))?;
         let named = |labels: HashMap<String, String>| labels.get(label::UID)?.parse().ok();
         let taken = found.into_iter().filter_map(|container| named(container.labels?)).collect();
         Ok(free(&taken, rand::random()))
