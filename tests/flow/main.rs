@@ -19,6 +19,7 @@ macro_rules! in_both_custodies {
 }
 
 mod blocked; // a command that does not end by itself
+mod accents; // engines that show or say less than Docker
 mod changes; // what comes out, and what of it is applied
 mod end; // cancelled, terminated, killed: nothing left behind
 mod faults; // what the backend does wrong

@@ -99,10 +99,14 @@ impl BoxSpec {
 pub enum Waiver {
     DiskQuota,
     LiveTree,
-    /// Which program runs was not seen from outside.
+    /// The engine's `ps` has no column for the program that runs.
     Program,
-    /// The engine's runtime has a kernel of its own.
-    OwnKernel,
+    /// The engine's runtime has a kernel of its own, whose processes its machine does not show.
+    ProgramOfOwnKernel,
+    /// Such a kernel says that it filters no system calls.
+    FilterOfOwnKernel,
+    /// Such a kernel does not say where anything is mounted.
+    MountsOfOwnKernel,
 }
 
 impl Waiver {
@@ -117,8 +121,14 @@ impl Waiver {
             Self::Program => {
                 "not checked from outside: which program runs in the container (the engine's `ps` cannot say it)"
             }
-            Self::OwnKernel => {
-                "not checked: system call filter and running program (the engine's runtime has a kernel of its own)"
+            Self::ProgramOfOwnKernel => {
+                "not checked from outside: which program runs in the container (the engine's runtime has a kernel of its own)"
+            }
+            Self::FilterOfOwnKernel => {
+                "not checked: the filter of system calls (the engine's runtime has a kernel of its own, which shows none)"
+            }
+            Self::MountsOfOwnKernel => {
+                "not checked from inside: what is mounted where (the engine's runtime has a kernel of its own, which does not show it)"
             }
         }
     }

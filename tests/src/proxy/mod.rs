@@ -4,6 +4,7 @@
 //! It can also put an impostor into the sandbox's place: what `airlock` attaches to is then a
 //! function of the test's, and nobody speaks to the container. Everything else stays real.
 
+mod accent; // an engine that says some words otherwise
 mod impostor; // how one gets into the sandbox's place
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use accent::{Accent, Words};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -67,7 +69,18 @@ impl Proxy {
     /// When no socket can be made.
     #[must_use]
     pub fn start(engine: &Engine) -> Self {
-        Self::open(engine, None)
+        Self::open(engine, None, Vec::new())
+    }
+
+    /// A door behind which the engine says, and hears, the second of two words for the first.
+    ///
+    /// # Panics
+    /// When no socket can be made.
+    #[must_use]
+    pub fn with_accent(engine: &Engine, words: &[(&str, &str)]) -> Self {
+        let bytes = |word: &str| word.as_bytes().to_vec();
+        let words = words.iter().map(|(word, other)| (bytes(word), bytes(other)));
+        Self::open(engine, None, words.collect())
     }
 
     /// A door behind which every sandbox is this impostor.
@@ -82,10 +95,10 @@ impl Proxy {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::open(engine, Some(Arc::new(move |pipe| Box::pin(play(pipe)))))
+        Self::open(engine, Some(Arc::new(move |pipe| Box::pin(play(pipe)))), Vec::new())
     }
 
-    fn open(engine: &Engine, impostor: Option<Impostor>) -> Self {
+    fn open(engine: &Engine, impostor: Option<Impostor>, words: Words) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let listener = UnixListener::bind(folder.path().join("s")).expect("a fresh path");
         let exchanges = Arc::new(Mutex::new(Vec::new()));
@@ -94,7 +107,8 @@ impl Proxy {
             let mut open = tokio::task::JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let noted = Arc::clone(&noted);
-                open.spawn(pass(client, upstream.clone(), noted, impostor.clone()));
+                let (impostor, words) = (impostor.clone(), words.clone());
+                open.spawn(pass(client, upstream.clone(), noted, impostor, words));
             }
         });
         Self { folder, exchanges, serving }
@@ -137,6 +151,7 @@ async fn pass(
     upstream: PathBuf,
     noted: Arc<Mutex<Vec<Exchange>>>,
     impostor: Option<Impostor>,
+    words: Words,
 ) {
     let Ok(mut engine) = UnixStream::connect(&upstream).await else { return };
     if let Some(impostor) = impostor {
@@ -160,6 +175,7 @@ async fn pass(
     };
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_engine, mut to_engine) = engine.into_split();
+    let (mut heard, mut said) = (Accent::new(words.clone()), Accent::new(words));
     let up = async {
         let mut bytes = vec![0; 1 << 16];
         while let Ok(read @ 1..) = from_client.read(&mut bytes).await {
@@ -169,10 +185,11 @@ async fn pass(
                     exchange.request.extend_from_slice(&bytes[..room]);
                 }
             });
-            if to_engine.write_all(&bytes[..read]).await.is_err() {
+            if to_engine.write_all(&heard.pass(&bytes[..read])).await.is_err() {
                 break;
             }
         }
+        drop(to_engine.write_all(&heard.end()).await);
         // The other side may have closed first.
         drop(to_engine.shutdown().await);
     };
@@ -182,10 +199,11 @@ async fn pass(
             note(&|exchange| {
                 exchange.answered.get_or_insert_with(clock::now);
             });
-            if to_client.write_all(&bytes[..read]).await.is_err() {
+            if to_client.write_all(&said.pass(&bytes[..read])).await.is_err() {
                 break;
             }
         }
+        drop(to_client.write_all(&said.end()).await);
         drop(to_client.shutdown().await);
     };
     tokio::join!(up, down);

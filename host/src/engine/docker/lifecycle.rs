@@ -155,24 +155,26 @@ impl Created {
                 if own_kernel {
                     None
                 } else {
-                    program::seen(&held.docker, &held.id, &plan.program).await.ok()
+                    program::look(&held.docker, &held.id, &plan.program).await.ok()
                 }
             };
             let (said, early) = tokio::join!(ready(&mut pipe), early);
             let said = said?;
-            if own_kernel {
-                return Ok((said, vec![Waiver::OwnKernel]));
+            let found = said.confinement.as_ref();
+            let mut waived = if own_kernel { verify::not_shown(found) } else { vec![] };
+            verify::refused(verify::inside(&plan.checks, found, &waived))?;
+            if !own_kernel {
+                let seen = match early {
+                    Some(Seen::Ours) => Seen::Ours,
+                    _ => program::seen(&held.docker, &held.id, &plan.program).await?,
+                };
+                match seen {
+                    Seen::Ours => {}
+                    Seen::Unknown => waived.push(Waiver::Program),
+                    Seen::Other(found) => return Err(EngineError::Impostor { found }),
+                }
             }
-            verify::refused(verify::inside(&plan.checks, said.confinement.as_ref()))?;
-            let seen = match early {
-                Some(Seen::Ours) => Seen::Ours,
-                _ => program::seen(&held.docker, &held.id, &plan.program).await?,
-            };
-            match seen {
-                Seen::Ours => Ok((said, vec![])),
-                Seen::Unknown => Ok((said, vec![Waiver::Program])),
-                Seen::Other(found) => Err(EngineError::Impostor { found }),
-            }
+            Ok((said, waived))
         };
         let looked = tokio::select! {
             looked = looked => Some(looked),

@@ -14,7 +14,8 @@ mod ended; // how a box ended
 mod pipe; // stdin and stdout of a box as one stream
 mod plan; // a container as it is asked for
 mod program; // which program runs in it, seen from outside
-mod found; // small questions about what the engine describes
+mod capabilities; // their names and their bits
+mod mounts; // as they are asked for, and as they are found
 mod terms; // each term in the engine's words, and how it is seen to hold
 mod sweep; // what a crash left behind
 mod uid; // a user that no other container has

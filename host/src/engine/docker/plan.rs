@@ -98,7 +98,7 @@ pub(super) fn plan(
         if let Some(options) = &mut shown.volume_options {
             options.no_copy = Some(false);
         }
-        written.host.mounts.get_or_insert_default().push(shown);
+        written.mount(shown);
     }
     written.and_nothing_else();
     let Written { mut body, host, checks } = written;

@@ -15,11 +15,10 @@ use bollard::models::{
     MountVolumeOptionsDriverConfig, ResourcesUlimits, RestartPolicyNameEnum,
 };
 
-use super::found::{asked_mount, bit, capabilities, contains, is_own, none};
 use super::inject::SandboxVolume;
-use super::verify::{Lack, Outside, has_option, in_place};
-use super::{ResolvedImage, plan};
-use crate::engine::confine::{self, BoxSpec, Entry, Term};
+use super::verify::{Lack, Outside, contains, has_option, in_place, is_own, none};
+use super::{ResolvedImage, capabilities, mounts, plan};
+use crate::engine::confine::{self, BoxSpec, Entry, Term, Waiver};
 
 /// What terms are about, beside themselves.
 pub(super) struct Meant<'a> {
@@ -38,8 +37,15 @@ pub(super) struct Check {
 /// Where it must be found.
 pub(super) enum Holds {
     Outside(Box<dyn Fn(&Outside<'_>) -> bool + Send + Sync>),
-    Inside(Box<dyn Fn(&Confinement) -> bool + Send + Sync>),
+    /// By the sandbox, unless the engine's runtime cannot show it and that is waived.
+    Inside {
+        unless: Option<Waiver>,
+        holds: Box<dyn Fn(&Confinement) -> bool + Send + Sync>,
+    },
 }
+
+/// What is lacking where anything else is mounted than was asked for.
+const OTHER_MOUNTS: &str = "other mounts than were asked for";
 
 /// Terms as they are written down.
 #[derive(Default)]
@@ -59,17 +65,26 @@ impl Written {
         self.checks.push(Check { lack, holds: Holds::Outside(Box::new(holds)) });
     }
 
-    fn inside(&mut self, lack: Lack, holds: impl Fn(&Confinement) -> bool + Send + Sync + 'static) {
-        self.checks.push(Check { lack, holds: Holds::Inside(Box::new(holds)) });
+    fn inside(
+        &mut self,
+        lack: Lack,
+        unless: Option<Waiver>,
+        holds: impl Fn(&Confinement) -> bool + Send + Sync + 'static,
+    ) {
+        let holds = Holds::Inside { unless, holds: Box::new(holds) };
+        self.checks.push(Check { lack, holds });
     }
 
     /// The path leads to a mount, and that is `like` what was asked for.
     fn at(&mut self, path: &str, like: impl Fn(&Mounted) -> bool + Send + Sync + 'static) {
         let at = path.to_owned();
-        self.inside(Lack::Path(at.clone()), move |it| in_place(it, &at).is_some_and(&like));
+        let unless = Some(Waiver::MountsOfOwnKernel);
+        self.inside(Lack::Path(at.clone()), unless, move |it| in_place(it, &at).is_some_and(&like));
     }
 
-    fn mount(&mut self, mount: Mount) {
+    pub(super) fn mount(&mut self, mount: Mount) {
+        let asked = mounts::asked(&mount);
+        self.outside(OTHER_MOUNTS, move |it| mounts::found(it.found).contains(&asked));
         self.host.mounts.get_or_insert_default().push(mount);
     }
 
@@ -109,15 +124,15 @@ impl Written {
                 self.host.cap_drop = Some(vec!["ALL".to_owned()]);
                 self.host.cap_add = Some(few.iter().map(|&name| name.to_owned()).collect());
                 self.outside("capabilities are not dropped", |it| {
-                    capabilities(it.host.cap_drop.as_ref()).contains("ALL")
+                    capabilities::names(it.host.cap_drop.as_ref()).contains("ALL")
                 });
-                let asked = capabilities(self.host.cap_add.as_ref());
+                let asked = capabilities::names(self.host.cap_add.as_ref());
                 self.outside("other capabilities than were asked for", move |it| {
-                    capabilities(it.host.cap_add.as_ref()) == asked
+                    capabilities::names(it.host.cap_add.as_ref()) == asked
                 });
-                let bits: u64 = few.iter().filter_map(|name| bit(name)).sum();
+                let bits: u64 = few.iter().filter_map(|name| capabilities::bit(name)).sum();
                 let lack = Lack::Term("it has other capabilities than were asked for".to_owned());
-                self.inside(lack, move |it| {
+                self.inside(lack, None, move |it| {
                     u64::from_str_radix(&it.capabilities, 16).is_ok_and(|found| found == bits)
                 });
             }
@@ -134,7 +149,7 @@ impl Written {
                     })
                 });
                 let lack = Lack::Term("new privileges can be gained".to_owned());
-                self.inside(lack, |it| it.no_new_privs == 1);
+                self.inside(lack, None, |it| it.no_new_privs == 1);
             }
             Term::SystemCallFilter => {
                 // THREAT: `seccomp=unconfined` as a default of the engine's. Tried by
@@ -146,7 +161,7 @@ impl Written {
                 // THREAT: an engine built or started without filters says nothing of it in its
                 // description. Tried by
                 // engine::docker::verify::tests::what_the_sandbox_finds_is_compared.
-                self.inside(Lack::Filter, |it| it.seccomp == 2);
+                self.inside(Lack::Filter, Some(Waiver::FilterOfOwnKernel), |it| it.seccomp == 2);
             }
             Term::KernelFiles => {
                 // An engine that does not list them is judged by what the sandbox finds.
@@ -159,7 +174,7 @@ impl Written {
                     fixed.is_none_or(|all| contains(all, &["/proc/sys", "/proc/sysrq-trigger"]))
                 });
                 let lack = Lack::Term("settings of the kernel can be written".to_owned());
-                self.inside(lack, |it| {
+                self.inside(lack, Some(Waiver::MountsOfOwnKernel), |it| {
                     let mounted = |path, kind| {
                         in_place(it, path).filter(|found| found.at == path && found.kind == kind)
                     };
@@ -353,24 +368,8 @@ impl Written {
 
     /// Whatever terms said of mounts and limits, there is nothing beside it. To be called last.
     pub(super) fn and_nothing_else(&mut self) {
-        // What is mounted is read from the container, not from what we sent: the image may add to it.
-        let asked: BTreeSet<_> = self.host.mounts.iter().flatten().map(asked_mount).collect();
-        self.outside("other mounts than were asked for", move |it| {
-            let found = it.found.mounts.iter().flatten();
-            // Some engines list file systems in memory too: those are compared by themselves.
-            let found = found.filter(|mount| mount.typ.as_deref() != Some("tmpfs"));
-            let found: BTreeSet<_> = found
-                .map(|mount| {
-                    let kind = mount.typ.clone().unwrap_or_default();
-                    let source = if kind == "volume" { &mount.name } else { &mount.source };
-                    let local = matches!(mount.driver.as_deref(), None | Some("" | "local"));
-                    let at = mount.destination.clone().unwrap_or_default();
-                    let source = source.clone().filter(|_| local).unwrap_or_default();
-                    (at, kind, source, mount.rw != Some(false))
-                })
-                .collect();
-            found == asked
-        });
+        let asked: BTreeSet<_> = self.host.mounts.iter().flatten().map(mounts::asked).collect();
+        self.outside(OTHER_MOUNTS, move |it| mounts::found(it.found) == asked);
         let asked: BTreeSet<_> = self.host.tmpfs.iter().flatten().map(|it| it.0.clone()).collect();
         self.outside("other file systems in memory", move |it| {
             let found = it.host.tmpfs.iter().flatten().map(|it| it.0.clone());

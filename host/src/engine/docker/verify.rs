@@ -6,6 +6,7 @@ use airlock_shared::handoff::{Confinement, Mounted};
 use bollard::models::{ContainerConfig, ContainerInspectResponse, HostConfig};
 
 use super::terms::{Check, Holds};
+use crate::engine::confine::Waiver;
 use crate::engine::error::EngineError;
 
 /// What a container lacks.
@@ -36,19 +37,42 @@ pub(super) fn outside(checks: &[Check], found: &ContainerInspectResponse) -> Vec
     };
     lacks(checks, |holds| match holds {
         Holds::Outside(holds) => holds(&outside),
-        Holds::Inside(_) => true,
+        Holds::Inside { .. } => true,
     })
 }
 
-/// What the sandbox does not find.
-pub(super) fn inside(checks: &[Check], found: Option<&Confinement>) -> Vec<Lack> {
+/// What the sandbox does not find, but for what is waived.
+pub(super) fn inside(
+    checks: &[Check],
+    found: Option<&Confinement>,
+    waived: &[Waiver],
+) -> Vec<Lack> {
     let Some(found) = found else {
         return vec![Lack::Term("the sandbox does not say what holds it".to_owned())];
     };
     lacks(checks, |holds| match holds {
         Holds::Outside(_) => true,
-        Holds::Inside(holds) => holds(found),
+        Holds::Inside { unless: Some(waiver), .. } if waived.contains(waiver) => true,
+        Holds::Inside { holds, .. } => holds(found),
     })
+}
+
+/// What a kernel of its own does not show of this container, by name. What it shows is compared as
+/// everywhere.
+///
+/// THREAT: under such a runtime an image moves a mount away, or the engine leaves capabilities, and
+/// only the sandbox can see it. Tried by
+/// engine::docker::verify::tests::a_kernel_of_its_own_is_excused_only_what_it_does_not_show.
+pub(super) fn not_shown(found: Option<&Confinement>) -> Vec<Waiver> {
+    let mut waived = vec![Waiver::ProgramOfOwnKernel];
+    if found.is_some_and(|it| it.seccomp == 0) {
+        waived.push(Waiver::FilterOfOwnKernel);
+    }
+    // Not even `/proc`, which the sandbox reads this from.
+    if found.is_some_and(|it| it.mounts.values().all(Option::is_none)) {
+        waived.push(Waiver::MountsOfOwnKernel);
+    }
+    waived
 }
 
 fn lacks(checks: &[Check], holds: impl Fn(&Holds) -> bool) -> Vec<Lack> {
@@ -80,8 +104,8 @@ pub(super) fn refused(lacks: Vec<Lack>) -> Result<(), EngineError> {
     if missing.is_empty() { Ok(()) } else { Err(EngineError::Weaker { missing }) }
 }
 
-/// Whether the engine's runtime runs containers on a kernel of its own, in which neither the
-/// engine's filter nor its view of processes means anything. The engine's owner chose it.
+/// Whether the engine's runtime runs containers on a kernel of its own: the engine does not see its
+/// processes, and gives it no filter of system calls. The engine's owner chose it.
 pub(super) fn has_own_kernel(found: &ContainerInspectResponse) -> bool {
     let runtime = found.host_config.as_ref().and_then(|host| host.runtime.as_deref());
     runtime
@@ -106,6 +130,20 @@ pub(super) fn in_place<'a>(all: &'a Confinement, path: &str) -> Option<&'a Mount
 
 pub(super) fn has_option(mounted: &Mounted, name: &str) -> bool {
     mounted.options.split(',').any(|option| option == name)
+}
+
+/// A list that the engine leaves out, or left empty.
+pub(super) fn none<T>(list: &Option<Vec<T>>) -> bool {
+    list.as_ref().is_none_or(Vec::is_empty)
+}
+
+pub(super) fn contains(all: &[String], some: &[&str]) -> bool {
+    some.iter().all(|path| all.iter().any(|found| found == path))
+}
+
+/// A namespace that is not the host's nor another container's.
+pub(super) fn is_own(mode: &Option<String>) -> bool {
+    matches!(mode.as_deref(), None | Some("" | "private"))
 }
 
 #[cfg(test)]

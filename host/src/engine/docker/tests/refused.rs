@@ -62,7 +62,7 @@ async fn another_program_that_says_ready_gets_nothing() {
     };
     let spec = self::spec(IN_MEMORY);
     let plan = plan::plan(&spec, &image, &sandbox, &Entry::random());
-    assert_eq!(verify::inside(&plan.checks, line.confinement.as_ref()), []);
+    assert_eq!(verify::inside(&plan.checks, line.confinement.as_ref(), &[]), []);
     docker.remove_volume(&format!("airlock-sandbox-{}", &sha[..24])).await.unwrap();
     docker.remove_volume(sandbox.name()).await.unwrap();
 }

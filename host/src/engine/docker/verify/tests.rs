@@ -14,6 +14,7 @@ use crate::engine::docker::inject::SandboxVolume;
 use crate::engine::docker::plan::{self, Plan};
 use crate::engine::docker::terms::{Meant, Written};
 use crate::engine::docker::{ResolvedImage, verify};
+use crate::engine::live::LiveTree;
 
 fn spec(work: Work) -> BoxSpec {
     BoxSpec {
@@ -104,10 +105,22 @@ fn dropped(change: impl Fn(&mut HostConfig)) -> Vec<String> {
     lacking(|found| change(found.host_config.as_mut().expect("there")))
 }
 
+/// A directory of somebody's with a repository in it.
+fn live() -> (tempfile::TempDir, Work) {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir_all(folder.path().join("sub/.git")).expect("a folder");
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(folder.path(), Some(12_345), Some(12_345)).expect("root may");
+    }
+    let work = Work::Live(LiveTree::look(folder.path()).expect("a tree"));
+    (folder, work)
+}
+
 #[test]
 fn every_term_is_verified() {
     let sandbox = SandboxVolume { name: "airlock-sandbox-x".to_owned() };
-    for work in [Work::EngineDisk, Work::Memory { bytes: 1 << 20 }] {
+    let (_folder, live) = live();
+    for work in [Work::EngineDisk, Work::Memory { bytes: 1 << 20 }, live] {
         let (spec, image, entry) = (spec(work), image(), Entry::random());
         let meant = Meant { spec: &spec, image: &image, sandbox: &sandbox, entry: &entry };
         for clause in confine::clauses(&spec) {
@@ -261,7 +274,7 @@ fn refusal(change: impl Fn(&mut Confinement)) -> Result<(), EngineError> {
     let sandbox = SandboxVolume { name: "airlock-sandbox-x".to_owned() };
     let spec = spec(Work::Memory { bytes: 1 << 20 });
     let plan = plan::plan(&spec, &image(), &sandbox, &Entry::random());
-    refused(verify::inside(&plan.checks, Some(&found)))
+    refused(verify::inside(&plan.checks, Some(&found), &[]))
 }
 
 #[test]
@@ -285,7 +298,7 @@ fn what_the_sandbox_finds_is_compared() {
     assert_eq!(refusal(writable("/sys")), settings());
     assert_eq!(refusal(|it| drop(it.mounts.insert("/proc/sys".into(), None))), settings());
     assert_eq!(
-        refused(verify::inside(&plan().checks, None)),
+        refused(verify::inside(&plan().checks, None, &[])),
         weaker("the sandbox does not say what holds it")
     );
 }
@@ -324,6 +337,49 @@ fn a_path_that_leads_elsewhere_is_refused() {
         found.options = "ro,nosuid,nodev".into();
     });
     assert_eq!(sticky, elsewhere(&["/workspace"]));
+}
+
+/// What a kernel of its own is excused, and the refusal of the rest.
+fn of_own_kernel(change: impl Fn(&mut Confinement)) -> (Vec<Waiver>, Result<(), EngineError>) {
+    let mut found = held();
+    change(&mut found);
+    let sandbox = SandboxVolume { name: "airlock-sandbox-x".to_owned() };
+    let spec = spec(Work::Memory { bytes: 1 << 20 });
+    let plan = plan::plan(&spec, &image(), &sandbox, &Entry::random());
+    let waived = verify::not_shown(Some(&found));
+    let refusal = refused(verify::inside(&plan.checks, Some(&found), &waived));
+    (waived, refusal)
+}
+
+#[test]
+fn a_kernel_of_its_own_is_excused_only_what_it_does_not_show() {
+    use Waiver::{FilterOfOwnKernel as Filter, MountsOfOwnKernel as Mounts};
+    let program = Waiver::ProgramOfOwnKernel;
+    let weaker = |term: &str| Err(EngineError::Weaker { missing: vec![term.to_owned()] });
+    assert_eq!(of_own_kernel(|_| {}), (vec![program], Ok(())));
+    assert_eq!(of_own_kernel(|it| it.seccomp = 0), (vec![program, Filter], Ok(())));
+    let no_mount = |it: &mut Confinement| it.mounts.values_mut().for_each(|at| *at = None);
+    assert_eq!(of_own_kernel(no_mount), (vec![program, Mounts], Ok(())));
+    // What it does show is compared, also beside what it does not.
+    assert_eq!(
+        of_own_kernel(|it| {
+            it.seccomp = 0;
+            no_mount(it);
+            it.capabilities = "000001ffffffffff".to_owned();
+        }),
+        (vec![program, Filter, Mounts], weaker("it has other capabilities than were asked for"))
+    );
+    assert_eq!(
+        of_own_kernel(|it| it.no_new_privs = 0),
+        (vec![program], weaker("new privileges can be gained"))
+    );
+    assert_eq!(
+        of_own_kernel(|it| drop(it.mounts.insert("/tmp".into(), None))),
+        (vec![program], Err(EngineError::ImagePaths { paths: vec!["/tmp".to_owned()] }))
+    );
+    // Nobody else is excused anything: the same on the engine's own kernel.
+    assert_eq!(refusal(|it| it.seccomp = 0), Err(EngineError::NoFilter));
+    assert!(matches!(refusal(no_mount), Err(EngineError::ImagePaths { .. })));
 }
 
 #[test]
