@@ -8,11 +8,12 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
 
 use airlock_shared::defaults;
 use airlock_shared::handoff::{Confinement, Mounted};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+use crate::mounts::{self, Mount};
 
 /// Where a host of ours has something mounted, or must know that nothing of it lies.
 const PATHS: [&str; 9] = [
@@ -30,11 +31,12 @@ const PATHS: [&str; 9] = [
 /// Looks. What cannot be read is not there: the host then misses it.
 pub(crate) fn found() -> Confinement {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mounts = PATHS.iter().map(|&path| (path.to_owned(), mounted(path, &table)));
+    let all = mounts::all().unwrap_or_default();
+    let mounts = PATHS.iter().map(|&path| (path.to_owned(), mounted(path, &all)));
     Confinement {
         seccomp: line(&status, "Seccomp").parse().unwrap_or(0),
-        no_new_privs: line(&status, "NoNewPrivs").parse().unwrap_or(0),
+        // Not every kernel has a line for it.
+        no_new_privs: rustix::thread::no_new_privs().is_ok_and(|set| set).into(),
         capabilities: line(&status, "CapBnd").to_owned(),
         mounts: mounts.collect(),
     }
@@ -47,12 +49,17 @@ fn line<'a>(status: &'a str, name: &str) -> &'a str {
 }
 
 /// What is mounted exactly where the path leads.
-fn mounted(path: &str, table: &str) -> Option<Mounted> {
+fn mounted(path: &str, all: &[Mount]) -> Option<Mounted> {
     let folder = open(path)?;
     let real = fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())).ok()?;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", folder.as_raw_fd())).ok()?;
-    let found = entry(table, line(&info, "mnt_id"))?;
-    (Path::new(&found.at) == real).then_some(found)
+    let id = line(&info, "mnt_id");
+    let found = all.iter().find(|mount| mount.id == id && mount.at == real)?;
+    Some(Mounted {
+        at: found.at.display().to_string(),
+        kind: found.kind.clone(),
+        options: found.options.clone(),
+    })
 }
 
 /// THREAT: an image whose `/tmp` is a link to `/proc/1/cwd/…` has it lead elsewhere for each
@@ -60,19 +67,6 @@ fn mounted(path: &str, table: &str) -> Option<Mounted> {
 fn open(path: &str) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).ok()
-}
-
-/// The line of a mount in `/proc/self/mountinfo`: id, parent, device, root, point, options,
-/// optional fields, `-`, kind, source, options of the file system.
-fn entry(table: &str, id: &str) -> Option<Mounted> {
-    let fields = table.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let fields = fields.into_iter().find(|fields| fields.first() == Some(&id))?;
-    let dash = fields.iter().position(|field| *field == "-")?;
-    Some(Mounted {
-        at: (*fields.get(4)?).to_owned(),
-        kind: (*fields.get(dash + 1)?).to_owned(),
-        options: (*fields.get(5)?).to_owned(),
-    })
 }
 
 #[cfg(test)]
@@ -87,8 +81,8 @@ mod tests {
         assert!(u64::from_str_radix(&found.capabilities, 16).is_ok(), "{found:?}");
         assert_eq!(found.mounts.len(), PATHS.len());
         // Whatever these tests run in, a folder below a mount is not one.
-        let table = fs::read_to_string("/proc/self/mountinfo").expect("proc");
-        assert_eq!(mounted("/proc/self/task", &table), None);
+        let all = mounts::all().expect("proc");
+        assert_eq!(mounted("/proc/self/task", &all), None);
     }
 
     #[test]
@@ -99,15 +93,15 @@ mod tests {
             std::os::unix::fs::symlink(to, &path).expect("a link");
             path.display().to_string()
         };
-        let table = fs::read_to_string("/proc/self/mountinfo").expect("proc");
+        let all = mounts::all().expect("proc");
         // The control: an ordinary link is followed, and the mount is told where it is.
-        let plain = mounted(&link("plain", "/proc"), &table).expect("a mount");
+        let plain = mounted(&link("plain", "/proc"), &all).expect("a mount");
         assert_eq!(plain.at, "/proc");
         // Followed, this one leads to the same mount.
         let magic = link("magic", "/proc/self/root/proc");
         assert!(fs::metadata(&magic).expect("it leads there").is_dir());
-        assert_eq!(mounted(&magic, &table), None);
-        assert_eq!(mounted(&link("loop", "loop"), &table), None);
-        assert_eq!(mounted(&link("file", "/proc/version"), &table), None);
+        assert_eq!(mounted(&magic, &all), None);
+        assert_eq!(mounted(&link("loop", "loop"), &all), None);
+        assert_eq!(mounted(&link("file", "/proc/version"), &all), None);
     }
 }

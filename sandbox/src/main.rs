@@ -4,6 +4,7 @@
 //! Deliberately absent: flags, environment variables and configuration. All that this program is
 //! told comes in the one line on its stdin; see `airlock_shared::handoff`.
 
+mod mounts; // what is mounted where
 mod confinement; // what holds us, as the ready line says it
 mod agent; // the turn: ask, act, again
 mod exec; // processes and ids: the only unsafe

@@ -17,7 +17,7 @@ const HOST: [&[&str]; 9] = [
 ];
 
 /// `scripted` is both ends of a test, and is not built into the product.
-const SANDBOX: [&[&str]; 9] = [
+const SANDBOX: [&[&str]; 10] = [
     &["main"],
     &["session"],
     &["agent"],
@@ -27,6 +27,7 @@ const SANDBOX: [&[&str]; 9] = [
     &["link", "plain", "report", "scripted"],
     &["scrub", "stdio"],
     &["confinement", "exec"],
+    &["mounts"],
 ];
 
 /// Further arrows that may not be, though the rows would let them.

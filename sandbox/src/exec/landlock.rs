@@ -7,15 +7,14 @@
 //! Absent: rules for reading, for signals and for sockets; other users and the container see to
 //! those. Only from ABI 2 on: ABI 1 forbids to rename from folder to folder.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::checked;
+use crate::mounts::{self, Mount};
 
 /// Asks for the ABI instead of a ruleset.
 const VERSION: libc::c_uint = 1;
@@ -61,9 +60,8 @@ pub(super) fn restrict_this_thread() -> Result<(), String> {
         2 => WRITE_FILE | MAKE_AND_REMOVE | REFER,
         _ => WRITE_FILE | MAKE_AND_REMOVE | REFER | TRUNCATE,
     };
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo")
-        .map_err(|error| format!("/proc/self/mountinfo: {error}"))?;
-    restrict(handled, &writable(&mounts)).map_err(|error| format!("landlock: {error}"))
+    let mounts = mounts::all().map_err(|error| format!("/proc/self/mountinfo: {error}"))?;
+    restrict(handled, &writable(mounts)).map_err(|error| format!("landlock: {error}"))
 }
 
 fn restrict(handled: u64, places: &[PathBuf]) -> io::Result<()> {
@@ -112,10 +110,12 @@ fn restrict(handled: u64, places: &[PathBuf]) -> io::Result<()> {
 ///
 /// A rule for `/` would reach beneath `/proc` too: where `/` is writable, what is in it is named
 /// instead.
-fn writable(mounts: &str) -> Vec<PathBuf> {
+fn writable(mounts: Vec<Mount>) -> Vec<PathBuf> {
     let mut places = vec![PathBuf::from("/dev")];
-    for mount in mounts.lines().filter_map(Mount::parse) {
-        if !mount.is_writable || KERNELS.contains(&mount.kind) {
+    let is_rw = |options: &str| options.split(',').any(|option| option == "rw");
+    for mount in mounts {
+        let is_writable = is_rw(&mount.options) && is_rw(&mount.options_of_system);
+        if !is_writable || KERNELS.contains(&mount.kind.as_str()) {
             continue;
         }
         if mount.at == Path::new("/") {
@@ -136,42 +136,6 @@ fn beneath_the_root() -> impl Iterator<Item = PathBuf> {
     entries.map(|entry| entry.path()).filter(|path| !is_the_kernels(path))
 }
 
-/// A line of `mountinfo`.
-struct Mount<'a> {
-    at: PathBuf,
-    is_writable: bool,
-    kind: &'a str,
-}
-
-impl<'a> Mount<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let (mount, system) = line.split_once(" - ")?;
-        let mut mount = mount.split(' ').skip(4);
-        let (at, options) = (mount.next()?, mount.next()?);
-        let mut system = system.split(' ');
-        let (kind, systems) = (system.next()?, system.nth(1)?);
-        let is_rw = |options: &str| options.split(',').any(|option| option == "rw");
-        Some(Self { at: unescaped(at), is_writable: is_rw(options) && is_rw(systems), kind })
-    }
-}
-
-/// The kernel writes blanks and backslashes as `\` and three octal digits.
-fn unescaped(text: &str) -> PathBuf {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut pieces = text.split('\\');
-    bytes.extend_from_slice(pieces.next().unwrap_or_default().as_bytes());
-    for piece in pieces {
-        match piece.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(code) => {
-                bytes.push(code);
-                bytes.extend_from_slice(&piece.as_bytes()[3..]);
-            }
-            None => bytes.extend_from_slice(piece.as_bytes()),
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::{said, said_without_us, user};
@@ -190,12 +154,12 @@ mod tests {
 108 100 0:67 / /frozen rw - ext4 /dev/vdb ro
 109 101 0:61 /null /proc/kcore rw - tmpfs tmpfs rw";
         let expected = ["/dev", "/dev", "/dev/shm", "/my work"].map(PathBuf::from);
-        assert_eq!(writable(mounts), expected);
+        assert_eq!(writable(mounts::parse(mounts)), expected);
     }
 
     #[test]
     fn a_root_that_can_be_written_opens_nothing_of_the_kernels() {
-        let places = writable("1 0 8:1 / / rw - ext4 /dev/vda rw");
+        let places = writable(mounts::parse("1 0 8:1 / / rw - ext4 /dev/vda rw"));
         assert!(places.contains(&"/tmp".into()) && places.contains(&"/dev".into()), "{places:?}");
         assert!(!places.iter().any(|place| is_the_kernels(place) || place == Path::new("/")));
     }
