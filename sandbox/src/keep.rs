@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use airlock_shared::job::Workspace;
 use airlock_shared::limits;
-use airlock_shared::outcome::Fault;
+use airlock_shared::outcome::{Fault, FaultKind};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +57,10 @@ impl SoFar {
     }
 
     /// Brings the edits out. What does not work now is tried again, and the end brings out all.
-    pub(crate) async fn bring(&mut self) {
+    ///
+    /// # Errors
+    /// When the sandbox is no longer safe.
+    pub(crate) async fn bring(&mut self) -> Result<(), Fault> {
         let (looked, enough) = (CancellationToken::new(), CancellationToken::new());
         // Given up, it is not to go on looking beside whoever does next.
         let _given_up = (looked.clone().drop_guard(), enough.clone().drop_guard());
@@ -71,8 +74,8 @@ impl SoFar {
             enough: enough.clone(),
         };
         let brought = tokio::select! {
-            brought = self.keeper.put(wanted) => brought.map_err(|fault| fault.message),
-            why = time(limits::SO_FAR_MS, &looked, &enough) => Err(why),
+            brought = self.keeper.put(wanted) => brought,
+            late = time(limits::SO_FAR_MS, &looked, &enough) => Err(late),
         };
         self.due = Instant::now() + self.every;
         match brought {
@@ -80,13 +83,15 @@ impl SoFar {
                 self.touched = false;
                 self.out = summary.map(|summary| summary.digest).or(self.out);
             }
-            Err(why) if !self.complained => {
+            Err(fault) if is_danger(&fault) => return Err(fault),
+            Err(fault) if !self.complained => {
                 self.complained = true;
-                let text = format!("the edits so far could not be brought out: {why}");
+                let text = format!("the edits so far could not be brought out: {}", fault.message);
                 self.keeper.report.note(text).await;
             }
             Err(_) => {}
         }
+        Ok(())
     }
 }
 
@@ -95,7 +100,7 @@ impl Keeper {
     ///
     /// # Errors
     /// Why they did not come out whole.
-    pub(crate) async fn all(&self, cancel: &CancellationToken) -> Result<(), String> {
+    pub(crate) async fn all(&self, cancel: &CancellationToken) -> Result<(), Fault> {
         let (looked, enough) = (CancellationToken::new(), CancellationToken::new());
         let wanted = Wanted {
             last: true,
@@ -110,9 +115,9 @@ impl Keeper {
             time(limits::CHANGES_CANCELLED_MS, &looked, &enough).await
         };
         let summary = tokio::select! {
-            put = self.put(wanted) => put.map_err(|fault| fault.message),
-            why = hurry => Err(why),
-            why = time(limits::CHANGES_SECONDS * 1000, &looked, &enough) => Err(why),
+            put = self.put(wanted) => put,
+            late = hurry => Err(late),
+            late = time(limits::CHANGES_SECONDS * 1000, &looked, &enough) => Err(late),
         }?;
         let left_out = summary.map(|summary| summary.left_out).unwrap_or_default();
         for left_out in left_out.named {
@@ -139,12 +144,66 @@ impl Keeper {
 }
 
 /// Runs out after `ms`: half of it is for looking, and the last two tenths for ending the stream.
-async fn time(ms: u64, looked: &CancellationToken, enough: &CancellationToken) -> String {
+async fn time(ms: u64, looked: &CancellationToken, enough: &CancellationToken) -> Fault {
     let tenth = Duration::from_millis(ms) / 10;
     sleep(tenth * 5).await;
     looked.cancel();
     sleep(tenth * 3).await;
     enough.cancel();
     sleep(tenth * 2).await;
-    "there was no time for more".to_owned()
+    Fault::new(FaultKind::Workspace, "there was no time for more")
+}
+
+/// Whether it means that the sandbox may be readable, or is not in our hand any more.
+///
+/// THREAT: a thread that acts as the tool user finds that it cannot be made safe; told as a note, the
+/// turn goes on with commands beside it. Tried by
+/// keep::tests::what_is_not_safe_is_no_note.
+pub(crate) fn is_danger(fault: &Fault) -> bool {
+    fault.kind == FaultKind::Box
+}
+
+#[cfg(test)]
+mod tests {
+    use airlock_shared::secret::Secret;
+
+    use super::*;
+    use crate::exec::tests::user;
+    use crate::scripted::host::{Host, KEY};
+    use crate::scrub::Scrub;
+
+    /// Bringing out as this user, and the notes of it. The folder is none.
+    async fn brought(uid: u32) -> (Result<(), Fault>, Result<(), Fault>, usize) {
+        let (_host, input, output, _serving) = Host::start([], Vec::new());
+        let gone = CancellationToken::new();
+        let link = Link::open(Vec::new(), input, output, &Secret::new(KEY.into()), gone).await;
+        let (report, mut lines) = Report::new(Scrub::default());
+        let path = "/nonexistent/workspace".to_owned();
+        let workspace = Workspace { path, uid, gid: uid, ..Workspace::default() };
+        let baseline = Arc::default();
+        let keeper = Keeper { link: link.expect("a host"), workspace, baseline, report };
+        let mut so_far = SoFar::new(keeper.clone());
+        let first = so_far.bring().await;
+        drop(so_far);
+        let all = keeper.all(&CancellationToken::new()).await;
+        drop(keeper);
+        let mut notes = 0;
+        while lines.recv().await.is_some() {
+            notes += 1;
+        }
+        (first, all, notes)
+    }
+
+    /// Needs root. The control: a folder that cannot be read is a note, and is tried again.
+    #[tokio::test]
+    async fn what_is_not_safe_is_no_note() {
+        let (first, all, notes) = brought(user(10).uid()).await;
+        assert_eq!(
+            (first, all.map_err(|fault| fault.kind), notes),
+            (Ok(()), Err(FaultKind::Workspace), 1)
+        );
+        let (first, all, notes) = brought(0).await;
+        let kind = |ended: Result<(), Fault>| ended.map_err(|fault| fault.kind);
+        assert_eq!((kind(first), kind(all), notes), (Err(FaultKind::Box), Err(FaultKind::Box), 0));
+    }
 }

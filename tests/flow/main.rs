@@ -23,6 +23,7 @@ mod accents; // engines that show or say less than Docker
 mod changes; // what comes out, and what of it is applied
 mod end; // cancelled, terminated, killed: nothing left behind
 mod faults; // what the backend does wrong
+mod frozen; // a process that cannot be ended
 mod image; // pulled, named by digest, refused
 mod halfway; // an apply that was killed
 mod left_out; // what never enters a box

@@ -178,6 +178,15 @@ impl Engine {
         list.as_array().cloned().unwrap_or_default()
     }
 
+    /// The processes of a container: each one's pid on this machine, and its name.
+    pub async fn processes(&self, id: &str) -> Vec<(i32, String)> {
+        let shown = self.get(&format!("/containers/{id}/top?ps_args=-eo%20pid,comm")).await.json();
+        let rows = shown["Processes"].as_array().cloned().unwrap_or_default();
+        let process =
+            |row: Value| Some((row[0].as_str()?.parse().ok()?, row[1].as_str()?.to_owned()));
+        rows.into_iter().filter_map(process).collect()
+    }
+
     /// Whether a container is there and runs.
     pub async fn is_running(&self, id: &str) -> bool {
         self.get(&format!("/containers/{id}/json")).await.json()["State"]["Running"] == true

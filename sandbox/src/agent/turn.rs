@@ -98,7 +98,9 @@ impl Turn {
             biased;
             () = self.hands.cancel.cancelled() => None,
             () = tokio::time::sleep_until(self.hands.deadline) => None,
-            answer = keeping(&mut self.so_far, self.client.answer(&self.model, prompt)) => Some(answer),
+            answer = keeping(&mut self.so_far, self.client.answer(&self.model, prompt)) => {
+                Some(answer.unwrap_or_else(|fault| Err(End::Fault(fault))))
+            }
         };
         match answer {
             Some(Ok(answer)) => {
@@ -144,15 +146,22 @@ impl Turn {
 
 /// An answer, and meanwhile the edits so far are brought out if it is time. What was begun of that
 /// is waited for: the calls of the answer would change the tree under it.
-async fn keeping<T>(so_far: &mut Option<SoFar>, answer: impl Future<Output = T>) -> T {
-    let Some(so_far) = so_far else { return answer.await };
+///
+/// # Errors
+/// When the sandbox is no longer safe: then no answer is waited for.
+async fn keeping<T>(
+    so_far: &mut Option<SoFar>,
+    answer: impl Future<Output = T>,
+) -> Result<T, Fault> {
+    let Some(so_far) = so_far else { return Ok(answer.await) };
     let mut answer = std::pin::pin!(answer);
     tokio::select! {
         biased;
-        answer = &mut answer => return answer,
+        answer = &mut answer => return Ok(answer),
         () = so_far.due() => {}
     }
-    tokio::join!(answer, so_far.bring()).0
+    let (answer, ()) = tokio::try_join!(async { Ok(answer.await) }, so_far.bring())?;
+    Ok(answer)
 }
 
 fn stopped(spent: Spent, answer: Option<String>) -> Outcome {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use airlock_shared::outcome::{Fault, FaultKind};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::{ToolUser, checked, reap, stay_unreadable, unsafe_box};
 
@@ -27,6 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// How long it may take until there is one less. Some hundred that share a tenth of a processor take
 /// seconds to end, all of them together more than this.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a sweep may take in all, however many end meanwhile.
+const SWEEP_MOST: Duration = Duration::from_secs(60);
 
 /// What a sweep left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,9 +60,11 @@ impl Broom {
         }
         let (requests, waiting) = mpsc::channel::<oneshot::Sender<Swept>>();
         let run = move || {
+            // THREAT: what was found for a call that was dropped is told to no one. The next one
+            // that asks is told. Tried by exec::kill::tests::what_no_one_heard_is_told_to_the_next.
+            let mut unheard = None;
             while let Ok(reply) = waiting.recv() {
-                // Nobody listening is fine: then the call was dropped.
-                drop(reply.send(sweep(user)));
+                unheard = unheard_of(reply, unheard.unwrap_or_else(|| sweep(user)));
             }
         };
         std::thread::Builder::new()
@@ -107,10 +112,16 @@ impl Broom {
     }
 }
 
+/// Answers; what must not be lost comes back if no one listens. Processes that are left are found
+/// again by the next sweep.
+fn unheard_of(reply: oneshot::Sender<Swept>, swept: Swept) -> Option<Swept> {
+    reply.send(swept).err().filter(|swept| matches!(swept, Swept::Unsafe(_)))
+}
+
 /// On the standing thread alone.
 fn sweep(user: ToolUser) -> Swept {
     let mut pause = FIRST_PAUSE;
-    let (mut fewest, mut waited) = (usize::MAX, Duration::ZERO);
+    let mut patience = Patience::from(Instant::now());
     loop {
         match kill_all(user) {
             Err(fault) => return Swept::Unsafe(fault),
@@ -123,14 +134,36 @@ fn sweep(user: ToolUser) -> Swept {
                 reap::collect();
                 return Swept::Clean;
             }
-            Some(fewer) if fewer < fewest => (fewest, waited) = (fewer, Duration::ZERO),
-            left if waited >= PATIENCE => return Swept::Survivors(left),
+            left if patience.is_over(left, Instant::now()) => return Swept::Survivors(left),
             _ => {}
         }
         std::thread::sleep(pause);
-        waited += pause;
         pause = (pause * 2).min(LONGEST_PAUSE);
         reap::collect();
+    }
+}
+
+/// How long what was killed may take to end.
+///
+/// THREAT: a command leaves hundreds that end one by one, each just in time, and its call lasts for as
+/// long as it likes. Tried by exec::kill::tests::a_sweep_has_an_end.
+struct Patience {
+    began: Instant,
+    /// When there was last one less.
+    since: Instant,
+    fewest: usize,
+}
+
+impl Patience {
+    fn from(now: Instant) -> Self {
+        Self { began: now, since: now, fewest: usize::MAX }
+    }
+
+    fn is_over(&mut self, left: Option<usize>, now: Instant) -> bool {
+        if let Some(fewer) = left.filter(|left| *left < self.fewest) {
+            (self.fewest, self.since) = (fewer, now);
+        }
+        now - self.since >= PATIENCE || now - self.began >= SWEEP_MOST
     }
 }
 
@@ -161,28 +194,92 @@ fn kill_all(user: ToolUser) -> Result<Reached, Fault> {
     Ok(if killed != 0 && error == libc::ESRCH { Reached::Nobody } else { Reached::Perhaps })
 }
 
-/// The user's processes that have not ended, by what the kernel says of each.
+/// The user's processes that have not ended, by what the kernel says of each. `None` if it does not
+/// say it of one that is there: what cannot be looked at does not count as gone.
 fn living(user: ToolUser) -> Option<usize> {
-    let processes = std::fs::read_dir("/proc").ok()?;
-    let is_ours = |entry: &std::fs::DirEntry| {
-        let name = entry.file_name();
-        if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
-            return false;
+    let mut count = 0;
+    for entry in std::fs::read_dir("/proc").ok()? {
+        let entry = entry.ok()?;
+        if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
         }
-        let Ok(status) = std::fs::read(entry.path().join("status")) else { return false };
-        let status = String::from_utf8_lossy(&status);
-        let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
-        let ended = field("State:").is_some_and(|state| state.trim_start().starts_with(['Z', 'X']));
-        let mut ids = field("Uid:").unwrap_or_default().split_ascii_whitespace();
-        !ended && ids.any(|id| id.parse() == Ok(user.uid()))
-    };
-    Some(processes.flatten().filter(is_ours).count())
+        match std::fs::read(entry.path().join("status")) {
+            Ok(status) => count += usize::from(lives(&String::from_utf8_lossy(&status), user)),
+            Err(error) if is_of_one_that_ended(&error) => {}
+            Err(_) => return None,
+        }
+    }
+    Some(count)
+}
+
+fn is_of_one_that_ended(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
+/// Whether one process is the user's, by any of its ids, and has not ended.
+fn lives(status: &str, user: ToolUser) -> bool {
+    let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
+    let ended = field("State:").is_some_and(|state| state.trim_start().starts_with(['Z', 'X']));
+    let mut ids = field("Uid:").unwrap_or_default().split_ascii_whitespace();
+    !ended && ids.any(|id| id.parse() == Ok(user.uid()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{start, user};
     use super::*;
+
+    #[test]
+    fn a_sweep_has_an_end() {
+        let began = Instant::now();
+        let after = |seconds: u64| began + Duration::from_secs(seconds);
+        // How many there are at each second; when it is over.
+        let over = |left: &dyn Fn(u64) -> Option<usize>| {
+            let mut patience = Patience::from(began);
+            (0..1000).find(|&second| patience.is_over(left(second), after(second)))
+        };
+        // One that does not end, and as many as there were, however long they are looked at.
+        assert_eq!(over(&|_| Some(1)), Some(5));
+        assert_eq!(over(&|_| None), Some(5));
+        assert_eq!(over(&|second| Some(if second < 3 { 9 } else { 8 })), Some(8));
+        // One less every four seconds: never too late, and too long in all.
+        assert_eq!(over(&|second| Some(500 - second as usize / 4)), Some(60));
+    }
+
+    #[test]
+    fn what_no_one_heard_is_told_to_the_next() {
+        let danger = || Swept::Unsafe(Fault::new(FaultKind::Box, "readable"));
+        let said = |swept, is_heard| {
+            let (reply, listener) = oneshot::channel();
+            let listener = Some(listener).filter(|_| is_heard);
+            (unheard_of(reply, swept), listener.map(|mut it| it.try_recv()))
+        };
+        assert_eq!(said(danger(), true), (None, Some(Ok(danger()))));
+        assert_eq!(said(danger(), false), (Some(danger()), None));
+        assert_eq!(said(Swept::Clean, false), (None, None));
+        assert_eq!(said(Swept::Survivors(Some(1)), false), (None, None));
+    }
+
+    #[test]
+    fn what_lives_is_told_by_state_and_ids() {
+        let user = ToolUser::new(1234, 1234).expect("not root");
+        let status = |state: &str, ids: &str| {
+            format!("Name:\tx\nState:\t{state}\nUid:\t{ids}\nGid:\t0\t0\t0\t0\n")
+        };
+        for ids in ["1234\t1\t1\t1", "1\t1234\t1\t1", "1\t1\t1234\t1", "1\t1\t1\t1234"] {
+            assert!(lives(&status("D (disk sleep)", ids), user), "{ids}");
+            assert!(!lives(&status("Z (zombie)", ids), user), "{ids}");
+        }
+        assert!(!lives(&status("S (sleeping)", "0\t0\t0\t0"), user));
+        for (error, ended) in [
+            (libc::ENOENT, true),
+            (libc::ESRCH, true),
+            (libc::EMFILE, false),
+            (libc::ENOMEM, false),
+        ] {
+            assert_eq!(is_of_one_that_ended(&std::io::Error::from_raw_os_error(error)), ended);
+        }
+    }
 
     /// Needs root. Daemons that left their session, ignore SIGTERM, forked twice, or stopped
     /// themselves are gone after one sweep; this process, another user's and root's are not.

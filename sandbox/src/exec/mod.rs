@@ -24,6 +24,7 @@ mod harden; // before stdin is read
 mod user; // another user, for files
 mod landlock; // where commands may write
 mod launch; // what is to be started
+mod child; // until it is another program
 mod spawn; // one command
 mod spawned; // one that was started
 mod reap; // what ended, collected once for all

@@ -21,6 +21,7 @@ use airlock_shared::outcome::{Fault, FaultKind};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::child::{Candidate, MARKED, Plan, child};
 use super::launch::{Launch, Program, SpawnError};
 use super::reap;
 use super::spawned::Spawned;
@@ -30,8 +31,6 @@ use super::{ToolUser, landlock, stay_unreadable, unsafe_box};
 const STACK_BYTES: usize = 64 << 10;
 /// Where descriptors are kept before they are put in place, beyond all places used.
 const FIRST_FREE_DESCRIPTOR: c_int = 10;
-/// How far commands stand back for the sandbox, which has the host to answer: as far as there is.
-const NICE: c_int = 19;
 
 /// The standing thread. What it started ends with it.
 pub(crate) struct Spawner {
@@ -70,7 +69,10 @@ impl Spawner {
             let (mut told, answered) = (told, answered);
             while let Ok((order, reply)) = waiting.recv() {
                 let born: Result<Born, SpawnError> = start(&order, &told, &answered);
-                // Whoever waits for neither has gone.
+                // With it goes our own writing end of the command's output: its reader sees the end
+                // of the output once the command has closed it.
+                drop(order);
+                // If no one waits for this any more, no one can order either.
                 if told.write_all(&0_i32.to_ne_bytes()).is_err() || reply.send(born).is_err() {
                     return;
                 }
@@ -129,23 +131,29 @@ impl Line {
     fn order(&mut self, order: Order) -> Result<Born, SpawnError> {
         let (reply, made) = mpsc::sync_channel(1);
         self.orders.send((order, reply)).map_err(|_| SpawnError::Unsafe(gone()))?;
-        let marked = self.mark();
+        // A pipe to the thread that is broken leaves a child that no one can answer: it is neither
+        // waited for nor forgotten, but ends the turn, and with it the container.
+        let marked = self.mark().map_err(|_| SpawnError::Unsafe(gone()))?;
         let made = made.recv().map_err(|_| SpawnError::Unsafe(gone()))?;
-        marked.map_err(|error| SpawnError::Failed("oom_score_adj", error)).and(made)
+        made.map_err(|error| why(error, marked))
     }
 
     /// Makes the child the first that the kernel ends for want of memory, before it is a command.
+    /// Why it is not that, if it is not: then it goes no further.
     ///
     /// THREAT: a memory bomb that takes us instead of itself. Tried by
     /// tools::bash::tests::a_command_starts_with_nothing_of_ours.
-    fn mark(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When a pipe to the thread or the child is broken.
+    fn mark(&mut self) -> io::Result<io::Result<()>> {
         let mut marked = Ok(());
         loop {
             let mut pid = [0; size_of::<i32>()];
             self.pids.read_exact(&mut pid)?;
             let pid = i32::from_ne_bytes(pid);
             if pid == 0 {
-                return marked;
+                return Ok(marked);
             }
             marked = std::fs::OpenOptions::new()
                 .write(true)
@@ -154,6 +162,16 @@ impl Line {
             let answer = if marked.is_ok() { pid } else { -pid };
             self.answers.write_all(&answer.to_ne_bytes())?;
         }
+    }
+}
+
+/// Why nothing was started. That we may be readable is never replaced by anything.
+fn why(error: SpawnError, marked: io::Result<()>) -> SpawnError {
+    match (error, marked) {
+        (SpawnError::Failed(step, _), Err(why)) if MARKED.to_str() == Ok(step) => {
+            SpawnError::Failed(step, why)
+        }
+        (error, _) => error,
     }
 }
 
@@ -240,131 +258,6 @@ fn start(order: &Order, told: &PipeWriter, answered: &PipeReader) -> Result<Born
     Ok((pid, pidfd))
 }
 
-type Candidate = (*const c_char, *const *const c_char);
-
-/// What the child needs, prepared so that it allocates nothing, and its answer.
-struct Plan {
-    candidates: *const Candidate,
-    candidate_count: usize,
-    environment: *const *const c_char,
-    /// Where our caller reads the child's pid, and where its answer comes.
-    told: c_int,
-    answered: c_int,
-    null: c_int,
-    writer: c_int,
-    directory: c_int,
-    user: ToolUser,
-    failed: &'static std::ffi::CStr,
-    errno: c_int,
-}
-
-impl Plan {
-    fn error(&self) -> SpawnError {
-        let error = io::Error::from_raw_os_error(self.errno);
-        match self.errno {
-            libc::ENOENT | libc::ENOTDIR if self.failed == c"exec" => SpawnError::NoProgram,
-            libc::E2BIG => SpawnError::TooLong,
-            _ => SpawnError::Failed(self.failed.to_str().unwrap_or_default(), error),
-        }
-    }
-}
-
-/// The child, on our memory: system calls alone, no allocation, no panic, no return.
-extern "C" fn child(plan: *mut c_void) -> c_int {
-    // SAFETY: `start` passes its `Plan` and waits; nobody else touches it meanwhile.
-    let plan = unsafe { &mut *plan.cast::<Plan>() };
-    // SAFETY: plain system calls on what `start` prepared.
-    plan.failed = unsafe { become_the_command(plan) };
-    // SAFETY: errno is this thread's; `_exit` runs nothing of ours.
-    unsafe {
-        plan.errno = *libc::__errno_location();
-        libc::_exit(127)
-    }
-}
-
-/// Returns only when a step failed, with that step's name; errno says why.
-///
-/// # Safety
-/// In a child of `start` alone.
-unsafe fn become_the_command(plan: &Plan) -> &'static std::ffi::CStr {
-    // SAFETY: every pointer is prepared by `start` and ends with null.
-    unsafe {
-        // The kernel's own form of `sigaction` with the default handler: all zeros.
-        let default = [0_usize; 4];
-        for signal in 1..=64 {
-            // KILL and STOP answer EINVAL, and are as they should be.
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                default.as_ptr(),
-                std::ptr::null::<c_void>(),
-                8,
-            );
-        }
-        if libc::setsid() < 0 {
-            return c"setsid";
-        }
-        let (us, mut answer): (libc::pid_t, libc::pid_t) = (libc::getpid(), 0);
-        let size = size_of::<libc::pid_t>();
-        if libc::write(plan.told, (&raw const us).cast(), size) < 0 {
-            return c"oom_score_adj";
-        }
-        // What is not ours was meant for one that ended before it came.
-        while answer != us {
-            if answer == -us || libc::read(plan.answered, (&raw mut answer).cast(), size) <= 0 {
-                return c"oom_score_adj";
-            }
-        }
-        // THREAT: a command that inherits the pipe to the host speaks in our name. Tried by
-        // tools::bash::tests::a_command_starts_with_nothing_of_ours.
-        if libc::dup2(plan.null, 0) < 0
-            || libc::dup2(plan.writer, 1) < 0
-            || libc::dup2(plan.writer, 2) < 0
-            || libc::dup3(plan.directory, 3, libc::O_CLOEXEC) < 0
-            || libc::syscall(libc::SYS_close_range, 4, libc::c_uint::MAX, 0) < 0
-        {
-            return c"descriptors";
-        }
-        libc::umask(0o022);
-        // THREAT: a set-uid program of the image makes a command root. Tried by
-        // tools::bash::tests::a_command_starts_with_nothing_of_ours.
-        if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 {
-            return c"no_new_privs";
-        }
-        let (uid, gid) = (plan.user.uid(), plan.user.gid());
-        if libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) < 0
-            || libc::syscall(libc::SYS_setresgid, gid, gid, gid) < 0
-            || libc::syscall(libc::SYS_setresuid, uid, uid, uid) < 0
-        {
-            return c"user";
-        }
-        // After the ids, whose change would clear it.
-        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) < 0 {
-            return c"death signal";
-        }
-        if libc::fchdir(3) < 0 {
-            return c"working directory";
-        }
-        let mut none = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        // Last: until here our own thread waits for this one.
-        // THREAT: commands that spin take the processor that the sandbox needs to answer the host.
-        // Tried by flow::load::commands_stand_back_and_their_load_costs_no_changes.
-        if libc::setpriority(libc::PRIO_PROCESS, 0, NICE) < 0 {
-            return c"nice";
-        }
-        for index in 0..plan.candidate_count {
-            let (path, arguments) = *plan.candidates.add(index);
-            libc::execve(path, arguments, plan.environment);
-            if !matches!(*libc::__errno_location(), libc::ENOENT | libc::ENOTDIR) {
-                break;
-            }
-        }
-        c"exec"
-    }
-}
-
 fn aside(descriptor: BorrowedFd<'_>) -> Result<OwnedFd, SpawnError> {
     rustix::io::fcntl_dupfd_cloexec(descriptor, FIRST_FREE_DESCRIPTOR)
         .map_err(|error| SpawnError::Failed("no descriptor", error.into()))
@@ -372,4 +265,28 @@ fn aside(descriptor: BorrowedFd<'_>) -> Result<OwnedFd, SpawnError> {
 
 fn pointers(texts: &[CString]) -> Vec<*const c_char> {
     texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_we_may_be_readable_is_never_replaced() {
+        let told = |error, marked: Result<(), i32>| {
+            format!("{:?}", why(error, marked.map_err(io::Error::from_raw_os_error)))
+        };
+        let denied = io::Error::from_raw_os_error(libc::EACCES);
+        let failed = || SpawnError::Failed("oom_score_adj", io::Error::from_raw_os_error(0));
+        assert_eq!(
+            told(failed(), Err(libc::EACCES)),
+            format!("{:?}", SpawnError::Failed("oom_score_adj", denied))
+        );
+        for marked in [Ok(()), Err(libc::EACCES)] {
+            let unsafe_now = format!("{:?}", SpawnError::Unsafe(gone()));
+            assert_eq!(told(SpawnError::Unsafe(gone()), marked), unsafe_now);
+            let no_program = format!("{:?}", SpawnError::NoProgram);
+            assert_eq!(told(SpawnError::NoProgram, marked), no_program);
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use airlock_shared::limits;
+use airlock_shared::outcome::Fault;
 
 use crate::exec::{ToolUser, Worker};
 use crate::tools::path::Root;
@@ -23,10 +24,13 @@ pub(crate) struct Doc {
 
 /// Reads those that are regular files beneath the root, [`limits::PROJECT_DOCS_BYTES`] in all. What
 /// cannot be read is none.
-pub(crate) async fn project_docs(root: &Path, uid: u32, gid: u32) -> Vec<Doc> {
+///
+/// # Errors
+/// When the sandbox is no longer safe.
+pub(crate) async fn project_docs(root: &Path, uid: u32, gid: u32) -> Result<Vec<Doc>, Fault> {
     let root = root.to_string_lossy().into_owned();
-    let Ok(worker) = ToolUser::new(uid, gid).and_then(Worker::start) else { return Vec::new() };
-    worker.run(move || read(&root)).await.unwrap_or_default()
+    let worker = Worker::start(ToolUser::new(uid, gid)?)?;
+    worker.run(move || read(&root)).await
 }
 
 fn read(root: &str) -> Vec<Doc> {

@@ -274,7 +274,8 @@ async fn a_large_tree_comes_in_whole() {
 async fn what_the_repository_says_is_bounded_and_never_a_link_out() {
     let user = user(59);
     let folder = workspace(user);
-    let docs = || project_docs(folder.path(), user.uid(), user.gid());
+    let docs =
+        async || project_docs(folder.path(), user.uid(), user.gid()).await.expect("a worker");
     assert_eq!(docs().await, []);
     std::os::unix::fs::symlink("/etc/passwd", folder.path().join("CLAUDE.md")).expect("link");
     std::fs::write(folder.path().join("AGENTS.md"), "é".repeat(20_000)).expect("write");

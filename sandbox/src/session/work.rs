@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{choice, repository};
 use crate::agent::{Hands, History, Ledger, Turn, prompt};
 use crate::files::{self, NotThere, Unpacked};
-use crate::keep::{Keeper, SoFar};
+use crate::keep::{Keeper, SoFar, is_danger};
 use crate::link::Link;
 use crate::report::Report;
 use crate::responses::{Client, Connector, Credentials, Net, Road};
@@ -94,7 +94,7 @@ impl Session {
         if let Some(not_copied) = not_copied {
             history.say("developer", &self.scrub.clean(not_copied));
         }
-        if let Some(docs) = self.docs().await {
+        if let Some(docs) = self.docs().await? {
             history.say("user", &self.scrub.clean(docs));
         }
         history.say("user", &self.scrub.clean(job.prompt.clone()));
@@ -164,26 +164,30 @@ impl Session {
         }
     }
 
-    async fn docs(&self) -> Option<String> {
+    async fn docs(&self) -> Result<Option<String>, Fault> {
         let workspace = &self.job.workspace;
         let root = PathBuf::from(&workspace.path);
-        let docs = files::project_docs(&root, workspace.uid, workspace.gid).await;
+        let docs = files::project_docs(&root, workspace.uid, workspace.gid).await?;
         for doc in &docs {
             let (path, bytes) = (doc.path.clone(), doc.text.len() as u64);
             self.report.say(Event::Docs { path, bytes, cut: doc.cut }).await;
         }
-        prompt::project_docs(&docs)
+        Ok(prompt::project_docs(&docs))
     }
 
     /// The changes go out at every end, before the outcome is said. Without them there is no
-    /// success; any other end stays what it is, with a note.
+    /// success; any other end stays what it is, with a note, in a sandbox that is safe.
     async fn bring_out(&self, keeper: Keeper, outcome: Outcome) -> Outcome {
-        let Err(why) = keeper.all(&self.cancel).await else { return outcome };
-        let message = format!("the changes could not be brought out: {why}");
+        let Err(fault) = keeper.all(&self.cancel).await else { return outcome };
+        let message = format!("the changes could not be brought out: {}", fault.message);
         match outcome {
             Outcome::Finished { answer } => {
                 self.report.say(Event::Text { text: answer }).await;
-                Outcome::Failed { fault: Fault::new(FaultKind::Workspace, message) }
+                let kind = if is_danger(&fault) { fault.kind } else { FaultKind::Workspace };
+                Outcome::Failed { fault: Fault::new(kind, message) }
+            }
+            Outcome::Stopped { .. } if is_danger(&fault) => {
+                Outcome::Failed { fault: Fault::new(fault.kind, message) }
             }
             other => {
                 self.report.note(message).await;

@@ -10,6 +10,7 @@
 //! Absent: sessions that live from call to call, and input to a running command.
 
 use std::ffi::{CStr, CString};
+use std::io::ErrorKind;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -276,7 +277,8 @@ impl Written {
         match pipe.try_read(&mut chunk) {
             Ok(0) => self.pipe = None,
             Ok(count) => self.kept.feed(&chunk[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => self.pipe = None,
         }
     }
@@ -289,7 +291,7 @@ impl Written {
         // As much as the largest pipe holds; more comes only from a survivor.
         for _ in 0..(1 << 20) / READ_BYTES * 16 {
             let mut chunk = [0; READ_BYTES];
-            match rustix::io::read(&pipe, &mut chunk) {
+            match rustix::io::retry_on_intr(|| rustix::io::read(&pipe, &mut chunk)) {
                 Ok(0) | Err(_) => return,
                 Ok(count) => self.kept.feed(&chunk[..count]),
             }
