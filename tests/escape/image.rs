@@ -4,6 +4,8 @@
 
 use std::process::Stdio;
 
+use airlock_shared::handoff::Ready;
+use airlock_shared::limits;
 use airlock_tests::Rig;
 use airlock_tests::backend::{answer, call, script};
 use airlock_tests::engine::Engine;
@@ -14,12 +16,35 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
+/// A ready line with which everything seems to be in place: nothing but who says it is wrong.
+fn ready() -> String {
+    let open = "rw,nosuid,nodev,relatime";
+    let mounted = |at: &str, kind: &str, options: &str| {
+        (at.to_owned(), json!({"at": at, "kind": kind, "options": options}))
+    };
+    let mounts = serde_json::Map::from_iter([
+        mounted("/workspace", "tmpfs", open),
+        mounted("/tmp", "tmpfs", open),
+        mounted("/run", "tmpfs", "rw,nosuid,nodev,noexec,relatime"),
+        mounted("/home/agent", "tmpfs", open),
+        mounted("/proc", "proc", "rw,nosuid,nodev,noexec,relatime"),
+        mounted("/proc/sys", "proc", "ro,nosuid,nodev,noexec,relatime"),
+        mounted("/sys", "sysfs", "ro,nosuid,nodev,noexec,relatime"),
+        mounted("/dev", "tmpfs", "rw,nosuid"),
+        mounted("/dev/pts", "devpts", "rw,relatime"),
+    ]);
+    let confinement = json!({
+        "seccomp": 2, "no_new_privs": 1, "capabilities": "00000000000000c0", "mounts": mounts,
+    });
+    json!({"ready": limits::PROTOCOL, "version": "0.1.0", "confinement": confinement}).to_string()
+}
+
 /// Says that it is ready, reads a line, and tells everybody what it read.
 const EVIL: &str = r#"
 #include <stdio.h>
 int main(void) {
     static char line[1 << 20];
-    puts("{\"ready\":1,\"version\":\"0.1.0\"}");
+    puts("READY");
     fflush(stdout);
     if (!fgets(line, sizeof line, stdin)) return 1;
     printf("the image's program read %s\n", line);
@@ -123,7 +148,8 @@ async fn evil() -> &'static [u8] {
         .get_or_init(|| async {
             let folder = tempfile::tempdir().expect("a temporary folder can be made");
             let (source, program) = (folder.path().join("evil.c"), folder.path().join("evil"));
-            std::fs::write(&source, EVIL).expect("it can be written");
+            let says = EVIL.replace("READY", &ready().replace('"', "\\\""));
+            std::fs::write(&source, says).expect("it can be written");
             // What links the sandbox statically links this.
             let mut compiler = Command::new("cc");
             compiler.args(["-static", "-O1", "-o"]).arg(&program).arg(&source);
@@ -252,12 +278,15 @@ async fn a_link_at_a_known_name_has_the_images_program_run() {
         drop(stdin);
         let ended = child.wait_with_output().await.expect("a child of ours");
         drop(engine.delete(&format!("/volumes/{volume}?force=1")).await);
-        String::from_utf8_lossy(&ended.stdout).contains(&format!("{READ} canary-of-the-handoff"))
+        let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+        said.starts_with(&ready()) && said.contains(&format!("{READ} canary-of-the-handoff"))
     };
     let known = read("/.airlock").await;
     let unknown = read(&format!("/.airlock-{:032x}", rand::random::<u128>())).await;
     drop(engine.delete(&format!("/images/{image}?force=1")).await);
     assert!(known, "blind: the attack does not even work at a name that the image knows");
+    let line = serde_json::from_str::<Ready>(&ready()).expect("a ready line");
+    assert!(line.confinement.is_some(), "blind: it would be refused for what it does not say");
     assert!(!unknown);
 }
 
