@@ -17,7 +17,7 @@ use crate::tools::walk::Kind;
 pub(super) const HASHED_BYTES: u64 = 64 << 10;
 
 /// The tree as it came in.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Baseline {
     known: BTreeMap<Vec<u8>, Known>,
     /// The latest change of any file: what has this time may have changed since, unseen.
@@ -25,6 +25,7 @@ pub(crate) struct Baseline {
     key: RandomState,
 }
 
+#[derive(Clone)]
 struct Known {
     kind: Kind,
     mode: u32,

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use airlock_shared::outcome::Fault;
@@ -22,7 +23,7 @@ const ENTRIES: usize = 400_000;
 const TICKS: u32 = 200;
 const TICK: Duration = Duration::from_millis(1);
 
-/// Takes what is there now for what came in.
+/// Takes what is there now for what came in; given up, it leaves the baseline as it was.
 ///
 /// # Errors
 /// When the workspace cannot be opened.
@@ -30,13 +31,13 @@ pub(crate) async fn renew(
     root: &Path,
     uid: u32,
     gid: u32,
-    baseline: Baseline,
+    baseline: Arc<Baseline>,
 ) -> Result<Baseline, Fault> {
     let worker = Worker::start(ToolUser::new(uid, gid)?)?;
     let root = root.to_string_lossy().into_owned();
     let work = move || -> io::Result<Baseline> {
         let root = Root::open(&root)?;
-        let mut baseline = baseline;
+        let mut baseline = Baseline::clone(&baseline);
         for path in baseline.indexes() {
             note(&root, &mut baseline, &path)?;
         }

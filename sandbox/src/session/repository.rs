@@ -22,12 +22,14 @@ use crate::tools::Toolbox;
 /// The kernel takes 128 KiB as one argument, and the script is one.
 const SCRIPT_BYTES: usize = 64 << 10;
 const NO_GIT: i32 = 3;
+const UNMARKED: &str = "git could not mark all that was left out: in the box it calls those files \
+                        deleted";
 const COMMIT: &str = "command -v git >/dev/null 2>&1 || exit 3
 git -c init.defaultBranch=main init -q --template= . && git add -A && \
 git -c user.name=airlock -c user.email=airlock@localhost -c commit.gpgSign=false \
 commit -q --allow-empty --no-verify -m 'The directory as it was copied in' || exit 1";
 
-/// Tells it, and gives a note for people where something is not as they asked.
+/// Tells it.
 ///
 /// # Errors
 /// The box is no longer safe.
@@ -44,15 +46,19 @@ pub(super) async fn tell(
         if !made.ok {
             let rest = "rm -rf .git".to_owned();
             tools.script(rest, deadline, cancel).await?;
-            told.note = Some(match made.exit {
+            told.notes.push(match made.exit {
                 Some(NO_GIT) => "the image has no git: there is no repository in the box",
                 _ => "git could make no commit of the directory: there is no repository in the box",
             });
         }
     }
+    let mut all_marked = true;
     for script in marks(&not_there.paths, &not_there.repositories) {
         told.wrote = true;
-        tools.script(script, deadline, cancel).await?;
+        all_marked &= tools.script(script, deadline, cancel).await?.exit == Some(0);
+    }
+    if !all_marked {
+        told.notes.push(UNMARKED);
     }
     Ok(told)
 }
@@ -61,7 +67,8 @@ pub(super) async fn tell(
 pub(super) struct Told {
     /// Git was run, and may have written its own files.
     pub(super) wrote: bool,
-    pub(super) note: Option<&'static str>,
+    /// For people, where something is not as they asked.
+    pub(super) notes: Vec<&'static str>,
 }
 
 /// Whether the root's repository was left out for its history.
@@ -86,15 +93,19 @@ fn marks(left_out: &[NotCopied], repositories: &[Vec<u8>]) -> Vec<String> {
     }
     let mut scripts = Vec::new();
     for (folder, paths) in by_repository {
-        let folder = if folder.is_empty() { ".".to_owned() } else { quoted(folder) };
+        // One that begins with `-` is not a flag so, and is looked for nowhere else.
+        let folder = quoted(&format!("./{folder}"));
         let mut names = String::new();
         for (at, path) in paths.iter().enumerate() {
             let _ = write!(names, " {}", quoted(path));
             if names.len() >= SCRIPT_BYTES || at + 1 == paths.len() {
+                // Both ends of the pipe must work: a list that broke off marks too few. Not every
+                // shell has `pipefail`.
                 scripts.push(format!(
-                    "command -v git >/dev/null 2>&1 || exit 0\ncd {folder} || exit 0\n\
-                     git --literal-pathspecs ls-files -z --{names} | \
-                     git update-index -z --skip-worktree --stdin"
+                    "command -v git >/dev/null 2>&1 || exit 0\ncd {folder} || exit 1\n\
+                     listed=$({{ {{ git --literal-pathspecs ls-files -z --{names}; echo $? >&3; }} | \
+                     git update-index -z --skip-worktree --stdin >&2; }} 3>&1) && \
+                     [ \"$listed\" = 0 ]"
                 ));
                 names.clear();
             }
@@ -103,7 +114,7 @@ fn marks(left_out: &[NotCopied], repositories: &[Vec<u8>]) -> Vec<String> {
     scripts
 }
 
-/// As a shell takes it literally; a folder that begins with `-` is none of its flags.
+/// As a shell takes it literally.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }

@@ -123,12 +123,13 @@ impl Session {
         if told.wrote {
             let workspace = &self.job.workspace;
             let root = Path::new(&workspace.path);
-            let baseline = Arc::into_inner(std::mem::take(&mut keeper.baseline));
-            let baseline = baseline.unwrap_or_default();
+            // The one before stays until this one is whole: broken off here, the end still knows
+            // what came in, and what is gone of it.
+            let baseline = Arc::clone(&keeper.baseline);
             let renewed = files::renew(root, workspace.uid, workspace.gid, baseline).await?;
             keeper.baseline = Arc::new(renewed);
         }
-        if let Some(note) = told.note {
+        for note in told.notes {
             self.report.note(note).await;
         }
         Ok(prompt::not_copied(&not_there.paths))
