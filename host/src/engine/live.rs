@@ -6,7 +6,9 @@
 //! makes anew in the tree, and folders above a nested `.git`, which it may rename; what came of that
 //! is named when the session is over.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -90,7 +92,12 @@ impl LiveTree {
                     }
                     let below = entry.path();
                     nameable(&below)?;
-                    read_only.extend(named(&below, &path));
+                    let named = named(&below, &path)
+                        .map_err(|error| refuse(&below, &format!("cannot be read: {error}")))?;
+                    if let Some(named) = named {
+                        nameable(&path.join(&named))?;
+                        read_only.push(named);
+                    }
                     let below = below.strip_prefix(&path).unwrap_or(&below);
                     read_only.push(below.to_owned());
                     if read_only.len() > REPOSITORIES {
@@ -136,16 +143,26 @@ impl LiveTree {
 }
 
 /// The folder of the tree that a `.git` file names, where it is not in a `.git` that is read-only.
-fn named(git: &Path, tree: &Path) -> Option<PathBuf> {
-    if !git.is_file() || fs::metadata(git).is_ok_and(|about| about.len() > GIT_FILE_BYTES) {
-        return None;
+// THREAT: a folder whose name is not UTF-8 is passed over, and commands write the hooks in it.
+// Tried by engine::live::tests::a_git_file_that_names_odd_bytes_is_refused.
+fn named(git: &Path, tree: &Path) -> std::io::Result<Option<PathBuf>> {
+    let about = fs::metadata(git)?;
+    if !about.is_file() {
+        return Ok(None);
     }
-    let text = fs::read_to_string(git).ok()?;
-    let named = git.parent()?.join(text.trim().strip_prefix("gitdir:")?.trim());
-    let named = fs::canonicalize(named).ok()?;
-    let below = named.strip_prefix(tree).ok()?;
+    if about.len() > GIT_FILE_BYTES {
+        return Err(std::io::Error::other("it is longer than a .git file ever is"));
+    }
+    let content = fs::read(git)?;
+    let named = content.trim_ascii().strip_prefix(b"gitdir:").map(<[u8]>::trim_ascii);
+    let (Some(named), Some(folder)) = (named, git.parent()) else { return Ok(None) };
+    // It names nothing that is there.
+    let Ok(named) = fs::canonicalize(folder.join(OsStr::from_bytes(named))) else {
+        return Ok(None);
+    };
+    let Ok(below) = named.strip_prefix(tree) else { return Ok(None) };
     let is_covered = below.components().any(|part| is_git(part.as_os_str()));
-    (named.is_dir() && named != tree && !is_covered).then(|| below.to_owned())
+    Ok((named.is_dir() && named != tree && !is_covered).then(|| below.to_owned()))
 }
 
 /// Why a tree with sockets or fifos in it is refused.
@@ -168,7 +185,7 @@ fn is_objects(path: &Path) -> bool {
 }
 
 /// `.git` in any case: on some file systems of the host they are one.
-fn is_git(name: &std::ffi::OsStr) -> bool {
+fn is_git(name: &OsStr) -> bool {
     name.as_encoded_bytes().eq_ignore_ascii_case(b".git")
 }
 
@@ -221,6 +238,18 @@ mod tests {
         let expected: Vec<PathBuf> =
             [".git", "a/.git", "b/.git", "store/sub"].map(PathBuf::from).into();
         assert_eq!(found.read_only(), expected);
+    }
+
+    #[test]
+    fn a_git_file_that_names_odd_bytes_is_refused() {
+        let Some(folder) = tree() else { return };
+        let odd = OsStr::from_bytes(b"store\xff");
+        fs::create_dir_all(folder.path().join(odd)).unwrap();
+        fs::write(folder.path().join(".git"), b"gitdir: store\xff\n").unwrap();
+        let refused = LiveTree::look(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains("a name that is not UTF-8"), "{refused}");
+        fs::write(folder.path().join(".git"), b"gitdir: not/there\xff\n").unwrap();
+        assert!(LiveTree::look(folder.path()).is_ok());
     }
 
     #[test]
