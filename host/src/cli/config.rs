@@ -85,7 +85,15 @@ impl Config {
     /// # Errors
     /// A usage failure for what is missing or does not go together.
     pub fn resolve(flags: Run, environment: &Environment, file: Settings) -> Result<Self, Failure> {
+        let typed = of_copies(&flags.settings);
         let settings = flags.settings.over(environment.settings()?).over(file);
+        if let (Some(true), Some(typed)) = (settings.live, typed) {
+            let reason = format!(
+                "with --live the directory itself is in the box and nothing can be left out: \
+                 {typed} would do nothing"
+            );
+            return Err(Failure::usage(reason).hint(format!("leave out --live, or {typed}")));
+        }
         let prompt = match flags.prompt.as_deref() {
             None => {
                 let failure = Failure::usage("a prompt is missing");
@@ -178,6 +186,19 @@ impl Config {
                 output: settings.output,
             },
         })
+    }
+}
+
+/// A flag that says what a copy has. Of standing settings, which may be for other runs, it is no
+/// contradiction.
+// THREAT: `--live --exclude secrets` is taken for what it says, and commands read the secrets.
+// Tried by cli::tests::refused::what_live_cannot_leave_out_is_not_asked_of_it.
+fn of_copies(typed: &Settings) -> Option<&'static str> {
+    match typed {
+        Settings { exclude: Some(_), .. } => Some("--exclude"),
+        Settings { include: Some(_), .. } => Some("--include"),
+        Settings { no_history: Some(true), .. } => Some("--no-history"),
+        _ => None,
     }
 }
 

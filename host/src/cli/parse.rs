@@ -6,6 +6,7 @@ use airlock_shared::secret::Secret;
 
 use crate::run::spec::{Custody, DiskOn};
 use crate::setup::IssuerUrl;
+use crate::workspace::check_glob;
 
 /// A size in bytes: `2GiB`, `512MiB`, `1.5GB`, `400_000`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
@@ -174,6 +175,11 @@ pub(super) fn variable(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("a variable's name is made of letters, digits and _".to_owned())
+}
+
+/// A glob of paths.
+pub(super) fn glob(text: &str) -> Result<String, String> {
+    check_glob(text).map_err(|bad| bad.why).map(|()| text.to_owned())
 }
 
 /// Four or more hexadecimal digits of a run's id.

@@ -68,10 +68,10 @@ pub struct Settings {
     #[arg(long, value_name = "NAME", value_parser = parse::variable, help_heading = "The box")]
     pub env: Option<Vec<String>>,
     /// Copy what would be left out as a secret (repeat)
-    #[arg(long, value_name = "GLOB", help_heading = "The box")]
+    #[arg(long, value_name = "GLOB", value_parser = parse::glob, help_heading = "The box")]
     pub include: Option<Vec<String>>,
     /// Leave out of the copy (repeat)
-    #[arg(long, value_name = "GLOB", help_heading = "The box")]
+    #[arg(long, value_name = "GLOB", value_parser = parse::glob, help_heading = "The box")]
     pub exclude: Option<Vec<String>>,
     /// Leave the repository's history out; git in the box starts from one commit
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "YES", help_heading = "The box")]
@@ -184,6 +184,11 @@ impl Given {
             Self::Switch(_) => Err("a list is expected".to_owned()),
         }
     }
+
+    fn globs(&self) -> Result<Vec<String>, String> {
+        let checked = |glob: String| parse::glob(&glob).map_err(|why| format!("{glob:?}: {why}"));
+        self.list()?.into_iter().map(checked).collect()
+    }
 }
 
 impl Settings {
@@ -214,8 +219,8 @@ impl Settings {
                     given.list()?.iter().map(|name| parse::variable(name)).collect();
                 self.env = Some(names?);
             }
-            "include" => self.include = Some(given.list()?),
-            "exclude" => self.exclude = Some(given.list()?),
+            "include" => self.include = Some(given.globs()?),
+            "exclude" => self.exclude = Some(given.globs()?),
             "no_history" => self.no_history = Some(given.switch()?),
             "steps" => self.steps = Some(parse::steps(given.text()?)?),
             "tokens" => self.tokens = Some(parse::tokens(given.text()?)?),

@@ -55,7 +55,7 @@ pub use live::Triggers;
 pub use node::{Node, Sha};
 pub use private::{NotGiven, Private};
 pub use rel_path::{PathError, RelPath};
-pub use rules::{BadGlob, Rules};
+pub use rules::{BadGlob, Rules, check_glob};
 pub use walk::Why;
 
 use crate::session::RunFolder;

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{ErrorKind, Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::content::Kind;
 use super::private::Private;
@@ -40,11 +40,40 @@ struct Secrets {
 }
 
 /// A glob of the person's that cannot be read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the glob {glob:?} cannot be read: {why}")]
 pub struct BadGlob {
     pub glob: String,
+    /// With the character at which it is wrong, where one is to blame.
     pub why: String,
+}
+
+impl BadGlob {
+    fn of(glob: &str, kind: &ErrorKind) -> Self {
+        let at = position(glob, kind).map(|at| format!(" (character {at})")).unwrap_or_default();
+        Self { glob: glob.to_owned(), why: format!("{kind}{at}") }
+    }
+}
+
+/// The character that a glob breaks at, counted from 1: what is not closed, or closes nothing, or
+/// where a range begins.
+fn position(glob: &str, kind: &ErrorKind) -> Option<usize> {
+    let error = |text: &str| Glob::new(text).err().map(|error| error.kind().clone());
+    let places =
+        |wanted| glob.char_indices().filter(move |(_, it)| *it == wanted).map(|(at, _)| at);
+    let byte = match kind {
+        ErrorKind::UnclosedClass => {
+            places('[').rfind(|at| error(&glob[..*at]) != Some(ErrorKind::UnclosedClass))
+        }
+        ErrorKind::UnclosedAlternates => places('{').rfind(|at| error(&glob[..*at]).is_none()),
+        ErrorKind::UnopenedAlternates => {
+            places('}').find(|at| error(&glob[..=*at]) == Some(ErrorKind::UnopenedAlternates))
+        }
+        ErrorKind::InvalidRange(from, to) => glob.find(&format!("{from}-{to}")),
+        ErrorKind::DanglingEscape => glob.char_indices().next_back().map(|(at, _)| at),
+        _ => None,
+    };
+    byte.map(|byte| glob[..byte].chars().count() + 1)
 }
 
 /// What the rules say of a path.
@@ -165,13 +194,18 @@ fn names(globs: &GlobSet, path: &RelPath) -> bool {
     !globs.is_empty() && (names(path) || path.ancestors().any(|folder| names(&folder)))
 }
 
+/// Whether a glob can be read.
+///
+/// # Errors
+/// It cannot, and where it breaks.
+pub fn check_glob(glob: &str) -> Result<(), BadGlob> {
+    globs(&[glob.to_owned()]).map(drop)
+}
+
 fn globs(patterns: &[String]) -> Result<GlobSet, BadGlob> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
-        let bad = |error: globset::Error| BadGlob {
-            glob: pattern.clone(),
-            why: error.kind().to_string(),
-        };
+        let bad = |error: globset::Error| BadGlob::of(pattern, error.kind());
         let trimmed = pattern.trim_start_matches("./").trim_end_matches('/');
         let whole = if trimmed.contains('/') {
             trimmed.trim_start_matches('/').to_owned()
@@ -245,7 +279,28 @@ mod tests {
         assert_eq!(judged(&["./tests/tls/"], &[], "tests/tls/ca.pem"), Verdict::In);
         assert_eq!(judged(&["*.pem"], &["tests/"], "tests/tls/ca.pem"), Verdict::Excluded);
         assert_eq!(judged(&[], &["target"], "a/target/debug/x"), Verdict::Excluded);
-        let bad = Rules::new(&["a[".to_owned()], &[]).unwrap_err();
-        assert_eq!(bad.glob, "a[");
+    }
+
+    #[test]
+    fn a_glob_that_cannot_be_read_says_where_it_breaks() {
+        for (glob, at) in [
+            ("[", Some(1)),
+            ("a[", Some(2)),
+            ("\u{e9}[b]c[d", Some(6)),
+            ("[[", Some(1)),
+            ("{a,[b", Some(4)),
+            ("a{b", Some(2)),
+            ("{a}{b", Some(4)),
+            ("a}", Some(2)),
+            ("{a}}", Some(4)),
+            ("x[z-a]", Some(3)),
+            ("a\\", Some(2)),
+        ] {
+            let bad = check_glob(glob).unwrap_err();
+            assert_eq!(bad.glob, glob);
+            let place = at.map(|at: usize| format!(" (character {at})")).unwrap_or_default();
+            assert!(bad.why.ends_with(&place), "{glob}: {}", bad.why);
+        }
+        assert_eq!(check_glob("**/*.{pem,key}"), Ok(()));
     }
 }

@@ -209,3 +209,37 @@ fn what_does_not_go_is_said_with_what_does() {
                     one is `model`\nedit ~/.config/airlock/config.toml";
     assert_eq!(file, (2, expected.to_owned()));
 }
+
+#[test]
+fn a_glob_that_cannot_be_read_is_said_with_its_place() {
+    for line in [["run", "p", "--include", "["], ["run", "p", "--exclude", "["]] {
+        let (code, said) = Desk::new().refused(&line);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains("missing ']' (character 1)"), "{said}");
+    }
+    let (code, said) = Desk::new().with("AIRLOCK_EXCLUDE", "ok,b[").refused(&["run", "p"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.starts_with("usage: AIRLOCK_EXCLUDE: \"b[\": "), "{said}");
+    assert!(said.contains("(character 2)"), "{said}");
+}
+
+#[test]
+fn what_live_cannot_leave_out_is_not_asked_of_it() {
+    for (flag, line) in [
+        ("--exclude", ["run", "p", "--live", "--exclude=x"]),
+        ("--include", ["run", "p", "--live", "--include=x"]),
+        ("--no-history", ["run", "p", "--live", "--no-history"]),
+    ] {
+        let expected = format!(
+            "usage: with --live the directory itself is in the box and nothing can be left out: \
+             {flag} would do nothing\nleave out --live, or {flag}"
+        );
+        assert_eq!(Desk::new().refused(&line), (2, expected));
+    }
+    let by_variable =
+        Desk::new().with("AIRLOCK_LIVE", "true").refused(&["run", "p", "--exclude=x"]);
+    assert_eq!(by_variable.0, 2, "{}", by_variable.1);
+    // Standing settings are for other runs too.
+    let standing = [("AIRLOCK_EXCLUDE", "x"), ("AIRLOCK_NO_HISTORY", "true")];
+    assert_eq!(config(&["--live"], &standing, "include = [\"y\"]").tree, Tree::Live);
+}
