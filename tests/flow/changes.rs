@@ -41,7 +41,8 @@ async fn what_changed_meanwhile_is_a_conflict() {
     let applied = ran.rig.command("apply").await.arg(ran.id()).output().await.expect("airlock");
     let said = String::from_utf8_lossy(&applied.stderr).into_owned();
     assert_eq!(applied.status.code(), Some(1), "{said}");
-    assert!(said.contains('a'), "{said}");
+    assert!(said.contains("conflict   a (it changed here)"), "{said}");
+    assert!(!said.contains("conflict   b"), "{said}");
     assert_eq!(tree::read(ran.rig.workspace()), before, "all or nothing");
 }
 

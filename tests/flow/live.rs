@@ -159,3 +159,24 @@ async fn what_git_would_run_is_said_in_words() {
     assert!(said.contains("look d: a repository that was not there"), "{said}");
     assert!(said.contains("before git or anything runs there, read it"), "{said}");
 }
+
+/// The same of other programs, those that somebody must start last. The control: what a program
+/// writes in an ordinary place is not named.
+#[tokio::test]
+async fn what_an_editor_or_a_build_would_run_is_named() {
+    let rig = handed_over(Rig::new().files(&[("Makefile", "all:\n"), ("opencode.json", "{}\n")]));
+    let command = "mkdir .vscode src; echo '{}' > .vscode/tasks.json; echo x > src/tasks.json; \
+        echo 'all: evil' > Makefile; echo '{\"mcp\":{}}' > opencode.json";
+    let script = script![call("bash", json!({"command": command})), answer("done")];
+    let ran = rig.flags(&["--live"]).model(script).prompt("x").run().await;
+    let ran = ran.assert_finished("done").assert_nothing_left_behind().await;
+    let expected = json!([
+        {"path": ".vscode/tasks.json", "what": "VS Code runs its tasks and the programs it names \
+            when the folder is opened; it was not there"},
+        {"path": "opencode.json", "what": "opencode starts the servers, formatters and plugins it \
+            names by itself; it changed"},
+        {"path": "Makefile", "what": "make runs it; it changed"},
+    ]);
+    assert_eq!(ran.events_named("triggers")[0]["list"], expected);
+    assert_eq!(ran.record().await["triggers"], expected);
+}

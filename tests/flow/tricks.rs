@@ -113,7 +113,7 @@ in_both_custodies! {
         let aws = std::fs::read_to_string(aws.join("credentials"));
         assert_eq!(aws.expect("a file of the test's"), SECRET, "the link was followed");
         for same in ["absolute", "fifo", "plain", "vendor/.git/config", "vendor/.git/HEAD", "other/.GIT/config"] {
-            assert_eq!(after.get(Path::new(same)), before.get(Path::new(same)), "{same}");
+            assert_eq!(after[Path::new(same)], before[Path::new(same)], "{same}");
         }
         let mut new: Vec<&str> = after.keys().filter(|path| !before.contains_key(*path)).filter_map(|path| path.to_str()).collect();
         new.sort_unstable();

@@ -166,8 +166,9 @@ impl Progress {
         if more > 0 {
             lines.push(self.labelled("look", &format!("and {more} more: airlock show RUN --json")));
         }
-        let advice = "it is in your directory and acts by itself: before git or anything runs \
-                      there, read it (cat -v FILE), and remove or restore what is not yours";
+        let advice = "it is in your directory and runs by itself or once its tool is started: \
+                      before git or anything runs there, read it (cat -v FILE), and remove or \
+                      restore what is not yours";
         lines.push(self.labelled("careful", advice));
         lines.join("\n")
     }

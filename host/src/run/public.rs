@@ -124,8 +124,9 @@ pub enum Public {
     },
     /// What the box's copy of the directory now differs by. Nothing has been written.
     Changes(Changes),
-    /// What commands left in a live tree that acts by itself: git would run it, or it runs as its
-    /// owner. Compared by the host, after the box was gone.
+    /// What commands left in a live tree that acts: git, an editor or a build would run it, or it
+    /// runs as its owner. What only runs when its tool is started comes last. Compared by the host,
+    /// after the box was gone.
     Triggers {
         list: Vec<Trigger>,
         /// Beside those of the list.

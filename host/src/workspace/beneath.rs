@@ -2,7 +2,7 @@
 //! link. Deliberately absent: any function that takes a path of the host.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -11,6 +11,7 @@ use rustix::fs::{self, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, 
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
+use super::git::Shape;
 use super::node::{Node, Sha};
 use super::rel_path::RelPath;
 
@@ -92,15 +93,14 @@ impl Root {
         Ok(Some((node, stat)))
     }
 
-    /// Whether a folder has a name in it, in any case of letters.
-    pub(super) fn has(&self, folder: &RelPath, name: &str) -> bool {
+    /// Which names of a repository are in a folder; none of one that cannot be read.
+    pub(super) fn shape(&self, folder: &RelPath) -> Shape {
         let Ok(entries) = self.folder(folder).and_then(|opened| Ok(Dir::read_from(opened)?)) else {
-            return false;
+            return Shape::default();
         };
-        let same = |entry: &fs::DirEntry| {
-            entry.file_name().to_bytes().eq_ignore_ascii_case(name.as_bytes())
-        };
-        entries.flatten().any(|entry| same(&entry))
+        let mut shape = Shape::default();
+        entries.flatten().for_each(|entry| _ = shape.add(entry.file_name().to_bytes()));
+        shape
     }
 
     /// Whether following `target` from `folder` stays inside, as the host is now. `folder` need
@@ -124,8 +124,35 @@ impl Root {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         match fs::openat2(&self.0, at.join(&b'/'), flags, Mode::empty(), how) {
             Err(Errno::XDEV | Errno::LOOP | Errno::AGAIN) => false,
+            Err(Errno::NOSYS | Errno::PERM) => self.meets_no_link(&at),
             Ok(_) | Err(_) => true,
         }
+    }
+
+    /// The same without `openat2`, more strictly: a link on the way is taken for one that leads out.
+    // THREAT: an old kernel, or a container policy that refuses the call, says of no link where it
+    // leads. Tried by workspace::beneath::tests::a_link_among_the_folders_is_never_followed.
+    fn meets_no_link(&self, names: &[&[u8]]) -> bool {
+        let Ok(mut at) = fs::openat(&self.0, ".", FOLDER, Mode::empty()) else { return false };
+        for name in names {
+            if *name == b".." {
+                return false;
+            }
+            match fs::statat(&at, *name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Symlink => return false,
+                    FileType::Directory => {}
+                    _ => return true,
+                },
+                // It leads nowhere.
+                Err(_) => return true,
+            }
+            match fs::openat(&at, *name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
+                Ok(next) => at = next,
+                Err(error) => return error == Errno::ACCESS || error == Errno::NOENT,
+            }
+        }
+        true
     }
 
     // THREAT: a folder of the path is swapped for a link to ~/.ssh while we work, and we read or
@@ -186,14 +213,23 @@ pub(super) fn read_link(folder: &OwnedFd, name: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 pub(super) fn digest(file: &mut File) -> io::Result<Sha> {
+    copy(file, &mut io::sink())
+}
+
+/// All that is left of one, written to the other; its digest. A signal in between is no error.
+pub(super) fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<Sha> {
     let mut hash = Sha256::new();
-    let mut buffer = [0; 64 << 10];
+    let mut buffer = vec![0; 64 << 10];
     loop {
-        let read = io::Read::read(file, &mut buffer)?;
-        if read == 0 {
-            return Ok(Sha::of(hash));
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(Sha::of(hash)),
+            Ok(count) => {
+                hash.update(&buffer[..count]);
+                to.write_all(&buffer[..count])?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-        hash.update(&buffer[..read]);
     }
 }
 
@@ -202,6 +238,26 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    /// A file on a network: a signal breaks off every other read of it.
+    struct Interrupted(&'static [u8], bool);
+
+    impl Read for Interrupted {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 { Err(io::ErrorKind::Interrupted.into()) } else { self.0.read(buffer) }
+        }
+    }
+
+    #[test]
+    fn a_signal_breaks_no_read_off() {
+        let mut to = Vec::new();
+        let sha = copy(&mut Interrupted(b"content", false), &mut to).unwrap();
+        assert_eq!(
+            (to.as_slice(), sha),
+            (b"content".as_slice(), Sha::of(Sha256::new_with_prefix("content")))
+        );
+    }
 
     #[test]
     fn a_link_among_the_folders_is_never_followed() {
@@ -224,6 +280,12 @@ mod tests {
         assert!(root.stat(&RelPath::parse(b"out/secret").unwrap()).is_err());
         assert!(root.keeps_inside(&RelPath::root(), b"in/file"));
         assert!(!root.keeps_inside(&RelPath::root(), b"out/secret"));
+        let meets_no_link = |names: &[&str]| {
+            root.meets_no_link(&names.iter().map(|name| name.as_bytes()).collect::<Vec<_>>())
+        };
+        assert!(meets_no_link(&["real", "file"]) && meets_no_link(&["real", "not", "there"]));
+        assert!(!meets_no_link(&["out", "secret"]) && !meets_no_link(&["in", "file"]));
+        assert!(!meets_no_link(&["real", "..", "out"]));
         assert!(!root.keeps_inside(&RelPath::parse(b"real").unwrap(), b"../../x"));
     }
 }

@@ -56,8 +56,8 @@ pub enum Held {
     LinkOutside,
     #[error("a device, a fifo or a socket")]
     Special,
-    /// `other` differs only in the case of letters: on some systems they are one file.
-    #[error("differs from {other} only in the case of letters")]
+    /// Only by what some systems ignore in a name: case, dots at its end.
+    #[error("on some systems it is the same file as {other}")]
     Case { other: RelPath },
     /// A name that apply itself uses.
     #[error("a name that airlock uses itself")]

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::autorun::{self, Aliases, Runs};
 use super::base::Base;
 use super::change::{Change, Held};
-use super::git;
+use super::fold;
+use super::git::{self, Shape};
 use super::nearest::Nearest;
 use super::node::Node;
 use super::rel_path::RelPath;
@@ -82,10 +83,7 @@ fn hold(
     if is_repository {
         return Some(Held::Repository);
     }
-    if path.components().next().is_some_and(|name| {
-        name.len() >= STAGING.len()
-            && name[..STAGING.len()].eq_ignore_ascii_case(STAGING.as_bytes())
-    }) {
+    if path.components().next().is_some_and(|name| fold::folded(name).starts_with(STAGING)) {
         return Some(Held::Reserved);
     }
     match &change.after {
@@ -127,26 +125,18 @@ fn left_out(change: &Change, base: &Base) -> Option<Held> {
 
 /// The folders that git would take for a repository, before or after.
 fn repositories<'a>(paths: impl Iterator<Item = &'a RelPath>) -> HashSet<RelPath> {
-    let mut shapes: HashMap<RelPath, u8> = HashMap::new();
+    let mut shapes: HashMap<RelPath, Shape> = HashMap::new();
     for path in paths {
-        let name = path.name();
-        let at = git::SHAPE.iter().position(|shape| name.eq_ignore_ascii_case(shape.as_bytes()));
-        if let Some(at) = at {
-            *shapes.entry(path.parent()).or_default() |= 1 << at;
+        let mut shape = Shape::default();
+        if shape.add(path.name()) {
+            let known = shapes.entry(path.parent()).or_default();
+            *known = known.with(shape);
         }
     }
-    let shaped = |seen: u8| {
-        git::is_repository(|name| {
-            git::SHAPE
-                .iter()
-                .position(|shape| *shape == name)
-                .is_some_and(|at| seen & (1 << at) != 0)
-        })
-    };
-    shapes.into_iter().filter(|(_, seen)| shaped(*seen)).map(|(folder, _)| folder).collect()
+    shapes.into_iter().filter(|(_, it)| it.is_repository()).map(|(folder, _)| folder).collect()
 }
 
-/// The paths of a tree by what they are to a system that ignores case.
+/// The paths of a tree by what they are to a system that compares names less exactly than ours.
 fn cases<'a>(
     paths: impl Iterator<Item = &'a RelPath>,
     about: usize,
@@ -159,7 +149,7 @@ fn cases<'a>(
 }
 
 fn folded(path: &RelPath) -> String {
-    path.to_string().to_lowercase()
+    path.components().map(fold::folded).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]
@@ -269,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_differ_only_in_case_are_kept_back() {
+    fn paths_that_are_one_on_other_systems_are_kept_back() {
         let case = |other: &str| Some(Held::Case { other: path(other) });
         assert_eq!(judged(&["readme.md"], &[("README.md", file())]), [case("readme.md")]);
         assert_eq!(judged(&[], &[("A", file()), ("a", file())]), [case("a"), case("A")]);
@@ -279,6 +269,10 @@ mod tests {
             [case("src"), Some(Held::Beneath { folder: path("Src") })]
         );
         assert_eq!(judged(&["a", "A"], &[("a", file())]), [None]);
+        // Not only case: dots at the end, and what HFS+ passes over.
+        assert_eq!(judged(&["a"], &[("a.", file())]), [case("a")]);
+        assert_eq!(judged(&["d/a"], &[("d/\u{200c}a", file())]), [case("d/a")]);
+        assert_eq!(judged(&["a"], &[("a:1", file()), ("a:2", file())]), [None, None]);
     }
 
     #[test]
@@ -301,6 +295,7 @@ mod tests {
     #[test]
     fn names_of_our_own_and_devices_are_kept_back() {
         assert_eq!(judged(&[], &[(".airlock-apply-1/0", file())]), [Some(Held::Reserved)]);
+        assert_eq!(judged(&[], &[(".AIRLOCK-apply-1/0", file())]), [Some(Held::Reserved)]);
         assert_eq!(judged(&[], &[("tty", Node::Special)]), [Some(Held::Special)]);
         assert_eq!(judged(&[], &[("a/.airlock-apply-1", file())]), [None]);
     }

@@ -5,80 +5,92 @@
 //! format's version and the few extensions that change it.
 
 use super::change::Change;
+use super::fold::{folded, read_by_ntfs};
 use super::node::Node;
+use super::version_control;
 
-/// What a name in one of git's folders means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    Config,
-    Hooks,
-    /// What `git-credential-store` was told to keep there.
-    Credentials,
-    /// What was done, with its arguments: `pull https://bot:TOKEN@host/`. No commit needs it.
-    Logs,
-    Other,
-}
+/// What never goes in from a folder of git's, whether the history does or not: programs, and what
+/// may hold a credential or a key. All in lower case.
+const STAYS_AT_HOME: [&str; 8] = [
+    "config",
+    "config.worktree",
+    "hooks",
+    // What `git-credential-store` was told to keep there.
+    "credentials",
+    // What was done, with its arguments: `pull https://bot:TOKEN@host/`. No commit needs it.
+    // THREAT: `git log -g` tells the token that somebody once pulled with. Tried by
+    // workspace::copy_in::tests::what_git_was_told_to_do_stays_at_home.
+    "logs",
+    // Addresses of an old form, with what signs in.
+    "remotes",
+    "branches",
+    // The key of every file that git-crypt encrypts.
+    "git-crypt",
+];
+/// What holds the commits in a repository without a work tree. Left out too where no history goes
+/// in.
+const HISTORY: [&str; 3] = ["objects", "refs", "packed-refs"];
+/// The names that make a folder a repository to git.
+const SHAPE: [&str; 4] = ["head", "objects", "refs", "commondir"];
 
-/// Whether a component is read as `.git` by git on any system: any case, NTFS's short name,
-/// trailing dots and spaces, streams and backslashes, the code points that HFS ignores.
+/// Whether a component is read as `.git` by git on any system: as NTFS reads it, by its short name
+/// too.
 pub(super) fn is_dot_git(component: &[u8]) -> bool {
-    component.split(|byte| *byte == b'\\').any(|name| {
-        let text: String = String::from_utf8_lossy(name).chars().filter(|&c| !ignored(c)).collect();
-        let text = text.split(':').next().unwrap_or_default().trim_end_matches(['.', ' ']);
-        text.eq_ignore_ascii_case(".git") || text.eq_ignore_ascii_case("git~1")
-    })
-}
-
-/// A name as systems compare it that ignore case, trailing dots and spaces, and what HFS ignores.
-pub(super) fn folded(name: &[u8]) -> String {
-    let text = String::from_utf8_lossy(name);
-    let text = text.trim_end_matches(['.', ' ']);
-    if text.is_ascii() {
-        return text.to_ascii_lowercase();
-    }
-    // There and back: some letters have a capital in common.
-    let text: String = text.chars().filter(|&c| !ignored(c)).collect();
-    text.to_uppercase().to_lowercase()
+    read_by_ntfs(component).any(|name| name == ".git" || name == "git~1")
 }
 
 /// Whether a name is that of a repository's own folder, of git or another version control.
 pub(super) fn is_history(name: &[u8]) -> bool {
-    is_dot_git(name) || [".hg", ".jj", ".sl", ".svn", ".bzr"].iter().any(|it| name == it.as_bytes())
+    is_dot_git(name) || version_control::has_history(&folded(name))
 }
 
-/// What holds the commits in a repository without a work tree.
+/// Whether a name directly in a git folder holds commits.
 pub(super) fn holds_history(name: &[u8]) -> bool {
-    [&b"objects"[..], b"refs", b"packed-refs"].iter().any(|it| name.eq_ignore_ascii_case(it))
+    HISTORY.contains(&folded(name).as_str())
 }
 
-/// HFS+ ignores these when it compares names.
-fn ignored(c: char) -> bool {
-    matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
+/// Whether a name directly in a git folder stays at home.
+pub(super) fn stays_at_home(name: &[u8]) -> bool {
+    STAYS_AT_HOME.contains(&folded(name).as_str())
 }
 
-/// Whether a folder with these names in it is read as a repository without a work tree, or as one
-/// of a linked work tree.
-pub(super) fn is_repository(has: impl Fn(&str) -> bool) -> bool {
-    has("head") && ((has("objects") && has("refs")) || has("commondir"))
+/// Whether it is the configuration, for which something stands in.
+pub(super) fn is_config(name: &[u8]) -> bool {
+    folded(name) == "config"
 }
 
-/// The names that [`is_repository`] asks for.
-pub(super) const SHAPE: [&str; 4] = ["head", "objects", "refs", "commondir"];
+/// Which of the names that make a repository a folder has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shape(u8);
 
-/// What a name directly in a git folder is.
-pub(super) fn part(name: &[u8]) -> Part {
-    if name.eq_ignore_ascii_case(b"config") || name.eq_ignore_ascii_case(b"config.worktree") {
-        Part::Config
-    } else if name.eq_ignore_ascii_case(b"hooks") {
-        Part::Hooks
-    } else if name.eq_ignore_ascii_case(b"credentials") {
-        Part::Credentials
-    } else if name.eq_ignore_ascii_case(b"logs") {
-        // THREAT: `git log -g` tells the token that somebody once pulled with. Tried by
-        // workspace::copy_in::tests::what_git_was_told_to_do_stays_at_home.
-        Part::Logs
-    } else {
-        Part::Other
+impl Shape {
+    pub(super) fn of<'a>(names: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut shape = Self::default();
+        names.for_each(|name| _ = shape.add(name));
+        shape
+    }
+
+    /// Whether the name is one of them.
+    pub(super) fn add(&mut self, name: &[u8]) -> bool {
+        let name = folded(name);
+        let at = SHAPE.iter().position(|known| *known == name);
+        self.0 |= at.map_or(0, |at| 1 << at);
+        at.is_some()
+    }
+
+    #[must_use]
+    pub(super) fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(super) fn has_head(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// Whether git reads the folder as a repository without a work tree, or as one of a linked work
+    /// tree.
+    pub(super) fn is_repository(self) -> bool {
+        self.has_head() && (self.0 & 0b110 == 0b110 || self.0 & 0b1000 != 0)
     }
 }
 
@@ -145,11 +157,36 @@ mod tests {
             ".g\u{200c}it",
             ".git::$INDEX_ALLOCATION",
             "a\\.git\\config",
+            ".git.\u{feff}",
         ] {
             assert!(is_dot_git(name.as_bytes()), "{name:?}");
         }
         for name in ["git", ".gitignore", ".gita", ".github", "a.git", "git~2", ".gi", ""] {
             assert!(!is_dot_git(name.as_bytes()), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn every_version_control_has_its_history_known() {
+        for name in [".git", ".HG", ".jj", ".sl", ".svn", "_SVN", ".bzr", "_darcs", ".pijul"] {
+            assert!(is_history(name.as_bytes()), "{name}");
+        }
+        for name in [".fslckout", "_FOSSIL_", "_MTN", "{arch}", ".repo"] {
+            assert!(is_history(name.as_bytes()), "{name}");
+        }
+        for name in [".fossil-settings", ".p4config", "cvs", "hg", ".github", "repo"] {
+            assert!(!is_history(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_repository_is_known_by_its_shape() {
+        let is_one =
+            |names: &[&str]| Shape::of(names.iter().map(|name| name.as_bytes())).is_repository();
+        assert!(is_one(&["HEAD", "objects", "refs"]) && is_one(&["head", "Objects", "refs."]));
+        assert!(is_one(&["HEAD", "commondir"]));
+        for names in [&["HEAD", "objects"][..], &["objects", "refs"], &["commondir"], &["HEAD"]] {
+            assert!(!is_one(names), "{names:?}");
         }
     }
 

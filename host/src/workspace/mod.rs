@@ -21,6 +21,8 @@ mod private; // our own folders and the files of credentials, which never go in
 mod secrets; // their names
 mod content; // whether a content is one
 mod rules; // what is left out by its name
+mod fold; // names as other systems compare them
+mod version_control; // what each of them keeps in a work tree
 mod git; // what of git's folders stays at home
 mod walk; // what is there
 mod base; // what went in

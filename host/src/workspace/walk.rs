@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::beneath::{self, Root};
 use super::content;
 use super::copy_in::CopyError;
-use super::git::{self, Part};
+use super::git::{self, Shape};
 use super::private::{self, Guard};
 use super::rel_path::RelPath;
 use super::rules::{Rules, Verdict};
@@ -127,15 +127,15 @@ impl Walk<'_> {
             return (self.found)(Found::LeftOut { path: folder.path.clone(), why });
         }
         let names = match names(&opened) {
-            Ok(names) => names,
+            Ok(Some(names)) => names,
+            // What is beyond is in no list, and would be missing without a word.
+            Ok(None) => return Err(CopyError::TooMany { most: limits::WORKSPACE_ENTRIES }),
             Err(error) => return Err(CopyError::read(&folder.path, error)),
         };
         let dot_git = git::is_dot_git(folder.path.name());
         let in_git = folder.in_git || dot_git;
-        let has = |wanted: &str| {
-            names.iter().any(|(name, ..)| name.eq_ignore_ascii_case(wanted.as_bytes()))
-        };
-        let is_repository = git::is_repository(has);
+        let shape = Shape::of(names.iter().map(|(name, ..)| name.as_slice()));
+        let is_repository = shape.is_repository();
         // THREAT: with --no-history the commits go in all the same, from `.bare/` or `backup.git/`.
         // Tried by workspace::copy_in::tests::no_repository_goes_in_without_its_history.
         let no_history = !self.rules.has_history();
@@ -159,10 +159,9 @@ impl Walk<'_> {
                 (self.found)(Found::LeftOut { path, why: Why::History })?;
                 continue;
             }
-            let part = if repository { git::part(&name) } else { Part::Other };
-            if part != Part::Other {
+            if repository && git::stays_at_home(&name) {
                 (self.found)(Found::LeftOut { path: path.clone(), why: Why::Git })?;
-                if name.eq_ignore_ascii_case(b"config") && !folder.left_out {
+                if git::is_config(&name) && !folder.left_out {
                     let content = git::stand_in(&git_config(&opened, &name), !in_git);
                     (self.found)(Found::StandIn { path, content })?;
                 }
@@ -312,8 +311,11 @@ fn found_folder(path: RelPath, stat: &Stat) -> Found {
     Found::Folder { path, mode: stat.st_mode & 0o777, mtime: stat.st_mtime }
 }
 
-/// The names in a folder, in order, with what each is and its number there.
-fn names(folder: &OwnedFd) -> io::Result<Vec<(Vec<u8>, FileType, u64)>> {
+/// A name, what it is, and its number in the folder.
+type Listed = (Vec<u8>, FileType, u64);
+
+/// The names in a folder, in order; none where they are more than a workspace may have.
+fn names(folder: &OwnedFd) -> io::Result<Option<Vec<Listed>>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
@@ -331,11 +333,11 @@ fn names(folder: &OwnedFd) -> io::Result<Vec<(Vec<u8>, FileType, u64)>> {
         };
         names.push((name.to_vec(), kind, entry.ino()));
         if names.len() as u64 > limits::WORKSPACE_ENTRIES {
-            break;
+            return Ok(None);
         }
     }
     names.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
-    Ok(names)
+    Ok(Some(names))
 }
 
 /// The first bytes of a file, which stays where it is.
@@ -343,9 +345,11 @@ fn beginning(file: &File, most: usize) -> io::Result<Vec<u8>> {
     let mut content = vec![0; most];
     let mut filled = 0;
     while filled < content.len() {
-        match file.read_at(&mut content[filled..], filled as u64)? {
-            0 => break,
-            count => filled += count,
+        match file.read_at(&mut content[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     content.truncate(filled);

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::super::beneath::Root;
 use super::super::change::{ChangeSet, Held};
-use super::super::git;
+use super::super::git::Shape;
 use super::super::nearest::Nearest;
 use super::super::node::Node;
 use super::super::rel_path::RelPath;
@@ -15,16 +15,16 @@ use super::super::rel_path::RelPath;
 pub(super) fn last_look(root: &Root, set: &mut ChangeSet) {
     let coming = || set.applied().filter(|it| it.after.is_some()).map(|it| &it.path);
     // Which names of a repository come into a folder.
-    let mut shapes: HashMap<RelPath, HashSet<&str>> = HashMap::new();
+    let mut shapes: HashMap<RelPath, Shape> = HashMap::new();
     for path in coming() {
-        let named = |name: &&&str| path.name().eq_ignore_ascii_case(name.as_bytes());
-        if let Some(name) = git::SHAPE.iter().find(named) {
-            shapes.entry(path.parent()).or_default().insert(name);
+        let mut shape = Shape::default();
+        if shape.add(path.name()) {
+            let known = shapes.entry(path.parent()).or_default();
+            *known = known.with(shape);
         }
     }
-    let is_repository = |(folder, names): &(&RelPath, &HashSet<&str>)| {
-        git::is_repository(|name| names.contains(name) || root.has(folder, name))
-    };
+    let is_repository =
+        |(folder, comes): &(&RelPath, &Shape)| comes.with(root.shape(folder)).is_repository();
     let repositories = shapes.iter().filter(is_repository).map(|(folder, _)| folder.as_bytes());
     let repositories: HashSet<&[u8]> = repositories.collect();
     let (mut in_repository, mut beneath) = (Nearest::default(), Nearest::default());

@@ -4,16 +4,15 @@
 //! kept in the run's folder.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{self, AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
-use sha2::{Digest, Sha256};
 
-use super::super::beneath::Root;
-use super::super::node::{Node, Sha};
+use super::super::beneath::{self, Root};
+use super::super::node::Node;
 use super::super::rel_path::RelPath;
 use super::super::store::Contents;
 use super::attributes::{self, Remark};
@@ -132,7 +131,7 @@ impl<'a> Staging<'a> {
                     attributes::created(*mode)
                 };
                 let mut file = File::from(fs::openat(folder, name, flags, create)?);
-                if copy(&mut contents.at(*offset, *size)?, &mut file)? != *sha256 {
+                if beneath::copy(&mut contents.at(*offset, *size)?, &mut file)? != *sha256 {
                     return Err(io::Error::other("a stored content is damaged"));
                 }
                 match keep {
@@ -191,19 +190,6 @@ impl<'a> Staging<'a> {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-fn copy(from: &mut impl Read, to: &mut File) -> io::Result<Sha> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let count = from.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(Sha::of(hash));
-        }
-        hash.update(&buffer[..count]);
-        to.write_all(&buffer[..count])?;
     }
 }
 

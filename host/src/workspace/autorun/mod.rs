@@ -5,14 +5,16 @@
 //! file that `.vscode -> config` makes of `config/tasks.json`.
 
 mod table; // the names, and the reason for each
+mod agents; // those of coding agents
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 use super::change::{Change, Held};
-use super::git;
+use super::fold;
 use super::node::Node;
 use super::rel_path::RelPath;
+use super::version_control;
 
 /// What a path is by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,11 +42,8 @@ struct Triggers {
 }
 
 static TRIGGERS: LazyLock<Triggers> = LazyLock::new(|| {
-    let held = table::VERSION_CONTROL.iter().map(|(name, by)| (*name, Runs::VersionControl(by)));
-    let by_itself = table::HELD.iter().map(|(name, how)| (*name, Runs::ByItself(how)));
-    let named = table::NAMED.iter().map(|(name, how)| (*name, Runs::WhenStarted(how)));
     let mut triggers = Triggers { first: HashMap::new(), endings: Vec::new() };
-    for (pattern, runs) in held.chain(by_itself).chain(named) {
+    for (pattern, runs) in all() {
         if let Some(ending) = pattern.strip_prefix('*') {
             triggers.endings.push((ending, runs));
             continue;
@@ -56,6 +55,16 @@ static TRIGGERS: LazyLock<Triggers> = LazyLock::new(|| {
     }
     triggers
 });
+
+fn all() -> impl Iterator<Item = (&'static str, Runs)> {
+    let kept = version_control::KEPT.iter();
+    let kept = kept.map(|kept| (kept.name, Runs::VersionControl(kept.program)));
+    let by_itself = table::HELD.iter().chain(agents::HELD);
+    let by_itself = by_itself.map(|(name, how)| (*name, Runs::ByItself(how)));
+    let named = table::NAMED.iter().map(|(name, how)| (*name, Runs::WhenStarted(how)));
+    let read = agents::NAMED.iter().map(|name| (*name, Runs::WhenStarted("coding agents obey it")));
+    kept.chain(by_itself).chain(named).chain(read)
+}
 
 /// What is left of a trigger beyond what a link stands for.
 #[derive(Clone, Copy)]
@@ -181,6 +190,13 @@ fn by_name(path: &RelPath, node: Option<&Node>, aliases: &Aliases) -> Option<Run
     found
 }
 
+/// What a file or a link is by its name, and by the links that lead to it.
+pub(super) fn read_by_name(path: &RelPath, is_link: bool, aliases: &Aliases) -> Option<Runs> {
+    // Of the target no name is asked.
+    let link = is_link.then(|| Node::Link { target: Vec::new() });
+    by_name(path, Some(link.as_ref().unwrap_or(&Node::Special)), aliases)
+}
+
 /// What a change makes run, if it does.
 pub(super) fn judge(change: &Change, aliases: &Aliases) -> Option<Runs> {
     let runs = by_name(&change.path, change.after.as_ref(), aliases)?;
@@ -221,12 +237,9 @@ impl Runs {
     }
 }
 
-/// The names of a path as systems that ignore case compare them, without what some ignore
-/// besides.
-// THREAT: `.VSCode`, `.vſcode` or `.vscode.` is the editor's folder where case is folded or dots
-// are dropped. Tried by workspace::autorun::tests::a_name_is_known_in_any_spelling.
+/// The names of a path as other systems compare them.
 fn folded(path: &RelPath) -> Vec<String> {
-    path.components().map(git::folded).collect()
+    path.components().map(fold::folded).collect()
 }
 
 #[cfg(test)]

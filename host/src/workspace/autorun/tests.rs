@@ -70,6 +70,25 @@ fn what_runs_by_itself_is_held() {
         ".cursor/mcp.json",
         ".gemini/settings.json",
         ".mcp.json",
+        "opencode.json",
+        "opencode.jsonc",
+        ".opencode/plugin/x.ts",
+        ".kiro/hooks/x.kiro.hook",
+        ".kiro/settings/mcp.json",
+        ".roo/mcp.json",
+        ".amazonq/cli-agents/x.json",
+        ".junie/mcp/mcp.json",
+        ".qwen/settings.json",
+        ".trae/mcp.json",
+        ".windsurf/hooks.json",
+        ".github/hooks/x.json",
+        ".continue/mcpServers/x.yaml",
+        ".lvimrc",
+        ".lazy.lua",
+        ".theia/tasks.json",
+        ".helix/languages.toml",
+        ".git-hooks/pre_commit/x.rb",
+        ".lintstagedrc.json",
     ] {
         assert!(is_held(of(at, file())), "{at}");
         assert!(is_held(of(at, link("elsewhere"))), "{at}");
@@ -93,6 +112,14 @@ fn what_runs_when_its_tool_is_started_is_named() {
         "CLAUDE.md",
         ".claude/commands/x.md",
         ".cursor/rules/x.mdc",
+        ".kiro/steering/x.md",
+        ".roo/rules/x.md",
+        ".amazonq/rules/x.md",
+        ".junie/guidelines.md",
+        ".trae/rules/x.md",
+        "QWEN.md",
+        "web/eslint.config.mjs",
+        "x.csproj",
     ] {
         assert!(is_named(of(at, file())), "{at}");
     }
@@ -119,10 +146,10 @@ fn a_name_is_known_in_any_spelling() {
 
 #[test]
 fn a_link_counts_as_what_it_is_called() {
-    for at in [".vscode", ".husky", ".hg", "a/.idea", ".claude", ".config", ".codex"] {
+    for at in [".vscode", ".husky", ".hg", "a/.idea", ".claude", ".config", ".codex", ".github"] {
         assert!(is_held(of(at, link("tools"))), "{at}");
     }
-    for at in [".cargo", ".github", ".yarn"] {
+    for at in [".cargo", ".gitlab", ".yarn"] {
         assert!(is_named(of(at, link("tools"))), "{at}");
     }
     // A file or a new folder of that name is read by nobody.
@@ -178,9 +205,13 @@ fn what_goes_runs_nothing_but_version_control_keeps_its_own() {
 
 #[test]
 fn every_trigger_is_written_as_it_is_matched() {
-    let all = table::VERSION_CONTROL.iter().chain(table::HELD).chain(table::NAMED);
-    for (pattern, how) in all {
-        assert_eq!(*pattern, pattern.to_lowercase(), "{pattern}");
+    let mut known = std::collections::HashSet::new();
+    for (pattern, runs) in all() {
+        let how = match runs {
+            Runs::VersionControl(how) | Runs::ByItself(how) | Runs::WhenStarted(how) => how,
+        };
+        assert!(known.insert(pattern), "{pattern} is in it twice");
+        assert_eq!(pattern, pattern.to_lowercase(), "{pattern}");
         assert!(!how.is_empty() && !pattern.starts_with('/'), "{pattern}");
         let sample = pattern.replace('*', "x");
         let sample = if sample.ends_with('/') { sample + "inside" } else { sample };

@@ -1,6 +1,7 @@
 //! What is named of a tree and what is not, made by hand.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::PathBuf;
 
 use super::*;
 
@@ -146,4 +147,76 @@ fn a_large_hook_that_changes_in_its_middle_is_named() {
         file.set_modified(times).unwrap();
     });
     assert_eq!(found, [".git/hooks/h"]);
+}
+
+/// The files of other programs than git: by itself first, then what somebody must start.
+#[test]
+fn what_an_editor_an_agent_or_a_build_runs_is_named() {
+    let trial = Trial::new(&[
+        ("Makefile", "all:\n"),
+        (".claude/settings.json", "{}\n"),
+        (".hg/hgrc", "[ui]\n"),
+        (".hg/store/data/x", "x"),
+        ("hooks/pre", "x\n"),
+        ("agents/settings.json", "{}\n"),
+    ]);
+    symlink("agents", trial.at(".cursor")).unwrap();
+    symlink("../hooks", trial.at(".claude/hooks")).unwrap();
+    let all = |trial: &Trial| -> Vec<(String, String)> {
+        let before = trial.look();
+        trial.put("Makefile", "all: evil\n");
+        trial.put(".vscode/tasks.json", "{}\n");
+        trial.put(".claude/settings.json", "{\"hooks\": 1}\n");
+        trial.put(".hg/hgrc", "[hooks]\n");
+        trial.put(".hg/store/data/x", "other");
+        trial.put("hooks/pre", "evil\n");
+        trial.put("agents/mcp.json", "{}\n");
+        trial.put("src/main.rs", "fn main() {}\n");
+        let found = trial.look().since(&before);
+        found.into_iter().map(|it| (it.path, it.what)).collect()
+    };
+    let told = |path: &str, what: &str| (path.to_owned(), what.to_owned());
+    let expected = [
+        told(".claude/settings.json", "Claude Code runs the hooks it names by itself; it changed"),
+        told(".hg/hgrc", "Mercurial obeys it, and it changed"),
+        told(
+            ".vscode/tasks.json",
+            "VS Code runs its tasks and the programs it names when the folder is opened; it was \
+             not there",
+        ),
+        told(
+            "agents/mcp.json",
+            "Cursor starts the servers it names when the folder is opened; it was not there",
+        ),
+        told("hooks/pre", "Claude Code runs such hooks by itself; it changed"),
+        told("Makefile", "make runs it; it changed"),
+    ];
+    assert_eq!(all(&trial), expected);
+    // As it is now it is as it was, and what goes runs nothing.
+    assert_eq!(trial.found(|_| ()), [""; 0]);
+    let gone = trial.found(|trial| std::fs::remove_file(trial.at(".vscode/tasks.json")).unwrap());
+    assert_eq!(gone, [""; 0]);
+}
+
+#[test]
+fn another_version_controls_repository_that_comes_or_goes_is_named() {
+    let trial = Trial::new(&[(".hg/hgrc", "[ui]\n")]);
+    let found = trial.found(|trial| {
+        std::fs::rename(trial.at(".hg"), trial.at("old")).unwrap();
+        trial.put("sub/.jj/repo/config.toml", "x");
+    });
+    assert_eq!(found, ["sub/.jj", ".hg"]);
+}
+
+/// A folder of git's is found by its bytes, whatever they are.
+#[test]
+fn a_git_file_may_name_any_bytes() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let trial = Trial::new(&[("sub/x", "x")]);
+    let store = trial.0.path().join(std::ffi::OsStr::from_bytes(b"store\xff"));
+    std::fs::create_dir(&store).unwrap();
+    std::fs::write(store.join("HEAD"), "x").unwrap();
+    std::fs::write(trial.at("sub/.git"), b"gitdir: ../store\xff\n").unwrap();
+    let found = trial.found(|_| std::fs::write(store.join("config"), "[core]\n").unwrap());
+    assert_eq!(found, ["store%FF/config"]);
 }

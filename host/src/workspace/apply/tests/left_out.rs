@@ -56,7 +56,7 @@ async fn what_was_left_out_is_held_and_the_rest_is_applied() {
     .env: your .env was left out of the copy, because it looks like a secret
     conf: your conf/.env was left out of the copy, because it looks like a secret
     conf/x: conf is kept back
-    d/.ENV: differs from d/.env only in the case of letters
+    d/.ENV: on some systems it is the same file as d/.env
     target: your target was left out of the copy, because it was excluded
     target/debug: your target was left out of the copy, because it was excluded
     target/debug/new: your target was left out of the copy, because it was excluded

@@ -1,0 +1,337 @@
+//! The walk through a live tree, by descriptor, one folder open at a time.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use airlock_shared::limits;
+use rustix::fs::{self, AtFlags, Dir, FileType, Stat};
+
+use super::super::autorun::{self, Aliases, Runs};
+use super::super::beneath::{self, Root};
+use super::super::fold::folded;
+use super::super::git::{self, Shape};
+use super::super::node::Node;
+use super::super::rel_path::RelPath;
+use super::super::version_control;
+use super::{Fingerprint, TriggerKind, TriggerState, Triggers};
+
+/// Entries that are looked at: a tree may be as large when it goes in, and twice as large after.
+const ENTRIES: u64 = 2 * limits::WORKSPACE_ENTRIES;
+/// A file of more is not read: its size and its times, which nobody can set back, stand for it.
+const READ_BYTES: u64 = 1 << 20;
+/// A configuration of git is read no further.
+const CONFIG_BYTES: u64 = 64 << 10;
+/// Folders of a repository in which nothing is run or obeyed.
+const INERT: [&str; 3] = ["objects", "refs", "logs"];
+/// Files directly in a repository that say where the rest of it is, or what git runs.
+const OBEYED: [&str; 4] = ["config", "config.worktree", "commondir", "gitdir"];
+/// Keys of git's configuration whose value is a program, or a file that may name one.
+const PROGRAMS: [&str; 16] = [
+    "hookspath",
+    "path",
+    "fsmonitor",
+    "sshcommand",
+    "askpass",
+    "editor",
+    "pager",
+    "program",
+    "command",
+    "helper",
+    "clean",
+    "smudge",
+    "process",
+    "textconv",
+    "external",
+    "attributesfile",
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Within {
+    /// The person's files.
+    Tree,
+    /// A folder of git's.
+    Git,
+    /// Whatever is in it is run.
+    Hooks,
+    /// The person's files once more: what a link leads to that is called as something that runs.
+    Aliased,
+}
+
+pub(super) struct Looking<'a> {
+    root: &'a Root,
+    tree: PathBuf,
+    found: Triggers,
+    left: u64,
+    pending: Vec<(RelPath, Within)>,
+    been: HashSet<(RelPath, Within)>,
+    /// The links of the tree that are called as something that runs.
+    links: BTreeMap<RelPath, Node>,
+    aliases: Aliases,
+}
+
+impl Looking<'_> {
+    pub(super) fn through(tree: &Path) -> io::Result<Triggers> {
+        let tree = std::fs::canonicalize(tree)?;
+        let root = Root::open(&tree)?;
+        let mut looking = Looking {
+            root: &root,
+            tree,
+            found: Triggers::default(),
+            left: ENTRIES,
+            pending: vec![(RelPath::root(), Within::Tree)],
+            been: HashSet::new(),
+            links: BTreeMap::new(),
+            aliases: Aliases::default(),
+        };
+        looking.all_pending();
+        looking.follow_links();
+        Ok(looking.found)
+    }
+
+    fn all_pending(&mut self) {
+        while let Some((path, within)) = self.pending.pop() {
+            if self.been.insert((path.clone(), within)) {
+                self.folder(&path, within);
+            }
+        }
+    }
+
+    /// `.claude -> agents`: what is in `agents` runs too.
+    fn follow_links(&mut self) {
+        let links = std::mem::take(&mut self.links);
+        let mut targets = Vec::new();
+        self.aliases = Aliases::of(&links, links.iter(), |link| {
+            let Some(Node::Link { target }) = links.get(link) else { return None };
+            let at = self.resolve(&link.parent(), target).filter(|at| !at.is_root())?;
+            targets.push(at.clone());
+            Some(at)
+        });
+        for at in targets {
+            match self.root.stat(&at) {
+                Ok(Some(stat)) if is_folder(&stat) => self.pending.push((at, Within::Aliased)),
+                Ok(Some(stat)) => self.runs(at, &stat),
+                _ => {}
+            }
+        }
+        self.all_pending();
+    }
+
+    fn folder(&mut self, path: &RelPath, within: Within) {
+        let Ok(names) = self.names(path) else {
+            // What is gone in this moment, or is no folder, is no matter.
+            if matches!(self.root.stat(path), Ok(Some(_))) || path.is_root() {
+                self.see(path.clone(), TriggerKind::Closed, Fingerprint::Is);
+            }
+            return;
+        };
+        let shape = Shape::of(names.iter().map(|(name, _)| name.as_slice()));
+        if within == Within::Tree && shape.is_repository() {
+            self.see(path.clone(), TriggerKind::Repository, Fingerprint::Is);
+            self.pending.push((path.clone(), Within::Git));
+        }
+        let has_head = shape.has_head();
+        for (name, stat) in &names {
+            let Ok(at) = path.join(name) else { continue };
+            let is = |known: &[&str]| known.contains(&folded(name).as_str());
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            let is_folder = kind == FileType::Directory;
+            let is_file = kind == FileType::RegularFile;
+            if !is_folder && !is_file && kind != FileType::Symlink {
+                self.see(at, TriggerKind::Special, Fingerprint::Is);
+                continue;
+            }
+            match within {
+                Within::Tree if git::is_dot_git(name) => {
+                    let mark = if is_folder { Fingerprint::Is } else { self.mark(&at, stat) };
+                    self.see(at.clone(), TriggerKind::Repository, mark);
+                    if is_folder {
+                        self.pending.push((at, Within::Git));
+                    } else if is_file {
+                        self.follow(&at, path);
+                    }
+                }
+                Within::Tree if is_folder => {
+                    let control = version_control::folder(&folded(name));
+                    if let Some(program) = control {
+                        self.see(at.clone(), TriggerKind::Control(program), Fingerprint::Is);
+                    }
+                    self.pending.push((at, Within::Tree));
+                }
+                Within::Aliased if is_folder => self.pending.push((at, Within::Aliased)),
+                Within::Tree if is_file && stat.st_mode & 0o6000 != 0 => {
+                    let mark = self.mark(&at, stat);
+                    self.see(at, TriggerKind::SetId, mark);
+                }
+                Within::Tree | Within::Aliased => self.runs(at, stat),
+                Within::Git if is_folder && has_head && is(&INERT) => {}
+                Within::Git if is_folder && has_head && is(&["hooks"]) => {
+                    self.pending.push((at, Within::Hooks));
+                }
+                Within::Git | Within::Hooks if is_folder => self.pending.push((at, within)),
+                Within::Git if has_head && is(&OBEYED) => {
+                    let mark = self.mark(&at, stat);
+                    self.see(at.clone(), TriggerKind::OfGit, mark);
+                    if is(&["commondir"]) {
+                        self.follow(&at, path);
+                    } else if !is(&["gitdir"]) {
+                        self.named(&at, path);
+                    }
+                }
+                Within::Git if is(&["attributes"]) && folded(path.name()) == "info" => {
+                    let mark = self.mark(&at, stat);
+                    self.see(at, TriggerKind::OfGit, mark);
+                }
+                Within::Git => {}
+                Within::Hooks => {
+                    let mark = self.mark(&at, stat);
+                    self.see(at, TriggerKind::OfGit, mark);
+                }
+            }
+        }
+    }
+
+    /// A file or a link that a program reads by its name.
+    fn runs(&mut self, at: RelPath, stat: &Stat) {
+        let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+        let Some(runs) = autorun::read_by_name(&at, is_link, &self.aliases) else { return };
+        let what = match runs {
+            // Ordinary work writes most of what a version control keeps.
+            Runs::VersionControl(_) => match version_control::obeys(&at) {
+                Some(program) => TriggerKind::OfControl(program),
+                None => return,
+            },
+            runs => TriggerKind::Runs(runs),
+        };
+        let mark = self.mark(&at, stat);
+        if let Fingerprint::Link(target) = &mark {
+            self.links.insert(at.clone(), Node::Link { target: target.clone() });
+        }
+        self.see(at, what, mark);
+    }
+
+    fn names(&mut self, path: &RelPath) -> io::Result<Vec<(Vec<u8>, Stat)>> {
+        let opened = self.root.folder(path)?;
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&opened)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            if self.left == 0 {
+                self.found.is_cut = true;
+                break;
+            }
+            self.left -= 1;
+            if let Ok(stat) = fs::statat(&opened, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+                names.push((name, stat));
+            }
+        }
+        Ok(names)
+    }
+
+    fn see(&mut self, path: RelPath, what: TriggerKind, mark: Fingerprint) {
+        let state = TriggerState { what, mark };
+        match self.found.seen.get_mut(&path) {
+            Some(seen) if what < seen.what => *seen = state,
+            Some(_) => {}
+            None => _ = self.found.seen.insert(path, state),
+        }
+    }
+
+    fn mark(&self, path: &RelPath, stat: &Stat) -> Fingerprint {
+        let mode = stat.st_mode & 0o7777;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            let target = self.root.folder(&path.parent());
+            let target = target.and_then(|folder| beneath::read_link(&folder, path.name()));
+            return Fingerprint::Link(target.unwrap_or_default());
+        }
+        let read = u64::try_from(stat.st_size).is_ok_and(|size| size <= READ_BYTES);
+        let sha = || beneath::digest(&mut self.root.file(path).ok()?).ok();
+        match read.then(sha).flatten() {
+            Some(sha) => Fingerprint::File { mode, sha },
+            None => Fingerprint::Large {
+                mode,
+                size: stat.st_size,
+                inode: stat.st_ino,
+                changed: (stat.st_ctime, stat.st_ctime_nsec),
+            },
+        }
+    }
+
+    /// The beginning of a small file.
+    fn beginning(&self, path: &RelPath) -> Vec<u8> {
+        let mut content = Vec::new();
+        if let Ok(file) = self.root.file(path) {
+            // What cannot be read says nothing.
+            let _end = file.take(CONFIG_BYTES).read_to_end(&mut content);
+        }
+        content
+    }
+
+    /// A `.git` file or a `commondir`: the folder of git's that it names, where it is in the tree.
+    fn follow(&mut self, file: &RelPath, from: &RelPath) {
+        let content = self.beginning(file);
+        let named = content.trim_ascii();
+        let named = named.strip_prefix(b"gitdir:").unwrap_or(named).trim_ascii();
+        if let Some(at) = self.resolve(from, named) {
+            self.pending.push((at, Within::Git));
+        }
+    }
+
+    /// The files and folders of the tree that a configuration names as programs.
+    fn named(&mut self, config: &RelPath, folder: &RelPath) {
+        let content = self.beginning(config);
+        for line in String::from_utf8_lossy(&content).lines() {
+            let Some((key, value)) = line.rsplit(']').next().and_then(|line| line.split_once('='))
+            else {
+                continue;
+            };
+            let key = key.trim().to_ascii_lowercase();
+            if !PROGRAMS.contains(&key.as_str()) {
+                continue;
+            }
+            let value = value.trim().trim_start_matches('!').trim_matches('"');
+            let value = value.split_whitespace().next().unwrap_or_default();
+            for from in [folder.parent(), folder.clone()] {
+                let Some(at) = self.resolve(&from, value.as_bytes()).filter(|at| !at.is_root())
+                else {
+                    continue;
+                };
+                let Ok(Some(stat)) = self.root.stat(&at) else { continue };
+                if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                    let mark = self.mark(&at, &stat);
+                    self.see(at, TriggerKind::OfGit, mark);
+                } else if key == "hookspath" {
+                    self.pending.push((at, Within::Hooks));
+                }
+            }
+        }
+    }
+
+    /// A path as git reads it; none where it is not in the tree.
+    fn resolve(&self, from: &RelPath, named: &[u8]) -> Option<RelPath> {
+        let mut at: Vec<&[u8]> = from.components().collect();
+        let path = Path::new(OsStr::from_bytes(named));
+        let beneath = if path.is_absolute() {
+            at.clear();
+            path.strip_prefix(&self.tree).ok()?.as_os_str().as_bytes()
+        } else {
+            named
+        };
+        for name in beneath.split(|byte| *byte == b'/') {
+            match name {
+                b"" | b"." => {}
+                b".." => drop(at.pop()?),
+                name => at.push(name),
+            }
+        }
+        if at.is_empty() { Some(RelPath::root()) } else { RelPath::parse(&at.join(&b'/')).ok() }
+    }
+}
+
+fn is_folder(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
