@@ -121,6 +121,15 @@ async fn a_folder_larger_than_the_disk_is_refused() {
     assert!(ran.stderr.contains("--disk SIZE"), "{}", ran.stderr);
     let ran = ran.assert_nothing_left_behind().await;
     assert!(ran.backend.model_requests().is_empty());
+    let outcome = ran.outcome();
+    assert!(outcome["message"].to_string().contains("; big has 3 MiB of it"), "{outcome}");
+    // It was counted, and nothing of it went in: nothing can be lost.
+    assert_eq!(ran.events_named("workspace").len(), 0, "{}", ran.stdout);
+    assert_eq!(
+        (&outcome["changes"], &ran.record().await["changes_are"]),
+        (&json!("none"), &json!("none"))
+    );
+    assert!(!ran.stderr.contains("lost"), "{}", ran.stderr);
 }
 
 /// On the engine's disk nothing limits it: the record says so, and the volume goes with the run.

@@ -68,7 +68,7 @@ pub struct Broken {
 /// Only where not even a folder for the run could be made, or the directory is none to work on;
 /// every other end is an outcome.
 pub async fn run(spec: Spec, house: &House, stop: &Stop, show: Show<'_>) -> Result<Done, Broken> {
-    tree::admit(&spec, &house.private)?;
+    tree::admit(&spec, &house.private).await?;
     let mut report = Report::open(house, &spec, show)?;
     let ended = attempt(spec, house, stop, &mut report).await;
     report.tell_changes(stop).await;
@@ -88,13 +88,17 @@ async fn attempt(
         image = find_image(&spec.image, &house.docker, report) => image?,
         () = stop.asked() => return Ok(cancelled()),
     };
-    let tree = Tree::begin(&spec, &house.private, report.folder())?;
+    let tree = tokio::select! {
+        tree = Tree::begin(&spec, &house.private, report.folder()) => tree?,
+        () = stop.asked() => return Ok(cancelled()),
+    };
     let uid = house.docker.free_uid().await?;
     let terms = tree.terms(&spec, house, report.folder(), uid);
     report.waived(&terms);
 
-    // The container is made and started while the catalogue is asked for: neither waits for the
-    // other. A run that is over by then (nobody pays, somebody stopped it) starts nothing.
+    // The container is made and started while the catalogue is asked for and the directory is
+    // counted: none waits for the other. A run that is over by then (nobody pays, the directory is
+    // too large, somebody stopped it) starts nothing.
     let over = CancellationToken::new();
     let paying = async {
         let paying = tokio::select! {
@@ -119,7 +123,18 @@ async fn attempt(
         };
         created.start_unless(unwanted).await
     };
-    let (paying, ready) = tokio::join!(paying, ready);
+    let counted = async {
+        let counted = tokio::select! {
+            counted = tree.counted(report.counting()) => counted,
+            () = over.cancelled() => Ok(()),
+            () = stop.asked() => Ok(()),
+        };
+        if counted.is_err() {
+            over.cancel();
+        }
+        counted
+    };
+    let (paying, ready, counted) = tokio::join!(paying, ready, counted);
     if let Ok(Some(ready)) = &ready {
         report.unchecked(ready.unchecked());
     }
@@ -133,8 +148,11 @@ async fn attempt(
     let prepared = match paying {
         None => Ok(None),
         Some(_) if stop.is_asked() => Ok(None),
-        Some(Err(fault)) => Err(fault),
-        Some(Ok(paying)) => prepare(&spec, report.run(), paying, &terms, stop).await,
+        Some(Err(fault)) => Err(fault.into()),
+        Some(Ok(_)) if counted.is_err() => counted.map(|()| None),
+        Some(Ok(paying)) => {
+            prepare(&spec, report.run(), paying, &terms, stop).await.map_err(Broken::from)
+        }
     };
     let (Prepared { line, gate, mut renewals }, ready) = match (prepared, ready) {
         (Ok(Some(prepared)), Some(ready)) => (prepared, ready),
@@ -145,7 +163,7 @@ async fn attempt(
                 // Why there is no run is worth more than what the next start sweeps.
                 report.note(leftover.to_string());
             }
-            return prepared.map(|_| cancelled()).map_err(Broken::from);
+            return prepared.map(|_| cancelled());
         }
     };
     let mut running = ready.hand_over(&line).await?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use airlock_shared::base::Base;
 use airlock_shared::defaults;
@@ -24,9 +25,14 @@ use crate::engine::docker::ResolvedImage;
 use crate::engine::{BoxSpec, Waiver};
 use crate::exit::Exit;
 use crate::session::{EventLog, LimitsRecord, PayerRecord, Record, RunFolder, WorkspaceRecord};
-use crate::workspace::{Copied, Why};
+use crate::text;
+use crate::workspace::{Copied, Counted, Why};
 
 mod changes; // what became of them, told and counted
+
+/// How long a directory is counted before that is said, and how often from then on.
+const COUNTING_FIRST: Duration = Duration::from_secs(2);
+const COUNTING: Duration = Duration::from_secs(10);
 
 pub use changes::{count, name_all, told};
 
@@ -53,6 +59,8 @@ pub(super) struct Report<'a> {
     /// better where it has one.
     requests: u32,
     usage: Usage,
+    /// The model was asked something: before that nothing can have been changed.
+    has_worked: bool,
     show: Show<'a>,
     /// The command that mends a sign-in that is needed, where no stored key is given again.
     mends: String,
@@ -103,6 +111,7 @@ impl<'a> Report<'a> {
             lines: 0,
             requests: 0,
             usage: Usage::default(),
+            has_worked: false,
             show,
             mends,
             signer: None,
@@ -167,6 +176,7 @@ impl<'a> Report<'a> {
 
     /// What the box says.
     pub(super) fn hear(&mut self, event: &Event) {
+        self.has_worked |= matches!(event, Event::Request { .. } | Event::CallStarted { .. });
         match event {
             Event::Request { n } => self.requests = self.requests.max(*n),
             Event::Usage { usage } => self.usage += *usage,
@@ -227,6 +237,11 @@ impl<'a> Report<'a> {
         self.say(Public::Started(started));
     }
 
+    /// Says now and then how far a directory is counted that takes long.
+    pub(super) fn counting(&mut self) -> impl FnMut(Counted) {
+        counting(|text| self.note(text))
+    }
+
     pub(super) fn copied(&mut self, copied: &Copied) {
         let record = &mut self.record.workspace;
         (record.entries, record.bytes) = (copied.entries, copied.bytes);
@@ -275,6 +290,7 @@ impl<'a> Report<'a> {
             Custody::Relay => (used.steps, used.usage),
             Custody::Handoff => (self.requests, self.usage),
         };
+        self.has_worked |= used.steps > 0;
         (self.record.steps, self.record.usage) = (steps, usage);
         self.record.estimated = used.estimated;
     }
@@ -328,6 +344,19 @@ impl<'a> Report<'a> {
         let last = Ended { estimated: self.record.estimated, ..last };
         self.say(Public::Outcome(last));
         Done { run: self.folder.id().to_owned(), outcome, exit, changes, hint }
+    }
+}
+
+/// Tells it first after a while, and then now and then.
+fn counting(mut say: impl FnMut(String)) -> impl FnMut(Counted) {
+    let mut due = Instant::now() + COUNTING_FIRST;
+    move |counted| {
+        if Instant::now() < due {
+            return;
+        }
+        due = Instant::now() + COUNTING;
+        let (entries, bytes) = (text::thousands(counted.entries), text::bytes(counted.bytes));
+        say(format!("the directory is being looked through: {entries} entries, {bytes} so far"));
     }
 }
 

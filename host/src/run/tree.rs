@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::spec::{self, CredentialChoice, DiskOn, Spec};
 use super::{Broken, House};
@@ -17,12 +17,15 @@ use crate::engine::live::LiveTree;
 use crate::engine::{BoxSpec, Work};
 use crate::gate;
 use crate::session::{RunFolder, Trigger};
-use crate::workspace::{self, Copied, CopyError, NotTaken, Private, Rules, Taken, Triggers};
+use crate::workspace::{
+    self, Copied, CopyError, Counted, NotTaken, Private, Rules, Taken, Triggers,
+};
 
 pub(super) enum Tree {
     Copy {
         workspace: Arc<workspace::Workspace>,
         copied: Mutex<Option<oneshot::Receiver<Result<Copied, CopyError>>>>,
+        counted: watch::Receiver<Counted>,
     },
     Live {
         tree: LiveTree,
@@ -48,18 +51,31 @@ fn private(spec: &Spec, machine: &Private) -> Private {
     }
 }
 
-/// Whether the directory is one to work on.
-pub(super) fn admit(spec: &Spec, machine: &Private) -> Result<(), Broken> {
+/// Whether the directory is one to work on. A live one is looked through for it.
+pub(super) async fn admit(spec: &Spec, machine: &Private) -> Result<(), Broken> {
     let live = spec.tree == spec::Tree::Live;
-    private(spec, machine).admits(&spec.dir, live).map_err(|refused| Broken {
+    let (private, dir) = (private(spec, machine), spec.dir.clone());
+    let admitted = aside(move || Ok(private.admits(&dir, live))).await?;
+    admitted.map_err(|refused| Broken {
         fault: Fault::new(FaultKind::Workspace, refused.to_string()),
         hint: Some(refused.hint().to_owned()),
     })
 }
 
+/// What takes as long as a tree is large, on a thread of its own: signals are heard meanwhile.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Broken> + Send + 'static,
+) -> Result<T, Broken> {
+    let lost = |error| {
+        let why = format!("the directory was not looked through: {error}");
+        Err(Fault::new(FaultKind::Workspace, why).into())
+    };
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(lost)
+}
+
 impl Tree {
-    /// A copy begins to be read at once.
-    pub(super) fn begin(
+    /// A copy begins to be counted at once.
+    pub(super) async fn begin(
         spec: &Spec,
         machine: &Private,
         folder: &RunFolder,
@@ -76,15 +92,20 @@ impl Tree {
                 Ok(Self::Copy {
                     workspace: Arc::new(copy.workspace),
                     copied: Mutex::new(Some(copy.copied)),
+                    counted: copy.counted,
                 })
             }
             spec::Tree::Live => {
-                let tree = LiveTree::look(&spec.dir)?;
-                let before = Triggers::look(&spec.dir).map_err(|error| {
-                    let why = format!("{} cannot be read: {error}", spec.dir.display());
-                    Fault::new(FaultKind::Workspace, why)
-                })?;
-                Ok(Self::Live { tree, dir: spec.dir.clone(), before })
+                let dir = spec.dir.clone();
+                let look = move || {
+                    let tree = LiveTree::look(&dir)?;
+                    let before = Triggers::look(&dir).map_err(|error| {
+                        let why = format!("{} cannot be read: {error}", dir.display());
+                        Fault::new(FaultKind::Workspace, why)
+                    })?;
+                    Ok(Self::Live { tree, dir, before })
+                };
+                aside(look).await
             }
         }
     }
@@ -111,6 +132,27 @@ impl Tree {
                 (Self::Copy { .. }, DiskOn::Tmpfs) => Work::Memory { bytes: spec.limits.disk },
                 (Self::Copy { .. }, DiskOn::Engine) => Work::EngineDisk,
             },
+        }
+    }
+
+    /// Waits until it is known that all of it may go in, and tells `progress` how far that is.
+    ///
+    /// # Errors
+    /// It may not, and nothing of it went in.
+    pub(super) async fn counted(&self, mut progress: impl FnMut(Counted)) -> Result<(), Broken> {
+        let Self::Copy { counted, .. } = self else { return Ok(()) };
+        let mut counted = counted.clone();
+        loop {
+            let now = *counted.borrow_and_update();
+            if now.is_all {
+                return Ok(());
+            }
+            progress(now);
+            if counted.changed().await.is_err() {
+                // What was told last is still to be had.
+                let is_all = counted.borrow().is_all;
+                return if is_all { Ok(()) } else { self.copied().await.map(drop) };
+            }
         }
     }
 

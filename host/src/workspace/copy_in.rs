@@ -1,9 +1,15 @@
 //! The way in: a folder as a bounded stream of tar, and the base it leaves behind.
 //!
-//! A thread walks, reads, hashes and writes into a channel of a few megabytes; it may begin before
-//! there is a box to read it. What is read is what is sent and what is recorded: a file that
-//! grows is cut, one that shrinks is filled with zeros, and as the base then holds the digest of
-//! something the host never had, what the box makes of it is a conflict.
+//! A thread walks twice. First it counts, and a tree that is more than may go in is refused before
+//! anything of it went. Then it reads, hashes and writes into a channel of a few megabytes; it may
+//! begin before there is a box to read it. What is read is what is sent and what is recorded: a file
+//! that grows is cut, one that shrinks is filled with zeros, and as the base then holds the digest
+//! of something the host never had, what the box makes of it is a conflict. Once nobody wants the
+//! stream any more, both walks end at their next entry.
+//!
+//! # Why everything is judged twice
+//! What was counted may be another file by the time it is read: a list of the first walk would let
+//! in what the second one leaves out.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -18,23 +24,24 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use sha2::{Digest, Sha256};
 use tar::EntryType;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::base::{self, Recorder};
 use super::beneath::Root;
+use super::bounds::{Bounds, Most, is_mostly};
 use super::node::{Node, Sha};
 use super::rel_path::{PathError, RelPath};
 use super::rules::Rules;
 use super::tar_write::{self, Entry};
 use super::walk::{self, Found, Why};
+use crate::text;
 
 /// A piece of the stream.
 const CHUNK_BYTES: usize = 64 << 10;
 /// Pieces that wait for a reader.
 const CHUNKS: usize = 64;
-/// What a file takes on a file system in memory: whole pages.
-const PAGE_BYTES: u64 = 4096;
-
+/// So many entries apart it is told how far the count is.
+const TOLD_EVERY: u64 = 1_000;
 /// What went in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
@@ -53,6 +60,17 @@ pub struct Copied {
     pub changed_meanwhile: Vec<RelPath>,
 }
 
+/// How far a tree is counted that is to go in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// What was looked at, left out or not.
+    pub entries: u64,
+    /// What the files that go in take.
+    pub bytes: u64,
+    /// That is all of it, and it may go in.
+    pub is_all: bool,
+}
+
 /// A path that stayed at home.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
@@ -67,10 +85,15 @@ pub enum CopyError {
     Read { path: String, source: io::Error },
     #[error("a path in {folder:?} cannot be copied: {why}", folder = folder.to_string())]
     Path { folder: RelPath, why: PathError },
-    #[error("it has more than {most} entries, or their names are too long together")]
+    #[error("it has more than {most} entries")]
     TooMany { most: u64 },
-    #[error("it is larger than the box's disk, {disk} bytes")]
-    TooLarge { disk: u64 },
+    #[error("the names in it are too long together, more than {most} bytes")]
+    NamesTooLong { most: usize },
+    #[error("it is larger than the box's disk, {}{}", text::limit(*disk), is_mostly(most.as_ref()))]
+    TooLarge { disk: u64, most: Option<Most> },
+    /// The folder itself.
+    #[error("it cannot be read: {0}")]
+    Root(io::Error),
     #[error("what was copied cannot be recorded: {0}")]
     Record(io::Error),
     /// Nobody reads the stream any more: the run ended first.
@@ -80,8 +103,10 @@ pub enum CopyError {
 
 impl CopyError {
     pub(super) fn read(path: &RelPath, source: io::Error) -> Self {
-        let path = if path.is_root() { "the folder".to_owned() } else { path.to_string() };
-        Self::Read { path, source }
+        if path.is_root() {
+            return Self::Root(source);
+        }
+        Self::Read { path: path.to_string(), source }
     }
 
     /// The one thing to do about it.
@@ -91,9 +116,11 @@ impl CopyError {
             Self::TooLarge { .. } => {
                 Some("airlock run --disk SIZE …, or leave some out: --exclude GLOB")
             }
-            Self::TooMany { .. } | Self::Path { .. } | Self::Read { .. } => {
-                Some("leave some out: airlock run --exclude GLOB …")
-            }
+            Self::TooMany { .. }
+            | Self::NamesTooLong { .. }
+            | Self::Path { .. }
+            | Self::Read { .. } => Some("leave some out: airlock run --exclude GLOB …"),
+            Self::Root(_) => Some("airlock run -C DIR …"),
             Self::Record(_) | Self::Abandoned => None,
         }
     }
@@ -103,22 +130,26 @@ impl CopyError {
 pub(super) struct CopyIn {
     pub(super) stream: BoxStream<'static, io::Result<Bytes>>,
     pub(super) copied: oneshot::Receiver<Result<Copied, CopyError>>,
+    pub(super) counted: watch::Receiver<Counted>,
 }
 
 /// Begins at once. `record` is the run's folder.
 pub(super) fn start(folder: &Path, rules: Rules, disk: u64, record: &Path) -> CopyIn {
     let (chunks, mut reader) = mpsc::channel(CHUNKS);
     let (done, copied) = oneshot::channel();
+    let (count, counted) = watch::channel(Counted::default());
     let (folder, record) = (folder.to_owned(), record.to_owned());
     tokio::task::spawn_blocking(move || {
-        let result = copy(&folder, &rules, disk, &record, &chunks);
+        let result = copy(&folder, &rules, disk, &record, &chunks, &count);
+        drop(count);
         if let Err(error) = &result {
             // A reader that is gone needs no reason.
             let _gone = chunks.blocking_send(Err(io::Error::other(error.to_string())));
         }
         let _unasked = done.send(result);
     });
-    CopyIn { stream: stream::poll_fn(move |context| reader.poll_recv(context)).boxed(), copied }
+    let stream = stream::poll_fn(move |context| reader.poll_recv(context)).boxed();
+    CopyIn { stream, copied, counted }
 }
 
 fn copy(
@@ -127,37 +158,74 @@ fn copy(
     disk: u64,
     record: &Path,
     chunks: &mpsc::Sender<io::Result<Bytes>>,
+    counted: &watch::Sender<Counted>,
 ) -> Result<Copied, CopyError> {
     let open = || -> io::Result<(PathBuf, Root)> {
         let folder = folder.canonicalize()?;
         let root = Root::open(&folder)?;
         Ok((folder, root))
     };
-    let (folder, root) = open().map_err(|error| CopyError::read(&RelPath::root(), error))?;
+    let (folder, root) = open().map_err(CopyError::Root)?;
+    let wanted = || if chunks.is_closed() { Err(CopyError::Abandoned) } else { Ok(()) };
+    let mut counter = Counter { bounds: Bounds::new(disk), seen: 0, told: counted };
+    walk::walk(&root, &folder, rules, &mut |found| wanted().and_then(|()| counter.take(&found)))?;
+    counter.tell(true);
     let base = Recorder::new(record, &folder).map_err(CopyError::Record)?;
     let out = Pipe { chunks, buffer: Vec::with_capacity(CHUNK_BYTES) };
-    let copied = Copied::default();
-    let (names, pages, told, left_out_names) = (0, 0, 0, 0);
-    let mut packer = Packer { out, base, disk, names, pages, told, left_out_names, copied };
-    walk::walk(&root, &folder, rules, &mut |found| packer.take(found))?;
+    let mut packer = Packer::new(out, base, disk);
+    walk::walk(&root, &folder, rules, &mut |found| wanted().and_then(|()| packer.take(found)))?;
     tar_write::end(&mut packer.out).and_then(|()| packer.out.flush()).map_err(abandoned)?;
     packer.base.finish().map_err(CopyError::Record)?;
     Ok(packer.copied)
 }
 
+/// The first walk.
+struct Counter<'a> {
+    bounds: Bounds,
+    seen: u64,
+    told: &'a watch::Sender<Counted>,
+}
+
+impl Counter<'_> {
+    fn take(&mut self, found: &Found) -> Result<(), CopyError> {
+        self.seen += 1;
+        if self.seen.is_multiple_of(TOLD_EVERY) {
+            self.tell(false);
+        }
+        match found {
+            Found::Folder { path, .. } => self.bounds.add(path, &[], 0),
+            Found::Link { path, target, .. } => self.bounds.add(path, target, 0),
+            Found::StandIn { path, content } => self.bounds.add(path, &[], content.len() as u64),
+            Found::File { path, file } => {
+                let about = file.metadata().map_err(|error| CopyError::read(path, error))?;
+                self.bounds.add(path, &[], about.len())
+            }
+            Found::LeftOut { .. } => Ok(()),
+        }
+    }
+
+    fn tell(&self, is_all: bool) {
+        let (entries, bytes) = (self.seen, self.bounds.bytes());
+        self.told.send_replace(Counted { entries, bytes, is_all });
+    }
+}
+
 struct Packer<'a> {
     out: Pipe<'a>,
     base: Recorder,
-    disk: u64,
-    names: usize,
-    pages: u64,
+    bounds: Bounds,
     /// Paths that were left out, of which the sandbox is told the first.
     told: usize,
     left_out_names: usize,
     copied: Copied,
 }
 
-impl Packer<'_> {
+impl<'a> Packer<'a> {
+    fn new(out: Pipe<'a>, base: Recorder, disk: u64) -> Self {
+        let (bounds, copied) = (Bounds::new(disk), Copied::default());
+        Self { out, base, bounds, told: 0, left_out_names: 0, copied }
+    }
+
     fn take(&mut self, found: Found) -> Result<(), CopyError> {
         match found {
             Found::Folder { path, mode, mtime } => {
@@ -259,15 +327,8 @@ impl Packer<'_> {
         mtime: i64,
         size: u64,
     ) -> Result<(), CopyError> {
-        self.names += path.as_bytes().len() + target.len();
-        self.pages = self.pages.saturating_add(size.div_ceil(PAGE_BYTES));
-        if !base::within_bounds(self.copied.entries + 1, self.names) {
-            return Err(CopyError::TooMany { most: limits::WORKSPACE_ENTRIES });
-        }
-        if self.pages.saturating_mul(PAGE_BYTES) > self.disk {
-            return Err(CopyError::TooLarge { disk: self.disk });
-        }
-        self.copied.entries += 1;
+        self.bounds.add(path, target, size)?;
+        self.copied.entries = self.bounds.entries();
         let entry = Entry { kind, path: path.as_bytes(), target, mode, mtime, size };
         tar_write::head(&mut self.out, &entry).map_err(abandoned)
     }

@@ -9,10 +9,10 @@ use airlock_shared::outcome::{Fault, FaultKind};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::copy_in::{self, Copied, CopyError};
+use super::copy_in::{self, Copied, CopyError, Counted};
 use super::intake::{self, NotTaken, Taken};
 use super::rules::Rules;
 use crate::session::RunFolder;
@@ -22,6 +22,9 @@ pub struct Copy {
     pub workspace: Workspace,
     /// What went in, once all of it did; a sender that is gone means that the run ended first.
     pub copied: oneshot::Receiver<Result<Copied, CopyError>>,
+    /// How far it is counted: all of it, before anything goes in. A sender that is gone before that
+    /// means that `copied` says why.
+    pub counted: watch::Receiver<Counted>,
 }
 
 /// The work tree of one run.
@@ -47,7 +50,7 @@ impl Workspace {
             taken: Arc::default(),
             closed: CancellationToken::new(),
         };
-        Copy { workspace, copied: copy.copied }
+        Copy { workspace, copied: copy.copied, counted: copy.counted }
     }
 
     /// The tree as a tar stream. A second time it is an error.

@@ -27,6 +27,7 @@ mod git; // what of git's folders stays at home
 mod walk; // what is there
 mod base; // what went in
 mod tar_write; // the stream that carries it
+mod bounds; // how much may go in
 mod copy_in; // the way in
 
 mod tar_read; // the stream that comes back, hostile until judged
@@ -49,7 +50,8 @@ mod trial; // a folder, a run and a stream to try it all with
 
 pub use apply::{Applied, ApplyError, Conflict, Found, Left, Obstacle, Remark, apply, discard};
 pub use change::{Change, ChangeSet, Extent, Held, What};
-pub use copy_in::{Copied, CopyError, LeftOut};
+pub use bounds::Most;
+pub use copy_in::{Copied, CopyError, Counted, LeftOut};
 pub use diff::{Effort, Line, View, diff, stat};
 pub use intake::{NotTaken, Taken};
 pub use link::{Copy, Workspace};

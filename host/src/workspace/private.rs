@@ -13,6 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use airlock_shared::limits;
+
 use super::rel_path::RelPath;
 use super::walk::Why;
 
@@ -62,6 +64,12 @@ pub enum NotGiven {
         path.display()
     )]
     LiveSettings { path: PathBuf },
+    #[error(
+        "{} has more than {} entries, too many to look with --live for what commands must not read",
+        tree.display(),
+        limits::WORKSPACE_ENTRIES
+    )]
+    LiveTooMany { tree: PathBuf },
 }
 
 impl NotGiven {
@@ -69,7 +77,7 @@ impl NotGiven {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Own { .. } => "airlock run -C DIR …",
+            Self::Own { .. } | Self::LiveTooMany { .. } => "airlock run -C DIR …",
             Self::LiveOwn { .. } | Self::LiveCredential { .. } | Self::LiveSettings { .. } => {
                 "leave out --live"
             }
@@ -145,9 +153,14 @@ impl Private {
         }
         let guard = self.beneath(tree);
         let mut folders = vec![tree.to_owned()];
+        let mut seen = 0;
         while let Some(folder) = folders.pop() {
             // What cannot be looked into is refused by whoever mounts it.
             for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path()) {
+                seen += 1;
+                if seen > limits::WORKSPACE_ENTRIES {
+                    return Err(NotGiven::LiveTooMany { tree: tree.to_owned() });
+                }
                 let Ok(about) = fs::symlink_metadata(&path) else { continue };
                 if about.is_dir() && guard.folders.contains(&id(&about)) {
                     return Err(NotGiven::LiveOwn { path });

@@ -68,7 +68,7 @@ impl Trial {
     ) -> (Vec<u8>, Result<Copied, CopyError>, Workspace) {
         let owned = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>();
         let rules = Rules::new(&owned(include), &owned(exclude)).unwrap().without(private);
-        let Copy { workspace, copied } = Workspace::copy(&self.root, rules, disk, &self.run);
+        let Copy { workspace, copied, .. } = Workspace::copy(&self.root, rules, disk, &self.run);
         let pieces = workspace.stream_in().filter_map(async |piece: io::Result<Bytes>| piece.ok());
         let bytes = pieces.collect::<Vec<_>>().await.concat();
         (bytes, copied.await.unwrap(), workspace)

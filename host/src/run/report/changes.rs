@@ -21,6 +21,11 @@ impl Report<'_> {
             self.record.changes = session::Changes::None;
             return;
         };
+        // Nothing is lost where no agent worked.
+        if !self.has_worked && set.is_none() {
+            self.record.changes = session::Changes::None;
+            return;
+        }
         let unkept = unkept.map(|fault| fault.message);
         let extent = set.as_ref().and_then(|set| set.extent.note(Some(clock::now())));
         let note = [extent, unkept].into_iter().flatten().collect::<Vec<_>>().join("; ");

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::workspace::base::Base;
+use crate::workspace::bounds::PAGE_BYTES;
 use crate::workspace::tar_read::Kind;
 use crate::workspace::trial::{DISK, Trial, chmod, tree};
 use crate::workspace::{Copy, Workspace};
@@ -99,6 +100,8 @@ async fn gits_configuration_and_hooks_stay_at_home() {
         ".git/HEAD = ref: refs/heads/main",
         ".git/hooks/pre-commit",
         ".git/credentials = https://me:token@host",
+        ".git/remotes/old = URL: https://me:token@host",
+        ".git/git-crypt/keys/default = token",
         ".git/info/attributes",
         ".git/refs/heads/config",
         ".git/modules/sub/HEAD",
@@ -132,7 +135,7 @@ async fn gits_configuration_and_hooks_stay_at_home() {
     assert_eq!(config("bare.x/config"), stand_in.replace("false", "true"));
     let copied = copied.unwrap();
     assert!(copied.git);
-    assert_eq!(copied.left_out_count, HashMap::from([(Why::Git, 9)]));
+    assert_eq!(copied.left_out_count, HashMap::from([(Why::Git, 11)]));
 }
 
 #[tokio::test]
@@ -173,7 +176,7 @@ async fn no_repository_goes_in_without_its_history() {
     trial.put(".bare/worktrees/w/HEAD");
     trial.put(".bare/worktrees/w/commondir = ../..");
     let copy = async |root: &std::path::Path, rules: Rules| {
-        let Copy { workspace, copied } = Workspace::copy(root, rules, DISK, &trial.run);
+        let Copy { workspace, copied, .. } = Workspace::copy(root, rules, DISK, &trial.run);
         let pieces = workspace.stream_in().map(|piece| piece.unwrap());
         let stream = pieces.collect::<Vec<_>>().await.concat();
         (paths(&stream), copied.await.unwrap().unwrap())
@@ -229,9 +232,39 @@ async fn a_folder_that_is_too_large_is_refused_with_a_hint() {
     let (_, copied, _) = trial.copy_with(&[], &[], 2 * PAGE_BYTES).await;
     copied.unwrap();
     let (_, copied, _) = trial.copy_with(&[], &[], 2 * PAGE_BYTES - 1).await;
-    let error = copied.unwrap_err();
-    assert!(matches!(error, CopyError::TooLarge { .. }));
-    assert!(error.hint().unwrap().contains("--disk"));
+    assert!(copied.unwrap_err().hint().unwrap().contains("--disk"));
+}
+
+/// Counted first: not one byte of it goes in, and what is large is named.
+#[tokio::test]
+async fn what_is_too_large_is_refused_before_any_of_it_goes_in() {
+    let piece = "x".repeat(4 * CHUNK_BYTES);
+    let trial = Trial::new(&[&format!("a/first = {piece}"), &format!("b/second = {piece}{piece}")]);
+    let (stream, copied, _) = trial.copy_with(&[], &[], 12 * CHUNK_BYTES as u64).await;
+    assert_eq!((copied.unwrap().files, stream.is_empty()), (2, false), "control: it fits");
+    let (stream, copied, _) = trial.copy_with(&[], &[], 11 * CHUNK_BYTES as u64).await;
+    assert_eq!(stream.len(), 0);
+    let said = copied.unwrap_err().to_string();
+    assert_eq!(said, "it is larger than the box's disk, 704 KiB; b has 512 KiB of it");
+}
+
+/// Both walks end once nobody reads.
+#[test]
+fn a_tree_that_nobody_waits_for_any_more_is_walked_no_further() {
+    let trial = Trial::new(&["a = x", "b/c = y"]);
+    let rules = Rules::new(&[], &[]).unwrap();
+    let (chunks, reader) = mpsc::channel(8);
+    let (count, counted) = watch::channel(Counted::default());
+    let copy = |chunks: &mpsc::Sender<_>| {
+        copy(&trial.root, &rules, DISK, trial.run.path(), chunks, &count)
+    };
+    assert_eq!(copy(&chunks).unwrap().files, 2);
+    let all = Counted { entries: 3, bytes: 2 * PAGE_BYTES, is_all: true };
+    assert_eq!(*counted.borrow(), all);
+    drop(reader);
+    count.send_replace(Counted::default());
+    assert!(matches!(copy(&chunks), Err(CopyError::Abandoned)));
+    assert_eq!(*counted.borrow(), Counted::default());
 }
 
 #[tokio::test]
@@ -243,10 +276,7 @@ async fn a_file_that_changes_while_it_is_read_leaves_a_valid_stream() {
     let work = tokio::task::spawn_blocking(move || {
         let base = Recorder::new(&run, &run).unwrap();
         let out = Pipe { chunks: &chunks, buffer: Vec::new() };
-        let copied = Copied::default();
-        let (names, pages, told, left_out_names) = (0, 0, 0, 0);
-        let mut packer =
-            Packer { out, base, disk: DISK, names, pages, told, left_out_names, copied };
+        let mut packer = Packer::new(out, base, DISK);
         for now in ["0123456789", "01234", "01"] {
             let path = RelPath::parse(b"a").unwrap();
             let mut file = root.file(&path).unwrap();
