@@ -107,6 +107,11 @@ impl Base {
     }
 }
 
+/// Whether a whole one is there.
+pub(super) fn is_there(folder: &Path) -> bool {
+    folder.join(NAME).exists()
+}
+
 /// Whether a tree of this many entries and bytes of names is within its bounds.
 pub(super) fn within_bounds(entries: u64, names: usize) -> bool {
     entries <= limits::WORKSPACE_ENTRIES && names <= limits::PATHS_BYTES

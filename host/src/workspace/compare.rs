@@ -53,7 +53,7 @@ pub(super) fn compare(
                 None if !said.contains_key(&folder) => {
                     implied += folder.as_bytes().len();
                     if implied > limits::PATHS_BYTES {
-                        return Err(Refused::TooMany);
+                        return Err(Refused::NamesTooLong);
                     }
                     let node = Some(Node::Folder { mode: 0o755 });
                     let it = Said { node, content: None, special_bits: false };

@@ -14,6 +14,10 @@ pub(super) const KEY_BYTES: usize = 128;
 const TOKEN_BYTES: usize = 512;
 /// Of a value, or a token with claims in it, no more is looked at.
 const VALUE_BYTES: usize = 4 << 10;
+/// How far before a private key's words its mark begins.
+const MARK_BYTES: usize = 40;
+/// How far after the mark of a private key its body begins.
+const BODY_BYTES: usize = 600;
 /// So many values within another one are looked at.
 const NESTED: u32 = 8;
 
@@ -185,20 +189,39 @@ fn is_one_value(text: &[u8]) -> bool {
         && text.iter().any(u8::is_ascii_alphabetic)
 }
 
+/// Every mark that begins a key counts: before it there may be the placeholder of one. A body lies
+/// between its mark and the next.
+// THREAT: an example's `-----BEGIN PRIVATE KEY-----` with dots in it stands before the real one.
+// Tried by workspace::content::tests::a_key_is_found_after_marks_without_one.
 fn has_private_key(text: &[u8], kind: Kind) -> bool {
-    let after = |mark: &[u8]| found(text, mark).map(|at| &text[at + mark.len()..]).next();
-    let has_body = |rest: &[u8]| {
-        let near = &rest[..rest.len().min(600)];
-        let mut run = 0;
-        near.iter().any(|byte| {
-            run = if is_base64(*byte) { run + 1 } else { 0 };
-            run >= 40
+    let marks = [&b"private key-----"[..], b"private key block-----", b"putty-user-key-file-"];
+    if kind != Kind::Example {
+        return marks.iter().any(|mark| found(text, mark).next().is_some());
+    }
+    marks.iter().any(|mark| {
+        let hits: Vec<usize> = found(text, mark).collect();
+        let next = hits.iter().skip(1).copied().chain([text.len()]);
+        hits.iter().zip(next).any(|(at, next)| {
+            let from = at + mark.len();
+            !is_end(&text[..*at]) && has_body(&text[from..next.max(from).min(from + BODY_BYTES)])
         })
-    };
-    [&b"private key-----"[..], b"private key block-----", b"putty-user-key-file-"]
-        .iter()
-        .filter_map(|mark| after(mark))
-        .any(|rest| kind != Kind::Example || has_body(rest))
+    })
+}
+
+/// Whether what stands before a mark makes the end of a key of it.
+fn is_end(before: &[u8]) -> bool {
+    let near = &before[before.len().saturating_sub(MARK_BYTES)..];
+    let dashes = memchr::memmem::rfind(near, b"-----");
+    dashes.is_some_and(|at| near[at..].starts_with(b"-----end "))
+}
+
+/// A line of base64.
+fn has_body(near: &[u8]) -> bool {
+    let mut run = 0;
+    near.iter().any(|byte| {
+        run = if is_base64(*byte) { run + 1 } else { 0 };
+        run >= 40
+    })
 }
 
 fn has_token(text: &[u8]) -> bool {
@@ -353,39 +376,4 @@ fn found(text: &[u8], wanted: &[u8]) -> impl Iterator<Item = usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_byte_is_looked_at_again_and_again() {
-        let most = 64 << 10;
-        let hostile = |piece: &str| piece.repeat(most / piece.len()).into_bytes();
-        let looked_at = |pieces: &mut dyn Iterator<Item = &[u8]>| pieces.map(<[u8]>::len).sum();
-        let text = hostile("sk-");
-        let once: usize = looked_at(&mut runs(&text, found(&text, b"sk-"), TOKEN_BYTES));
-        assert!((1..=text.len()).contains(&once), "{once}");
-        // From each hit to the end of the token it is many times as much.
-        let again: usize = found(&text, b"sk-").map(|at| text.len() - at).sum();
-        assert!(again > 1_000 * once);
-        for piece in ["pass=", "pass='", "pass=\"", "pass:token>"] {
-            let text = hostile(piece);
-            let looked: usize = looked_at(&mut values(&text));
-            assert!(looked <= (NESTED as usize + 1) * text.len(), "{piece}: {looked}");
-        }
-        for piece in ["sk-", "eyj", "eyj.", "pass=$", "://", "://a:", "private key-----"] {
-            assert!(!is_secret(&hostile(piece), Kind::Example), "{piece}");
-        }
-    }
-
-    #[test]
-    fn a_token_is_found_after_hits_that_are_none() {
-        let token = "sk-proj-9Qm2xV7bT4kL0sW8";
-        for before in ["sk-", "task-", "sk- ", "sk-your-key-here ", "eyj.eyj "] {
-            let is_found = is_secret(format!("{before}{token}").as_bytes(), Kind::Example);
-            assert!(is_found, "{before}");
-        }
-        let nested = "auth=$x&pass=$y&password=hunter2x";
-        assert!(is_secret(nested.as_bytes(), Kind::Settings));
-        assert!(!is_secret(b"auth=$x&pass=$y&password=$z", Kind::Settings));
-    }
-}
+mod tests;

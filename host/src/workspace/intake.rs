@@ -5,6 +5,8 @@
 //! there before. One that ends too early, or has more than it may, is kept as far as it came whole,
 //! and says that it was cut.
 
+mod refused; // why a stream is not taken
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -29,70 +31,17 @@ use super::compare::{Said, compare, has_all_of};
 use super::export;
 use super::git;
 use super::node::{Node, Sha};
-use super::rel_path::{PathError, RelPath};
+use super::rel_path::RelPath;
 use super::store::{self, Writer};
 use super::tar_read::{Header, Kind, Reader, TarError};
 use crate::clock;
+use refused::no_space;
+
+pub use refused::NotTaken;
+pub(super) use refused::Refused;
 
 /// Paths of what was cut that are kept.
 const CUT_NAMED: usize = 20;
-
-/// Why a stream is no set of changes.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
-    #[error(transparent)]
-    Tar(#[from] TarError),
-    #[error("a path is refused: {0}")]
-    Path(#[from] PathError),
-    #[error("{0} is in it twice")]
-    Twice(RelPath),
-    #[error("{0} lies beneath something that is no folder")]
-    Beneath(RelPath),
-    #[error("a path is neither in tree/ nor in gone/")]
-    Place,
-    #[error("a link of no target, or one too long")]
-    Target,
-    #[error("its names are too long together")]
-    TooMany,
-    #[error("its end is none")]
-    End,
-    #[error("{0}, and there is a set that has more")]
-    Cut(String),
-    #[error("{0}")]
-    Store(#[from] io::Error),
-}
-
-/// Why there is no new set of changes; the one before stays.
-#[derive(Debug)]
-pub enum NotTaken {
-    /// What came is no set of changes.
-    Malformed(Fault),
-    /// It broke off, or could not be kept here.
-    Unkept(Fault),
-}
-
-impl NotTaken {
-    fn of(refused: &Refused, run: &Path) -> Self {
-        let fault = |why: String| Fault::new(FaultKind::Workspace, why);
-        match refused {
-            Refused::Store(error) if error.kind() == io::ErrorKind::StorageFull => {
-                Self::Unkept(no_space(run))
-            }
-            Refused::Store(error) => {
-                Self::Unkept(fault(format!("the changes could not be kept: {error}")))
-            }
-            Refused::Cut(_) => {
-                Self::Unkept(fault(format!("the changes could not be taken: {refused}")))
-            }
-            _ => Self::Malformed(fault(format!("the changes could not be taken: {refused}"))),
-        }
-    }
-}
-
-fn no_space(run: &Path) -> Fault {
-    let why = format!("the changes could not be kept: there is no space left in {}", run.display());
-    Fault::new(FaultKind::Workspace, why)
-}
 
 /// What of a run's changes is on the disk.
 #[derive(Clone, Debug, Default)]
@@ -264,7 +213,7 @@ fn read(
             }
         };
         if ended {
-            return Err(Refused::End);
+            return Err(Refused::AfterEnd);
         }
         if header.kind == Kind::File && header.path == CHANGES_END.as_bytes() {
             whole.end = match last(&mut tar, header.size) {
@@ -281,9 +230,12 @@ fn read(
         names += header.path.len() + header.target.len();
         // THREAT: a million names, or a file without an end, until the host's memory or disk is
         // full. Tried by workspace::intake::tests::what_has_no_end_is_ended.
-        if entries > limits::CHANGES_ENTRIES || names > limits::PATHS_BYTES {
-            let most = limits::CHANGES_ENTRIES;
-            whole.cut(format!("there are more than {most} paths, or their names are too long"));
+        if entries > limits::CHANGES_ENTRIES {
+            whole.cut(format!("there are more than {} paths", limits::CHANGES_ENTRIES));
+            return Ok(whole);
+        }
+        if names > limits::PATHS_BYTES {
+            whole.cut("their names are too long together".to_owned());
             return Ok(whole);
         }
         let Some((tree, path)) = place(&header)? else { continue };
@@ -294,11 +246,10 @@ fn read(
             _ if !tree => None,
             Kind::Folder => Some(Node::Folder { mode }),
             Kind::Special => Some(Node::Special),
-            Kind::Link if header.target.is_empty() || header.target.contains(&0) => {
-                return Err(Refused::Target);
-            }
+            Kind::Link if header.target.is_empty() => return Err(Refused::NoTarget(path)),
+            Kind::Link if header.target.contains(&0) => return Err(Refused::NulTarget(path)),
             Kind::Link if header.target.len() > limits::LINK_TARGET_BYTES => {
-                return Err(Refused::Target);
+                return Err(Refused::LongTarget(path));
             }
             Kind::Link => Some(Node::Link { target: header.target }),
             Kind::File => {
@@ -332,7 +283,7 @@ fn read(
             }
         };
         if !tree && header.size > 0 {
-            return Err(Refused::Place);
+            return Err(Refused::GoneContent(path));
         }
         let special_bits = tree && header.mode & 0o7000 != 0;
         if whole.said.insert(path.clone(), Said { node, content, special_bits }).is_some() {
@@ -344,14 +295,14 @@ fn read(
 /// What the set says of itself. Hearsay: it may lack more than it says, never less.
 fn last(tar: &mut Reader<impl Read>, size: u64) -> Result<ChangesEnd, Refused> {
     if size > CHANGES_END_BYTES {
-        return Err(Refused::End);
+        return Err(Refused::LongEnd);
     }
     let mut text = vec![0; usize::try_from(size).unwrap_or(0)];
     let mut filled = 0;
     while filled < text.len() {
         filled += tar.content(&mut text[filled..])?;
     }
-    let mut end: ChangesEnd = serde_json::from_slice(&text).map_err(|_| Refused::End)?;
+    let mut end: ChangesEnd = serde_json::from_slice(&text).map_err(Refused::End)?;
     if let Some(cut) = &mut end.cut {
         let short = |text: &str| text.chars().take(300).collect::<String>();
         cut.why = short(&cut.why);

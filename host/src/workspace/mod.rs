@@ -49,8 +49,8 @@ mod live; // what acts by itself in a tree that was not copied
 mod trial; // a folder, a run and a stream to try it all with
 
 pub use apply::{Applied, ApplyError, Conflict, Found, Left, Obstacle, Remark, apply, discard};
-pub use change::{Change, ChangeSet, Extent, Held, What};
 pub use bounds::Most;
+pub use change::{Change, ChangeSet, Extent, Held, What};
 pub use copy_in::{Copied, CopyError, Counted, LeftOut};
 pub use diff::{Effort, Line, View, diff, stat};
 pub use intake::{NotTaken, Taken};
@@ -95,6 +95,12 @@ pub fn content(run: &RunFolder, path: &str) -> std::io::Result<Content> {
         Some((Some(Node::Link { target }), _)) => Content::Link(rel_path::encode(target)),
         _ => Content::None,
     })
+}
+
+/// Whether the directory went in whole, so that somebody may have worked on it.
+#[must_use]
+pub fn went_in(run: &RunFolder) -> bool {
+    base::is_there(run.path())
 }
 
 /// Whether they were applied.

@@ -96,10 +96,19 @@ fn replace(new: &Path, run: &Path) -> io::Result<()> {
             drop_folder(&aside)?;
             std::fs::rename(&place, &aside)?;
             std::fs::rename(new, &place)?;
-            return drop_folder(&aside);
+            drop_unwanted(&aside);
         }
     }
-    drop_folder(new)
+    // After an exchange the old one is here.
+    drop_unwanted(new);
+    Ok(())
+}
+
+/// The new set is in place whatever becomes of the old one, which the next intake removes too.
+fn drop_unwanted(folder: &Path) {
+    if let Err(error) = drop_folder(folder) {
+        tracing::warn!(%error, "an earlier set of changes stays on the disk");
+    }
 }
 
 fn drop_folder(folder: &Path) -> io::Result<()> {
@@ -157,7 +166,7 @@ impl Contents {
 
 /// A stored content to be kept open.
 pub(super) fn content(run: &Path, offset: u64, size: u64) -> io::Result<io::Take<File>> {
-    let mut file = File::open(run.join(FOLDER).join(CONTENT))?;
+    let mut file = File::open(set_of(run).join(CONTENT))?;
     file.seek(SeekFrom::Start(offset))?;
     Ok(file.take(size))
 }

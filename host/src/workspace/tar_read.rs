@@ -104,13 +104,16 @@ impl<R: Read> Reader<R> {
         if most == 0 {
             return Ok(0);
         }
-        match self.stream.read(&mut buffer[..most]) {
-            Ok(0) => Err(TarError::Cut),
-            Ok(count) => {
-                self.left -= count as u64;
-                Ok(count)
-            }
-            Err(error) => Err(TarError::Read(error)),
+        loop {
+            return match self.stream.read(&mut buffer[..most]) {
+                Ok(0) => Err(TarError::Cut),
+                Ok(count) => {
+                    self.left -= count as u64;
+                    Ok(count)
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(TarError::Read(error)),
+            };
         }
     }
 
@@ -147,7 +150,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn long_name(&mut self, size: u64, most: usize) -> Result<Vec<u8>, TarError> {
-        let mut name = self.bounded(size, most as u64 + 1)?;
+        let mut name = self.bounded(size, most as u64 + 1, "a name that is too long")?;
         if name.last() == Some(&0) {
             name.pop();
         }
@@ -157,7 +160,7 @@ impl<R: Read> Reader<R> {
     // THREAT: `path=../../x` in a pax header replaces a harmless name that was checked.
     // Tried by workspace::intake::tests::a_path_that_leaves_the_root_is_refused.
     fn pax(&mut self, size: u64, before: &mut Before) -> Result<(), TarError> {
-        let records = self.bounded(size, PAX_BYTES)?;
+        let records = self.bounded(size, PAX_BYTES, "a pax header that is too long")?;
         let mut rest = records.as_slice();
         while !rest.is_empty() {
             let (key, value) =
@@ -178,9 +181,9 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    fn bounded(&mut self, size: u64, most: u64) -> Result<Vec<u8>, TarError> {
+    fn bounded(&mut self, size: u64, most: u64, over: &'static str) -> Result<Vec<u8>, TarError> {
         if size > most {
-            return Err(TarError::Malformed("a name or header that is too long"));
+            return Err(TarError::Malformed(over));
         }
         let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
         self.exactly(&mut bytes)?;
@@ -241,7 +244,7 @@ fn filling(size: u64) -> u64 {
 fn set<T>(place: &mut Option<T>, value: T) -> Result<(), TarError> {
     match place.replace(value) {
         None => Ok(()),
-        Some(_) => Err(TarError::Malformed("one name twice")),
+        Some(_) => Err(TarError::Malformed("one of an entry's facts twice")),
     }
 }
 

@@ -1,14 +1,12 @@
 //! What is done with runs that are over: `runs`, `show`, `diff`, `apply`, `discard`.
 
-use std::collections::BTreeMap;
-
 use airlock_shared::job::Budget;
 use airlock_shared::outcome::{Outcome, Stop};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
-use crate::cli::view::changes::{AppliedView, Held, discarded};
+use crate::cli::view::changes::{AppliedView, Held, by_reason, discarded};
 use crate::cli::view::run::{self, RunView};
 use crate::clock;
 use crate::exit::Exit;
@@ -157,6 +155,7 @@ pub(super) fn apply(
 
 fn fill(view: &mut AppliedView, applied: &Applied) {
     view.files = applied.done.len() as u64;
+    view.all_kept_back = applied.all_held;
     view.finished_earlier = applied.finished;
     // One line for each folder that is held whole: a commit made in the box is dozens of paths.
     let held = ChangeSet { changes: applied.held.clone(), ..ChangeSet::default() };
@@ -179,13 +178,6 @@ fn fill(view: &mut AppliedView, applied: &Applied) {
     let careful = applied.run_by_themselves.iter();
     view.careful =
         by_reason(careful.filter_map(|it| Some((it.path.to_string(), it.runs.clone()?))));
-}
-
-/// One line for each reason, with all its paths.
-fn by_reason(all: impl Iterator<Item = (String, String)>) -> Vec<Held> {
-    let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    all.for_each(|(path, why)| reasons.entry(why).or_default().push(path));
-    reasons.into_iter().map(|(why, paths)| Held { path: paths.join(", "), why }).collect()
 }
 
 /// Says so if the changes are not all that the run made.
@@ -372,6 +364,8 @@ fn changes_of(folder: &RunFolder, record: &Record, alive: bool) -> session::Chan
             held: set.held().count() as u64,
             note: set.extent.note(None),
         },
+        // The directory was not even in the sandbox: no agent worked on it.
+        _ if !workspace::went_in(folder) => session::Changes::None,
         _ => session::Changes::Lost { why: "the host died before they came out".to_owned() },
     }
 }

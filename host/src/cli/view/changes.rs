@@ -1,10 +1,15 @@
 //! What `apply` and `discard` did, in lines.
 
+use std::collections::BTreeMap;
+
 use crate::cli::progress::labelled;
 use crate::cli::style::Style;
 use crate::exit::Exit;
 use crate::neutral;
 use crate::text::{self, COLUMNS};
+
+/// Paths of one line.
+const PATHS_SHOWN: usize = 20;
 
 /// The end of one `apply`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,12 +25,14 @@ pub struct AppliedView {
     pub obstacles: Vec<Held>,
     /// Path and why: all else was written, this was not, and is kept.
     pub left: Vec<Held>,
-    /// Paths, in one text, and what one would not think of them.
+    /// The first paths, in one text, and what one would not think of them.
     pub remarks: Vec<Held>,
     /// Path and why: never written.
     pub kept_back: Vec<Held>,
-    /// Paths, in one text, and when they run: applied.
+    /// The first paths, in one text, and when they run: applied.
     pub careful: Vec<Held>,
+    /// There is nothing but what is kept back.
+    pub all_kept_back: bool,
     /// Whether an interrupted apply was finished first.
     pub finished_earlier: bool,
     /// A folder of ours that could not be removed.
@@ -67,8 +74,10 @@ impl AppliedView {
             say("nothing", &format!("was written to {dir}: airlock diff {short}"));
         } else if !self.obstacles.is_empty() {
             say("nothing", &format!("was written to {dir}; once it can be: airlock apply {short}"));
-        } else if self.files == 0 && self.left.is_empty() && !self.kept_back.is_empty() {
+        } else if self.all_kept_back {
             say("nothing", &format!("was written to {dir}: all of it is kept back"));
+        } else if self.files == 0 && self.left.is_empty() {
+            say("nothing", &format!("was to be written to {dir}: it has the changes already"));
         } else {
             let files = text::counted(self.files, "file");
             let modes = "edited ones keep their mode and owner, new ones follow your umask";
@@ -97,6 +106,21 @@ impl AppliedView {
         }
         said
     }
+}
+
+/// One line for each reason, with its first paths and how many there are more.
+#[must_use]
+pub fn by_reason(all: impl Iterator<Item = (String, String)>) -> Vec<Held> {
+    let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    all.for_each(|(path, why)| reasons.entry(why).or_default().push(path));
+    let line = |(why, paths): (String, Vec<String>)| {
+        let mut path = paths[..paths.len().min(PATHS_SHOWN)].join(", ");
+        if paths.len() > PATHS_SHOWN {
+            path.push_str(&format!(" and {} more", paths.len() - PATHS_SHOWN));
+        }
+        Held { path, why }
+    };
+    reasons.into_iter().map(line).collect()
 }
 
 /// `airlock discard RUN`.
@@ -141,6 +165,14 @@ mod tests {
                    PATH > PATH
         ");
         assert_eq!(applied.exit(), Exit::Finished);
+        let none = AppliedView { files: 0, remarks: vec![], careful: vec![], ..applied.clone() };
+        let said = none.text(Style::default());
+        let already =
+            "nothing    was to be written to ~/src/left-pad-ng: it has the changes already\n";
+        assert!(said.starts_with(already), "{said}");
+        let said = AppliedView { all_kept_back: true, ..none }.text(Style::default());
+        let all = "nothing    was written to ~/src/left-pad-ng: all of it is kept back\n";
+        assert!(said.starts_with(all), "{said}");
         let plain = AppliedView {
             remarks: vec![],
             careful: vec![],
@@ -184,5 +216,17 @@ mod tests {
              note       an apply of them had begun: what it did stays in your directory\n"
         );
         assert!(said.starts_with(&discarded("7c41", 1, false, Style::default())));
+    }
+
+    #[test]
+    fn a_line_names_the_first_paths_and_counts_the_rest() {
+        let lines = |count: usize| {
+            let all = (0..count).map(|at| (format!("{at}/Makefile"), "make runs it".to_owned()));
+            by_reason(all.chain([("x".to_owned(), "cargo runs it".to_owned())]))
+        };
+        let two = [held("x", "cargo runs it"), held("0/Makefile, 1/Makefile", "make runs it")];
+        assert_eq!(lines(2), two);
+        let path = &lines(1_000)[1].path;
+        assert!(path.ends_with(", 19/Makefile and 980 more"), "{path}");
     }
 }

@@ -137,7 +137,8 @@ fn stuck(all: &[Stuck]) -> String {
         0 => String::new(),
         more => format!(", and {more} more"),
     };
-    format!("{}: {}{more}", first.path, first.why)
+    let path = if first.path.is_root() { "the folder itself" } else { &first.path.to_string() };
+    format!("{path}: {}{more}", first.why)
 }
 
 /// What is about to be done.
@@ -199,6 +200,9 @@ fn apply_watched(run: &RunFolder, before: Before<'_>) -> Result<Applied, ApplyEr
         return journal.carry_out(&root, folder, true, before);
     }
     let mut set = store::load(folder)?.ok_or(ApplyError::NoChanges)?;
+    if set.is_empty() {
+        return Err(ApplyError::NoChanges);
+    }
     if store::is_applied(folder) {
         return Err(ApplyError::AlreadyApplied);
     }

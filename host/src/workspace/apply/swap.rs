@@ -36,8 +36,22 @@ impl<'a> Swap<'a> {
         match self.rename_in(RenameFlags::NOREPLACE) {
             Ok(()) => Ok(Taken::Done),
             Err(Errno::EXIST) => Ok(Taken::Left(WhyLeft::Changed)),
-            Err(error) if is_unsupported(error) => self.rename_over(),
+            Err(error) if is_unsupported(error) => self.link_in(),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// On a file system without that flag (NFS): a second name takes no other's place either.
+    fn link_in(&self) -> io::Result<Taken> {
+        let (from, to) = (self.staged, self.parent);
+        match fs::linkat(from, &self.content, to, self.name, AtFlags::empty()) {
+            Ok(()) => {
+                fs::unlinkat(from, &self.content, AtFlags::empty())?;
+                Ok(Taken::Done)
+            }
+            Err(Errno::EXIST) => Ok(Taken::Left(WhyLeft::Changed)),
+            // Nor has it second names (FAT).
+            Err(_) => self.rename_over(),
         }
     }
 
@@ -126,4 +140,34 @@ impl<'a> Swap<'a> {
 
 fn is_unsupported(error: Errno) -> bool {
     matches!(error, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_flags_nothing_is_replaced_by_what_is_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let write = |name: &str, text: &str| std::fs::write(at(name), text).unwrap();
+        for name in ["staged", "tree"] {
+            std::fs::create_dir(at(name)).unwrap();
+        }
+        let open = |name: &str| OwnedFd::from(std::fs::File::open(at(name)).unwrap());
+        let (staged, parent) = (open("staged"), open("tree"));
+        write("staged/0", "agent");
+        write("tree/saved", "person");
+        write("staged/1", "agent");
+        std::os::unix::fs::symlink("there", at("staged/2")).unwrap();
+        let put = |number, name: &'static [u8]| {
+            let taken = Swap::new(&staged, number, &parent, name).link_in().unwrap();
+            taken == Taken::Done
+        };
+        assert_eq!([put(0, b"saved"), put(1, b"new"), put(2, b"link")], [false, true, true]);
+        assert_eq!(std::fs::read_to_string(at("tree/saved")).unwrap(), "person");
+        assert_eq!(std::fs::read_to_string(at("tree/new")).unwrap(), "agent");
+        assert_eq!(std::fs::read_link(at("tree/link")).unwrap().to_str(), Some("there"));
+        assert!(at("staged/0").exists() && !at("staged/1").exists());
+    }
 }

@@ -1,0 +1,76 @@
+//! Why a stream is no set of changes, or why it could not be kept: each cause has its own words.
+
+use std::io;
+use std::path::Path;
+
+use airlock_shared::outcome::{Fault, FaultKind};
+
+use super::super::rel_path::{PathError, RelPath};
+use super::super::tar_read::TarError;
+
+/// Why a stream is no set of changes.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::workspace) enum Refused {
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    #[error("a path is refused: {0}")]
+    Path(#[from] PathError),
+    #[error("{0} is in it twice")]
+    Twice(RelPath),
+    #[error("{0} lies beneath something that is no folder")]
+    Beneath(RelPath),
+    #[error("a path is neither in tree/ nor in gone/")]
+    Place,
+    #[error("{0} is gone and has a content")]
+    GoneContent(RelPath),
+    #[error("{0} is a link without a target")]
+    NoTarget(RelPath),
+    #[error("{0} is a link with a zero byte in its target")]
+    NulTarget(RelPath),
+    #[error("{0} is a link with too long a target")]
+    LongTarget(RelPath),
+    #[error("the names of folders that it does not name are too long together")]
+    NamesTooLong,
+    #[error("something comes after its end")]
+    AfterEnd,
+    #[error("its end is too long")]
+    LongEnd,
+    #[error("its end cannot be understood: {0}")]
+    End(serde_json::Error),
+    #[error("{0}, and there is a set that has more")]
+    Cut(String),
+    #[error("{0}")]
+    Store(#[from] io::Error),
+}
+
+/// Why there is no new set of changes; the one before stays.
+#[derive(Debug)]
+pub enum NotTaken {
+    /// What came is no set of changes.
+    Malformed(Fault),
+    /// It broke off, or could not be kept here.
+    Unkept(Fault),
+}
+
+impl NotTaken {
+    pub(super) fn of(refused: &Refused, run: &Path) -> Self {
+        let fault = |why: String| Fault::new(FaultKind::Workspace, why);
+        match refused {
+            Refused::Store(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Self::Unkept(no_space(run))
+            }
+            Refused::Store(error) => {
+                Self::Unkept(fault(format!("the changes could not be kept: {error}")))
+            }
+            Refused::Cut(_) => {
+                Self::Unkept(fault(format!("the changes could not be taken: {refused}")))
+            }
+            _ => Self::Malformed(fault(format!("the changes could not be taken: {refused}"))),
+        }
+    }
+}
+
+pub(super) fn no_space(run: &Path) -> Fault {
+    let why = format!("the changes could not be kept: there is no space left in {}", run.display());
+    Fault::new(FaultKind::Workspace, why)
+}
