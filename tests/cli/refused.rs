@@ -105,6 +105,16 @@ async fn the_configuration_is_taken_whole_or_not_at_all() {
     assert_eq!(said(&rig, &["run", "p"]).await.exit, Some(3));
 }
 
+/// A limit that was meant and would not hold.
+#[tokio::test]
+async fn a_variable_that_is_misspelt_is_refused() {
+    let rig = Rig::new().variable("AIRLOCK_MEMROY", "sk-canary");
+    let expected = "usage: unknown variable AIRLOCK_MEMROY; the nearest known one is \
+                    AIRLOCK_MEMORY\nunset AIRLOCK_MEMROY\n";
+    refused(&rig, &["run", "p"], 2, expected).await;
+    refused(&rig, &["doctor"], 2, expected).await;
+}
+
 #[tokio::test]
 async fn the_keys_of_the_readme_are_known() {
     let readme = include_str!("../../README.md");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use crate::cli::places::Places;
-use crate::cli::settings::{Given, OF_ONE_RUN, OF_REQUESTS, STANDING, Settings};
+use crate::cli::settings::{Given, OF_ONE_RUN, OF_REQUESTS, STANDING, Settings, nearest};
 use crate::failure::Failure;
 
 const CONFIG_BYTES: u64 = 256 << 10;
@@ -89,15 +89,10 @@ fn unknown(name: &str) -> String {
             format!("`{name}` belongs to one run: give it as --{}", name.replace('_', "-"))
         }
         name => {
-            let known = STANDING.iter().chain(&OF_REQUESTS);
-            let near = known
-                .map(|known| (strsim::osa_distance(&name.replace('-', "_"), known), known))
-                .min_by_key(|(distance, _)| *distance);
-            match near {
-                Some((distance, known)) if distance <= 1 + known.len() / 3 => {
-                    format!("unknown key `{name}`; the nearest known one is `{known}`")
-                }
-                _ => format!("unknown key `{name}`; `airlock run --help` names all"),
+            let known = STANDING.into_iter().chain(OF_REQUESTS);
+            match nearest(&name.replace('-', "_"), known) {
+                Some(known) => format!("unknown key `{name}`; the nearest known one is `{known}`"),
+                None => format!("unknown key `{name}`; `airlock run --help` names all"),
             }
         }
     }

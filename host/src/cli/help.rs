@@ -30,7 +30,7 @@ Examples:
 Settings: a flag goes over AIRLOCK_<FLAG> (AIRLOCK_API_KEY_FILE, AIRLOCK_DISK_ON, …; lists with
 commas), which goes over config.toml (`disk_on = \"engine\"`, lists as lists), which goes over the
 default. Only in config.toml: originator, client_version, user_agent, summary, verbosity,
-service_tier. Sizes: 2GiB, 512MiB, 400_000.
+service_tier. A name that is not known is refused. Sizes: 2GiB, 512MiB, 400_000.
 
 The answer goes to stdout and progress to stderr. With --json stdout has one object a line,
 {\"v\":1,\"n\":…,\"run\":…,\"at_ms\":…,\"event\":…,…}: started workspace box_up docs note request retry

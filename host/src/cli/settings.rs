@@ -147,6 +147,16 @@ pub const OF_ONE_RUN: [&str; 7] = ["dir", "api_key", "record", "replay", "json",
 pub const OF_REQUESTS: [&str; 6] =
     ["originator", "client_version", "user_agent", "summary", "verbosity", "service_tier"];
 
+/// The name among `known` that was most likely meant; none where all are far off.
+pub(super) fn nearest<'a>(
+    given: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let near = known.into_iter().map(|known| (strsim::osa_distance(given, known), known));
+    let (distance, known) = near.min_by_key(|(distance, _)| *distance)?;
+    (distance <= 1 + known.len() / 3).then_some(known)
+}
+
 /// A value of a variable or of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Given {
