@@ -27,9 +27,16 @@ const WRITE: OFlags =
 /// Where something is to be written: found, looked at, and held.
 pub struct Output(Place);
 
+/// A stream that this process writes anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standard {
+    Out,
+    Err,
+}
+
 enum Place {
     /// Something that is open, or that takes all and keeps nothing.
-    Stream(File),
+    Stream(File, Option<Standard>),
     /// A name in a folder, and the permissions of the file that has it. `may_stay`: where it cannot
     /// be replaced, it may be overwritten. `must_stay`: it is somebody else's too.
     Name { folder: OwnedFd, name: OsString, mode: Option<u32>, may_stay: bool, must_stay: bool },
@@ -47,6 +54,16 @@ impl Output {
         Walk { tree: tree.as_deref(), links: 0 }.open(path)
     }
 
+    /// Which of our own streams it is, if it is one: what else is written there has its order with
+    /// this.
+    #[must_use]
+    pub fn standard(&self) -> Option<Standard> {
+        match &self.0 {
+            Place::Stream(_, standard) => *standard,
+            Place::Name { .. } => None,
+        }
+    }
+
     /// Writes all of it: a file is replaced as a whole or not at all. `mode`: of a new file, within
     /// the umask.
     ///
@@ -54,7 +71,7 @@ impl Output {
     /// When it cannot be written.
     pub fn write(self, bytes: &[u8], mode: u32) -> io::Result<()> {
         let (folder, name, kept, may_stay, must_stay) = match self.0 {
-            Place::Stream(mut file) => return file.write_all(bytes),
+            Place::Stream(mut file, _) => return file.write_all(bytes),
             Place::Name { folder, name, mode, may_stay, must_stay } => {
                 (folder, name, mode, may_stay, must_stay)
             }
@@ -81,7 +98,7 @@ impl Output {
     /// When it cannot be written.
     pub fn open_in_place(self) -> io::Result<(File, bool)> {
         match self.0 {
-            Place::Stream(file) => Ok((file, false)),
+            Place::Stream(file, _) => Ok((file, false)),
             Place::Name { folder, name, .. } => {
                 let flags = OFlags::RDWR | OFlags::CREATE;
                 regular(&folder, &name, flags, Mode::RUSR | Mode::WUSR).map(|file| (file, true))
@@ -126,7 +143,8 @@ impl Walk<'_> {
         let mut path = std::path::absolute(path).map_err(said)?;
         loop {
             if let Some(open) = stream(&path) {
-                return Ok(Output(Place::Stream(open?)));
+                let (file, standard) = open?;
+                return Ok(Output(Place::Stream(file, standard)));
             }
             let name = match path.components().next_back() {
                 Some(Component::Normal(name)) => name.to_owned(),
@@ -150,7 +168,7 @@ impl Walk<'_> {
                 Some(stat) if is_null(stat) => {
                     let null = fs::openat(&folder, &name, WRITE | OFlags::WRONLY, Mode::empty());
                     let null = null.map_err(|error| said(error.into()))?;
-                    return Ok(Output(Place::Stream(File::from(null))));
+                    return Ok(Output(Place::Stream(File::from(null), None)));
                 }
                 Some(stat) => Some(mode_of_file(stat)?),
                 None => None,
@@ -252,14 +270,20 @@ impl Walk<'_> {
 ///
 /// THREAT: `/dev/fd/9` is a lock or a journal of ours. What we open is closed at exec, what we were
 /// given is not. Tried by output::tests::only_descriptors_that_were_given_are_written_to.
-fn stream(path: &Path) -> Option<Result<File, String>> {
+fn stream(path: &Path) -> Option<Result<(File, Option<Standard>), String>> {
     let number = match path.to_str()? {
         "/dev/stdout" => "1",
         "/dev/stderr" => "2",
         path => path.strip_prefix("/dev/fd/").or_else(|| path.strip_prefix("/proc/self/fd/"))?,
     };
     let number = number.parse().ok().filter(|number: &i32| *number >= 0)?;
-    Some(descriptor(number).ok_or_else(|| format!("descriptor {number} is not open for writing")))
+    let standard = match number {
+        1 => Some(Standard::Out),
+        2 => Some(Standard::Err),
+        _ => None,
+    };
+    let open = descriptor(number).map(|file| (file, standard));
+    Some(open.ok_or_else(|| format!("descriptor {number} is not open for writing")))
 }
 
 fn descriptor(number: i32) -> Option<File> {
@@ -293,14 +317,22 @@ fn is_null(stat: &Stat) -> bool {
 
 /// The permissions of a file; anything else is named.
 fn mode_of_file(stat: &Stat) -> Result<u32, String> {
-    let what = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => return Ok(stat.st_mode & 0o777),
-        FileType::Directory => "a folder",
-        FileType::Fifo => "a fifo",
-        FileType::Socket => "a socket",
-        _ => "a device",
-    };
-    Err(format!("it is {what}"))
+    match no_file(stat.st_mode) {
+        Some(what) => Err(what.to_owned()),
+        None => Ok(stat.st_mode & 0o777),
+    }
+}
+
+/// What something is by its mode, in words; none for a file.
+#[must_use]
+pub fn no_file(mode: u32) -> Option<&'static str> {
+    match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => None,
+        FileType::Directory => Some("it is a folder"),
+        FileType::Fifo => Some("it is a fifo"),
+        FileType::Socket => Some("it is a socket"),
+        _ => Some("it is a device"),
+    }
 }
 
 /// Puts a whole new file in the place of a name.

@@ -1,6 +1,8 @@
 //! What is printed where: the answer on stdout, progress on stderr, nothing that steers a terminal,
 //! and a stdin that nobody asked for left alone.
 
+use std::fs::File;
+use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -37,6 +39,51 @@ async fn quiet_is_quiet() {
     let ran = Rig::new().in_words().flags(&["-q"]).model(script![answer("forty-two")]);
     let ran = ran.prompt("x").run().await.assert_finished("forty-two");
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("forty-two\n", ""));
+}
+
+/// A disk that is full under stderr, and a stderr that is closed.
+#[tokio::test]
+async fn a_stderr_that_fails_costs_no_answer() {
+    let engine = Engine::connect().await;
+    images::ready(&engine).await;
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").expect("a full disk"));
+    let closed = || Stdio::from(io::pipe().expect("a pipe").1);
+    for stderr in [full(), closed()] {
+        let rig = Rig::new();
+        let steps = script![call("bash", json!({"command": "echo hi"})), answer("forty-two")];
+        let backend = Backend::scripted(steps);
+        let mut command = rig.command("run").await;
+        command.args(flags(&rig, &backend)).arg("p").stdout(Stdio::piped()).stderr(stderr);
+        let output = command.spawn().expect("started").wait_with_output().await.expect("ended");
+        assert_eq!((output.status.code(), &*output.stdout), (Some(0), b"forty-two\n".as_slice()));
+    }
+}
+
+/// `-o /dev/stdout`: what is printed there anyway is printed once, and in its place.
+#[tokio::test]
+async fn an_answer_for_stdout_keeps_its_order_and_is_not_doubled() {
+    let engine = Engine::connect().await;
+    images::ready(&engine).await;
+    let rig = Rig::new();
+    let steps = script![call("bash", json!({"command": "echo x > f"})), answer("forty-two")];
+    let backend = Backend::scripted(steps);
+    let path = rig.home().join("both");
+    let both = File::create(&path).expect("a file");
+    let mut command = rig.command("run").await;
+    command.args(flags(&rig, &backend)).args(["p", "-o", "/dev/stdout"]);
+    command.stdout(both.try_clone().expect("a descriptor")).stderr(both);
+    let ended = command.spawn().expect("started").wait().await.expect("ended");
+    assert_eq!(ended.code(), Some(0));
+    let text = std::fs::read_to_string(&path).expect("text");
+    let lines: Vec<&str> = text.lines().collect();
+    let at = |found: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        (0..lines.len()).filter(|at| found(lines[*at])).collect()
+    };
+    let answers = at(&|line| line == "forty-two");
+    let done = at(&|line| line.contains("done · 2 requests"));
+    let next = at(&|line| line.starts_with("changes "));
+    assert_eq!((answers.len(), done.len(), next.len()), (1, 1, 1), "{text}");
+    assert!(done[0] < answers[0] && answers[0] < next[0], "{text}");
 }
 
 #[tokio::test]

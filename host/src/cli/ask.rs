@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use airlock_shared::base::Base;
@@ -14,7 +15,7 @@ use crate::cli::environment::Environment;
 use crate::cli::places::Places;
 use crate::exit::Exit;
 use crate::failure::{Failure, GIVE_A_KEY, SIGN_IN, address};
-use crate::output::Output;
+use crate::output::{self, Output, Standard};
 use crate::run::sign_in_again;
 use crate::run::spec::{BaseChoice, Cassette, CredentialChoice, Spec};
 use crate::setup::Logins;
@@ -190,11 +191,8 @@ pub(super) fn certificate(file: &Path, command: &str) -> Result<String, Failure>
 
 /// What would only be noticed when the run is over.
 fn check_files(config: &Config, dir: &Path) -> Result<(), Failure> {
-    if let Cassette::Replay(file) = &config.cassette
-        && !file.is_file()
-    {
-        let reason = format!("--replay {}: there is no such file", file.display());
-        return Err(Failure::usage(reason).hint("airlock run --record FILE …"));
+    if let Cassette::Replay(file) = &config.cassette {
+        check_recording(file)?;
     }
     let record = match &config.cassette {
         Cassette::Record(file) => Some(("--record", file)),
@@ -202,13 +200,32 @@ fn check_files(config: &Config, dir: &Path) -> Result<(), Failure> {
     };
     let output = config.face.output.as_ref().map(|file| ("--output", file));
     for (flag, file) in record.into_iter().chain(output) {
-        // What is found now is looked for again when it is written.
-        Output::open(file, Some(dir)).map_err(|why| {
+        let refuse = |why: &str| {
             let reason = format!("{flag} {}: {why}", file.display());
             Failure::usage(reason).hint(format!("airlock run {flag} FILE …"))
-        })?;
+        };
+        // What is found now is looked for again when it is written.
+        let found = Output::open(file, Some(dir)).map_err(|why| refuse(&why))?;
+        if config.face.json && found.standard() == Some(Standard::Out) {
+            let why = "with --json only JSON lines go to stdout; the last of them has the answer";
+            return Err(refuse(why));
+        }
     }
     Ok(())
+}
+
+fn check_recording(file: &Path) -> Result<(), Failure> {
+    let refuse = |why: &str, hint: &str| {
+        Err(Failure::usage(format!("--replay {}: {why}", file.display())).hint(hint))
+    };
+    match file.metadata().map(|about| output::no_file(about.mode())) {
+        Ok(None) => Ok(()),
+        Ok(Some(what)) => refuse(what, "airlock run --replay FILE …"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            refuse("there is no such file", "airlock run --record FILE …")
+        }
+        Err(error) => refuse(&error.to_string(), "airlock run --replay FILE …"),
+    }
 }
 
 /// The key or token that `flag` said is on stdin.

@@ -7,14 +7,14 @@
 //! -q         the answer                  nothing but a failure
 //! ```
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cli::config::FaceChoice;
 use crate::cli::progress::Progress;
 use crate::cli::screen::Screen;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, Standard};
 use crate::run::public::{Ended, Line, Public};
 
 /// Takes a run's public lines.
@@ -26,6 +26,8 @@ pub struct Face {
     output: Option<PathBuf>,
     tree: Option<PathBuf>,
     ended: Option<Ended>,
+    /// Why a line could not be shown. The run goes on, and its answer is still worth writing.
+    unshown: Option<Failure>,
 }
 
 impl Face {
@@ -33,7 +35,7 @@ impl Face {
     pub fn new(choice: FaceChoice, screen: Screen) -> Self {
         let progress = Progress::new(screen.columns, screen.err_style);
         let FaceChoice { json, quiet, output } = choice;
-        Self { screen, progress, json, quiet, output, tree: None, ended: None }
+        Self { screen, progress, json, quiet, output, tree: None, ended: None, unshown: None }
     }
 
     /// Of a run in this work tree: no link of it leads to where the answer is written.
@@ -42,29 +44,26 @@ impl Face {
         Self { tree: Some(tree), ..self }
     }
 
-    /// Shows one line as it comes.
-    ///
-    /// # Errors
-    /// When stdout cannot be written; the run goes on.
-    pub fn show(&mut self, line: &Line) -> Result<(), Failure> {
+    /// Shows one line as it comes. A stdout that cannot be written is told at the end.
+    pub fn show(&mut self, line: &Line) {
         if let Public::Outcome(ended) = &line.what {
             self.ended = Some(ended.clone());
         }
         let drawn = self.progress.line(line);
         if self.json {
-            return self.screen.print(&line.json());
-        }
-        if !self.quiet {
+            if let Err(failure) = self.screen.print(&line.json()) {
+                self.unshown.get_or_insert(failure);
+            }
+        } else if !self.quiet {
             self.screen.tell(&drawn);
         }
-        Ok(())
     }
 
-    /// After the last line; `short` is how the run is called in commands: the answer, where it belongs, what changed, and why it ended if it did
-    /// not finish.
+    /// After the last line: the answer, what changed, and why it ended if it did not finish.
+    /// `short`: how the run is called in commands.
     ///
     /// # Errors
-    /// When the answer cannot be written.
+    /// When the answer, or a line before it, could not be written.
     pub fn end(self, short: &str, failure: Option<&Failure>) -> Result<(), Failure> {
         self.end_with(short, failure, false)
     }
@@ -85,23 +84,13 @@ impl Face {
     ) -> Result<(), Failure> {
         let ended = self.ended.take();
         let answer = ended.as_ref().and_then(|ended| ended.answer.as_deref());
-        let kept = match (&self.output, answer) {
-            (Some(file), Some(answer)) => {
-                let written = Output::open(file, self.tree.as_deref()).and_then(|output| {
-                    output.write(answer.as_bytes(), 0o666).map_err(|error| error.to_string())
-                });
-                written.map_err(|why| {
-                    let reason = format!("{} cannot be written: {why}", file.display());
-                    Failure::new(Exit::Failed, "output", reason)
-                        .hint(format!("airlock show {short}"))
-                })
-            }
+        let kept = match (self.output.take(), answer) {
+            (Some(file), Some(answer)) => self.write(&file, answer, short),
             _ => Ok(()),
         };
         let printed = match answer {
             Some(answer) if !self.json && !answer.is_empty() => {
-                let newline = if answer.ends_with('\n') { "" } else { "\n" };
-                self.screen.print_foreign(&format!("{answer}{newline}"))
+                self.screen.print_foreign(&with_newline(answer))
             }
             _ => Ok(()),
         };
@@ -118,8 +107,32 @@ impl Face {
         if let Some(failure) = failure {
             self.screen.fail(failure);
         }
-        kept.and(printed)
+        kept.and(printed).and(self.unshown.map_or(Ok(()), Err))
     }
+
+    /// The answer, where `-o` wants it.
+    fn write(&mut self, file: &Path, answer: &str, short: &str) -> Result<(), Failure> {
+        let written = Output::open(file, self.tree.as_deref()).and_then(|output| {
+            match output.standard() {
+                // It is printed there anyway.
+                Some(Standard::Out) => {}
+                Some(Standard::Err) => self.screen.tell_foreign(&with_newline(answer)),
+                None => {
+                    output.write(answer.as_bytes(), 0o666).map_err(|error| error.to_string())?
+                }
+            }
+            Ok(())
+        });
+        written.map_err(|why| {
+            let reason = format!("{} cannot be written: {why}", file.display());
+            Failure::new(Exit::Failed, "output", reason).hint(format!("airlock show {short}"))
+        })
+    }
+}
+
+fn with_newline(answer: &str) -> String {
+    let newline = if answer.ends_with('\n') { "" } else { "\n" };
+    format!("{answer}{newline}")
 }
 
 #[cfg(test)]
@@ -161,6 +174,7 @@ mod tests {
             out: Box::new(out.clone()),
             err: Box::new(err.clone()),
             out_is_terminal,
+            err_is_terminal: false,
             columns: None,
             out_style: Style::default(),
             err_style: Style::default(),
@@ -170,7 +184,7 @@ mod tests {
         let exit = Exit::of(outcome);
         let ended = Ended::of(outcome, exit, 1, Usage::default(), ChangesAre::Kept);
         for (n, what) in [changes, Public::Outcome(ended)].into_iter().enumerate() {
-            face.show(&Line::new(n as u64 + 1, "7c41ff", 1_000, what)).expect("shown");
+            face.show(&Line::new(n as u64 + 1, "7c41ff", 1_000, what));
         }
         let now = jiff::Timestamp::UNIX_EPOCH;
         face.end("7c41", Failure::of(outcome, now).as_ref()).expect("ended");

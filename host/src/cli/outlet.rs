@@ -5,7 +5,8 @@
 //! face ─▶ in memory, up to a bound ─▶ then in a file without a name ─▶ the thread ─▶ stdout, stderr
 //! ```
 //! One queue for both streams: on a terminal the order is what a person reads. No line is dropped;
-//! how long somebody waits for the last of them is the caller's to say.
+//! how long somebody waits for the last of them is the caller's to say. A stream that fails, fails
+//! alone: a full disk under stderr costs progress, and not the answer.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -31,12 +32,13 @@ struct Piece {
     text: Vec<u8>,
 }
 
-/// Resolves when all is written, with the first error that was no closed pipe.
+/// Resolves when all is written that can be.
 pub(super) struct Written(oneshot::Receiver<io::Result<()>>);
 
 impl Written {
     /// # Errors
-    /// Why not all of it could be written.
+    /// Why stdout could not be written. A closed pipe is no error, and neither is a stderr that
+    /// fails: there is nowhere to say so.
     pub(super) async fn all(self) -> io::Result<()> {
         self.0.await.unwrap_or(Ok(()))
     }
@@ -52,7 +54,7 @@ pub(super) fn detached(screen: Screen) -> io::Result<(Screen, Written)> {
     let (told, written) = oneshot::channel();
     let queue = Arc::clone(&shared);
     let run = move || {
-        let result = queue.write(|piece| {
+        let result = queue.write_all(|piece| {
             let to = match piece.stream {
                 Stream::Out => &mut out,
                 Stream::Err => &mut err,
@@ -109,8 +111,35 @@ struct State {
     /// What came when there was no room in memory; after all of `waiting`.
     spilled: Option<Spill>,
     ended: bool,
-    /// Why nothing is written any more.
-    failed: Option<(io::ErrorKind, String)>,
+    failed: Failed,
+}
+
+type Why = (io::ErrorKind, String);
+
+/// Why a stream is written no more.
+#[derive(Default)]
+struct Failed {
+    out: Option<Why>,
+    err: Option<Why>,
+}
+
+impl Failed {
+    fn of(&self, stream: Stream) -> io::Result<()> {
+        let failed = match stream {
+            Stream::Out => &self.out,
+            Stream::Err => &self.err,
+        };
+        failed.as_ref().map_or(Ok(()), |(kind, why)| Err(io::Error::new(*kind, why.clone())))
+    }
+
+    /// The first reason stays.
+    fn add(&mut self, stream: Stream, kind: io::ErrorKind, why: String) {
+        let failed = match stream {
+            Stream::Out => &mut self.out,
+            Stream::Err => &mut self.err,
+        };
+        failed.get_or_insert((kind, why));
+    }
 }
 
 impl Shared {
@@ -120,45 +149,46 @@ impl Shared {
 
     fn put(&self, piece: Piece) -> io::Result<()> {
         let mut state = self.state();
-        if let Some((kind, why)) = &state.failed {
-            return Err(io::Error::new(*kind, why.clone()));
-        }
+        let stream = piece.stream;
+        state.failed.of(stream)?;
         let put = state.put(piece);
         if let Err(error) = &put {
             let why = format!("nobody reads it, and what waits cannot be kept: {error}");
-            state.failed = Some((error.kind(), why));
+            state.failed.add(stream, error.kind(), why);
         }
         self.changed.notify_all();
         put
     }
 
-    /// Writes what comes until nothing more does.
-    fn write(&self, mut write: impl FnMut(&Piece) -> io::Result<()>) -> io::Result<()> {
-        let failed = |state: &State| match &state.failed {
-            Some((io::ErrorKind::BrokenPipe, _)) | None => Ok(()),
-            Some((kind, why)) => Err(io::Error::new(*kind, why.clone())),
-        };
+    /// Writes what comes until nothing more does. The pieces of a stream that failed are dropped.
+    fn write_all(&self, mut write: impl FnMut(&Piece) -> io::Result<()>) -> io::Result<()> {
         let mut state = self.state();
         loop {
             match state.next() {
+                Ok(Some(piece)) if state.failed.of(piece.stream).is_err() => {}
                 Ok(Some(piece)) => {
                     drop(state);
                     let written = write(&piece);
                     state = self.state();
                     if let Err(error) = written {
-                        state.failed.get_or_insert((error.kind(), error.to_string()));
-                        return failed(&state);
+                        state.failed.add(piece.stream, error.kind(), error.to_string());
                     }
                 }
-                Ok(None) if state.ended => return failed(&state),
+                Ok(None) if state.ended => break,
                 Ok(None) => {
                     state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
                 Err(error) => {
-                    state.failed.get_or_insert((error.kind(), error.to_string()));
-                    return failed(&state);
+                    for stream in [Stream::Out, Stream::Err] {
+                        state.failed.add(stream, error.kind(), error.to_string());
+                    }
+                    break;
                 }
             }
+        }
+        match state.failed.of(Stream::Out) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+            _ => Ok(()),
         }
     }
 }
@@ -237,6 +267,7 @@ mod tests {
             out: Box::new(out),
             err: Box::new(err),
             out_is_terminal: false,
+            err_is_terminal: false,
             columns: None,
             out_style: Style::default(),
             err_style: Style::default(),
@@ -295,11 +326,33 @@ mod tests {
         closed.print("x").expect("it has read enough");
         drop(closed);
         written.all().await.expect("it has read enough");
-        let full = File::options().write(true).open("/dev/full").expect("a full disk");
-        let (mut full, written) = detached(screen(full, io::sink())).expect("a thread");
+        let (mut full, written) = detached(screen(full(), io::sink())).expect("a thread");
         full.print("x").expect("it waits");
         drop(full);
         let error = written.all().await.expect_err("it is full");
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    fn full() -> File {
+        File::options().write(true).open("/dev/full").expect("a full disk")
+    }
+
+    /// Progress that cannot be written, then the answer.
+    #[tokio::test]
+    async fn a_stderr_that_fails_takes_no_answer_with_it() {
+        let (_, closed) = io::pipe().expect("a pipe");
+        for failing in [Box::new(full()) as Box<dyn Write + Send>, Box::new(closed)] {
+            let (mut reader, writer) = io::pipe().expect("a pipe");
+            let (mut screen, written) = detached(screen(writer, failing)).expect("a thread");
+            for _ in 0..100 {
+                screen.tell(&"progress\n".repeat(1_000));
+            }
+            screen.print("the answer\n").expect("it waits");
+            drop(screen);
+            written.all().await.expect("stdout was written");
+            let mut text = String::new();
+            reader.read_to_string(&mut text).expect("text");
+            assert_eq!(text, "the answer\n");
+        }
     }
 }

@@ -13,6 +13,7 @@ pub struct Screen {
     pub out: Box<dyn Write + Send>,
     pub err: Box<dyn Write + Send>,
     pub out_is_terminal: bool,
+    pub err_is_terminal: bool,
     /// Of stderr, where it is a terminal.
     pub columns: Option<usize>,
     /// For stdout.
@@ -32,6 +33,7 @@ impl Screen {
             out: Box::new(std::io::stdout()),
             err: Box::new(std::io::stderr()),
             out_is_terminal,
+            err_is_terminal,
             columns: size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0),
             out_style: Style::of(environment, out_is_terminal),
             err_style: Style::of(environment, err_is_terminal),
@@ -80,6 +82,14 @@ impl Screen {
     /// Text of ours on stderr, already neutral. Nobody is told where nobody listens.
     pub fn tell(&mut self, text: &str) {
         let _ = self.err.write_all(text.as_bytes()).and_then(|()| self.err.flush());
+    }
+
+    /// Text of the model or the box on stderr: neutral on a terminal, as it is elsewhere.
+    pub fn tell_foreign(&mut self, text: &str) {
+        match self.err_is_terminal {
+            true => self.tell(&neutral::neutral(text)),
+            false => self.tell(text),
+        }
     }
 
     /// A failure on stderr: its headline in colour where there is colour.
@@ -181,6 +191,7 @@ mod tests {
                 out: Box::new(paper.clone()),
                 err: Box::new(io::sink()),
                 out_is_terminal,
+                err_is_terminal: false,
                 columns: None,
                 out_style: Style::default(),
                 err_style: Style::default(),
@@ -212,6 +223,7 @@ mod tests {
             out: Box::new(Gone),
             err: Box::new(io::sink()),
             out_is_terminal: false,
+            err_is_terminal: false,
             columns: None,
             out_style: Style::default(),
             err_style: Style::default(),

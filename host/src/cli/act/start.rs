@@ -121,21 +121,12 @@ pub(super) async fn carried_out(
     stop: &Stop,
     face: &mut Face,
 ) -> Result<Done, Failure> {
-    let mut unshown = None;
-    let mut show = |line: &run::public::Line| {
-        if let Err(failure) = face.show(line) {
-            unshown.get_or_insert(failure);
-        }
-    };
+    let mut show = |line: &run::public::Line| face.show(line);
     let done = run::run(spec, house, stop, &mut show).await;
-    let done = done.map_err(|broken| {
+    done.map_err(|broken| {
         let failure = Failure::from(&broken.fault);
         Failure { hint: broken.hint.or(failure.hint), ..failure }
-    })?;
-    match unshown {
-        Some(failure) => Err(failure),
-        None => Ok(done),
-    }
+    })
 }
 
 /// What a person is told of a run that did not finish.

@@ -140,6 +140,19 @@ fn what_does_not_go_is_said_with_what_does() {
             "usage: --replay /nowhere.jsonl: there is no such file\nairlock run --record FILE …",
         ),
         (
+            &["run", "p", "--replay", "/"],
+            "usage: --replay /: it is a folder\nairlock run --replay FILE …",
+        ),
+        (
+            &["run", "p", "--replay", "/dev/null"],
+            "usage: --replay /dev/null: it is a device\nairlock run --replay FILE …",
+        ),
+        (
+            &["run", "p", "--json", "-o", "/dev/stdout"],
+            "usage: --output /dev/stdout: with --json only JSON lines go to stdout; the last of \
+             them has the answer\nairlock run --output FILE …",
+        ),
+        (
             &["run", "p", "-o", "/"],
             "usage: --output /: it is a folder\nairlock run --output FILE …",
         ),
