@@ -118,7 +118,7 @@ impl From<&Fault> for Failure {
             FaultKind::Refused => ("the backend refused", None),
             FaultKind::Backend => ("the backend cannot be used", Some("airlock doctor")),
             FaultKind::Model => ("model not available", Some("airlock run -m MODEL …")),
-            FaultKind::Choice => ("usage", Some("airlock run -m NAME …")),
+            FaultKind::Choice => ("usage", None),
             FaultKind::Context => ("too long for the model", Some("airlock run -m MODEL …")),
             FaultKind::Policy => ("refused by the host", None),
             FaultKind::Box => ("no box", Some("airlock doctor")),

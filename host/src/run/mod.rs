@@ -148,7 +148,7 @@ async fn attempt(
     let prepared = match paying {
         None => Ok(None),
         Some(_) if stop.is_asked() => Ok(None),
-        Some(Err(fault)) => Err(fault.into()),
+        Some(Err(broken)) => Err(broken),
         Some(Ok(_)) if counted.is_err() => counted.map(|()| None),
         Some(Ok(paying)) => {
             prepare(&spec, report.run(), paying, &terms, stop).await.map_err(Broken::from)

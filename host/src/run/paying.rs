@@ -8,13 +8,13 @@ use airlock_shared::base::Base;
 use airlock_shared::handoff::Secrets;
 use airlock_shared::job::Backend;
 use airlock_shared::limits;
-use airlock_shared::model::{Catalogue, Model};
+use airlock_shared::model::{Catalogue, ChoiceError, Model};
 use airlock_shared::outcome::{Fault, FaultKind};
 use serde_json::Value;
 
-use super::Stop;
 use super::renewals::{Renewals, Witness};
 use super::spec::{BaseChoice, Cassette, CredentialChoice, Custody, ModelWish, Spec};
+use super::{Broken, Stop};
 use crate::auth::{self, AuthError, Credential, Handed, Means, Payer, Signer};
 use crate::clock;
 use crate::failure::GIVE_A_KEY;
@@ -35,7 +35,7 @@ pub(super) struct Paying {
 }
 
 impl Paying {
-    pub(super) async fn open(spec: &Spec, logins: &Path) -> Result<Self, Fault> {
+    pub(super) async fn open(spec: &Spec, logins: &Path) -> Result<Self, Broken> {
         let base = base(spec, logins)?;
         let session = uuid::Uuid::now_v7().to_string();
         let backend = spec.identity.backend(&base, &session, spec.ca.as_deref());
@@ -171,18 +171,18 @@ fn model(
     wish: &ModelWish,
     recorded: Option<String>,
     catalogue: Result<Value, Fault>,
-) -> Result<(Model, Value), Fault> {
+) -> Result<(Model, Value), Broken> {
     let slug = wish.slug.clone().or(recorded);
     let catalogue = match catalogue {
         Ok(catalogue) => catalogue,
-        Err(fault) if fault.kind == FaultKind::SignIn || slug.is_none() => return Err(fault),
+        Err(fault) if fault.kind == FaultKind::SignIn || slug.is_none() => return Err(fault.into()),
         Err(fault) => {
             tracing::info!(%fault, "no catalogue; the model that was named is used");
             serde_json::json!({"models": []})
         }
     };
     let chosen = Catalogue::parse(&catalogue).choose(slug.as_deref(), wish.effort.as_deref());
-    let mut model = chosen.map_err(|error| Fault::new(FaultKind::Choice, error.to_string()))?;
+    let mut model = chosen.map_err(|error| not_chosen(&error))?;
     match wish.summary.as_deref() {
         Some("none") => model.summary = None,
         Some(summary) => model.summary = Some(summary.to_owned()),
@@ -192,6 +192,19 @@ fn model(
         model.verbosity = Some(verbosity.clone());
     }
     Ok((model, catalogue))
+}
+
+fn not_chosen(error: &ChoiceError) -> Broken {
+    let hint = match error {
+        ChoiceError::NoDefault(_) | ChoiceError::Slug(_) => "airlock run -m NAME …".to_owned(),
+        ChoiceError::Effort { known, .. } => {
+            // The backend's word, which may not be one for a shell.
+            let is_word = |effort: &&String| effort.bytes().all(|it| it.is_ascii_alphanumeric());
+            let effort = known.iter().find(is_word).map_or("EFFORT", String::as_str);
+            format!("airlock run --effort {effort} …")
+        }
+    };
+    Broken { fault: Fault::new(FaultKind::Choice, error.to_string()), hint: Some(hint) }
 }
 
 /// The command for whoever must sign in, or give another key.
@@ -321,18 +334,48 @@ mod tests {
             let ids: Vec<Value> = names.iter().map(|id| serde_json::json!({"id": id})).collect();
             let wish = ModelWish { slug: slug.map(str::to_owned), ..ModelWish::default() };
             model(&wish, None, Ok(serde_json::json!({"object": "list", "data": ids})))
-                .map(|(model, _)| model.slug)
+                .map(|(model, _)| model)
         };
-        let fault = chosen(&["dall-e-2", "gpt-5.5"], None).expect_err("no choice");
-        let failure = crate::failure::Failure::from(&fault);
-        assert_eq!(failure.exit, Exit::Usage);
         assert_eq!(
-            failure.to_string(),
-            "usage: no model was named, and the backend has no default: it lists dall-e-2, gpt-5.5\n\
+            refused(chosen(&["dall-e-2", "gpt-5.5"], None)),
+            "no model was named, and the backend has no default: it lists dall-e-2, gpt-5.5\n\
              airlock run -m NAME …"
         );
-        assert_eq!(chosen(&["dall-e-2", "gpt-5.5"], Some("gpt-5.5")), Ok("gpt-5.5".to_owned()));
-        assert_eq!(chosen(&["llama3:8b"], None), Ok("llama3:8b".to_owned()));
+        let taken = |names: &[&str], slug| chosen(names, slug).expect("a model").slug;
+        assert_eq!(taken(&["dall-e-2", "gpt-5.5"], Some("gpt-5.5")), "gpt-5.5");
+        assert_eq!(taken(&["llama3:8b"], None), "llama3:8b");
+    }
+
+    #[test]
+    fn who_names_an_effort_that_is_none_is_told_which_there_are() {
+        let chosen = |levels: &[&str], effort: &str| {
+            let levels: Vec<Value> =
+                levels.iter().map(|level| serde_json::json!({"effort": level})).collect();
+            let entry =
+                serde_json::json!({"slug": "gpt-5.5", "supported_reasoning_levels": levels});
+            let wish = ModelWish { effort: Some(effort.to_owned()), ..ModelWish::default() };
+            let catalogue = Ok(serde_json::json!({"models": [entry]}));
+            model(&wish, Some("gpt-5.5".to_owned()), catalogue).map(|(model, _)| model)
+        };
+        assert_eq!(
+            refused(chosen(&["low", "medium"], "much")),
+            "gpt-5.5 does not take effort `much`; it takes low, medium\n\
+             airlock run --effort low …"
+        );
+        assert_eq!(
+            refused(chosen(&["$(x)"], "much")),
+            "gpt-5.5 does not take effort `much`; it takes $(x)\nairlock run --effort EFFORT …"
+        );
+        assert_eq!(chosen(&["low"], "low").expect("taken").effort.as_deref(), Some("low"));
+        assert!(chosen(&[], "much").is_ok(), "nothing is known of its efforts");
+    }
+
+    /// Exit 2, with what is said and what mends it.
+    #[track_caller]
+    fn refused(chosen: Result<Model, Broken>) -> String {
+        let Broken { fault, hint } = chosen.expect_err("no choice");
+        assert_eq!(Exit::of_fault(fault.kind), Exit::Usage);
+        format!("{}\n{}", fault.message, hint.expect("a command"))
     }
 
     #[test]
