@@ -5,7 +5,7 @@ use airlock_tests::backend::{answer, call, script};
 use airlock_tests::{Rig, tree};
 use serde_json::{Value, json};
 
-use super::{done, said};
+use super::{done, said, unwrapped};
 
 #[tokio::test]
 async fn a_run_is_listed_shown_compared_applied() {
@@ -61,9 +61,40 @@ async fn a_run_is_listed_shown_compared_applied() {
     );
     let text = std::fs::read_to_string(ran.rig.workspace().join("edit")).unwrap_or_default();
     assert_eq!(text, "new\nkept\n");
-    let again = said(&ran.rig, &["apply", &id]).await;
-    assert_eq!(again.exit, Some(1), "{again:?}");
-    assert!(again.stderr.starts_with("nothing to apply: "), "{again:?}");
+    let diff_now = done(&ran, &["diff", &id]).await;
+    assert_eq!(diff_now, diff, "what was applied can still be read");
+    for name in ["apply", "discard"] {
+        let again = said(&ran.rig, &[name, &id]).await;
+        let expected = format!(
+            "nothing to {name}: its changes were applied already, and are in your directory\n\
+             airlock show {}\n",
+            &id[..4]
+        );
+        assert_eq!((again.exit, again.stderr), (Some(1), expected));
+    }
+    let shown = done(&ran, &["show", &id]).await;
+    assert!(shown.contains("d/f ") && shown.contains("applied: they are in your"), "{shown}");
+}
+
+/// What apply keeps back can be thrown away after it, and what was applied stays.
+#[tokio::test]
+async fn what_was_kept_back_is_discarded_alone() {
+    let command = json!({"command": "echo x > f; mkdir .vscode; echo '{}' > .vscode/tasks.json"});
+    let ran = Rig::new().model(script![call("bash", command), answer("done")]).prompt("x");
+    let ran = ran.run().await.assert_finished("done");
+    let id = ran.id();
+    done(&ran, &["apply", &id]).await;
+    let stat = done(&ran, &["diff", &id, "--stat"]).await;
+    assert!(stat.contains("more kept back by apply"), "{stat}");
+    let discarded = unwrapped(&done(&ran, &["discard", &id]).await);
+    assert!(discarded.contains("that apply kept back of run"), "{discarded}");
+    assert!(discarded.ends_with("what was applied stays in your directory"), "{discarded}");
+    assert!(ran.rig.workspace().join("f").exists());
+    let record: Value =
+        serde_json::from_str(&done(&ran, &["show", &id, "--json"]).await).expect("JSON");
+    assert_eq!(record["changes_are"], "applied");
+    let again = said(&ran.rig, &["discard", &id]).await;
+    assert!(again.stderr.starts_with("nothing to discard: its changes were applied"), "{again:?}");
 }
 
 #[tokio::test]
@@ -78,11 +109,33 @@ async fn discarded_is_gone_and_its_record_stays() {
         "discarded  1 changed file of run {short}; its record stays: airlock show {short}\n"
     );
     assert_eq!((said_so.exit, said_so.stderr), (Some(0), expected));
-    let apply = said(&ran.rig, &["apply", short]).await;
-    assert_eq!(apply.exit, Some(1), "{apply:?}");
-    assert!(apply.stderr.starts_with("nothing to apply: "), "{apply:?}");
+    for name in ["apply", "discard"] {
+        let again = said(&ran.rig, &[name, short]).await;
+        let expected =
+            format!("nothing to {name}: its changes were discarded\nairlock show {short}\n");
+        assert_eq!((again.exit, again.stderr), (Some(1), expected));
+    }
+    let diff = said(&ran.rig, &["diff", short]).await;
+    let expected = "nothing    to show: its changes were discarded\n";
+    assert_eq!((diff.exit, &*diff.stdout, &*diff.stderr), (Some(0), "", expected));
+    let content = said(&ran.rig, &["diff", short, "--content", "f"]).await;
+    let expected = format!("no content: f: its changes were discarded\nairlock show {short}\n");
+    assert_eq!((content.exit, content.stderr), (Some(1), expected));
     assert!(!ran.rig.workspace().join("f").exists());
     assert!(done(&ran, &["show", short]).await.contains("changes    discarded"));
+}
+
+#[tokio::test]
+async fn an_agent_that_changed_nothing_has_nothing_to_apply() {
+    let ran = Rig::new().model(script![answer("done")]).prompt("x").run().await;
+    let ran = ran.assert_finished("done");
+    let id = ran.id();
+    for name in ["apply", "discard"] {
+        let none = said(&ran.rig, &[name, &id]).await;
+        let expected =
+            format!("nothing to {name}: it changed nothing\nairlock show {}\n", &id[..4]);
+        assert_eq!((none.exit, none.stderr), (Some(1), expected));
+    }
 }
 
 #[tokio::test]

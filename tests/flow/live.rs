@@ -180,3 +180,29 @@ async fn what_an_editor_or_a_build_would_run_is_named() {
     assert_eq!(ran.events_named("triggers")[0]["list"], expected);
     assert_eq!(ran.record().await["triggers"], expected);
 }
+
+/// The changes of a live run are in the directory itself, and git shows them, where git runs nothing
+/// that the agent left.
+#[tokio::test]
+async fn git_is_named_only_where_it_runs_nothing_new() {
+    for leaves in ["", "; echo x > tool; chmod 4755 tool"] {
+        let files = [(".git/HEAD", "x\n"), (".git/config", "[core]\n")];
+        let command = json!({"command": format!("echo work > made{leaves}")});
+        let rig = handed_over(Rig::new().files(&files)).flags(&["--live"]);
+        let ran = rig.model(script![call("bash", command), answer("done")]).prompt("x").run().await;
+        let ran = ran.assert_finished("done");
+        assert_eq!(ran.outcome()["changes"], "live", "{}", ran.outcome());
+        let show = ran.airlock("show", &[]).await.stdout;
+        assert!(show.contains("changes    in the directory itself, which was live"), "{show}");
+        assert_eq!(show.contains("git diff"), leaves.is_empty(), "{show}");
+        let diff = ran.airlock("diff", &[]).await;
+        let why = "it worked in the directory itself (--live), and its changes are there\n";
+        let expected = format!("nothing    to show: {why}");
+        assert_eq!((diff.exit, &*diff.stdout, &*diff.stderr), (Some(0), "", &*expected));
+        for name in ["apply", "discard"] {
+            let said = ran.airlock(name, &[]).await;
+            let expected = format!("nothing to {name}: {why}airlock show {}\n", &ran.id()[..4]);
+            assert_eq!((said.exit, said.stderr), (Some(1), expected));
+        }
+    }
+}

@@ -130,6 +130,10 @@ async fn a_folder_larger_than_the_disk_is_refused() {
         (&json!("none"), &json!("none"))
     );
     assert!(!ran.stderr.contains("lost"), "{}", ran.stderr);
+    assert!(ran.airlock("show", &[]).await.stdout.contains("changes    none\n"));
+    let diff = ran.airlock("diff", &[]).await;
+    let why = "nothing    to show: the agent never began\n";
+    assert_eq!((diff.exit, &*diff.stdout, &*diff.stderr), (Some(0), "", why));
 }
 
 /// On the engine's disk nothing limits it: the record says so, and the volume goes with the run.

@@ -240,6 +240,10 @@ impl Progress {
                 drawn.push_str(&format!("{}{next}\n", text::pad("next", LABEL)));
                 drawn
             }
+            (ChangesAre::Live, _) => {
+                let text = format!("in the directory itself, which was live: airlock show {short}");
+                format!("{}\n", self.labelled("changes", &text))
+            }
             (ChangesAre::Lost, _) => {
                 let text = "lost: the box ended before they came out";
                 format!("{}\n", self.labelled("changes", text))

@@ -24,7 +24,9 @@ use crate::clock;
 use crate::engine::docker::ResolvedImage;
 use crate::engine::{BoxSpec, Waiver};
 use crate::exit::Exit;
-use crate::session::{EventLog, LimitsRecord, PayerRecord, Record, RunFolder, WorkspaceRecord};
+use crate::session::{
+    EventLog, LimitsRecord, PayerRecord, Record, RunFolder, TreeMode, WorkspaceRecord,
+};
 use crate::text;
 use crate::workspace::{Copied, Counted, Why};
 
@@ -45,6 +47,8 @@ pub struct Done {
     pub outcome: Outcome,
     pub exit: Exit,
     pub changes: public::ChangesAre,
+    /// Whether the agent began: it asked the model for something.
+    pub began: bool,
     /// The command that mends what broke, where one is known.
     pub hint: Option<String>,
 }
@@ -93,7 +97,10 @@ impl<'a> Report<'a> {
         };
         record.workspace = WorkspaceRecord {
             path: spec.dir.display().to_string(),
-            mode: if spec.tree == TreeChoice::Live { "live" } else { "copy" }.to_owned(),
+            mode: match spec.tree {
+                TreeChoice::Live => TreeMode::Live,
+                TreeChoice::Copy { .. } => TreeMode::Copy,
+            },
             ..WorkspaceRecord::default()
         };
         folder.begin_record(&record).map_err(broken)?;
@@ -339,11 +346,12 @@ impl<'a> Report<'a> {
         {
             self.unkept("record", &error);
         }
-        let changes = told(&self.record.changes);
+        let began = self.record.steps > 0;
+        let changes = told(&self.record.changes, self.record.workspace.mode, began);
         let last = Ended::of(&outcome, exit, self.record.steps, self.record.usage, changes);
         let last = Ended { estimated: self.record.estimated, ..last };
         self.say(Public::Outcome(last));
-        Done { run: self.folder.id().to_owned(), outcome, exit, changes, hint }
+        Done { run: self.folder.id().to_owned(), outcome, exit, changes, began, hint }
     }
 }
 

@@ -18,7 +18,8 @@ mod store; // all of them
 
 pub(crate) use record::rfc3339_or_none;
 pub use record::{
-    Changes, ImageRecord, LimitsRecord, PayerRecord, Record, Trigger, VERSION, WorkspaceRecord,
+    Changes, ImageRecord, LimitsRecord, PayerRecord, Record, TreeMode, Trigger, VERSION,
+    WorkspaceRecord,
 };
 pub use run_folder::{EventLog, Lock, Marked, RunFolder};
 pub use store::{FindError, Store, StoreError, random_id};

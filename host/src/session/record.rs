@@ -99,8 +99,7 @@ pub struct LimitsRecord {
 #[serde(default)]
 pub struct WorkspaceRecord {
     pub path: String,
-    /// `copy` or `live`.
-    pub mode: String,
+    pub mode: TreeMode,
     pub entries: u64,
     pub bytes: u64,
     /// How many paths stayed at home.
@@ -108,6 +107,16 @@ pub struct WorkspaceRecord {
     /// What commands left in a live tree that acts by itself on the host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Trigger>,
+}
+
+/// What of the directory the box had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TreeMode {
+    #[default]
+    Copy,
+    /// The directory itself.
+    Live,
 }
 
 /// Something in a live tree that acts by itself on the host, and did not, or otherwise, before:

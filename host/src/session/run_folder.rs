@@ -2,7 +2,7 @@
 //! held it is gone, however it went.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,8 @@ use super::record::{Changes, Record};
 const LOCK: &str = "lock";
 const RECORD: &str = "record.json";
 const EVENTS: &str = "events.jsonl";
+/// What is read of the events to find the first request.
+const BEGINNING_BYTES: u64 = 1 << 20;
 
 /// The folder of a run, alive or over.
 #[derive(Debug)]
@@ -167,6 +169,24 @@ impl RunFolder {
         }
         part.persist(self.path.join(RECORD))?;
         if wait { File::open(&self.path)?.sync_all() } else { Ok(()) }
+    }
+
+    /// Whether the events tell of a request to the model. For a run whose host died: its record
+    /// does not count them yet.
+    #[must_use]
+    pub fn tells_of_a_request(&self) -> bool {
+        let Ok(events) = File::open(self.path.join(EVENTS)) else { return false };
+        // The first request comes soon after the start; after more than this there was one.
+        let mut beginning = Vec::new();
+        match events.take(BEGINNING_BYTES).read_to_end(&mut beginning) {
+            Ok(read) if (read as u64) < BEGINNING_BYTES => {}
+            _ => return true,
+        }
+        let is_request = |line: &[u8]| {
+            let line: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
+            line["event"] == "request"
+        };
+        beginning.split(|byte| *byte == b'\n').any(is_request)
     }
 
     /// Opens the events to be added to.

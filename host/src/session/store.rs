@@ -359,4 +359,16 @@ mod tests {
         let left = fs::read_dir(run.path()).unwrap().count();
         assert_eq!(left, 3);
     }
+
+    #[test]
+    fn the_events_tell_whether_the_agent_began() {
+        let (_folder, store) = store();
+        let run = store.create_run().unwrap();
+        let event = |name: &str| serde_json::json!({"n": 1, "event": name, "text": "request"});
+        assert!(!run.tells_of_a_request());
+        run.events().unwrap().add(&event("note")).unwrap();
+        assert!(!run.tells_of_a_request());
+        run.events().unwrap().add(&event("request")).unwrap();
+        assert!(run.tells_of_a_request());
+    }
 }

@@ -1,26 +1,26 @@
 //! What is done with runs that are over: `runs`, `show`, `diff`, `apply`, `discard`.
 
-use airlock_shared::job::Budget;
-use airlock_shared::outcome::{Outcome, Stop};
+mod standing; // how a run stands
+
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::places::Places;
+use crate::cli::progress::labelled;
 use crate::cli::screen::Screen;
-use crate::cli::view::changes::{AppliedView, Held, by_reason, discarded};
+use crate::cli::view::changes::{AppliedView, Discarded, Held, by_reason};
 use crate::cli::view::run::{self, RunView};
 use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::neutral;
-use crate::run::public::{Changes, Image, Limits, Payer};
-use crate::run::{count, name_all, told};
+use crate::run::count;
 use crate::session::{self, FindError, Record, RunFolder, Store};
 use crate::workspace::{self, Applied, ApplyError, ChangeSet, Content, Effort, View};
 
 pub(super) fn runs(store: &Store, json: bool, screen: &mut Screen) -> Result<Exit, Failure> {
     let listed = store.list().map_err(|error| unreadable(&error))?;
     let views = listed.iter().filter_map(|(folder, record)| {
-        record.as_ref().map(|record| view(store, folder, record, false))
+        record.as_ref().map(|record| standing::view(store, folder, record, false))
     });
     let views: Vec<RunView> = views.collect();
     let text = match json {
@@ -37,7 +37,7 @@ pub(super) fn show(
     screen: &mut Screen,
 ) -> Result<Exit, Failure> {
     let folder = find(store, prefix)?;
-    let view = view(store, &folder, &record(&folder)?, true);
+    let view = standing::view(store, &folder, &record(&folder)?, true);
     let text = if json { run::json(&view) } else { run::shown(&view, screen.out_style) };
     screen.print(&text).map(|()| Exit::Finished)
 }
@@ -52,10 +52,18 @@ pub(super) fn diff(
     let folder = find(store, prefix)?;
     let wanted = if held { View::Held } else { View::Applied };
     tell_extent(&folder, screen)?;
+    let Some(set) = changes_of(&folder)? else {
+        let why = neutral::line(&standing::why_nothing(&folder));
+        let columns = crate::text::COLUMNS;
+        let said = labelled("nothing", &format!("to show: {why}"), columns, screen.err_style);
+        screen.tell(&format!("{said}\n"));
+        return Ok(Exit::Finished);
+    };
     if stat {
         let lines =
             workspace::stat(&folder, wanted, &effort()).map_err(|error| unreadable(&error))?;
-        let changes = count(&lines, 0);
+        let more = if held { 0 } else { set.held().count() as u64 };
+        let changes = count(&lines, more);
         let text = crate::cli::progress::stat(&changes, crate::text::COLUMNS, screen.out_style);
         return screen.print(&text).map(|()| Exit::Finished);
     }
@@ -81,6 +89,10 @@ pub(super) fn content(
     let mut content = match content {
         Content::File(content) => content,
         Content::Link(target) => return Err(no_file(format!("a link to {target}"))),
+        Content::None if changes_of(&folder)?.is_none() => {
+            let next = format!("airlock show {}", short(store, &folder));
+            return Err(no_file(standing::why_nothing(&folder)).hint(next));
+        }
         Content::None => return Err(no_file("the run has no new content for it".to_owned())),
     };
     // THREAT: a file's bytes steer the terminal. Tried by
@@ -108,6 +120,9 @@ pub(super) fn apply(
     let mut view = AppliedView { short: short.clone(), dir, ..AppliedView::default() };
     tell_extent(&folder, screen)?;
     match workspace::apply(&folder) {
+        Ok(applied) if applied.all_held && applied.held.is_empty() => {
+            return Err(not_done("apply", &ApplyError::NoChanges, &folder, &short));
+        }
         Ok(applied) if applied.all_held => fill(&mut view, &applied),
         Ok(applied) if applied.left.is_empty() => {
             fill(&mut view, &applied);
@@ -139,14 +154,10 @@ pub(super) fn apply(
             view.conflicts = conflicts.iter().map(conflict).collect();
         }
         Err(error) => {
-            // It was killed between the last step and the record.
-            if matches!(
-                (&error, &record.changes),
-                (ApplyError::AlreadyApplied, session::Changes::Kept { .. })
-            ) {
-                folder.record_applied(clock::now()).map_err(|error| unreadable(&error))?;
+            if matches!(error, ApplyError::AlreadyApplied) {
+                record_applied(&folder)?;
             }
-            return Err(not_done("apply", &error, &short));
+            return Err(not_done("apply", &error, &folder, &short));
         }
     }
     screen.tell(&view.text(screen.err_style));
@@ -187,7 +198,7 @@ fn tell_extent(folder: &RunFolder, screen: &mut Screen) -> Result<(), Failure> {
     if let Some(note) = set.and_then(|set| set.extent.note(ended)) {
         let note = neutral::line(&note);
         let columns = crate::text::COLUMNS;
-        let said = crate::cli::progress::labelled("note", &note, columns, screen.err_style);
+        let said = labelled("note", &note, columns, screen.err_style);
         screen.tell(&format!("{said}\n"));
     }
     Ok(())
@@ -201,37 +212,59 @@ fn effort() -> Effort {
 pub(super) fn discard(store: &Store, prefix: &str, screen: &mut Screen) -> Result<Exit, Failure> {
     let folder = find(store, prefix)?;
     let short = short(store, &folder);
-    let files = workspace::changes(&folder)
-        .map_err(|error| unreadable(&error))?
-        .map_or(0, |set| set.changes.len() as u64);
-    let was_begun =
-        workspace::discard(&folder).map_err(|error| not_done("discard", &error, &short))?;
-    let mut record = record(&folder)?;
-    // What was applied stays applied; only what was kept of it goes.
-    if !matches!(record.changes, session::Changes::Applied { .. }) {
-        record.changes = session::Changes::Discarded;
+    let set = changes_of(&folder)?.unwrap_or_default();
+    let applied = workspace::is_applied(&folder);
+    let files = if applied { set.held().count() } else { set.changes.len() } as u64;
+    let not_done = |error| not_done("discard", &error, &folder, &short);
+    if files == 0 {
+        return Err(not_done(ApplyError::NoChanges));
     }
-    folder.write_record(&record).map_err(|error| unreadable(&error))?;
-    screen.tell(&discarded(&short, files, was_begun, screen.err_style));
+    let was_begun = workspace::discard(&folder).map_err(not_done)?;
+    // What was applied stays applied; only what was kept back of it goes.
+    if applied {
+        record_applied(&folder)?;
+    } else if let Some(mut record) = folder.record().map_err(|error| unreadable(&error))? {
+        record.changes = session::Changes::Discarded;
+        folder.write_record(&record).map_err(|error| unreadable(&error))?;
+    }
+    let what = match (applied, was_begun) {
+        (true, _) => Discarded::KeptBack,
+        (false, true) => Discarded::Begun,
+        (false, false) => Discarded::All,
+    };
+    screen.tell(&what.text(&short, files, screen.err_style));
     Ok(Exit::Finished)
 }
 
-fn not_done(what: &str, error: &ApplyError, short: &str) -> Failure {
-    let failure = Failure::new(Exit::Failed, format!("nothing to {what}"), error.to_string());
-    let headline = match error {
-        ApplyError::NoChanges | ApplyError::AlreadyApplied => failure.headline,
-        _ => format!("{what} did not work"),
-    };
-    let reason = match error {
+/// For changes that are applied: an apply that was killed before its record wrote none.
+fn record_applied(folder: &RunFolder) -> Result<(), Failure> {
+    match folder.record().map_err(|error| unreadable(&error))?.map(|record| record.changes) {
+        Some(session::Changes::Applied { .. }) => Ok(()),
+        _ => folder.record_applied(clock::now()).map_err(|error| unreadable(&error)),
+    }
+}
+
+fn not_done(what: &str, error: &ApplyError, folder: &RunFolder, short: &str) -> Failure {
+    let failure = Failure::new(Exit::Failed, format!("{what} did not work"), error.to_string())
+        .hint(error.hint(short).unwrap_or_else(|| format!("airlock show {short}")));
+    match error {
+        ApplyError::NoChanges | ApplyError::AlreadyApplied => Failure {
+            headline: format!("nothing to {what}"),
+            reason: standing::why_nothing(folder),
+            ..failure
+        },
         ApplyError::CutShort(_) => {
-            format!(
-                "{}; to give it up, and leave what is done: airlock discard {short}",
-                failure.reason
-            )
+            let give_up = format!("to give it up, and leave what is done: airlock discard {short}");
+            Failure { reason: format!("{}; {give_up}", failure.reason), ..failure }
         }
-        _ => failure.reason,
-    };
-    Failure { headline, reason, hint: error.hint(short), ..failure }
+        _ => failure,
+    }
+}
+
+/// What of a run could be shown, applied or discarded; none where there is nothing.
+fn changes_of(folder: &RunFolder) -> Result<Option<ChangeSet>, Failure> {
+    let set = workspace::changes(folder).map_err(|error| unreadable(&error))?;
+    Ok(set.filter(|set| !set.is_empty()))
 }
 
 fn find(store: &Store, prefix: &str) -> Result<RunFolder, Failure> {
@@ -262,110 +295,4 @@ fn short(store: &Store, folder: &RunFolder) -> String {
 fn unreadable(error: &std::io::Error) -> Failure {
     let reason = neutral::line(&error.to_string());
     Failure::new(Exit::Failed, "the run's files cannot be used", reason)
-}
-
-fn view(store: &Store, folder: &RunFolder, record: &Record, whole: bool) -> RunView {
-    let alive = folder.is_alive();
-    let (outcome, message, answer) = match &record.outcome {
-        None if alive => ("running", None, None),
-        None => ("lost", Some("its host died; nothing more is known".to_owned()), None),
-        Some(Outcome::Finished { answer }) => ("finished", None, Some(answer.clone())),
-        Some(Outcome::Failed { fault }) => ("failed", Some(fault.message.clone()), None),
-        Some(Outcome::Stopped { reason, answer }) => match reason {
-            Stop::Cancelled => ("cancelled", None, answer.clone()),
-            Stop::Budget { .. } => ("budget", None, answer.clone()),
-            Stop::UsageLimit { message, .. } => {
-                ("usage_limit", Some(message.clone()), answer.clone())
-            }
-        },
-    };
-    let changes = changes_of(folder, record, alive);
-    let (held, changes_note) = match &changes {
-        session::Changes::Kept { held, note, .. } => (*held, note.clone()),
-        session::Changes::Lost { why } => (0, Some(why.clone())),
-        _ => (0, None),
-    };
-    let changes_are = told(&changes);
-    let changes = match changes {
-        session::Changes::Kept { files, .. } if !whole => {
-            Changes { files, held, ..Changes::default() }
-        }
-        session::Changes::Kept { .. } => {
-            let lines = workspace::stat(folder, View::Applied, &effort()).unwrap_or_default();
-            let mut changes = count(&lines, held);
-            if let Ok(Some(set)) = workspace::changes(folder) {
-                name_all(&mut changes, &set);
-            }
-            changes
-        }
-        _ => Changes::default(),
-    };
-    RunView {
-        v: 1,
-        run: folder.id().to_owned(),
-        short: short(store, folder),
-        started: record.started.to_string(),
-        ended: record.ended.map(|ended| ended.to_string()),
-        ms: record.ms,
-        prompt: record.prompt.clone(),
-        dir: record.workspace.path.clone(),
-        payer: Payer {
-            name: record.payer.name.clone(),
-            kind: record.payer.kind.clone(),
-            plan: record.payer.plan.clone(),
-            base: record.base.clone(),
-        },
-        model: record.model.clone(),
-        effort: record.effort.clone(),
-        custody: record.custody.clone(),
-        image: Image { name: record.image.name.clone(), digest: record.image.digest.clone() },
-        network: "none".to_owned(),
-        live: record.workspace.mode == "live",
-        budget: Budget {
-            steps: record.limits.steps,
-            tokens: record.limits.tokens,
-            seconds: record.limits.seconds,
-        },
-        limits: Limits {
-            memory: record.limits.memory_bytes,
-            cpus: record.limits.cpus,
-            pids: record.limits.pids,
-            disk: record.limits.disk_bytes,
-            disk_on: record.limits.disk_on.clone(),
-        },
-        waivers: record.waivers.clone(),
-        left_out: record.workspace.left_out,
-        triggers: record.workspace.triggers.clone(),
-        requests: record.steps,
-        usage: record.usage,
-        estimated: record.estimated,
-        outcome: outcome.to_owned(),
-        message,
-        answer,
-        exit: record.exit,
-        changes_are,
-        changes,
-        changes_note,
-    }
-}
-
-/// What became of the changes. Where the host died before it could write that down, the disk knows.
-fn changes_of(folder: &RunFolder, record: &Record, alive: bool) -> session::Changes {
-    if record.outcome.is_some()
-        || record.changes != session::Changes::None
-        || alive
-        || record.workspace.mode != "copy"
-    {
-        return record.changes.clone();
-    }
-    match workspace::changes(folder) {
-        Ok(Some(set)) if !set.is_empty() => session::Changes::Kept {
-            files: set.applied().count() as u64,
-            held: set.held().count() as u64,
-            note: set.extent.note(None),
-        },
-        // The directory was not even in the sandbox: no agent worked on it.
-        _ if !workspace::went_in(folder) => session::Changes::None,
-        _ => session::Changes::Lost { why: "the host died before they came out".to_owned() },
-    }
 }

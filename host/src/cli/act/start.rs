@@ -28,11 +28,14 @@ pub(super) async fn run(
     places: &Places,
     screen: Screen,
 ) -> Result<Exit, Failure> {
-    let house = house(places).await?;
-    let (screen, written) = detached(screen).map_err(|error| unwritten(&error))?;
-    let mut face = Face::new(choice, screen).of_tree(spec.dir.clone());
     let stop = Stop::default();
     let _signals = obey_signals(&stop);
+    let house = tokio::select! {
+        house = house(places) => house?,
+        () = stop.asked() => return Err(stopped(&stop, "nothing was begun")),
+    };
+    let (screen, written) = detached(screen).map_err(|error| unwritten(&error))?;
+    let mut face = Face::new(choice, screen).of_tree(spec.dir.clone());
     let done = match carried_out(spec, &house, &stop, &mut face).await {
         Ok(done) => {
             let short = house.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
@@ -107,11 +110,14 @@ pub(super) async fn unless_stopped<T>(work: impl Future<Output = T>) -> Result<T
 
 /// What a person is told of work that a signal stopped. `what`: how things are now.
 pub(super) fn stopped(stop: &Stop, what: &str) -> Failure {
-    let headline = match stop.exit() {
+    Failure::new(stop.exit(), stopped_by(stop.exit()), what)
+}
+
+fn stopped_by(exit: Exit) -> &'static str {
+    match exit {
         Exit::Terminated => "terminated",
         _ => "cancelled",
-    };
-    Failure::new(stop.exit(), headline, what)
+    }
 }
 
 /// A run, shown as it goes.
@@ -132,16 +138,66 @@ pub(super) async fn carried_out(
 /// What a person is told of a run that did not finish.
 pub(super) fn failure(done: &Done, short: &str) -> Option<Failure> {
     let failure = Failure::of(&done.outcome, clock::now())?;
-    let (reason, hint) = match (done.exit, done.changes) {
-        (Exit::Cancelled | Exit::Terminated, ChangesAre::Kept) => (
-            format!("{}, its changes are kept", failure.reason),
-            Some(format!("airlock diff {short}")),
-        ),
-        (Exit::Cancelled | Exit::Terminated, ChangesAre::Lost) => (
-            format!("{}, and its changes with it", failure.reason),
-            Some(format!("airlock show {short}")),
-        ),
-        _ => (failure.reason.clone(), done.hint.clone().or(failure.hint.clone())),
+    if !matches!(done.exit, Exit::Cancelled | Exit::Terminated) {
+        let hint = done.hint.clone().or(failure.hint.clone());
+        return Some(Failure { exit: done.exit, hint, ..failure });
+    }
+    let (how_it_is, hint) = match done.changes {
+        ChangesAre::Kept => ("the box is gone, its changes are kept", "airlock diff"),
+        ChangesAre::Lost => ("the box is gone, and its changes with it", "airlock show"),
+        ChangesAre::Live => {
+            ("the box is gone; what the agent changed is in your directory", "airlock show")
+        }
+        ChangesAre::None if done.began => {
+            ("the box is gone; the agent had changed nothing", "airlock show")
+        }
+        ChangesAre::None | ChangesAre::Applied | ChangesAre::Discarded => {
+            ("the agent had not begun", "airlock show")
+        }
     };
-    Some(Failure { exit: done.exit, reason, hint, ..failure })
+    let failure = Failure::new(done.exit, stopped_by(done.exit), how_it_is);
+    Some(failure.hint(format!("{hint} {short}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use airlock_shared::outcome::{Outcome, Stop};
+
+    use super::*;
+
+    #[test]
+    fn a_run_that_was_stopped_says_how_things_are() {
+        let said = |exit, changes, began| {
+            let outcome = Outcome::Stopped { reason: Stop::Cancelled, answer: None };
+            let run = "7c41".repeat(8);
+            let done = Done { run, outcome, exit, changes, began, hint: None };
+            failure(&done, "7c41").map(|failure| (failure.exit, failure.to_string()))
+        };
+        let cases = [
+            (
+                (Exit::Cancelled, ChangesAre::Kept, true),
+                "cancelled: the box is gone, its changes are kept\nairlock diff 7c41",
+            ),
+            (
+                (Exit::Terminated, ChangesAre::Lost, true),
+                "terminated: the box is gone, and its changes with it\nairlock show 7c41",
+            ),
+            (
+                (Exit::Cancelled, ChangesAre::Live, true),
+                "cancelled: the box is gone; what the agent changed is in your directory\n\
+                 airlock show 7c41",
+            ),
+            (
+                (Exit::Cancelled, ChangesAre::None, true),
+                "cancelled: the box is gone; the agent had changed nothing\nairlock show 7c41",
+            ),
+            (
+                (Exit::Cancelled, ChangesAre::None, false),
+                "cancelled: the agent had not begun\nairlock show 7c41",
+            ),
+        ];
+        for ((exit, changes, began), expected) in cases {
+            assert_eq!(said(exit, changes, began), Some((exit, expected.to_owned())));
+        }
+    }
 }

@@ -133,6 +133,8 @@ next       airlock diff 7c41    airlock apply 7c41    airlock discard 7c41
 ";
     assert_eq!(progress.after_the_answer("7c41", ChangesAre::Kept), expected);
     assert_eq!(progress.after_the_answer("7c41", ChangesAre::None), "");
+    let live = "changes    in the directory itself, which was live: airlock show 7c41\n";
+    assert_eq!(progress.after_the_answer("7c41", ChangesAre::Live), live);
     let lost = "changes    lost: the box ended before they came out\n";
     assert_eq!(progress.after_the_answer("7c41", ChangesAre::Lost), lost);
 }

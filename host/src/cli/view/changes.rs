@@ -123,17 +123,33 @@ pub fn by_reason(all: impl Iterator<Item = (String, String)>) -> Vec<Held> {
     reasons.into_iter().map(line).collect()
 }
 
-/// `airlock discard RUN`.
-#[must_use]
-pub fn discarded(short: &str, files: u64, was_begun: bool, style: Style) -> String {
-    let files = text::counted(files, "changed file");
-    let said = format!("{files} of run {short}; its record stays: airlock show {short}");
-    let mut said = format!("{}\n", labelled("discarded", &said, COLUMNS, style));
-    if was_begun {
-        let note = "an apply of them had begun: what it did stays in your directory";
-        said.push_str(&format!("{}\n", labelled("note", note, COLUMNS, style)));
+/// What `airlock discard RUN` threw away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discarded {
+    All,
+    /// All, after an apply that was cut short.
+    Begun,
+    /// What apply kept back; the rest was applied.
+    KeptBack,
+}
+
+impl Discarded {
+    #[must_use]
+    pub fn text(self, short: &str, files: u64, style: Style) -> String {
+        let files = text::counted(files, "changed file");
+        let (which, note) = match self {
+            Self::All => ("", None),
+            Self::Begun => ("", Some("an apply of them had begun: what it did stays")),
+            Self::KeptBack => (" that apply kept back", Some("what was applied stays")),
+        };
+        let said = format!("{files}{which} of run {short}; its record stays: airlock show {short}");
+        let mut said = format!("{}\n", labelled("discarded", &said, COLUMNS, style));
+        if let Some(note) = note {
+            let note = labelled("note", &format!("{note} in your directory"), COLUMNS, style);
+            said.push_str(&format!("{note}\n"));
+        }
+        said
     }
-    said
 }
 
 #[cfg(test)]
@@ -209,13 +225,16 @@ mod tests {
 
     #[test]
     fn discarded_says_what_stays() {
-        let said = discarded("7c41", 1, true, Style::default());
+        let said = |what: Discarded| what.text("7c41", 1, Style::default());
+        let all = "discarded  1 changed file of run 7c41; its record stays: airlock show 7c41\n";
+        let begun = "note       an apply of them had begun: what it did stays in your directory\n";
+        assert_eq!(said(Discarded::All), all);
+        assert_eq!(said(Discarded::Begun), format!("{all}{begun}"));
         assert_eq!(
-            said,
-            "discarded  1 changed file of run 7c41; its record stays: airlock show 7c41\n\
-             note       an apply of them had begun: what it did stays in your directory\n"
+            said(Discarded::KeptBack),
+            "discarded  1 changed file that apply kept back of run 7c41; its record stays: airlock show\n           \
+             7c41\nnote       what was applied stays in your directory\n"
         );
-        assert!(said.starts_with(&discarded("7c41", 1, false, Style::default())));
     }
 
     #[test]

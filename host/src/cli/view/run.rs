@@ -109,7 +109,10 @@ fn row(view: &RunView) -> [String; 7] {
         text::time(view.ms),
         view.requests.to_string(),
         tokens,
-        text::cut(&neutral::line(&view.payer.name), 16),
+        match view.payer.name.as_str() {
+            "" => "–".to_owned(),
+            name => text::cut(&neutral::line(name), 16),
+        },
         text::cut(&neutral::line(&view.prompt), 60),
     ]
 }
@@ -131,12 +134,20 @@ pub fn shown(view: &RunView, style: Style) -> String {
     say("time", &format!("{} · {} of {most}", view.started, text::time(view.ms)));
     say("asked", &text::cut(&clean(&view.prompt), 400));
     say("directory", &format!("{}{}", clean(&view.dir), if view.live { " (live)" } else { "" }));
+    // A run that failed early has no payer, model or box to show.
     let payer = &view.payer;
-    let plan = payer.plan.as_ref().map(|plan| format!(", plan {plan}")).unwrap_or_default();
-    say("paid by", &clean(&format!("{} ({}{plan}) · {}", payer.name, payer.kind, payer.base)));
-    let effort = view.effort.as_ref().map(|effort| format!(" {effort}")).unwrap_or_default();
-    say("model", &clean(&format!("{}{effort} · credentials {}", view.model, view.custody)));
-    say("box", &clean(&format!("{} · {}", view.image.name, view.image.digest)));
+    if !payer.name.is_empty() {
+        let plan = payer.plan.as_ref().map(|plan| format!(", plan {plan}")).unwrap_or_default();
+        let paid = format!("{} ({}{plan}) · {}", payer.name, payer.kind, payer.base);
+        say("paid by", &clean(&paid));
+    }
+    if !view.model.is_empty() {
+        let effort = view.effort.as_ref().map(|effort| format!(" {effort}")).unwrap_or_default();
+        say("model", &clean(&format!("{}{effort} · credentials {}", view.model, view.custody)));
+    }
+    if !view.image.name.is_empty() {
+        say("box", &clean(&format!("{} · {}", view.image.name, view.image.digest)));
+    }
     let limits = &view.limits;
     let limit = text::limit;
     say(
@@ -179,6 +190,10 @@ pub fn shown(view: &RunView, style: Style) -> String {
     );
     match view.changes_are {
         ChangesAre::None => say("changes", "none"),
+        ChangesAre::Live => {
+            say("changes", "in the directory itself, which was live: there is nothing to apply");
+            say("next", how_to_see_them(view));
+        }
         ChangesAre::Discarded => say("changes", "discarded"),
         ChangesAre::Lost => {
             let why = view.changes_note.as_deref();
@@ -186,20 +201,25 @@ pub fn shown(view: &RunView, style: Style) -> String {
             say("changes", &format!("lost: {}", clean(why)));
         }
         ChangesAre::Applied | ChangesAre::Kept => {
-            let applied = view.changes_are == ChangesAre::Applied;
-            shown.push_str(&progress::stat(&view.changes, COLUMNS, style));
+            let stat = progress::stat(&view.changes, COLUMNS, style);
+            let label = if stat.is_empty() { "changes" } else { "" };
+            shown.push_str(&stat);
+            let mut say = |label: &str, said: &str| {
+                shown.push_str(&progress::labelled(label, said, COLUMNS, style));
+                shown.push('\n');
+            };
             if let Some(note) = &view.changes_note {
-                let note = progress::labelled("note", &clean(note), COLUMNS, style);
-                shown.push_str(&format!("{note}\n"));
+                say("note", &clean(note));
             }
             let short = &view.short;
-            let next = if applied {
-                "in your directory".to_owned()
+            if view.changes_are == ChangesAre::Applied {
+                say(label, "applied: they are in your directory");
             } else {
-                format!("airlock diff {short}    airlock apply {short}    airlock discard {short}")
-            };
-            let label = if applied { "" } else { "next" };
-            shown.push_str(&format!("{}{next}\n", style.faint(&text::pad(label, 11))));
+                let next = format!(
+                    "airlock diff {short}    airlock apply {short}    airlock discard {short}"
+                );
+                shown.push_str(&format!("{}{next}\n", style.faint(&text::pad("next", 11))));
+            }
         }
     }
     if let Some(answer) = &view.answer {
@@ -208,124 +228,15 @@ pub fn shown(view: &RunView, style: Style) -> String {
     shown
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::run::public::{Change, ChangeKind};
-
-    fn view() -> RunView {
-        RunView {
-            v: 1,
-            run: "7c41".repeat(8),
-            short: "7c41".into(),
-            started: "2026-11-21T09:14:00Z".into(),
-            ended: Some("2026-11-21T09:14:22Z".into()),
-            ms: 22_300,
-            prompt: "make the tests pass;\nsay what was wrong\u{1b}[2J".into(),
-            dir: "/home/ada/src/left-pad-ng".into(),
-            payer: Payer {
-                name: "key".into(),
-                kind: "api key".into(),
-                plan: None,
-                base: "https://api.openai.com/v1".into(),
-            },
-            model: "gpt-5.6-luna".into(),
-            effort: Some("low".into()),
-            custody: "relay".into(),
-            image: Image { name: "airlock-base:6f1c02".into(), digest: "sha256:6f1c".into() },
-            network: "none".into(),
-            live: false,
-            budget: Budget::default(),
-            limits: Limits {
-                memory: 2 << 30,
-                cpus: 2.0,
-                pids: 512,
-                disk: 2 << 30,
-                disk_on: "tmpfs".into(),
-            },
-            waivers: vec![],
-            triggers: vec![],
-            left_out: 1,
-            requests: 6,
-            estimated: false,
-            usage: Usage { input: 41_210, cached: 36_300, output: 1_034, reasoning: 0 },
-            outcome: "finished".into(),
-            message: None,
-            answer: Some("The failing case was `pad(\"\", 3)`.\n".into()),
-            exit: Some(0),
-            changes_are: ChangesAre::Kept,
-            changes: Changes {
-                files: 1,
-                added: 3,
-                removed: 1,
-                list: vec![Change {
-                    path: "src/pad.js".into(),
-                    kind: ChangeKind::Modified,
-                    added: 3,
-                    removed: 1,
-                    binary: false,
-                    bytes: None,
-                }],
-                ..Changes::default()
-            },
-            changes_note: None,
-        }
-    }
-
-    #[test]
-    fn the_table() {
-        let limit = RunView {
-            short: "7e13".into(),
-            outcome: "usage_limit".into(),
-            ms: 131_000,
-            requests: 0,
-            usage: Usage::default(),
-            payer: Payer { name: "ops".into(), ..view().payer },
-            prompt: "x".repeat(200),
-            ..view()
-        };
-        let expected = "\
-RUN   OUTCOME       TIME  STEPS  TOKENS (cached)  PAID BY  WHAT
-7c41  finished     22.3s      6  42.2k (88%)      key      make the tests pass; say what was wr…
-7e13  usage_limit  2m11s      0  –                ops      xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
-";
-        let table = table(&[view(), limit]);
-        assert_eq!(table.lines().next(), expected.lines().next());
-        assert!(table.lines().all(|line| text::width(line) <= COLUMNS), "{table}");
-        assert!(!table.chars().any(neutral::steers));
-        assert!(table.contains("42.2k (88%)"), "{table}");
-        assert_eq!(super::table(&[]), "no runs yet\n");
-    }
-
-    #[test]
-    fn all_of_a_record() {
-        let expected = "\
-run        7c417c417c417c417c417c417c417c41
-outcome    finished · exit 0
-time       2026-11-21T09:14:00Z · 22.3s of 1h00m
-asked      make the tests pass; say what was wrong␛[2J
-directory  /home/ada/src/left-pad-ng
-paid by    key (api key) · https://api.openai.com/v1
-model      gpt-5.6-luna low · credentials relay
-box        airlock-base:6f1c02 · sha256:6f1c
-limits     memory 2 GiB · cpus 2 · pids 512 · disk 2 GiB on tmpfs · network none
-left out   1 path
-used       6 of 100 requests · 42,244 of 4,000,000 tokens: 41,210 in (88% cached), 1,034 out
-changes    src/pad.js | 4 +++-
-next       airlock diff 7c41    airlock apply 7c41    airlock discard 7c41
-
-The failing case was `pad(\"\", 3)`.
-";
-        assert_eq!(shown(&view(), Style::default()), expected);
-    }
-
-    #[test]
-    fn the_json_has_no_short_and_no_newline_inside() {
-        let line = json(&view());
-        assert_eq!(line.matches('\n').count(), 1);
-        let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-        assert_eq!(value.get("short"), None);
-        assert_eq!(value["changes_are"], "kept");
-        assert_eq!(value["changes"]["list"][0]["kind"], "modified");
+/// Where the changes of a live run are seen.
+// THREAT: the agent left a repository whose settings start a program, and we name the command that
+// starts it. Tried by flow::live::git_is_named_only_where_it_runs_nothing_new.
+fn how_to_see_them(view: &RunView) -> &'static str {
+    match view.triggers.is_empty() && view.exit.is_some() {
+        true => "git status and git diff, in the directory, if it is a git repository",
+        false => "look at the directory, without git: something there may run by itself",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,9 @@ pub enum ChangesAre {
     None,
     /// They wait for `apply` or `discard`.
     Kept,
-    /// They are in the directory: it was live, or they were applied.
+    /// They are in the directory, which was live: only comparing it with what it was shows them.
+    Live,
+    /// They are in the directory: they were applied.
     Applied,
     Discarded,
     /// The box ended before they came out.

@@ -8,14 +8,15 @@ use super::super::Stop;
 use super::super::public::{self, Public};
 use super::Report;
 use crate::clock;
-use crate::session::{self, RunFolder};
+use crate::session::{self, RunFolder, TreeMode};
 use crate::workspace::{self, ChangeSet, Effort, RelPath, Taken, View, What};
 
 /// How long lines are counted for somebody who wants the run to end.
 const HURRY: Duration = Duration::from_millis(200);
 
 impl Report<'_> {
-    /// What came out of the box, or did not. None: there was nothing to come out.
+    /// What came out of the box, or did not. None: there was nothing to come out. What was spent
+    /// is known by now: an agent that never began has changed nothing.
     pub(in crate::run) fn changed(&mut self, taken: Option<Taken>) {
         let Some(Taken { set, unkept }) = taken else {
             self.record.changes = session::Changes::None;
@@ -43,6 +44,7 @@ impl Report<'_> {
                 held: set.held().count() as u64,
                 note,
             },
+            (None, None) if self.record.steps == 0 => session::Changes::None,
             (_, note) => session::Changes::Lost {
                 why: note.unwrap_or_else(|| "the box ended before its changes came out".to_owned()),
             },
@@ -81,10 +83,12 @@ impl Report<'_> {
     }
 }
 
-/// Where a record's changes are, as callers read it.
+/// Where a run's changes are, as callers read it. Nothing is taken out of a live directory, so only
+/// that its agent began is known.
 #[must_use]
-pub fn told(changes: &session::Changes) -> public::ChangesAre {
+pub fn told(changes: &session::Changes, mode: TreeMode, began: bool) -> public::ChangesAre {
     match changes {
+        session::Changes::None if mode == TreeMode::Live && began => public::ChangesAre::Live,
         session::Changes::None => public::ChangesAre::None,
         session::Changes::Kept { .. } => public::ChangesAre::Kept,
         session::Changes::Lost { .. } => public::ChangesAre::Lost,

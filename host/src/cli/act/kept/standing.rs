@@ -1,0 +1,147 @@
+//! How a run stands: its record as it is shown, and why it has no changes where it has none.
+
+use airlock_shared::job::Budget;
+use airlock_shared::outcome::{Outcome, Stop};
+
+use super::{effort, short};
+use crate::cli::view::run::RunView;
+use crate::run::public::{Changes, Image, Limits, Payer};
+use crate::run::{count, name_all, told};
+use crate::session::{self, Record, RunFolder, Store, TreeMode};
+use crate::workspace::{self, View};
+
+const APPLIED: &str = "its changes were applied already, and are in your directory";
+
+/// Why there is nothing of a run that could be shown, applied or discarded.
+pub(super) fn why_nothing(folder: &RunFolder) -> String {
+    let Ok(Some(record)) = folder.record() else {
+        return "the run was killed before it began".to_owned();
+    };
+    let (alive, began) = (folder.is_alive(), has_begun(folder, &record));
+    let why = match changes_of(folder, &record, alive) {
+        // Its record may be older than that.
+        _ if workspace::is_applied(folder) => APPLIED,
+        session::Changes::Lost { why } => return format!("its changes are lost: {why}"),
+        session::Changes::Applied { .. } => APPLIED,
+        session::Changes::Discarded => "its changes were discarded",
+        session::Changes::Kept { .. } => "its changes were kept, and their files are gone",
+        session::Changes::None if alive => "the run is still going on",
+        session::Changes::None if !began => "the agent never began",
+        session::Changes::None if record.workspace.mode == TreeMode::Live => {
+            "it worked in the directory itself (--live), and its changes are there"
+        }
+        session::Changes::None => "it changed nothing",
+    };
+    why.to_owned()
+}
+
+/// Whether the agent asked the model for something. A host that died could not count that.
+fn has_begun(folder: &RunFolder, record: &Record) -> bool {
+    record.steps > 0 || (record.outcome.is_none() && folder.tells_of_a_request())
+}
+
+pub(super) fn view(store: &Store, folder: &RunFolder, record: &Record, whole: bool) -> RunView {
+    let alive = folder.is_alive();
+    let (outcome, message, answer) = match &record.outcome {
+        None if alive => ("running", None, None),
+        None => ("lost", Some("its host died; nothing more is known".to_owned()), None),
+        Some(Outcome::Finished { answer }) => ("finished", None, Some(answer.clone())),
+        Some(Outcome::Failed { fault }) => ("failed", Some(fault.message.clone()), None),
+        Some(Outcome::Stopped { reason, answer }) => match reason {
+            Stop::Cancelled => ("cancelled", None, answer.clone()),
+            Stop::Budget { .. } => ("budget", None, answer.clone()),
+            Stop::UsageLimit { message, .. } => {
+                ("usage_limit", Some(message.clone()), answer.clone())
+            }
+        },
+    };
+    let changes = changes_of(folder, record, alive);
+    let began = has_begun(folder, record);
+    let changes_note = match &changes {
+        session::Changes::Kept { note, .. } => note.clone(),
+        session::Changes::Lost { why } => Some(why.clone()),
+        _ => None,
+    };
+    let changes_are = told(&changes, record.workspace.mode, began);
+    let changes = match changes {
+        session::Changes::Kept { .. } | session::Changes::Applied { .. } if whole => stored(folder),
+        session::Changes::Kept { files, held, .. } => Changes { files, held, ..Changes::default() },
+        _ => Changes::default(),
+    };
+    RunView {
+        v: 1,
+        run: folder.id().to_owned(),
+        short: short(store, folder),
+        started: record.started.to_string(),
+        ended: record.ended.map(|ended| ended.to_string()),
+        ms: record.ms,
+        prompt: record.prompt.clone(),
+        dir: record.workspace.path.clone(),
+        payer: Payer {
+            name: record.payer.name.clone(),
+            kind: record.payer.kind.clone(),
+            plan: record.payer.plan.clone(),
+            base: record.base.clone(),
+        },
+        model: record.model.clone(),
+        effort: record.effort.clone(),
+        custody: record.custody.clone(),
+        image: Image { name: record.image.name.clone(), digest: record.image.digest.clone() },
+        network: "none".to_owned(),
+        live: record.workspace.mode == TreeMode::Live,
+        budget: Budget {
+            steps: record.limits.steps,
+            tokens: record.limits.tokens,
+            seconds: record.limits.seconds,
+        },
+        limits: Limits {
+            memory: record.limits.memory_bytes,
+            cpus: record.limits.cpus,
+            pids: record.limits.pids,
+            disk: record.limits.disk_bytes,
+            disk_on: record.limits.disk_on.clone(),
+        },
+        waivers: record.waivers.clone(),
+        left_out: record.workspace.left_out,
+        triggers: record.workspace.triggers.clone(),
+        requests: record.steps,
+        usage: record.usage,
+        estimated: record.estimated,
+        outcome: outcome.to_owned(),
+        message,
+        answer,
+        exit: record.exit,
+        changes_are,
+        changes,
+        changes_note,
+    }
+}
+
+/// The changes as they lie on the disk; none where they cannot be read.
+fn stored(folder: &RunFolder) -> Changes {
+    let lines = workspace::stat(folder, View::Applied, &effort()).unwrap_or_default();
+    let set = workspace::changes(folder).ok().flatten().unwrap_or_default();
+    let mut changes = count(&lines, set.held().count() as u64);
+    name_all(&mut changes, &set);
+    changes
+}
+
+/// What became of the changes. Where the host died before it could write that down, the disk knows.
+fn changes_of(folder: &RunFolder, record: &Record, alive: bool) -> session::Changes {
+    if record.outcome.is_some()
+        || record.changes != session::Changes::None
+        || alive
+        || record.workspace.mode != TreeMode::Copy
+    {
+        return record.changes.clone();
+    }
+    match workspace::changes(folder) {
+        Ok(Some(set)) if !set.is_empty() => session::Changes::Kept {
+            files: set.applied().count() as u64,
+            held: set.held().count() as u64,
+            note: set.extent.note(None),
+        },
+        _ if !has_begun(folder, record) => session::Changes::None,
+        _ => session::Changes::Lost { why: "the host died before they came out".to_owned() },
+    }
+}
