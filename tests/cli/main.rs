@@ -2,6 +2,7 @@
 //! for word, what it prints where, how it ends.
 
 mod cassette; // recorded, played back, departed from
+mod doctor; // the backend, tried
 mod face; // stdout, stderr, files, a terminal
 mod kept; // runs, show, diff, apply, discard
 mod memory; // what is large is never held whole

@@ -15,7 +15,7 @@ use crate::cli::config::FaceChoice;
 use crate::cli::environment::Environment;
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
-use crate::cli::wish::{Common, Import, SignIn, Stand};
+use crate::cli::wish::{Common, Import, SignIn, Stand, Trial};
 use crate::engine::{Docker, EngineChoice, EngineError, binary};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -57,7 +57,7 @@ pub enum Asked {
     Image {
         offline: bool,
     },
-    Doctor,
+    Doctor(Box<Trial>),
     Demo,
     SignIn(Box<SignIn>),
     Status(Box<Stand>),
@@ -87,7 +87,7 @@ pub fn act(asked: Asked, environment: &Environment, places: &Places) -> Result<E
         Asked::Apply { run } => kept::apply(&store(places)?, &run, places, &mut screen),
         Asked::Discard { run } => kept::discard(&store(places)?, &run, &mut screen),
         Asked::Image { offline } => in_runtime(ready::image(offline, &mut screen)),
-        Asked::Doctor => in_runtime(ready::doctor(environment, places, &mut screen)),
+        Asked::Doctor(trial) => in_runtime(ready::doctor(*trial, places, &mut screen)),
         Asked::Demo => in_runtime(ready::demo(places, environment, screen)),
         Asked::SignIn(wish) => in_runtime(sign_in::sign_in(*wish, places, screen)),
         Asked::Status(wish) => in_runtime(logins::status(*wish, places, screen)),

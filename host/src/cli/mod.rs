@@ -138,7 +138,9 @@ pub fn asked(
             Asked::SignIn(Box::new(wish::sign_in(*flags, environment, places, stdin)?))
         }
         Command::Setup(Setup { step: Step::Image { offline } }) => Asked::Image { offline },
-        Command::Setup(Setup { step: Step::Doctor }) | Command::Doctor => Asked::Doctor,
+        Command::Setup(Setup { step: Step::Doctor(flags) }) | Command::Doctor(flags) => {
+            Asked::Doctor(Box::new(wish::doctor(*flags, environment, places)?))
+        }
         Command::Setup(Setup { step: Step::Demo }) => Asked::Demo,
         Command::Status(flags) => {
             Asked::Status(Box::new(wish::status(flags, environment, places)?))

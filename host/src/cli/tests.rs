@@ -341,8 +341,8 @@ fn the_other_commands() {
     assert!(asked(&["diff", "7c41", "--content", "a", "--held"]).is_err());
     assert!(matches!(asked(&["apply", "7c41"]), Ok(Asked::Apply { .. })));
     assert!(matches!(asked(&["discard", "7c41"]), Ok(Asked::Discard { .. })));
-    assert!(matches!(asked(&["doctor"]), Ok(Asked::Doctor)));
-    assert!(matches!(asked(&["setup", "doctor"]), Ok(Asked::Doctor)));
+    assert!(matches!(asked(&["doctor"]), Ok(Asked::Doctor(_))));
+    assert!(matches!(asked(&["setup", "doctor"]), Ok(Asked::Doctor(_))));
     let image = asked(&["setup", "image", "--offline"]);
     assert!(matches!(image, Ok(Asked::Image { offline: true })));
     assert!(matches!(asked(&["setup", "demo"]), Ok(Asked::Demo)));

@@ -11,9 +11,11 @@ use crate::cli::config::Pays;
 use crate::cli::environment::Environment;
 use crate::cli::file;
 use crate::cli::flags::codex_auth::CodexAuth;
+use crate::cli::flags::doctor::Doctor;
 use crate::cli::flags::import::Codex;
 use crate::cli::flags::status::Status;
 use crate::cli::places::Places;
+use crate::cli::settings::Settings;
 use crate::failure::Failure;
 use crate::setup::codex_auth::How;
 use crate::setup::{IssuerUrl, Ways};
@@ -34,6 +36,13 @@ pub struct SignIn {
     pub replace: bool,
     pub form: Form,
     pub typed: TypedBy,
+}
+
+/// Which login and backend `doctor` tries: those of a run with the same flags.
+pub struct Trial {
+    pub pays: Pays,
+    pub base: Option<Base>,
+    pub ca: Option<String>,
 }
 
 /// How it is shown.
@@ -157,6 +166,22 @@ pub fn status(flags: Status, environment: &Environment, places: &Places) -> Resu
         pays: Pays::standing(&settings),
         has_key: environment.text("OPENAI_API_KEY").is_some(),
     })
+}
+
+/// # Errors
+/// What is configured cannot be understood, or the certificate authority not be read.
+pub fn doctor(flags: Doctor, environment: &Environment, places: &Places) -> Result<Trial, Failure> {
+    let Doctor { login, api_key_file, base_url, ca } = flags;
+    let flags = Settings { login, api_key_file, base_url, ca, ..Settings::default() };
+    let settings = flags.over(environment.settings()?).over(file::read(places)?);
+    let pays = match Pays::standing(&settings) {
+        Pays::Unsaid if places.login_file("default").symlink_metadata().is_ok() => {
+            Pays::Login("default".to_owned())
+        }
+        pays => pays,
+    };
+    let ca = settings.ca.as_deref().map(|file| ask::certificate(file, "doctor")).transpose()?;
+    Ok(Trial { pays, base: settings.base_url, ca })
 }
 
 /// # Errors

@@ -21,7 +21,7 @@ use crate::failure::GIVE_A_KEY;
 use crate::gate::{self, Recorder, Upstream};
 
 /// The login that is meant where none is named.
-const DEFAULT_LOGIN: &str = "default";
+pub(super) const DEFAULT_LOGIN: &str = "default";
 
 pub(super) struct Paying {
     pub(super) payer: Payer,

@@ -68,6 +68,8 @@ pub(super) struct Report<'a> {
     show: Show<'a>,
     /// The command that mends a sign-in that is needed, where no stored key is given again.
     mends: String,
+    /// The command that tries the backend as this run did.
+    doctor: String,
     /// Knows the secrets that nothing told or kept may hold.
     signer: Option<Arc<dyn Signer>>,
     /// Where the login is that pays, and its name.
@@ -121,6 +123,7 @@ impl<'a> Report<'a> {
             has_worked: false,
             show,
             mends,
+            doctor: spec.doctor(),
             signer: None,
             login,
         })
@@ -333,12 +336,17 @@ impl<'a> Report<'a> {
             Err(Broken { fault, hint }) => (Outcome::Failed { fault }, hint),
         };
         let outcome = self.tellable(&outcome);
-        let needs_sign_in =
-            matches!(&outcome, Outcome::Failed { fault } if fault.kind == FaultKind::SignIn);
-        let hint = hint.or_else(|| {
-            let again = |(folder, name): &(PathBuf, String)| key_again(folder, name);
-            let again = || self.login.as_ref().and_then(again);
-            needs_sign_in.then(|| again().unwrap_or_else(|| self.mends.clone()))
+        let kind = match &outcome {
+            Outcome::Failed { fault } => Some(fault.kind),
+            _ => None,
+        };
+        let hint = hint.or_else(|| match kind {
+            Some(FaultKind::SignIn) => {
+                let again = |(folder, name): &(PathBuf, String)| key_again(folder, name);
+                Some(self.login.as_ref().and_then(again).unwrap_or_else(|| self.mends.clone()))
+            }
+            Some(FaultKind::Backend) => Some(self.doctor.clone()),
+            _ => None,
         });
         let exit = exit(&outcome, stop);
         if self.record.outcome.as_ref() != Some(&outcome)

@@ -3,11 +3,14 @@
 //! is the backend's, not that somebody forgot.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use airlock_shared::base::Base;
 use airlock_shared::job::{Backend, Budget};
 use airlock_shared::secret::Secret;
+
+use super::paying::DEFAULT_LOGIN;
+use crate::failure::address;
 
 pub struct Spec {
     /// Not blank, at most [`airlock_shared::limits::PROMPT_BYTES`].
@@ -28,6 +31,31 @@ pub struct Spec {
     /// What commands see beside their fixed environment.
     pub env: BTreeMap<String, String>,
     pub cassette: Cassette,
+}
+
+impl Spec {
+    /// The command that tries its login and its backend as it would.
+    #[must_use]
+    pub fn doctor(&self) -> String {
+        let file = |file: &Path| match file.to_str() {
+            Some(file) if address(file) == file => format!(" --api-key-file {file}"),
+            _ => " --api-key-file FILE".to_owned(),
+        };
+        let credential = match &self.credential {
+            CredentialChoice::Login(name) if name == DEFAULT_LOGIN => String::new(),
+            CredentialChoice::Login(name) => format!(" --login {name}"),
+            CredentialChoice::Env => " --login env".to_owned(),
+            CredentialChoice::KeyFile(key) => file(key),
+            CredentialChoice::KeyStdin(_) => " --api-key-file FILE".to_owned(),
+            CredentialChoice::Replay => String::new(),
+        };
+        let base = match &self.base {
+            BaseChoice::Named(base) => format!(" --base-url {}", address(&base.to_string())),
+            BaseChoice::OfLogin => String::new(),
+        };
+        let ca = if self.ca.is_some() { " --ca FILE" } else { "" };
+        format!("airlock doctor{credential}{base}{ca}")
+    }
 }
 
 /// Who pays. A key is bound to the base of this run; a login to the one it was made for.

@@ -3,11 +3,22 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use airlock_shared::base::Base;
+use airlock_shared::defaults;
+
+use super::proof::{self, Proof};
+use crate::auth::{self, AuthError, Credential, Means};
+use crate::clock;
 use crate::engine::base as image;
 use crate::engine::docker::{About, Claim, Docker, EngineChoice, ResolvedImage, Unclaimed};
 use crate::engine::{BoxSpec, EngineError, Work, binary};
+use crate::exit::Exit;
+use crate::failure::{GIVE_A_KEY, address};
+use crate::run::sign_in_again;
+use crate::text;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +34,8 @@ pub struct Check {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Ok,
-    Missing,
+    /// A run would end with this because of it.
+    Missing(Exit),
     /// Could not be looked at, because something before it is missing.
     Unknown,
 }
@@ -34,11 +46,12 @@ impl Check {
     }
 
     pub(super) fn missing(
+        exit: Exit,
         name: &'static str,
         text: impl Into<String>,
         command: Option<String>,
     ) -> Self {
-        Self { name, state: State::Missing, text: text.into(), command }
+        Self { name, state: State::Missing(exit), text: text.into(), command }
     }
 
     pub(super) fn unknown(name: &'static str, text: &str) -> Self {
@@ -47,7 +60,7 @@ impl Check {
 
     fn of(name: &'static str, error: &EngineError) -> Self {
         let (headline, reason, command) = error.describe();
-        Self::missing(name, format!("{headline}: {reason}"), command)
+        Self::missing(Exit::Box, name, format!("{headline}: {reason}"), command)
     }
 }
 
@@ -105,6 +118,7 @@ pub async fn run(
         }
         Ok(None) => {
             checks.push(Check::missing(
+                Exit::Box,
                 "image",
                 format!("{name} is not on the engine yet"),
                 Some("airlock setup image".to_owned()),
@@ -128,14 +142,15 @@ fn folder(state: &Path) -> Check {
     };
     let command = Some(format!("chmod 700 {at}"));
     if !found.is_dir() {
-        return Check::missing(name, format!("{at} is not a folder"), Some(format!("ls -ld {at}")));
+        let command = Some(format!("ls -ld {at}"));
+        return Check::missing(Exit::Box, name, format!("{at} is not a folder"), command);
     }
     if found.uid() != rustix::process::geteuid().as_raw() {
         let command = Some(format!("sudo chown -R \"$USER\" {at}"));
-        return Check::missing(name, format!("{at} belongs to somebody else"), command);
+        return Check::missing(Exit::Box, name, format!("{at} belongs to somebody else"), command);
     }
     if found.mode() & 0o077 != 0 {
-        return Check::missing(name, format!("{at} can be read by others"), command);
+        return Check::missing(Exit::Box, name, format!("{at} can be read by others"), command);
     }
     Check::ok(name, format!("{at}, private"))
 }
@@ -154,6 +169,7 @@ fn limits(about: &About) -> Check {
         return Check::ok("limits", "memory, swap, processes and processors are held");
     }
     Check::missing(
+        Exit::Box,
         "limits",
         format!("the engine's kernel does not limit {}", lacking.join(", ")),
         Some("docker info    (its warnings name the kernel's setting)".to_owned()),
@@ -165,6 +181,7 @@ fn seccomp(about: &About) -> Check {
         return Check::ok("seccomp", "the engine's profile is on");
     }
     Check::missing(
+        Exit::Box,
         "seccomp",
         "the engine filters no system calls",
         Some("docker info --format '{{.SecurityOptions}}'".to_owned()),
@@ -224,6 +241,52 @@ async fn trial(
     }
 }
 
+/// The backend, asked for its models as a run would ask it. `base`: another one than the
+/// credential's own.
+pub async fn backend(credential: Credential, base: Option<Base>, ca: Option<String>) -> Check {
+    let name = "backend";
+    let again = match &credential {
+        Credential::Login { name, .. } => sign_in_again(name),
+        _ => GIVE_A_KEY.to_owned(),
+    };
+    let refused = |why: String| Check::missing(Exit::SignIn, name, why, Some(again.clone()));
+    let means = Means { ca: ca.clone(), clock: Arc::new(clock::seconds) };
+    let opened = base_of(&credential, base)
+        .and_then(|base| auth::open(credential, &base, &means).map(|signer| (base, signer)));
+    let (base, signer) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return refused(error.to_string()),
+    };
+    match proof::prove(&*signer, &base, ca.as_deref()).await {
+        Proof::Listed { models, default } => {
+            let default = default.map(|default| format!(", default {default}"));
+            let models = text::counted(models as u64, "model");
+            let listed = format!("{base} lists {models}{}", default.unwrap_or_default());
+            Check::ok(name, listed)
+        }
+        Proof::Refused(why) => refused(why),
+        Proof::Unasked(why) => {
+            let command = Some(format!("curl -I {}", address(&base.origin())));
+            Check::missing(Exit::Failed, name, format!("no list of models: {why}"), command)
+        }
+    }
+}
+
+fn base_of(credential: &Credential, named: Option<Base>) -> Result<Base, AuthError> {
+    match (named, credential) {
+        (Some(base), _) => Ok(base),
+        (None, Credential::Login { name, folder }) => auth::base_of(folder, name),
+        (None, _) => Base::parse(defaults::API_BASE)
+            .map_err(|_| AuthError::Missing { place: defaults::API_BASE.to_owned() }),
+    }
+}
+
+/// For a run that has no login or key to pay with.
+#[must_use]
+pub fn backend_unasked(why: &str) -> Check {
+    Check::unknown("backend", why)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -235,7 +298,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let check = super::folder(folder.path());
-        assert_eq!(check.state, State::Missing);
+        assert_eq!(check.state, State::Missing(Exit::Box));
         assert_eq!(check.command, Some(format!("chmod 700 {}", folder.path().display())));
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
         assert_eq!(super::folder(folder.path()).state, State::Ok);
@@ -253,7 +316,7 @@ mod tests {
             cpus: true,
         };
         let check = limits(&about);
-        assert_eq!(check.state, State::Missing);
+        assert_eq!(check.state, State::Missing(Exit::Box));
         assert_eq!(check.text, "the engine's kernel does not limit swap, processes");
     }
 
@@ -276,6 +339,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_backend_that_cannot_be_asked_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        std::fs::write(&file, "sk-canary-of-this-test").unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+        // A port that was free a moment ago.
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let origin = format!("http://{}", taken.local_addr().unwrap());
+        drop(taken);
+        let base = || Base::parse(&format!("{origin}/v1")).ok();
+        let check = backend(Credential::KeyFile(file), base(), None).await;
+        assert_eq!(check.state, State::Missing(Exit::Failed), "{}", check.text);
+        assert!(
+            check.text.starts_with(&format!("no list of models: {origin}: ")),
+            "{}",
+            check.text
+        );
+        assert_eq!(check.command, Some(format!("curl -I {origin}")));
+        let none = Credential::Login { name: "ops".into(), folder: folder.path().to_owned() };
+        let check = backend(none, base(), None).await;
+        assert_eq!(check.state, State::Missing(Exit::SignIn), "{}", check.text);
+        assert_eq!(check.command.as_deref(), Some("airlock setup codex-auth --name ops"));
+    }
+
+    #[tokio::test]
     async fn without_an_engine_each_line_is_still_there() {
         let choice = EngineChoice { host: Some("unix:///none".into()), ..EngineChoice::default() };
         let checks = run(&choice, Path::new("/none"), "i", "o", "r", |_, _| Claim::Unknown).await;
@@ -284,7 +372,7 @@ mod tests {
             found,
             [
                 ("state", State::Ok),
-                ("engine", State::Missing),
+                ("engine", State::Missing(Exit::Box)),
                 ("limits", State::Unknown),
                 ("seccomp", State::Unknown),
                 ("image", State::Unknown),

@@ -9,6 +9,7 @@ use super::doctor::Check;
 use super::{Logins, Unable, Whose, proof};
 use crate::auth::AuthError;
 use crate::auth::store::Kind;
+use crate::exit::Exit;
 use crate::gate;
 use crate::run::sign_in_again;
 
@@ -78,7 +79,9 @@ pub fn is_good(logins: &Logins, name: &str) -> bool {
 pub fn check(logins: &Logins, pays: Option<&str>) -> Check {
     let names = match logins.store.names() {
         Ok(names) => names,
-        Err(error) => return Check::missing("logins", error.to_string(), None),
+        Err(error) => {
+            return Check::missing(Exit::SignIn, "logins", error.to_string(), None);
+        }
     };
     let mut said = Vec::new();
     let mut command = None;
@@ -96,7 +99,7 @@ pub fn check(logins: &Logins, pays: Option<&str>) -> Check {
     match (said.is_empty(), command) {
         (true, _) => Check::ok("logins", "none yet (airlock setup codex-auth)"),
         (false, None) => Check::ok("logins", said.join(" · ")),
-        (false, command) => Check::missing("logins", said.join(" · "), command),
+        (false, command) => Check::missing(Exit::SignIn, "logins", said.join(" · "), command),
     }
 }
 
@@ -185,7 +188,7 @@ mod tests {
             assert_eq!(check(unused).state, State::Ok, "nobody pays with what is gone");
         }
         let check = check(Some("old"));
-        assert_eq!(check.state, State::Missing);
+        assert_eq!(check.state, State::Missing(Exit::SignIn));
         assert_eq!(check.command.as_deref(), Some("airlock setup codex-auth --name old"));
         assert!(!check.text.contains("canary"), "{}", check.text);
         let missing = run(&logins, Some("nobody")).await;

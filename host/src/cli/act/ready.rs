@@ -1,13 +1,15 @@
 //! `setup image`, `setup doctor`, `setup demo`, with their lines for a person.
 
+use super::start::{stopped, unless_stopped};
 use super::{described, docker, house, owner, store};
+use crate::auth::Credential;
 use crate::cli::config::{FaceChoice, Pays};
 use crate::cli::environment::Environment;
 use crate::cli::face::Face;
-use crate::cli::file;
 use crate::cli::places::Places;
 use crate::cli::progress::labelled;
 use crate::cli::screen::Screen;
+use crate::cli::wish::Trial;
 use crate::engine::{EngineChoice, base};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -27,42 +29,55 @@ pub(super) async fn image(offline: bool, screen: &mut Screen) -> Result<Exit, Fa
 }
 
 pub(super) async fn doctor(
-    environment: &Environment,
+    trial: Trial,
     places: &Places,
     screen: &mut Screen,
 ) -> Result<Exit, Failure> {
-    let settings = environment.settings()?.over(file::read(places)?);
-    let pays = match Pays::standing(&settings) {
-        Pays::Unsaid => Some("default".to_owned()),
-        Pays::Login(name) => Some(name),
-        Pays::Env | Pays::KeyOnStdin | Pays::KeyFile(_) | Pays::Replay => None,
-    };
     let store = store(places)?;
     let choice = EngineChoice::from_environment();
     let run = crate::session::random_id();
     let (folder, claim) = (store.folder(), crate::run::claim(&store));
     let mut checks = doctor::run(&choice, folder, store.install(), &owner(), &run, claim).await;
-    checks.push(status::check(&Logins::new(&places.logins(), None), pays.as_deref()));
-    let mut exit = Exit::Finished;
+    let Trial { pays, base, ca } = trial;
+    let (login, credential) = match pays {
+        Pays::Login(name) => {
+            let login = Credential::Login { name: name.clone(), folder: places.logins() };
+            (Some(name), Some(login))
+        }
+        Pays::Env => (None, Some(Credential::Environment)),
+        Pays::KeyFile(file) => (None, Some(Credential::KeyFile(file))),
+        Pays::Unsaid | Pays::KeyOnStdin | Pays::Replay => (None, None),
+    };
+    let logins = status::check(&Logins::new(&places.logins(), None), login.as_deref());
+    let backend = match credential {
+        Some(credential) if logins.state == State::Ok => {
+            // A refresh that is on its way is not to be lost with the process.
+            let asked = unless_stopped(doctor::backend(credential, base, ca)).await;
+            asked.map_err(|stop| stopped(&stop, "not everything was looked at"))?
+        }
+        Some(_) => doctor::backend_unasked("there is no good login to ask with"),
+        None => doctor::backend_unasked("there is no login or key to ask with"),
+    };
+    checks.extend([logins, backend]);
     for check in &checks {
         let text = neutral::line(&check.text);
         let style = screen.err_style;
         let said = match check.state {
             State::Ok => format!("{text}  {}", style.good("ok")),
-            State::Missing => style.bad(&text),
+            State::Missing(_) => style.bad(&text),
             State::Unknown => style.faint(&text),
         };
         screen.tell(&format!("{:<10} {said}\n", check.name));
         if let Some(command) = &check.command {
             screen.tell(&format!("{:<10} {}\n", "", neutral::line(command)));
         }
-        exit = match (check.state, check.name) {
-            (State::Ok, _) | (_, "leftovers") => exit,
-            (_, "logins") if exit == Exit::Finished => Exit::SignIn,
-            _ => Exit::Box,
-        };
     }
-    Ok(exit)
+    // What a run would meet first.
+    let missing = checks.iter().find_map(|check| match check.state {
+        State::Missing(exit) => Some(exit),
+        State::Ok | State::Unknown => None,
+    });
+    Ok(missing.unwrap_or(Exit::Finished))
 }
 
 pub(super) async fn demo(

@@ -5,6 +5,7 @@ pub mod apply;
 pub mod codex_auth;
 pub mod diff;
 pub mod discard;
+pub mod doctor;
 pub mod import;
 pub mod logout;
 pub mod run;
@@ -46,7 +47,6 @@ pub enum Command {
     Logout(logout::Logout),
     Import(import::Import),
     Secrets(secrets::Secrets),
-    /// What this machine has and lacks, one line each (the same as `airlock setup doctor`)
-    Doctor,
+    Doctor(Box<doctor::Doctor>),
     Sandbox(sandbox::Sandbox),
 }

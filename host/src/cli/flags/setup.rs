@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::cli::flags::codex_auth::CodexAuth;
+use crate::cli::flags::doctor::Doctor;
 use crate::cli::help;
 
 /// Makes this machine ready; safe to run twice
@@ -22,8 +23,7 @@ pub enum Step {
         #[arg(long)]
         offline: bool,
     },
-    /// What this machine has and lacks, one line each, with the command that mends it
-    Doctor,
+    Doctor(Box<Doctor>),
     /// A whole run without account or network: a cassette answers, everything else is real
     Demo,
 }

@@ -55,7 +55,7 @@ impl<'a> SignInView<'a> {
                 let said = neutral::line(&check.text);
                 match check.state {
                     State::Ok => self.ok(check.name, &said),
-                    State::Missing | State::Unknown => self.line(check.name, &said),
+                    State::Missing(_) | State::Unknown => self.line(check.name, &said),
                 }
             }
             Told::Before(before) => self.before(before),
