@@ -15,6 +15,7 @@ use crate::cli::config::FaceChoice;
 use crate::cli::environment::Environment;
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
+use crate::cli::view::triggers;
 use crate::cli::wish::{Common, Import, SignIn, Stand, Trial};
 use crate::engine::{Docker, EngineChoice, EngineError, binary};
 use crate::exit::Exit;
@@ -23,7 +24,7 @@ use crate::output::{self, Output};
 use crate::run::House;
 use crate::run::spec::Spec;
 use crate::session::Store;
-use crate::workspace::Private;
+use crate::workspace::{self, Private};
 
 /// One thing to do, with nothing left to resolve.
 pub enum Asked {
@@ -54,6 +55,8 @@ pub enum Asked {
     Discard {
         run: String,
     },
+    /// Prints the names that `apply` holds or points out.
+    Triggers,
     Image {
         offline: bool,
     },
@@ -86,6 +89,9 @@ pub fn act(asked: Asked, environment: &Environment, places: &Places) -> Result<E
         }
         Asked::Apply { run } => kept::apply(&store(places)?, &run, places, &mut screen),
         Asked::Discard { run } => kept::discard(&store(places)?, &run, &mut screen),
+        Asked::Triggers => {
+            screen.print(&triggers::text(workspace::triggers())).map(|()| Exit::Finished)
+        }
         Asked::Image { offline } => in_runtime(ready::image(offline, &mut screen)),
         Asked::Doctor(trial) => in_runtime(ready::doctor(*trial, places, &mut screen)),
         Asked::Demo => in_runtime(ready::demo(places, environment, screen)),

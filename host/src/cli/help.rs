@@ -34,8 +34,8 @@ service_tier. A name that is not known is refused. Sizes: 2GiB, 512MiB, 400_000.
 
 The answer goes to stdout and progress to stderr. With --json stdout has one object a line,
 {\"v\":1,\"n\":…,\"run\":…,\"at_ms\":…,\"event\":…,…}: started workspace box_up docs note request retry
-text call_started call_ended plan usage refused changes outcome. New events and fields may be
-added under the same v; the last line is always outcome.
+text call_started call_ended plan usage refused changes triggers outcome. New events and fields
+may be added under the same v; the last line is always outcome.
 ";
 
 const STEP: &str = "\

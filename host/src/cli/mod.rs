@@ -42,6 +42,7 @@ use crate::cli::environment::Environment;
 use crate::cli::flags::codex_auth::{of_step, unknown_step};
 use crate::cli::flags::import::Of;
 use crate::cli::flags::setup::{Setup, SetupProgram, Step};
+use crate::cli::flags::triggers::Triggers;
 use crate::cli::flags::{Command, Flags};
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
@@ -134,6 +135,7 @@ pub fn asked(
         },
         Command::Apply(apply) => Asked::Apply { run: apply.run },
         Command::Discard(discard) => Asked::Discard { run: discard.run },
+        Command::Triggers(Triggers {}) => Asked::Triggers,
         Command::Setup(Setup { step: Step::CodexAuth(flags) }) => {
             Asked::SignIn(Box::new(wish::sign_in(*flags, environment, places, stdin)?))
         }

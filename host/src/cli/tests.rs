@@ -224,6 +224,22 @@ fn help_has_examples_codes_and_places() {
 }
 
 #[test]
+fn every_command_and_every_argument_is_explained() {
+    fn check(command: &clap::Command, path: &str) {
+        assert!(command.get_about().is_some(), "{path}");
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            assert!(argument.get_help().is_some(), "{path}: {argument}");
+        }
+        for deeper in command.get_subcommands() {
+            check(deeper, &format!("{path} {}", deeper.get_name()));
+        }
+    }
+    for command in [Flags::command(), SetupProgram::command()] {
+        check(&command, command.get_name());
+    }
+}
+
+#[test]
 fn a_whole_run() {
     let desk = Desk::new().with("CARGO_HOME", "/c").stdin(b"make it so\n");
     let dir = desk.folder.path().to_str().expect("a path").to_owned();
@@ -341,6 +357,7 @@ fn the_other_commands() {
     assert!(asked(&["diff", "7c41", "--content", "a", "--held"]).is_err());
     assert!(matches!(asked(&["apply", "7c41"]), Ok(Asked::Apply { .. })));
     assert!(matches!(asked(&["discard", "7c41"]), Ok(Asked::Discard { .. })));
+    assert!(matches!(asked(&["triggers"]), Ok(Asked::Triggers)));
     assert!(matches!(asked(&["doctor"]), Ok(Asked::Doctor(_))));
     assert!(matches!(asked(&["setup", "doctor"]), Ok(Asked::Doctor(_))));
     let image = asked(&["setup", "image", "--offline"]);

@@ -50,6 +50,7 @@ mod trial; // a folder, a run and a stream to try it all with
 
 pub use apply::{Applied, ApplyError, Conflict, Found, Left, Obstacle, Remark, apply, discard};
 pub use bounds::Most;
+pub use autorun::{NamedTrigger, table as triggers};
 pub use change::{Change, ChangeSet, Extent, Held, What};
 pub use copy_in::{Copied, CopyError, Counted, LeftOut};
 pub use diff::{Effort, Line, View, diff, stat};

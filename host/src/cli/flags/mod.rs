@@ -15,6 +15,7 @@ pub mod secrets;
 pub mod setup;
 pub mod show;
 pub mod status;
+pub mod triggers;
 
 use clap::{Parser, Subcommand};
 
@@ -42,6 +43,7 @@ pub enum Command {
     Diff(diff::Diff),
     Apply(apply::Apply),
     Discard(discard::Discard),
+    Triggers(triggers::Triggers),
     Setup(setup::Setup),
     Status(status::Status),
     Logout(logout::Logout),

@@ -92,3 +92,112 @@ fn no_event_says_the_fields_of_its_line_again() {
         }
     }
 }
+
+/// One of each event, with every field that it can have.
+fn one_of_each() -> Vec<Public> {
+    let text = || "x".to_owned();
+    let image = Image { name: text(), digest: text() };
+    let payer = Payer { name: text(), kind: text(), plan: None, base: text() };
+    let limits = Limits { memory: 1, cpus: 1.0, pids: 1, disk: 1, disk_on: text() };
+    let reason = Stop::UsageLimit { plan: None, resets_at: Some(1), message: text() };
+    let stopped = Outcome::Stopped { reason, answer: Some(text()) };
+    let ended = Ended::of(&stopped, Exit::UsageLimit, 1, Usage::default(), ChangesAre::None);
+    vec![
+        Public::Started(Started {
+            payer,
+            model: text(),
+            effort: None,
+            custody: text(),
+            image,
+            network: text(),
+            live: false,
+            budget: Budget::default(),
+            limits,
+            waivers: vec![],
+        }),
+        Public::Workspace(Workspace {
+            dir: text(),
+            files: 1,
+            bytes: 1,
+            git: true,
+            live: false,
+            left_out: vec![],
+            left_out_count: 0,
+            left_out_why: BTreeMap::new(),
+            special: 0,
+        }),
+        Public::BoxUp { entries: 1, bytes: 2 },
+        Public::Docs { path: text(), bytes: 1, cut: false },
+        Public::Note { text: text(), by: By::Host },
+        Public::Request { request: 1 },
+        Public::Retry { attempt: 1, of: 5, wait_ms: 200, why: text() },
+        Public::Text { text: text(), cut: false },
+        Public::CallStarted { call_id: text(), tool: text(), title: text() },
+        Public::CallEnded(CallEnded {
+            call_id: text(),
+            tool: text(),
+            title: text(),
+            ok: true,
+            exit: None,
+            ms: 1,
+            note: text(),
+            output: text(),
+            output_cut: false,
+        }),
+        Public::Plan { steps: vec![] },
+        Public::Usage { usage: Usage::default() },
+        Public::Refused { what: text() },
+        Public::Changes(Changes::default()),
+        Public::Triggers { list: vec![], more: 0 },
+        Public::Outcome(Ended {
+            spent: Some(Spent::Steps),
+            fault: Some(FaultKind::Box),
+            estimated: true,
+            ..ended
+        }),
+    ]
+}
+
+/// The variants of `Public` as they stand in its file, in their order.
+fn variants() -> Vec<String> {
+    let source = include_str!("../public.rs").split("pub enum Public {").nth(1).unwrap_or_default();
+    let source = source.split("\n}").next().unwrap_or_default();
+    let names = source.lines().filter_map(|line| line.strip_prefix("    "));
+    let names = names.filter(|line| line.starts_with(|first: char| first.is_ascii_uppercase()));
+    let name = |line: &str| -> String {
+        line.chars().take_while(char::is_ascii_alphanumeric).collect::<String>()
+    };
+    let snake = |name: String| -> String {
+        let parts = name.chars().enumerate().map(|(at, letter)| match letter {
+            letter if letter.is_ascii_uppercase() && at > 0 => {
+                format!("_{}", letter.to_ascii_lowercase())
+            }
+            letter => letter.to_ascii_lowercase().to_string(),
+        });
+        parts.collect()
+    };
+    names.map(name).map(snake).collect()
+}
+
+/// An event or a field that a program can meet and read nothing about fails here.
+#[test]
+fn every_event_and_every_field_is_in_the_readme_and_every_event_in_the_help() {
+    let readme = include_str!("../../../../README.md");
+    let help = include_str!("../../cli/help.rs");
+    let events: Vec<_> = one_of_each().into_iter().map(as_json).collect();
+    let names: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
+    assert_eq!(names, variants(), "one_of_each() has not one of each");
+    let listed = help.split("\\\"event\\\":…,…}: ").nth(1).unwrap_or_default();
+    let listed = listed.split('.').next().unwrap_or_default();
+    assert_eq!(listed.split_whitespace().collect::<Vec<_>>(), names);
+    for event in &events {
+        let name = event["event"].as_str().unwrap_or_default();
+        let row = readme.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        let row = row.unwrap_or_else(|| panic!("README.md has no row for {name}"));
+        let said: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        for field in event.as_object().into_iter().flatten().map(|(field, _)| field.as_str()) {
+            let is_common = ["v", "n", "run", "at_ms", "event"].contains(&field);
+            assert!(is_common || said.contains(&field), "README.md: {name} has no {field}");
+        }
+    }
+}

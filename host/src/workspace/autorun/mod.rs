@@ -41,6 +41,31 @@ struct Triggers {
     endings: Vec<(&'static str, Runs)>,
 }
 
+/// A name of the table, for people to read.
+pub struct NamedTrigger {
+    pub name: &'static str,
+    pub is_held: bool,
+    pub why: String,
+}
+
+/// The whole table: what is held, then what is only named.
+pub fn table() -> impl Iterator<Item = NamedTrigger> {
+    let of_version_control = table::VERSION_CONTROL.iter().map(|(name, by)| NamedTrigger {
+        name,
+        is_held: true,
+        why: format!("{by} keeps it, and obeys it"),
+    });
+    let of = |is_held| {
+        move |(name, why): &(&'static str, &str)| NamedTrigger {
+            name,
+            is_held,
+            why: (*why).to_owned(),
+        }
+    };
+    let rest = table::HELD.iter().map(of(true)).chain(table::NAMED.iter().map(of(false)));
+    of_version_control.chain(rest)
+}
+
 static TRIGGERS: LazyLock<Triggers> = LazyLock::new(|| {
     let mut triggers = Triggers { first: HashMap::new(), endings: Vec::new() };
     for (pattern, runs) in all() {
