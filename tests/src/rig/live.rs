@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tokio::process::Command;
 
 use super::process::{PATIENCE, Process};
 use super::{Ran, Rig};
@@ -21,8 +20,8 @@ pub struct Live {
 }
 
 impl Live {
-    pub(super) fn start(command: Command, rig: Rig, engine: Engine, backend: Arc<Backend>) -> Self {
-        Self { process: Process::start(command), rig, engine, backend }
+    pub(super) fn of(process: Process, rig: Rig, engine: Engine, backend: Arc<Backend>) -> Self {
+        Self { process, rig, engine, backend }
     }
 
     #[must_use]

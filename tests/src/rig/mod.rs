@@ -25,6 +25,7 @@ mod ran; // a run that is over
 mod kept; // what is kept of it
 mod terminal; // a terminal without anybody at it
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -239,6 +240,21 @@ impl Rig {
     /// # Panics
     /// When `airlock` cannot be built or started.
     pub async fn start_beside(self, engine: Engine, backend: Arc<Backend>) -> Live {
+        let process = Process::start(self.against(&backend).await);
+        Live::of(process, self, engine, backend)
+    }
+
+    /// The same with a person at its terminal: their end of it.
+    ///
+    /// # Panics
+    /// As [`Self::start_beside`].
+    pub async fn start_at_a_terminal(self, engine: Engine, backend: Arc<Backend>) -> (Live, File) {
+        let (process, person) = Process::at_a_terminal(self.against(&backend).await);
+        (Live::of(process, self, engine, backend), person)
+    }
+
+    /// `airlock run …` as it was said, for this backend.
+    async fn against(&self, backend: &Backend) -> Command {
         let mut command = self.command("run").await;
         command.arg("-C").arg(&self.workspace).args(["--image", &self.image]);
         command.args(["--base-url", &backend.url()]);
@@ -262,7 +278,7 @@ impl Rig {
         }
         command.args(&self.arguments);
         command.args(self.prompt.as_deref());
-        Live::start(command, self, engine, backend)
+        command
     }
 
     /// Any other command, `airlock runs` or `airlock apply`, in the same home.

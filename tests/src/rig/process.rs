@@ -1,6 +1,8 @@
 //! A process that goes on: look at what it says, wait for something, tell it something, hit it with
 //! a signal.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
 
-use super::Said;
+use super::{Said, terminal};
 use crate::clock;
 
 /// What is waited for takes a moment; after this it is taken for something that never comes. No bound
@@ -41,6 +43,27 @@ impl Process {
             tokio::spawn(collect(child.stderr.take(), Arc::clone(&stderr))),
         ];
         Self { stdin: child.stdin.take(), child, stdout, stderr, readers }
+    }
+
+    /// The same with a person at a terminal, which is its stdin and its stderr: their end of it. What
+    /// they type is echoed among what is on stderr.
+    ///
+    /// # Panics
+    /// When it cannot be started, or there is no terminal.
+    #[must_use]
+    pub fn at_a_terminal(mut command: Command) -> (Self, File) {
+        let (person, theirs) = terminal();
+        command.stdin(theirs.try_clone().expect("a terminal")).stderr(theirs);
+        command.stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("airlock can be started");
+        let (stdout, stderr) = (Arc::default(), Arc::default());
+        let screen = person.try_clone().expect("a terminal");
+        let shown = Arc::clone(&stderr);
+        let readers = [
+            tokio::spawn(collect(child.stdout.take(), Arc::clone(&stdout))),
+            tokio::task::spawn_blocking(move || watch(screen, &shown)),
+        ];
+        (Self { stdin: None, child, stdout, stderr, readers }, person)
     }
 
     /// # Panics
@@ -138,6 +161,14 @@ impl Process {
 fn text(bytes: &Mutex<Vec<u8>>) -> String {
     let bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Until its other end is closed, which is an error of a terminal.
+fn watch(mut screen: File, into: &Mutex<Vec<u8>>) {
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(read @ 1..) = screen.read(&mut bytes) {
+        into.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..read]);
+    }
 }
 
 async fn collect(from: Option<impl AsyncRead + Unpin>, into: Arc<Mutex<Vec<u8>>>) {
