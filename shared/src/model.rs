@@ -1,5 +1,7 @@
 //! What a model can do, and the catalogue that says so (codex protocol, C.7, J.4).
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -95,16 +97,8 @@ impl std::fmt::Display for ChoiceError {
                 write!(f, "no model was named, and the backend lists none")
             }
             Self::NoDefault(names) => {
-                let (count, shown) = (names.len(), &names[..names.len().min(NAMES)]);
-                let names = shown.join(", ");
-                let more = match count - shown.len() {
-                    0 => String::new(),
-                    more => format!(" and {more} more"),
-                };
-                write!(
-                    f,
-                    "no model was named, and the backend has no default: it lists {names}{more}"
-                )
+                let names = names_said(names);
+                write!(f, "no model was named, and the backend has no default: it lists {names}")
             }
             Self::Effort { slug, given, known } => {
                 write!(f, "{slug} does not take effort `{given}`; it takes {}", known.join(", "))
@@ -115,6 +109,17 @@ impl std::fmt::Display for ChoiceError {
 }
 
 impl std::error::Error for ChoiceError {}
+
+/// The names in one line, as many as a message shows.
+#[must_use]
+pub fn names_said(names: &[String]) -> String {
+    let shown = &names[..names.len().min(NAMES)];
+    match (shown.join(", "), names.len() - shown.len()) {
+        (_, _) if names.is_empty() => "none".to_owned(),
+        (said, 0) => said,
+        (said, more) => format!("{said} and {more} more"),
+    }
+}
 
 impl Catalogue {
     /// Reads `{"models":[…]}` (ChatGPT) or `{"data":[{"id":…}]}` (API); anything else is empty.
@@ -137,6 +142,32 @@ impl Catalogue {
         listed.into_iter().map(|entry| entry.slug.as_str()).collect()
     }
 
+    /// The names of [`Self::listed`] that can be asked for, each once.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        let mut seen = HashSet::new();
+        // THREAT: a backend's name that steers a terminal, or fills it, stands where a person
+        // chooses. Tried by model::tests::only_what_can_be_asked_for_is_offered.
+        for slug in self.listed().into_iter().filter(|slug| is_slug(slug)) {
+            if seen.insert(slug) {
+                names.push(slug.to_owned());
+            }
+        }
+        names
+    }
+
+    /// Whether it knows a model of exactly this name, listed or not.
+    #[must_use]
+    pub fn has(&self, slug: &str) -> bool {
+        self.entries.iter().any(|entry| entry.slug == slug)
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The model for a run: the slug asked for (known by its longest prefix, else with defaults),
     /// or the listed one of lowest priority, or the only one there is.
     ///
@@ -156,11 +187,7 @@ impl Catalogue {
                 let ranked = listed().filter(|entry| entry.priority != UNRANKED);
                 let only = listed().next().filter(|_| listed().count() == 1);
                 let known = ranked.min_by_key(|entry| entry.priority).or(only);
-                let none = || {
-                    let names = self.listed().into_iter().filter(|slug| is_slug(slug));
-                    ChoiceError::NoDefault(names.map(str::to_owned).collect())
-                };
-                Some(known.ok_or_else(none)?)
+                Some(known.ok_or_else(|| ChoiceError::NoDefault(self.names()))?)
             }
         };
         let mut model = known.map(|entry| entry.model.clone()).unwrap_or_default();
@@ -182,7 +209,9 @@ impl Catalogue {
     }
 }
 
-fn is_slug(text: &str) -> bool {
+/// Whether it can be a model's name: plain, and not long.
+#[must_use]
+pub fn is_slug(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._:/@".contains(c);
     !text.is_empty() && text.len() <= 128 && text.chars().all(plain)
 }
@@ -307,6 +336,16 @@ mod tests {
         assert!(Catalogue::parse(&unranked).choose(None, None).is_err());
         let many: Vec<String> = (0..150).map(|n| format!("m{n}")).collect();
         assert!(ChoiceError::NoDefault(many).to_string().ends_with("m99 and 50 more"));
+    }
+
+    #[test]
+    fn only_what_can_be_asked_for_is_offered() {
+        let hostile = ["b", "\u{1b}[2J", "a", "x y", "\u{202e}a", "", &"x".repeat(129), "b"];
+        let ids: Vec<Value> = hostile.iter().map(|name| json!({"id": name})).collect();
+        let catalogue = Catalogue::parse(&json!({"object": "list", "data": ids}));
+        assert_eq!(catalogue.names(), ["b", "a"]);
+        assert!(catalogue.has("a") && !catalogue.has("a-2026") && !catalogue.is_empty());
+        assert_eq!(names_said(&[]), "none");
     }
 
     #[test]

@@ -41,6 +41,7 @@ struct Current {
     plan: Option<String>,
     due: Option<u64>,
     expires_at: Option<u64>,
+    model: Option<String>,
     /// Of this signer: grows with each token that is taken.
     generation: u64,
     earlier: Vec<Secret>,
@@ -59,6 +60,7 @@ impl Current {
             plan: login.plan.clone(),
             due: login.due(),
             expires_at: login.expires_at,
+            model: login.model.clone(),
             generation: 0,
             earlier: Vec::new(),
         }
@@ -175,6 +177,19 @@ impl LoginSigner {
         self.take(&login)
     }
 
+    /// Everything else in the file stays, as it is by then.
+    async fn kept_model(&self, slug: &str) -> Result<(), AuthError> {
+        let locked = self.store.lock(&self.name).await?;
+        let login = locked.read()?;
+        // THREAT: somebody signs in to another account or base while a person chooses, and a name
+        // from one backend's list is asked of another. Tried by
+        // auth::login::tests::a_model_is_kept_with_the_login_it_was_chosen_for.
+        self.take(&login)?;
+        let login = Login { model: Some(slug.to_owned()), ..login };
+        locked.write(&login)?;
+        self.take(&login).map(drop)
+    }
+
     fn signed(&self) -> Result<Signed, AuthError> {
         let current = self.current();
         let mut headers = HeaderMap::new();
@@ -216,6 +231,14 @@ impl Signer for LoginSigner {
 
     fn due(&self) -> Option<u64> {
         self.current().due
+    }
+
+    fn model(&self) -> Option<String> {
+        self.current().model.clone()
+    }
+
+    fn keep_model<'a>(&'a self, slug: &'a str) -> BoxFuture<'a, Result<bool, AuthError>> {
+        Box::pin(async move { self.kept_model(slug).await.map(|()| true) })
     }
 
     fn canaries(&self) -> Vec<Secret> {

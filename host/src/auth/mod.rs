@@ -133,6 +133,16 @@ pub trait Signer: Send + Sync {
         None
     }
 
+    /// The model that a person chose for this credential, where it is kept with it.
+    fn model(&self) -> Option<String> {
+        None
+    }
+
+    /// Keeps such a choice. False: the credential is not stored, so nothing is kept with it.
+    fn keep_model<'a>(&'a self, _slug: &'a str) -> BoxFuture<'a, Result<bool, AuthError>> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
+
     /// Every text that must be scrubbed from whatever comes back.
     fn canaries(&self) -> Vec<Secret>;
 }

@@ -40,6 +40,7 @@ impl Login {
             signed_in_at: Some(now),
             refreshed_at: None,
             generation: 0,
+            model: None,
             intent: None,
             ended: None,
         })

@@ -63,6 +63,8 @@ pub struct Login {
     pub refreshed_at: Option<u64>,
     /// Grows with each refresh.
     pub generation: u64,
+    /// The model that a person chose for it, where its backend has no default.
+    pub model: Option<String>,
     /// A refresh was begun with the token of this digest, and its end is not known.
     pub intent: Option<Intent>,
     /// The issuer will not renew the token of this digest any more.

@@ -29,6 +29,8 @@ pub struct Whose {
     pub left: Option<u64>,
     /// It is renewed by itself.
     pub renews: bool,
+    /// The model that a person chose for it.
+    pub model: Option<String>,
     /// It is of no use any more.
     pub gone: Option<Gone>,
 }
@@ -62,6 +64,7 @@ impl Whose {
             expires_at: login.expires_at,
             left: login.expires_at.map(|at| at.saturating_sub(now)),
             renews: login.refresh.is_some(),
+            model: login.model.clone(),
             gone: login.ended_now(now).as_ref().map(Gone::of),
         }
     }

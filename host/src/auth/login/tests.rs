@@ -30,6 +30,7 @@ fn with(bearer: &str, account: &str) -> Login {
         account: Some(account.to_owned()),
         refresh: None,
         expires_at: None,
+        model: None,
         ..login(0)
     }
 }
@@ -153,4 +154,32 @@ async fn a_slow_issuer_holds_nobody_up_while_the_token_is_good() {
     clock.store(3_460, Ordering::Relaxed);
     assert_eq!(authorization(&signer).await.1, 1, "what came meanwhile is found");
     assert_eq!(issuer.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_model_is_kept_with_the_login_it_was_chosen_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let there = || Store::new(folder.path()).read("me").expect("a login");
+    keep(folder.path(), &with("token", "acct")).await;
+    let signer = open(folder.path(), "me", BASE).expect("a login");
+    assert_eq!(signer.model(), None);
+    // Renewed while a person thinks: what is in the file stays.
+    keep(folder.path(), &Login { generation: 8, ..with("token-two", "acct") }).await;
+    assert_eq!(signer.keep_model("gpt-5.5").await, Ok(true));
+    assert_eq!(signer.model().as_deref(), Some("gpt-5.5"));
+    let kept = there();
+    assert_eq!((kept.model.as_deref(), kept.generation), (Some("gpt-5.5"), 8));
+    assert!(kept.bearer.matches(b"token-two"));
+    let file = std::fs::metadata(folder.path().join("me.json")).expect("a file");
+    assert_eq!(file.permissions().mode() & 0o777, 0o600);
+    // Another's, by then.
+    let moved = Base::parse("https://codex.example.org").expect("a base");
+    for others in [with("token", "eve"), Login { base: moved, ..with("token", "acct") }] {
+        keep(folder.path(), &others).await;
+        let kept = signer.keep_model("gpt-5.5").await;
+        let is_refused =
+            |error| matches!(error, AuthError::OtherAccount { .. } | AuthError::OtherBase { .. });
+        assert!(kept.is_err_and(is_refused));
+        assert_eq!(there().model, None);
+    }
 }

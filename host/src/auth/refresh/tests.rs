@@ -102,8 +102,8 @@ async fn a_token_near_its_end_is_renewed_once_and_kept() {
     assert!(kept.refresh.as_ref().is_some_and(|token| token.matches(b"canary-refresh-8")));
     assert_eq!((kept.expires_at, kept.refreshed_at), (Some(EARLY + 3_600), Some(EARLY)));
     assert_eq!(
-        (kept.plan.as_deref(), kept.email.as_deref()),
-        (Some("pro"), Some("ada@example.org"))
+        (kept.plan.as_deref(), kept.email.as_deref(), kept.model.as_deref()),
+        (Some("pro"), Some("ada@example.org"), Some("gpt-5.5"))
     );
     assert_eq!((kept.intent, kept.ended), (None, None));
     assert!(!bench.is_room_left());

@@ -3,13 +3,14 @@
 //! ```text
 //! {"v":2,"kind":"chatgpt"|"api_key","base":"…","issuer":"…"?,"api_key"?|"access_token"?,
 //!  "refresh_token"?,"account_id"?,"email"?,"plan"?,"expires_at"?,"signed_in_at"?,"refreshed_at"?,
-//!  "generation":n,"intent"?:{"token":"<sha256>","at":unix},"ended"?:{"why":"…","token","at"}}
+//!  "generation":n,"model"?:"…","intent"?:{"token":"<sha256>","at":unix},"ended"?:{"why":"…","token","at"}}
 //! ```
 //!
 //! Version 1 knew less and is read as it is; the next write makes it version 2. A newer version is
 //! refused by its number, whatever else it holds.
 
 use airlock_shared::base::Base;
+use airlock_shared::model::is_slug;
 use airlock_shared::secret::Secret;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -44,6 +45,7 @@ struct Wire {
     refreshed_at: Option<u64>,
     #[serde(default)]
     generation: u64,
+    model: Option<String>,
     intent: Option<Intent>,
     ended: Option<Ended>,
 }
@@ -75,6 +77,8 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     refreshed_at: Option<u64>,
     generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     intent: Option<&'a Intent>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,6 +115,9 @@ pub(super) fn parse(text: &[u8], place: &str) -> Result<Login, AuthError> {
             return Err(malformed("its email or plan is not one"));
         }
     }
+    if !wire.model.as_deref().is_none_or(is_slug) {
+        return Err(malformed("its model is not one"));
+    }
     Ok(Login {
         kind: wire.kind,
         base,
@@ -124,6 +131,7 @@ pub(super) fn parse(text: &[u8], place: &str) -> Result<Login, AuthError> {
         signed_in_at: wire.signed_in_at,
         refreshed_at: wire.refreshed_at,
         generation: wire.generation,
+        model: wire.model,
         intent: wire.intent,
         ended: wire.ended,
     })
@@ -147,6 +155,7 @@ pub(super) fn text(login: &Login) -> Option<Zeroizing<Vec<u8>>> {
         signed_in_at: login.signed_in_at,
         refreshed_at: login.refreshed_at,
         generation: login.generation,
+        model: login.model.as_deref(),
         intent: login.intent.as_ref(),
         ended: login.ended.as_ref(),
     };

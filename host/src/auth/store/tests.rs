@@ -26,6 +26,7 @@ pub(in crate::auth) fn login(now: u64) -> Login {
         signed_in_at: Some(1),
         refreshed_at: Some(2),
         generation: 7,
+        model: Some("gpt-5.5".to_owned()),
         intent: None,
         ended: None,
     }
@@ -85,7 +86,7 @@ async fn a_login_is_kept_whole_and_closed_to_others() {
     assert!(matches!(locked.read(), Err(AuthError::Missing { .. })));
     locked.write(&given).expect("written");
     let read = store.read("me").expect("a login");
-    assert_eq!(text(&read), text(&given));
+    assert_eq!((text(&read), read.model.as_deref()), (text(&given), Some("gpt-5.5")));
     let mode = |path: &Path| fs::metadata(path).expect("it is there").mode() & 0o777;
     let file = store.path("me").expect("a path");
     let modes = (mode(&file), mode(&store.folder), mode(&store.folder.join("me.lock")));

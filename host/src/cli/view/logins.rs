@@ -68,8 +68,10 @@ pub fn status_of(all: &[Standing], pays: &Pays, now: u64, style: Style) -> Strin
                     say("", &sign_in_again(name));
                     continue;
                 }
-                let good = whose.good_for().map(|good| format!(" · {good}")).unwrap_or_default();
-                say("login", &format!("{name} · {}{good}{marks}", whose.said()));
+                let good = whose.good_for().map(|good| format!(" · {good}"));
+                let model = whose.model.as_ref().map(|model| format!(" · model {model}"));
+                let (good, model) = (good.unwrap_or_default(), model.unwrap_or_default());
+                say("login", &format!("{name} · {}{good}{model}{marks}", whose.said()));
                 match usage {
                     UsageKnown::None => {}
                     UsageKnown::Known(usage) => say("", &windows(usage, now)),
@@ -116,6 +118,7 @@ pub fn status_json(all: &[Standing], pays: &Pays) -> String {
             ("issuer", json!(whose.issuer)),
             ("expires_at", json!(whose.expires_at)),
             ("renews", json!(whose.renews)),
+            ("model", json!(whose.model)),
             ("usage", json!(usage)),
             ("note", json!(note)),
         ])

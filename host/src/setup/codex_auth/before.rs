@@ -112,6 +112,7 @@ mod tests {
             signed_in_at: None,
             refreshed_at: None,
             generation: 0,
+            model: None,
             intent: None,
             ended: None,
         };

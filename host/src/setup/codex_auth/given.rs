@@ -42,6 +42,7 @@ pub(in crate::setup) async fn key_for(
         signed_in_at: Some(logins.now()),
         refreshed_at: None,
         generation: 0,
+        model: None,
         intent: None,
         ended: None,
     };
@@ -136,6 +137,7 @@ mod tests {
                 signed_in_at: None,
                 refreshed_at: None,
                 generation: 0,
+                model: None,
                 intent: None,
                 ended: None,
             };

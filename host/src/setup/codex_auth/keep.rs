@@ -146,8 +146,11 @@ async fn store(keeping: &Keeping<'_>, login: &Login, seen: Option<&Login>) -> Re
         let why = "somebody else signed in to it at the same moment; that login stays".to_owned();
         return Err(Unable::InPart { headline: "not stored", why });
     }
-    let generation = there.map_or(0, |there| there.generation.saturating_add(1));
-    locked.write(&Login { generation, ..login.clone() }).map_err(unable)
+    let generation = there.as_ref().map_or(0, |there| there.generation.saturating_add(1));
+    // A model was chosen from the list of one account at one base: another may not have it.
+    let same = there.filter(|there| !is_anothers(there, login));
+    let model = same.and_then(|there| there.model);
+    locked.write(&Login { generation, model, ..login.clone() }).map_err(unable)
 }
 
 /// Whether what is there belongs to another account than what would take its place, or pays for
@@ -200,6 +203,7 @@ mod tests {
             signed_in_at: None,
             refreshed_at: None,
             generation: 0,
+            model: None,
             intent: None,
             ended: None,
         }
@@ -263,6 +267,33 @@ mod tests {
             }
             let left = std::fs::read_dir(folder.path()).expect("a folder").flatten();
             assert!(left.into_iter().all(|left| left.path().is_file()), "the trial left something");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_chosen_model_stays_until_another_takes_the_place() {
+        let ours = login(Kind::ChatGpt, "acct-1", "ada@example.org");
+        let key = login(Kind::ApiKey, "", "");
+        let elsewhere = Base::parse("https://codex.example.org").expect("a base");
+        let anew =
+            |login: &Login| Login { bearer: Secret::new("anew".to_owned()), ..login.clone() };
+        let cases = [
+            (&ours, anew(&ours), true),
+            (&ours, login(Kind::ChatGpt, "acct-2", "eve@example.org"), false),
+            (&ours, key.clone(), false),
+            (&key, anew(&key), true),
+            (&key, Login { base: elsewhere, ..key.clone() }, false),
+        ];
+        for (at, (there, fresh, stays)) in cases.into_iter().enumerate() {
+            let folder = tempfile::tempdir().expect("a folder");
+            let logins = Logins::at(folder.path(), Means { ca: None, clock: Arc::new(|| 7) });
+            let there = Login { model: Some("gpt-5.5".to_owned()), ..there.clone() };
+            logins.store.lock("me").await.expect("a lock").write(&there).expect("written");
+            let keeping = Keeping { name: "me", replace: true, granted: true, logins: &logins };
+            store(&keeping, &fresh, Some(&there)).await.expect("stored");
+            let kept = logins.store.read("me").expect("a login");
+            assert_eq!(kept.model.is_some(), stays, "case {at}");
+            assert_eq!(kept.bearer.reveal(), fresh.bearer.reveal(), "case {at}");
         }
     }
 

@@ -21,6 +21,7 @@ fn ada() -> Whose {
         expires_at: Some(NOW + 863_999),
         left: Some(863_999),
         renews: true,
+        model: None,
         gone: None,
     }
 }
@@ -51,6 +52,7 @@ fn all() -> Vec<Standing> {
         expires_at: None,
         left: None,
         renews: false,
+        model: None,
         ..ada()
     };
     let unusable = "/x/old.json: others can read it (chmod 600)".to_owned();
@@ -58,7 +60,7 @@ fn all() -> Vec<Standing> {
         standing("default", ada(), UsageKnown::Known(usage)),
         Standing { name: "old".into(), found: Found::Unusable(unusable) },
         standing("ops", Whose { gone: Some(gone), ..ada() }, UsageKnown::None),
-        standing("team", key, UsageKnown::None),
+        standing("team", Whose { model: Some("gpt-5.5".into()), ..key }, UsageKnown::None),
     ]
 }
 
@@ -72,7 +74,7 @@ login      old · cannot be used: /x/old.json: others can read it (chmod 600)
 login      ops · ada@example.org · plus · account 9f2c… · revoked on 21 Nov 09:14 UTC (signed
            out in another place)
            airlock setup codex-auth --name ops
-login      team · API key …a1b2 · metered · https://api.openai.com/v1
+login      team · API key …a1b2 · metered · https://api.openai.com/v1 · model gpt-5.5
 ";
     assert_eq!(status(&all(), &Pays::Unsaid, NOW, Style::default()), expected);
 }
@@ -95,9 +97,11 @@ fn who_pays_is_said_whoever_it_is() {
                     airlock run --login team …\n";
     assert!(text.ends_with(expected), "{text}");
     let one = status_of(&others[2..], &Pays::Unsaid, NOW, Style::default());
-    assert_eq!(one, "login      team · API key …a1b2 · metered · https://api.openai.com/v1\n");
+    let team = "login      team · API key …a1b2 · metered · https://api.openai.com/v1 \
+                · model gpt-5.5";
+    assert_eq!(one, format!("{team}\n"));
     let text = status(&all(), &Pays::Login("team".into()), NOW, Style::default());
-    assert!(text.ends_with("team · API key …a1b2 · metered · https://api.openai.com/v1 · pays\n"));
+    assert!(text.replace("\n           ", " ").ends_with(&format!("{team} · pays\n")), "{text}");
     assert_eq!(text.matches("pays").count(), 1);
 }
 
@@ -115,6 +119,7 @@ fn a_program_reads_one_object_a_login() {
     assert_eq!(lines[0]["usage"]["windows"][1]["percent"], 11);
     assert_eq!(lines[0]["pays"], true);
     assert_eq!(lines[3]["kind"], "api_key");
+    assert_eq!((&lines[0]["model"], &lines[3]["model"]), (&json!(null), &json!("gpt-5.5")));
 }
 
 #[test]

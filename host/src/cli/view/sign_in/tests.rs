@@ -20,6 +20,7 @@ fn ada() -> Whose {
         expires_at: Some(1_796_000_000),
         left: Some(863_999),
         renews: true,
+        model: None,
         gone: None,
     }
 }
@@ -134,6 +135,7 @@ fn what_was_there_is_said_first() {
         expires_at: None,
         left: None,
         renews: false,
+        model: None,
         gone: None,
     };
     let cases = [
