@@ -14,3 +14,4 @@ mod faults; // what goes wrong at the issuer and on the way to it
 mod clock; // ten hours off
 mod secrets; // nothing is shown, logged, or stands where others read
 mod run; // a login pays for a run
+mod model; // which model it asks, chosen once

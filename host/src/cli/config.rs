@@ -15,6 +15,9 @@ use crate::run::spec::{
     BoxLimits, Cassette, Custody, DiskOn, Identity, ImageChoice, ModelWish, Tree,
 };
 
+/// The model's name that asks for one at a terminal.
+const ASK: &str = "ask";
+
 /// Everything that was said about one run and about how it is shown.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -135,6 +138,7 @@ impl Config {
         let version = settings.client_version;
         let version = version.unwrap_or_else(|| defaults::CLIENT_VERSION.to_owned());
         let user_agent = settings.user_agent;
+        let ask = settings.model.as_deref() == Some(ASK);
         let default = Budget::default();
         Ok(Self {
             prompt,
@@ -150,7 +154,8 @@ impl Config {
                 service_tier: settings.service_tier,
             },
             model: ModelWish {
-                slug: settings.model,
+                slug: settings.model.filter(|_| !ask),
+                ask,
                 effort: settings.effort,
                 summary: settings.summary,
                 verbosity: settings.verbosity,

@@ -32,6 +32,10 @@ commas), which goes over config.toml (`disk_on = \"engine\"`, lists as lists), w
 default. Only in config.toml: originator, client_version, user_agent, summary, verbosity,
 service_tier. A name that is not known is refused. Sizes: 2GiB, 512MiB, 400_000.
 
+The model is the one of -m, else the one kept with the login, else the backend's default. Where the
+backend has none, a run at a terminal asks once and keeps the answer with the login; `-m ask` asks
+again. Elsewhere it ends with exit 2 and the names.
+
 The answer goes to stdout and progress to stderr. With --json stdout has one object a line,
 {\"v\":1,\"n\":…,\"run\":…,\"at_ms\":…,\"event\":…,…}: started workspace box_up docs note request retry
 text call_started call_ended plan usage refused changes triggers outcome. New events and fields

@@ -23,6 +23,7 @@ pub mod view; // records and changes as text and JSON
 pub mod screen; // stdout and stderr
 mod outlet; // the same streams, which nobody holds up
 mod typed; // lines as a person types them
+mod choose; // which model, asked at a terminal
 pub mod style; // colour
 mod help; // what --help says beside the flags
 mod log; // RUST_LOG

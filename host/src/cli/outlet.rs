@@ -44,11 +44,12 @@ impl Written {
     }
 }
 
-/// The same screen, written by a thread. It ends once the screen is dropped and all is written.
+/// The same screen, written by a thread, and its stderr once more, for what a person is asked. The
+/// thread ends once both are dropped and all is written.
 ///
 /// # Errors
 /// There is no thread to be had.
-pub(super) fn detached(screen: Screen) -> io::Result<(Screen, Written)> {
+pub(super) fn detached(screen: Screen) -> io::Result<(Screen, Outlet, Written)> {
     let shared = Arc::new(Shared::default());
     let (mut out, mut err) = (screen.out, screen.err);
     let (told, written) = oneshot::channel();
@@ -66,13 +67,14 @@ pub(super) fn detached(screen: Screen) -> io::Result<(Screen, Written)> {
     };
     std::thread::Builder::new().name("output".to_owned()).spawn(run)?;
     let end = Arc::new(End(Arc::clone(&shared)));
-    let outlet = |stream| Box::new(Outlet { stream, end: Arc::clone(&end) });
-    let screen = Screen { out: outlet(Stream::Out), err: outlet(Stream::Err), ..screen };
-    Ok((screen, Written(written)))
+    let outlet = |stream| Outlet { stream, end: Arc::clone(&end) };
+    let (out, err) = (Box::new(outlet(Stream::Out)), Box::new(outlet(Stream::Err)));
+    let screen = Screen { out, err, ..screen };
+    Ok((screen, outlet(Stream::Err), Written(written)))
 }
 
 /// One of the two streams, as the screen writes it.
-struct Outlet {
+pub(super) struct Outlet {
     stream: Stream,
     end: Arc<End>,
 }
@@ -278,7 +280,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_stalls_holds_nobody_up_and_gets_every_line() {
         let (reader, writer) = io::pipe().expect("a pipe");
-        let (mut screen, written) = detached(screen(writer, io::sink())).expect("a thread");
+        let (mut screen, _, written) = detached(screen(writer, io::sink())).expect("a thread");
         let line = |number: usize| format!("{number} {}\n", "x".repeat(1000));
         for number in 0..8_000 {
             screen.print(&line(number)).expect("it waits");
@@ -305,7 +307,7 @@ mod tests {
     async fn both_streams_keep_their_order() {
         let (mut reader, writer) = io::pipe().expect("a pipe");
         let err = writer.try_clone().expect("a second end");
-        let (mut screen, written) = detached(screen(writer, err)).expect("a thread");
+        let (mut screen, _, written) = detached(screen(writer, err)).expect("a thread");
         for number in 0..100 {
             screen.tell(&format!("{number} err\n"));
             screen.print(&format!("{number} out\n")).expect("written");
@@ -322,11 +324,11 @@ mod tests {
     async fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
         let (reader, writer) = io::pipe().expect("a pipe");
         drop(reader);
-        let (mut closed, written) = detached(screen(writer, io::sink())).expect("a thread");
+        let (mut closed, _, written) = detached(screen(writer, io::sink())).expect("a thread");
         closed.print("x").expect("it has read enough");
         drop(closed);
         written.all().await.expect("it has read enough");
-        let (mut full, written) = detached(screen(full(), io::sink())).expect("a thread");
+        let (mut full, _, written) = detached(screen(full(), io::sink())).expect("a thread");
         full.print("x").expect("it waits");
         drop(full);
         let error = written.all().await.expect_err("it is full");

@@ -17,7 +17,7 @@ pub struct Settings {
     /// The directory to work on [default: the current one]
     #[arg(short = 'C', long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// The model [default: the backend's own; where it has none, name one]
+    /// The model; `ask` lets you choose [default: the one kept with the login, else the backend's own]
     #[arg(short, long, value_parser = parse::plain)]
     pub model: Option<String>,
     /// How much the model thinks, in the catalogue's words (low, medium, high, …)

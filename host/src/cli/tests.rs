@@ -370,6 +370,19 @@ fn the_other_commands() {
 }
 
 #[test]
+fn ask_is_a_question_and_no_model() {
+    let wishes = [
+        config(&["-m", "ask"], &[("AIRLOCK_MODEL", "of-variable")], ""),
+        config(&[], &[("AIRLOCK_MODEL", "ask")], "model = \"of-file\""),
+    ];
+    for wish in wishes {
+        assert_eq!(wish.model, ModelWish { ask: true, ..ModelWish::default() });
+    }
+    let named = config(&["-m", "gpt-5.5"], &[("AIRLOCK_MODEL", "ask")], "").model;
+    assert_eq!((named.slug.as_deref(), named.ask), (Some("gpt-5.5"), false));
+}
+
+#[test]
 fn a_failure_ends_with_its_code() {
     assert_eq!(ExitCode::from(Exit::SignIn), ExitCode::from(3));
 }

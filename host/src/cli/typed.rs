@@ -4,7 +4,7 @@
 use std::io::{BufRead, Read};
 
 use airlock_shared::secret::Secret;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
 /// A pasted address is shorter; what is over it is not taken.
@@ -22,25 +22,35 @@ pub(super) fn nothing() -> mpsc::Receiver<Secret> {
     mpsc::channel(1).1
 }
 
+/// One line of stdin, and no more of it: what is typed later is for the next program. None: it
+/// ended.
+pub(super) async fn line_of_stdin() -> Option<Secret> {
+    let (give, line) = oneshot::channel();
+    // A run that was stopped meanwhile does not wait for it.
+    std::thread::spawn(move || drop(give.send(next(&mut std::io::stdin().lock()))));
+    line.await.ok().flatten()
+}
+
 fn hand_on(mut input: impl BufRead, give: &mpsc::Sender<Secret>) {
-    loop {
-        // Grown once: a text that reallocates leaves an unwiped copy behind.
-        let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES as usize + 1));
-        match input.by_ref().take(LINE_BYTES + 1).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-        if line.len() as u64 > LINE_BYTES {
-            // Said to be too long by whoever takes it; the rest of it is no line of its own.
-            if input.skip_until(b'\n').is_err() {
-                return;
-            }
-        }
-        let text = String::from_utf8_lossy(&line).trim().to_owned();
-        if give.blocking_send(Secret::new(text)).is_err() {
+    while let Some(line) = next(&mut input) {
+        if give.blocking_send(line).is_err() {
             return;
         }
     }
+}
+
+fn next(input: &mut impl BufRead) -> Option<Secret> {
+    // Grown once: a text that reallocates leaves an unwiped copy behind.
+    let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES as usize + 1));
+    match input.by_ref().take(LINE_BYTES + 1).read_until(b'\n', &mut line) {
+        Ok(0) | Err(_) => return None,
+        Ok(_) => {}
+    }
+    if line.len() as u64 > LINE_BYTES {
+        // Said to be too long by whoever takes it; the rest of it is no line of its own.
+        input.skip_until(b'\n').ok()?;
+    }
+    Some(Secret::new(String::from_utf8_lossy(&line).trim().to_owned()))
 }
 
 #[cfg(test)]

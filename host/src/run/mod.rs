@@ -13,6 +13,7 @@
 pub mod spec; // what it is to do
 pub mod public; // what callers read while it works
 mod paying; // who pays, and which model that gives
+mod choice; // which model, where a person may have to say
 mod renewals; // what keeps that credential fresh
 mod tree; // the folder: a copy that comes back, or the folder itself
 mod report; // what is told and kept of it
@@ -27,17 +28,18 @@ use airlock_shared::secret::Secret;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use crate::engine::docker::{Claim, Created, Gone, ResolvedImage};
+use crate::engine::docker::{Claim, Created, Gone, Ready, ResolvedImage};
 use crate::engine::{BoxSpec, Docker, EngineError, base};
 use crate::gate::{Gate, GateConfig};
 use crate::session::{Marked, Store, random_id};
 use crate::workspace::Private;
-use paying::Paying;
+use paying::{Opened, Paying};
 use renewals::Renewals;
 use report::Report;
 use spec::{Custody, ImageChoice, Spec};
 use tree::Tree;
 
+pub use choice::{Person, Question, Unsettled};
 pub(crate) use paying::client;
 pub use paying::{sign_in, sign_in_again};
 pub use report::{Done, Show, count, name_all, told};
@@ -62,15 +64,22 @@ pub struct Broken {
     pub hint: Option<String>,
 }
 
-/// Carries a run out and tells `show` each of its public lines; the last is the outcome.
+/// Carries a run out and tells `show` each of its public lines; the last is the outcome. `person`
+/// is asked for a model where nothing says which.
 ///
 /// # Errors
 /// Only where not even a folder for the run could be made, or the directory is none to work on;
 /// every other end is an outcome.
-pub async fn run(spec: Spec, house: &House, stop: &Stop, show: Show<'_>) -> Result<Done, Broken> {
+pub async fn run(
+    spec: Spec,
+    house: &House,
+    stop: &Stop,
+    person: Option<&mut dyn Person>,
+    show: Show<'_>,
+) -> Result<Done, Broken> {
     tree::admit(&spec, &house.private).await?;
     let mut report = Report::open(house, &spec, show)?;
-    let ended = attempt(spec, house, stop, &mut report).await;
+    let ended = attempt(spec, house, stop, person, &mut report).await;
     report.tell_changes(stop).await;
     let done = report.end(ended, stop);
     // A login that is being renewed is not to be lost with the process.
@@ -82,6 +91,7 @@ async fn attempt(
     spec: Spec,
     house: &House,
     stop: &Stop,
+    person: Option<&mut dyn Person>,
     report: &mut Report<'_>,
 ) -> Result<Outcome, Broken> {
     let image = tokio::select! {
@@ -96,50 +106,17 @@ async fn attempt(
     let terms = tree.terms(&spec, house, report.folder(), uid);
     report.waived(&terms);
 
-    // The container is made and started while the catalogue is asked for and the directory is
-    // counted: none waits for the other. A run that is over by then (nobody pays, the directory is
-    // too large, somebody stopped it) starts nothing.
-    let over = CancellationToken::new();
-    let paying = async {
-        let paying = tokio::select! {
-            paying = Paying::open(&spec, &house.logins) => Some(paying),
-            () = stop.asked() => None,
-        };
-        if !matches!(paying, Some(Ok(_))) {
-            over.cancel();
-        }
-        paying
-    };
-    let ready = async {
-        let created = create(house, &terms, &image).await?;
-        if over.is_cancelled() || stop.is_asked() {
-            return created.remove().await.map(|_gone| None);
-        }
-        let unwanted = async {
-            tokio::select! {
-                () = over.cancelled() => {}
-                () = stop.asked() => {}
-            }
-        };
-        created.start_unless(unwanted).await
-    };
-    let counted = async {
-        let counted = tokio::select! {
-            counted = tree.counted(report.counting()) => counted,
-            () = over.cancelled() => Ok(()),
-            () = stop.asked() => Ok(()),
-        };
-        if counted.is_err() {
-            over.cancel();
-        }
-        counted
-    };
-    let (paying, ready, counted) = tokio::join!(paying, ready, counted);
+    let counted = tree.counted(report.counting());
+    let Begun { paying, ready, counted, chosen } =
+        begin(&spec, house, &terms, &image, counted, stop, person).await?;
     if let Ok(Some(ready)) = &ready {
         report.unchecked(ready.unchecked());
     }
     if let Some(Ok(paying)) = &paying {
         report.started(&spec, paying, &image);
+        if let Some(said) = chosen {
+            report.note(said);
+        }
         if spec.tree == spec::Tree::Live {
             report.note("nothing is left out of a live directory: commands see its secrets too");
         }
@@ -177,6 +154,104 @@ async fn attempt(
     }
     report.triggers(tree.triggers().await);
     outcome
+}
+
+/// Who pays, and the container. `None`: somebody stopped it, or it is wanted no more.
+struct Begun {
+    paying: Option<Result<Paying, Broken>>,
+    ready: Result<Option<Ready>, EngineError>,
+    /// Whether the directory fits.
+    counted: Result<(), Broken>,
+    /// What became of a model that a person chose.
+    chosen: Option<String>,
+}
+
+/// The container is made and started while the catalogue is asked for and the directory is counted:
+/// none waits for the other. A run that is over by then (nobody pays, the directory is too large,
+/// somebody stopped it) starts nothing.
+async fn begin(
+    spec: &Spec,
+    house: &House,
+    terms: &BoxSpec,
+    image: &ResolvedImage,
+    counted: impl Future<Output = Result<(), Broken>>,
+    stop: &Stop,
+    person: Option<&mut dyn Person>,
+) -> Result<Begun, EngineError> {
+    let over = CancellationToken::new();
+    let opened = async {
+        let opened = tokio::select! {
+            opened = paying::open(spec, &house.logins) => Some(opened),
+            () = stop.asked() => None,
+        };
+        if !matches!(opened, Some(Ok(Opened::Paying(_)))) {
+            over.cancel();
+        }
+        opened
+    };
+    // A person can be asked only about a directory that fits, so that is known first.
+    let counted = async {
+        let counted = tokio::select! {
+            counted = counted => counted,
+            () = stop.asked() => Ok(()),
+        };
+        if counted.is_err() {
+            over.cancel();
+        }
+        counted
+    };
+    let (opened, ready, counted) =
+        tokio::join!(opened, container(house, terms, image, &over, stop), counted);
+    let begun = |paying, ready, counted| Ok(Begun { paying, ready, counted, chosen: None });
+    let asks = match opened {
+        None => return begun(None, ready, counted),
+        Some(Err(broken)) => return begun(Some(Err(broken)), ready, counted),
+        Some(Ok(Opened::Paying(paying))) => return begun(Some(Ok(*paying)), ready, counted),
+        Some(Ok(Opened::Asks(asks))) => asks,
+    };
+    if let Err(broken) = counted {
+        return begun(Some(Err(broken)), ready, Ok(()));
+    }
+    let Some(person) = person.filter(|_| asks.has_names()) else {
+        return begun(Some(Err(asks.unasked())), ready, counted);
+    };
+    // No container waits while a person thinks, and no second of the budget counts.
+    if let Some(ready) = ready? {
+        ready.remove().await?;
+    }
+    let answered = tokio::select! {
+        answered = asks.ask(spec, person) => Some(answered),
+        () = stop.asked() => None,
+    };
+    match answered {
+        None => begun(None, Ok(None), counted),
+        Some(Err(broken)) => begun(Some(Err(broken)), Ok(None), counted),
+        Some(Ok((paying, said))) => {
+            let ready = container(house, terms, image, &CancellationToken::new(), stop).await;
+            Ok(Begun { paying: Some(Ok(paying)), ready, counted, chosen: Some(said) })
+        }
+    }
+}
+
+/// The container, started; `None` where it is wanted no more by then, and gone again.
+async fn container(
+    house: &House,
+    terms: &BoxSpec,
+    image: &ResolvedImage,
+    over: &CancellationToken,
+    stop: &Stop,
+) -> Result<Option<Ready>, EngineError> {
+    let created = create(house, terms, image).await?;
+    if over.is_cancelled() || stop.is_asked() {
+        return created.remove().await.map(|_gone| None);
+    }
+    let unwanted = async {
+        tokio::select! {
+            () = over.cancelled() => {}
+            () = stop.asked() => {}
+        }
+    };
+    created.start_unless(unwanted).await
 }
 
 /// All that the box's start waits for beside the box.

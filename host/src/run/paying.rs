@@ -8,10 +8,11 @@ use airlock_shared::base::Base;
 use airlock_shared::handoff::Secrets;
 use airlock_shared::job::Backend;
 use airlock_shared::limits;
-use airlock_shared::model::{Catalogue, ChoiceError, Model};
+use airlock_shared::model::Model;
 use airlock_shared::outcome::{Fault, FaultKind};
 use serde_json::Value;
 
+use super::choice::{self, Person, Question, Settled};
 use super::renewals::{Renewals, Witness};
 use super::spec::{BaseChoice, Cassette, CredentialChoice, Custody, ModelWish, Spec};
 use super::{Broken, Stop};
@@ -34,41 +35,115 @@ pub(super) struct Paying {
     signer: Option<Arc<dyn Signer>>,
 }
 
-impl Paying {
-    pub(super) async fn open(spec: &Spec, logins: &Path) -> Result<Self, Broken> {
-        let base = base(spec, logins)?;
-        let session = uuid::Uuid::now_v7().to_string();
-        let backend = spec.identity.backend(&base, &session, spec.ca.as_deref());
-        let (upstream, signer, catalogue, default) = match &spec.cassette {
-            Cassette::Replay(path) => {
-                let cassette = gate::Cassette::load(path)?;
-                let (catalogue, model) =
-                    (cassette.catalogue().clone(), cassette.model().to_owned());
-                (Upstream::Replay(Box::new(cassette)), None, Ok(catalogue), Some(model))
-            }
-            Cassette::None | Cassette::Record(_) => {
-                let signer = signer(spec, logins, &base)?;
-                let client = client(&base, spec.ca.clone()).await?;
-                let catalogue =
-                    gate::catalogue(&client, &*signer, &base, &backend, patience(&spec.model))
-                        .await;
-                (
-                    Upstream::Live { client, signer: Arc::clone(&signer) },
-                    Some(signer),
-                    catalogue,
-                    None,
-                )
-            }
-        };
-        let (model, catalogue) = model(&spec.model, default, catalogue)?;
+/// Who answers, before the model is known.
+struct Reached {
+    base: Base,
+    backend: Backend,
+    upstream: Upstream,
+    catalogue: Value,
+    signer: Option<Arc<dyn Signer>>,
+}
+
+/// The model is known, or a person has to choose it.
+pub(super) enum Opened {
+    Paying(Box<Paying>),
+    Asks(Box<Asks>),
+}
+
+/// A run that has no model yet.
+pub(super) struct Asks {
+    reached: Reached,
+    question: Question,
+}
+
+pub(super) async fn open(spec: &Spec, logins: &Path) -> Result<Opened, Broken> {
+    let base = base(spec, logins)?;
+    let session = uuid::Uuid::now_v7().to_string();
+    let backend = spec.identity.backend(&base, &session, spec.ca.as_deref());
+    let (reached, settled) = match &spec.cassette {
+        Cassette::Replay(path) => {
+            let cassette = gate::Cassette::load(path)?;
+            let (catalogue, model) = (cassette.catalogue().clone(), cassette.model().to_owned());
+            // What was recorded is answered, whatever would be asked of a backend.
+            let slug = spec.model.slug.clone().or(Some(model));
+            let wish = ModelWish { slug, ask: false, ..spec.model.clone() };
+            let settled = choice::settle(&catalogue, &wish, None)?;
+            let upstream = Upstream::Replay(Box::new(cassette));
+            (Reached { base, backend, upstream, catalogue, signer: None }, settled)
+        }
+        Cassette::None | Cassette::Record(_) => {
+            let signer = signer(spec, logins, &base)?;
+            let client = client(&base, spec.ca.clone()).await?;
+            let (wish, kept) = (&spec.model, signer.model());
+            let patience = choice::patience(wish, kept.as_deref());
+            let answer = gate::catalogue(&client, &*signer, &base, &backend, patience).await;
+            let catalogue = choice::catalogue(answer, wish, kept.as_deref())?;
+            let settled = choice::settle(&catalogue, wish, kept.as_deref())?;
+            let upstream = Upstream::Live { client, signer: Arc::clone(&signer) };
+            (Reached { base, backend, upstream, catalogue, signer: Some(signer) }, settled)
+        }
+    };
+    Ok(match settled {
+        Settled::Model(model) => Opened::Paying(Box::new(reached.with(model, spec)?)),
+        Settled::Asks(question) => Opened::Asks(Box::new(Asks { reached, question })),
+    })
+}
+
+impl Reached {
+    fn with(self, model: Model, spec: &Spec) -> Result<Paying, Broken> {
+        let Self { base, backend, upstream, catalogue, signer } = self;
         let recorder = match &spec.cassette {
             Cassette::Record(path) => Some(Recorder::create(path, Some(&spec.dir), &model)?),
             Cassette::None | Cassette::Replay(_) => None,
         };
         let payer = signer.as_ref().map_or_else(|| Payer::replay(base.clone()), |it| it.payer());
-        Ok(Self { payer, base, backend, model, upstream, recorder, catalogue, signer })
+        Ok(Paying { payer, base, backend, model, upstream, recorder, catalogue, signer })
+    }
+}
+
+impl Asks {
+    /// Whether there is something to choose from.
+    pub(super) fn has_names(&self) -> bool {
+        !self.question.names.is_empty()
     }
 
+    /// How the run ends where no one can be asked.
+    pub(super) fn unasked(self) -> Broken {
+        self.question.unanswered(false)
+    }
+
+    /// Asks, keeps the answer with the login, and says where it is kept.
+    pub(super) async fn ask(
+        self,
+        spec: &Spec,
+        person: &mut dyn Person,
+    ) -> Result<(Paying, String), Broken> {
+        let Self { reached, question } = self;
+        let Some(slug) = person.choose(&question).await else {
+            return Err(question.unanswered(true));
+        };
+        let model = choice::named(&reached.catalogue, &spec.model, &slug)?;
+        let kept = match &reached.signer {
+            Some(signer) => signer.keep_model(&slug).await,
+            None => Ok(false),
+        };
+        let paying = reached.with(model, spec)?;
+        let said = match kept {
+            Ok(true) => format!(
+                "{slug} is kept with the login `{}`; `airlock run -m ask …` asks again",
+                paying.payer.name
+            ),
+            Ok(false) => format!(
+                "{slug} is chosen for this run; `model = \"{slug}\"` in config.toml keeps it, or \
+                 name it each time: -m {slug}"
+            ),
+            Err(error) => format!("{slug} is chosen for this run, and cannot be kept: {error}"),
+        };
+        Ok((paying, said))
+    }
+}
+
+impl Paying {
     /// What enters the box, and what keeps it fresh there. None: the run is wanted no more.
     pub(super) async fn hand_over(
         &self,
@@ -156,55 +231,6 @@ pub(crate) async fn client(base: &Base, ca: Option<String>) -> Result<reqwest::C
     let base = base.clone();
     let made = tokio::task::spawn_blocking(move || gate::client(&base, ca.as_deref())).await;
     made.map_err(|error| Fault::new(FaultKind::Backend, error.to_string()))?
-}
-
-/// How long the catalogue may take: where the model was named it can be done without.
-fn patience(wish: &ModelWish) -> Duration {
-    let named = wish.slug.is_some();
-    let seconds = if named { limits::CATALOGUE_SECONDS_NAMED } else { limits::CATALOGUE_SECONDS };
-    Duration::from_secs(seconds)
-}
-
-/// The model, and the catalogue as the box may see it. A base without a catalogue serves a model
-/// that was named; a login that is gone serves none.
-fn model(
-    wish: &ModelWish,
-    recorded: Option<String>,
-    catalogue: Result<Value, Fault>,
-) -> Result<(Model, Value), Broken> {
-    let slug = wish.slug.clone().or(recorded);
-    let catalogue = match catalogue {
-        Ok(catalogue) => catalogue,
-        Err(fault) if fault.kind == FaultKind::SignIn || slug.is_none() => return Err(fault.into()),
-        Err(fault) => {
-            tracing::info!(%fault, "no catalogue; the model that was named is used");
-            serde_json::json!({"models": []})
-        }
-    };
-    let chosen = Catalogue::parse(&catalogue).choose(slug.as_deref(), wish.effort.as_deref());
-    let mut model = chosen.map_err(|error| not_chosen(&error))?;
-    match wish.summary.as_deref() {
-        Some("none") => model.summary = None,
-        Some(summary) => model.summary = Some(summary.to_owned()),
-        None => {}
-    }
-    if let Some(verbosity) = &wish.verbosity {
-        model.verbosity = Some(verbosity.clone());
-    }
-    Ok((model, catalogue))
-}
-
-fn not_chosen(error: &ChoiceError) -> Broken {
-    let hint = match error {
-        ChoiceError::NoDefault(_) | ChoiceError::Slug(_) => "airlock run -m NAME …".to_owned(),
-        ChoiceError::Effort { known, .. } => {
-            // The backend's word, which may not be one for a shell.
-            let is_word = |effort: &&String| effort.bytes().all(|it| it.is_ascii_alphanumeric());
-            let effort = known.iter().find(is_word).map_or("EFFORT", String::as_str);
-            format!("airlock run --effort {effort} …")
-        }
-    };
-    Broken { fault: Fault::new(FaultKind::Choice, error.to_string()), hint: Some(hint) }
 }
 
 /// The command for whoever must sign in, or give another key.
@@ -326,56 +352,6 @@ mod tests {
         let waits = tokio::time::timeout(Duration::from_secs(2), waits);
         let (handed, ()) = tokio::join!(waits, asks);
         assert!(matches!(handed, Ok(Ok(None))), "it waited");
-    }
-
-    #[test]
-    fn who_must_name_a_model_is_told_which_there_are() {
-        let chosen = |names: &[&str], slug: Option<&str>| {
-            let ids: Vec<Value> = names.iter().map(|id| serde_json::json!({"id": id})).collect();
-            let wish = ModelWish { slug: slug.map(str::to_owned), ..ModelWish::default() };
-            model(&wish, None, Ok(serde_json::json!({"object": "list", "data": ids})))
-                .map(|(model, _)| model)
-        };
-        assert_eq!(
-            refused(chosen(&["dall-e-2", "gpt-5.5"], None)),
-            "no model was named, and the backend has no default: it lists dall-e-2, gpt-5.5\n\
-             airlock run -m NAME …"
-        );
-        let taken = |names: &[&str], slug| chosen(names, slug).expect("a model").slug;
-        assert_eq!(taken(&["dall-e-2", "gpt-5.5"], Some("gpt-5.5")), "gpt-5.5");
-        assert_eq!(taken(&["llama3:8b"], None), "llama3:8b");
-    }
-
-    #[test]
-    fn who_names_an_effort_that_is_none_is_told_which_there_are() {
-        let chosen = |levels: &[&str], effort: &str| {
-            let levels: Vec<Value> =
-                levels.iter().map(|level| serde_json::json!({"effort": level})).collect();
-            let entry =
-                serde_json::json!({"slug": "gpt-5.5", "supported_reasoning_levels": levels});
-            let wish = ModelWish { effort: Some(effort.to_owned()), ..ModelWish::default() };
-            let catalogue = Ok(serde_json::json!({"models": [entry]}));
-            model(&wish, Some("gpt-5.5".to_owned()), catalogue).map(|(model, _)| model)
-        };
-        assert_eq!(
-            refused(chosen(&["low", "medium"], "much")),
-            "gpt-5.5 does not take effort `much`; it takes low, medium\n\
-             airlock run --effort low …"
-        );
-        assert_eq!(
-            refused(chosen(&["$(x)"], "much")),
-            "gpt-5.5 does not take effort `much`; it takes $(x)\nairlock run --effort EFFORT …"
-        );
-        assert_eq!(chosen(&["low"], "low").expect("taken").effort.as_deref(), Some("low"));
-        assert!(chosen(&[], "much").is_ok(), "nothing is known of its efforts");
-    }
-
-    /// Exit 2, with what is said and what mends it.
-    #[track_caller]
-    fn refused(chosen: Result<Model, Broken>) -> String {
-        let Broken { fault, hint } = chosen.expect_err("no choice");
-        assert_eq!(Exit::of_fault(fault.kind), Exit::Usage);
-        format!("{}\n{}", fault.message, hint.expect("a command"))
     }
 
     #[test]

@@ -108,6 +108,8 @@ impl Identity {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelWish {
     pub slug: Option<String>,
+    /// A person wants to choose, whatever was kept; then there is no slug.
+    pub ask: bool,
     pub effort: Option<String>,
     /// `auto`, `concise`, `detailed`, `none`.
     pub summary: Option<String>,

@@ -49,8 +49,8 @@ mod live; // what acts by itself in a tree that was not copied
 mod trial; // a folder, a run and a stream to try it all with
 
 pub use apply::{Applied, ApplyError, Conflict, Found, Left, Obstacle, Remark, apply, discard};
-pub use bounds::Most;
 pub use autorun::{NamedTrigger, table as triggers};
+pub use bounds::Most;
 pub use change::{Change, ChangeSet, Extent, Held, What};
 pub use copy_in::{Copied, CopyError, Counted, LeftOut};
 pub use diff::{Effort, Line, View, diff, stat};

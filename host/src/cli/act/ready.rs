@@ -102,7 +102,7 @@ pub(super) async fn demo(
     let mut face = Face::new(FaceChoice::default(), Screen::of_this_process(environment));
     let stop = Stop::default();
     let _signals = super::start::obey_signals(&stop);
-    let done = super::start::carried_out(demo.run(), &house, &stop, &mut face).await?;
+    let done = super::start::carried_out(demo.run(), &house, &stop, None, &mut face).await?;
     let short = house.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
     if let Some(failure) = super::start::failure(&done, &short) {
         face.end(&short, Some(&failure))?;

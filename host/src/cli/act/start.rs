@@ -6,6 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::house;
+use crate::cli::choose::AtTerminal;
 use crate::cli::config::FaceChoice;
 use crate::cli::face::Face;
 use crate::cli::outlet::detached;
@@ -16,7 +17,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::run::public::ChangesAre;
 use crate::run::spec::Spec;
-use crate::run::{self, Done, House, Stop};
+use crate::run::{self, Done, House, Person, Stop};
 use crate::setup;
 
 /// How long what is left to write may take once a signal came.
@@ -34,9 +35,13 @@ pub(super) async fn run(
         house = house(places) => house?,
         () = stop.asked() => return Err(stopped(&stop, "nothing was begun")),
     };
-    let (screen, written) = detached(screen).map_err(|error| unwritten(&error))?;
+    let style = screen.err_style;
+    let (screen, asks, written) = detached(screen).map_err(|error| unwritten(&error))?;
+    // A program that reads JSON is no person, wherever it runs.
+    let mut person = AtTerminal::of_this_process(asks, style).filter(|_| !choice.json);
     let mut face = Face::new(choice, screen).of_tree(spec.dir.clone());
-    let done = match carried_out(spec, &house, &stop, &mut face).await {
+    let asked = person.as_mut().map(|person| person as &mut dyn Person);
+    let done = match carried_out(spec, &house, &stop, asked, &mut face).await {
         Ok(done) => {
             let short = house.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
             let failure = failure(&done, &short);
@@ -47,6 +52,7 @@ pub(super) async fn run(
             Err(failure)
         }
     };
+    drop(person);
     tokio::select! {
         written = written.all() => written.map_err(|error| unwritten(&error))?,
         // The run is over; what nobody read is in its record.
@@ -125,10 +131,11 @@ pub(super) async fn carried_out(
     spec: Spec,
     house: &House,
     stop: &Stop,
+    person: Option<&mut dyn Person>,
     face: &mut Face,
 ) -> Result<Done, Failure> {
     let mut show = |line: &run::public::Line| face.show(line);
-    let done = run::run(spec, house, stop, &mut show).await;
+    let done = run::run(spec, house, stop, person, &mut show).await;
     done.map_err(|broken| {
         let failure = Failure::from(&broken.fault);
         Failure { hint: broken.hint.or(failure.hint), ..failure }

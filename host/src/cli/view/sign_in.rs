@@ -213,7 +213,8 @@ impl<'a> SignInView<'a> {
                     }
                     None if *models == 0 => self.ok("proof", &said),
                     None => {
-                        let choose = "it names no default: airlock run -m NAME …";
+                        let choose = "it names no default: a run at a terminal asks once, or airlock \
+                                      run -m NAME …";
                         self.ok("proof", &said) + &self.note(choose)
                     }
                 }

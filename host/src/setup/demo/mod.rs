@@ -96,7 +96,7 @@ impl Demo {
             }
         };
         let check = self.spec("run the tests", "check.jsonl");
-        match run::run(check, house, stop, &mut hear)
+        match run::run(check, house, stop, None, &mut hear)
             .await
             .map_err(|broken| Unproven::Box(broken.fault))?
             .outcome
@@ -153,7 +153,7 @@ mod tests {
         let house = House { docker, store, logins, private, owner: "test".to_owned() };
         let demo = Demo::with(mend).expect("a demo");
         let stop = Stop::default();
-        let done = run::run(demo.run(), &house, &stop, &mut |_| ()).await.expect("a run");
+        let done = run::run(demo.run(), &house, &stop, None, &mut |_| ()).await.expect("a run");
         done.exit == Exit::Finished && demo.prove(&house, &stop, &done.run).await.is_ok()
     }
 

@@ -1,0 +1,256 @@
+//! Which model a run uses, asked at a terminal: by number, by name, or by a part of a name. What is
+//! shown and what an answer means is pure.
+//!
+//! Absent on purpose: a cursor that moves, and a mode of the terminal that has to be set back.
+
+use std::io::{IsTerminal, Write};
+
+use futures_util::future::BoxFuture;
+
+use crate::cli::outlet::Outlet;
+use crate::cli::progress::labelled;
+use crate::cli::style::Style;
+use crate::cli::typed;
+use crate::neutral;
+use crate::run::{Person, Question, Unsettled};
+use crate::text::{self, COLUMNS};
+
+/// Answers that name no model, before the run ends.
+const TRIES: u32 = 3;
+/// Rows of a terminal that does not say how many it has.
+const ROWS: usize = 24;
+/// Rows of it that hold no name: what is asked, how many more there are, the answer.
+const BESIDE: usize = 5;
+/// Columns of what was typed that are repeated.
+const REPEATED: usize = 40;
+
+/// The person at this process's terminal.
+pub(super) struct AtTerminal {
+    err: Outlet,
+    rows: usize,
+    style: Style,
+}
+
+impl AtTerminal {
+    /// None: stdin or stderr is no terminal, so no one can be asked. `err` is how stderr is written.
+    pub(super) fn of_this_process(err: Outlet, style: Style) -> Option<Self> {
+        let (stdin, stderr) = (std::io::stdin(), std::io::stderr());
+        if !stdin.is_terminal() || !stderr.is_terminal() {
+            return None;
+        }
+        let rows = rustix::termios::tcgetwinsize(stderr).map(|size| usize::from(size.ws_row));
+        let rows = rows.ok().filter(|rows| *rows > 0).unwrap_or(ROWS);
+        Some(Self { err, rows, style })
+    }
+}
+
+impl Person for AtTerminal {
+    fn choose<'a>(&'a mut self, question: &'a Question) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async move {
+            let (mut choosing, mut said) = Choosing::begin(question, self.rows, self.style);
+            loop {
+                let mut open = OpenLine::ask(&mut self.err, &said);
+                let answer = typed::line_of_stdin().await?;
+                open.is_ended = true;
+                drop(open);
+                match choosing.answer(answer.reveal()) {
+                    Answered::Chosen(name) => return Some(name),
+                    Answered::Again(again) => said = again,
+                    Answered::GivenUp => return None,
+                }
+            }
+        })
+    }
+}
+
+/// A line that waits for an answer. Where none comes (Ctrl-C, the end of the input) it is ended, so
+/// that what is said next has a line of its own.
+struct OpenLine<'a> {
+    err: &'a mut Outlet,
+    is_ended: bool,
+}
+
+impl<'a> OpenLine<'a> {
+    /// A terminal that is gone ends its input too, so an error here needs no word of its own.
+    fn ask(err: &'a mut Outlet, said: &str) -> Self {
+        let _unread = err.write_all(said.as_bytes());
+        Self { err, is_ended: false }
+    }
+}
+
+impl Drop for OpenLine<'_> {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            let _unread = self.err.write_all(b"\n");
+        }
+    }
+}
+
+/// What an answer means.
+#[derive(Debug, PartialEq, Eq)]
+enum Answered {
+    Chosen(String),
+    /// What is said before the next answer.
+    Again(String),
+    GivenUp,
+}
+
+/// The names that are shown now, of those there are.
+struct Choosing<'a> {
+    names: &'a [String],
+    shown: Vec<&'a str>,
+    rows: usize,
+    wrong: u32,
+    style: Style,
+}
+
+impl<'a> Choosing<'a> {
+    /// With the question as it is first said.
+    fn begin(question: &'a Question, rows: usize, style: Style) -> (Self, String) {
+        let names = &question.names;
+        let shown = names.iter().map(String::as_str).collect();
+        let rows = rows.saturating_sub(BESIDE).max(1);
+        let choosing = Self { names, shown, rows, wrong: 0, style };
+        let models = text::counted(names.len() as u64, "model");
+        let why = match &question.why {
+            Unsettled::NoDefault => format!("the backend lists {models} and has no default"),
+            Unsettled::Wanted => format!("the backend lists {models}"),
+            Unsettled::Gone(slug) => {
+                let slug = neutral::line(slug);
+                format!("{slug} was kept with the login, and the backend does not list it any more")
+            }
+        };
+        let said = labelled("model", &format!("{why}. Which one?"), COLUMNS, style);
+        let said = format!("{said}\n{}", choosing.list());
+        (choosing, said)
+    }
+
+    fn list(&self) -> String {
+        let numbered = self.shown.iter().take(self.rows).enumerate();
+        let mut list: String =
+            numbered.map(|(at, name)| format!("{:>9}  {name}\n", at + 1)).collect();
+        let more = self.shown.len().saturating_sub(self.rows);
+        if more > 0 {
+            list +=
+                &self.line(&format!("and {more} more: a part of a name shows those that have it"));
+        }
+        list + &self.prompt()
+    }
+
+    fn line(&self, said: &str) -> String {
+        labelled("", said, COLUMNS, self.style) + "\n"
+    }
+
+    fn prompt(&self) -> String {
+        labelled("", "its number, its name, or a part of the name:", COLUMNS, self.style) + " "
+    }
+
+    /// A number goes over a name: the person reads the number beside the name that they want, and a
+    /// backend may call another model `1`.
+    fn answer(&mut self, typed: &str) -> Answered {
+        let typed = typed.trim();
+        let mut seen = self.shown.iter().take(self.rows);
+        let number = typed.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+        if let Some(name) = number.and_then(|at| seen.nth(at)) {
+            return Answered::Chosen((*name).to_owned());
+        }
+        if let Some(name) = self.names.iter().find(|name| *name == typed) {
+            return Answered::Chosen(name.clone());
+        }
+        let part = typed.to_ascii_lowercase();
+        let has = |name: &&str| !part.is_empty() && name.to_ascii_lowercase().contains(&part);
+        let found: Vec<&str> = self.names.iter().map(String::as_str).filter(has).collect();
+        match found.as_slice() {
+            [] => {
+                self.wrong += 1;
+                if self.wrong == TRIES {
+                    return Answered::GivenUp;
+                }
+                let typed = text::cut(&neutral::line(typed), REPEATED);
+                let said = match typed.as_str() {
+                    "" => "nothing was typed".to_owned(),
+                    typed => format!("no model's name has `{typed}` in it"),
+                };
+                Answered::Again(self.line(&said) + &self.prompt())
+            }
+            [name] => Answered::Chosen((*name).to_owned()),
+            _ => {
+                self.shown = found;
+                Answered::Again(self.list())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(why: Unsettled, names: &[&str]) -> Question {
+        Question { why, names: names.iter().map(|&name| name.to_owned()).collect() }
+    }
+
+    fn chosen(name: &str) -> Answered {
+        Answered::Chosen(name.to_owned())
+    }
+
+    const PROMPT: &str = "           its number, its name, or a part of the name: ";
+
+    #[test]
+    fn a_few_are_shown_whole_and_chosen_by_number_name_or_part() {
+        let asked = question(Unsettled::NoDefault, &["dall-e-2", "gpt-5.5", "GPT-4", "2"]);
+        let begin = || Choosing::begin(&asked, 24, Style::default());
+        let expected = "model      the backend lists 4 models and has no default. Which one?\n        \
+                        1  dall-e-2\n        2  gpt-5.5\n        3  GPT-4\n        4  2\n";
+        assert_eq!(begin().1, format!("{expected}{PROMPT}"));
+        let answers = [
+            ("1", "dall-e-2"),
+            (" 2 ", "gpt-5.5"),
+            ("4", "2"),
+            ("GPT-4", "GPT-4"),
+            ("dall", "dall-e-2"),
+            ("gpt-4", "GPT-4"),
+        ];
+        for (typed, expected) in answers {
+            assert_eq!(begin().0.answer(typed), chosen(expected), "{typed}");
+        }
+        let several = format!("        1  gpt-5.5\n        2  GPT-4\n{PROMPT}");
+        let mut choosing = begin().0;
+        assert_eq!(choosing.answer("gpt"), Answered::Again(several));
+        assert_eq!(choosing.answer("1"), chosen("gpt-5.5"));
+    }
+
+    #[test]
+    fn three_hundred_are_a_screenful_and_a_part_finds_the_rest() {
+        let names: Vec<String> = (1..=300).map(|n| format!("m-{n:03}")).collect();
+        let asked = Question { why: Unsettled::Wanted, names };
+        let (mut choosing, said) = Choosing::begin(&asked, 24, Style::default());
+        assert_eq!(said.lines().count(), 22);
+        assert!(
+            said.starts_with("model      the backend lists 300 models. Which one?\n"),
+            "{said}"
+        );
+        assert!(said.contains("       19  m-019\n           and 281 more: "), "{said}");
+        // A number that is not on the screen is a part of a name.
+        let Answered::Again(found) = choosing.answer("20") else { panic!("too early") };
+        assert!(found.starts_with("        1  m-020\n        2  m-120\n"), "{found}");
+        assert_eq!(choosing.answer("2"), chosen("m-120"));
+        assert_eq!(choosing.answer("m-277"), chosen("m-277"));
+        assert_eq!(Choosing::begin(&asked, 0, Style::default()).1.lines().count(), 4);
+    }
+
+    #[test]
+    fn three_wrong_answers_are_enough() {
+        let asked = question(Unsettled::Gone("old".to_owned()), &["a", "b"]);
+        let (mut choosing, said) = Choosing::begin(&asked, 24, Style::default());
+        assert!(said.starts_with(
+            "model      old was kept with the login, and the backend does not list it any more. \
+             Which one?\n"
+        ));
+        let wrong = |said: &str| Answered::Again(format!("           {said}\n{PROMPT}"));
+        assert_eq!(choosing.answer(""), wrong("nothing was typed"));
+        let said = format!("no model's name has `␛[2J{}…` in it", "x".repeat(35));
+        assert_eq!(choosing.answer(&format!("\u{1b}[2J{}", "x".repeat(4_000))), wrong(&said));
+        assert_eq!(choosing.answer("3"), Answered::GivenUp);
+    }
+}
