@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, header};
+
 use crate::limits;
 use crate::link;
 use crate::outcome::{Fault, FaultKind, Stop};
@@ -77,6 +79,14 @@ impl Meaning {
     }
 }
 
+/// The wait that an answer's `Retry-After` asks for, in seconds; a date is not understood and counts
+/// as absent.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    Duration::try_from_secs_f64(text.parse().ok()?).ok()
+}
+
 /// Whether a backend asks to wait longer than anybody waits.
 #[must_use]
 pub fn is_too_long(asked: Option<Duration>) -> bool {
@@ -123,4 +133,23 @@ fn known(refusal: &Refusal) -> Option<Meaning> {
 
 fn fault(kind: FaultKind, message: impl Into<String>) -> Meaning {
     Meaning::Fault(Fault::new(kind, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_a_number_of_seconds() {
+        let header = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, text.parse().expect("a value"));
+            retry_after(&headers)
+        };
+        assert_eq!(header("3"), Some(Duration::from_secs(3)));
+        assert_eq!(header(" 0.5 "), Some(Duration::from_millis(500)));
+        for bad in ["-1", "nan", "inf", "1e300", "Fri, 31 Dec 1999 23:59:59 GMT", ""] {
+            assert_eq!(header(bad), None, "{bad}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use airlock_shared::link::Refusal;
 use airlock_shared::meter::Meter;
-use airlock_shared::refusal::Meaning;
+use airlock_shared::refusal::{Meaning, retry_after};
 use airlock_shared::{dense, limits, stream};
 use axum::body::Body;
 use bytes::Bytes;
@@ -225,12 +225,6 @@ fn hear_whole(gate: &Gate, status: StatusCode, retry_after: Option<Duration>, wh
     if let Some(meaning) = meaning {
         ledger.failed(meaning);
     }
-}
-
-/// `Retry-After` in seconds; a date is not understood and counts as absent.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    Duration::try_from_secs_f64(text.parse().ok()?).ok()
 }
 
 /// The only headers of the backend's that go down.

@@ -11,6 +11,7 @@ use airlock_shared::job::Backend;
 use airlock_shared::meter::Meter;
 use airlock_shared::model::Model;
 use airlock_shared::outcome::{Fault, FaultKind};
+use airlock_shared::refusal::retry_after;
 use airlock_shared::request::{self, Prompt};
 use airlock_shared::sse::Decoder;
 use airlock_shared::stream::{Refusal, StreamEvent, Usage};
@@ -237,7 +238,7 @@ impl Client {
 
     async fn refusal(&self, answer: Response<Incoming>) -> Failure {
         let status = answer.status();
-        let after = retry::retry_after(answer.headers());
+        let after = retry_after(answer.headers());
         if status.is_redirection() {
             let location = answer.headers().get(header::LOCATION);
             let location = location.and_then(|value| value.to_str().ok()).unwrap_or("nowhere");

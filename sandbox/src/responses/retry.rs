@@ -95,13 +95,6 @@ fn pause(retries: u32, jitter: f64) -> Duration {
     base.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0))
 }
 
-/// `Retry-After` in seconds; a date is not understood and counts as absent.
-pub(crate) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
-    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let seconds: f64 = text.parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,19 +223,5 @@ mod tests {
             message: "full".into(),
         };
         assert_eq!(decide(&status(429, body), 0, 0.5), Decision::End(End::Stop(stop)));
-    }
-
-    #[test]
-    fn retry_after_is_a_number_of_seconds() {
-        let header = |text: &str| {
-            let mut headers = http::HeaderMap::new();
-            headers.insert("retry-after", text.parse().expect("a value"));
-            retry_after(&headers)
-        };
-        assert_eq!(header("3"), Some(Duration::from_secs(3)));
-        assert_eq!(header("0.5"), Some(Duration::from_millis(500)));
-        for bad in ["-1", "nan", "inf", "1e300", "Fri, 31 Dec 1999 23:59:59 GMT", ""] {
-            assert_eq!(header(bad), None, "{bad}");
-        }
     }
 }
