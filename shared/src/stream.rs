@@ -75,7 +75,7 @@ pub enum StreamEvent {
 pub struct Refusal {
     /// `error.code`, else `error.type`, else empty.
     pub code: String,
-    /// One line; never empty.
+    /// One line, bounded; never empty.
     pub message: String,
     pub plan: Option<String>,
     /// Seconds since 1970.
@@ -121,7 +121,7 @@ impl StreamEvent {
             "error" => Self::Failed(refusal(event.get("error").unwrap_or(&event))),
             "response.incomplete" => {
                 let reason = event.pointer("/response/incomplete_details/reason");
-                let reason = reason.and_then(Value::as_str).unwrap_or("unknown");
+                let reason = reason.and_then(Value::as_str).map_or("unknown".to_owned(), brief);
                 Self::Failed(Refusal {
                     code: format!("incomplete_{reason}"),
                     message: format!("the answer is incomplete: {reason}"),
@@ -144,9 +144,9 @@ impl Refusal {
         let Ok(value) = serde_json::from_slice::<Value>(body) else {
             let text = String::from_utf8_lossy(body);
             let is_html = text.trim_start().starts_with('<');
-            let message = match text.lines().next().map(str::trim) {
+            let message = match text.lines().next().map(brief) {
                 _ if is_html => "the answer is a web page, not the service's".to_owned(),
-                Some(line) if !line.is_empty() => line.chars().take(500).collect(),
+                Some(line) if !line.is_empty() => line,
                 _ => "no reason was given".to_owned(),
             };
             let code = if is_html { "html" } else { "" };
@@ -154,10 +154,10 @@ impl Refusal {
         };
         match (value.get("detail").and_then(Value::as_str), value.get("error")) {
             (Some(detail), _) => {
-                Self { code: "detail".to_owned(), message: detail.to_owned(), ..Self::default() }
+                Self { code: "detail".to_owned(), message: brief(detail), ..Self::default() }
             }
             (None, Some(Value::String(text))) => {
-                Self { code: text.clone(), message: text.clone(), ..Self::default() }
+                Self { code: brief(text), message: brief(text), ..Self::default() }
             }
             (None, Some(error)) => refusal(error),
             (None, None) => refusal(&value),
@@ -197,8 +197,33 @@ impl Refusal {
     }
 }
 
+/// What is kept of a backend's words, in characters.
+const BRIEF: usize = 500;
+
+/// Words of a backend as one bounded line. A cut is marked, so that what it leaves of a credential
+/// is found (`scrub::cuts`).
+///
+/// THREAT: a backend answers with a megabyte, or with lines that look like ours, and it stands in a
+/// message of ours. Tried by `stream::tests::what_a_backend_says_is_one_bounded_line`.
+fn brief(text: &str) -> String {
+    let mut line = String::new();
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
+        if line.len() > 4 * BRIEF {
+            break;
+        }
+        if !line.is_empty() && !word.is_empty() {
+            line.push(' ');
+        }
+        line.extend(word.chars().take(BRIEF + 1));
+    }
+    match line.char_indices().nth(BRIEF) {
+        Some((cut, _)) => format!("{}…", &line[..cut]),
+        None => line,
+    }
+}
+
 fn refusal(error: &Value) -> Refusal {
-    let text = |name: &str| error.get(name).and_then(Value::as_str).map(str::to_owned);
+    let text = |name: &str| error.get(name).and_then(Value::as_str).map(brief);
     let number = |name: &str| error.get(name).and_then(Value::as_u64);
     // `usage_limit_reached` stands in `type` (D.7), everything else in `code`.
     let code = text("code").or_else(|| text("type")).unwrap_or_default();
@@ -285,6 +310,31 @@ mod tests {
         assert!(limit.is_usage_limit());
         assert_eq!(refusal("<html>Just a moment").code, "html");
         assert_eq!(refusal("").message, "no reason was given");
+    }
+
+    #[test]
+    fn what_a_backend_says_is_one_bounded_line() {
+        let long = "x".repeat(9_000);
+        let cut = format!("{}…", "x".repeat(500));
+        for (said, expected) in [
+            ("no\r\n\tsuch\u{1b} model ", "no such model"),
+            (&*long, &*cut),
+            (" \n", "no reason was given"),
+        ] {
+            let error = serde_json::json!({"message": said});
+            for body in [error.clone(), serde_json::json!({"error": error})] {
+                let refusal = Refusal::of_body(body.to_string().as_bytes());
+                assert_eq!(refusal.message, expected, "{body}");
+            }
+            let event = serde_json::json!({"type": "error", "error": error}).to_string();
+            let StreamEvent::Failed(refusal) = StreamEvent::parse(&event) else {
+                panic!("{event}")
+            };
+            assert_eq!(refusal.message, expected);
+        }
+        assert_eq!(Refusal::of_body(long.as_bytes()).message, cut);
+        let many = "y ".repeat(9_000);
+        assert_eq!(brief(&many).chars().count(), 501);
     }
 
     #[test]
