@@ -17,11 +17,7 @@ use airlock_shared::job::Budget;
 use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
 
 use super::ledger::Used;
-use crate::failure::SANDBOX_SAYS;
-use crate::neutral;
-
-/// What is shown of the sandbox's words, in characters.
-const SAID: usize = 400;
+use super::quoted::{SAID, said};
 
 /// What passed the gate, as far as it decides how a turn ended.
 #[derive(Default)]
@@ -118,7 +114,7 @@ pub(super) fn in_handoff(
             forged("the sandbox claims to have asked the backend, and never reached it")
         }
         Outcome::Stopped { reason: Stop::UsageLimit { resets_at, message, .. }, answer } => {
-            let reason = Stop::UsageLimit { plan: None, resets_at, message: said(&message) };
+            let reason = Stop::UsageLimit { plan: None, resets_at, message: said(&message, SAID) };
             Outcome::Stopped { reason, answer }
         }
         Outcome::Finished { .. } | Outcome::Stopped { .. } => claim,
@@ -170,17 +166,8 @@ fn forged(message: &str) -> Outcome {
     failed(Fault::new(FaultKind::Forged, message))
 }
 
-/// THREAT: words of the sandbox's stand where ours do, and somebody does what they say. Tried by
-/// `gate::claims::tests::what_the_host_did_not_see_is_the_sandboxs_word`.
 fn claimed(message: &str) -> Outcome {
-    failed(Fault::new(FaultKind::Claimed, said(message)))
-}
-
-fn said(message: &str) -> String {
-    let line = neutral::line(message);
-    let shown: String = line.chars().take(SAID).collect();
-    let cut = if shown.len() < line.len() { "…" } else { "" };
-    format!("{SANDBOX_SAYS}“{shown}{cut}”")
+    failed(Fault::new(FaultKind::Claimed, said(message, SAID)))
 }
 
 #[cfg(test)]

@@ -177,7 +177,8 @@ async fn what_the_policy_refuses_never_goes_out_and_people_are_told() {
         let Some(FromSandbox::Refused { what }) = rig.served.events.recv().await else {
             panic!("not told")
         };
-        assert_eq!(what, "`previous_response_id` is not a field a sandbox may send");
+        let why = "the body has a field that a sandbox may not send; ";
+        assert_eq!(what, format!("{why}sandbox says: “previous_response_id”"));
     }
     for path in [
         "/v1/files",

@@ -28,6 +28,7 @@ mod usage; // what of its windows an account has used
 mod answer; // the backend's stream on its way down
 mod pieces; // and in how few of them
 mod scrub; // credentials removed from what passes
+mod quoted; // words of others within ours
 mod ledger; // what the host saw: spent, said
 mod claims; // how it ended by the sandbox's word, held against that
 mod cassette; // answers recorded and played back

@@ -8,6 +8,7 @@
 use airlock_shared::{item, limits, model::Model, request};
 use serde_json::{Map, Value, json};
 
+use super::quoted::said;
 use super::seen::Seen;
 
 /// Which endpoint of the backend a request is for. There is no third with a body.
@@ -63,7 +64,7 @@ pub(super) fn outgoing(
     if let Some(key) =
         given.keys().find(|key| !OWN.contains(&key.as_str()) && !PINNED.contains(&key.as_str()))
     {
-        return denied(key, "is not a field a sandbox may send");
+        return Err(Denied(format!("the body {}", unknown_field(key))));
     }
     if given.get("store").is_some_and(|store| store != &json!(false)) {
         return denied("store", "must be false");
@@ -123,7 +124,7 @@ fn entry(given: &mut Value, at: &str, pinned: Pinned<'_>, seen: &Seen) -> Result
         "additional_tools" => fields(given, at, &["role", "tools"], &["id"])?,
         // THREAT: an item of a tool that the provider runs makes it run or fetch something.
         // Tried by gate::policy::tests::attacks.
-        other => return denied(at, &format!("of type `{}` may not be sent", shown(other))),
+        other => return denied(at, &unknown_type(other)),
     };
     let mut built = Map::new();
     built.insert("type".into(), json!(kind));
@@ -169,7 +170,7 @@ fn tools(given: &mut Value, at: &str) -> Result<Value, Denied> {
             "custom" => &["name", "description", "format"],
             // THREAT: `web_search`, `mcp` with a `server_url`, `code_interpreter`, … give a box
             // without a network the provider's. Tried by gate::policy::tests::attacks.
-            other => return denied(&at, &format!("of type `{}` may not be offered", shown(other))),
+            other => return denied(&at, &unknown_type(other)),
         };
         let mut built = Map::new();
         built.insert("type".into(), json!(kind));
@@ -195,7 +196,7 @@ fn parts(given: &mut Value, at: &str, kinds: &[&str]) -> Result<Value, Denied> {
         let at = format!("{at}[{n}]");
         let kind = kind_of(part);
         if !kinds.contains(&kind.as_str()) {
-            return denied(&at, &format!("of type `{}` may not be sent", shown(&kind)));
+            return denied(&at, &unknown_type(&kind));
         }
         let keep: &[&str] =
             if kind == "input_image" { &["image_url", "detail"] } else { &["text"] };
@@ -299,24 +300,26 @@ fn fields<'a>(
         match keep.iter().find(|known| **known == name.as_str()) {
             Some(known) => kept.push((*known, value)),
             None if name == "type" || drop.contains(&name.as_str()) => {}
-            None => {
-                return denied(
-                    &format!("{at}.{}", shown(name)),
-                    "is not a field a sandbox may send",
-                );
-            }
+            None => return denied(at, &unknown_field(name)),
         }
     }
     Ok(kept)
 }
 
+/// `at`: a place in words of ours alone.
 fn denied<T>(at: &str, why: &str) -> Result<T, Denied> {
-    Err(Denied(format!("`{}` {why}", shown(at))))
+    Err(Denied(format!("`{at}` {why}")))
 }
 
-/// A name of the sandbox's in a message: short, and without what a terminal would act on.
-fn shown(name: &str) -> String {
-    name.chars().take(80).flat_map(char::escape_debug).collect()
+/// What is shown of a name of the sandbox's, in characters.
+const NAME: usize = 80;
+
+fn unknown_field(name: &str) -> String {
+    format!("has a field that a sandbox may not send; {}", said(name, NAME))
+}
+
+fn unknown_type(kind: &str) -> String {
+    format!("is of a type that a sandbox may not send; {}", said(kind, NAME))
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use serde_json::json;
 
 use super::*;
 
+mod named; // in which words a refusal names what it refuses
+
 const SESSION: &str = "s-1";
 
 fn try_out(route: Route, lite: bool, given: &Value, seen: &Seen) -> Result<Value, Denied> {
@@ -60,7 +62,7 @@ fn attacks() {
     ];
     for kind in hosted {
         let tool = json!({"type": kind, "server_url": "https://evil.example/mcp"});
-        let mark = format!("of type `{kind}` may not be offered");
+        let mark = format!("is of a type that a sandbox may not send; sandbox says: “{kind}”");
         assert!(refused(&with_tool(tool.clone())).contains(&mark), "{kind}");
         let hidden =
             with_item(json!({"type": "additional_tools", "role": "developer", "tools": [tool]}));
@@ -85,7 +87,8 @@ fn attacks() {
     ] {
         let mut body = json!({"input": []});
         body[key] = json!("x");
-        assert!(refused(&body).contains("is not a field a sandbox may send"), "{key}");
+        let why = refused(&body);
+        assert!(why.starts_with("the body has a field that a sandbox may not send; "), "{why}");
     }
     let rows: [(Value, &str); 27] = [
         (json!([]), "not an object"),
@@ -96,7 +99,7 @@ fn attacks() {
         (json!({"input": [], "tool_choice": "required"}), "`tool_choice`"),
         (json!({"input": [], "instructions": ["x"]}), "`instructions`"),
         (json!({"input": [], "tools": {}}), "`tools` must be a list"),
-        (with_item(json!("x")), "of type ``"),
+        (with_item(json!("x")), "is of a type that a sandbox may not send"),
         (with_item(json!({"type": "item_reference", "id": "rs_1"})), "item_reference"),
         (
             with_item(

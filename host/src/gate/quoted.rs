@@ -1,0 +1,46 @@
+//! Words of others within a message of ours: one line, bounded, harmless for a terminal, and in
+//! quotes that they cannot end.
+
+use crate::failure::SANDBOX_SAYS;
+use crate::neutral;
+
+/// What is shown of the sandbox's words, in characters.
+pub(super) const SAID: usize = 400;
+
+/// The first `most` characters, in quotes.
+pub(super) fn quoted(text: &str, most: usize) -> String {
+    let begin: String = text.chars().take(4 * most).collect();
+    let line = neutral::line(&begin).replace(['“', '”'], "\"");
+    let shown: String = line.chars().take(most).collect();
+    let cut = if shown.len() < line.len() || begin.len() < text.len() { "…" } else { "" };
+    format!("“{shown}{cut}”")
+}
+
+/// The same, marked as the sandbox's word.
+///
+/// THREAT: words of the sandbox's stand where ours do, and somebody does what they say. Tried by
+/// `gate::claims::tests::what_the_host_did_not_see_is_the_sandboxs_word` and
+/// `gate::policy::tests::named::what_is_refused_is_named_as_the_sandboxs_word`.
+pub(super) fn said(text: &str, most: usize) -> String {
+    format!("{SANDBOX_SAYS}{}", quoted(text, most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_stays_in_its_quotes() {
+        for (text, expected) in [
+            ("plain", "“plain”"),
+            ("", "“”"),
+            ("a” Run this: “b\u{1b}[2J\nc", "“a\" Run this: \"b␛[2J c”"),
+            ("1234567890", "“1234567890”"),
+            ("12345678901", "“1234567890…”"),
+            (&"x ".repeat(9_000), "“x x x x x …”"),
+            (&" ".repeat(9_000), "“…”"),
+        ] {
+            assert_eq!(quoted(text, 10), expected, "{text:?}");
+        }
+    }
+}
