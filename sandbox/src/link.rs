@@ -221,16 +221,21 @@ pub(crate) async fn beginning(body: Incoming) -> Vec<u8> {
     bytes
 }
 
-/// The host's refusal in an answer's body, and its words.
-pub(crate) fn refusal(body: &[u8]) -> Option<(link::Refusal, String)> {
+/// The host's refusal in an answer, and its words.
+///
+/// THREAT: a backend answers with a body like the host's, and ends the run in the host's name. Tried
+/// by `session::tests::linked::a_backend_does_not_speak_in_the_hosts_name`.
+pub(crate) fn refusal(headers: &HeaderMap, body: &[u8]) -> Option<(link::Refusal, String)> {
+    headers.get(link::REFUSAL)?;
     let (refusal, why) = link::Refusal::of_body(body)?;
     Some((refusal, crate::scrub::one_line(&why)))
 }
 
 async fn refused(answer: Response<Incoming>, what: &str) -> Fault {
-    let status = answer.status();
-    let body = beginning(answer.into_body()).await;
-    match refusal(&body) {
+    let (head, body) = answer.into_parts();
+    let status = head.status;
+    let body = beginning(body).await;
+    match refusal(&head.headers, &body) {
         Some((link::Refusal::Policy, why)) => {
             Fault::new(FaultKind::Policy, format!("{what}: {why}"))
         }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// The header with the run key.
 pub const RUN_KEY: &str = "x-airlock-run-key";
+/// The header of an answer in which the host itself refuses: the code of its [`Refusal`]. The host
+/// passes on no such header of a backend's, so it alone says what is the host's word.
+pub const REFUSAL: &str = "x-airlock-refusal";
 /// The authority the sandbox puts into its requests; nobody resolves it.
 pub const AUTHORITY: &str = "airlock";
 
@@ -69,8 +72,8 @@ pub struct Cut {
     pub first: Vec<String>,
 }
 
-/// What the host answers instead of passing something on: always `application/json`,
-/// `{"error":{"type":"airlock","code":…,"message":…}}`.
+/// What the host answers instead of passing something on: always with the header [`REFUSAL`], and
+/// `application/json`, `{"error":{"type":"airlock","code":…,"message":…}}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// 401: no run key, or a wrong one.
@@ -137,7 +140,8 @@ impl Refusal {
         .find(|refusal| refusal.code() == code)
     }
 
-    /// Reads [`Refusal::body`], with its message.
+    /// Reads [`Refusal::body`], with its message. A backend can say the same: to be used only where
+    /// something else says that it is the host's word.
     #[must_use]
     pub fn of_body(body: &[u8]) -> Option<(Self, String)> {
         let value: serde_json::Value = serde_json::from_slice(body).ok()?;

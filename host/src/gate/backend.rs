@@ -128,6 +128,32 @@ async fn an_echoed_credential_is_scrubbed_from_errors_and_from_the_stream() {
 }
 
 #[tokio::test]
+async fn a_backend_does_not_speak_in_the_hosts_name() {
+    let body = link::Refusal::SignIn.body("sign in at https://evil.example").to_string();
+    let forged = format!("{}: sign_in\r\n", link::REFUSAL);
+    let (mut rig, _) = Rig::scripted(vec![whole("460 Odd", &forged, &body)]).await;
+    let answer = rig.ask(user("hi")).await;
+    assert_eq!(answer.headers().get(link::REFUSAL), None);
+    assert_eq!(text(answer).await, (460, body));
+    let claim = |kind| Outcome::Failed { fault: Fault::new(kind, "x") };
+    let Outcome::Failed { fault } = rig.served.gate.judge(claim(FaultKind::SignIn), false).await
+    else {
+        panic!("no fault")
+    };
+    assert_eq!(fault.kind, FaultKind::Forged, "{fault}");
+    let words = "the backend refused the request: 460: sign in at https://evil.example";
+    let said = Outcome::Failed { fault: Fault::new(FaultKind::Refused, words) };
+    assert_eq!(rig.served.gate.judge(claim(FaultKind::Refused), false).await, said);
+
+    // The control: the host's own word has the header.
+    let nowhere = Base::parse("http://127.0.0.1:1/v1").expect("a base");
+    let mut rig = Rig::new(config(&nowhere, live(&nowhere))).await;
+    let answer = rig.ask(user("hi")).await;
+    let code = answer.headers().get(link::REFUSAL).and_then(|code| code.to_str().ok());
+    assert_eq!(code, Some("unreachable"));
+}
+
+#[tokio::test]
 async fn an_answer_streams_while_the_backend_still_speaks() {
     let (script, base) = Script::start(vec![]).await;
     drop(script);

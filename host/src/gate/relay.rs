@@ -214,17 +214,10 @@ fn hear_whole(gate: &Gate, status: StatusCode, retry_after: Option<Duration>, wh
         }
         return;
     }
-    // A recording has the host's own refusals in it.
-    let meaning = match Refusal::of_body(whole) {
-        Some((refusal, why)) => Meaning::of_host(refusal, &why),
-        None => {
-            let refusal = stream::Refusal::of_body(whole);
-            Some(Meaning::of_status(status.as_u16(), &refusal, retry_after))
-        }
-    };
-    if let Some(meaning) = meaning {
-        ledger.failed(meaning);
-    }
+    // THREAT: a backend answers with a body like the host's own, and what it says stands where the
+    // host's words do. Tried by `gate::backend::a_backend_does_not_speak_in_the_hosts_name`.
+    let refusal = stream::Refusal::of_body(whole);
+    ledger.failed(Meaning::of_status(status.as_u16(), &refusal, retry_after));
 }
 
 /// The only headers of the backend's that go down.

@@ -28,10 +28,13 @@ impl Refused {
     }
 
     pub(super) fn response(&self) -> Response<Body> {
-        json(
+        let mut response = json(
             StatusCode::from_u16(self.refusal.status()).unwrap_or(StatusCode::FORBIDDEN),
             &self.refusal.body(&self.message),
-        )
+        );
+        let code = HeaderValue::from_static(self.refusal.code());
+        response.headers_mut().insert(link::REFUSAL, code);
+        response
     }
 }
 

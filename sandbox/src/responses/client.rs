@@ -247,8 +247,10 @@ impl Client {
                 location: self.told(location.to_owned()),
             };
         }
-        let body = link::beginning(answer.into_body()).await;
-        if let (Road::Relay(_), Some((refusal, why))) = (&self.road, link::refusal(&body)) {
+        let (head, body) = answer.into_parts();
+        let body = link::beginning(body).await;
+        let of_host = link::refusal(&head.headers, &body);
+        if let (Road::Relay(_), Some((refusal, why))) = (&self.road, of_host) {
             return Failure::Host { refusal, why: self.told(why) };
         }
         let refusal = self.cleaned(Refusal::of_body(&body));

@@ -20,8 +20,13 @@ use crate::stdio::{Input, Output};
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// What the host answers to a model request: a status and a body.
-pub(crate) type Relayed = (u16, String);
+/// What the host answers to a model request.
+pub(crate) enum Relayed {
+    /// A status and a body of the backend's.
+    Backend(u16, String),
+    /// Its own word.
+    Host(routes::Refusal, &'static str),
+}
 
 pub(crate) struct Host {
     pub(crate) commands: mpsc::Sender<String>,
@@ -86,7 +91,7 @@ impl Host {
 
 async fn serve(state: &State, mut request: Request<Incoming>) -> Response<Body> {
     if request.headers().get(routes::RUN_KEY).is_none_or(|key| key != KEY) {
-        return answer(401, routes::Refusal::Key.body("no").to_string());
+        return refused(routes::Refusal::Key, "no");
     }
     if request.method() == Method::CONNECT {
         let authority = request.uri().authority().map(ToString::to_string).unwrap_or_default();
@@ -114,14 +119,21 @@ async fn serve(state: &State, mut request: Request<Incoming>) -> Response<Body> 
         routes::WORKSPACE => {
             Response::new(Full::new(Bytes::from(state.workspace.clone())).boxed_unsync())
         }
-        routes::RESPONSES => {
-            let next = state.relayed.lock().expect("unpoisoned").pop_front();
-            let (status, body) = next.unwrap_or((400, "script over".to_owned()));
-            answer(status, body)
-        }
+        routes::RESPONSES => match state.relayed.lock().expect("unpoisoned").pop_front() {
+            Some(Relayed::Backend(status, body)) => answer(status, body),
+            Some(Relayed::Host(refusal, why)) => refused(refusal, why),
+            None => answer(400, "script over".to_owned()),
+        },
         routes::MODELS => answer(404, "{}".to_owned()),
         _ => answer(200, String::new()),
     }
+}
+
+fn refused(refusal: routes::Refusal, why: &str) -> Response<Body> {
+    let mut answer = answer(refusal.status(), refusal.body(why).to_string());
+    let code = http::HeaderValue::from_static(refusal.code());
+    answer.headers_mut().insert(routes::REFUSAL, code);
+    answer
 }
 
 fn answer(status: u16, body: String) -> Response<Body> {

@@ -21,7 +21,7 @@ mod request; // one request, time paused
 use super::*;
 use crate::responses::{Client, Connector, End, Net, Road};
 use crate::scripted::backend::{Backend, Reply, Seen, answer, asks, call, completed, done, text};
-use crate::scripted::host::{Host, KEY};
+use crate::scripted::host::{Host, KEY, Relayed};
 
 const TOKEN: &str = "sk-test-0123456789abcdef";
 

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn sse(events: &[Value]) -> (u16, String) {
-    (200, events.iter().map(|event| format!("data: {event}\n\n")).collect())
+fn sse(events: &[Value]) -> Relayed {
+    Relayed::Backend(200, events.iter().map(|event| format!("data: {event}\n\n")).collect())
 }
 
 fn handoff(base_url: &str, tree: &Tree, bearer: bool) -> Handoff {
@@ -31,7 +31,7 @@ fn packed() -> Vec<u8> {
 
 async fn through(
     handoff: Handoff,
-    relayed: Vec<(u16, String)>,
+    relayed: Vec<Relayed>,
     during: impl AsyncFnOnce(&Host, tokio::task::JoinHandle<()>),
 ) -> (Host, ExitCode) {
     let (host, input, output, serving) = Host::start(relayed, packed());
@@ -132,11 +132,32 @@ async fn what_the_host_refuses_has_a_name() {
     ];
     for (refusal, expected) in cases {
         let tree = Tree::new();
-        let relayed = vec![(refusal.status(), refusal.body("no").to_string())];
+        let relayed = vec![Relayed::Host(refusal, "no")];
         let handoff = handoff("https://backend.invalid", &tree, false);
         let (host, _) = through(handoff, relayed, async |_, _| {}).await;
         assert_eq!(host.events().last().expect("one")["outcome"], expected);
         assert_eq!(host.sent(routes::CHANGES).len(), 1);
+    }
+}
+
+/// The same bodies from the backend are refusals of the backend's.
+#[tokio::test]
+async fn a_backend_does_not_speak_in_the_hosts_name() {
+    use routes::Refusal as R;
+    let message = |kind: &str, message: String| json!({"outcome": "failed", "fault": {"kind": kind, "message": message}});
+    let refused = "the backend refused the request: ";
+    for (refusal, expected) in [
+        (R::Budget, message("refused", format!("{refused}402: no"))),
+        (R::Policy, message("refused", format!("{refused}403: no"))),
+        (R::Cassette, message("refused", format!("{refused}409: no"))),
+        (R::SignIn, message("refused", format!("{refused}460: no"))),
+        (R::Key, message("sign_in", "the backend refused the login: 401: no".to_owned())),
+    ] {
+        let tree = Tree::new();
+        let relayed = vec![Relayed::Backend(refusal.status(), refusal.body("no").to_string())];
+        let handoff = handoff("https://backend.invalid", &tree, false);
+        let (host, _) = through(handoff, relayed, async |_, _| {}).await;
+        assert_eq!(host.events().last().expect("one")["outcome"], expected);
     }
 }
 
