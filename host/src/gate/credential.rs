@@ -2,6 +2,7 @@
 //! event, in an outcome, in last words.
 
 use airlock_shared::link;
+use airlock_shared::outcome::FaultKind;
 use axum::body::Body;
 use http::Method;
 use serde_json::json;
@@ -111,4 +112,42 @@ async fn no_event_holds_the_credential() {
     };
     assert_eq!(outcome, Outcome::Finished { answer: "it is [secret removed]".into() });
     drop(ending.await);
+}
+
+/// An answer in which a piece of the key stands beside a cut, or the key behind an escape: it is heard
+/// without it, and is the backend's answer all the same.
+#[tokio::test]
+async fn an_honest_answer_with_a_piece_of_the_key_is_believed() {
+    let piece = format!("the file begins with {}…", &TOKEN[..TOKEN.len() - 2]);
+    let item = item_done(&airlock_shared::item::message("assistant", &format!("it is {TOKEN}")));
+    let item = item.to_string().replace("canary-t", "\\u0063anary-t");
+    let escaped = format!("data: {item}\n\ndata: {}\n\n", completed());
+    let escaped = whole("200 OK", "content-type: text/event-stream\r\n", &escaped);
+    for (stream, claimed, heard) in [
+        (says(&piece), piece.clone(), "the file begins with [secret removed]…"),
+        (
+            says(&format!("it is {TOKEN}")),
+            format!("it is {}", airlock_shared::scrub::MARK),
+            "it is [secret removed]",
+        ),
+        (escaped, format!("it is {TOKEN}"), "it is [secret removed]"),
+    ] {
+        let (mut rig, _) = Rig::scripted(vec![stream]).await;
+        let (status, said) = rig.ask_whole(user("what is in it?")).await;
+        assert_eq!(status, 200, "{said}");
+        let outcome = Outcome::Finished { answer: claimed };
+        let line = format!("{}\n", json!({"event": "outcome", "outcome": outcome}));
+        let sent = rig.client.send_request(request(Method::POST, link::EVENTS, line.into()));
+        let sending = tokio::spawn(sent);
+        let Some(FromSandbox::Outcome { outcome, .. }) = rig.served.events.recv().await else {
+            panic!("no outcome")
+        };
+        assert_eq!(outcome, Outcome::Finished { answer: heard.into() });
+        assert_eq!(rig.served.gate.judge(outcome.clone(), false).await, outcome);
+        // The control: another answer with the same hole is still another answer.
+        let forged = Outcome::Finished { answer: format!("{heard} ") };
+        let judged = rig.served.gate.judge(forged, false).await;
+        assert!(matches!(judged, Outcome::Failed { fault } if fault.kind == FaultKind::Forged));
+        sending.abort();
+    }
 }

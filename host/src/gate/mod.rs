@@ -211,6 +211,7 @@ impl Gate {
             budget: &self.config.budget,
             elapsed: self.opened.elapsed(),
             is_asked,
+            texts: self.texts(),
         };
         match self.config.custody {
             Custody::Relay => {

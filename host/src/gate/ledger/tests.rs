@@ -1,6 +1,7 @@
 //! What is spent, given back and estimated; and that no honest answer is called forged.
 
 use airlock_shared::outcome::Outcome;
+use airlock_shared::scrub::Needles;
 use airlock_shared::stream::Refusal;
 use airlock_shared::{item, link};
 use proptest::prelude::*;
@@ -31,7 +32,8 @@ fn passing(why: &str) -> Meaning {
 
 fn judged(ledger: &Ledger, claim: Outcome) -> Outcome {
     let (used, elapsed) = (ledger.used(), NOW);
-    let known = Known { used, budget: &BUDGET, elapsed, is_asked: false };
+    let texts = Needles::default();
+    let known = Known { used, budget: &BUDGET, elapsed, is_asked: false, texts };
     claims::in_relay(claim, &ledger.saw, &known)
 }
 
