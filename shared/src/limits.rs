@@ -113,7 +113,8 @@ pub const LIST_SCAN_ENTRIES: usize = 200_000;
 /// One file of ignore rules.
 pub const IGNORE_FILE_BYTES: u64 = 256 << 10;
 /// What the structure of one JSON text may take in memory, beside the text: of a request, of an
-/// answer, of a line of a cassette. A history of 10,000 items is well below.
+/// event of an answer, of the catalogue, of a line of a cassette. A history of 10,000 items is well
+/// below, and so is a catalogue of 1,000 models.
 pub const JSON_STRUCTURE_BYTES: usize = 16 << 20;
 /// The same of one event from the sandbox: several are in memory at once.
 pub const EVENT_STRUCTURE_BYTES: usize = 8 << 20;
@@ -124,7 +125,7 @@ pub const TUNNELS: usize = 8;
 /// How long a tunnel may take to say which server it wants.
 pub const TUNNEL_HELLO_SECONDS: u64 = 10;
 /// How long a tunnel may be silent in both directions.
-pub const TUNNEL_IDLE_SECONDS: u64 = STREAM_IDLE_SECONDS + 30;
+pub const TUNNEL_IDLE_SECONDS: u64 = RELAY_IDLE_SECONDS;
 /// The first message of TLS, which names the server.
 pub const CLIENT_HELLO_BYTES: usize = 32 << 10;
 /// The model catalogue.
@@ -144,8 +145,11 @@ pub const RETRIES: u32 = 5;
 pub const RETRY_FIRST_MS: u64 = 200;
 /// How long a server may ask us to wait before a retry.
 pub const RETRY_AFTER_SECONDS: u64 = 120;
-/// How long a model's stream may be silent.
+/// How long a model's stream may be silent, for who asks the model. Comments are no silence: they
+/// are bounded by the run's seconds.
 pub const STREAM_IDLE_SECONDS: u64 = 300;
+/// The same in the host's relay: longer, so that it is the sandbox that gives up and asks again.
+pub const RELAY_IDLE_SECONDS: u64 = STREAM_IDLE_SECONDS + 30;
 /// How long a connection to the backend may take to be made.
 pub const CONNECT_SECONDS: u64 = 20;
 

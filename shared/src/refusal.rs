@@ -62,6 +62,13 @@ impl Meaning {
         }
     }
 
+    /// Of a backend that says nothing for as long as it is waited for.
+    #[must_use]
+    pub fn of_silence() -> Self {
+        let why = format!("nothing came for {} s", limits::STREAM_IDLE_SECONDS);
+        Self::Passing { why, asked: None }
+    }
+
     /// Of a request that the host did not pass on; None: a budget is spent.
     #[must_use]
     pub fn of_host(refusal: link::Refusal, why: &str) -> Option<Self> {

@@ -120,9 +120,12 @@ impl Answer {
                     events.pop_front().map(|event| Bytes::from(format!("data: {event}\n\n")))
                 }
                 Source::Live(pieces) => {
-                    let patience = Duration::from_secs(limits::STREAM_IDLE_SECONDS);
+                    let patience = Duration::from_secs(limits::RELAY_IDLE_SECONDS);
                     match tokio::time::timeout(patience, pieces.next()).await {
-                        Ok(Ok(piece)) => piece,
+                        Ok(Ok(piece)) => {
+                            self.gate.ledger().is_alive();
+                            piece
+                        }
                         Ok(Err(error)) => return self.broken(cause(&error.without_url())),
                         Err(_) => return self.broken("the backend's stream stalled".to_owned()),
                     }

@@ -8,7 +8,6 @@
 //!                                     └─ given up by the sandbox: spent, and estimated
 //! ```
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use airlock_shared::answer::{Heard, Listener, Part};
@@ -26,9 +25,9 @@ use tokio::time::Instant;
 use super::claims::Saw;
 use super::seen::Seen;
 
-/// Rate-limit headers that are kept for people, and how long one may be.
-const WINDOW_HEADERS: usize = 32;
-const WINDOW_HEADER_BYTES: usize = 64;
+/// How long a backend says nothing that the sandbox gives up for that: somewhat less than it waits,
+/// because the request came to us somewhat later than it went.
+const SILENCE: Duration = Duration::from_secs(limits::STREAM_IDLE_SECONDS - 30);
 /// A turn state longer than this is no state.
 const TURN_STATE_BYTES: usize = 4096;
 /// How often the pause between failing requests doubles: up to 6.4 s.
@@ -49,7 +48,7 @@ pub(super) struct Ledger {
     /// What is settled.
     used: Used,
     /// The exchange under way.
-    open: Option<Meter>,
+    open: Option<Open>,
     pub(super) seen: Seen,
     pub(super) saw: Saw,
     /// What the answer in progress said so far.
@@ -59,10 +58,22 @@ pub(super) struct Ledger {
     failures: u32,
     failed_at: Option<Instant>,
     turn_state: Option<String>,
-    windows: BTreeMap<String, String>,
+}
+
+/// An exchange that has not come to its end.
+struct Open {
+    meter: Meter,
+    /// When the backend last said something.
+    heard_at: Instant,
 }
 
 impl Used {
+    /// An answer that the sandbox did not take to its end was a step all the same.
+    fn give_up(&mut self, meter: &Meter) {
+        self.steps = self.steps.saturating_add(1);
+        self.estimate(meter);
+    }
+
     fn estimate(&mut self, meter: &Meter) {
         self.usage += meter.usage();
         self.estimated = true;
@@ -94,6 +105,7 @@ impl Ledger {
     ) -> Result<(), String> {
         // THREAT: a sandbox that resets its stream before the end has had its answer for nothing.
         // Tried by `gate::given_up::what_the_sandbox_gives_up_is_spent`.
+        self.hear_silence();
         self.used = self.used();
         self.open = None;
         if elapsed.as_secs() >= budget.seconds {
@@ -105,17 +117,32 @@ impl Ledger {
         if self.used.usage.total() >= budget.tokens {
             return Err(format!("the run's budget of {} tokens is spent", budget.tokens));
         }
-        self.open = Some(request);
+        self.open = Some(Open { meter: request, heard_at: Instant::now() });
         self.current.clear();
         Ok(())
+    }
+
+    /// Something came of the answer under way, if only a comment.
+    pub(super) fn is_alive(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.heard_at = Instant::now();
+        }
+    }
+
+    /// Whether the sandbox gave an answer up because the backend said nothing: then it says so, and
+    /// that is true.
+    pub(super) fn hear_silence(&mut self) {
+        if let Some(open) = self.open.take_if(|open| open.heard_at.elapsed() >= SILENCE) {
+            self.used.give_up(&open.meter);
+            self.failed(Meaning::of_silence());
+        }
     }
 
     /// What is spent by now, the exchange under way among it.
     pub(super) fn used(&self) -> Used {
         let mut used = self.used;
-        if let Some(meter) = &self.open {
-            used.steps = used.steps.saturating_add(1);
-            used.estimate(meter);
+        if let Some(open) = &self.open {
+            used.give_up(&open.meter);
         }
         used
     }
@@ -130,8 +157,8 @@ impl Ledger {
     /// but what passed is paid for. Only the backend's end counts: a sandbox that stops reading has
     /// had its answer.
     pub(super) fn broke_off(&mut self, meaning: Meaning) {
-        if let Some(meter) = self.open.take().filter(Meter::has_heard) {
-            self.used.estimate(&meter);
+        if let Some(open) = self.open.take().filter(|open| open.meter.has_heard()) {
+            self.used.estimate(&open.meter);
         }
         self.failed(meaning);
     }
@@ -160,8 +187,8 @@ impl Ledger {
 
     /// One event of an answer, as the sandbox gets it.
     pub(super) fn hear(&mut self, event: &StreamEvent) {
-        if let Some(meter) = &mut self.open {
-            meter.hear(event);
+        if let Some(open) = &mut self.open {
+            open.meter.hear(event);
         }
         match event {
             StreamEvent::Item(item) => {
@@ -186,8 +213,8 @@ impl Ledger {
     pub(super) fn hear_compaction(&mut self, answer: &Value) {
         for item in answer.get("output").and_then(Value::as_array).into_iter().flatten() {
             self.seen.learn(item);
-            if let Some(meter) = &mut self.open {
-                meter.hear(&StreamEvent::Item(item.clone()));
+            if let Some(open) = &mut self.open {
+                open.meter.hear(&StreamEvent::Item(item.clone()));
             }
         }
         self.completed(answer.get("usage").filter(|usage| usage.is_object()).map(Usage::parse));
@@ -195,7 +222,7 @@ impl Ledger {
 
     /// The exchange under way came to its end, and the backend may say what it cost.
     fn completed(&mut self, usage: Option<Usage>) {
-        let Some(meter) = self.open.take() else { return };
+        let Some(Open { meter, .. }) = self.open.take() else { return };
         self.used.steps = self.used.steps.saturating_add(1);
         match usage {
             Some(usage) => self.used.usage += usage,
@@ -204,26 +231,13 @@ impl Ledger {
         (self.failures, self.saw.fault) = (0, None);
     }
 
-    /// The headers of an answer: the turn's state, and how full the account's windows are.
+    /// The headers of an answer: the turn's state.
     pub(super) fn hear_headers(&mut self, headers: &HeaderMap) {
+        self.is_alive();
         if let Some(Ok(state)) =
             headers.get(airlock_shared::request::TURN_STATE).map(|value| value.to_str())
         {
             self.keep_turn_state(state);
-        }
-        for (name, value) in headers {
-            let name = name.as_str();
-            let is_window = name.starts_with("x-codex-")
-                && ["-used-percent", "-window-minutes", "-reset-at"]
-                    .iter()
-                    .any(|end| name.ends_with(end));
-            let is_number = value.len() <= WINDOW_HEADER_BYTES
-                && value.as_bytes().iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
-            if let (true, true, Ok(value)) = (is_window, is_number, value.to_str())
-                && (self.windows.len() < WINDOW_HEADERS || self.windows.contains_key(name))
-            {
-                self.windows.insert(name.to_owned(), value.to_owned());
-            }
         }
     }
 
@@ -240,11 +254,8 @@ impl Ledger {
         self.turn_state.as_deref()
     }
 
-    pub(super) fn windows(&self) -> &BTreeMap<String, String> {
-        &self.windows
-    }
-
     /// The last message of the last completed answer.
+    #[cfg(test)]
     pub(super) fn last_answer(&self) -> Option<&str> {
         self.saw.last.as_ref()?.answer()
     }

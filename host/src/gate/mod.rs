@@ -48,7 +48,6 @@ mod heavy; // heavy requests and answers, honest and not
 #[cfg(test)]
 mod rig; // both ends: a scripted backend, a gate, an HTTP/2 client
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -192,15 +191,9 @@ impl Gate {
     }
 
     /// What the backend really said last: the last message of its last completed answer.
-    #[must_use]
-    pub fn last_answer(&self) -> Option<String> {
+    #[cfg(test)]
+    fn last_answer(&self) -> Option<String> {
         self.ledger().last_answer().map(str::to_owned)
-    }
-
-    /// How full the account's windows are: the numbers of the `x-codex-…` headers, by name.
-    #[must_use]
-    pub fn windows(&self) -> BTreeMap<String, String> {
-        self.ledger().windows().clone()
     }
 
     /// What is true of how the sandbox says that it ended. `is_asked`: somebody asked for the end.
@@ -215,7 +208,8 @@ impl Gate {
         };
         match self.config.custody {
             Custody::Relay => {
-                let ledger = self.ledger();
+                let mut ledger = self.ledger();
+                ledger.hear_silence();
                 claims::in_relay(claim, &ledger.saw, &known(ledger.used()))
             }
             Custody::Handoff => {

@@ -215,7 +215,7 @@ async fn send(
     tracing::debug!(method = %asked.method, url = asked.url, ?headers, "asking the backend");
     let request =
         client.request(asked.method.clone(), &asked.url).headers(headers).body(asked.body.clone());
-    let patience = Duration::from_secs(limits::STREAM_IDLE_SECONDS);
+    let patience = Duration::from_secs(limits::RELAY_IDLE_SECONDS);
     let answer = match tokio::time::timeout(patience, request.send()).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => return Err(unreachable(cause(&error.without_url()))),
@@ -235,7 +235,7 @@ async fn send(
 
 /// A whole body, up to its bound; what is over it is left.
 pub(super) async fn read(mut answer: reqwest::Response, most: usize) -> Result<Vec<u8>, String> {
-    let patience = Duration::from_secs(limits::STREAM_IDLE_SECONDS);
+    let patience = Duration::from_secs(limits::RELAY_IDLE_SECONDS);
     let mut body = Vec::new();
     loop {
         let piece = match tokio::time::timeout(patience, answer.chunk()).await {

@@ -173,10 +173,9 @@ impl Client {
             if bytes > limits::RESPONSE_BYTES || items.len() > limits::INPUT_ITEMS {
                 return Err(Failure::TooLarge("the answer"));
             }
-            // A comment keeps a connection open, but it is not the model that says it.
-            if !events.is_empty() {
-                deadline = Instant::now() + idle;
-            }
+            // A comment is life too: a backend that works on something says so with comments. One that
+            // says nothing else is bounded by the turn's seconds.
+            deadline = Instant::now() + idle;
             for event in events {
                 let event = StreamEvent::parse(&self.scrub.clean(event));
                 meter.hear(&event);

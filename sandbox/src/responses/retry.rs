@@ -70,7 +70,7 @@ fn judge(failure: &Failure) -> Option<Meaning> {
     let fault = |kind, message: String| Meaning::Fault(Fault::new(kind, message));
     Some(match failure {
         Failure::Connection(why) | Failure::Cut(why) => passing(why.clone()),
-        Failure::Idle => passing(format!("nothing came for {} s", limits::STREAM_IDLE_SECONDS)),
+        Failure::Idle => Meaning::of_silence(),
         Failure::Status { status, refusal, retry_after } => {
             Meaning::of_status(*status, refusal, *retry_after)
         }

@@ -3,7 +3,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use airlock_shared::limits;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -16,6 +18,8 @@ pub(crate) enum Reply {
     Cut(Vec<Value>),
     /// A stream that falls silent after these.
     Silent(Vec<Value>),
+    /// A stream that says nothing but comments for longer than silence may last, and then these.
+    Commented(Vec<Value>),
     /// Another answer: status, headers, body.
     Status(u16, &'static str, String),
     /// The connection is closed instead of an answer.
@@ -98,6 +102,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &State) -
         }
         state.seen.lock().expect("unpoisoned").push(seen);
         let reply = state.script.lock().expect("unpoisoned").pop_front();
+        let mut comments = 0;
         let (events, end) = match reply.unwrap_or(Reply::Status(400, "", "script over".into())) {
             Reply::Close => return None,
             Reply::Status(status, headers, body) => {
@@ -107,9 +112,17 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &State) -
             Reply::Events(events) => (events, End::Whole),
             Reply::Cut(events) => (events, End::Cut),
             Reply::Silent(events) => (events, End::Silent),
+            Reply::Commented(events) => {
+                comments = 3;
+                (events, End::Whole)
+            }
         };
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-codex-turn-state: turn-1\r\ntransfer-encoding: chunked\r\n\r\n";
         stream.write_all(head.as_bytes()).await.ok()?;
+        for _ in 0..comments {
+            tokio::time::sleep(Duration::from_secs(limits::STREAM_IDLE_SECONDS / 2)).await;
+            stream.write_all(b"b\r\n: working\n\n\r\n").await.ok()?;
+        }
         for event in events {
             let text = format!("data: {event}\n\n");
             let chunk = format!("{:x}\r\n{text}\r\n", text.len());

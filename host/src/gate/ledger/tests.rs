@@ -172,9 +172,34 @@ async fn failing_requests_are_bounded_by_time() {
         tokio::time::sleep(ledger.pause(Instant::now())).await;
     }
     assert!((100..600).contains(&asked), "{asked} in an hour");
-    ledger.open = Some(Meter::default());
+    ledger.ask(&BUDGET, NOW, Meter::default()).expect("asked");
     ledger.hear(&done());
     assert_eq!(ledger.pause(Instant::now()), Duration::ZERO);
+}
+
+/// What the sandbox gives up because nothing comes is the backend's failure, and spent all the same.
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_is_silent_has_failed() {
+    let claim = Outcome::Failed { fault: Fault::new(FaultKind::Backend, "it is silent") };
+    for (seconds, said) in [
+        (limits::STREAM_IDLE_SECONDS, "the backend failed: nothing came for 300 s"),
+        (limits::STREAM_IDLE_SECONDS / 2, "sandbox says: “it is silent”"),
+    ] {
+        let mut ledger = Ledger::default();
+        ask(&mut ledger).expect("asked");
+        ledger.hear(&StreamEvent::Text("y".repeat(400)));
+        tokio::time::sleep(Duration::from_secs(limits::STREAM_IDLE_SECONDS)).await;
+        // A comment is life.
+        ledger.is_alive();
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        ledger.hear_silence();
+        let usage = Usage { input: 10, output: 100, ..Usage::default() };
+        assert_eq!(ledger.used(), Used { steps: 1, usage, estimated: true });
+        let Outcome::Failed { fault } = judged(&ledger, claim.clone()) else { panic!("no fault") };
+        assert_eq!(fault.message, said);
+        ask(&mut ledger).expect("asked again");
+        assert_eq!(ledger.used().steps, 2);
+    }
 }
 
 #[test]
@@ -193,20 +218,11 @@ fn failures_are_counted_in_words() {
 }
 
 #[test]
-fn the_first_turn_state_and_the_windows_are_kept() {
+fn the_first_turn_state_is_kept() {
     let mut ledger = Ledger::default();
     let mut headers = HeaderMap::new();
-    for (name, value) in [
-        ("x-codex-turn-state", "one"),
-        ("x-codex-primary-used-percent", "4.5"),
-        ("x-codex-primary-reset-at", "not a number"),
-        ("x-codex-promo-message", "buy"),
-    ] {
-        headers.insert(name, value.parse().expect("a value"));
-    }
+    headers.insert("x-codex-turn-state", "one".parse().expect("a value"));
     ledger.hear_headers(&headers);
     ledger.hear(&StreamEvent::TurnState("two".into()));
     assert_eq!(ledger.turn_state(), Some("one"));
-    assert_eq!(ledger.windows().len(), 1);
-    assert_eq!(ledger.windows()["x-codex-primary-used-percent"], "4.5");
 }

@@ -44,6 +44,18 @@ async fn a_silent_stream_ends() {
     assert_eq!(events[0]["why"], "nothing came for 300 s");
 }
 
+/// A backend that works on it says so with comments; the turn's seconds bound that.
+#[tokio::test(start_paused = true)]
+async fn a_comment_is_a_sign_of_life() {
+    let commented = Reply::Commented(vec![text("done"), completed()]);
+    let backend = Backend::start([commented]).await;
+    let began = Instant::now();
+    let (answer, events) = asked(&backend).await;
+    assert_eq!((answer, events), (Ok(1), Vec::new()));
+    assert_eq!(began.elapsed().as_secs(), limits::STREAM_IDLE_SECONDS * 3 / 2);
+    assert_eq!(backend.seen().len(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wait_the_backend_asks_for_is_kept() {
     let slow = Reply::Status(429, "retry-after: 7\r\n", r#"{"error":{"message":"slow"}}"#.into());
