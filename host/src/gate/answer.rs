@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Gate;
-use super::cassette::{Kept, Room, kept_event};
+use super::cassette::{Events, Reply, Said};
 use super::pieces::Pieces;
 use super::policy::Route;
 use crate::auth::reach::cause;
@@ -52,9 +52,7 @@ struct Tape {
     route: Route,
     body: Value,
     status: u16,
-    events: Vec<Value>,
-    /// For more of them.
-    room: Room,
+    events: Events,
 }
 
 impl Answer {
@@ -65,13 +63,7 @@ impl Answer {
         body: Option<Value>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let tape = body.map(|body| Tape {
-            route,
-            body,
-            status,
-            events: Vec::new(),
-            room: Room::default(),
-        });
+        let tape = body.map(|body| Tape { route, body, status, events: Events::default() });
         Self::new(gate, Source::Live(pieces), tape, permit)
     }
 
@@ -174,10 +166,10 @@ impl Answer {
         }
         let event = StreamEvent::parse(data);
         self.gate.ledger().hear(&event);
-        if let Some(tape) = &mut self.tape
-            && let Some(event) = tape.room.take(data).and_then(kept_event)
-        {
-            tape.events.push(event);
+        let is_piece =
+            matches!(event, StreamEvent::Text(_) | StreamEvent::Piece(_) | StreamEvent::Other);
+        if let (Some(tape), false) = (&mut self.tape, is_piece) {
+            tape.events.hear(data);
         }
         if matches!(event, StreamEvent::Completed { .. } | StreamEvent::Failed(_)) {
             self.is_whole = true;
@@ -201,16 +193,11 @@ impl Answer {
     /// Once, whatever came until now.
     fn write_down(&mut self) {
         if let (Some(tape), Some(recorder)) = (self.tape.take(), &self.gate.config.recorder) {
-            if tape.room.is_full() {
-                recorder.fail("an answer is too large to be recorded");
-            }
-            recorder.exchange(
-                tape.route,
-                tape.body,
-                tape.status,
-                Kept::Events(tape.events),
-                &self.gate.texts(),
-            );
+            let Some(events) = tape.events.all() else {
+                return recorder.fail("an answer is too large to be played");
+            };
+            let reply = Reply::Answer { status: tape.status, said: Said::Events(events) };
+            recorder.exchange(tape.route, tape.body, reply, &self.gate.texts());
         }
     }
 }

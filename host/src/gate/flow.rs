@@ -92,7 +92,7 @@ async fn a_run_from_its_first_request_to_its_kept_outcome() {
     kept.send(()).expect("listened to");
     assert_eq!(ending.await.expect("ended").0, 200);
     assert_eq!(rig.served.end.await.expect("served"), Ok(()));
-    assert_eq!(rig.served.gate.finish(), Ok(()));
+    assert_eq!(rig.served.gate.finish().await, Ok(()));
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! What is heavy: refused where it is large in memory only, passed where it is honest.
 
-use airlock_shared::limits;
+use airlock_shared::{limits, link};
+use axum::body::Body;
+use http::Method;
 use serde_json::json;
 
 use super::rig::*;
@@ -43,4 +45,41 @@ async fn a_large_honest_request_passes() {
         asked[0].body["input"][0]["content"][1]["image_url"].as_str().map(str::len),
         Some((10 << 20) + 22)
     );
+}
+
+/// A catalogue is bounded as an answer is: what is small as text fills no memory.
+#[tokio::test]
+async fn a_dense_catalogue_is_not_taken() {
+    let model = json!({"slug": "m", "display_name": "M", "context_window": 1, "visibility": "list",
+        "supported_reasoning_levels": [{"effort": "low"}, {"effort": "high"}]});
+    let honest = json!({"models": vec![model; 1_000]});
+    let dense = json!({"models": vec![json!({}); limits::JSON_STRUCTURE_BYTES / 800 + 1]});
+    let body = |catalogue: &Value| whole("200 OK", "", &catalogue.to_string());
+    let (_, base) = Script::start(vec![body(&honest), body(&dense)]).await;
+    let Upstream::Live { client, signer } = live(&base) else { panic!("not live") };
+    let backend = config(&base, live(&base)).backend;
+    let patience = Duration::from_secs(5);
+    let asked = async || catalogue(&client, signer.as_ref(), &base, &backend, patience).await;
+    assert_eq!(asked().await, Ok(honest));
+    let why = format!("{}: its answer has too many values", base.origin());
+    assert_eq!(asked().await, Err(Fault::new(FaultKind::Backend, why)));
+}
+
+/// A compaction that is larger than its bound is not passed on torn.
+#[tokio::test]
+async fn a_compaction_that_is_too_large_is_refused() {
+    let answer = |bytes: usize| {
+        let item = json!({"type": "compaction", "encrypted_content": "e".repeat(bytes)});
+        whole("200 OK", "", &json!({"output": [item], "usage": {"input_tokens": 3}}).to_string())
+    };
+    let replies = vec![answer(1 << 20), answer(limits::COMPACTION_BYTES)];
+    let (mut rig, _) = Rig::scripted(replies).await;
+    let mut compact = async || {
+        let body = Body::from(json!({"input": user("long")}).to_string());
+        text(rig.send(Method::POST, link::COMPACT, body).await).await
+    };
+    assert_eq!(compact().await.0, 200);
+    let (status, said) = compact().await;
+    assert_eq!((status, code(&said).as_str()), (413, "too_large"));
+    assert_eq!(rig.served.gate.spent().steps, 2, "the backend did its work");
 }

@@ -112,7 +112,7 @@ pub enum Custody {
 /// Who answers.
 pub enum Upstream {
     Live { client: reqwest::Client, signer: Arc<dyn Signer> },
-    Replay(Box<Cassette>),
+    Replay(Arc<Cassette>),
 }
 
 /// What came from the box. All of it is hearsay but `Refused`, which the host did itself.
@@ -170,11 +170,10 @@ pub struct Gate {
 
 impl Gate {
     /// # Errors
-    /// When the catalogue could not be recorded.
+    /// When the catalogue cannot be recorded.
     pub fn new(config: GateConfig) -> Result<Arc<Self>, Fault> {
         if let Some(recorder) = &config.recorder {
-            recorder.catalogue(&config.catalogue);
-            recorder.finish()?;
+            recorder.catalogue(&config.catalogue)?;
         }
         let catalogue = Bytes::from(config.catalogue.to_string());
         let model = Arc::new(Semaphore::new(1));
@@ -247,11 +246,14 @@ impl Gate {
     ///
     /// # Errors
     /// `Cassette`, with where.
-    pub fn finish(&self) -> Result<(), Fault> {
+    pub async fn finish(&self) -> Result<(), Fault> {
         if let Upstream::Replay(cassette) = &self.config.upstream {
             cassette.finish()?;
         }
-        self.config.recorder.as_ref().map_or(Ok(()), Recorder::finish)
+        match &self.config.recorder {
+            Some(recorder) => recorder.finish().await,
+            None => Ok(()),
+        }
     }
 
     /// How a run that was played back differed from its cassette where it may.

@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::answer::Answer;
-use super::cassette::{Kept, Reply};
+use super::cassette::{Cassette, Reply, Said};
 use super::pieces::Pieces;
 use super::policy::{self, Pinned, Route};
 use super::routes::Refused;
@@ -67,8 +67,30 @@ async fn ask(
     body: Body,
     permit: OwnedSemaphorePermit,
 ) -> Result<Response<Body>, Refused> {
+    let body = admitted(gate, route, read(body).await?)?;
+    match &gate.config.upstream {
+        Upstream::Live { client, signer } => {
+            let sent = Bytes::from(body.to_string());
+            // A text of it is enough, but for who writes it down.
+            let asked = KeptRequest { route, body: gate.config.recorder.is_some().then_some(body) };
+            match upstream::ask(gate, client, signer.as_ref(), route, sent).await {
+                Ok(answer) => answered(gate, asked, answer, permit).await,
+                Err(refused) => Err(unanswered(gate, asked, refused)),
+            }
+        }
+        Upstream::Replay(cassette) => replayed(gate, cassette, route, body, permit).await,
+    }
+}
+
+/// What was asked, for whoever writes it down.
+struct KeptRequest {
+    route: Route,
+    body: Option<Value>,
+}
+
+/// The body that goes out, if the policy and the budget let it.
+fn admitted(gate: &Gate, route: Route, mut given: Value) -> Result<Value, Refused> {
     let config = &gate.config;
-    let mut given = read(body).await?;
     let cost = Meter::of_request(&given);
     let pinned = Pinned {
         model: &config.model,
@@ -86,90 +108,102 @@ async fn ask(
     };
     drop(given);
     gate.scrub().request(gate.canaries(), &mut body);
-    match &config.upstream {
-        Upstream::Live { client, signer } => {
-            let sent = Bytes::from(body.to_string());
-            // A text of it is enough, but for who writes it down.
-            let body = config.recorder.is_some().then_some(body);
-            let answer = match upstream::ask(gate, client, signer.as_ref(), route, sent).await {
-                Ok(answer) => answer,
-                Err(refused) => {
-                    gate.ledger().give_back();
-                    keep(
-                        gate,
-                        route,
-                        body,
-                        refused.refusal.status(),
-                        Kept::Body(refused.refusal.body(&refused.message)),
-                    );
-                    return Err(refused);
-                }
-            };
-            let status = answer.status();
-            let retry_after = retry_after(answer.headers());
-            let mut headers = passed_headers(answer.headers(), gate);
-            gate.ledger().hear_headers(answer.headers());
-            if !status.is_success() {
-                gate.ledger().give_back();
-            }
-            if status.is_success() && route == Route::Responses {
-                headers
-                    .entry(header::CONTENT_TYPE)
-                    .or_insert(HeaderValue::from_static("text/event-stream"));
-                let pieces = (status.as_u16(), Pieces::of(answer).await);
-                let answer = Answer::live(gate, pieces, route, body, permit);
-                return Ok(response(status, headers, answer.into_body()));
-            }
-            let most = if status.is_success() {
-                limits::COMPACTION_BYTES
-            } else {
-                limits::ERROR_BODY_BYTES
-            };
-            let whole = upstream::read(answer, most).await.map_err(upstream::unreachable)?;
-            let whole = gate.texts().bytes(whole);
-            hear_whole(gate, status, retry_after, &whole);
-            if body.is_some() {
-                let value = parsed(&whole)
-                    .unwrap_or_else(|| Value::String(String::from_utf8_lossy(&whole).into_owned()));
-                keep(gate, route, body, status.as_u16(), Kept::Body(value));
-            }
-            Ok(response(status, headers, Body::from(whole)))
-        }
-        Upstream::Replay(cassette) => {
-            let reply = cassette.answer(route, &body).map_err(|why| {
-                gate.ledger().give_back();
-                Refused::new(Refusal::Cassette, why)
-            })?;
-            let status = StatusCode::from_u16(reply.status()).unwrap_or(StatusCode::BAD_GATEWAY);
-            if !status.is_success() {
-                gate.ledger().give_back();
-            }
-            let mut headers = HeaderMap::new();
-            match reply {
-                Reply::Events { events, .. } => {
-                    headers.insert(
-                        header::CONTENT_TYPE,
-                        HeaderValue::from_static("text/event-stream"),
-                    );
-                    Ok(response(
-                        status,
-                        headers,
-                        Answer::replayed(gate, events, permit).into_body(),
-                    ))
-                }
-                Reply::Body { body, .. } => {
-                    let whole = match body {
-                        Value::String(text) => text.into_bytes(),
-                        value => value.to_string().into_bytes(),
-                    };
-                    hear_whole(gate, status, None, &whole);
-                    headers
-                        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                    Ok(response(status, headers, Body::from(whole)))
-                }
-            }
-        }
+    Ok(body)
+}
+
+/// The backend's answer on its way down: a stream as it comes, anything else whole.
+async fn answered(
+    gate: &Arc<Gate>,
+    asked: KeptRequest,
+    answer: reqwest::Response,
+    permit: OwnedSemaphorePermit,
+) -> Result<Response<Body>, Refused> {
+    let status = answer.status();
+    let mut headers = passed_headers(answer.headers(), gate);
+    gate.ledger().hear_headers(answer.headers());
+    if !status.is_success() {
+        gate.ledger().give_back();
+        let wait = retry_after(answer.headers());
+        // The status is an answer, whatever becomes of its body.
+        let whole = upstream::read(answer, limits::ERROR_BODY_BYTES).await.unwrap_or_default();
+        let whole = gate.texts().bytes(whole);
+        hear_refusal(gate, status, wait, &whole);
+        return Ok(kept_whole(gate, asked, status, headers, whole));
     }
+    if asked.route == Route::Responses {
+        let stream = HeaderValue::from_static("text/event-stream");
+        headers.entry(header::CONTENT_TYPE).or_insert(stream);
+        let pieces = (status.as_u16(), Pieces::of(answer).await);
+        let answer = Answer::live(gate, pieces, asked.route, asked.body, permit);
+        return Ok(response(status, headers, answer.into_body()));
+    }
+    let whole = match upstream::read(answer, limits::COMPACTION_BYTES + 1).await {
+        Ok(whole) => gate.texts().bytes(whole),
+        Err(why) => return Err(unanswered(gate, asked, upstream::unreachable(why))),
+    };
+    if whole.len() > limits::COMPACTION_BYTES {
+        let refused = Refused::new(Refusal::TooLarge, "the answer is larger than its bound");
+        keep_refusal(gate, asked, &refused);
+        return Err(refused);
+    }
+    hear_compaction(gate, &whole);
+    Ok(kept_whole(gate, asked, status, headers, whole))
+}
+
+/// The backend could not be asked, or did not say it all: that costs nothing.
+fn unanswered(gate: &Gate, asked: KeptRequest, refused: Refused) -> Refused {
+    gate.ledger().give_back();
+    keep_refusal(gate, asked, &refused);
+    refused
+}
+
+/// The next answer of a recording.
+async fn replayed(
+    gate: &Arc<Gate>,
+    cassette: &Arc<Cassette>,
+    route: Route,
+    body: Value,
+    permit: OwnedSemaphorePermit,
+) -> Result<Response<Body>, Refused> {
+    let cassette = Arc::clone(cassette);
+    // It is read from a disk, which may stall: that is no work for a thread that others wait for.
+    let playing = tokio::task::spawn_blocking(move || cassette.answer(route, &body));
+    let played = playing.await.unwrap_or_else(|stopped| Err(stopped.to_string()));
+    let reply = played.map_err(|why| {
+        gate.ledger().give_back();
+        Refused::new(Refusal::Cassette, why)
+    })?;
+    let (status, said) = match reply {
+        Reply::Answer { status, said } => (status, said),
+        Reply::Refused { refusal, why } => {
+            gate.ledger().give_back();
+            return Err(Refused::new(refusal, why));
+        }
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    if !status.is_success() {
+        gate.ledger().give_back();
+    }
+    let mut headers = HeaderMap::new();
+    let kind = match &said {
+        Said::Events(_) => "text/event-stream",
+        Said::Body(_) => "application/json",
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    let whole = match said {
+        Said::Events(events) => {
+            let answer = Answer::replayed(gate, events, permit);
+            return Ok(response(status, headers, answer.into_body()));
+        }
+        Said::Body(Value::String(text)) => text.into_bytes(),
+        Said::Body(value) => value.to_string().into_bytes(),
+    };
+    if status.is_success() {
+        hear_compaction(gate, &whole);
+    } else {
+        hear_refusal(gate, status, None, &whole);
+    }
+    Ok(response(status, headers, Body::from(whole)))
 }
 
 /// Reads the body, bounded in bytes, in time and in what it becomes in memory.
@@ -205,19 +239,20 @@ fn parsed(whole: &[u8]) -> Option<Value> {
     if is_dense { None } else { serde_json::from_slice(whole).ok() }
 }
 
-/// What an answer that came whole says beside its status.
-fn hear_whole(gate: &Gate, status: StatusCode, retry_after: Option<Duration>, whole: &[u8]) {
-    let mut ledger = gate.ledger();
-    if status.is_success() {
-        if let Some(value) = parsed(whole) {
-            ledger.hear_compaction(&value);
-        }
-        return;
+/// What the answer to a compaction says.
+fn hear_compaction(gate: &Gate, whole: &[u8]) {
+    if let Some(value) = parsed(whole) {
+        gate.ledger().hear_compaction(&value);
     }
-    // THREAT: a backend answers with a body like the host's own, and what it says stands where the
-    // host's words do. Tried by `gate::backend::a_backend_does_not_speak_in_the_hosts_name`.
+}
+
+/// Why the backend refuses, in its own words.
+///
+/// THREAT: a backend answers with a body like the host's own, and what it says stands where the
+/// host's words do. Tried by `gate::backend::a_backend_does_not_speak_in_the_hosts_name`.
+fn hear_refusal(gate: &Gate, status: StatusCode, wait: Option<Duration>, whole: &[u8]) {
     let refusal = stream::Refusal::of_body(whole);
-    ledger.failed(Meaning::of_status(status.as_u16(), &refusal, retry_after));
+    gate.ledger().failed(Meaning::of_status(status.as_u16(), &refusal, wait));
 }
 
 /// The only headers of the backend's that go down.
@@ -232,9 +267,30 @@ fn passed_headers(from: &HeaderMap, gate: &Gate) -> HeaderMap {
     passed.collect()
 }
 
-fn keep(gate: &Gate, route: Route, body: Option<Value>, status: u16, kept: Kept) {
-    if let (Some(recorder), Some(body)) = (&gate.config.recorder, body) {
-        recorder.exchange(route, body, status, kept, &gate.texts());
+/// An answer that came whole, written down where that is wanted.
+fn kept_whole(
+    gate: &Gate,
+    asked: KeptRequest,
+    status: StatusCode,
+    headers: HeaderMap,
+    whole: Vec<u8>,
+) -> Response<Body> {
+    if asked.body.is_some() {
+        let text = || Value::String(String::from_utf8_lossy(&whole).into_owned());
+        let said = Said::Body(parsed(&whole).unwrap_or_else(text));
+        keep(gate, asked, Reply::Answer { status: status.as_u16(), said });
+    }
+    response(status, headers, Body::from(whole))
+}
+
+fn keep_refusal(gate: &Gate, asked: KeptRequest, refused: &Refused) {
+    let (refusal, why) = (refused.refusal, refused.message.clone());
+    keep(gate, asked, Reply::Refused { refusal, why });
+}
+
+fn keep(gate: &Gate, asked: KeptRequest, reply: Reply) {
+    if let (Some(recorder), Some(body)) = (&gate.config.recorder, asked.body) {
+        recorder.exchange(asked.route, body, reply, &gate.texts());
     }
 }
 

@@ -199,7 +199,7 @@ async fn judged(gate: &Gate, claim: Outcome, is_asked: bool) -> Outcome {
         outcome,
         Outcome::Finished { .. } | Outcome::Stopped { reason: Reason::Budget { .. }, .. }
     );
-    match gate.finish() {
+    match gate.finish().await {
         Err(fault) if ran_out => Outcome::Failed { fault },
         _ => outcome,
     }

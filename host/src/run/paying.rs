@@ -68,7 +68,7 @@ pub(super) async fn open(spec: &Spec, logins: &Path) -> Result<Opened, Broken> {
             let slug = spec.model.slug.clone().or(Some(model));
             let wish = ModelWish { slug, ask: false, ..spec.model.clone() };
             let settled = choice::settle(&catalogue, &wish, None)?;
-            let upstream = Upstream::Replay(Box::new(cassette));
+            let upstream = Upstream::Replay(Arc::new(cassette));
             (Reached { base, backend, upstream, catalogue, signer: None }, settled)
         }
         Cassette::None | Cassette::Record(_) => {

@@ -12,22 +12,32 @@
 //!
 //! `kept` is how many items the input shares with the request before it; `instructions` and
 //! `tools` stand only where they changed. Of the stream's events only those that a run acts on are
-//! kept. Credentials were never in it: requests hold none, and answers were scrubbed.
+//! kept. `by_host` stands where the host refused by itself, with its refusal as the body.
+//! Credentials were never in it: requests hold none, and answers were scrubbed.
+//!
+//! A recording may be a stranger's, so what is played is bounded. The same bounds hold where one is
+//! written ([`fits`]): nothing is written that cannot be played.
 //!
 //! Played back, requests are matched by their order on each route. Item types, tool names, call
 //! ids and arguments must be the same; outputs, texts, ids, instructions and definitions may
 //! differ and are counted.
 
 mod record; // writes one
+mod writer; // its file, on a thread of its own
+mod read; // what lies in its file
 mod replay; // plays one
+#[cfg(test)]
+mod bounds; // what is written can be played
 #[cfg(test)]
 mod tests;
 
+use airlock_shared::link::Refusal;
 use airlock_shared::{dense, item, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::policy::Route;
+use super::quoted::quoted;
 use super::seen::hash;
 
 pub use record::Recorder;
@@ -51,6 +61,8 @@ struct Exchange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     request: Option<Request>,
     status: u16,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    by_host: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     events: Option<Vec<Value>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,24 +106,41 @@ struct Request {
     tools: Option<Value>,
 }
 
-/// What was answered, to be written down.
-pub(super) enum Kept {
+/// How a request was answered, to be written down or played back.
+#[derive(Debug, PartialEq)]
+pub(super) enum Reply {
+    /// By the backend.
+    Answer { status: u16, said: Said },
+    /// By the host itself: the backend was not asked, or did not say it all.
+    Refused { refusal: Refusal, why: String },
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Said {
     Events(Vec<Value>),
     Body(Value),
 }
 
-/// What is answered, played back.
-pub(super) enum Reply {
-    Events { status: u16, events: Vec<Value> },
-    Body { status: u16, body: Value },
+/// Why the line of exchange `n` cannot be played.
+///
+/// THREAT: a recording of a stranger's is small as text and fills the memory.
+/// Tried by `cli::memory::a_strangers_recording_is_played_in_little_memory`.
+fn fits(line: &[u8], n: usize) -> Result<(), &'static str> {
+    if n > limits::CASSETTE_EXCHANGES {
+        return Err("is one too many");
+    }
+    if line.len() >= limits::CASSETTE_LINE_BYTES {
+        return Err("is too long");
+    }
+    if dense::structure_bytes(line) > limits::JSON_STRUCTURE_BYTES {
+        return Err("has too many values");
+    }
+    Ok(())
 }
 
-impl Reply {
-    pub(super) fn status(&self) -> u16 {
-        match self {
-            Self::Events { status, .. } | Self::Body { status, .. } => *status,
-        }
-    }
+/// The same of the one with the catalogue.
+fn fits_catalogue(line: &[u8]) -> Result<(), &'static str> {
+    if line.len() > limits::CATALOGUE_BYTES { Err("is too long") } else { Ok(()) }
 }
 
 /// Of what is compared later: the thing itself can be as large as all its pictures.
@@ -121,34 +150,44 @@ fn hashed(value: &impl Serialize) -> Hash {
     hash(b"", value)
 }
 
-/// What is left for the events of one exchange: no more than can be read again.
-pub(super) struct Room {
+/// The events of one answer that are kept, as long as they are no more than can be played.
+#[derive(Default)]
+pub(super) struct Events {
+    kept: Vec<Value>,
     bytes: usize,
     structure: usize,
 }
 
-impl Default for Room {
-    fn default() -> Self {
-        Self { bytes: limits::CASSETTE_LINE_BYTES, structure: limits::JSON_STRUCTURE_BYTES }
+impl Events {
+    /// Keeps what a run acts on. Pieces of a text come by the ten thousand, and none is kept.
+    pub(super) fn hear(&mut self, data: &str) {
+        let Some(event) = kept_event(data) else { return };
+        let text = event.to_string();
+        self.bytes = self.bytes.saturating_add(text.len());
+        self.structure = self.structure.saturating_add(dense::structure_bytes(text.as_bytes()));
+        if self.is_too_large() {
+            self.kept = Vec::new();
+        } else {
+            self.kept.push(event);
+        }
     }
-}
 
-impl Room {
-    /// The event, where there is room for it.
-    pub(super) fn take<'a>(&mut self, data: &'a str) -> Option<&'a str> {
-        self.bytes = self.bytes.saturating_sub(data.len());
-        self.structure = self.structure.saturating_sub(dense::structure_bytes(data.as_bytes()));
-        (!self.is_full()).then_some(data)
+    fn is_too_large(&self) -> bool {
+        self.bytes >= limits::CASSETTE_LINE_BYTES || self.structure > limits::JSON_STRUCTURE_BYTES
     }
 
-    /// Whether something did not fit.
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes == 0 || self.structure == 0
+    /// None: they are more than can be played.
+    pub(super) fn all(self) -> Option<Vec<Value>> {
+        (!self.is_too_large()).then_some(self.kept)
     }
 }
 
 /// An event as it is kept; `None` for what no run acts on. An item stands in it once.
-pub(super) fn kept_event(data: &str) -> Option<Value> {
+fn kept_event(data: &str) -> Option<Value> {
+    if dense::structure_bytes(data.as_bytes()) > limits::JSON_STRUCTURE_BYTES {
+        // No run acts on it: see `StreamEvent::parse`.
+        return None;
+    }
     let mut event: Value = serde_json::from_str(data).ok()?;
     match event.get("type")?.as_str()? {
         "response.output_item.done" | "response.metadata" | "error" => Some(event),
@@ -188,14 +227,17 @@ impl<'a> Mark<'a> {
         }
     }
 
-    /// In words, with the arguments from shortly before they differ.
+    /// In quotes, with the arguments from shortly before they differ.
+    ///
+    /// THREAT: the sandbox, or a stranger's recording, has its words stand in ours. Tried by
+    /// `gate::cassette::tests::what_departs_is_quoted`.
     fn shown(&self, other: &Self) -> String {
         let mut words = match self.kind {
             "" => "something without a type".to_owned(),
-            kind => kind.to_owned(),
+            kind => cut(kind),
         };
         for part in [self.role, self.name, self.call_id].into_iter().flatten() {
-            words.push_str(&format!(" {}", part.escape_debug()));
+            words.push_str(&format!(" {}", cut(part)));
         }
         if let Some(arguments) = self.arguments {
             let common = arguments.chars().zip(other.arguments.unwrap_or_default().chars());
@@ -204,6 +246,14 @@ impl<'a> Mark<'a> {
             let piece: String = arguments.chars().skip(from).take(60).collect();
             words.push_str(&format!(" with `{}` at character {same}", piece.escape_debug()));
         }
-        words
+        quoted(&words, SHOWN)
     }
+}
+
+/// What is shown of an item, and of each of its names, in characters.
+const SHOWN: usize = 240;
+const SHOWN_NAME: usize = 60;
+
+fn cut(name: &str) -> String {
+    name.chars().take(SHOWN_NAME).flat_map(char::escape_debug).collect()
 }

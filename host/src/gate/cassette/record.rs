@@ -1,11 +1,11 @@
 //! Writes a cassette, an exchange at a time: whole lines only, so that a run that dies leaves one
-//! that can be read up to there.
+//! that can be read up to there. What cannot be played is not written: the recording ends there, and
+//! says why.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Read as _, Seek as _, Write};
+use std::io::{self, BufWriter, Read as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use airlock_shared::limits;
 use airlock_shared::model::Model;
@@ -14,33 +14,31 @@ use airlock_shared::scrub::{Needles, Scrubber};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Exchange, Hash, Header, Kept, Name, Request, VERSION, hashed};
+use super::writer::Writer;
+use super::{
+    Exchange, Hash, Header, Name, Reply, Request, Said, VERSION, fits, fits_catalogue, hashed,
+};
 use crate::gate::policy::Route;
 use crate::output::Output;
 
 /// A cassette being written.
 pub struct Recorder {
     tape: Mutex<Tape>,
+    writer: Writer,
 }
 
 struct Tape {
-    file: File,
-    /// Not a terminal, a pipe, or what keeps nothing.
-    is_file: bool,
-    /// What a cassette begins with. Written with the first exchange: until then an older cassette
-    /// stays as it is, for a run that never gets as far as its model.
-    before: Option<Before>,
+    /// What a cassette begins with: header and catalogue. Written with the first exchange: until then
+    /// an older cassette stays as it is, for a run that never gets as far as its model.
+    head: Vec<u8>,
     n: usize,
+    /// Bytes of all lines.
+    bytes: u64,
     /// The last request of each route.
     responses: Last,
     compact: Last,
     /// The first thing that went wrong; nothing is written after it.
     fault: Option<String>,
-}
-
-struct Before {
-    header: Header,
-    catalogue: Option<Value>,
 }
 
 struct Last {
@@ -78,21 +76,43 @@ impl Recorder {
             let owners = std::fs::Permissions::from_mode(0o600);
             file.set_permissions(owners).map_err(cannot)?;
         }
-        let (responses, compact) = (Last::default(), Last::default());
         let made_by = env!("CARGO_PKG_VERSION").to_owned();
         let header = Header { airlock_cassette: VERSION, made_by, model: model.slug.clone() };
-        let before = Some(Before { header, catalogue: None });
-        let tape = Tape { file, is_file, before, n: 0, responses, compact, fault: None };
-        Ok(Self { tape: Mutex::new(tape) })
+        let head = rendered(&header, &Needles::default()).map_err(cannot)?;
+        let tape = Tape {
+            bytes: head.len() as u64,
+            head,
+            n: 0,
+            responses: Last::default(),
+            compact: Last::default(),
+            fault: None,
+        };
+        let writer = Writer::start(file, is_file).map_err(cannot)?;
+        Ok(Self { tape: Mutex::new(tape), writer })
     }
 
     /// The catalogue that the run chose its model from.
-    pub(in crate::gate) fn catalogue(&self, catalogue: &Value) {
-        self.with(|tape| {
-            if let Some(before) = &mut tape.before {
-                before.catalogue = Some(catalogue.clone());
+    ///
+    /// # Errors
+    /// When it is larger than can be played.
+    pub(in crate::gate) fn catalogue(&self, catalogue: &Value) -> Result<(), Fault> {
+        let mut tape = self.tape();
+        let exchange = Exchange {
+            n: 0,
+            route: Name::Models,
+            request: None,
+            status: 200,
+            by_host: false,
+            events: None,
+            body: Some(catalogue.clone()),
+        };
+        if let Some(line) = tape.line(exchange, &Needles::default()) {
+            match fits_catalogue(&line[..line.len() - 1]) {
+                Ok(()) => tape.head.extend(line),
+                Err(why) => tape.fault = Some(format!("the catalogue {why} to be played")),
             }
-        });
+        }
+        tape.fault.clone().map_or(Ok(()), |why| Err(unwritten(&why)))
     }
 
     /// One exchange, scrubbed once more of what must not be in a file that is shown around.
@@ -100,126 +120,126 @@ impl Recorder {
         &self,
         route: Route,
         body: Value,
-        status: u16,
-        kept: Kept,
+        reply: Reply,
         needles: &Needles,
     ) {
-        self.with(|tape| {
-            let last = match route {
-                Route::Responses => &mut tape.responses,
-                Route::Compact => &mut tape.compact,
-            };
-            let request = Some(last.next(body));
-            let (events, body) = match kept {
-                Kept::Events(events) => (Some(events), None),
-                Kept::Body(body) => (None, Some(body)),
-            };
-            tape.exchange(
-                Exchange { n: 0, route: route.into(), request, status, events, body },
-                needles,
-            );
-        });
+        let mut tape = self.tape();
+        let last = match route {
+            Route::Responses => &mut tape.responses,
+            Route::Compact => &mut tape.compact,
+        };
+        let request = Some(last.next(body));
+        let (status, by_host, events, body) = match reply {
+            Reply::Answer { status, said: Said::Events(events) } => {
+                (status, false, Some(events), None)
+            }
+            Reply::Answer { status, said: Said::Body(body) } => (status, false, None, Some(body)),
+            Reply::Refused { refusal, why } => {
+                (refusal.status(), true, None, Some(refusal.body(&why)))
+            }
+        };
+        let route = route.into();
+        let exchange = Exchange { n: 0, route, request, status, by_host, events, body };
+        if let Some(line) = tape.line(exchange, needles) {
+            let mut lines = std::mem::take(&mut tape.head);
+            lines.extend(line);
+            if let Err(why) = self.writer.put(lines) {
+                tape.fault = Some(why.to_owned());
+            }
+        }
     }
 
     /// Nothing more is written, and this is why.
     pub(in crate::gate) fn fail(&self, why: &str) {
-        self.with(|tape| {
-            tape.fault.get_or_insert_with(|| why.to_owned());
-        });
+        self.tape().fault.get_or_insert_with(|| why.to_owned());
     }
 
     /// Whether everything was written, and is on the disk.
     ///
     /// # Errors
     /// `Cassette`, with what went wrong first.
-    pub fn finish(&self) -> Result<(), Fault> {
-        self.with(|tape| {
-            if tape.is_file
-                && let (None, Err(error)) = (&tape.fault, tape.file.sync_data())
-            {
-                tape.fault = Some(error.to_string());
-            }
-            match &tape.fault {
-                Some(why) => Err(Fault::new(
-                    FaultKind::Cassette,
-                    format!("the cassette could not be written: {why}"),
-                )),
-                None => Ok(()),
-            }
-        })
+    pub async fn finish(&self) -> Result<(), Fault> {
+        let written = self.writer.finish().await;
+        // What was not given to the writer comes after all that was.
+        let fault = written.err().or_else(|| self.tape().fault.clone());
+        fault.map_or(Ok(()), |why| Err(unwritten(&why)))
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Tape) -> T) -> T {
-        act(&mut self.tape.lock().unwrap_or_else(PoisonError::into_inner))
+    /// As if so many bytes had been written.
+    #[cfg(test)]
+    pub(super) fn has_written(&self, bytes: u64) {
+        self.tape().bytes = bytes;
     }
+
+    fn tape(&self) -> MutexGuard<'_, Tape> {
+        self.tape.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unwritten(why: &str) -> Fault {
+    Fault::new(FaultKind::Cassette, format!("the cassette could not be written: {why}"))
 }
 
 impl Tape {
-    fn begin(&mut self, before: Before) {
-        if self.is_file
-            && let Err(error) = self.file.set_len(0).and_then(|()| self.file.rewind())
-        {
-            self.fault = Some(error.to_string());
-        }
-        self.line(&before.header, &Needles::default());
-        if let Some(body) = before.catalogue {
-            let (route, body) = (Name::Models, Some(body));
-            self.exchange(
-                Exchange { n: 0, route, request: None, status: 200, events: None, body },
-                &Needles::default(),
-            );
-        }
-    }
-
-    fn exchange(&mut self, mut exchange: Exchange, needles: &Needles) {
-        if let Some(before) = self.before.take() {
-            self.begin(before);
+    /// The next exchange as its line; none once something went wrong, and nothing can follow.
+    fn line(&mut self, mut exchange: Exchange, needles: &Needles) -> Option<Vec<u8>> {
+        if self.fault.is_some() {
+            return None;
         }
         self.n += 1;
         exchange.n = self.n;
-        self.line(&exchange, needles);
+        let line = rendered(&exchange, needles).map_err(|error| error.to_string());
+        match line.and_then(|line| self.taken(line)) {
+            Ok(line) => Some(line),
+            Err(why) => {
+                self.fault = Some(why);
+                None
+            }
+        }
     }
 
-    fn line(&mut self, value: &impl Serialize, needles: &Needles) {
-        if self.fault.is_some() {
-            return;
+    /// The line, if it can be played.
+    fn taken(&mut self, line: Vec<u8>) -> Result<Vec<u8>, String> {
+        let n = self.n;
+        fits(&line[..line.len() - 1], n)
+            .map_err(|why| format!("exchange {n} {why} to be played"))?;
+        self.bytes += line.len() as u64;
+        if self.bytes > limits::CASSETTE_BYTES {
+            let most = limits::CASSETTE_BYTES >> 20;
+            return Err(format!(
+                "with exchange {n} it is larger than {most} MiB, and cannot be played"
+            ));
         }
-        let scrubber = Scrubber::new(needles.clone());
-        let mut line = Line { file: &self.file, scrubber, bytes: 0 };
-        let mut buffered = BufWriter::with_capacity(64 << 10, &mut line);
-        let written = serde_json::to_writer(&mut buffered, value)
-            .map_err(io::Error::from)
-            .and_then(|()| buffered.flush());
-        drop(buffered);
-        if let Err(error) = written.and_then(|()| line.end()) {
-            self.fault = Some(error.to_string());
-        }
+        Ok(line)
     }
 }
 
-/// A line on its way to the file, scrubbed as it is written. One that fails half-way has no end,
-/// and whoever reads it passes over it.
-struct Line<'a> {
-    file: &'a File,
+/// A line with its end, scrubbed.
+fn rendered(value: &impl Serialize, needles: &Needles) -> io::Result<Vec<u8>> {
+    let mut line = Line { scrubber: Scrubber::new(needles.clone()), clean: Vec::new() };
+    let mut buffered = BufWriter::with_capacity(64 << 10, &mut line);
+    serde_json::to_writer(&mut buffered, value)?;
+    buffered.flush()?;
+    drop(buffered);
+    let Line { mut scrubber, mut clean } = line;
+    clean.extend(scrubber.finish());
+    clean.push(b'\n');
+    Ok(clean)
+}
+
+/// A line as it is made.
+struct Line {
     scrubber: Scrubber,
-    bytes: usize,
+    clean: Vec<u8>,
 }
 
-impl Line<'_> {
-    fn end(mut self) -> io::Result<()> {
-        let mut rest = self.scrubber.finish();
-        rest.push(b'\n');
-        self.file.write_all(&rest)
-    }
-}
-
-impl Write for Line<'_> {
+impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.bytes += bytes.len();
-        if self.bytes >= limits::CASSETTE_LINE_BYTES {
-            return Err(io::Error::other("an exchange is too large to be recorded"));
+        self.clean.extend(self.scrubber.feed(bytes));
+        // It is not made to its end if it is too long already.
+        if self.clean.len() > limits::CASSETTE_LINE_BYTES {
+            return Err(io::Error::other("an exchange is too long to be played"));
         }
-        self.file.write_all(&self.scrubber.feed(bytes))?;
         Ok(bytes.len())
     }
 

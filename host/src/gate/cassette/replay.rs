@@ -6,16 +6,17 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read as _, Seek as _};
+use std::io::{BufReader, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use airlock_shared::limits;
 use airlock_shared::outcome::{Fault, FaultKind};
-use airlock_shared::{dense, limits};
 use serde_json::Value;
 
-use super::{Exchange, Hash, Header, Mark, Name, Reply, Request, VERSION, hashed};
+use super::read::{exchange, line, refusal, seekable};
+use super::{Hash, Header, Mark, Name, Reply, Request, Said, VERSION, fits_catalogue, hashed};
 use crate::gate::policy::Route;
 
 /// A cassette being played.
@@ -112,28 +113,39 @@ impl Cassette {
         self.state().differences
     }
 
-    /// The recorded answer to the next request of a route, if that is what was asked.
+    /// The recorded answer to the next request of a route, if that is what was asked. It reads the
+    /// file, and no lock is held meanwhile.
     pub(in crate::gate) fn answer(&self, route: Route, body: &Value) -> Result<Reply, String> {
-        let mut state = self.state();
-        if let Some(departed) = &state.departed {
-            return Err(departed.clone());
-        }
-        let State { responses, compact, differences, .. } = &mut *state;
-        let track = match route {
-            Route::Responses => responses,
-            Route::Compact => compact,
+        let (next, mut last) = {
+            let mut state = self.state();
+            if let Some(departed) = &state.departed {
+                return Err(departed.clone());
+            }
+            let track = state.track(route);
+            (track.ahead.pop_front(), std::mem::take(&mut track.last))
         };
         let departs = "the run departs from its cassette";
-        let played = match track.ahead.pop_front() {
+        let played = match next {
             Some(place) => self
-                .play(place, &mut track.last, body, differences)
+                .play(place, &mut last, body)
                 .map_err(|why| format!("{departs} at exchange {}, {why}", place.n)),
             None => {
                 let name = Name::from(route).as_str();
                 Err(format!("{departs}: one more request of {name} than it holds"))
             }
         };
-        played.inspect_err(|why| state.departed = Some(why.clone()))
+        let mut state = self.state();
+        state.track(route).last = last;
+        match played {
+            Ok((reply, found)) => {
+                state.differences.add(found);
+                Ok(reply)
+            }
+            Err(why) => {
+                state.departed = Some(why.clone());
+                Err(why)
+            }
+        }
     }
 
     /// Reads an exchange and holds the request against it.
@@ -142,16 +154,10 @@ impl Cassette {
         place: LineAt,
         last: &mut Last,
         body: &Value,
-        differences: &mut Differences,
-    ) -> Result<Reply, String> {
+    ) -> Result<(Reply, Differences), String> {
         let (request, reply) = self.exchange(place)?;
         last.next(request, place);
-        let found = self.compare(last, body)?;
-        differences.outputs += found.outputs;
-        differences.texts += found.texts;
-        differences.instructions += found.instructions;
-        differences.definitions += found.definitions;
-        Ok(reply)
+        Ok((reply, self.compare(last, body)?))
     }
 
     /// Reads an exchange again.
@@ -162,9 +168,13 @@ impl Cassette {
         let exchange = exchange(&line, place.n).map_err(changed)?;
         drop(line);
         let request = exchange.request.ok_or_else(|| changed(String::new()))?;
-        let reply = match (exchange.events, exchange.body) {
-            (Some(events), _) => Reply::Events { status: exchange.status, events },
-            (None, body) => Reply::Body { status: exchange.status, body: body.unwrap_or_default() },
+        let status = exchange.status;
+        let reply = match (exchange.events, exchange.body.unwrap_or_default()) {
+            (Some(events), _) => Reply::Answer { status, said: Said::Events(events) },
+            (None, body) if exchange.by_host => {
+                refusal(&body).ok_or_else(|| "which refuses what no host refuses".to_owned())?
+            }
+            (None, body) => Reply::Answer { status, said: Said::Body(body) },
         };
         Ok((request, reply))
     }
@@ -180,7 +190,7 @@ impl Cassette {
                 let recorded = self.item(expected)?;
                 let recorded = Mark::of(&recorded);
                 return Err(format!(
-                    "item {}: expected {}, came {}",
+                    "item {}: expected {}, the sandbox sent {}",
                     n + 1,
                     recorded.shown(&now),
                     now.shown(&recorded)
@@ -196,7 +206,7 @@ impl Cassette {
                 let missing = self.item(missing)?;
                 let mark = Mark::of(&missing);
                 return Err(format!(
-                    "item {}: expected {}, came nothing more",
+                    "item {}: expected {}, the sandbox sent nothing more",
                     came.len() + 1,
                     mark.shown(&mark)
                 ));
@@ -204,7 +214,7 @@ impl Cassette {
             (None, Some(extra)) => {
                 let mark = Mark::of(extra);
                 return Err(format!(
-                    "item {}: expected nothing more, came {}",
+                    "item {}: expected nothing more, the sandbox sent {}",
                     last.input.len() + 1,
                     mark.shown(&mark)
                 ));
@@ -254,6 +264,24 @@ impl Cassette {
     }
 }
 
+impl State {
+    fn track(&mut self, route: Route) -> &mut Track {
+        match route {
+            Route::Responses => &mut self.responses,
+            Route::Compact => &mut self.compact,
+        }
+    }
+}
+
+impl Differences {
+    fn add(&mut self, found: Self) {
+        self.outputs += found.outputs;
+        self.texts += found.texts;
+        self.instructions += found.instructions;
+        self.definitions += found.definitions;
+    }
+}
+
 impl Last {
     /// The request of the next exchange, which says what of this one it keeps.
     fn next(&mut self, request: Request, place: LineAt) {
@@ -274,18 +302,11 @@ impl Last {
     }
 }
 
-/// What comes from a pipe is kept where it can be read twice.
-fn seekable(file: File) -> io::Result<File> {
-    if file.metadata()?.is_file() {
-        return Ok(file);
-    }
-    let mut kept = tempfile::tempfile()?;
-    io::copy(&mut file.take(limits::CASSETTE_BYTES), &mut kept)?;
-    kept.rewind()?;
-    Ok(kept)
-}
-
 fn parse(file: File) -> Result<Cassette, String> {
+    let size = file.metadata().map_err(|error| error.to_string())?.len();
+    if size > limits::CASSETTE_BYTES {
+        return Err(format!("it is larger than {} MiB", limits::CASSETTE_BYTES >> 20));
+    }
     let mut text = BufReader::new(&file).take(limits::CASSETTE_BYTES);
     let first = line(&mut text, 1)?.ok_or("it is empty")?;
     let version: Value = serde_json::from_slice(&first).map_err(|_| "it is no cassette")?;
@@ -306,17 +327,12 @@ fn parse(file: File) -> Result<Cassette, String> {
     let mut at = first.len() as u64 + 1;
     for n in 1.. {
         let Some(line) = line(&mut text, n + 1)? else { break };
-        if n > limits::CASSETTE_EXCHANGES {
-            return Err("it holds too many exchanges".to_owned());
-        }
         let place = LineAt { n, at, bytes: line.len() };
         at += line.len() as u64 + 1;
         let exchange = exchange(&line, n)?;
         let (items, track) = match exchange.route {
             Name::Models => {
-                if line.len() > limits::CATALOGUE_BYTES {
-                    return Err(format!("line {} is too long", n + 1));
-                }
+                fits_catalogue(&line).map_err(|why| format!("line {} {why}", n + 1))?;
                 catalogue = exchange.body.unwrap_or_default();
                 continue;
             }
@@ -334,38 +350,4 @@ fn parse(file: File) -> Result<Cassette, String> {
         track.ahead.push_back(place);
     }
     Ok(Cassette { model: header.model, catalogue, file, state: Mutex::new(state) })
-}
-
-/// An exchange as its line says it.
-///
-/// THREAT: a recording of a stranger's is small as text and fills the memory.
-/// Tried by `cli::memory::a_strangers_recording_is_played_in_little_memory`.
-fn exchange(line: &[u8], n: usize) -> Result<Exchange, String> {
-    if dense::structure_bytes(line) > limits::JSON_STRUCTURE_BYTES {
-        return Err(format!("line {} has too many values", n + 1));
-    }
-    let exchange: Exchange = serde_json::from_slice(line)
-        .map_err(|error| format!("line {} is not understood: {error}", n + 1))?;
-    if exchange.n != n {
-        return Err(format!("exchange {n} is missing: line {} is exchange {}", n + 1, exchange.n));
-    }
-    if exchange.events.is_some() == exchange.body.is_some() {
-        return Err(format!("exchange {n} has no answer, or two"));
-    }
-    Ok(exchange)
-}
-
-/// One whole line; a last one without its end is what a crash left, and is no line.
-fn line(text: &mut impl BufRead, number: usize) -> Result<Option<Vec<u8>>, String> {
-    let mut line = Vec::new();
-    let most = limits::CASSETTE_LINE_BYTES as u64;
-    text.take(most)
-        .read_until(b'\n', &mut line)
-        .map_err(|error| format!("it cannot be read: {error}"))?;
-    match line.pop() {
-        None => Ok(None),
-        Some(b'\n') => Ok(Some(line)),
-        Some(_) if line.len() as u64 + 1 == most => Err(format!("line {number} is too long")),
-        Some(_) => Ok(None),
-    }
 }
