@@ -205,7 +205,7 @@ impl Engine {
     }
 
     /// How many processes of a container are this command line.
-    pub async fn processes(&self, id: &str, command: &str) -> usize {
+    pub async fn count_of(&self, id: &str, command: &str) -> usize {
         let told = self.get(&format!("/containers/{id}/top?ps_args=-eo%20pid,args")).await.json();
         let rows = told["Processes"].as_array().into_iter().flatten();
         rows.filter(|row| row[1] == command).count()

@@ -345,7 +345,7 @@ mod tests {
         let (_, closed) = io::pipe().expect("a pipe");
         for failing in [Box::new(full()) as Box<dyn Write + Send>, Box::new(closed)] {
             let (mut reader, writer) = io::pipe().expect("a pipe");
-            let (mut screen, written) = detached(screen(writer, failing)).expect("a thread");
+            let (mut screen, _, written) = detached(screen(writer, failing)).expect("a thread");
             for _ in 0..100 {
                 screen.tell(&"progress\n".repeat(1_000));
             }

@@ -102,7 +102,7 @@ impl Live {
                 self.events().first().and_then(|event| event["run"].as_str().map(str::to_owned));
             let mut found = 0;
             for container in Ran::containers_with(&self.engine, run.as_slice()).await {
-                found += self.engine.processes(&container, command).await;
+                found += self.engine.count_of(&container, command).await;
             }
             if found == count {
                 return;

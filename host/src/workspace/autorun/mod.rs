@@ -50,20 +50,13 @@ pub struct NamedTrigger {
 
 /// The whole table: what is held, then what is only named.
 pub fn table() -> impl Iterator<Item = NamedTrigger> {
-    let of_version_control = table::VERSION_CONTROL.iter().map(|(name, by)| NamedTrigger {
-        name,
-        is_held: true,
-        why: format!("{by} keeps it, and obeys it"),
-    });
-    let of = |is_held| {
-        move |(name, why): &(&'static str, &str)| NamedTrigger {
-            name,
-            is_held,
-            why: (*why).to_owned(),
+    all().map(|(name, runs)| match runs {
+        Runs::VersionControl(by) => {
+            NamedTrigger { name, is_held: true, why: format!("{by} keeps it, and obeys it") }
         }
-    };
-    let rest = table::HELD.iter().map(of(true)).chain(table::NAMED.iter().map(of(false)));
-    of_version_control.chain(rest)
+        Runs::ByItself(how) => NamedTrigger { name, is_held: true, why: how.to_owned() },
+        Runs::WhenStarted(how) => NamedTrigger { name, is_held: false, why: how.to_owned() },
+    })
 }
 
 static TRIGGERS: LazyLock<Triggers> = LazyLock::new(|| {
