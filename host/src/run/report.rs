@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use airlock_shared::base::Base;
 use airlock_shared::defaults;
@@ -27,14 +26,10 @@ use crate::exit::Exit;
 use crate::session::{
     EventLog, LimitsRecord, PayerRecord, Record, RunFolder, TreeMode, WorkspaceRecord,
 };
-use crate::text;
 use crate::workspace::{Copied, Counted, Why};
 
 mod changes; // what became of them, told and counted
-
-/// How long a directory is counted before that is said, and how often from then on.
-const COUNTING_FIRST: Duration = Duration::from_secs(2);
-const COUNTING: Duration = Duration::from_secs(10);
+mod counting; // a directory that takes long to count
 
 pub use changes::{count, name_all, told};
 
@@ -249,7 +244,7 @@ impl<'a> Report<'a> {
 
     /// Says now and then how far a directory is counted that takes long.
     pub(super) fn counting(&mut self) -> impl FnMut(Counted) {
-        counting(|text| self.note(text))
+        counting::counting(|text| self.note(text))
     }
 
     pub(super) fn copied(&mut self, copied: &Copied) {
@@ -360,19 +355,6 @@ impl<'a> Report<'a> {
         let last = Ended { estimated: self.record.estimated, ..last };
         self.say(Public::Outcome(last));
         Done { run: self.folder.id().to_owned(), outcome, exit, changes, began, hint }
-    }
-}
-
-/// Tells it first after a while, and then now and then.
-fn counting(mut say: impl FnMut(String)) -> impl FnMut(Counted) {
-    let mut due = Instant::now() + COUNTING_FIRST;
-    move |counted| {
-        if Instant::now() < due {
-            return;
-        }
-        due = Instant::now() + COUNTING;
-        let (entries, bytes) = (text::thousands(counted.entries), text::bytes(counted.bytes));
-        say(format!("the directory is being looked through: {entries} entries, {bytes} so far"));
     }
 }
 

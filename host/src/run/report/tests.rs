@@ -57,22 +57,3 @@ fn all_that_is_held_and_all_that_runs_is_named() {
     assert_eq!(changes.look_at.len(), 300);
     assert_eq!(changes.look_at[299], named("299/Makefile", "make runs it"));
 }
-
-/// A directory that is counted soon is not spoken of, and one that is not is now and then.
-#[tokio::test(start_paused = true)]
-async fn a_directory_that_takes_long_to_count_is_told_now_and_then() {
-    let mut said = Vec::new();
-    let mut tell = counting(|text| said.push(text));
-    for second in 0..30 {
-        tell(Counted { entries: second * 1_000, bytes: second << 20, is_all: false });
-        tokio::time::advance(Duration::from_secs(1)).await;
-    }
-    drop(tell);
-    let so_far = |what: &str| format!("the directory is being looked through: {what} so far");
-    let expected = [
-        so_far("2,000 entries, 2.0 MB"),
-        so_far("12,000 entries, 12.5 MB"),
-        so_far("22,000 entries, 23.0 MB"),
-    ];
-    assert_eq!(said, expected);
-}
