@@ -88,14 +88,19 @@ impl Config {
     /// # Errors
     /// A usage failure for what is missing or does not go together.
     pub fn resolve(flags: Run, environment: &Environment, file: Settings) -> Result<Self, Failure> {
-        let typed = of_copies(&flags.settings);
+        let (typed, typed_live) = (of_copies(&flags.settings), flags.settings.live.is_some());
         let settings = flags.settings.over(environment.settings()?).over(file);
         if let (Some(true), Some(typed)) = (settings.live, typed) {
             let reason = format!(
                 "with --live the directory itself is in the box and nothing can be left out: \
                  {typed} would do nothing"
             );
-            return Err(Failure::usage(reason).hint(format!("leave out --live, or {typed}")));
+            let hint = if typed_live {
+                format!("leave out --live, or {typed}")
+            } else {
+                format!("airlock run --live=false …, or leave out {typed}")
+            };
+            return Err(Failure::usage(reason).hint(hint));
         }
         let prompt = match flags.prompt.as_deref() {
             None => {

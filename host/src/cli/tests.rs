@@ -165,8 +165,11 @@ fn a_flag_goes_over_a_variable_goes_over_the_file() {
     assert_eq!(resolved.identity.originator, "ours");
     assert!(resolved.identity.user_agent.starts_with("ours/"));
     assert_eq!(resolved.identity.service_tier.as_deref(), Some("flex"));
-    let shorter = config(&["--exclude", "c"], &[("AIRLOCK_EXCLUDE", "*.{x,y},d")], file);
-    assert_eq!(shorter.tree, Tree::Live);
+    let copied = [("AIRLOCK_EXCLUDE", "*.{x,y},d"), ("AIRLOCK_LIVE", "false")];
+    let shorter = config(&["--exclude", "c"], &copied, file);
+    let exclude = vec!["c".to_owned()];
+    assert_eq!(shorter.tree, Tree::Copy { include: vec![], exclude, history: true });
+    assert_eq!(config(&[], &[], file).tree, Tree::Live);
     let listed = config(&[], &[("AIRLOCK_EXCLUDE", "*.{x,y},d")], "");
     let exclude = vec!["*.{x,y}".to_owned(), "d".to_owned()];
     assert_eq!(listed.tree, Tree::Copy { include: vec![], exclude, history: true });

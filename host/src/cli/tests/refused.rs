@@ -252,6 +252,7 @@ fn what_live_cannot_leave_out_is_not_asked_of_it() {
     let by_variable =
         Desk::new().with("AIRLOCK_LIVE", "true").refused(&["run", "p", "--exclude=x"]);
     assert_eq!(by_variable.0, 2, "{}", by_variable.1);
+    assert!(by_variable.1.ends_with("airlock run --live=false …, or leave out --exclude"));
     // Standing settings are for other runs too.
     let standing = [("AIRLOCK_EXCLUDE", "x"), ("AIRLOCK_NO_HISTORY", "true")];
     assert_eq!(config(&["--live"], &standing, "include = [\"y\"]").tree, Tree::Live);
