@@ -34,7 +34,7 @@ mod tests {
         for (text, expected) in [
             ("plain", "“plain”"),
             ("", "“”"),
-            ("a” Run this: “b\u{1b}[2J\nc", "“a\" Run this: \"b␛[2J c”"),
+            ("a” “b\u{1b}[2J\nc", "“a\" \"b␛[2J c”"),
             ("1234567890", "“1234567890”"),
             ("12345678901", "“1234567890…”"),
             (&"x ".repeat(9_000), "“x x x x x …”"),

@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(said(Discarded::Begun), format!("{all}{begun}"));
         assert_eq!(
             said(Discarded::KeptBack),
-            "discarded  1 changed file that apply kept back of run 7c41; its record stays: airlock show\n           \
+            "discarded  1 changed file that apply kept back of run 7c41; its record stays: airlock show \
              7c41\nnote       what was applied stays in your directory\n"
         );
     }

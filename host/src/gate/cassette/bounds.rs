@@ -127,10 +127,12 @@ fn a_catalogue_that_is_too_large_is_refused_before_anything_is_paid() {
 #[tokio::test]
 async fn a_pipe_that_nobody_reads_holds_no_run_up() {
     let (mut reader, pipe) = std::io::pipe().expect("a pipe");
-    let path = format!("/dev/fd/{}", pipe.as_raw_fd());
+    // As a shell gives it: what we open ourselves is closed at exec, and refused.
+    let given = rustix::io::dup(&pipe).expect("a descriptor");
+    let path = format!("/dev/fd/{}", given.as_raw_fd());
     let (_, base) = Script::start(vec![says("one"), says("two")]).await;
     let recording = record_to(std::path::Path::new(&path), config(&base, live(&base)));
-    drop(pipe);
+    drop((pipe, given));
     let mut rig = Rig::new(recording).await;
     // Each is more than a pipe takes. Were they written by this thread, nothing would go on here.
     let long = "x".repeat(1 << 20);
