@@ -52,7 +52,9 @@ pub(super) fn diff(
     let folder = find(store, prefix)?;
     let wanted = if held { View::Held } else { View::Applied };
     tell_extent(&folder, screen)?;
-    let Some(set) = changes_of(&folder)? else {
+    // The texts that an apply replaced are not kept: lines could only be guessed at.
+    let is_past = !held && !stat && workspace::is_applied(&folder);
+    let Some(set) = changes_of(&folder)?.filter(|_| !is_past) else {
         let why = neutral::line(&standing::why_nothing(&folder));
         let columns = crate::text::COLUMNS;
         let said = labelled("nothing", &format!("to show: {why}"), columns, screen.err_style);
