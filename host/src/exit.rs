@@ -11,7 +11,7 @@ pub enum Exit {
     SignIn = 3,
     UsageLimit = 4,
     Budget = 5,
-    Box = 6,
+    Sandbox = 6,
     Cancelled = 130,
     Terminated = 143,
 }
@@ -24,7 +24,7 @@ impl Exit {
         Self::SignIn,
         Self::UsageLimit,
         Self::Budget,
-        Self::Box,
+        Self::Sandbox,
         Self::Cancelled,
         Self::Terminated,
     ];
@@ -39,12 +39,14 @@ impl Exit {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Finished => "finished",
-            Self::Failed => "failed; also conflicts of apply, a cassette that departs",
+            Self::Failed => "failed; also conflicts of apply, a recording that departs",
             Self::Usage => "usage: what was typed, or a file it names",
             Self::SignIn => "sign-in needed",
             Self::UsageLimit => "usage limit of the account reached",
             Self::Budget => "budget spent, also where the model still answered at its last step",
-            Self::Box => "the box could not be made safe, or engine or image cannot be used",
+            Self::Sandbox => {
+                "the sandbox could not be made safe, or engine or image cannot be used"
+            }
             Self::Cancelled => "cancelled (Ctrl-C)",
             Self::Terminated => "terminated (SIGTERM)",
         }
@@ -67,18 +69,18 @@ impl Exit {
     pub fn of_fault(kind: FaultKind) -> Self {
         match kind {
             FaultKind::SignIn => Self::SignIn,
-            FaultKind::Box => Self::Box,
+            FaultKind::Sandbox => Self::Sandbox,
             FaultKind::Choice => Self::Usage,
             FaultKind::Refused
             | FaultKind::Backend
             | FaultKind::Model
             | FaultKind::Context
             | FaultKind::Policy
-            | FaultKind::BoxDied
+            | FaultKind::SandboxDied
             | FaultKind::Link
             | FaultKind::Protocol
             | FaultKind::Workspace
-            | FaultKind::Cassette
+            | FaultKind::Recording
             | FaultKind::Forged
             | FaultKind::Claimed
             | FaultKind::Disk => Self::Failed,
@@ -125,9 +127,9 @@ mod tests {
             (stopped(Stop::Budget { spent: Spent::Steps }, Some("so far")), 5),
             (stopped(limit, None), 4),
             (Outcome::Failed { fault: Fault::new(FaultKind::SignIn, "x") }, 3),
-            (Outcome::Failed { fault: Fault::new(FaultKind::Box, "x") }, 6),
-            (Outcome::Failed { fault: Fault::new(FaultKind::Cassette, "x") }, 1),
-            (Outcome::Failed { fault: Fault::new(FaultKind::BoxDied, "x") }, 1),
+            (Outcome::Failed { fault: Fault::new(FaultKind::Sandbox, "x") }, 6),
+            (Outcome::Failed { fault: Fault::new(FaultKind::Recording, "x") }, 1),
+            (Outcome::Failed { fault: Fault::new(FaultKind::SandboxDied, "x") }, 1),
             (Outcome::Failed { fault: Fault::new(FaultKind::Claimed, "x") }, 1),
         ];
         for (outcome, code) in cases {

@@ -77,7 +77,7 @@ impl Failure {
             Outcome::Finished { .. } => return None,
             Outcome::Failed { fault } => Self::from(fault),
             Outcome::Stopped { reason: Stop::Cancelled, .. } => {
-                Self::new(exit, "cancelled", "the box is gone")
+                Self::new(exit, "cancelled", "the sandbox is gone")
             }
             Outcome::Stopped { reason: Stop::Budget { spent }, answer } => {
                 let (what, flag) = match spent {
@@ -121,13 +121,13 @@ impl From<&Fault> for Failure {
             FaultKind::Choice => ("usage", None),
             FaultKind::Context => ("too long for the model", Some("airlock run -m MODEL …")),
             FaultKind::Policy => ("refused by the host", None),
-            FaultKind::Box => ("no box", Some("airlock doctor")),
-            FaultKind::BoxDied => ("the box ended early", Some("airlock doctor")),
-            FaultKind::Link => ("the link to the box broke", Some("airlock doctor")),
-            FaultKind::Protocol => ("the box speaks another protocol", Some("airlock doctor")),
+            FaultKind::Sandbox => ("no sandbox", Some("airlock doctor")),
+            FaultKind::SandboxDied => ("the sandbox ended early", Some("airlock doctor")),
+            FaultKind::Link => ("the link to the sandbox broke", Some("airlock doctor")),
+            FaultKind::Protocol => ("the sandbox speaks another protocol", Some("airlock doctor")),
             FaultKind::Workspace => ("workspace", None),
-            FaultKind::Cassette => ("cassette", Some("airlock run --record FILE …")),
-            FaultKind::Forged => ("the box claims what did not happen", None),
+            FaultKind::Recording => ("recording", Some("airlock run --record FILE …")),
+            FaultKind::Forged => ("the sandbox claims what did not happen", None),
             FaultKind::Claimed => ("failed", None),
             FaultKind::Disk => ("cannot write", None),
         };
@@ -193,7 +193,7 @@ mod tests {
                 "cannot write: the login cannot be kept: /x/me.json: Read-only file system\n\
                  export XDG_STATE_HOME=/path/to/a/folder/of/yours",
             ),
-            (stopped(Stop::Cancelled), "cancelled: the box is gone"),
+            (stopped(Stop::Cancelled), "cancelled: the sandbox is gone"),
             (
                 stopped(Stop::Budget { spent: Spent::Tokens }),
                 "budget spent: no tokens left; the model gave no answer\nairlock run --tokens N …",

@@ -3,11 +3,11 @@
 
 pub mod cli; // the command line
 pub mod setup; // what makes a machine ready
-pub mod run; // one run, from nothing to gone
-pub mod gate; // what passes between a box and everything else
+pub mod session; // one session, from nothing to gone
+pub mod gate; // what passes between a sandbox and everything else
 pub mod engine; // where a sandbox runs
 pub mod workspace; // the tree in, the changes out
-pub mod session; // what was said and done, on disk
+pub mod records; // what was said and done, on disk
 pub mod auth; // who pays
 pub mod failure; // what a person is told when something cannot be done
 pub mod exit; // the exit codes, one table

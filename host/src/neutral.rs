@@ -1,4 +1,4 @@
-//! Text from the model or the box, made harmless for a terminal: what would move the cursor, write
+//! Text from the model or the sandbox, made harmless for a terminal: what would move the cursor, write
 //! the clipboard, reorder a line or hide in it is shown instead of obeyed.
 //!
 //! Used for everything that reaches a terminal. A pipe and `-o FILE` get the text as it is: there

@@ -12,13 +12,13 @@ use airlock_shared::outcome::{Fault, FaultKind};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::files::{self, Baseline, Summary, Wanted};
+use crate::files::{self, Baseline, ChangesRequest, ChangesSummary};
 use crate::link::Link;
 use crate::report::Report;
 
 /// Where changes go, and from what they differ.
 #[derive(Clone)]
-pub(crate) struct Keeper {
+pub(crate) struct ChangesKeeper {
     pub(crate) link: Link,
     pub(crate) workspace: Workspace,
     pub(crate) baseline: Arc<Baseline>,
@@ -26,8 +26,8 @@ pub(crate) struct Keeper {
 }
 
 /// The edits so far, brought out every now and then.
-pub(crate) struct SoFar {
-    keeper: Keeper,
+pub(crate) struct InterimChanges {
+    keeper: ChangesKeeper,
     every: Duration,
     due: Instant,
     /// Something may have changed since they were last brought out.
@@ -36,8 +36,8 @@ pub(crate) struct SoFar {
     complained: bool,
 }
 
-impl SoFar {
-    pub(crate) fn new(keeper: Keeper) -> Self {
+impl InterimChanges {
+    pub(crate) fn new(keeper: ChangesKeeper) -> Self {
         let every = Duration::from_millis(keeper.workspace.edits_every_ms);
         let due = Instant::now() + every;
         Self { keeper, every, due, touched: false, out: None, complained: false }
@@ -65,7 +65,7 @@ impl SoFar {
         // Given up, it is not to go on looking beside whoever does next.
         let _given_up = (looked.clone().drop_guard(), enough.clone().drop_guard());
         let bytes = self.keeper.workspace.changes_bytes.unwrap_or(u64::MAX);
-        let wanted = Wanted {
+        let wanted = ChangesRequest {
             last: false,
             paths: limits::CHANGES_ENTRIES,
             bytes: bytes.min(limits::SO_FAR_BYTES),
@@ -95,14 +95,14 @@ impl SoFar {
     }
 }
 
-impl Keeper {
+impl ChangesKeeper {
     /// Brings all of it out, in a hurry once `cancel` is cancelled.
     ///
     /// # Errors
     /// Why they did not come out whole.
     pub(crate) async fn all(&self, cancel: &CancellationToken) -> Result<(), Fault> {
         let (looked, enough) = (CancellationToken::new(), CancellationToken::new());
-        let wanted = Wanted {
+        let wanted = ChangesRequest {
             last: true,
             paths: limits::CHANGES_ENTRIES,
             bytes: self.workspace.changes_bytes.unwrap_or(u64::MAX),
@@ -129,7 +129,7 @@ impl Keeper {
         Ok(())
     }
 
-    async fn put(&self, wanted: Wanted) -> Result<Option<Summary>, Fault> {
+    async fn put(&self, wanted: ChangesRequest) -> Result<Option<ChangesSummary>, Fault> {
         let root = PathBuf::from(&self.workspace.path);
         let (uid, gid) = (self.workspace.uid, self.workspace.gid);
         let baseline = Arc::clone(&self.baseline);
@@ -160,7 +160,7 @@ async fn time(ms: u64, looked: &CancellationToken, enough: &CancellationToken) -
 /// turn goes on with commands beside it. Tried by
 /// keep::tests::what_is_not_safe_is_no_note.
 pub(crate) fn is_danger(fault: &Fault) -> bool {
-    fault.kind == FaultKind::Box
+    fault.kind == FaultKind::Sandbox
 }
 
 #[cfg(test)]
@@ -181,8 +181,8 @@ mod tests {
         let path = "/nonexistent/workspace".to_owned();
         let workspace = Workspace { path, uid, gid: uid, ..Workspace::default() };
         let baseline = Arc::default();
-        let keeper = Keeper { link: link.expect("a host"), workspace, baseline, report };
-        let mut so_far = SoFar::new(keeper.clone());
+        let keeper = ChangesKeeper { link: link.expect("a host"), workspace, baseline, report };
+        let mut so_far = InterimChanges::new(keeper.clone());
         let first = so_far.bring().await;
         drop(so_far);
         let all = keeper.all(&CancellationToken::new()).await;
@@ -204,6 +204,9 @@ mod tests {
         );
         let (first, all, notes) = brought(0).await;
         let kind = |ended: Result<(), Fault>| ended.map_err(|fault| fault.kind);
-        assert_eq!((kind(first), kind(all), notes), (Err(FaultKind::Box), Err(FaultKind::Box), 0));
+        assert_eq!(
+            (kind(first), kind(all), notes),
+            (Err(FaultKind::Sandbox), Err(FaultKind::Sandbox), 0)
+        );
     }
 }

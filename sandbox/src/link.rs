@@ -1,7 +1,7 @@
 //! The pipe to the host: HTTP/2 with prior knowledge, we are the client. The routes are those of
 //! `airlock_shared::link`.
 //!
-//! Deliberately absent: reconnecting. The pipe is born and dies with the box.
+//! Deliberately absent: reconnecting. The pipe is born and dies with the sandbox.
 
 use std::io;
 use std::pin::Pin;
@@ -60,7 +60,8 @@ impl Link {
         let mut value = HeaderValue::from_str(key.reveal())
             .map_err(|_| broken("the run key cannot be a header"))?;
         value.set_sensitive(true);
-        let input = Watched { input: io::Cursor::new(prefix).chain(input), gone: gone.clone() };
+        let input =
+            WatchedReader { input: io::Cursor::new(prefix).chain(input), gone: gone.clone() };
         // Frames that are ready together go together, as lines do.
         let output = BufWriter::with_capacity(FRAMES_BYTES, output);
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -225,9 +226,9 @@ pub(crate) async fn beginning(body: Incoming) -> Vec<u8> {
 ///
 /// THREAT: a backend answers with a body like the host's, and ends the run in the host's name. Tried
 /// by `session::tests::linked::a_backend_does_not_speak_in_the_hosts_name`.
-pub(crate) fn refusal(headers: &HeaderMap, body: &[u8]) -> Option<(link::Refusal, String)> {
+pub(crate) fn refusal(headers: &HeaderMap, body: &[u8]) -> Option<(link::HostRefusal, String)> {
     headers.get(link::REFUSAL)?;
-    let (refusal, why) = link::Refusal::of_body(body)?;
+    let (refusal, why) = link::HostRefusal::of_body(body)?;
     Some((refusal, crate::scrub::one_line(&why)))
 }
 
@@ -236,7 +237,7 @@ async fn refused(answer: Response<Incoming>, what: &str) -> Fault {
     let status = head.status;
     let body = beginning(body).await;
     match refusal(&head.headers, &body) {
-        Some((link::Refusal::Policy, why)) => {
+        Some((link::HostRefusal::Policy, why)) => {
             Fault::new(FaultKind::Policy, format!("{what}: {why}"))
         }
         Some((_, why)) => broken(format!("{what}: {why}")),
@@ -263,12 +264,12 @@ fn streamed_lines(lines: mpsc::Receiver<Bytes>) -> Body {
 }
 
 /// A reader that tells when there is no more to read.
-struct Watched<R> {
+struct WatchedReader<R> {
     input: R,
     gone: CancellationToken,
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for Watched<R> {
+impl<R: AsyncRead + Unpin> AsyncRead for WatchedReader<R> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -278,7 +279,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Watched<R> {
         let read = Pin::new(&mut self.input).poll_read(context, buffer);
         match &read {
             Poll::Ready(Ok(())) if buffer.filled().len() > before || room == 0 => {}
-            // THREAT: a box outlives a host that was killed, and works on unseen. The end of stdin
+            // THREAT: a sandbox outlives a host that was killed, and works on unseen. The end of stdin
             // is the end of the run. Tried by `session::tests::linked::the_end_of_the_pipe_ends_the_run`.
             Poll::Ready(_) => self.gone.cancel(),
             Poll::Pending => {}

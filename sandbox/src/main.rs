@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(session::run());
-            // A blocked read or file operation must not keep the box up.
+            // A blocked read or file operation must not keep the sandbox up.
             runtime.shutdown_background();
             code
         }

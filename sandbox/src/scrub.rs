@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use airlock_shared::scrub::Needles;
 use airlock_shared::secret::Secret;
 
-/// The secrets of this process; clones share them. In relay custody the host has the credential,
+/// The secrets of this process; clones share them. In relay the host has the credential,
 /// and does the same with what we send it.
 #[derive(Clone, Default)]
-pub(crate) struct Scrub(Arc<Mutex<Known>>);
+pub(crate) struct Scrub(Arc<Mutex<KnownSecrets>>);
 
 #[derive(Default)]
-struct Known {
+struct KnownSecrets {
     secrets: Vec<Secret>,
     texts: Needles,
     messages: Needles,
@@ -43,7 +43,7 @@ impl Scrub {
         one_line(&messages.text(text))
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, KnownSecrets> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

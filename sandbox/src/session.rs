@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use airlock_shared::command::Command;
 use airlock_shared::event::Event;
-use airlock_shared::handoff::{Handoff, HandoffError, Link as LinkKind, Way};
+use airlock_shared::handoff::{CredentialsPlace, Handoff, HandoffError, Link as LinkKind};
 use airlock_shared::limits;
 use airlock_shared::outcome::{Fault, FaultKind, Outcome, Stop};
 use tokio::signal::unix::{SignalKind, signal};
@@ -84,12 +84,12 @@ async fn linked(
 ) -> ExitCode {
     let way = handoff.way();
     let gone = CancellationToken::new();
-    let link = match Link::open(rest, input, output, &handoff.run_key, gone.clone()).await {
+    let link = match Link::open(rest, input, output, &handoff.session_key, gone.clone()).await {
         Ok(link) => link,
         Err(fault) => return broken(&fault.message),
     };
     let scrub = Scrub::default();
-    scrub.add(handoff.run_key);
+    scrub.add(handoff.session_key);
     let credentials = Credentials::new(handoff.secrets, scrub.clone());
     let (report, lines) = Report::new(scrub.clone());
     let heard = tokio::spawn({
@@ -122,7 +122,7 @@ async fn linked(
         outcome = &mut work => outcome,
         () = overdue(&cancel, deadline) => return broken("the host does not listen"),
         () = gone.cancelled() => {
-            // As the first process of a box our end is everybody's. Elsewhere commands are killed.
+            // As the first process of a sandbox our end is everybody's. Elsewhere commands are killed.
             cancel.cancel();
             if !rustix::process::getpid().is_init() {
                 let _ended = timeout(Duration::from_millis(limits::CANCEL_MS), work).await;
@@ -167,7 +167,7 @@ async fn alone(
         link: None,
     };
     let outcome = tokio::select! {
-        outcome = session.work(Way::Direct, credentials) => outcome,
+        outcome = session.work(CredentialsPlace::Direct, credentials) => outcome,
         () = overdue(&cancel, deadline) => return broken("nobody reads the events"),
     };
     let code = code(&outcome);
@@ -229,7 +229,7 @@ async fn refuse(line: &[u8], error: &HandoffError, output: Output) -> ExitCode {
 }
 
 fn heed_signals(cancel: &CancellationToken) -> std::io::Result<()> {
-    // The first process of a box gets no signal that it has no handler for.
+    // The first process of a sandbox gets no signal that it has no handler for.
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
         let mut signals = signal(kind)?;
         let cancel = cancel.clone();

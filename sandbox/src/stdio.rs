@@ -26,7 +26,7 @@ pub(crate) type Input = Box<dyn AsyncRead + Send + Unpin>;
 pub(crate) type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// What came before the handoff's newline, and what came after it by the same read.
-pub(crate) struct Line {
+pub(crate) struct HandoffInput {
     pub(crate) text: Zeroizing<Vec<u8>>,
     pub(crate) rest: Vec<u8>,
 }
@@ -55,7 +55,7 @@ pub(crate) fn output() -> io::Result<Output> {
     Ok(match kind(&own)? {
         FileType::Fifo => Box::new(pipe::Sender::from_owned_fd(own)?),
         FileType::Socket => Box::new(socket(own)?),
-        _ => Box::new(Blocking(own.into())),
+        _ => Box::new(BlockingWriter(own.into())),
     })
 }
 
@@ -73,7 +73,9 @@ pub(crate) async fn say_ready(output: &mut Output) -> io::Result<()> {
 }
 
 /// The first line of `input`, wiped when dropped. A line that ends with the stream counts.
-pub(crate) async fn first_line(input: &mut (impl AsyncRead + Unpin)) -> Result<Line, LineError> {
+pub(crate) async fn first_line(
+    input: &mut (impl AsyncRead + Unpin),
+) -> Result<HandoffInput, LineError> {
     let mut chunk = Zeroizing::new(vec![0; 16 << 10]);
     let mut text = Zeroizing::new(Vec::with_capacity(chunk.len()));
     loop {
@@ -82,9 +84,9 @@ pub(crate) async fn first_line(input: &mut (impl AsyncRead + Unpin)) -> Result<L
         grow(&mut text, &chunk[..end.unwrap_or(read)]);
         match end {
             _ if text.len() > limits::HANDOFF_BYTES => return Err(LineError::TooLong),
-            Some(end) => return Ok(Line { text, rest: chunk[end + 1..read].to_vec() }),
+            Some(end) => return Ok(HandoffInput { text, rest: chunk[end + 1..read].to_vec() }),
             None if read == 0 && text.is_empty() => return Err(LineError::Ended),
-            None if read == 0 => return Ok(Line { text, rest: Vec::new() }),
+            None if read == 0 => return Ok(HandoffInput { text, rest: Vec::new() }),
             None => {}
         }
     }
@@ -132,9 +134,9 @@ fn on_a_thread(own: OwnedFd) -> impl AsyncRead + Send + Unpin {
 }
 
 /// Writes that may block for as long as a file or a terminal does.
-struct Blocking(std::fs::File);
+struct BlockingWriter(std::fs::File);
 
-impl AsyncWrite for Blocking {
+impl AsyncWrite for BlockingWriter {
     fn poll_write(
         mut self: Pin<&mut Self>,
         _context: &mut Context<'_>,

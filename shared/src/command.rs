@@ -10,7 +10,7 @@ use crate::secret::Secret;
 pub enum Command {
     /// Stop asking and acting, bring the changes out, end with `Stopped(Cancelled)`.
     Interrupt,
-    /// Handoff custody: the token to use from now on. `None`: there is no better one.
+    /// Handoff credentials: the token to use from now on. `None`: there is no better one.
     Secrets { bearer: Option<Secret> },
 }
 

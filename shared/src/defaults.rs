@@ -19,13 +19,13 @@ pub const TOKENS: u64 = 4_000_000;
 /// Seconds of one run.
 pub const SECONDS: u64 = 3_600;
 
-/// Memory of the box beside its disk, in bytes.
+/// Memory of the sandbox beside its disk, in bytes.
 pub const MEMORY_BYTES: u64 = 2 << 30;
-/// Processors of the box.
+/// Processors of the sandbox.
 pub const CPUS: f64 = 2.0;
-/// Processes and threads of the box.
+/// Processes and threads of the sandbox.
 pub const PIDS: u32 = 512;
-/// Bytes of the workspace in the box.
+/// Bytes of the workspace in the sandbox.
 pub const DISK_BYTES: u64 = 2 << 30;
 
 /// The user and group that commands run as where nobody says otherwise: in plain mode.
@@ -34,9 +34,9 @@ pub const TOOL_UID: u32 = 64_200;
 /// between what systemd keeps for its users and what it keeps for its services; an engine that maps
 /// 65,536 ids has them.
 pub const TOOL_UIDS: std::ops::RangeInclusive<u32> = 60_600..=61_111;
-/// Where the work tree is in the box.
+/// Where the work tree is in the sandbox.
 pub const WORKSPACE_PATH: &str = "/workspace";
-/// The home directory of commands in the box.
+/// The home directory of commands in the sandbox.
 pub const HOME_PATH: &str = "/home/agent";
 
 /// The `User-Agent` in the form the backend knows (C.2).

@@ -12,7 +12,7 @@ use crate::stream::Usage;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// The box is up and the work tree, if it is copied, is in place.
+    /// The sandbox is up and the work tree, if it is copied, is in place.
     Up { entries: u64, bytes: u64 },
     /// Instructions of the repository that were read: a path from the root, bytes taken.
     Docs { path: String, bytes: u64, cut: bool },
@@ -42,7 +42,7 @@ pub enum Event {
     Plan { steps: Vec<PlanStep> },
     /// What one request used.
     Usage { usage: Usage },
-    /// Handoff custody: the backend refused the token. A fresh one may come down.
+    /// Handoff credentials: the backend refused the token. A fresh one may come down.
     Unauthorized,
     /// Something a person should know; one line.
     Note { text: String },

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The handoff is the only way a secret enters a container: not an argument, an environment
-//! variable, a file, a label or a layer, which `docker inspect` or any command in the box could
+//! variable, a file, a label or a layer, which `docker inspect` or any command in the sandbox could
 //! read.
 
 use std::collections::BTreeMap;
@@ -64,10 +64,10 @@ pub struct Handoff {
     /// The protocol spoken: 1.
     pub protocol: u32,
     /// The run's id, for events: any text of at most 64 letters, digits and dashes.
-    pub run: String,
+    pub session: String,
     /// What every request on the link must carry. Unused where `link` is `none`.
     #[serde(default = "empty")]
-    pub run_key: Secret,
+    pub session_key: Secret,
     pub link: Link,
     #[serde(default)]
     pub secrets: Secrets,
@@ -85,12 +85,12 @@ pub enum Link {
     None,
 }
 
-/// The credentials that enter a box, if any.
+/// The credentials that enter a sandbox, if any.
 #[derive(Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Secrets {
-    /// An access token or an API key. Absent in relay custody: then the host signs.
+    /// An access token or an API key. Absent in relay: then the host signs.
     #[serde(default)]
     pub bearer: Option<Secret>,
     /// The ChatGPT account the token belongs to; absent for an API key.
@@ -100,8 +100,8 @@ pub struct Secrets {
 
 /// Who speaks to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// The host does; no credential is in the box.
+pub enum CredentialsPlace {
+    /// The host does; no credential is in the sandbox.
     Relay,
     /// The sandbox does, with TLS end to end through the host's `CONNECT`.
     Tunnel,
@@ -125,11 +125,11 @@ impl std::io::Write for Length {
 
 impl Handoff {
     #[must_use]
-    pub fn way(&self) -> Way {
+    pub fn way(&self) -> CredentialsPlace {
         match (self.link, &self.secrets.bearer) {
-            (Link::None, _) => Way::Direct,
-            (Link::H2, Some(_)) => Way::Tunnel,
-            (Link::H2, None) => Way::Relay,
+            (Link::None, _) => CredentialsPlace::Direct,
+            (Link::H2, Some(_)) => CredentialsPlace::Tunnel,
+            (Link::H2, None) => CredentialsPlace::Relay,
         }
     }
 
@@ -170,7 +170,10 @@ impl Handoff {
         }
         let handoff: Self = serde_json::from_slice(line).map_err(HandoffError::json)?;
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        if handoff.run.is_empty() || handoff.run.len() > 64 || !handoff.run.chars().all(plain) {
+        if handoff.session.is_empty()
+            || handoff.session.len() > 64
+            || !handoff.session.chars().all(plain)
+        {
             return Err(HandoffError::Run);
         }
         if handoff.job.prompt.len() > limits::PROMPT_BYTES {
@@ -191,7 +194,7 @@ pub enum HandoffError {
     Shape,
     /// Spoken for another protocol.
     Protocol(u32),
-    /// `run` is not 1 to 64 letters, digits and dashes.
+    /// `session` is not 1 to 64 letters, digits and dashes.
     Run,
 }
 
@@ -235,8 +238,8 @@ fn empty() -> Secret {
 #[derive(Serialize)]
 struct Wire<'a> {
     protocol: u32,
-    run: &'a str,
-    run_key: &'a str,
+    session: &'a str,
+    session_key: &'a str,
     link: Link,
     secrets: WireSecrets<'a>,
     job: &'a Job,
@@ -254,8 +257,8 @@ impl<'a> Wire<'a> {
     fn of(handoff: &'a Handoff) -> Self {
         Self {
             protocol: handoff.protocol,
-            run: &handoff.run,
-            run_key: handoff.run_key.reveal(),
+            session: &handoff.session,
+            session_key: handoff.session_key.reveal(),
             link: handoff.link,
             secrets: WireSecrets {
                 bearer: handoff.secrets.bearer.as_ref().map(Secret::reveal),

@@ -94,7 +94,7 @@ impl Default for Budget {
     }
 }
 
-/// Where the work tree is in the box and whose it is.
+/// Where the work tree is in the sandbox and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]

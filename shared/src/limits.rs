@@ -6,7 +6,7 @@ pub const PROTOCOL: u32 = 1;
 
 /// The ready line, the first thing a sandbox says.
 pub const READY_BYTES: usize = 8192;
-/// How long a started box may take to say it is ready.
+/// How long a started sandbox may take to say it is ready.
 pub const READY_SECONDS: u64 = 20;
 /// The handoff line, prompt included.
 pub const HANDOFF_BYTES: usize = 4 << 20;
@@ -113,7 +113,7 @@ pub const LIST_SCAN_ENTRIES: usize = 200_000;
 /// One file of ignore rules.
 pub const IGNORE_FILE_BYTES: u64 = 256 << 10;
 /// What the structure of one JSON text may take in memory, beside the text: of a request, of an
-/// event of an answer, of the catalogue, of a line of a cassette. A history of 10,000 items is well
+/// event of an answer, of the catalogue, of a line of a recording. A history of 10,000 items is well
 /// below, and so is a catalogue of 1,000 models.
 pub const JSON_STRUCTURE_BYTES: usize = 16 << 20;
 /// The same of one event from the sandbox: several are in memory at once.
@@ -130,7 +130,7 @@ pub const TUNNEL_IDLE_SECONDS: u64 = RELAY_IDLE_SECONDS;
 pub const CLIENT_HELLO_BYTES: usize = 32 << 10;
 /// The model catalogue.
 pub const CATALOGUE_BYTES: usize = 4 << 20;
-/// A cassette, one of its lines, and its exchanges.
+/// A recording, one of its lines, and its exchanges.
 pub const CASSETTE_BYTES: u64 = 256 << 20;
 pub const CASSETTE_LINE_BYTES: usize = 24 << 20;
 pub const CASSETTE_EXCHANGES: usize = 20_000;

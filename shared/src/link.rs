@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The header with the run key.
 pub const RUN_KEY: &str = "x-airlock-run-key";
-/// The header of an answer in which the host itself refuses: the code of its [`Refusal`]. The host
+/// The header of an answer in which the host itself refuses: the code of its [`HostRefusal`]. The host
 /// passes on no such header of a backend's, so it alone says what is the host's word.
 pub const REFUSAL: &str = "x-airlock-refusal";
 /// The authority the sandbox puts into its requests; nobody resolves it.
@@ -75,7 +75,7 @@ pub struct Cut {
 /// What the host answers instead of passing something on: always with the header [`REFUSAL`], and
 /// `application/json`, `{"error":{"type":"airlock","code":…,"message":…}}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum HostRefusal {
     /// 401: no run key, or a wrong one.
     Key,
     /// 403: not allowed by the policy; the message names the field.
@@ -88,13 +88,13 @@ pub enum Refusal {
     TooLarge,
     /// 502: the backend could not be reached.
     Unreachable,
-    /// 409: the cassette says otherwise.
-    Cassette,
+    /// 409: the recording says otherwise.
+    Recording,
     /// 460: the login is gone; only a person can mend it.
     SignIn,
 }
 
-impl Refusal {
+impl HostRefusal {
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
@@ -104,7 +104,7 @@ impl Refusal {
             Self::Route => 404,
             Self::TooLarge => 413,
             Self::Unreachable => 502,
-            Self::Cassette => 409,
+            Self::Recording => 409,
             Self::SignIn => 460,
         }
     }
@@ -112,13 +112,13 @@ impl Refusal {
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
-            Self::Key => "run_key",
+            Self::Key => "session_key",
             Self::Policy => "policy",
             Self::Budget => "budget",
             Self::Route => "route",
             Self::TooLarge => "too_large",
             Self::Unreachable => "unreachable",
-            Self::Cassette => "cassette",
+            Self::Recording => "recording",
             Self::SignIn => "sign_in",
         }
     }
@@ -133,14 +133,14 @@ impl Refusal {
             Self::Route,
             Self::TooLarge,
             Self::Unreachable,
-            Self::Cassette,
+            Self::Recording,
             Self::SignIn,
         ]
         .into_iter()
         .find(|refusal| refusal.code() == code)
     }
 
-    /// Reads [`Refusal::body`], with its message. A backend can say the same: to be used only where
+    /// Reads [`HostRefusal::body`], with its message. A backend can say the same: to be used only where
     /// something else says that it is the host's word.
     #[must_use]
     pub fn of_body(body: &[u8]) -> Option<(Self, String)> {

@@ -65,18 +65,18 @@ pub enum FaultKind {
     Context,
     /// The host's policy refused a request of the sandbox.
     Policy,
-    /// The engine, the image or the container: a box could not be made, or made safe.
-    Box,
-    /// The box ended before the run did: killed, out of memory, engine gone.
-    BoxDied,
+    /// The engine, the image or the container: a sandbox could not be made, or made safe.
+    Sandbox,
+    /// The sandbox ended before the run did: killed, out of memory, engine gone.
+    SandboxDied,
     /// The pipe broke, stalled, or carried something that is not the protocol.
     Link,
     /// The two halves speak different protocols.
     Protocol,
     /// The work tree could not be copied in, or the changes out.
     Workspace,
-    /// A cassette departs from the run, or has exchanges missing or left over.
-    Cassette,
+    /// A recording departs from the run, or has exchanges missing or left over.
+    Recording,
     /// What the sandbox claims is not what the host saw.
     Forged,
     /// The sandbox says that something broke, and the host cannot see whether it did.

@@ -71,13 +71,13 @@ impl Meaning {
 
     /// Of a request that the host did not pass on; None: a budget is spent.
     #[must_use]
-    pub fn of_host(refusal: link::Refusal, why: &str) -> Option<Self> {
-        use link::Refusal as R;
+    pub fn of_host(refusal: link::HostRefusal, why: &str) -> Option<Self> {
+        use link::HostRefusal as R;
         let kind = match refusal {
             R::Budget => return None,
             R::Unreachable => return Some(Self::Passing { why: why.to_owned(), asked: None }),
             R::Policy => FaultKind::Policy,
-            R::Cassette => FaultKind::Cassette,
+            R::Recording => FaultKind::Recording,
             R::SignIn => FaultKind::SignIn,
             R::TooLarge => FaultKind::Context,
             R::Key | R::Route => FaultKind::Link,

@@ -1,6 +1,6 @@
 //! One request to the model: its body and its headers (codex protocol, C.2, C.3, J.2, J.5).
 //!
-//! The sandbox builds bodies; in relay custody the host builds them anew from what it allows, with
+//! The sandbox builds bodies; in relay the host builds them anew from what it allows, with
 //! [`fixed`] for everything that the run has pinned. So both say the same.
 
 use serde_json::{Map, Value, json};

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use airlock_host::auth::{self, Credential, Means};
+use airlock_host::auth::{self, Credential, Deps};
 use airlock_tests::clock;
 use serde_json::json;
 
@@ -16,7 +16,7 @@ const TOKEN_BYTES: usize = 2_000;
 
 pub(crate) struct Login {
     folder: tempfile::TempDir,
-    means: Means,
+    means: Deps,
 }
 
 impl Login {
@@ -34,7 +34,7 @@ impl Login {
         std::fs::write(&file, login.to_string()).expect("room");
         let closed = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(&file, closed).expect("a file of ours");
-        Self { folder, means: Means { ca: None, clock: Arc::new(|| 2) } }
+        Self { folder, means: Deps { ca: None, clock: Arc::new(|| 2) } }
     }
 
     pub(crate) async fn opened_and_signing(&self) -> Duration {

@@ -205,11 +205,11 @@ async fn said_by_runs(rig: &Rig) -> Option<serde_json::Value> {
     serde_json::from_str(runs.lines().next()?).ok()
 }
 
-/// What a model or a box could steer a terminal with.
+/// What a model or a sandbox could steer a terminal with.
 const STEERING: &str = "a\u{1b}]52;c;cm0gLXJmIH4=\u{7}b\u{202e}c\u{200b}d\u{1b}[2Je";
 
 #[tokio::test]
-async fn nothing_of_the_model_or_the_box_steers_a_terminal() {
+async fn nothing_of_the_model_or_the_sandbox_steers_a_terminal() {
     let engine = Engine::connect().await;
     images::ready(&engine).await;
     let rig = Rig::new();

@@ -143,7 +143,7 @@ async fn an_agent_that_changed_nothing_has_nothing_to_apply() {
 #[tokio::test]
 async fn a_conflict_is_shown_and_nothing_is_written() {
     let rig = Rig::new().files(&[("a", "old\n"), ("b", "old\n")]);
-    let command = json!({"command": "echo box > a; echo box > b"});
+    let command = json!({"command": "echo sandbox > a; echo sandbox > b"});
     let ran = rig.model(script![call("bash", command), answer("done")]).prompt("x");
     let ran = ran.run().await.assert_finished("done");
     tree::write(ran.rig.workspace(), &[("a", "person\n")]);

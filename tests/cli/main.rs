@@ -1,7 +1,7 @@
 //! The program `airlock` as a person at a terminal or a program at a pipe has it: what it says word
 //! for word, what it prints where, how it ends.
 
-mod cassette; // recorded, played back, departed from
+mod recording; // recorded, played back, departed from
 mod doctor; // the backend, tried
 mod face; // stdout, stderr, files, a terminal
 mod kept; // runs, show, diff, apply, discard

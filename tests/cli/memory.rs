@@ -17,7 +17,7 @@ const MOST_BYTES: u64 = 150 << 20;
 async fn a_strangers_recording_is_played_in_little_memory() {
     let rig = Rig::new().files(&[("a", "one\n")]);
     let file = rig.home().join("strangers.jsonl");
-    let mut text = r#"{"airlock_cassette":1,"made_by":"0.1.0","model":"gpt-5.5"}"#.to_owned();
+    let mut text = r#"{"airlock_recording":1,"made_by":"0.1.0","model":"gpt-5.5"}"#.to_owned();
     let item = json!({"type": "message", "role": "user", "content": "x"});
     for n in 1..=20 {
         let exchange = json!({"n": n, "route": "responses", "status": 200,
@@ -39,7 +39,7 @@ async fn a_strangers_recording_is_played_in_little_memory() {
     let output = airlock.wait_with_output().await.expect("it ends");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("departs from its cassette at exchange 1"), "{said}");
+    assert!(said.contains("departs from its recording at exchange 1"), "{said}");
     let most = watching.await.expect("watched");
     assert!(most < MOST_BYTES, "it had {most} bytes");
 }

@@ -16,8 +16,8 @@ async fn refused(rig: &Rig, line: &[&str], exit: i32, expected: &str) {
 async fn what_was_typed_is_answered_word_for_word() {
     let rig = Rig::new();
     std::fs::write(rig.workspace().join("c.jsonl"), "").expect("written");
-    let handoff = "usage: in handoff custody the model's calls pass the host unseen, so there is \
-                   nothing to record\nor replay\nairlock run --custody relay …\n";
+    let handoff = "usage: in handoff credentials the model's calls pass the host unseen, so there is \
+                   nothing to record\nor replay\nairlock run --credentials relay …\n";
     let typed = "usage: a key that is typed is seen by everybody on this machine: --api-key takes \
                  only `-`, which\nreads it from stdin\nairlock run --api-key - … < FILE\n";
     let cases: [(&[&str], &str); 10] = [
@@ -38,8 +38,8 @@ async fn what_was_typed_is_answered_word_for_word() {
             "usage: stdin cannot hold both the prompt and the key\n\
              airlock run --api-key-file FILE - < PROMPT\n",
         ),
-        (&["run", "p", "--replay", "c.jsonl", "--custody", "handoff"], handoff),
-        (&["run", "p", "--record", "d.jsonl", "--custody", "handoff"], handoff),
+        (&["run", "p", "--replay", "c.jsonl", "--credentials", "handoff"], handoff),
+        (&["run", "p", "--record", "d.jsonl", "--credentials", "handoff"], handoff),
         (
             &["run", "p", "--base-url", "not a url"],
             "usage: invalid value 'not a url' for '--base-url <URL>': it is not an http or https \
@@ -168,7 +168,7 @@ async fn plain_tcp_to_another_machine_is_refused() {
 async fn an_absent_image_is_said_with_its_command() {
     let ran = Rig::new().in_words().image("127.0.0.1:1/nobody/nothing:1").flags(&["-q"]);
     let ran = ran.prompt("x").run().await.assert_exit(6, "");
-    let expected = "no box: the image cannot be fetched: 127.0.0.1:1/nobody/nothing:1: ";
+    let expected = "no sandbox: the image cannot be fetched: 127.0.0.1:1/nobody/nothing:1: ";
     assert!(ran.stderr.starts_with(expected), "{}", ran.stderr);
     assert!(ran.stderr.ends_with("\ndocker pull 127.0.0.1:1/nobody/nothing:1\n"), "{}", ran.stderr);
 }

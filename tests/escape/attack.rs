@@ -1,5 +1,5 @@
 //! How an attack is tried: in a container as everybody starts one, where it must work or the test
-//! sees nothing, and in a box of ours, where it must not.
+//! sees nothing, and in a sandbox of ours, where it must not.
 //!
 //! An attack is a few calls of `bash`. Each says `tried` when it has come to its end, and calls
 //! `works` when it has done harm.
@@ -48,7 +48,7 @@ impl Attack {
         self
     }
 
-    /// What stands for it outside of a box of ours, where the same words would not do.
+    /// What stands for it outside of a sandbox of ours, where the same words would not do.
     pub(crate) fn control(mut self, calls: &[&str]) -> Self {
         self.control = calls.iter().map(|&call| format!("{PREAMBLE}{call}")).collect();
         self
@@ -66,14 +66,14 @@ impl Attack {
         self
     }
 
-    /// Works without our confinement, does not in a box of ours. The run, to look further.
+    /// Works without our confinement, does not in a sandbox of ours. The run, to look further.
     pub(crate) async fn works_only_elsewhere(self) -> Ran {
         let said = self.without_us().await;
         assert!(said.contains(self.harm), "blind: it does not even work without us: {said}");
         self.fails_in_ours().await
     }
 
-    /// Does not work in a box of ours.
+    /// Does not work in a sandbox of ours.
     pub(crate) async fn fails_in_ours(self) -> Ran {
         let ran = self.in_ours().await;
         let outputs = ran.outputs();
@@ -85,7 +85,7 @@ impl Attack {
         ran
     }
 
-    /// Works in a box of ours too: the one that shows that this suite sees.
+    /// Works in a sandbox of ours too: the one that shows that this suite sees.
     pub(crate) async fn works_everywhere(self) {
         let said = self.without_us().await;
         assert!(said.contains(WORKS), "{said}");

@@ -1,4 +1,4 @@
-//! More of everything than there is: processes, bytes, files, output. Each ends inside the box, and
+//! More of everything than there is: processes, bytes, files, output. Each ends inside the sandbox, and
 //! the run goes on.
 
 use airlock_tests::engine::Engine;

@@ -1,4 +1,4 @@
-//! What an agent that means harm would try, in a box of ours and in one without our confinement.
+//! What an agent that means harm would try, in a sandbox of ours and in one without our confinement.
 
 mod attack; // how something is tried twice
 mod hostile; // an image that means harm

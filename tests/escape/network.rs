@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use crate::attack::attack;
 
 #[tokio::test]
-async fn no_connection_leaves_the_box() {
+async fn no_connection_leaves_the_sandbox() {
     let listener = TcpListener::bind("0.0.0.0:0").await.expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
     let serving = tokio::spawn(async move {

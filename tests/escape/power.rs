@@ -1,4 +1,4 @@
-//! What root could do, and a command must not: in the box, to the kernel, to the sandbox's binary.
+//! What root could do, and a command must not: in the sandbox, to the kernel, to the sandbox's binary.
 
 use serde_json::json;
 

@@ -5,11 +5,11 @@ use airlock_tests::backend::{
     Fault, answer, answer_echoing_headers, call, call_echoing_headers, fault, script,
 };
 use airlock_tests::scan::Scan;
-use airlock_tests::{Custody, Rig};
+use airlock_tests::{CredentialsMode, Rig};
 use serde_json::json;
 
-async fn no_secret_is_left(custody: Custody) {
-    let rig = Rig::new().custody(custody).variable("RUST_LOG", "trace");
+async fn no_secret_is_left(credentials: CredentialsMode) {
+    let rig = Rig::new().credentials(credentials).variable("RUST_LOG", "trace");
     let key = rig.key().to_owned();
     let mut live = rig
         .model(script![
@@ -49,11 +49,11 @@ async fn no_secret_is_left(custody: Custody) {
 }
 
 #[tokio::test]
-async fn no_secret_is_left_in_relay_custody() {
-    no_secret_is_left(Custody::Relay).await;
+async fn no_secret_is_left_in_relay() {
+    no_secret_is_left(CredentialsMode::Relay).await;
 }
 
 #[tokio::test]
-async fn no_secret_is_left_in_handoff_custody() {
-    no_secret_is_left(Custody::Handoff).await;
+async fn no_secret_is_left_in_handoff() {
+    no_secret_is_left(CredentialsMode::Handoff).await;
 }

@@ -1,4 +1,4 @@
-//! What comes out of a box, and what of it is applied.
+//! What comes out of a sandbox, and what of it is applied.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -33,7 +33,7 @@ in_both_custodies! {
 #[tokio::test]
 async fn what_changed_meanwhile_is_a_conflict() {
     let rig = Rig::new().files(&[("a", "old\n"), ("b", "old\n")]);
-    let command = "echo box > a; echo box > b";
+    let command = "echo sandbox > a; echo sandbox > b";
     let ran = rig.model(script![call("bash", json!({"command": command})), answer("done")]);
     let ran = ran.prompt("x").run().await.assert_finished("done");
     tree::write(ran.rig.workspace(), &[("a", "person\n")]);
@@ -54,10 +54,10 @@ async fn links_fifos_and_git_folders_end_as_written() {
         (".git/config", "[core]\nfsmonitor = touch /tmp/pwned\n"),
         (".git/hooks/post-checkout", "#!/bin/sh\n"),
         ("vendor/.git/config", "[core]\nfsmonitor = touch /tmp/pwned\n"),
-        (".env", "SECRET=sk-not-for-the-box\n"),
+        (".env", "SECRET=sk-not-for-the-sandbox\n"),
     ]);
     let aws = rig.home().join(".aws");
-    tree::write(&aws, &[("credentials", "aws_secret_access_key = sk-not-for-the-box\n")]);
+    tree::write(&aws, &[("credentials", "aws_secret_access_key = sk-not-for-the-sandbox\n")]);
     symlink(&aws, rig.workspace().join("docs")).expect("a link");
     symlink("/etc/passwd", rig.workspace().join("absolute")).expect("a link");
     let fifo = rig.workspace().join("fifo");
@@ -80,7 +80,7 @@ async fn links_fifos_and_git_folders_end_as_written() {
         .assert_finished("done");
     let seen = ran.outputs()[0].clone();
     assert!(seen.contains("docs ->") && seen.contains("absolute ->"), "links stay links: {seen}");
-    for hidden in ["sk-not-for-the-box", "fsmonitor", "fifo", "post-checkout"] {
+    for hidden in ["sk-not-for-the-sandbox", "fsmonitor", "fifo", "post-checkout"] {
         assert!(!seen.contains(hidden), "{hidden} got in: {seen}");
     }
     let before = tree::read(ran.rig.workspace());

@@ -71,7 +71,7 @@ async fn ctrl_c_brings_the_fix_out_before_what_is_derived() {
     panic!("the fix never comes out");
 }
 
-/// The catalogue is awaited while the box is made: there is a box, and no answer.
+/// The catalogue is awaited while the sandbox is made: there is a sandbox, and no answer.
 #[tokio::test]
 async fn ctrl_c_while_it_starts_ends() {
     let rig = Rig::new().backend(|backend| backend.catalogue = serde_json::Value::Null);
@@ -89,12 +89,12 @@ async fn a_sibling_of_the_same_install_is_not_swept() {
     let first = blocked(Rig::new()).await;
     let second = first.rig().beside().model(script![answer("quick")]).prompt("y").run().await;
     drop(second.assert_finished("quick"));
-    assert_eq!(first.containers().await.len(), 1, "the second start took the first one's box");
+    assert_eq!(first.containers().await.len(), 1, "the second start took the first one's sandbox");
     first.signal(Signal::INT);
     drop(first.end().await.assert_exit(130, "").assert_nothing_left_behind().await);
 }
 
-/// The box of a killed host ends by itself; what is left of it goes with the next start. A run that
+/// The sandbox of a killed host ends by itself; what is left of it goes with the next start. A run that
 /// lives, and containers that are not ours, are left alone by both.
 #[tokio::test]
 async fn a_killed_host_leaves_nothing_a_sibling_lives_and_strangers_are_left_alone() {
@@ -106,7 +106,7 @@ async fn a_killed_host_leaves_nothing_a_sibling_lives_and_strangers_are_left_alo
     let alive = sibling.containers().await;
     let killed = blocked(beside()).await;
     let both = killed.containers().await;
-    let dead = both.iter().find(|id| !alive.contains(id)).expect("the second box").clone();
+    let dead = both.iter().find(|id| !alive.contains(id)).expect("the second sandbox").clone();
     killed.signal(Signal::KILL);
     let killed = killed.end().await;
     assert_eq!(killed.exit, None);

@@ -129,6 +129,6 @@ async fn an_endless_stream_ends_with_its_bytes_or_its_seconds() {
     let (budget, bytes) = (outcome["spent"] == "seconds", outcome["fault"] == "context");
     let expected = if bytes { 1 } else { 5 };
     assert!((budget || bytes) && ran.exit == Some(expected), "{:?}: {outcome}", ran.exit);
-    // None where the box took that long.
+    // None where the sandbox took that long.
     assert!(ran.backend.model_requests().len() <= 1, "it was asked again");
 }

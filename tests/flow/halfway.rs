@@ -18,7 +18,7 @@ async fn changed() -> Ran {
     for n in 0..FILES {
         tree::write(rig.workspace(), &[(&format!("many/{n}"), "old\n")]);
     }
-    let command = "for f in many/*; do echo box $f > $f; done; mv d g; ln -s many/1 link";
+    let command = "for f in many/*; do echo sandbox $f > $f; done; mv d g; ln -s many/1 link";
     let ran = rig.model(script![call("bash", json!({"command": command})), answer("done")]);
     ran.prompt("x").run().await.assert_finished("done")
 }
@@ -60,7 +60,7 @@ fn text(ran: &Ran, path: &str) -> String {
 
 /// Kills an apply as soon as one of its files is the new one; how many are by then.
 async fn killed_at(ran: &Ran, file: usize) -> usize {
-    let new = |n: usize| format!("box many/{n}\n");
+    let new = |n: usize| format!("sandbox many/{n}\n");
     let mut command = ran.rig.command("apply").await;
     let mut child = command.arg(ran.id()).kill_on_drop(true).spawn().expect("airlock");
     let deadline = clock::now() + PATIENCE;
@@ -93,7 +93,7 @@ async fn an_apply_that_was_killed_is_finished_by_the_next() {
         let applied = ran.airlock("apply", &[]).await;
         assert_eq!(applied.exit, Some(0), "after {count} files: {applied:#?}");
         for n in 0..FILES {
-            let new = format!("box many/{n}\n");
+            let new = format!("sandbox many/{n}\n");
             assert_eq!(text(&ran, &format!("many/{n}")), new, "after {count}: {applied:#?}");
         }
         let after = tree::read(ran.rig.workspace());

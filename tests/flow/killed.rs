@@ -1,4 +1,4 @@
-//! Killed: the host with -9, the box from outside, a command by its memory. What is left ends by
+//! Killed: the host with -9, the sandbox from outside, a command by its memory. What is left ends by
 //! itself or is swept by the next start, and nobody else's is touched.
 
 use airlock_tests::Rig;
@@ -15,10 +15,10 @@ async fn is_there(engine: &Engine, id: &str) -> bool {
 }
 
 in_both_custodies! {
-    /// The box sees that its host is gone, whatever its children ignore; the next start removes
+    /// The sandbox sees that its host is gone, whatever its children ignore; the next start removes
     /// what stands there ended.
     #[tokio::test]
-    async fn a_box_ends_with_its_host(rig: Rig) {
+    async fn a_sandbox_ends_with_its_host(rig: Rig) {
         let mut live = blocked(rig).await;
         let (id, engine) = (live.container().await, live.engine.clone());
         live.signal(Signal::KILL);
@@ -35,23 +35,23 @@ in_both_custodies! {
     }
 
     #[tokio::test]
-    async fn a_box_killed_from_outside_is_a_fault_and_its_changes_are_lost(rig: Rig) {
+    async fn a_sandbox_killed_from_outside_is_a_fault_and_its_changes_are_lost(rig: Rig) {
         let mut live = blocked(rig).await;
         let (id, engine) = (live.container().await, live.engine.clone());
         let killed = engine.post(&format!("/containers/{id}/kill"), &Value::Null).await;
         drop(killed.done("kill a container"));
-        let ran = live.end().await.assert_exit(1, "the box ended early");
+        let ran = live.end().await.assert_exit(1, "the sandbox ended early");
         let ran = ran.assert_nothing_left_behind().await;
         let outcome = ran.outcome();
         let told = ["outcome", "fault", "changes"].map(|name| outcome[name].clone());
-        assert_eq!(told, ["failed", "box_died", "lost"], "{outcome}");
+        assert_eq!(told, ["failed", "sandbox_died", "lost"], "{outcome}");
         assert_eq!(ran.record().await["changes_are"], "lost");
         let applied = ran.airlock("apply", &[]).await;
         assert_eq!(applied.exit, Some(1), "{applied:#?}");
     }
 }
 
-/// A box that cannot end by itself, because it is frozen, is taken by the next start; that start
+/// A sandbox that cannot end by itself, because it is frozen, is taken by the next start; that start
 /// leaves alone a run of the same install that goes on, another install's, and a stranger's.
 #[tokio::test]
 async fn the_next_start_sweeps_what_is_dead_and_nothing_else() {
@@ -70,16 +70,16 @@ async fn the_next_start_sweeps_what_is_dead_and_nothing_else() {
     drop(paused.done("pause a container"));
     dead.signal(Signal::KILL);
     let dead = dead.end().await;
-    assert!(is_there(&engine, &frozen).await, "a frozen box cannot have ended by itself");
+    assert!(is_there(&engine, &frozen).await, "a frozen sandbox cannot have ended by itself");
 
     let next = dead.rig.beside().model(script![answer("swept")]).prompt("y").run().await;
     drop(next.assert_finished("swept"));
-    assert!(!is_there(&engine, &frozen).await, "a dead run's box was not swept");
+    assert!(!is_there(&engine, &frozen).await, "a dead run's sandbox was not swept");
     let stranger_lives = engine.is_running(&stranger.id).await;
     stranger.remove().await;
     assert!(stranger_lives, "somebody else's container was touched");
     assert!(engine.is_running(&of_sibling[0]).await, "a sibling at work was swept");
-    assert!(engine.is_running(&of_other).await, "another install's box was swept");
+    assert!(engine.is_running(&of_other).await, "another install's sandbox was swept");
 
     for live in [sibling, other] {
         live.signal(Signal::INT);
@@ -102,7 +102,7 @@ async fn the_next_start_sweeps_the_engines_disk_too() {
 
 /// Removed altogether, as `docker rm -f` does: the same fault, and nothing left to remove.
 #[tokio::test]
-async fn a_box_removed_from_outside_is_a_fault() {
+async fn a_sandbox_removed_from_outside_is_a_fault() {
     let mut live = blocked(Rig::new()).await;
     let (id, engine) = (live.container().await, live.engine.clone());
     drop(engine.delete(&format!("/containers/{id}?force=1&v=1")).await.done("remove a container"));
@@ -112,7 +112,7 @@ async fn a_box_removed_from_outside_is_a_fault() {
     assert_eq!(ran.outcome()["outcome"], "failed", "{}", ran.outcome());
 }
 
-/// A box without memory left: the kernel takes the command that ate it, the run goes on.
+/// A sandbox without memory left: the kernel takes the command that ate it, the run goes on.
 #[tokio::test]
 async fn a_command_that_eats_all_memory_dies_alone() {
     let eat = "echo before > made; tail /dev/zero; echo code $?";
@@ -133,7 +133,7 @@ async fn a_command_that_eats_all_memory_dies_alone() {
 /// The kernel takes the commands first, and where that frees too little the sandbox: either end
 /// says what happened, and neither is a hang or a broken pipe.
 #[tokio::test]
-async fn a_box_full_of_files_ends_typed() {
+async fn a_sandbox_full_of_files_ends_typed() {
     let fill = "echo before > made; cat /dev/zero > /dev/shm/full; echo code $?";
     let ran = Rig::new()
         .flags(&["--memory", "32MiB", "--disk", "1MiB", "--pids", "64", "--seconds", "60"])
@@ -160,7 +160,7 @@ async fn a_box_full_of_files_ends_typed() {
         // Where it takes the kernel that long to find a page.
         assert_eq!((&outcome["spent"], ran.exit), (&json!("seconds"), Some(5)), "{}", ran.stdout);
     } else {
-        assert_eq!(told, [json!("failed"), json!("box_died"), json!("lost")], "{}", ran.stdout);
+        assert_eq!(told, [json!("failed"), json!("sandbox_died"), json!("lost")], "{}", ran.stdout);
         let ran = ran.assert_exit(1, "the kernel ended the sandbox for want of memory");
         assert_eq!(ran.record().await["changes_are"], "lost");
     }

@@ -1,4 +1,4 @@
-//! What never enters a box: our own state, and the file of the key that pays, whatever its name.
+//! What never enters a sandbox: our own state, and the file of the key that pays, whatever its name.
 
 use airlock_tests::backend::{answer, call, script};
 use airlock_tests::rig::Ran;

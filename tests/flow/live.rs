@@ -1,4 +1,4 @@
-//! `--live`: the folder itself in the box, whatever is done there is done here.
+//! `--live`: the folder itself in the sandbox, whatever is done there is done here.
 
 use std::os::unix::fs::{MetadataExt as _, lchown, symlink};
 use std::path::Path;

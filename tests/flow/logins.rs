@@ -10,7 +10,7 @@ use airlock_tests::backend::{
 };
 use airlock_tests::engine::Engine;
 use airlock_tests::rig::Ran;
-use airlock_tests::{Custody, Rig, images};
+use airlock_tests::{CredentialsMode, Rig, images};
 use serde_json::json;
 
 const ONE: &str = "eyJ-canary-token-one-0123456789";
@@ -32,10 +32,10 @@ fn mode(file: &Path, mode: u32) {
     std::fs::set_permissions(file, mode).expect("a file of the test's");
 }
 
-/// A backend that takes both tokens, of the scheme the custody needs.
-fn backend(custody: Custody) -> Arc<Backend> {
+/// A backend that takes both tokens, of the scheme the credentials needs.
+fn backend(credentials: CredentialsMode) -> Arc<Backend> {
     let tokens = vec![ONE.to_owned(), TWO.to_owned()];
-    let tls = custody == Custody::Handoff;
+    let tls = credentials == CredentialsMode::Handoff;
     Arc::new(Backend::start(Options { tls, tokens, ..Options::default() }))
 }
 
@@ -58,9 +58,9 @@ fn no_token_in(ran: &Ran) {
 }
 
 /// The second request is refused; by then the file holds another token, or the same.
-async fn renewed(custody: Custody, newer: &str) -> Ran {
-    let rig = Rig::new().custody(custody);
-    let backend = backend(custody);
+async fn renewed(credentials: CredentialsMode, newer: &str) -> Ran {
+    let rig = Rig::new().credentials(credentials);
+    let backend = backend(credentials);
     let file = rig.login_file("me");
     write(&file, &backend.url(), ONE);
     let (base, newer) = (backend.url(), newer.to_owned());
@@ -76,20 +76,20 @@ async fn renewed(custody: Custody, newer: &str) -> Ran {
     ran.assert_nothing_left_behind().await
 }
 
-async fn a_newer_token(custody: Custody) {
-    let ran = renewed(custody, TWO).await.assert_finished("done");
+async fn a_newer_token(credentials: CredentialsMode) {
+    let ran = renewed(credentials, TWO).await.assert_finished("done");
     let asked =
         [(200, ONE), (401, ONE), (200, TWO)].map(|(status, token)| (status, token.to_owned()));
     assert_eq!(bearers(&ran.backend), asked);
     let last = ran.backend.model_requests().pop().expect("a request");
     assert_eq!(last.header("chatgpt-account-id"), Some(ACCOUNT));
     assert_eq!(last.last_output().matches("once").count(), 1, "a call ran twice");
-    let started = &ran.events()[0]["payer"];
+    let started = &ran.events()[0]["login"];
     assert_eq!((&started["name"], &started["kind"]), (&json!("me"), &json!("token file")));
 }
 
-async fn no_newer_token(custody: Custody) {
-    let ran = renewed(custody, ONE).await.assert_exit(3, "sign-in needed");
+async fn no_newer_token(credentials: CredentialsMode) {
+    let ran = renewed(credentials, ONE).await.assert_exit(3, "sign-in needed");
     let asked = [(200, ONE), (401, ONE)].map(|(status, token)| (status, token.to_owned()));
     assert_eq!(bearers(&ran.backend), asked);
     assert_eq!(ran.outcome()["fault"], "sign_in");
@@ -97,28 +97,28 @@ async fn no_newer_token(custody: Custody) {
 
 #[tokio::test]
 async fn relay_takes_a_newer_token_after_a_401() {
-    a_newer_token(Custody::Relay).await;
+    a_newer_token(CredentialsMode::Relay).await;
 }
 
 #[tokio::test]
-async fn a_newer_token_comes_down_to_the_box_after_a_401() {
-    a_newer_token(Custody::Handoff).await;
+async fn a_newer_token_comes_down_to_the_sandbox_after_a_401() {
+    a_newer_token(CredentialsMode::Handoff).await;
 }
 
 #[tokio::test]
 async fn relay_asks_for_a_sign_in_where_there_is_no_newer_token() {
-    no_newer_token(Custody::Relay).await;
+    no_newer_token(CredentialsMode::Relay).await;
 }
 
 #[tokio::test]
-async fn the_box_ends_where_no_newer_token_comes_down() {
-    no_newer_token(Custody::Handoff).await;
+async fn the_sandbox_ends_where_no_newer_token_comes_down() {
+    no_newer_token(CredentialsMode::Handoff).await;
 }
 
 /// The newer token is refused too: one retry, and no more.
-async fn refused_twice(custody: Custody) {
-    let rig = Rig::new().custody(custody);
-    let backend = backend(custody);
+async fn refused_twice(credentials: CredentialsMode) {
+    let rig = Rig::new().credentials(credentials);
+    let backend = backend(credentials);
     let file = rig.login_file("me");
     write(&file, &backend.url(), ONE);
     let base = backend.url();
@@ -141,12 +141,12 @@ async fn refused_twice(custody: Custody) {
 
 #[tokio::test]
 async fn relay_retries_once() {
-    refused_twice(Custody::Relay).await;
+    refused_twice(CredentialsMode::Relay).await;
 }
 
 #[tokio::test]
-async fn the_box_retries_once() {
-    refused_twice(Custody::Handoff).await;
+async fn the_sandbox_retries_once() {
+    refused_twice(CredentialsMode::Handoff).await;
 }
 
 /// Open to others, a link, made for another base, absent: each is said, and nothing is asked.
@@ -181,7 +181,7 @@ async fn a_login_that_cannot_be_trusted_is_refused() {
     ];
     for (name, spoil, says) in cases {
         let rig = Rig::new();
-        let backend = backend(Custody::Relay);
+        let backend = backend(CredentialsMode::Relay);
         spoil(&rig.login_file("me"), &backend.url());
         let ran = run(rig, &backend).await;
         let said = ran.stderr.replace('\n', " ");

@@ -1,7 +1,7 @@
 //! Whole runs of `airlock` in real containers, against the scripted backend. What does not depend
-//! on the custody is run in both.
+//! on the credentials is run in both.
 
-/// Runs each body twice, with the credential on the host and with it in the box.
+/// Runs each body twice, with the credential on the host and with it in the sandbox.
 macro_rules! in_both_custodies {
     ($($(#[$meta:meta])* async fn $name:ident($rig:ident: Rig) $body:block)*) => {
         mod relay {
@@ -11,7 +11,7 @@ macro_rules! in_both_custodies {
         mod handoff {
             use super::*;
             $($(#[$meta])* async fn $name() {
-                let $rig = Rig::new().custody(airlock_tests::Custody::Handoff);
+                let $rig = Rig::new().credentials(airlock_tests::CredentialsMode::Handoff);
                 $body
             })*
         }
@@ -26,10 +26,10 @@ mod faults; // what the backend does wrong
 mod frozen; // a process that cannot be ended
 mod image; // pulled, named by digest, refused
 mod halfway; // an apply that was killed
-mod left_out; // what never enters a box
-mod killed; // a host, a box, a command that are killed
+mod left_out; // what never enters a sandbox
+mod killed; // a host, a sandbox, a command that are killed
 mod so_far; // killed while the model thinks
-mod live; // the folder itself in the box
+mod live; // the folder itself in the sandbox
 mod load; // more work than there is room for
 mod logins; // a token file pays, and is renewed
 mod plain; // the sandbox by itself

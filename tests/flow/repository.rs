@@ -1,4 +1,4 @@
-//! Somebody else's code: the sources of a crate as its registry has them, edited in a box, applied.
+//! Somebody else's code: the sources of a crate as its registry has them, edited in a sandbox, applied.
 
 use std::path::{Path, PathBuf};
 
@@ -114,7 +114,7 @@ async fn applied(rig: Rig) -> (Ran, tree::Tree, tree::Tree) {
 
 in_both_custodies! {
     #[tokio::test]
-    async fn what_is_applied_is_what_the_box_had(rig: Rig) {
+    async fn what_is_applied_is_what_the_sandbox_had(rig: Rig) {
         let rig = repository(rig.image(BUSYBOX)).await.model(edit());
         let (ran, before, after) = applied(rig).await;
         let seen = ran.outputs().pop().unwrap_or_default();

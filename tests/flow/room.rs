@@ -117,7 +117,7 @@ async fn a_full_disk_still_comes_out() {
 async fn a_folder_larger_than_the_disk_is_refused() {
     let rig = Rig::new().flags(&["--disk", "1MiB"]).model(script![]);
     std::fs::write(rig.workspace().join("big"), vec![b'x'; 3 << 20]).expect("a file");
-    let ran = rig.prompt("x").run().await.assert_exit(1, "larger than the box's disk");
+    let ran = rig.prompt("x").run().await.assert_exit(1, "larger than the sandbox's disk");
     assert!(ran.stderr.contains("--disk SIZE"), "{}", ran.stderr);
     let ran = ran.assert_nothing_left_behind().await;
     assert!(ran.backend.model_requests().is_empty());

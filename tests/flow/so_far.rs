@@ -28,12 +28,12 @@ async fn kept_so_far(rig: Rig) -> Live {
 in_both_custodies! {
     /// What was edited up to half a minute before the end survives it, and says what it is.
     #[tokio::test]
-    async fn edits_so_far_survive_a_box_that_is_killed(rig: Rig) {
+    async fn edits_so_far_survive_a_sandbox_that_is_killed(rig: Rig) {
         let mut live = kept_so_far(rig).await;
         let (id, engine) = (live.container().await, live.engine.clone());
         let killed = engine.post(&format!("/containers/{id}/kill"), &Value::Null).await;
         drop(killed.done("kill a container"));
-        let ran = live.end().await.assert_exit(1, "the box ended early");
+        let ran = live.end().await.assert_exit(1, "the sandbox ended early");
         assert_eq!(ran.outcome()["changes"], "kept", "{}", ran.outcome());
         let record = ran.record().await;
         let note = record["changes_note"].as_str().unwrap_or_default();

@@ -10,7 +10,7 @@ in_both_custodies! {
     #[tokio::test]
     async fn seconds_end_a_command_that_hangs_and_its_changes_are_kept(rig: Rig) {
         let script = script![call("bash", json!({"command": STUBBORN})), answer("never said")];
-        // The time begins before the box is made, and the command is to have come to where it blocks.
+        // The time begins before the sandbox is made, and the command is to have come to where it blocks.
         let ran = rig.flags(&["--seconds", "6"]).model(script).prompt("x").run().await;
         let ran = ran.assert_exit(5, "no seconds left").assert_nothing_left_behind().await;
         let outcome = ran.outcome();
@@ -28,7 +28,7 @@ in_both_custodies! {
         let silent = fault(Fault::Stall { events: 2 });
         let ran = rig.flags(&["--seconds", "3"]).model(script![silent]).prompt("x").run().await;
         let ran = ran.assert_exit(5, "no seconds left").assert_nothing_left_behind().await;
-        // None where the box took that long.
+        // None where the sandbox took that long.
         assert!(ran.backend.model_requests().len() <= 1, "it was asked again");
     }
 

@@ -1,34 +1,34 @@
 //! A backend behind a certificate: `--ca` is believed beside the usual authorities, nobody else
-//! is, by the host in relay custody and by the box in handoff custody.
+//! is, by the host in relay and by the sandbox in handoff.
 
 use airlock_tests::backend::{Backend, Fault, Options, answer, call, fault, script};
-use airlock_tests::{Custody, Rig};
+use airlock_tests::{CredentialsMode, Rig};
 use serde_json::json;
 
-fn tls(custody: Custody) -> Rig {
-    Rig::new().custody(custody).backend(|options| options.tls = true)
+fn tls(credentials: CredentialsMode) -> Rig {
+    Rig::new().credentials(credentials).backend(|options| options.tls = true)
 }
 
 #[tokio::test]
 async fn relay_speaks_tls_with_an_authority_that_was_given() {
     let script = script![call("bash", json!({"command": "echo hi"})), answer("done")];
-    let ran = tls(Custody::Relay).model(script).prompt("x").run().await;
+    let ran = tls(CredentialsMode::Relay).model(script).prompt("x").run().await;
     let ran = ran.assert_finished("done").assert_nothing_left_behind().await;
     assert!(
-        ran.events()[0]["payer"]["base"].as_str().is_some_and(|base| base.starts_with("https://"))
+        ran.events()[0]["login"]["base"].as_str().is_some_and(|base| base.starts_with("https://"))
     );
 }
 
 /// Somebody else's authority: the connection is refused, no request is made, and it is said why.
-async fn refused(custody: Custody, flags: &[&str]) {
+async fn refused(credentials: CredentialsMode, flags: &[&str]) {
     let other = Backend::start(Options { tls: true, ..Options::default() });
-    let rig = tls(custody).trusting(other.ca().expect("it speaks TLS")).flags(flags);
+    let rig = tls(credentials).trusting(other.ca().expect("it speaks TLS")).flags(flags);
     let ran = rig.model(script![answer("never said")]).prompt("x").run().await;
     let said = ran.stderr.replace('\n', " ");
     assert_eq!(ran.exit, Some(1), "{said}");
     assert!(said.contains("certificate"), "{said}");
-    // What the box meets in handoff custody is its own word.
-    let fault = if custody == Custody::Relay { "backend" } else { "claimed" };
+    // What the sandbox meets in handoff is its own word.
+    let fault = if credentials == CredentialsMode::Relay { "backend" } else { "claimed" };
     assert_eq!(ran.outcome()["fault"], fault, "{}", ran.stdout);
     let ran = ran.assert_nothing_left_behind().await;
     assert!(ran.backend.requests().is_empty(), "it was asked");
@@ -36,23 +36,23 @@ async fn refused(custody: Custody, flags: &[&str]) {
 
 #[tokio::test]
 async fn the_wrong_authority_is_refused_by_the_host() {
-    refused(Custody::Relay, &[]).await;
+    refused(CredentialsMode::Relay, &[]).await;
 }
 
 #[tokio::test]
 async fn the_wrong_authority_is_refused_in_relay_where_the_model_is_named() {
-    refused(Custody::Relay, &["-m", "gpt-5.5"]).await;
+    refused(CredentialsMode::Relay, &["-m", "gpt-5.5"]).await;
 }
 
-/// The host asks for no catalogue it could not do without, so the box is the first to connect.
+/// The host asks for no catalogue it could not do without, so the sandbox is the first to connect.
 #[tokio::test]
-async fn the_wrong_authority_is_refused_by_the_box() {
-    refused(Custody::Handoff, &["-m", "gpt-5.5"]).await;
+async fn the_wrong_authority_is_refused_by_the_sandbox() {
+    refused(CredentialsMode::Handoff, &["-m", "gpt-5.5"]).await;
 }
 
 #[tokio::test]
 async fn a_file_that_holds_no_authority_is_refused() {
-    let rig = tls(Custody::Relay).trusting("not a certificate\n").model(script![]);
+    let rig = tls(CredentialsMode::Relay).trusting("not a certificate\n").model(script![]);
     let ran = rig.prompt("x").run().await;
     assert_eq!(ran.exit, Some(2), "{}", ran.stderr);
     assert!(ran.stderr.contains("ca.pem"), "{}", ran.stderr);

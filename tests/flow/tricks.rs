@@ -9,7 +9,7 @@ use airlock_tests::rig::Ran;
 use airlock_tests::{Rig, tree};
 use serde_json::json;
 
-const SECRET: &str = "sk-not-for-the-box";
+const SECRET: &str = "sk-not-for-the-sandbox";
 
 /// `docs -> ~/.aws`, a fifo, a nested `.git/config`, a case-variant `.GIT`, an absolute link.
 fn repository(rig: Rig) -> Rig {
@@ -35,7 +35,7 @@ const LOOK: &str = "find . -type p; ls -l docs absolute; cat docs/credentials; \
     cat vendor/.git/config other/.GIT/config; cat plain meanwhile";
 
 /// Through every one of them something is written, and something harmless beside.
-const WRITE: &str = "echo box > meanwhile; echo fine > fine; \
+const WRITE: &str = "echo sandbox > meanwhile; echo fine > fine; \
     rm docs; mkdir docs; echo mine > docs/credentials; \
     ln -sfn /etc/shadow absolute; ln -s ../../etc out; ln -s plain inside; \
     echo '[core] fsmonitor = x' > vendor/.git/config; mkdir -p vendor/.git/hooks .Git/hooks; \
@@ -105,7 +105,7 @@ in_both_custodies! {
         let after = tree::read(&folder);
         let what = |path: &str| after.get(Path::new(path)).map(|entry| entry.what.clone());
         let file = |content: &str| Some(tree::What::File(tree::sha256(content.as_bytes())));
-        assert_eq!(what("meanwhile"), file("box\n"));
+        assert_eq!(what("meanwhile"), file("sandbox\n"));
         assert_eq!(what("fine"), file("fine\n"));
         assert_eq!(what("docs"), Some(tree::What::Folder), "the link was replaced, not followed");
         assert_eq!(what("docs/credentials"), file("mine\n"));
@@ -121,11 +121,11 @@ in_both_custodies! {
     }
 }
 
-/// What stayed at home is not overwritten by what the box put in its place.
+/// What stayed at home is not overwritten by what the sandbox put in its place.
 #[tokio::test]
 async fn what_was_not_copied_is_not_overwritten() {
     let rig = repository(Rig::new()).files(&[(".env", SECRET)]);
-    let command = "echo box > fifo; echo box > .env";
+    let command = "echo sandbox > fifo; echo sandbox > .env";
     let ran = rig.model(script![call("bash", json!({"command": command})), answer("done")]);
     let ran = ran.prompt("x").run().await.assert_finished("done");
     let before = tree::read(ran.rig.workspace());
@@ -160,7 +160,7 @@ async fn every_change_on_the_host_is_a_conflict() {
     ];
     for (name, meanwhile) in cases {
         let rig = Rig::new().files(&[("f", "old\n"), ("d/g", "old\n"), ("last", "old\n")]);
-        let command = "for f in f d/g last made; do echo box > $f; done";
+        let command = "for f in f d/g last made; do echo sandbox > $f; done";
         let ran = rig.model(script![call("bash", json!({"command": command})), answer("done")]);
         let ran = ran.prompt("x").run().await.assert_finished("done");
         meanwhile(ran.rig.workspace());

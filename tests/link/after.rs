@@ -19,7 +19,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// A link as a sandbox of ours would open it, and the run key.
 pub(crate) async fn link(pipe: DuplexStream) -> (SendRequest<Body>, String) {
     let (pipe, handoff) = handed_over(pipe).await;
-    let key = handoff["run_key"].as_str().unwrap_or_default().to_owned();
+    let key = handoff["session_key"].as_str().unwrap_or_default().to_owned();
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(pipe));
     let (sender, connection) = handshake.await.expect("the host speaks HTTP/2");
     tokio::spawn(connection);
@@ -78,7 +78,7 @@ const EVIL: &str = "No space left on device, which is mended in one line, as the
 /// command, and no line that could be ours.
 #[tokio::test]
 async fn what_only_the_sandbox_says_is_shown_as_its_word() {
-    for kind in ["disk", "box", "refused", "workspace", "claimed"] {
+    for kind in ["disk", "sandbox", "refused", "workspace", "claimed"] {
         let outcome = json!({"outcome": "failed", "fault": {"kind": kind, "message": EVIL}});
         let play = move |pipe| ends_with(pipe, outcome.clone());
         let ran = against(play).await.assert_fault("claimed");

@@ -17,14 +17,14 @@ async fn silence_ends_typed() {
         let _open = pipe;
         std::future::pending::<()>().await;
     };
-    drop(against(silent).await.assert_fault("box"));
+    drop(against(silent).await.assert_fault("sandbox"));
 }
 
 #[tokio::test]
 async fn garbage_and_lines_without_end_are_no_ready_line() {
     for words in [b"hello\n".to_vec(), vec![b'x'; 1 << 20], vec![0xff, b'\n'], b"{}\n".to_vec()] {
         let play = move |pipe| says(pipe, words.clone());
-        drop(against(play).await.assert_fault("box"));
+        drop(against(play).await.assert_fault("sandbox"));
     }
 }
 

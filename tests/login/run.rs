@@ -8,20 +8,20 @@ use airlock_tests::backend::{Item, Reply};
 use airlock_tests::engine::Engine;
 use airlock_tests::issuer::{Fault, What};
 use airlock_tests::rig::Ran;
-use airlock_tests::{Custody, Rig, images};
+use airlock_tests::{CredentialsMode, Rig, images};
 use serde_json::{Value, json};
 
 use crate::machine::Machine;
 
-/// A machine whose backend takes the newest token alone, of the scheme the custody needs.
-fn machine(custody: Custody) -> Machine {
+/// A machine whose backend takes the newest token alone, of the scheme the credentials needs.
+fn machine(credentials: CredentialsMode) -> Machine {
     let machine = Machine::new();
     let options = backend::Options {
         taken: Some(machine.issuer.newest()),
-        tls: custody == Custody::Handoff,
+        tls: credentials == CredentialsMode::Handoff,
         ..backend::Options::default()
     };
-    let rig = Rig::new().custody(custody);
+    let rig = Rig::new().credentials(credentials);
     Machine { rig, backend: Arc::new(Backend::start(options)), ..machine }
 }
 
@@ -70,8 +70,8 @@ fn meanwhile(does: impl Fn() + Send + Sync + 'static) -> backend::Step {
 
 /// Another program of ours renews the login in the middle of the run: the token of the run is old,
 /// the backend says 401, and the run takes what is there. Nobody asks twice.
-async fn adopts(custody: Custody) {
-    let machine = machine(custody);
+async fn adopts(credentials: CredentialsMode) {
+    let machine = machine(credentials);
     let old = machine.hold("me", 864_000);
     let (issuer, file) = (Arc::clone(&machine.issuer), machine.file("me"));
     let renewed = meanwhile(move || {
@@ -94,8 +94,8 @@ async fn adopts(custody: Custody) {
 
 /// The token is of no use any more, and the file holds no other: the run has it renewed, and the
 /// call it was at does not run twice.
-async fn refreshes(custody: Custody) {
-    let machine = machine(custody);
+async fn refreshes(credentials: CredentialsMode) {
+    let machine = machine(credentials);
     let old = machine.hold("me", 864_000);
     let backend = Arc::clone(&machine.backend);
     let refused = meanwhile({
@@ -122,27 +122,27 @@ async fn refreshes(custody: Custody) {
 
 #[tokio::test]
 async fn relay_refreshes_after_a_401() {
-    refreshes(Custody::Relay).await;
+    refreshes(CredentialsMode::Relay).await;
 }
 
 #[tokio::test]
-async fn the_fresh_token_reaches_a_running_box() {
-    refreshes(Custody::Handoff).await;
+async fn the_fresh_token_reaches_a_running_sandbox() {
+    refreshes(CredentialsMode::Handoff).await;
 }
 
 #[tokio::test]
 async fn relay_takes_what_another_process_renewed() {
-    adopts(Custody::Relay).await;
+    adopts(CredentialsMode::Relay).await;
 }
 
 #[tokio::test]
-async fn a_box_is_given_what_another_process_renewed() {
-    adopts(Custody::Handoff).await;
+async fn a_sandbox_is_given_what_another_process_renewed() {
+    adopts(CredentialsMode::Handoff).await;
 }
 
 /// Near its end at the start: renewed before anything is asked of the backend.
-async fn at_the_start(custody: Custody) {
-    let machine = machine(custody);
+async fn at_the_start(credentials: CredentialsMode) {
+    let machine = machine(credentials);
     machine.hold("me", 100);
     let (ran, issuer) = run(machine, script![answer("done")]).await;
     let ran = ran.assert_finished("done").assert_nothing_left_behind().await;
@@ -154,17 +154,17 @@ async fn at_the_start(custody: Custody) {
 
 #[tokio::test]
 async fn relay_renews_at_the_start() {
-    at_the_start(Custody::Relay).await;
+    at_the_start(CredentialsMode::Relay).await;
 }
 
 #[tokio::test]
 async fn handoff_renews_at_the_start() {
-    at_the_start(Custody::Handoff).await;
+    at_the_start(CredentialsMode::Handoff).await;
 }
 
 /// A token that is to be renewed within the run: a timer does it, no 401 has to.
-async fn in_a_long_run(custody: Custody) {
-    let machine = machine(custody);
+async fn in_a_long_run(credentials: CredentialsMode) {
+    let machine = machine(credentials);
     // Renewed 300 s before its end: eight seconds from now, while the command waits.
     machine.hold("me", 308);
     let wait = call("bash", json!({"command": "sleep 14"}));
@@ -178,17 +178,17 @@ async fn in_a_long_run(custody: Custody) {
 
 #[tokio::test]
 async fn relay_renews_in_a_long_run() {
-    in_a_long_run(Custody::Relay).await;
+    in_a_long_run(CredentialsMode::Relay).await;
 }
 
 #[tokio::test]
-async fn a_box_is_kept_supplied_in_a_long_run() {
-    in_a_long_run(Custody::Handoff).await;
+async fn a_sandbox_is_kept_supplied_in_a_long_run() {
+    in_a_long_run(CredentialsMode::Handoff).await;
 }
 
 /// Gone for good in the middle of a run: the run ends with one command, and the record says so.
-async fn gone_in_the_middle(custody: Custody) {
-    let machine = machine(custody);
+async fn gone_in_the_middle(credentials: CredentialsMode) {
+    let machine = machine(credentials);
     let old = machine.hold("me", 864_000);
     let issuer = Arc::clone(&machine.issuer);
     let gone = meanwhile(move || issuer.end(&old.refresh, "refresh_token_reused"));
@@ -202,18 +202,18 @@ async fn gone_in_the_middle(custody: Custody) {
 
 #[tokio::test]
 async fn relay_ends_with_one_command_where_the_login_is_gone() {
-    gone_in_the_middle(Custody::Relay).await;
+    gone_in_the_middle(CredentialsMode::Relay).await;
 }
 
 #[tokio::test]
-async fn a_box_ends_with_one_command_where_the_login_is_gone() {
-    gone_in_the_middle(Custody::Handoff).await;
+async fn a_sandbox_ends_with_one_command_where_the_login_is_gone() {
+    gone_in_the_middle(CredentialsMode::Handoff).await;
 }
 
 /// The issuer is away and the token is good: the run never hears of it.
 #[tokio::test]
 async fn an_issuer_that_is_away_ends_no_run() {
-    let machine = machine(Custody::Relay);
+    let machine = machine(CredentialsMode::Relay);
     machine.hold("me", 200);
     machine.issuer.fault_times(What::Refresh, Fault::Status { status: 503 }, 50);
     let (ran, issuer) = run(machine, script![answer("done")]).await;
@@ -226,7 +226,7 @@ async fn an_issuer_that_is_away_ends_no_run() {
 /// Two runs of one login at the same time, the token at its end: one refresh for both.
 #[tokio::test]
 async fn two_runs_share_one_refresh() {
-    let machine = machine(Custody::Relay);
+    let machine = machine(CredentialsMode::Relay);
     machine.hold("me", -60);
     machine.issuer.fault(What::Refresh, Fault::Slow { ms: 500 });
     let engine = Engine::connect().await;

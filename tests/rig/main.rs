@@ -28,7 +28,7 @@ async fn the_scanner_finds_what_docker_run_e_planted() {
     scan.container(&engine, &container.id).await;
     container.remove().await;
     let everything = scan.found.join("\n");
-    for place in ["docker inspect", "environ", "the box/tmp/a", "(deleted)"] {
+    for place in ["docker inspect", "environ", "the sandbox/tmp/a", "(deleted)"] {
         assert!(everything.contains(place), "not found in {place}: {everything}");
     }
 }
@@ -45,7 +45,7 @@ async fn the_scanner_finds_nothing_where_nothing_is() {
     scan.all_processes();
     container.remove().await;
     scan.assert_clean();
-    assert!(scan.looked_at > 300, "a box of busybox and its links: {}", scan.looked_at);
+    assert!(scan.looked_at > 300, "a sandbox of busybox and its links: {}", scan.looked_at);
 }
 
 #[test]

@@ -19,4 +19,4 @@ pub mod scan; // looks for canaries everywhere
 pub mod tree; // a folder as a value
 mod wire; // HTTP on loopback, which both services stand on
 
-pub use rig::{Custody, Rig};
+pub use rig::{CredentialsMode, Rig};

@@ -1,5 +1,5 @@
 //! Looks for canaries in every place a secret could have been left: what the engine says of a
-//! container and its image, every file a box has, every process, a folder, a text.
+//! container and its image, every file a sandbox has, every process, a folder, a text.
 //!
 //! It reads `/proc/<pid>/root` and other people's `environ`, so it has to be root; where it is not
 //! it says so, and never that it found nothing.
@@ -121,9 +121,10 @@ impl Scan {
         }
         let first = inspected.pointer("/State/Pid").and_then(Value::as_u64).unwrap_or(0);
         assert!(first > 0, "the container does not run: its files and processes cannot be read");
-        self.folder("the box", &PathBuf::from(format!("/proc/{first}/root")));
+        self.folder("the sandbox", &PathBuf::from(format!("/proc/{first}/root")));
         let namespace = std::fs::read_link(format!("/proc/{first}/ns/pid"));
-        let namespace = namespace.expect("the scanner has to be root to read a box's processes");
+        let namespace =
+            namespace.expect("the scanner has to be root to read a sandbox's processes");
         for process in processes() {
             let same = std::fs::read_link(process.join("ns/pid")).is_ok_and(|ns| ns == namespace);
             if same {

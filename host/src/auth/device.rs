@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::issuer::{Issuer, IssuerError, Tokens};
-use super::sign_in::{PATIENCE, Said, SignInError, Trade};
+use super::sign_in::{CodeExchange, PATIENCE, SignInError, SignInEvent};
 
 /// An issuer that is asked too often is asked so much less often.
 const SLOWER: Duration = Duration::from_secs(5);
@@ -12,23 +12,23 @@ const SLOWEST: Duration = Duration::from_secs(60);
 /// Ends when the code was typed and exchanged, or when this way is closed.
 pub(super) async fn wait(
     issuer: &Issuer,
-    trade: &Trade<'_>,
-    say: &(dyn Fn(Said) + Sync),
+    code_exchange: &CodeExchange<'_>,
+    say: &(dyn Fn(SignInEvent) + Sync),
 ) -> Result<Tokens, SignInError> {
     let closed = |error: IssuerError| {
-        say(Said::NoDevice { why: error.to_string() });
+        say(SignInEvent::NoDevice { why: error.to_string() });
         Err(SignInError::Issuer(error))
     };
     let code = match issuer.device_code().await {
         Ok(code) => code,
         Err(IssuerError::Refused { status: 404, .. }) => {
             let why = format!("{} has no sign-in by device code", issuer.url.host());
-            say(Said::NoDevice { why: why.clone() });
+            say(SignInEvent::NoDevice { why: why.clone() });
             return Err(SignInError::NoWay(why));
         }
         Err(error) => return closed(error),
     };
-    say(Said::Device {
+    say(SignInEvent::Device {
         page: code.page.clone(),
         code: code.user_code.clone(),
         expires_in: PATIENCE.as_secs(),
@@ -50,7 +50,7 @@ pub(super) async fn wait(
             Err(error) => return closed(error),
         }
     };
-    match trade.exchange(&grant.code, &grant.verifier, &issuer.device_redirect()).await {
+    match code_exchange.exchange(&grant.code, &grant.verifier, &issuer.device_redirect()).await {
         Ok(tokens) => Ok(tokens),
         Err(error) => closed(error),
     }

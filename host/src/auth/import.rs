@@ -17,7 +17,7 @@ use super::{AuthError, CREDENTIAL_BYTES, checked};
 const FILE_BYTES: usize = 6 * CREDENTIAL_BYTES;
 
 /// What an `auth.json` holds.
-pub enum Found {
+pub enum AuthFile {
     ApiKey(Secret),
     ChatGpt { access: Secret, refresh: Option<Secret>, id: Option<Secret>, account: Option<String> },
 }
@@ -27,11 +27,11 @@ struct AuthJson {
     auth_mode: Option<String>,
     #[serde(rename = "OPENAI_API_KEY")]
     api_key: Option<Secret>,
-    tokens: Option<Tokens>,
+    tokens: Option<AuthFileTokens>,
 }
 
 #[derive(Deserialize)]
-struct Tokens {
+struct AuthFileTokens {
     id_token: Option<Secret>,
     access_token: Option<Secret>,
     refresh_token: Option<Secret>,
@@ -40,7 +40,7 @@ struct Tokens {
 
 /// # Errors
 /// `Missing`, `Unsafe` (another owner; a link), `Malformed`.
-pub fn read(file: &Path) -> Result<Found, AuthError> {
+pub fn read(file: &Path) -> Result<AuthFile, AuthError> {
     let place = file.display().to_string();
     let missing = || AuthError::Missing { place: place.clone() };
     let distrusted = |why| AuthError::Unsafe { place: place.clone(), why };
@@ -75,7 +75,7 @@ pub fn read(file: &Path) -> Result<Found, AuthError> {
         None => found.api_key.is_some(),
     };
     if is_key {
-        return checked(&found.api_key.ok_or_else(missing)?, &place).map(Found::ApiKey);
+        return checked(&found.api_key.ok_or_else(missing)?, &place).map(AuthFile::ApiKey);
     }
     let tokens = found.tokens.ok_or_else(missing)?;
     let token = |token: Option<Secret>| {
@@ -83,7 +83,7 @@ pub fn read(file: &Path) -> Result<Found, AuthError> {
         let given = token.filter(|token| !token.reveal().trim().is_empty());
         given.map(|token| checked(&token, &place)).transpose()
     };
-    Ok(Found::ChatGpt {
+    Ok(AuthFile::ChatGpt {
         access: token(tokens.access_token)?.ok_or_else(missing)?,
         refresh: token(tokens.refresh_token)?,
         id: token(tokens.id_token)?,
@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    fn found(text: &str) -> Result<Found, AuthError> {
+    fn found(text: &str) -> Result<AuthFile, AuthError> {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("auth.json");
         std::fs::write(&file, text).expect("written");
@@ -108,17 +108,17 @@ mod tests {
     fn both_kinds_of_login_are_found() {
         let text = r#"{"OPENAI_API_KEY":null,"tokens":{"id_token":"i.i.i","access_token":"a.a.a",
             "refresh_token":"rt","account_id":"acct"},"last_refresh":"2026-11-21T09:00:00Z"}"#;
-        let Ok(Found::ChatGpt { access, refresh, id, account }) = found(text) else {
+        let Ok(AuthFile::ChatGpt { access, refresh, id, account }) = found(text) else {
             panic!("not found");
         };
         assert!(access.matches(b"a.a.a") && account.as_deref() == Some("acct"));
         assert!(refresh.is_some_and(|token| token.matches(b"rt")));
         assert!(id.is_some_and(|token| token.matches(b"i.i.i")));
         let text = r#"{"OPENAI_API_KEY":"sk-1","tokens":null}"#;
-        assert!(matches!(found(text), Ok(Found::ApiKey(key)) if key.matches(b"sk-1")));
+        assert!(matches!(found(text), Ok(AuthFile::ApiKey(key)) if key.matches(b"sk-1")));
         let text = r#"{"auth_mode":"chatgptAuthTokens","OPENAI_API_KEY":"sk-1",
             "tokens":{"access_token":"a.a.a","refresh_token":""}}"#;
-        assert!(matches!(found(text), Ok(Found::ChatGpt { refresh: None, .. })));
+        assert!(matches!(found(text), Ok(AuthFile::ChatGpt { refresh: None, .. })));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use http::{HeaderMap, header};
 use zeroize::Zeroizing;
 
 use super::{
-    AuthError, CREDENTIAL_BYTES, Handed, Payer, PayerKind, Signed, Signer, bearer, checked,
+    Account, AccountKind, AuthError, CREDENTIAL_BYTES, HandedOver, Signed, Signer, bearer, checked,
     sensitive,
 };
 
@@ -24,7 +24,7 @@ pub(super) struct KeySigner {
     base: Base,
     /// Whose token it is; none of a key.
     account: Option<String>,
-    kind: PayerKind,
+    kind: AccountKind,
 }
 
 impl KeySigner {
@@ -34,13 +34,13 @@ impl KeySigner {
             place: place.to_owned(),
             base: base.clone(),
             account: None,
-            kind: PayerKind::ApiKey,
+            kind: AccountKind::ApiKey,
         })
     }
 
     /// The same as the access token of an account.
     pub(super) fn of_account(self, account: Option<String>) -> Self {
-        Self { account, kind: PayerKind::ChatGpt, ..self }
+        Self { account, kind: AccountKind::ChatGpt, ..self }
     }
 
     /// The path is the person's own word, so links and pipes (`<(…)`) are followed.
@@ -57,8 +57,8 @@ impl KeySigner {
 }
 
 impl Signer for KeySigner {
-    fn payer(&self) -> Payer {
-        Payer { name: "key".to_owned(), kind: self.kind, plan: None, base: self.base.clone() }
+    fn account(&self) -> Account {
+        Account { name: "key".to_owned(), kind: self.kind, plan: None, base: self.base.clone() }
     }
 
     fn sign(&self) -> BoxFuture<'_, Result<Signed, AuthError>> {
@@ -76,11 +76,11 @@ impl Signer for KeySigner {
         Box::pin(async { Ok(false) })
     }
 
-    fn hand_over(&self) -> BoxFuture<'_, Result<Handed, AuthError>> {
+    fn hand_over(&self) -> BoxFuture<'_, Result<HandedOver, AuthError>> {
         Box::pin(async {
             let secrets =
                 Secrets { bearer: Some(self.key.clone()), account_id: self.account.clone() };
-            Ok(Handed { secrets, generation: 0 })
+            Ok(HandedOver { secrets, generation: 0 })
         })
     }
 

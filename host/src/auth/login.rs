@@ -12,9 +12,9 @@ use airlock_shared::{request, secret::Secret};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, header};
 
-use super::refresh::{Cause, refreshed};
-use super::store::{Kind, Login, Store};
-use super::{AuthError, Handed, Means, Payer, PayerKind, Signed, Signer, bearer, sensitive};
+use super::refresh::{RefreshCause, refreshed};
+use super::store::{Login, LoginKind, LoginStore};
+use super::{Account, AccountKind, AuthError, Deps, HandedOver, Signed, Signer, bearer, sensitive};
 
 /// Earlier tokens of this run that are still scrubbed from answers.
 const REMEMBERED: usize = 8;
@@ -27,15 +27,15 @@ const AGAIN_SECONDS: u64 = 60;
 
 pub(super) struct LoginSigner {
     name: String,
-    store: Store,
+    store: LoginStore,
     base: Base,
-    means: Means,
+    deps: Deps,
     current: Mutex<Current>,
 }
 
 /// What of a login signs; its refresh token stays on disk.
 struct Current {
-    kind: PayerKind,
+    kind: AccountKind,
     bearer: Secret,
     account: Option<String>,
     plan: Option<String>,
@@ -50,8 +50,8 @@ struct Current {
 impl Current {
     fn of(login: &Login) -> Self {
         let kind = match login.kind {
-            Kind::ApiKey => PayerKind::ApiKey,
-            Kind::ChatGpt => PayerKind::ChatGpt,
+            LoginKind::ApiKey => AccountKind::ApiKey,
+            LoginKind::ChatGpt => AccountKind::ChatGpt,
         };
         Self {
             kind,
@@ -76,13 +76,13 @@ impl LoginSigner {
         folder: &Path,
         name: &str,
         base: &Base,
-        means: &Means,
+        deps: &Deps,
     ) -> Result<Self, AuthError> {
-        let store = Store::new(folder);
+        let store = LoginStore::new(folder);
         let login = store.read(name)?;
         let current = Mutex::new(Current::of(&login));
-        let (name, base, means) = (name.to_owned(), base.clone(), means.clone());
-        let signer = Self { name, store, base, means, current };
+        let (name, base, deps) = (name.to_owned(), base.clone(), deps.clone());
+        let signer = Self { name, store, base, deps, current };
         signer.bound(&login)?;
         Ok(signer)
     }
@@ -128,14 +128,14 @@ impl LoginSigner {
         Ok(is_new)
     }
 
-    async fn refreshed(&self, cause: Cause) -> Result<Login, AuthError> {
-        let (ca, clock) = (self.means.ca.as_deref(), &self.means.clock);
+    async fn refreshed(&self, cause: RefreshCause) -> Result<Login, AuthError> {
+        let (ca, clock) = (self.deps.ca.as_deref(), &self.deps.clock);
         refreshed(&self.store, &self.name, cause, ca, clock).await
     }
 
     /// Renews a token near its end. Where that fails a good one goes on.
     async fn renewed_early(&self) -> Result<(), AuthError> {
-        let now = (self.means.clock)();
+        let now = (self.deps.clock)();
         let (is_due, is_good) = {
             let current = self.current();
             (current.due.is_some_and(|due| due <= now), current.is_good(now))
@@ -144,9 +144,9 @@ impl LoginSigner {
             return Ok(());
         }
         if !is_good {
-            return self.take(&self.refreshed(Cause::Early).await?).map(|_| ());
+            return self.take(&self.refreshed(RefreshCause::Early).await?).map(|_| ());
         }
-        let early = tokio::time::timeout(EARLY_PATIENCE, self.refreshed(Cause::Early)).await;
+        let early = tokio::time::timeout(EARLY_PATIENCE, self.refreshed(RefreshCause::Early)).await;
         match early {
             Ok(Ok(login)) => {
                 self.take(&login)?;
@@ -173,7 +173,7 @@ impl LoginSigner {
         if login.refresh.is_none() {
             return Ok(false);
         }
-        let login = self.refreshed(Cause::Refused(login.generation)).await?;
+        let login = self.refreshed(RefreshCause::Refused(login.generation)).await?;
         self.take(&login)
     }
 
@@ -202,10 +202,10 @@ impl LoginSigner {
 }
 
 impl Signer for LoginSigner {
-    fn payer(&self) -> Payer {
+    fn account(&self) -> Account {
         let current = self.current();
         let (kind, plan) = (current.kind, current.plan.clone());
-        Payer { name: self.name.clone(), kind, plan, base: self.base.clone() }
+        Account { name: self.name.clone(), kind, plan, base: self.base.clone() }
     }
 
     fn sign(&self) -> BoxFuture<'_, Result<Signed, AuthError>> {
@@ -219,13 +219,13 @@ impl Signer for LoginSigner {
         Box::pin(self.renewed(refused))
     }
 
-    fn hand_over(&self) -> BoxFuture<'_, Result<Handed, AuthError>> {
+    fn hand_over(&self) -> BoxFuture<'_, Result<HandedOver, AuthError>> {
         Box::pin(async {
             self.renewed_early().await?;
             let current = self.current();
             let bearer = Some(current.bearer.clone());
             let secrets = Secrets { bearer, account_id: current.account.clone() };
-            Ok(Handed { secrets, generation: current.generation })
+            Ok(HandedOver { secrets, generation: current.generation })
         })
     }
 

@@ -41,23 +41,23 @@ const ENVIRONMENT_ORIGIN: &str = "https://api.openai.com";
 
 /// Who pays for a run, for records and first lines. Nothing in it is secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Payer {
-    /// The login's name, or `key`, or `cassette`.
+pub struct Account {
+    /// The login's name, or `key`, or `recording`.
     pub name: String,
-    pub kind: PayerKind,
+    pub kind: AccountKind,
     /// `plus`, `pro`, …; None: a key, or nobody has said.
     pub plan: Option<String>,
     pub base: Base,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PayerKind {
+pub enum AccountKind {
     ApiKey,
     ChatGpt,
     Replay,
 }
 
-impl PayerKind {
+impl AccountKind {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -68,11 +68,11 @@ impl PayerKind {
     }
 }
 
-impl Payer {
-    /// Nobody: the answers come from a cassette.
+impl Account {
+    /// Nobody: the answers come from a recording.
     #[must_use]
     pub fn replay(base: Base) -> Self {
-        Self { name: "cassette".to_owned(), kind: PayerKind::Replay, plan: None, base }
+        Self { name: "recording".to_owned(), kind: AccountKind::Replay, plan: None, base }
     }
 }
 
@@ -81,7 +81,7 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// What a credential needs of its surroundings.
 #[derive(Clone)]
-pub struct Means {
+pub struct Deps {
     /// One certificate authority more, PEM.
     pub ca: Option<String>,
     pub clock: Clock,
@@ -109,24 +109,24 @@ pub struct Signed {
     pub generation: u64,
 }
 
-/// What enters the box in handoff custody, and which credential that is.
-pub struct Handed {
+/// What enters the sandbox in handoff, and which credential that is.
+pub struct HandedOver {
     pub secrets: Secrets,
     pub generation: u64,
 }
 
 /// Writes the headers that make a request ours.
 pub trait Signer: Send + Sync {
-    fn payer(&self) -> Payer;
+    fn account(&self) -> Account;
 
-    /// The authorization and account headers, for `payer().base` only.
+    /// The authorization and account headers, for `account().base` only.
     fn sign(&self) -> BoxFuture<'_, Result<Signed, AuthError>>;
 
     /// The backend answered 401 to that generation. True: [`Signer::sign`] has another one now.
     fn renew(&self, refused: u64) -> BoxFuture<'_, Result<bool, AuthError>>;
 
-    /// What enters the box in handoff custody.
-    fn hand_over(&self) -> BoxFuture<'_, Result<Handed, AuthError>>;
+    /// What enters the sandbox in handoff.
+    fn hand_over(&self) -> BoxFuture<'_, Result<HandedOver, AuthError>>;
 
     /// When [`Signer::sign`] will look for a newer token, Unix seconds; None: it never needs to.
     fn due(&self) -> Option<u64> {
@@ -167,7 +167,7 @@ pub enum AuthError {
     OtherAccount { place: String },
     /// The login is gone: the issuer will not renew it. Signing in again mends it.
     #[error("the login was {}", why.words(*at))]
-    Ended { login: String, why: store::Why, at: u64 },
+    Ended { login: String, why: store::EndReason, at: u64 },
     /// The token has ended and the issuer could not be asked for the next one. Later may do.
     #[error("the login cannot be renewed: {issuer}: {why}")]
     Unreachable { issuer: String, why: String },
@@ -180,7 +180,7 @@ pub enum AuthError {
 ///
 /// # Errors
 /// When it is missing, cannot be trusted or understood, or belongs to another base.
-pub fn open(choice: Credential, base: &Base, means: &Means) -> Result<Arc<dyn Signer>, AuthError> {
+pub fn open(choice: Credential, base: &Base, deps: &Deps) -> Result<Arc<dyn Signer>, AuthError> {
     match choice {
         Credential::Key(key) => Ok(Arc::new(key::KeySigner::new(key, "the key given", base)?)),
         Credential::Token { token, account } => {
@@ -204,7 +204,7 @@ pub fn open(choice: Credential, base: &Base, means: &Means) -> Result<Arc<dyn Si
             Ok(Arc::new(key::KeySigner::new(Secret::new(key), place, base)?))
         }
         Credential::Login { name, folder } => {
-            Ok(Arc::new(login::LoginSigner::open(&folder, &name, base, means)?))
+            Ok(Arc::new(login::LoginSigner::open(&folder, &name, base, deps)?))
         }
     }
 }
@@ -214,7 +214,7 @@ pub fn open(choice: Credential, base: &Base, means: &Means) -> Result<Arc<dyn Si
 /// # Errors
 /// As [`open`].
 pub fn base_of(folder: &std::path::Path, name: &str) -> Result<Base, AuthError> {
-    Ok(store::Store::new(folder).read(name)?.base)
+    Ok(store::LoginStore::new(folder).read(name)?.base)
 }
 
 /// Takes the text of a key or token: white space at its ends is the editor's, anything else but
@@ -258,15 +258,15 @@ mod tests {
         Base::parse(text).expect("a base")
     }
 
-    fn means() -> Means {
-        Means { ca: None, clock: Arc::new(|| 0) }
+    fn deps() -> Deps {
+        Deps { ca: None, clock: Arc::new(|| 0) }
     }
 
     #[test]
     fn a_key_of_the_environment_goes_to_its_issuer_only() {
         for elsewhere in ["https://codex.example.org", "https://api.openai.com.example.org"] {
             let error =
-                open(Credential::Environment, &base(elsewhere), &means()).err().expect("refused");
+                open(Credential::Environment, &base(elsewhere), &deps()).err().expect("refused");
             assert!(matches!(error, AuthError::OtherBase { .. }), "{error}");
         }
     }
@@ -278,8 +278,7 @@ mod tests {
             ["", "  \n", "sk-a b", "sk-a\r\nx-evil: 1", "sk-ä", "\"sk-a\"", "sk-\\a", &long];
         for given in cases {
             let key = Credential::Key(Secret::new(given.to_owned()));
-            let error =
-                open(key, &base("https://api.openai.com"), &means()).err().expect("refused");
+            let error = open(key, &base("https://api.openai.com"), &deps()).err().expect("refused");
             let text = error.to_string();
             assert!(given.trim().is_empty() || !text.contains(given.trim()), "{text}");
         }
@@ -289,23 +288,23 @@ mod tests {
     async fn a_token_signs_for_its_account() {
         let account = Some("acct-1".to_owned());
         let token = Credential::Token { token: Secret::new("token-canary".to_owned()), account };
-        let signer = open(token, &base("https://chatgpt.com"), &means()).expect("a signer");
+        let signer = open(token, &base("https://chatgpt.com"), &deps()).expect("a signer");
         let signed = signer.sign().await.expect("signed");
         assert_eq!(signed.headers[http::header::AUTHORIZATION].as_bytes(), b"Bearer token-canary");
         assert_eq!(signed.headers[airlock_shared::request::ACCOUNT].as_bytes(), b"acct-1");
-        assert_eq!(signer.payer().kind, PayerKind::ChatGpt);
+        assert_eq!(signer.account().kind, AccountKind::ChatGpt);
     }
 
     #[tokio::test]
     async fn a_key_signs_and_has_no_better_one() {
         let key = Credential::Key(Secret::new("sk-canary-1\n".to_owned()));
-        let signer = open(key, &base("https://api.openai.com"), &means()).expect("a signer");
+        let signer = open(key, &base("https://api.openai.com"), &deps()).expect("a signer");
         let signed = signer.sign().await.expect("signed");
         let value = &signed.headers[http::header::AUTHORIZATION];
         assert_eq!(value.as_bytes(), b"Bearer sk-canary-1");
         assert_eq!(format!("{value:?}"), "Sensitive");
         assert_eq!(signer.renew(signed.generation).await, Ok(false));
-        assert_eq!(signer.payer().kind.as_str(), "api key");
+        assert_eq!(signer.account().kind.as_str(), "api key");
         assert!(signer.canaries().iter().any(|canary| canary.matches(b"sk-canary-1")));
     }
 }

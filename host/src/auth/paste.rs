@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::browser::authorize::{Attempt, CALLBACK};
 use super::issuer::{Issuer, IssuerError, Tokens, shown};
-use super::sign_in::{Said, SignInError, Trade};
+use super::sign_in::{CodeExchange, SignInError, SignInEvent};
 
 /// The longest line that is read.
 const LINE_BYTES: usize = 8 << 10;
@@ -18,17 +18,18 @@ const CODE_BYTES_LEAST: usize = 8;
 /// Ends when what was pasted was exchanged, or when nothing more will be pasted.
 pub(super) async fn wait(
     issuer: &Issuer,
-    trade: &Trade<'_>,
+    code_exchange: &CodeExchange<'_>,
     attempt: &Attempt,
     mut pasted: mpsc::Receiver<Secret>,
-    say: &(dyn Fn(Said) + Sync),
+    say: &(dyn Fn(SignInEvent) + Sync),
 ) -> Result<Tokens, SignInError> {
     let mut last = None;
     while let Some(line) = pasted.recv().await {
         let why = match code(line.reveal(), attempt) {
             Err(why) => why,
             Ok(code) => {
-                let traded = trade.exchange(&code, &attempt.verifier, &attempt.redirect).await;
+                let traded =
+                    code_exchange.exchange(&code, &attempt.verifier, &attempt.redirect).await;
                 match traded {
                     Ok(tokens) => return Ok(tokens),
                     Err(error @ IssuerError::Refused { .. }) => error.to_string(),
@@ -40,7 +41,7 @@ pub(super) async fn wait(
                 }
             }
         };
-        say(Said::NotPasted { why });
+        say(SignInEvent::NotPasted { why });
     }
     Err(last.map_or_else(
         || SignInError::NoWay("nothing was pasted that could be used".to_owned()),

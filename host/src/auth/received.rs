@@ -6,7 +6,7 @@ use airlock_shared::secret::Secret;
 
 use super::claims::Claims;
 use super::issuer::{IssuerUrl, Tokens};
-use super::store::{Kind, Login};
+use super::store::{Login, LoginKind};
 use super::{AuthError, checked};
 
 /// Clocks that differ by no more than this are taken to agree.
@@ -28,7 +28,7 @@ impl Login {
         let bearer = tokens.access.as_ref().ok_or("it holds no access token")?;
         let claims = claims(tokens);
         Ok(Self {
-            kind: Kind::ChatGpt,
+            kind: LoginKind::ChatGpt,
             base,
             issuer: Some(issuer),
             bearer: token(bearer)?,

@@ -14,12 +14,14 @@ use airlock_shared::secret::Secret;
 use tokio::sync::Semaphore;
 
 use super::issuer::{Issuer, IssuerError, IssuerUrl};
-use super::store::{Ended, Intent, Locked, Login, Room, Store, Why, Word};
+use super::store::{
+    EndReason, LastFailure, Locked, Login, LoginEnd, LoginStore, RefreshIntent, ReservedFile,
+};
 use super::{AuthError, Clock, received};
 
 /// Why a fresh token is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum RefreshCause {
     /// It ends within [`super::store::EARLY_SECONDS`]: a failure is no harm while it is good.
     Early,
     /// The backend refused the token of this generation.
@@ -28,11 +30,11 @@ pub enum Cause {
 
 /// What is to be done with a login as it was read under its lock.
 #[derive(Debug, PartialEq, Eq)]
-enum Decision {
+enum RefreshDecision {
     /// It is good as it is, or as good as it can be.
     Use,
     Ask,
-    Over(Ended),
+    Over(LoginEnd),
 }
 
 /// More than will ever be asked for at once in one process.
@@ -44,11 +46,11 @@ static UNDER_WAY: Semaphore = Semaphore::const_new(MANY as usize);
 /// not cut the issuer's answer off: [`settled`] waits for that.
 ///
 /// # Errors
-/// `Ended` where it is gone, `Unreachable` where the token has ended and nobody could be asked.
+/// `LoginEnd` where it is gone, `Unreachable` where the token has ended and nobody could be asked.
 pub async fn refreshed(
-    store: &Store,
+    store: &LoginStore,
     name: &str,
-    cause: Cause,
+    cause: RefreshCause,
     ca: Option<&str>,
     clock: &Clock,
 ) -> Result<Login, AuthError> {
@@ -61,16 +63,16 @@ pub async fn refreshed(
     let login = locked.read()?;
     step("read");
     match decide(&login, cause, clock()) {
-        Decision::Use => return Ok(login),
-        Decision::Over(ended) => {
+        RefreshDecision::Use => return Ok(login),
+        RefreshDecision::Over(ended) => {
             if login.ended().is_some() && login.is_good(clock()) {
                 remember(&locked, refused(&login, clock()));
             }
             return Err(over(name, &ended));
         }
-        Decision::Ask => {}
+        RefreshDecision::Ask => {}
     }
-    let asking = Asking {
+    let asking = Refresh {
         name: name.to_owned(),
         is_good: is_good(&login, cause, clock()),
         ca: ca.map(str::to_owned),
@@ -110,24 +112,29 @@ pub async fn settled() {
 }
 
 /// Whether the token may still be used: not by the clock alone, the backend has the last word.
-fn is_good(login: &Login, cause: Cause, now: u64) -> bool {
-    login.is_good(now) && cause != Cause::Refused(login.generation)
+fn is_good(login: &Login, cause: RefreshCause, now: u64) -> bool {
+    login.is_good(now) && cause != RefreshCause::Refused(login.generation)
 }
 
-fn decide(login: &Login, cause: Cause, now: u64) -> Decision {
+fn decide(login: &Login, cause: RefreshCause, now: u64) -> RefreshDecision {
     let is_good = is_good(login, cause, now);
     let is_due = login.due().is_some_and(|due| due <= now);
-    let nothing_left = || Ended { why: Why::Ended, token: String::new(), at: now };
+    let nothing_left = || LoginEnd { why: EndReason::Ended, token: String::new(), at: now };
     match (is_good, login.ended()) {
-        (true, _) if !is_due || login.is_interrupted() => Decision::Use,
-        (false, Some(ended)) => Decision::Over(ended.clone()),
-        (false, None) if login.refresh.is_none() => Decision::Over(nothing_left()),
-        _ => Decision::Ask,
+        (true, _) if !is_due || login.is_interrupted() => RefreshDecision::Use,
+        (false, Some(ended)) => RefreshDecision::Over(ended.clone()),
+        (false, None) if login.refresh.is_none() => RefreshDecision::Over(nothing_left()),
+        _ => RefreshDecision::Ask,
     }
 }
 
 /// A failure is no harm while the token is good.
-fn or_as_it_is(login: Login, cause: Cause, now: u64, error: AuthError) -> Result<Login, AuthError> {
+fn or_as_it_is(
+    login: Login,
+    cause: RefreshCause,
+    now: u64,
+    error: AuthError,
+) -> Result<Login, AuthError> {
     if !is_good(&login, cause, now) {
         return Err(error);
     }
@@ -148,7 +155,7 @@ fn remember(locked: &Locked, login: Login) {
     }
 }
 
-fn over(name: &str, ended: &Ended) -> AuthError {
+fn over(name: &str, ended: &LoginEnd) -> AuthError {
     AuthError::Ended { login: name.to_owned(), why: ended.why, at: ended.at }
 }
 
@@ -158,7 +165,7 @@ fn step(step: &'static str) {
 }
 
 /// One refresh, with the login's lock.
-struct Asking {
+struct Refresh {
     name: String,
     login: Login,
     /// Its token may be used whatever the issuer says.
@@ -168,17 +175,17 @@ struct Asking {
     clock: Clock,
 }
 
-impl Asking {
+impl Refresh {
     async fn ask(self) -> Result<Login, AuthError> {
         let asked = self.asked().await;
         let as_it_was = || self.locked.read().unwrap_or_else(|_| self.login.clone());
         match asked {
             Err(error) if self.is_good => {
-                or_as_it_is(as_it_was(), Cause::Early, (self.clock)(), error)
+                or_as_it_is(as_it_was(), RefreshCause::Early, (self.clock)(), error)
             }
             Err(AuthError::Unreachable { issuer, why }) => {
                 if let Some(token) = self.login.digest() {
-                    self.locked.leave(&Word { token, at: (self.clock)(), why: why.clone() });
+                    self.locked.leave(&LastFailure { token, at: (self.clock)(), why: why.clone() });
                 }
                 Err(AuthError::Unreachable { issuer, why })
             }
@@ -197,7 +204,7 @@ impl Asking {
         // auth::refresh::tests::nobody_is_asked_where_there_is_no_room.
         let room = self.locked.reserve()?;
         step("reserved");
-        let intent = Some(Intent { token: digest.clone(), at: (self.clock)() });
+        let intent = Some(RefreshIntent { token: digest.clone(), at: (self.clock)() });
         let written = self.locked.write(&Login { intent, ..self.login.clone() });
         if let Err(error) = written {
             room.release();
@@ -211,7 +218,7 @@ impl Asking {
                 tracing::warn!("{off}");
             }
             let fresh = received::renewed(&self.login, &tokens, now, &self.name);
-            Ok((fresh.map_err(Failed::Auth)?, tokens.access.is_some()))
+            Ok((fresh.map_err(RefreshError::Auth)?, tokens.access.is_some()))
         });
         match answer {
             Ok((fresh, pays)) => {
@@ -232,7 +239,7 @@ impl Asking {
 
     /// The old token is used up: what cannot be written pays for this process at least. The
     /// intent that stays says to the next one how that came.
-    fn keep(&self, room: Room, fresh: &Login) {
+    fn keep(&self, room: ReservedFile, fresh: &Login) {
         let kept = room.commit(fresh).or_else(|error| {
             tracing::warn!(%error, "the room that was taken cannot be used; once more beside it");
             self.locked.write(fresh)
@@ -246,43 +253,45 @@ impl Asking {
         &self,
         issuer: &Issuer,
         token: &Secret,
-    ) -> Result<super::issuer::Tokens, Failed> {
+    ) -> Result<super::issuer::Tokens, RefreshError> {
         step("asked");
         let answer = issuer.refresh(token).await;
         step("answered");
-        answer.map_err(Failed::Issuer)
+        answer.map_err(RefreshError::Issuer)
     }
 
     /// Remembers what can be said for certain, and says it.
-    fn failed(&self, failed: Failed, digest: String, url: &IssuerUrl) -> AuthError {
-        let ended = |why| Ended { why, token: digest, at: (self.clock)() };
+    fn failed(&self, failed: RefreshError, digest: String, url: &IssuerUrl) -> AuthError {
+        let ended = |why| LoginEnd { why, token: digest, at: (self.clock)() };
         match failed {
-            Failed::Issuer(IssuerError::Gone { why, said }) => {
+            RefreshError::Issuer(IssuerError::Gone { why, said }) => {
                 // What was cut off may have used the token up: nobody else did.
-                let interrupted = self.login.is_interrupted() && why != Why::Expired;
-                let ended = ended(if interrupted { Why::Interrupted } else { why });
+                let interrupted = self.login.is_interrupted() && why != EndReason::Expired;
+                let ended = ended(if interrupted { EndReason::Interrupted } else { why });
                 tracing::debug!(said, "the issuer renews this login no more");
                 self.remember_end(&ended);
                 over(&self.name, &ended)
             }
-            Failed::Auth(AuthError::OtherAccount { place }) => {
-                self.remember_end(&ended(Why::OtherAccount));
+            RefreshError::Auth(AuthError::OtherAccount { place }) => {
+                self.remember_end(&ended(EndReason::OtherAccount));
                 AuthError::OtherAccount { place }
             }
             // Nobody knows this word of the issuer's, and it will be the same the next time: while
             // the token is good that does no harm, afterwards only signing in does any good.
-            Failed::Issuer(IssuerError::Refused { status: 400 | 401, said }) if !self.is_good => {
+            RefreshError::Issuer(IssuerError::Refused { status: 400 | 401, said })
+                if !self.is_good =>
+            {
                 tracing::debug!(said, "the issuer refuses to renew this login");
-                let ended = ended(Why::Refused);
+                let ended = ended(EndReason::Refused);
                 self.remember_end(&ended);
                 over(&self.name, &ended)
             }
             // A token that is none: whether there is a good one beside it, nobody knows.
-            Failed::Auth(_) => {
+            RefreshError::Auth(_) => {
                 let why = "its answer holds a token that is none".to_owned();
                 AuthError::Unreachable { issuer: url.host().to_owned(), why }
             }
-            Failed::Issuer(error) => {
+            RefreshError::Issuer(error) => {
                 // Where it surely was not obeyed, the token is as good as before.
                 if was_not_obeyed(&error) {
                     remember(&self.locked, self.login.clone());
@@ -292,7 +301,7 @@ impl Asking {
         }
     }
 
-    fn remember_end(&self, ended: &Ended) {
+    fn remember_end(&self, ended: &LoginEnd) {
         let login = match self.is_good {
             true => self.login.clone(),
             false => refused(&self.login, ended.at),
@@ -306,7 +315,7 @@ impl Asking {
     }
 }
 
-enum Failed {
+enum RefreshError {
     Issuer(IssuerError),
     Auth(AuthError),
 }

@@ -32,7 +32,7 @@ use folder::Folder;
 
 pub(crate) use folder::{LINK, OPEN};
 
-pub use locked::{Locked, Room, Word};
+pub use locked::{LastFailure, Locked, ReservedFile};
 
 /// How long a lock is waited for: longer than any issuer is.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ pub const EARLY_SECONDS: u64 = 300;
 /// One login, whole.
 #[derive(Clone)]
 pub struct Login {
-    pub kind: Kind,
+    pub kind: LoginKind,
     /// Where its credential may go, and nowhere else.
     pub base: Base,
     /// Who made it, and who alone may renew or revoke it. None: a key.
@@ -66,21 +66,21 @@ pub struct Login {
     /// The model that a person chose for it, where its backend has no default.
     pub model: Option<String>,
     /// A refresh was begun with the token of this digest, and its end is not known.
-    pub intent: Option<Intent>,
+    pub intent: Option<RefreshIntent>,
     /// The issuer will not renew the token of this digest any more.
-    pub ended: Option<Ended>,
+    pub ended: Option<LoginEnd>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum LoginKind {
     ApiKey,
     #[serde(rename = "chatgpt")]
     ChatGpt,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Intent {
+pub struct RefreshIntent {
     /// SHA-256 of the refresh token, hexadecimal.
     pub token: String,
     /// Unix seconds.
@@ -88,8 +88,8 @@ pub struct Intent {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
-    pub why: Why,
+pub struct LoginEnd {
+    pub why: EndReason,
     /// SHA-256 of the refresh token, hexadecimal.
     pub token: String,
     /// Unix seconds.
@@ -99,7 +99,7 @@ pub struct Ended {
 /// Why a login is gone for good (codex protocol, B.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
+pub enum EndReason {
     /// `refresh_token_expired`
     Expired,
     /// `refresh_token_reused`: another program used it up.
@@ -146,21 +146,21 @@ impl Login {
 
     /// The issuer's last word on the refresh token that is there now.
     #[must_use]
-    pub fn ended(&self) -> Option<&Ended> {
+    pub fn ended(&self) -> Option<&LoginEnd> {
         self.ended.as_ref().filter(|ended| self.digest().as_ref() == Some(&ended.token))
     }
 
     /// What it ended of, where it is of no use any more: its token has ended, and the issuer renews
     /// it no more or there is nothing to renew it with.
     #[must_use]
-    pub fn ended_now(&self, now: u64) -> Option<Ended> {
+    pub fn ended_now(&self, now: u64) -> Option<LoginEnd> {
         match (self.is_good(now), self.ended()) {
             (true, _) => None,
             (false, Some(ended)) => Some(ended.clone()),
             (false, None) if self.refresh.is_some() => None,
             (false, None) => {
                 let at = self.expires_at.unwrap_or(now);
-                Some(Ended { why: Why::Ended, token: String::new(), at })
+                Some(LoginEnd { why: EndReason::Ended, token: String::new(), at })
             }
         }
     }
@@ -173,7 +173,7 @@ impl Login {
     }
 }
 
-impl Ended {
+impl LoginEnd {
     /// What the login was: `revoked on 21 Nov 09:14 UTC (signed out in another place)`.
     #[must_use]
     pub fn words(&self) -> String {
@@ -181,7 +181,7 @@ impl Ended {
     }
 }
 
-impl Why {
+impl EndReason {
     /// How that came, in a few words.
     #[must_use]
     pub fn said(self) -> &'static str {
@@ -215,11 +215,11 @@ impl Why {
 
 /// The folder of logins.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct LoginStore {
     folder: PathBuf,
 }
 
-impl Store {
+impl LoginStore {
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
@@ -274,7 +274,7 @@ impl Store {
     /// Makes the folder where there is none.
     ///
     /// # Errors
-    /// `Store`: the folder cannot be written, or somebody holds the lock for too long.
+    /// `LoginStore`: the folder cannot be written, or somebody holds the lock for too long.
     pub async fn lock(&self, name: &str) -> Result<Locked, AuthError> {
         let path = self.path(name)?;
         let folder = Arc::new(Folder::make(&self.folder)?);

@@ -11,26 +11,26 @@ use std::path::PathBuf;
 
 use airlock_shared::handoff::Handoff;
 
-use crate::cli::config::FaceChoice;
+use crate::cli::config::OutputChoice;
 use crate::cli::environment::Environment;
+use crate::cli::login_args::{ImportArgs, LoginArgs, SignInArgs, StatusArgs, Trial};
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
 use crate::cli::view::triggers;
-use crate::cli::wish::{Common, Import, SignIn, Stand, Trial};
 use crate::engine::{Docker, EngineChoice, EngineError, binary};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, Output};
-use crate::run::House;
-use crate::run::spec::Spec;
-use crate::session::Store;
+use crate::records::SessionStore;
+use crate::session::HostContext;
+use crate::session::settings::SessionSettings;
 use crate::workspace::{self, Private};
 
 /// One thing to do, with nothing left to resolve.
-pub enum Asked {
+pub enum Action {
     Run {
-        spec: Box<Spec>,
-        face: FaceChoice,
+        settings: Box<SessionSettings>,
+        turn_printer: OutputChoice,
     },
     Runs {
         json: bool,
@@ -62,11 +62,11 @@ pub enum Asked {
     },
     Doctor(Box<Trial>),
     Demo,
-    SignIn(Box<SignIn>),
-    Status(Box<Stand>),
-    Logout(Common),
-    Import(Box<Import>),
-    Secrets(Common),
+    SignIn(Box<SignInArgs>),
+    Status(Box<StatusArgs>),
+    Logout(LoginArgs),
+    Import(Box<ImportArgs>),
+    Secrets(LoginArgs),
     /// Writes the sandbox binary to a file.
     Extract(PathBuf),
     /// Prints the schema of the handoff line.
@@ -77,31 +77,33 @@ pub enum Asked {
 ///
 /// # Errors
 /// Whatever ends the program with another code than the outcome's.
-pub fn act(asked: Asked, environment: &Environment, places: &Places) -> Result<Exit, Failure> {
+pub fn act(asked: Action, environment: &Environment, places: &Places) -> Result<Exit, Failure> {
     let mut screen = Screen::of_this_process(environment);
     match asked {
-        Asked::Run { spec, face } => in_runtime(start::run(*spec, face, places, screen)),
-        Asked::Runs { json } => kept::runs(&store(places)?, json, &mut screen),
-        Asked::Show { run, json } => kept::show(&store(places)?, &run, json, &mut screen),
-        Asked::Content { run, path } => kept::content(&store(places)?, &run, &path, &mut screen),
-        Asked::Diff { run, held, stat } => {
+        Action::Run { settings, turn_printer } => {
+            in_runtime(start::run(*settings, turn_printer, places, screen))
+        }
+        Action::Runs { json } => kept::runs(&store(places)?, json, &mut screen),
+        Action::Show { run, json } => kept::show(&store(places)?, &run, json, &mut screen),
+        Action::Content { run, path } => kept::content(&store(places)?, &run, &path, &mut screen),
+        Action::Diff { run, held, stat } => {
             kept::diff(&store(places)?, &run, held, stat, &mut screen)
         }
-        Asked::Apply { run } => kept::apply(&store(places)?, &run, places, &mut screen),
-        Asked::Discard { run } => kept::discard(&store(places)?, &run, &mut screen),
-        Asked::Triggers => {
+        Action::Apply { run } => kept::apply(&store(places)?, &run, places, &mut screen),
+        Action::Discard { run } => kept::discard(&store(places)?, &run, &mut screen),
+        Action::Triggers => {
             screen.print(&triggers::text(workspace::triggers())).map(|()| Exit::Finished)
         }
-        Asked::Image { offline } => in_runtime(ready::image(offline, &mut screen)),
-        Asked::Doctor(trial) => in_runtime(ready::doctor(*trial, places, &mut screen)),
-        Asked::Demo => in_runtime(ready::demo(places, environment, screen)),
-        Asked::SignIn(wish) => in_runtime(sign_in::sign_in(*wish, places, screen)),
-        Asked::Status(wish) => in_runtime(logins::status(*wish, places, screen)),
-        Asked::Logout(wish) => in_runtime(logins::logout(wish, places, screen)),
-        Asked::Import(wish) => in_runtime(logins::import(*wish, places, screen)),
-        Asked::Secrets(wish) => in_runtime(logins::secrets(wish, places, screen)),
-        Asked::Extract(file) => extract(&file, &mut screen),
-        Asked::Schema => screen.print(&schema()).map(|()| Exit::Finished),
+        Action::Image { offline } => in_runtime(ready::image(offline, &mut screen)),
+        Action::Doctor(trial) => in_runtime(ready::doctor(*trial, places, &mut screen)),
+        Action::Demo => in_runtime(ready::demo(places, environment, screen)),
+        Action::SignIn(login_args) => in_runtime(sign_in::sign_in(*login_args, places, screen)),
+        Action::Status(login_args) => in_runtime(logins::status(*login_args, places, screen)),
+        Action::Logout(login_args) => in_runtime(logins::logout(login_args, places, screen)),
+        Action::Import(login_args) => in_runtime(logins::import(*login_args, places, screen)),
+        Action::Secrets(login_args) => in_runtime(logins::secrets(login_args, places, screen)),
+        Action::Extract(file) => extract(&file, &mut screen),
+        Action::Schema => screen.print(&schema()).map(|()| Exit::Finished),
     }
 }
 
@@ -145,15 +147,15 @@ fn in_runtime(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit,
     done
 }
 
-fn store(places: &Places) -> Result<Store, Failure> {
-    Store::open(&places.state).map_err(|error| {
+fn store(places: &Places) -> Result<SessionStore, Failure> {
+    SessionStore::open(&places.state).map_err(|error| {
         Failure::new(Exit::Failed, "no place to keep runs", error.to_string())
             .hint("export XDG_STATE_HOME=/path/to/a/folder/of/yours")
     })
 }
 
-async fn house(places: &Places) -> Result<House, Failure> {
-    Ok(House {
+async fn context(places: &Places) -> Result<HostContext, Failure> {
+    Ok(HostContext {
         docker: docker().await?,
         store: store(places)?,
         logins: places.logins(),
@@ -185,7 +187,7 @@ fn of_engine(error: EngineError) -> Failure {
 }
 
 fn described((headline, reason, hint): (String, String, Option<String>)) -> Failure {
-    let failure = Failure::new(Exit::Box, headline, reason);
+    let failure = Failure::new(Exit::Sandbox, headline, reason);
     Failure { hint, ..failure }
 }
 

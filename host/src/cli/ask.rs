@@ -10,14 +10,14 @@ use airlock_shared::base::Base;
 use airlock_shared::secret::Secret;
 use airlock_shared::{defaults, limits};
 
-use crate::cli::config::{Config, Pays, Prompt, checked_prompt};
+use crate::cli::config::{Config, LoginChoice, Prompt, checked_prompt};
 use crate::cli::environment::Environment;
 use crate::cli::places::Places;
 use crate::exit::Exit;
 use crate::failure::{Failure, GIVE_A_KEY, SIGN_IN, address};
 use crate::output::{self, Output, Standard};
-use crate::run::sign_in_again;
-use crate::run::spec::{BaseChoice, Cassette, CredentialChoice, Spec};
+use crate::session::settings::{BaseChoice, CredentialChoice, RecordingChoice, SessionSettings};
+use crate::session::sign_in_again;
 use crate::setup::Logins;
 
 /// One more than the longest key or token.
@@ -34,49 +34,49 @@ pub struct Stdin<'a> {
 ///
 /// # Errors
 /// What is missing or cannot be read: exit 2, or 3 where nobody pays.
-pub fn spec(
+pub fn settings(
     config: Config,
     environment: &Environment,
     places: &Places,
     stdin: Stdin<'_>,
-) -> Result<Spec, Failure> {
+) -> Result<SessionSettings, Failure> {
     let dir = folder(&config.dir)?;
     let env = passed_through(&config.env, environment)?;
     let ca = config.ca.as_deref().map(|file| certificate(file, "run")).transpose()?;
     check_files(&config, &dir)?;
     let pays = match config.pays {
         // Whatever is there: what cannot be used is said, not passed over.
-        Pays::Unsaid if places.login_file("default").symlink_metadata().is_ok() => {
-            Pays::Login("default".to_owned())
+        LoginChoice::Unsaid if places.login_file("default").symlink_metadata().is_ok() => {
+            LoginChoice::Login("default".to_owned())
         }
         pays => pays,
     };
     let credential = match pays {
-        Pays::Unsaid => {
+        LoginChoice::Unsaid => {
             let reason = "no API key was given, and there is no login `default`";
             return Err(Failure::new(Exit::SignIn, "sign-in needed", reason).hint(SIGN_IN));
         }
-        Pays::Login(name) => {
+        LoginChoice::Login(name) => {
             check_login(&name, config.base.as_ref(), places)?;
             CredentialChoice::Login(name)
         }
-        Pays::Env => match environment.text("OPENAI_API_KEY") {
+        LoginChoice::Env => match environment.text("OPENAI_API_KEY") {
             Some(_) => CredentialChoice::Env,
             None => {
                 let reason = "--login env reads OPENAI_API_KEY, which is not set";
                 return Err(Failure::new(Exit::SignIn, "sign-in needed", reason).hint(GIVE_A_KEY));
             }
         },
-        Pays::KeyFile(file) => {
+        LoginChoice::KeyFile(file) => {
             check_key_file(&file)?;
             CredentialChoice::KeyFile(std::path::absolute(&file).unwrap_or(file))
         }
-        Pays::Replay => CredentialChoice::Replay,
-        Pays::KeyOnStdin if stdin.is_terminal => {
+        LoginChoice::Replay => CredentialChoice::Replay,
+        LoginChoice::KeyOnStdin if stdin.is_terminal => {
             let reason = "a key typed into a terminal stays on the screen";
             return Err(Failure::usage(reason).hint("airlock run --api-key - … < FILE"));
         }
-        Pays::KeyOnStdin => {
+        LoginChoice::KeyOnStdin => {
             let hint = "airlock run --api-key - … < FILE";
             CredentialChoice::KeyStdin(secret("--api-key", hint, &mut *stdin.input)?)
         }
@@ -94,7 +94,7 @@ pub fn spec(
             checked_prompt(&text)?
         }
     };
-    Ok(Spec {
+    Ok(SessionSettings {
         prompt,
         dir,
         credential,
@@ -102,13 +102,13 @@ pub fn spec(
         ca,
         identity: config.identity,
         model: config.model,
-        custody: config.custody,
+        credentials: config.credentials,
         image: config.image,
-        tree: config.tree,
+        workspace: config.workspace,
         budget: config.budget,
         limits: config.limits,
         env,
-        cassette: config.cassette,
+        recording: config.recording,
     })
 }
 
@@ -191,14 +191,14 @@ pub(super) fn certificate(file: &Path, command: &str) -> Result<String, Failure>
 
 /// What would only be noticed when the run is over.
 fn check_files(config: &Config, dir: &Path) -> Result<(), Failure> {
-    if let Cassette::Replay(file) = &config.cassette {
+    if let RecordingChoice::Replay(file) = &config.recording {
         check_recording(file)?;
     }
-    let record = match &config.cassette {
-        Cassette::Record(file) => Some(("--record", file)),
-        Cassette::None | Cassette::Replay(_) => None,
+    let record = match &config.recording {
+        RecordingChoice::Record(file) => Some(("--record", file)),
+        RecordingChoice::None | RecordingChoice::Replay(_) => None,
     };
-    let output = config.face.output.as_ref().map(|file| ("--output", file));
+    let output = config.turn_printer.output.as_ref().map(|file| ("--output", file));
     for (flag, file) in record.into_iter().chain(output) {
         let refuse = |why: &str| {
             let reason = format!("{flag} {}: {why}", file.display());
@@ -206,7 +206,7 @@ fn check_files(config: &Config, dir: &Path) -> Result<(), Failure> {
         };
         // What is found now is looked for again when it is written.
         let found = Output::open(file, Some(dir)).map_err(|why| refuse(&why))?;
-        if config.face.json && found.standard() == Some(Standard::Out) {
+        if config.turn_printer.json && found.standard() == Some(Standard::Out) {
             let why = "with --json only JSON lines go to stdout; the last of them has the answer";
             return Err(refuse(why));
         }

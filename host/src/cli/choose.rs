@@ -12,7 +12,7 @@ use crate::cli::progress::labelled;
 use crate::cli::style::Style;
 use crate::cli::typed;
 use crate::neutral;
-use crate::run::{Person, Question, Unsettled};
+use crate::session::{Person, Question, Unsettled};
 use crate::text::{self, COLUMNS};
 
 /// Answers that name no model, before the run ends.

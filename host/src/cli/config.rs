@@ -1,5 +1,5 @@
 //! Flag over environment over file over default, resolved once. Pure: files are looked at, and
-//! stdin is read, only when the [`Config`] becomes a `Spec`.
+//! stdin is read, only when the [`Config`] becomes a `SessionSettings`.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,12 @@ use airlock_shared::job::Budget;
 use airlock_shared::{defaults, limits};
 
 use crate::cli::environment::Environment;
-use crate::cli::flags::run::Run;
+use crate::cli::flags::run::RunArgs;
 use crate::cli::settings::Settings;
 use crate::failure::Failure;
-use crate::run::spec::{
-    BoxLimits, Cassette, Custody, DiskOn, Identity, ImageChoice, ModelWish, Tree,
+use crate::session::settings::{
+    CredentialsMode, DiskOn, Identity, ImageChoice, ModelSelection, RecordingChoice, SandboxLimits,
+    WorkspaceMode,
 };
 
 /// The model's name that asks for one at a terminal.
@@ -24,21 +25,21 @@ pub struct Config {
     pub prompt: Prompt,
     /// As given; relative to the current directory.
     pub dir: PathBuf,
-    pub pays: Pays,
+    pub pays: LoginChoice,
     /// `None`: the credential's own.
     pub base: Option<Base>,
     pub ca: Option<PathBuf>,
     pub identity: Identity,
-    pub model: ModelWish,
-    pub custody: Custody,
+    pub model: ModelSelection,
+    pub credentials: CredentialsMode,
     pub image: ImageChoice,
-    pub tree: Tree,
+    pub workspace: WorkspaceMode,
     pub budget: Budget,
-    pub limits: BoxLimits,
+    pub limits: SandboxLimits,
     /// Names alone.
     pub env: Vec<String>,
-    pub cassette: Cassette,
-    pub face: FaceChoice,
+    pub recording: RecordingChoice,
+    pub turn_printer: OutputChoice,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub enum Prompt {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pays {
+pub enum LoginChoice {
     /// Nobody said; the login `default`, if there is one.
     Unsaid,
     Login(String),
@@ -61,13 +62,13 @@ pub enum Pays {
 
 /// How a run is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FaceChoice {
+pub struct OutputChoice {
     pub json: bool,
     pub quiet: bool,
     pub output: Option<PathBuf>,
 }
 
-impl Pays {
+impl LoginChoice {
     /// What pays for a run whose flags do not say, by the standing settings alone.
     #[must_use]
     pub fn standing(settings: &Settings) -> Self {
@@ -87,12 +88,16 @@ impl Pays {
 impl Config {
     /// # Errors
     /// A usage failure for what is missing or does not go together.
-    pub fn resolve(flags: Run, environment: &Environment, file: Settings) -> Result<Self, Failure> {
+    pub fn resolve(
+        flags: RunArgs,
+        environment: &Environment,
+        file: Settings,
+    ) -> Result<Self, Failure> {
         let (typed, typed_live) = (of_copies(&flags.settings), flags.settings.live.is_some());
         let settings = flags.settings.over(environment.settings()?).over(file);
         if let (Some(true), Some(typed)) = (settings.live, typed) {
             let reason = format!(
-                "with --live the directory itself is in the box and nothing can be left out: \
+                "with --live the directory itself is in the sandbox and nothing can be left out: \
                  {typed} would do nothing"
             );
             let hint = if typed_live {
@@ -110,19 +115,19 @@ impl Config {
             Some("-") => Prompt::OnStdin,
             Some(text) => Prompt::Typed(checked_prompt(text)?),
         };
-        let cassette = match (settings.record, settings.replay) {
-            (Some(file), _) => Cassette::Record(file),
-            (None, Some(file)) => Cassette::Replay(file),
-            (None, None) => Cassette::None,
+        let recording = match (settings.record, settings.replay) {
+            (Some(file), _) => RecordingChoice::Record(file),
+            (None, Some(file)) => RecordingChoice::Replay(file),
+            (None, None) => RecordingChoice::None,
         };
-        let custody = settings.custody.unwrap_or(Custody::Relay);
-        if custody == Custody::Handoff && cassette != Cassette::None {
-            let reason = "in handoff custody the model's calls pass the host unseen, so there is \
+        let credentials = settings.credentials.unwrap_or(CredentialsMode::Relay);
+        if credentials == CredentialsMode::Handoff && recording != RecordingChoice::None {
+            let reason = "in handoff credentials the model's calls pass the host unseen, so there is \
                           nothing to record or replay";
-            return Err(Failure::usage(reason).hint("airlock run --custody relay …"));
+            return Err(Failure::usage(reason).hint("airlock run --credentials relay …"));
         }
         let pays = match settings.api_key {
-            _ if matches!(cassette, Cassette::Replay(_)) => Pays::Replay,
+            _ if matches!(recording, RecordingChoice::Replay(_)) => LoginChoice::Replay,
             // THREAT: a key on the command line or in a variable is seen by every user of `ps` and
             // every child. Tried by cli::tests::a_key_is_taken_from_stdin_alone.
             Some(key) if key.reveal() != "-" => {
@@ -136,8 +141,8 @@ impl Config {
                     Failure::usage(reason).hint("airlock run --api-key-file FILE - < PROMPT")
                 );
             }
-            Some(_) => Pays::KeyOnStdin,
-            None => Pays::of(settings.api_key_file, settings.login),
+            Some(_) => LoginChoice::KeyOnStdin,
+            None => LoginChoice::of(settings.api_key_file, settings.login),
         };
         let originator = settings.originator.unwrap_or_else(|| defaults::ORIGINATOR.to_owned());
         let version = settings.client_version;
@@ -158,19 +163,19 @@ impl Config {
                 version,
                 service_tier: settings.service_tier,
             },
-            model: ModelWish {
+            model: ModelSelection {
                 slug: settings.model.filter(|_| !ask),
                 ask,
                 effort: settings.effort,
                 summary: settings.summary,
                 verbosity: settings.verbosity,
             },
-            custody,
+            credentials,
             image: settings.image.map_or(ImageChoice::Base, ImageChoice::Named),
-            tree: if settings.live.unwrap_or(false) {
-                Tree::Live
+            workspace: if settings.live.unwrap_or(false) {
+                WorkspaceMode::Live
             } else {
-                Tree::Copy {
+                WorkspaceMode::Copy {
                     include: settings.include.unwrap_or_default(),
                     exclude: settings.exclude.unwrap_or_default(),
                     history: !settings.no_history.unwrap_or(false),
@@ -181,7 +186,7 @@ impl Config {
                 tokens: settings.tokens.unwrap_or(default.tokens),
                 seconds: settings.seconds.unwrap_or(default.seconds),
             },
-            limits: BoxLimits {
+            limits: SandboxLimits {
                 memory: settings.memory.unwrap_or(defaults::MEMORY_BYTES),
                 cpus: settings.cpus.unwrap_or(defaults::CPUS),
                 pids: settings.pids.unwrap_or(defaults::PIDS),
@@ -189,8 +194,8 @@ impl Config {
                 disk_on: settings.disk_on.unwrap_or(DiskOn::Tmpfs),
             },
             env: settings.env.unwrap_or_default(),
-            cassette,
-            face: FaceChoice {
+            recording,
+            turn_printer: OutputChoice {
                 json: settings.json.unwrap_or(false),
                 quiet: settings.quiet.unwrap_or(false),
                 output: settings.output,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use crate::cli::settings::{Given, OF_ONE_RUN, OF_REQUESTS, STANDING, Settings, nearest};
+use crate::cli::settings::{GivenValue, OF_ONE_RUN, OF_REQUESTS, STANDING, Settings, nearest};
 use crate::failure::Failure;
 
 const PREFIX: &str = "AIRLOCK_";
@@ -59,7 +59,7 @@ impl Environment {
             let variable = variable(name);
             let Some(raw) = self.raw(&variable) else { continue };
             let set = match raw.to_str() {
-                Some(text) => settings.set(name, &Given::Text(text.to_owned())),
+                Some(text) => settings.set(name, &GivenValue::Text(text.to_owned())),
                 None => Err("it is not UTF-8".to_owned()),
             };
             set.map_err(|why| {

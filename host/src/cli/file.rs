@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use crate::cli::places::Places;
-use crate::cli::settings::{Given, OF_ONE_RUN, OF_REQUESTS, STANDING, Settings, nearest};
+use crate::cli::settings::{GivenValue, OF_ONE_RUN, OF_REQUESTS, STANDING, Settings, nearest};
 use crate::failure::Failure;
 
 const CONFIG_BYTES: u64 = 256 << 10;
@@ -98,22 +98,22 @@ fn unknown(name: &str) -> String {
     }
 }
 
-fn given(value: &DeValue<'_>) -> Result<Given, String> {
+fn given(value: &DeValue<'_>) -> Result<GivenValue, String> {
     let number = |radix: u32, text: &str| match radix {
-        10 => Ok(Given::Text(text.to_owned())),
+        10 => Ok(GivenValue::Text(text.to_owned())),
         _ => Err("a decimal number is expected".to_owned()),
     };
     match value {
-        DeValue::String(text) => Ok(Given::Text(text.to_string())),
+        DeValue::String(text) => Ok(GivenValue::Text(text.to_string())),
         DeValue::Integer(integer) => number(integer.radix(), integer.as_str()),
         DeValue::Float(float) => number(10, float.as_str()),
-        DeValue::Boolean(switch) => Ok(Given::Switch(*switch)),
+        DeValue::Boolean(switch) => Ok(GivenValue::Switch(*switch)),
         DeValue::Array(array) => {
             let texts = array.iter().map(|item| match item.get_ref() {
                 DeValue::String(text) => Ok(text.to_string()),
                 _ => Err("a list of texts is expected".to_owned()),
             });
-            texts.collect::<Result<_, _>>().map(Given::List)
+            texts.collect::<Result<_, _>>().map(GivenValue::List)
         }
         DeValue::Datetime(_) | DeValue::Table(_) => Err("one value is expected".to_owned()),
     }
@@ -122,7 +122,7 @@ fn given(value: &DeValue<'_>) -> Result<Given, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::spec::Custody;
+    use crate::session::settings::CredentialsMode;
 
     fn refused(text: &str) -> String {
         match parse(text, Path::new("/c/config.toml")) {
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!((settings.cpus, settings.memory), (Some(1.5), Some(4 << 30)));
         assert_eq!((settings.live, settings.disk), (Some(false), Some(4 << 20)));
         assert_eq!(settings.env, Some(vec!["CARGO_HOME".to_owned()]));
-        assert_eq!(settings.custody, Some(Custody::Handoff));
+        assert_eq!(settings.credentials, Some(CredentialsMode::Handoff));
         assert_eq!(settings.summary.as_deref(), Some("concise"));
     }
 

@@ -37,7 +37,7 @@ backend has none, a run at a terminal asks once and keeps the answer with the lo
 again. Elsewhere it ends with exit 2 and the names.
 
 The answer goes to stdout and progress to stderr. With --json stdout has one object a line,
-{\"v\":1,\"n\":…,\"run\":…,\"at_ms\":…,\"event\":…,…}: started workspace box_up docs note request retry
+{\"v\":1,\"n\":…,\"run\":…,\"at_ms\":…,\"event\":…,…}: started workspace sandbox_up docs note request retry
 text call_started call_ended plan usage refused changes triggers outcome. New events and fields
 may be added under the same v; the last line is always outcome.
 ";

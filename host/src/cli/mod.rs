@@ -14,10 +14,10 @@ pub mod environment; // the layer of AIRLOCK_<FLAG>
 pub mod file; // the layer of config.toml
 pub mod config; // the layers resolved
 pub mod ask; // the run that comes of it
-pub mod wish; // what was asked about logins
+pub mod login_args; // what was asked about logins
 pub mod places; // where configuration and state are
 pub mod act; // what is done
-pub mod face; // how a run is shown
+pub mod turn_printer; // how a run is shown
 pub mod progress; // its events as lines for a person
 pub mod view; // records and changes as text and JSON
 pub mod screen; // stdout and stderr
@@ -36,7 +36,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
-use crate::cli::act::Asked;
+use crate::cli::act::Action;
 use crate::cli::ask::Stdin;
 use crate::cli::config::Config;
 use crate::cli::environment::Environment;
@@ -121,48 +121,55 @@ pub fn asked(
     environment: &Environment,
     places: &Places,
     stdin: Stdin<'_>,
-) -> Result<Asked, Failure> {
+) -> Result<Action, Failure> {
     Ok(match command {
         Command::Run(run) => {
             let config = Config::resolve(*run, environment, file::read(places)?)?;
-            let face = config.face.clone();
-            Asked::Run { spec: Box::new(ask::spec(config, environment, places, stdin)?), face }
+            let turn_printer = config.turn_printer.clone();
+            Action::Run {
+                settings: Box::new(ask::settings(config, environment, places, stdin)?),
+                turn_printer,
+            }
         }
-        Command::Runs(runs) => Asked::Runs { json: runs.json },
-        Command::Show(show) => Asked::Show { run: show.run, json: show.json },
+        Command::Runs(runs) => Action::Runs { json: runs.json },
+        Command::Show(show) => Action::Show { run: show.run, json: show.json },
         Command::Diff(diff) => match diff.content {
-            Some(path) => Asked::Content { run: diff.run, path },
-            None => Asked::Diff { run: diff.run, held: diff.held, stat: diff.stat },
+            Some(path) => Action::Content { run: diff.run, path },
+            None => Action::Diff { run: diff.run, held: diff.held, stat: diff.stat },
         },
-        Command::Apply(apply) => Asked::Apply { run: apply.run },
-        Command::Discard(discard) => Asked::Discard { run: discard.run },
-        Command::Triggers(Triggers {}) => Asked::Triggers,
+        Command::Apply(apply) => Action::Apply { run: apply.run },
+        Command::Discard(discard) => Action::Discard { run: discard.run },
+        Command::Triggers(Triggers {}) => Action::Triggers,
         Command::Setup(Setup { step: Step::CodexAuth(flags) }) => {
-            Asked::SignIn(Box::new(wish::sign_in(*flags, environment, places, stdin)?))
+            Action::SignIn(Box::new(login_args::sign_in(*flags, environment, places, stdin)?))
         }
-        Command::Setup(Setup { step: Step::Image { offline } }) => Asked::Image { offline },
+        Command::Setup(Setup { step: Step::Image { offline } }) => Action::Image { offline },
         Command::Setup(Setup { step: Step::Doctor(flags) }) | Command::Doctor(flags) => {
-            Asked::Doctor(Box::new(wish::doctor(*flags, environment, places)?))
+            Action::Doctor(Box::new(login_args::doctor(*flags, environment, places)?))
         }
-        Command::Setup(Setup { step: Step::Demo }) => Asked::Demo,
+        Command::Setup(Setup { step: Step::Demo }) => Action::Demo,
         Command::Status(flags) => {
-            Asked::Status(Box::new(wish::status(flags, environment, places)?))
+            Action::Status(Box::new(login_args::status(flags, environment, places)?))
         }
         Command::Logout(flags) => {
             let name = flags.name.or(flags.named);
-            Asked::Logout(wish::common("logout", name, flags.ca, environment, places)?)
+            Action::Logout(login_args::common("logout", name, flags.ca, environment, places)?)
         }
         Command::Import(import) => {
             let Of::Codex(flags) = import.of;
             let is_terminal = stdin.is_terminal;
-            Asked::Import(Box::new(wish::import(*flags, environment, places, is_terminal)?))
+            Action::Import(Box::new(login_args::import(*flags, environment, places, is_terminal)?))
         }
-        Command::Secrets(flags) => {
-            Asked::Secrets(wish::common("secrets", flags.login, flags.ca, environment, places)?)
-        }
+        Command::Secrets(flags) => Action::Secrets(login_args::common(
+            "secrets",
+            flags.login,
+            flags.ca,
+            environment,
+            places,
+        )?),
         Command::Sandbox(sandbox) => match sandbox.extract {
-            Some(file) => Asked::Extract(file),
-            None => Asked::Schema,
+            Some(file) => Action::Extract(file),
+            None => Action::Schema,
         },
     })
 }

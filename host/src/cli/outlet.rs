@@ -27,15 +27,15 @@ enum Stream {
 }
 
 /// Text for one of the streams.
-struct Piece {
+struct Chunk {
     stream: Stream,
     text: Vec<u8>,
 }
 
 /// Resolves when all is written that can be.
-pub(super) struct Written(oneshot::Receiver<io::Result<()>>);
+pub(super) struct Flushed(oneshot::Receiver<io::Result<()>>);
 
-impl Written {
+impl Flushed {
     /// # Errors
     /// Why stdout could not be written. A closed pipe is no error, and neither is a stderr that
     /// fails: there is nowhere to say so.
@@ -49,8 +49,8 @@ impl Written {
 ///
 /// # Errors
 /// There is no thread to be had.
-pub(super) fn detached(screen: Screen) -> io::Result<(Screen, Outlet, Written)> {
-    let shared = Arc::new(Shared::default());
+pub(super) fn detached(screen: Screen) -> io::Result<(Screen, Outlet, Flushed)> {
+    let shared = Arc::new(OutletQueue::default());
     let (mut out, mut err) = (screen.out, screen.err);
     let (told, written) = oneshot::channel();
     let queue = Arc::clone(&shared);
@@ -66,23 +66,23 @@ pub(super) fn detached(screen: Screen) -> io::Result<(Screen, Outlet, Written)> 
         let _unheard = told.send(result);
     };
     std::thread::Builder::new().name("output".to_owned()).spawn(run)?;
-    let end = Arc::new(End(Arc::clone(&shared)));
+    let end = Arc::new(QueueEnd(Arc::clone(&shared)));
     let outlet = |stream| Outlet { stream, end: Arc::clone(&end) };
     let (out, err) = (Box::new(outlet(Stream::Out)), Box::new(outlet(Stream::Err)));
     let screen = Screen { out, err, ..screen };
-    Ok((screen, outlet(Stream::Err), Written(written)))
+    Ok((screen, outlet(Stream::Err), Flushed(written)))
 }
 
 /// One of the two streams, as the screen writes it.
 pub(super) struct Outlet {
     stream: Stream,
-    end: Arc<End>,
+    end: Arc<QueueEnd>,
 }
 
 /// Dropped with the last outlet: nothing more comes.
-struct End(Arc<Shared>);
+struct QueueEnd(Arc<OutletQueue>);
 
-impl Drop for End {
+impl Drop for QueueEnd {
     fn drop(&mut self) {
         self.0.state().ended = true;
         self.0.changed.notify_all();
@@ -91,7 +91,7 @@ impl Drop for End {
 
 impl Write for Outlet {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.end.0.put(Piece { stream: self.stream, text: text.to_vec() })?;
+        self.end.0.put(Chunk { stream: self.stream, text: text.to_vec() })?;
         Ok(text.len())
     }
 
@@ -101,14 +101,14 @@ impl Write for Outlet {
 }
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct OutletQueue {
+    state: Mutex<QueueState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    waiting: VecDeque<Piece>,
+struct QueueState {
+    waiting: VecDeque<Chunk>,
     bytes: usize,
     /// What came when there was no room in memory; after all of `waiting`.
     spilled: Option<Spill>,
@@ -144,12 +144,12 @@ impl Failed {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl OutletQueue {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, piece: Piece) -> io::Result<()> {
+    fn put(&self, piece: Chunk) -> io::Result<()> {
         let mut state = self.state();
         let stream = piece.stream;
         state.failed.of(stream)?;
@@ -163,7 +163,7 @@ impl Shared {
     }
 
     /// Writes what comes until nothing more does. The pieces of a stream that failed are dropped.
-    fn write_all(&self, mut write: impl FnMut(&Piece) -> io::Result<()>) -> io::Result<()> {
+    fn write_all(&self, mut write: impl FnMut(&Chunk) -> io::Result<()>) -> io::Result<()> {
         let mut state = self.state();
         loop {
             match state.next() {
@@ -195,8 +195,8 @@ impl Shared {
     }
 }
 
-impl State {
-    fn put(&mut self, piece: Piece) -> io::Result<()> {
+impl QueueState {
+    fn put(&mut self, piece: Chunk) -> io::Result<()> {
         if self.spilled.is_none() && self.bytes + piece.text.len() <= MEMORY_BYTES {
             self.bytes += piece.text.len();
             self.waiting.push_back(piece);
@@ -208,7 +208,7 @@ impl State {
         self.spilled.as_mut().map_or(Ok(()), |spill| spill.put(&piece))
     }
 
-    fn next(&mut self) -> io::Result<Option<Piece>> {
+    fn next(&mut self) -> io::Result<Option<Chunk>> {
         if let Some(piece) = self.waiting.pop_front() {
             self.bytes -= piece.text.len();
             return Ok(Some(piece));
@@ -230,7 +230,7 @@ struct Spill {
 }
 
 impl Spill {
-    fn put(&mut self, piece: &Piece) -> io::Result<()> {
+    fn put(&mut self, piece: &Chunk) -> io::Result<()> {
         let length = u64::try_from(piece.text.len()).unwrap_or(u64::MAX);
         let mut bytes = Vec::with_capacity(piece.text.len() + 9);
         bytes.push(u8::from(piece.stream == Stream::Err));
@@ -242,7 +242,7 @@ impl Spill {
         Ok(())
     }
 
-    fn next(&mut self) -> io::Result<Piece> {
+    fn next(&mut self) -> io::Result<Chunk> {
         self.file.seek(SeekFrom::Start(self.read))?;
         let mut head = [0; 9];
         self.file.read_exact(&mut head)?;
@@ -253,7 +253,7 @@ impl Spill {
         self.file.read_exact(&mut text)?;
         self.read += length + head.len() as u64;
         let stream = if head[0] == 1 { Stream::Err } else { Stream::Out };
-        Ok(Piece { stream, text })
+        Ok(Chunk { stream, text })
     }
 }
 

@@ -4,7 +4,7 @@
 use airlock_shared::base::Base;
 use airlock_shared::secret::Secret;
 
-use crate::run::spec::{Custody, DiskOn};
+use crate::session::settings::{CredentialsMode, DiskOn};
 use crate::setup::IssuerUrl;
 use crate::workspace::check_glob;
 
@@ -83,7 +83,7 @@ pub(super) fn pids(text: &str) -> Result<u32, String> {
 
 pub(super) fn memory(text: &str) -> Result<u64, String> {
     let bytes = size(text)?;
-    if bytes < 32 << 20 { Err("a box needs at least 32MiB".to_owned()) } else { Ok(bytes) }
+    if bytes < 32 << 20 { Err("a sandbox needs at least 32MiB".to_owned()) } else { Ok(bytes) }
 }
 
 pub(super) fn disk(text: &str) -> Result<u64, String> {
@@ -97,10 +97,10 @@ pub(super) fn cpus(text: &str) -> Result<f64, String> {
     number.filter(fits).ok_or_else(|| "it must be 0.05 to 1024, like 1.5".to_owned())
 }
 
-pub(super) fn custody(text: &str) -> Result<Custody, String> {
+pub(super) fn credentials(text: &str) -> Result<CredentialsMode, String> {
     match text {
-        "relay" => Ok(Custody::Relay),
-        "handoff" => Ok(Custody::Handoff),
+        "relay" => Ok(CredentialsMode::Relay),
+        "handoff" => Ok(CredentialsMode::Handoff),
         _ => Err("it is relay or handoff".to_owned()),
     }
 }
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(tokens("400_000"), Ok(400_000));
         assert_eq!(cpus("NaN"), Err("it must be 0.05 to 1024, like 1.5".to_owned()));
         assert_eq!(cpus("1.5"), Ok(1.5));
-        assert_eq!(memory("1MiB"), Err("a box needs at least 32MiB".to_owned()));
+        assert_eq!(memory("1MiB"), Err("a sandbox needs at least 32MiB".to_owned()));
         assert!(run_id("7c4").is_err() && run_id("../x").is_err());
         assert_eq!(run_id("7C41"), Ok("7c41".to_owned()));
         assert!(login("../x").is_err() && login(".x").is_err() && login("").is_err());

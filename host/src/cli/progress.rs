@@ -1,9 +1,9 @@
 //! Progress: public events as lines for a person, one an event. Pure: an event in, text out, and
-//! the time is the event's own. Everything that came from the model or the box is neutralised.
+//! the time is the event's own. Everything that came from the model or the sandbox is neutralised.
 //!
 //! ```text
-//! run 7c41   key · gpt-5.6-luna low · box airlock-base · commands offline · credentials relay
-//!  0.4s  box up
+//! run 7c41   key · gpt-5.6-luna low · sandbox airlock-base · commands offline · credentials relay
+//!  0.4s  sandbox up
 //!  3.1s  $ npm test                                                             1 · 4.2s
 //! ```
 //!
@@ -13,11 +13,11 @@ use airlock_shared::event::StepStatus;
 
 use crate::cli::style::Style;
 use crate::neutral;
-use crate::run::public::{
-    By, CallEnded, Change, ChangeKind, Changes, ChangesAre, Ended, LeftOutFor, Line, Payer, Public,
-    Started, Workspace,
+use crate::records::Trigger;
+use crate::session::public::{
+    By, CallEnded, Change, ChangeKind, ChangesAre, ChangesEvent, EventLine, LeftOutFor, LoginEvent,
+    OutcomeEvent, PublicEvent, Started, Workspace,
 };
-use crate::session::Trigger;
 use crate::text::{self, COLUMNS};
 
 /// Files of a live tree that are named.
@@ -33,13 +33,13 @@ const CHANGES_SHOWN: usize = 20;
 
 /// Draws one run.
 #[derive(Debug)]
-pub struct Progress {
+pub struct TurnProgress {
     columns: usize,
     style: Style,
-    changes: Option<Changes>,
+    changes: Option<ChangesEvent>,
 }
 
-impl Progress {
+impl TurnProgress {
     /// `columns`: the terminal's, where there is one.
     #[must_use]
     pub fn new(columns: Option<usize>, style: Style) -> Self {
@@ -48,12 +48,12 @@ impl Progress {
     }
 
     /// The line for an event, newline included; empty for what is not shown.
-    pub fn line(&mut self, line: &Line) -> String {
+    pub fn line(&mut self, line: &EventLine) -> String {
         let drawn = match &line.what {
-            Public::Started(started) => self.started(&line.run, started),
-            Public::Workspace(workspace) => self.workspace(workspace),
-            Public::BoxUp { .. } => self.timed(line.at_ms, "box up", ""),
-            Public::Docs { path, cut, .. } => {
+            PublicEvent::Started(started) => self.started(&line.session, started),
+            PublicEvent::Workspace(workspace) => self.workspace(workspace),
+            PublicEvent::SandboxUp { .. } => self.timed(line.at_ms, "sandbox up", ""),
+            PublicEvent::Docs { path, cut, .. } => {
                 let path = text::cut(&neutral::line(path), 48);
                 let cut = if *cut { " (its beginning)" } else { "" };
                 let text = format!(
@@ -61,27 +61,27 @@ impl Progress {
                 );
                 self.labelled("note", &text)
             }
-            Public::Note { text, by: By::Host } => self.labelled("note", &neutral::line(text)),
+            PublicEvent::Note { text, by: By::Host } => self.labelled("note", &neutral::line(text)),
             // THREAT: the sandbox's words stand where ours do, and somebody does what they say.
             // Tried by cli::progress::tests::what_the_sandbox_says_is_marked.
-            Public::Note { text, by: By::Sandbox } => {
+            PublicEvent::Note { text, by: By::Sandbox } => {
                 self.labelled("note", &format!("sandbox says: “{}”", neutral::line(text)))
             }
-            Public::Retry { attempt, of, wait_ms, why } => {
+            PublicEvent::Retry { attempt, of, wait_ms, why } => {
                 let wait = text::time(*wait_ms);
                 let why = neutral::line(why);
                 let text = format!("sandbox says: retry {attempt} of {of} in {wait}: {why}");
                 self.indented(&text, Style::faint)
             }
-            Public::Text { text, .. } => {
+            PublicEvent::Text { text, .. } => {
                 let said = neutral::line(text);
                 if said.is_empty() {
                     return String::new();
                 }
                 self.timed(line.at_ms, &format!("“{said}”"), "")
             }
-            Public::CallEnded(call) => self.call(line.at_ms, call),
-            Public::Plan { steps } => {
+            PublicEvent::CallEnded(call) => self.call(line.at_ms, call),
+            PublicEvent::Plan { steps } => {
                 let is = |wanted| steps.iter().filter(move |step| step.status == wanted);
                 let done = is(StepStatus::Completed).count();
                 let current = is(StepStatus::InProgress).next();
@@ -90,16 +90,18 @@ impl Progress {
                     format!("plan {done} of {} done{}", steps.len(), current.unwrap_or_default());
                 self.timed(line.at_ms, &text, "")
             }
-            Public::Refused { what } => {
+            PublicEvent::Refused { what } => {
                 self.indented(&format!("refused: {}", neutral::line(what)), Style::bad)
             }
-            Public::Changes(changes) => {
+            PublicEvent::Changes(changes) => {
                 self.changes = Some(changes.clone());
                 return String::new();
             }
-            Public::Triggers { list, more } => self.triggers(list, *more),
-            Public::Outcome(ended) => self.ended(line.at_ms, ended),
-            Public::Request { .. } | Public::CallStarted { .. } | Public::Usage { .. } => {
+            PublicEvent::Triggers { list, more } => self.triggers(list, *more),
+            PublicEvent::Outcome(ended) => self.ended(line.at_ms, ended),
+            PublicEvent::Request { .. }
+            | PublicEvent::CallStarted { .. }
+            | PublicEvent::Usage { .. } => {
                 return String::new();
             }
         };
@@ -107,16 +109,16 @@ impl Progress {
     }
 
     fn started(&self, run: &str, started: &Started) -> String {
-        let payer = payer(&started.payer);
+        let login = login(&started.login);
         let effort = started.effort.as_ref().map(|effort| format!(" {effort}"));
         let tree = if started.live { " · directory live" } else { "" };
         let text = format!(
-            "{payer} · {}{} · box {} · commands {} · credentials {}{tree}",
+            "{login} · {}{} · sandbox {} · commands {} · credentials {}{tree}",
             started.model,
             effort.unwrap_or_default(),
             short_image(&started.image.name),
             if started.network == "none" { "offline" } else { &started.network },
-            started.custody,
+            started.credentials,
         );
         let mut drawn =
             self.labelled(&format!("run {}", run.get(..4).unwrap_or(run)), &neutral::line(&text));
@@ -198,7 +200,7 @@ impl Progress {
         }
     }
 
-    fn ended(&self, at_ms: u64, ended: &Ended) -> String {
+    fn ended(&self, at_ms: u64, ended: &OutcomeEvent) -> String {
         let word = match (ended.outcome.as_str(), ended.reason.as_deref()) {
             ("finished", _) => self.style.good("done"),
             (_, Some("cancelled")) => "cancelled".to_owned(),
@@ -245,7 +247,7 @@ impl Progress {
                 format!("{}\n", self.labelled("changes", &text))
             }
             (ChangesAre::Lost, _) => {
-                let text = "lost: the box ended before they came out";
+                let text = "lost: the sandbox ended before they came out";
                 format!("{}\n", self.labelled("changes", text))
             }
             _ => String::new(),
@@ -298,7 +300,7 @@ pub fn labelled(label: &str, said: &str, columns: usize, style: Style) -> String
 
 /// `changes    src/pad.js | 4 +++-`, a line a file, then their sum where there are several.
 #[must_use]
-pub fn stat(changes: &Changes, columns: usize, style: Style) -> String {
+pub fn stat(changes: &ChangesEvent, columns: usize, style: Style) -> String {
     let shown: Vec<(String, &Change)> = changes
         .list
         .iter()
@@ -377,12 +379,12 @@ fn left_out_for(why: &str, left_out: &LeftOutFor) -> String {
     format!("{said}: {reason}")
 }
 
-fn payer(payer: &Payer) -> String {
-    match (&payer.plan, payer.kind.as_str()) {
-        (Some(plan), _) if payer.name == "default" => format!("plan {plan}"),
-        (Some(plan), _) => format!("plan {plan} ({})", payer.name),
-        (None, "token file") => format!("login {}", payer.name),
-        (None, _) => payer.name.clone(),
+fn login(login: &LoginEvent) -> String {
+    match (&login.plan, login.kind.as_str()) {
+        (Some(plan), _) if login.name == "default" => format!("plan {plan}"),
+        (Some(plan), _) => format!("plan {plan} ({})", login.name),
+        (None, "token file") => format!("login {}", login.name),
+        (None, _) => login.name.clone(),
     }
 }
 

@@ -49,7 +49,7 @@ impl Screen {
         written.or_else(|error| told(&error))
     }
 
-    /// Text of the model or the box on stdout: neutral on a terminal, as it is elsewhere.
+    /// Text of the model or the sandbox on stdout: neutral on a terminal, as it is elsewhere.
     ///
     /// # Errors
     /// As [`Screen::print`].
@@ -71,7 +71,7 @@ impl Screen {
         &mut self,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<io::Result<()>, Failure> {
-        let mut pieces = Pieces { screen: self, held: Vec::new(), ended: None };
+        let mut pieces = TextChunks { screen: self, held: Vec::new(), ended: None };
         let written = write(&mut pieces).and_then(|()| pieces.go_on(true));
         match pieces.ended {
             Some(end) => end.map(Ok),
@@ -84,7 +84,7 @@ impl Screen {
         let _ = self.err.write_all(text.as_bytes()).and_then(|()| self.err.flush());
     }
 
-    /// Text of the model or the box on stderr: neutral on a terminal, as it is elsewhere.
+    /// Text of the model or the sandbox on stderr: neutral on a terminal, as it is elsewhere.
     pub fn tell_foreign(&mut self, text: &str) {
         match self.err_is_terminal {
             true => self.tell(&neutral::neutral(text)),
@@ -107,14 +107,14 @@ impl Screen {
 const PIECE_BYTES: usize = 64 << 10;
 
 /// Foreign text on its way to stdout.
-struct Pieces<'a> {
+struct TextChunks<'a> {
     screen: &'a mut Screen,
     held: Vec<u8>,
     /// Nothing can be written any more, or nobody reads.
     ended: Option<Result<(), Failure>>,
 }
 
-impl Pieces<'_> {
+impl TextChunks<'_> {
     /// Writes what is held, up to the last whole character.
     fn go_on(&mut self, is_last: bool) -> io::Result<()> {
         let is_torn = |error: std::str::Utf8Error| error.error_len().is_none();
@@ -135,7 +135,7 @@ impl Pieces<'_> {
     }
 }
 
-impl Write for Pieces<'_> {
+impl Write for TextChunks<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let fits = bytes.len().min(PIECE_BYTES);
         self.held.extend_from_slice(&bytes[..fits]);

@@ -9,7 +9,7 @@ use airlock_shared::base::Base;
 use airlock_shared::secret::Secret;
 
 use crate::cli::parse;
-use crate::run::spec::{Custody, DiskOn};
+use crate::session::settings::{CredentialsMode, DiskOn};
 
 /// `None`: this layer does not say.
 #[derive(clap::Args, Clone, Default)]
@@ -39,42 +39,42 @@ pub struct Settings {
     /// Trust this certificate authority (PEM) beside the usual ones
     #[arg(long, value_name = "FILE", help_heading = "Who pays")]
     pub ca: Option<PathBuf>,
-    /// Where the credential stays: `relay` on this host, `handoff` in the box [default: relay]
-    #[arg(long, value_name = "WHERE", value_parser = parse::custody, help_heading = "Who pays")]
-    pub custody: Option<Custody>,
+    /// Where the credential stays: `relay` on this host, `handoff` in the sandbox [default: relay]
+    #[arg(long, value_name = "WHERE", value_parser = parse::credentials, help_heading = "Who pays")]
+    pub credentials: Option<CredentialsMode>,
 
-    /// The image of the box [default: airlock-base]
-    #[arg(long, value_parser = parse::plain, help_heading = "The box")]
+    /// The image of the sandbox [default: airlock-base]
+    #[arg(long, value_parser = parse::plain, help_heading = "The sandbox")]
     pub image: Option<String>,
-    /// Give the box the directory itself instead of a copy; every `.git` stays read-only
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "YES", help_heading = "The box")]
+    /// Give the sandbox the directory itself instead of a copy; every `.git` stays read-only
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "YES", help_heading = "The sandbox")]
     pub live: Option<bool>,
     /// Memory beside the disk [default: 2GiB]
-    #[arg(long, value_name = "SIZE", value_parser = parse::memory, help_heading = "The box")]
+    #[arg(long, value_name = "SIZE", value_parser = parse::memory, help_heading = "The sandbox")]
     pub memory: Option<u64>,
     /// Processors [default: 2]
-    #[arg(long, value_name = "N", value_parser = parse::cpus, help_heading = "The box")]
+    #[arg(long, value_name = "N", value_parser = parse::cpus, help_heading = "The sandbox")]
     pub cpus: Option<f64>,
     /// Processes and threads [default: 512]
-    #[arg(long, value_name = "N", value_parser = parse::pids, help_heading = "The box")]
+    #[arg(long, value_name = "N", value_parser = parse::pids, help_heading = "The sandbox")]
     pub pids: Option<u32>,
     /// Size of the copied directory and what is made there [default: 2GiB]
-    #[arg(long, value_name = "SIZE", value_parser = parse::disk, help_heading = "The box")]
+    #[arg(long, value_name = "SIZE", value_parser = parse::disk, help_heading = "The sandbox")]
     pub disk: Option<u64>,
     /// Where that lies: `tmpfs` (limited) or the `engine`'s disk (no limit) [default: tmpfs]
-    #[arg(long, value_name = "WHERE", value_parser = parse::disk_on, help_heading = "The box")]
+    #[arg(long, value_name = "WHERE", value_parser = parse::disk_on, help_heading = "The sandbox")]
     pub disk_on: Option<DiskOn>,
     /// Let commands see this variable of your environment (repeat)
-    #[arg(long, value_name = "NAME", value_parser = parse::variable, help_heading = "The box")]
+    #[arg(long, value_name = "NAME", value_parser = parse::variable, help_heading = "The sandbox")]
     pub env: Option<Vec<String>>,
     /// Copy what would be left out as a secret (repeat)
-    #[arg(long, value_name = "GLOB", value_parser = parse::glob, help_heading = "The box")]
+    #[arg(long, value_name = "GLOB", value_parser = parse::glob, help_heading = "The sandbox")]
     pub include: Option<Vec<String>>,
     /// Leave out of the copy (repeat)
-    #[arg(long, value_name = "GLOB", value_parser = parse::glob, help_heading = "The box")]
+    #[arg(long, value_name = "GLOB", value_parser = parse::glob, help_heading = "The sandbox")]
     pub exclude: Option<Vec<String>>,
-    /// Leave the repository's history out; git in the box starts from one commit
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "YES", help_heading = "The box")]
+    /// Leave the repository's history out; git in the sandbox starts from one commit
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "YES", help_heading = "The sandbox")]
     pub no_history: Option<bool>,
 
     /// Model requests at most [default: 100]
@@ -88,10 +88,10 @@ pub struct Settings {
     pub seconds: Option<u64>,
 
     /// Write the exchange with the model to FILE, without secrets
-    #[arg(long, value_name = "FILE", group = "cassette", help_heading = "What comes out")]
+    #[arg(long, value_name = "FILE", group = "recording", help_heading = "What comes out")]
     pub record: Option<PathBuf>,
     /// Let FILE answer instead of a model: no account, no network
-    #[arg(long, value_name = "FILE", group = "cassette", help_heading = "What comes out")]
+    #[arg(long, value_name = "FILE", group = "recording", help_heading = "What comes out")]
     pub replay: Option<PathBuf>,
     /// What happens, as JSON lines on stdout; the last one is the outcome
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "YES", help_heading = "What comes out")]
@@ -125,7 +125,7 @@ pub const STANDING: [&str; 21] = [
     "api_key_file",
     "base_url",
     "ca",
-    "custody",
+    "credentials",
     "image",
     "live",
     "memory",
@@ -159,14 +159,14 @@ pub(super) fn nearest<'a>(
 
 /// A value of a variable or of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Given {
+pub enum GivenValue {
     /// Text; a number as it was written.
     Text(String),
     Switch(bool),
     List(Vec<String>),
 }
 
-impl Given {
+impl GivenValue {
     fn text(&self) -> Result<&str, String> {
         match self {
             Self::Text(text) => Ok(text),
@@ -206,7 +206,7 @@ impl Settings {
     ///
     /// # Errors
     /// What is wrong with the value; it does not quote it.
-    pub fn set(&mut self, name: &str, given: &Given) -> Result<(), String> {
+    pub fn set(&mut self, name: &str, given: &GivenValue) -> Result<(), String> {
         match name {
             "dir" => self.dir = Some(given.path()?),
             "model" => self.model = Some(parse::plain(given.text()?)?),
@@ -216,7 +216,7 @@ impl Settings {
             "api_key_file" => self.api_key_file = Some(given.path()?),
             "base_url" => self.base_url = Some(parse::base(given.text()?)?),
             "ca" => self.ca = Some(given.path()?),
-            "custody" => self.custody = Some(parse::custody(given.text()?)?),
+            "credentials" => self.credentials = Some(parse::credentials(given.text()?)?),
             "image" => self.image = Some(parse::plain(given.text()?)?),
             "live" => self.live = Some(given.switch()?),
             "memory" => self.memory = Some(parse::memory(given.text()?)?),
@@ -259,7 +259,7 @@ impl Settings {
     }
 
     /// This layer, and `lower` where it does not say. Who pays is one choice, and so is the
-    /// cassette: a layer that makes it hides the lower one's whole.
+    /// recording: a layer that makes it hides the lower one's whole.
     #[must_use]
     pub fn over(self, lower: Self) -> Self {
         let pays = self.login.is_some() || self.api_key.is_some() || self.api_key_file.is_some();
@@ -273,7 +273,7 @@ impl Settings {
             api_key_file: self.api_key_file.or(lower.api_key_file.filter(|_| !pays)),
             base_url: self.base_url.or(lower.base_url),
             ca: self.ca.or(lower.ca),
-            custody: self.custody.or(lower.custody),
+            credentials: self.credentials.or(lower.credentials),
             image: self.image.or(lower.image),
             live: self.live.or(lower.live),
             memory: self.memory.or(lower.memory),

@@ -9,11 +9,11 @@ use airlock_shared::job::Budget;
 use clap::CommandFactory;
 
 use super::*;
-use crate::cli::config::{FaceChoice, Pays, Prompt};
+use crate::cli::config::{LoginChoice, OutputChoice, Prompt};
 use crate::exit::Exit;
-use crate::run::spec::{
-    BaseChoice, BoxLimits, Cassette, CredentialChoice, Custody, DiskOn, ImageChoice, ModelWish,
-    Spec, Tree,
+use crate::session::settings::{
+    BaseChoice, CredentialChoice, CredentialsMode, DiskOn, ImageChoice, ModelSelection,
+    RecordingChoice, SandboxLimits, SessionSettings, WorkspaceMode,
 };
 
 mod logins; // signing in, and what is done with logins
@@ -60,7 +60,7 @@ impl Desk {
         self
     }
 
-    fn asked(&self, line: &[&str]) -> Result<Asked, Failure> {
+    fn asked(&self, line: &[&str]) -> Result<Action, Failure> {
         let arguments: Vec<OsString> = ["airlock"].iter().chain(line).map(OsString::from).collect();
         let command = Flags::try_parse_from(&arguments)
             .map_err(|error| misspoken(&error, &arguments))?
@@ -73,9 +73,9 @@ impl Desk {
         asked(command, &environment, &places, Stdin { input, is_terminal: self.is_terminal })
     }
 
-    fn spec(&self, line: &[&str]) -> Spec {
+    fn settings(&self, line: &[&str]) -> SessionSettings {
         match self.asked(line) {
-            Ok(Asked::Run { spec, .. }) => *spec,
+            Ok(Action::Run { settings, .. }) => *settings,
             Ok(_) => panic!("not a run"),
             Err(failure) => panic!("{failure}"),
         }
@@ -116,21 +116,21 @@ fn nothing_said_is_every_default() {
     let expected = Config {
         prompt: Prompt::Typed("p".into()),
         dir: PathBuf::from("/x"),
-        pays: Pays::Unsaid,
+        pays: LoginChoice::Unsaid,
         base: None,
         ca: None,
-        identity: crate::run::spec::Identity {
+        identity: crate::session::settings::Identity {
             originator: "codex_cli_rs".into(),
             version: "0.169.0".into(),
             user_agent: airlock_shared::defaults::user_agent("codex_cli_rs", "0.169.0"),
             service_tier: None,
         },
-        model: ModelWish::default(),
-        custody: Custody::Relay,
+        model: ModelSelection::default(),
+        credentials: CredentialsMode::Relay,
         image: ImageChoice::Base,
-        tree: Tree::Copy { include: vec![], exclude: vec![], history: true },
+        workspace: WorkspaceMode::Copy { include: vec![], exclude: vec![], history: true },
         budget: Budget { steps: 100, tokens: 4_000_000, seconds: 3_600 },
-        limits: BoxLimits {
+        limits: SandboxLimits {
             memory: 2 << 30,
             cpus: 2.0,
             pids: 512,
@@ -138,8 +138,8 @@ fn nothing_said_is_every_default() {
             disk_on: DiskOn::Tmpfs,
         },
         env: vec![],
-        cassette: Cassette::None,
-        face: FaceChoice::default(),
+        recording: RecordingChoice::None,
+        turn_printer: OutputChoice::default(),
     };
     assert_eq!(resolved, expected);
 }
@@ -161,34 +161,34 @@ fn a_flag_goes_over_a_variable_goes_over_the_file() {
     assert_eq!(resolved.model.effort.as_deref(), Some("low"));
     assert_eq!(resolved.budget, Budget { steps: 4, tokens: 400_000, seconds: 3_600 });
     let exclude = vec!["a".to_owned(), "b".to_owned()];
-    assert_eq!(resolved.tree, Tree::Copy { include: vec![], exclude, history: true });
+    assert_eq!(resolved.workspace, WorkspaceMode::Copy { include: vec![], exclude, history: true });
     assert_eq!(resolved.identity.originator, "ours");
     assert!(resolved.identity.user_agent.starts_with("ours/"));
     assert_eq!(resolved.identity.service_tier.as_deref(), Some("flex"));
     let copied = [("AIRLOCK_EXCLUDE", "*.{x,y},d"), ("AIRLOCK_LIVE", "false")];
     let shorter = config(&["--exclude", "c"], &copied, file);
     let exclude = vec!["c".to_owned()];
-    assert_eq!(shorter.tree, Tree::Copy { include: vec![], exclude, history: true });
-    assert_eq!(config(&[], &[], file).tree, Tree::Live);
+    assert_eq!(shorter.workspace, WorkspaceMode::Copy { include: vec![], exclude, history: true });
+    assert_eq!(config(&[], &[], file).workspace, WorkspaceMode::Live);
     let listed = config(&[], &[("AIRLOCK_EXCLUDE", "*.{x,y},d")], "");
     let exclude = vec!["*.{x,y}".to_owned(), "d".to_owned()];
-    assert_eq!(listed.tree, Tree::Copy { include: vec![], exclude, history: true });
+    assert_eq!(listed.workspace, WorkspaceMode::Copy { include: vec![], exclude, history: true });
 }
 
 #[test]
 fn who_pays_is_one_choice_of_the_highest_layer() {
     let file = "login = \"of-file\"";
     let environment = [("AIRLOCK_API_KEY_FILE", "/k")];
-    assert_eq!(config(&[], &[], file).pays, Pays::Login("of-file".into()));
-    assert_eq!(config(&[], &environment, file).pays, Pays::KeyFile("/k".into()));
-    assert_eq!(config(&["--login", "env"], &environment, file).pays, Pays::Env);
-    assert_eq!(config(&["--api-key", "-"], &environment, file).pays, Pays::KeyOnStdin);
-    assert_eq!(config(&["--replay", "c"], &environment, file).pays, Pays::Replay);
+    assert_eq!(config(&[], &[], file).pays, LoginChoice::Login("of-file".into()));
+    assert_eq!(config(&[], &environment, file).pays, LoginChoice::KeyFile("/k".into()));
+    assert_eq!(config(&["--login", "env"], &environment, file).pays, LoginChoice::Env);
+    assert_eq!(config(&["--api-key", "-"], &environment, file).pays, LoginChoice::KeyOnStdin);
+    assert_eq!(config(&["--replay", "c"], &environment, file).pays, LoginChoice::Replay);
 }
 
 #[test]
 fn every_name_of_the_tables_can_be_set_and_is_explained() {
-    use crate::cli::settings::{Given, OF_ONE_RUN, OF_REQUESTS, STANDING, Settings};
+    use crate::cli::settings::{GivenValue, OF_ONE_RUN, OF_REQUESTS, STANDING, Settings};
     let mut flags = Flags::command();
     let run = flags.find_subcommand_mut("run").expect("run");
     let help = run.render_long_help().to_string();
@@ -202,7 +202,7 @@ fn every_name_of_the_tables_can_be_set_and_is_explained() {
     let flags = run.get_arguments().filter(|argument| is_ours(argument.get_long())).count();
     assert_eq!(flags, STANDING.len() + OF_ONE_RUN.len());
     for name in STANDING.iter().chain(&OF_ONE_RUN).chain(&OF_REQUESTS) {
-        let set = Settings::default().set(name, &Given::Text("\u{0}".into()));
+        let set = Settings::default().set(name, &GivenValue::Text("\u{0}".into()));
         assert_ne!(set, Err("there is no such setting".to_owned()), "{name}");
     }
 }
@@ -246,7 +246,7 @@ fn every_command_and_every_argument_is_explained() {
 fn a_whole_run() {
     let desk = Desk::new().with("CARGO_HOME", "/c").stdin(b"make it so\n");
     let dir = desk.folder.path().to_str().expect("a path").to_owned();
-    let spec = desk.spec(&[
+    let settings = desk.settings(&[
         "run",
         "-",
         "-C",
@@ -259,7 +259,7 @@ fn a_whole_run() {
         "gpt-5.5",
         "--effort",
         "low",
-        "--custody",
+        "--credentials",
         "handoff",
         "--image",
         "debian:13",
@@ -287,40 +287,40 @@ fn a_whole_run() {
         "-o",
         "/tmp/last",
     ]);
-    assert_eq!(spec.prompt, "make it so\n");
-    assert_eq!(spec.dir, desk.folder.path().canonicalize().expect("a path"));
+    assert_eq!(settings.prompt, "make it so\n");
+    assert_eq!(settings.dir, desk.folder.path().canonicalize().expect("a path"));
     assert!(
-        matches!(spec.credential, CredentialChoice::KeyFile(file) if file.to_str() == Some("/dev/null"))
+        matches!(settings.credential, CredentialChoice::KeyFile(file) if file.to_str() == Some("/dev/null"))
     );
     let base = Base::parse("http://127.0.0.1:8080/v1").expect("a base");
-    let backend = spec.identity.backend(&base, "s-1", None);
+    let backend = settings.identity.backend(&base, "s-1", None);
     assert_eq!(backend.base_url, "http://127.0.0.1:8080/v1");
-    assert_eq!(spec.base, BaseChoice::Named(base));
-    assert_eq!(spec.env.into_iter().collect::<Vec<_>>(), [("CARGO_HOME".into(), "/c".into())]);
-    assert_eq!(spec.image, ImageChoice::Named("debian:13".into()));
-    let limits = BoxLimits {
+    assert_eq!(settings.base, BaseChoice::Named(base));
+    assert_eq!(settings.env.into_iter().collect::<Vec<_>>(), [("CARGO_HOME".into(), "/c".into())]);
+    assert_eq!(settings.image, ImageChoice::Named("debian:13".into()));
+    let limits = SandboxLimits {
         memory: 512 << 20,
         cpus: 0.5,
         pids: 64,
         disk: 1 << 30,
         disk_on: DiskOn::Engine,
     };
-    assert_eq!(spec.limits, limits);
+    assert_eq!(settings.limits, limits);
     let (include, exclude) = (vec![".env".into()], vec!["target".into()]);
-    let tree = Tree::Copy { include, exclude, history: false };
-    assert_eq!(spec.tree, tree);
+    let workspace = WorkspaceMode::Copy { include, exclude, history: false };
+    assert_eq!(settings.workspace, workspace);
 }
 
 #[test]
 fn stdin_is_read_by_whom_it_was_given_to_and_by_nobody_else() {
-    let spec = Desk::new().spec(&["run", "p", "--api-key-file", "/dev/null"]);
-    assert_eq!(spec.prompt, "p");
-    let spec = Desk::new().stdin(b"sk-canary\n").spec(&["run", "p", "--api-key", "-"]);
+    let settings = Desk::new().settings(&["run", "p", "--api-key-file", "/dev/null"]);
+    assert_eq!(settings.prompt, "p");
+    let settings = Desk::new().stdin(b"sk-canary\n").settings(&["run", "p", "--api-key", "-"]);
     assert!(
-        matches!(&spec.credential, CredentialChoice::KeyStdin(key) if key.reveal() == "sk-canary")
+        matches!(&settings.credential, CredentialChoice::KeyStdin(key) if key.reveal() == "sk-canary")
     );
     assert_eq!(
-        spec.base,
+        settings.base,
         BaseChoice::Named(Base::parse("https://api.openai.com/v1").expect("base"))
     );
     let both = Desk::new().refused(&["run", "-", "--api-key", "-"]);
@@ -337,37 +337,39 @@ fn the_configuration_names_files_from_its_own_folder() {
     let desk = Desk::new().configured("api_key_file = \"~/key\"");
     let home = desk.folder.path().to_owned();
     std::fs::write(home.join("key"), "").expect("written");
-    let spec = desk.spec(&["run", "p"]);
-    assert!(matches!(spec.credential, CredentialChoice::KeyFile(file) if file == home.join("key")));
+    let settings = desk.settings(&["run", "p"]);
+    assert!(
+        matches!(settings.credential, CredentialChoice::KeyFile(file) if file == home.join("key"))
+    );
     let desk = Desk::new().configured("api_key_file = \"key\"");
     let beside = desk.folder.path().join(".config/airlock/key");
     std::fs::write(&beside, "").expect("written");
-    let spec = desk.spec(&["run", "p"]);
-    assert!(matches!(spec.credential, CredentialChoice::KeyFile(file) if file == beside));
+    let settings = desk.settings(&["run", "p"]);
+    assert!(matches!(settings.credential, CredentialChoice::KeyFile(file) if file == beside));
 }
 
 #[test]
 fn the_other_commands() {
     let asked = |line: &[&str]| Desk::new().asked(line).map_err(|failure| failure.to_string());
-    assert!(matches!(asked(&["runs", "--json"]), Ok(Asked::Runs { json: true })));
+    assert!(matches!(asked(&["runs", "--json"]), Ok(Action::Runs { json: true })));
     assert!(
-        matches!(asked(&["show", "7C41"]), Ok(Asked::Show { run, json: false }) if run == "7c41")
+        matches!(asked(&["show", "7C41"]), Ok(Action::Show { run, json: false }) if run == "7c41")
     );
     let diff = asked(&["diff", "7c41", "--held"]);
-    assert!(matches!(diff, Ok(Asked::Diff { held: true, stat: false, .. })));
+    assert!(matches!(diff, Ok(Action::Diff { held: true, stat: false, .. })));
     let content = asked(&["diff", "7c41", "--content", "a"]);
-    assert!(matches!(content, Ok(Asked::Content { path, .. }) if path == "a"));
+    assert!(matches!(content, Ok(Action::Content { path, .. }) if path == "a"));
     assert!(asked(&["diff", "7c41", "--content", "a", "--held"]).is_err());
-    assert!(matches!(asked(&["apply", "7c41"]), Ok(Asked::Apply { .. })));
-    assert!(matches!(asked(&["discard", "7c41"]), Ok(Asked::Discard { .. })));
-    assert!(matches!(asked(&["triggers"]), Ok(Asked::Triggers)));
-    assert!(matches!(asked(&["doctor"]), Ok(Asked::Doctor(_))));
-    assert!(matches!(asked(&["setup", "doctor"]), Ok(Asked::Doctor(_))));
+    assert!(matches!(asked(&["apply", "7c41"]), Ok(Action::Apply { .. })));
+    assert!(matches!(asked(&["discard", "7c41"]), Ok(Action::Discard { .. })));
+    assert!(matches!(asked(&["triggers"]), Ok(Action::Triggers)));
+    assert!(matches!(asked(&["doctor"]), Ok(Action::Doctor(_))));
+    assert!(matches!(asked(&["setup", "doctor"]), Ok(Action::Doctor(_))));
     let image = asked(&["setup", "image", "--offline"]);
-    assert!(matches!(image, Ok(Asked::Image { offline: true })));
-    assert!(matches!(asked(&["setup", "demo"]), Ok(Asked::Demo)));
-    assert!(matches!(asked(&["sandbox", "--schema"]), Ok(Asked::Schema)));
-    assert!(matches!(asked(&["sandbox", "--extract", "f"]), Ok(Asked::Extract(_))));
+    assert!(matches!(image, Ok(Action::Image { offline: true })));
+    assert!(matches!(asked(&["setup", "demo"]), Ok(Action::Demo)));
+    assert!(matches!(asked(&["sandbox", "--schema"]), Ok(Action::Schema)));
+    assert!(matches!(asked(&["sandbox", "--extract", "f"]), Ok(Action::Extract(_))));
     let schema: serde_json::Value = serde_json::from_str(&act::schema()).expect("JSON");
     assert!(schema["properties"]["job"].is_object(), "{schema}");
 }
@@ -378,8 +380,8 @@ fn ask_is_a_question_and_no_model() {
         config(&["-m", "ask"], &[("AIRLOCK_MODEL", "of-variable")], ""),
         config(&[], &[("AIRLOCK_MODEL", "ask")], "model = \"of-file\""),
     ];
-    for wish in wishes {
-        assert_eq!(wish.model, ModelWish { ask: true, ..ModelWish::default() });
+    for login_args in wishes {
+        assert_eq!(login_args.model, ModelSelection { ask: true, ..ModelSelection::default() });
     }
     let named = config(&["-m", "gpt-5.5"], &[("AIRLOCK_MODEL", "ask")], "").model;
     assert_eq!((named.slug.as_deref(), named.ask), (Some("gpt-5.5"), false));

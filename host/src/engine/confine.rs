@@ -1,4 +1,4 @@
-//! The terms of a box, as data: what it may not do, what it may, how much of it, and for each the
+//! The terms of a container, as data: what it may not do, what it may, how much of it, and for each the
 //! reason. An engine turns the list into its own words (`docker/plan.rs`) and, once the container
 //! is made, holds what it got against it (`docker/verify.rs`).
 //!
@@ -7,18 +7,18 @@
 
 use airlock_shared::defaults;
 
-use super::live::LiveTree;
+use super::live::LiveDirectory;
 
 /// The name of our binary in its volume.
 pub const BINARY: &str = "airlock-sandbox";
 
 /// Where the volume with our binary is mounted in one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct BinaryMount {
     folder: String,
 }
 
-impl Entry {
+impl BinaryMount {
     /// THREAT: an image with a link in the place of our mount (`/.airlock` to `/proc/1/cwd/evil`)
     /// has the engine mount elsewhere and the kernel run the image's own program, which then gets
     /// the handoff. No image knows 128 random bits. Tried by
@@ -41,11 +41,11 @@ impl Entry {
     }
 }
 
-/// One box, nothing optional in it.
+/// One container, nothing optional in it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct BoxSpec {
+pub struct ContainerSpec {
     /// The run's id: part of the container's name.
-    pub run: String,
+    pub session: String,
     /// The install that makes it, and that alone may sweep it.
     pub install: String,
     /// The mark of the lock that its host holds; empty where it holds none.
@@ -59,27 +59,27 @@ pub struct BoxSpec {
     pub cpus: f64,
     pub pids: u32,
     /// Where the work tree is.
-    pub work: Work,
+    pub work: WorkspaceMount,
 }
 
-/// Where the work tree of a box is.
+/// Where the work tree of a container is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// A copy in the box's memory, of limited bytes.
+pub enum WorkspaceMount {
+    /// A copy in the container's memory, of limited bytes.
     Memory { bytes: u64 },
     /// A copy on the engine's disk, which has no quota.
     EngineDisk,
     /// The host's own tree.
-    Live(LiveTree),
+    Live(LiveDirectory),
 }
 
-impl BoxSpec {
-    /// Whom commands act as, and who owns the workspace in the box.
+impl ContainerSpec {
+    /// Whom commands act as, and who owns the workspace in the container.
     #[must_use]
     pub fn tool(&self) -> (u32, u32) {
         match &self.work {
-            Work::Live(tree) => tree.owner(),
-            Work::Memory { .. } | Work::EngineDisk => (self.uid, self.uid),
+            WorkspaceMount::Live(tree) => tree.owner(),
+            WorkspaceMount::Memory { .. } | WorkspaceMount::EngineDisk => (self.uid, self.uid),
         }
     }
 
@@ -87,9 +87,9 @@ impl BoxSpec {
     #[must_use]
     pub fn waivers(&self) -> Vec<Waiver> {
         match self.work {
-            Work::Memory { .. } => vec![],
-            Work::EngineDisk => vec![Waiver::DiskQuota],
-            Work::Live(_) => vec![Waiver::DiskQuota, Waiver::LiveTree],
+            WorkspaceMount::Memory { .. } => vec![],
+            WorkspaceMount::EngineDisk => vec![Waiver::DiskQuota],
+            WorkspaceMount::Live(_) => vec![Waiver::DiskQuota, Waiver::LiveTree],
         }
     }
 }
@@ -136,14 +136,14 @@ impl Waiver {
 
 /// One term, and why it is there.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Clause {
-    pub term: Term,
-    pub because: &'static str,
+pub struct Constraint {
+    pub rule: Rule,
+    pub reason: &'static str,
 }
 
 /// What an engine is asked to hold.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Term {
+pub enum Rule {
     /// The image that was resolved, and no other.
     Image,
     NoNetwork,
@@ -207,43 +207,43 @@ const TERMINALS: u32 = 64;
 /// Descriptors of one process.
 const OPEN_FILES: i64 = 8192;
 
-/// The terms of a box.
+/// The terms of a container.
 #[must_use]
-pub fn clauses(spec: &BoxSpec) -> Vec<Clause> {
+pub fn clauses(spec: &ContainerSpec) -> Vec<Constraint> {
     let tool = spec.tool();
     let mut clauses = Vec::with_capacity(24);
-    let mut add = |term: Term, because: &'static str| clauses.push(Clause { term, because });
+    let mut add = |rule: Rule, reason: &'static str| clauses.push(Constraint { rule, reason });
 
-    add(Term::Image, "what a tag means may change between two questions");
-    add(Term::NoNetwork, "the pipe is the only way out, and the host decides what passes");
+    add(Rule::Image, "what a tag means may change between two questions");
+    add(Rule::NoNetwork, "the pipe is the only way out, and the host decides what passes");
     add(
-        Term::NoCapabilitiesBut(&["SETGID", "SETUID"]),
+        Rule::NoCapabilitiesBut(&["SETGID", "SETUID"]),
         "the sandbox gives commands a uid of their own, and takes it on to kill them; nothing else",
     );
-    add(Term::User("0"), "with any other user the engine would drop the two capabilities too");
-    add(Term::NoNewPrivileges, "a set-uid program of the image would give a command root");
-    add(Term::SystemCallFilter, "system calls that no command needs are ways into the kernel");
-    add(Term::KernelFiles, "root in the container could read and set what is the whole kernel's");
+    add(Rule::User("0"), "with any other user the engine would drop the two capabilities too");
+    add(Rule::NoNewPrivileges, "a set-uid program of the image would give a command root");
+    add(Rule::SystemCallFilter, "system calls that no command needs are ways into the kernel");
+    add(Rule::KernelFiles, "root in the container could read and set what is the whole kernel's");
     add(
-        Term::NothingOfTheHost,
+        Rule::NothingOfTheHost,
         "a namespace, a device or a setting of the host's is a way out of the container",
     );
     add(
-        Term::ReadOnlyRoot,
+        Rule::ReadOnlyRoot,
         "the layer has no quota, and what is changed there would be run as root",
     );
-    add(Term::NoLog, "the engine would keep what goes over the pipe, unbounded, on its disk");
-    add(Term::OwnIpc, "shared memory of other containers is theirs");
-    add(Term::OwnCgroups, "the names of the engine's groups are not the box's business");
-    add(Term::NoHealthCheck, "the image's check would run its command beside ours, as root");
-    add(Term::Pipe, "when the host dies the sandbox sees the end of stdin and ends");
+    add(Rule::NoLog, "the engine would keep what goes over the pipe, unbounded, on its disk");
+    add(Rule::OwnIpc, "shared memory of other containers is theirs");
+    add(Rule::OwnCgroups, "the names of the engine's groups are not the sandbox's business");
+    add(Rule::NoHealthCheck, "the image's check would run its command beside ours, as root");
+    add(Rule::Pipe, "when the host dies the sandbox sees the end of stdin and ends");
 
     let in_memory = match spec.work {
-        Work::Memory { bytes } => bytes,
-        Work::EngineDisk | Work::Live(_) => 0,
+        WorkspaceMount::Memory { bytes } => bytes,
+        WorkspaceMount::EngineDisk | WorkspaceMount::Live(_) => 0,
     };
     add(
-        Term::Memory(spec.memory.saturating_add(in_memory)),
+        Rule::Memory(spec.memory.saturating_add(in_memory)),
         "swap included, or a bomb takes twice as much; a workspace in memory counts as memory",
     );
     #[expect(
@@ -252,17 +252,17 @@ pub fn clauses(spec: &BoxSpec) -> Vec<Clause> {
         reason = "a saturating cast of a number of processors"
     )]
     add(
-        Term::Cpus((spec.cpus * CPU_PERIOD as f64) as i64),
+        Rule::Cpus((spec.cpus * CPU_PERIOD as f64) as i64),
         "a spinning command must leave the host responsive",
     );
-    add(Term::Pids(i64::from(spec.pids)), "a fork bomb must not fill the host's process table");
-    add(Term::OpenFiles(OPEN_FILES), "descriptors are the host kernel's memory");
-    add(Term::NoCore, "a core of the sandbox would hold what it knows");
+    add(Rule::Pids(i64::from(spec.pids)), "a fork bomb must not fill the host's process table");
+    add(Rule::OpenFiles(OPEN_FILES), "descriptors are the host kernel's memory");
+    add(Rule::NoCore, "a core of the sandbox would hold what it knows");
     #[expect(clippy::cast_possible_wrap, reason = "a constant")]
-    add(Term::Shared((64 * MIB) as i64), "it is memory under another name");
+    add(Rule::Shared((64 * MIB) as i64), "it is memory under another name");
 
     add(
-        Term::Scratch {
+        Rule::Scratch {
             at: "/tmp",
             bytes: (512 * MIB).min(spec.memory / 4),
             inodes: SCRATCH_INODES,
@@ -273,7 +273,7 @@ pub fn clauses(spec: &BoxSpec) -> Vec<Clause> {
         "commands build and run there",
     );
     add(
-        Term::Scratch {
+        Rule::Scratch {
             at: "/run",
             bytes: 16 * MIB,
             inodes: 1000,
@@ -284,7 +284,7 @@ pub fn clauses(spec: &BoxSpec) -> Vec<Clause> {
         "programs expect it, few write there",
     );
     add(
-        Term::Scratch {
+        Rule::Scratch {
             at: defaults::HOME_PATH,
             bytes: (512 * MIB).min(spec.memory / 4),
             inodes: SCRATCH_INODES,
@@ -294,14 +294,14 @@ pub fn clauses(spec: &BoxSpec) -> Vec<Clause> {
         },
         "caches and settings of the tools that commands call",
     );
-    add(Term::Binary, "the sandbox itself: read-only, and never part of an image");
+    add(Rule::Binary, "the sandbox itself: read-only, and never part of an image");
     // THREAT: one container takes all terminals that the kernel has for containers. Tried by
     // escape::beside::terminals_are_limited.
-    add(Term::Terminals(TERMINALS), "the kernel has some thousand terminals for all containers");
+    add(Rule::Terminals(TERMINALS), "the kernel has some thousand terminals for all containers");
 
     match &spec.work {
-        Work::Memory { bytes } => add(
-            Term::Scratch {
+        WorkspaceMount::Memory { bytes } => add(
+            Rule::Scratch {
                 at: defaults::WORKSPACE_PATH,
                 bytes: *bytes,
                 inodes: WORK_INODES,
@@ -311,13 +311,13 @@ pub fn clauses(spec: &BoxSpec) -> Vec<Clause> {
             },
             "the copy of the work tree: bytes and inodes end here and not on the host's disk",
         ),
-        Work::EngineDisk => {
-            add(Term::WorkVolume, "the person asked for the copy to be on the engine's disk");
+        WorkspaceMount::EngineDisk => {
+            add(Rule::WorkVolume, "the person asked for the copy to be on the engine's disk");
         }
-        Work::Live(tree) => {
+        WorkspaceMount::Live(tree) => {
             let root = tree.path().display().to_string();
             add(
-                Term::Bind {
+                Rule::Bind {
                     from: root.clone(),
                     at: defaults::WORKSPACE_PATH.to_owned(),
                     writable: true,
@@ -328,7 +328,7 @@ pub fn clauses(spec: &BoxSpec) -> Vec<Clause> {
                 // THREAT: a hook or a setting written there runs on the host, as the user, at the
                 // next git command. Tried by engine::docker::tests::a_live_git_cannot_be_written.
                 add(
-                    Term::Bind {
+                    Rule::Bind {
                         from: format!("{root}/{}", git.display()),
                         at: format!("{}/{}", defaults::WORKSPACE_PATH, git.display()),
                         writable: false,

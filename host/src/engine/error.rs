@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 
-/// Why there is no box.
+/// Why there is no container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineError {
     /// The engine cannot be asked, or does not do what it is asked.
@@ -30,7 +30,7 @@ pub enum EngineError {
     /// The tree cannot be mounted live.
     Live { path: String, reason: String },
     /// A container could not be made, started, or did not say that it is ready.
-    Box { step: Step, reason: String },
+    Box { step: EngineStep, reason: String },
     /// What started in the container speaks another protocol.
     Protocol { theirs: u32, version: String },
     /// Something of ours is still on the engine and could not be removed.
@@ -94,9 +94,9 @@ impl Unusable {
     }
 }
 
-/// Where on its way a box failed.
+/// Where on its way a container failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum EngineStep {
     Inject,
     Create,
     Start,
@@ -105,7 +105,7 @@ pub enum Step {
     Wait,
 }
 
-impl Step {
+impl EngineStep {
     fn as_str(self) -> &'static str {
         match self {
             Self::Inject => "the sandbox's binary could not be put on the engine",
@@ -120,12 +120,12 @@ impl Step {
 
 impl EngineError {
     /// A failure at one step, with everything the error has to say.
-    pub(crate) fn at(step: Step, error: &bollard::errors::Error) -> Self {
+    pub(crate) fn at(step: EngineStep, error: &bollard::errors::Error) -> Self {
         Self::Box { step, reason: said(error) }
     }
 
     /// A failure at one step that is the machine's and not the engine's.
-    pub(crate) fn broke(step: Step, error: &std::io::Error) -> Self {
+    pub(crate) fn broke(step: EngineStep, error: &std::io::Error) -> Self {
         Self::Box { step, reason: chain(error) }
     }
 
@@ -337,10 +337,11 @@ mod tests {
         assert_eq!(hint(Remains::Volume), "docker volume rm airlock-1");
     }
 
-    /// Its readers put `no box` before it.
+    /// Its readers put `no sandbox` before it.
     #[test]
     fn a_step_that_failed_is_said_once() {
-        let error = EngineError::Box { step: Step::Create, reason: "no space left".to_owned() };
+        let error =
+            EngineError::Box { step: EngineStep::Create, reason: "no space left".to_owned() };
         assert_eq!(error.to_string(), "the container could not be made: no space left");
     }
 }

@@ -1,4 +1,4 @@
-//! The host's own tree in a box (`--live`): whose it is, and which parts of it stay read-only.
+//! The host's own tree in a container (`--live`): whose it is, and which parts of it stay read-only.
 //!
 //! Every `.git` beneath it, and the folder in the tree that a `.git` file names, is mounted a second
 //! time, read-only, on top of itself. What cannot be protected so is refused: sockets and fifos too,
@@ -18,12 +18,12 @@ use super::error::EngineError;
 
 /// A `.git` file is short.
 const GIT_FILE_BYTES: u64 = 4 << 10;
-/// Repositories in one live tree; each is a mount of the box.
+/// Repositories in one live tree; each is a mount of the container.
 const REPOSITORIES: usize = 128;
 
 /// A tree that may be mounted, and what of it may not be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LiveTree {
+pub struct LiveDirectory {
     path: PathBuf,
     /// From the root of the tree.
     read_only: Vec<PathBuf>,
@@ -31,7 +31,7 @@ pub struct LiveTree {
     gid: u32,
 }
 
-impl LiveTree {
+impl LiveDirectory {
     /// Looks through the tree.
     ///
     /// # Errors
@@ -49,12 +49,12 @@ impl LiveTree {
         if !owner.is_dir() {
             return Err(refuse(&path, "not a folder"));
         }
-        // THREAT: commands run as the tree's owner; as root they would own the box.
+        // THREAT: commands run as the tree's owner; as root they would own the container.
         // Tried by engine::live::tests::a_tree_of_roots_is_refused.
         if owner.uid() == 0 || owner.gid() == 0 {
             return Err(refuse(
                 &path,
-                "it belongs to root, and commands in the box act as its owner",
+                "it belongs to root, and commands in the sandbox act as its owner",
             ));
         }
         if path.components().any(|part| is_git(part.as_os_str())) {
@@ -205,9 +205,9 @@ mod tests {
     fn a_tree_of_roots_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         if fs::metadata(folder.path()).unwrap().uid() == 0 {
-            assert!(matches!(LiveTree::look(folder.path()), Err(EngineError::Live { .. })));
+            assert!(matches!(LiveDirectory::look(folder.path()), Err(EngineError::Live { .. })));
         }
-        assert!(matches!(LiveTree::look(Path::new("/")), Err(EngineError::Live { .. })));
+        assert!(matches!(LiveDirectory::look(Path::new("/")), Err(EngineError::Live { .. })));
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
         fs::create_dir_all(at("c")).unwrap();
         fs::write(at("c/.git"), "gitdir: elsewhere").unwrap();
         fs::write(at("git"), "").unwrap();
-        let found = LiveTree::look(folder.path()).unwrap();
+        let found = LiveDirectory::look(folder.path()).unwrap();
         let expected: Vec<PathBuf> = [".git", "a/b/.GIT", "c/.git"].map(PathBuf::from).into();
         assert_eq!(found.read_only(), expected);
         assert_eq!(found.owner(), (12_345, 12_345));
@@ -234,7 +234,7 @@ mod tests {
         }
         fs::write(at("a/.git"), "gitdir: ../store/sub\n").unwrap();
         fs::write(at("b/.git"), "gitdir: ../.git/modules/b\n").unwrap();
-        let found = LiveTree::look(folder.path()).unwrap();
+        let found = LiveDirectory::look(folder.path()).unwrap();
         let expected: Vec<PathBuf> =
             [".git", "a/.git", "b/.git", "store/sub"].map(PathBuf::from).into();
         assert_eq!(found.read_only(), expected);
@@ -246,10 +246,10 @@ mod tests {
         let odd = OsStr::from_bytes(b"store\xff");
         fs::create_dir_all(folder.path().join(odd)).unwrap();
         fs::write(folder.path().join(".git"), b"gitdir: store\xff\n").unwrap();
-        let refused = LiveTree::look(folder.path()).unwrap_err().to_string();
+        let refused = LiveDirectory::look(folder.path()).unwrap_err().to_string();
         assert!(refused.contains("a name that is not UTF-8"), "{refused}");
         fs::write(folder.path().join(".git"), b"gitdir: not/there\xff\n").unwrap();
-        assert!(LiveTree::look(folder.path()).is_ok());
+        assert!(LiveDirectory::look(folder.path()).is_ok());
     }
 
     #[test]
@@ -261,17 +261,17 @@ mod tests {
         {
             let socket = folder.path().join(name);
             drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-            let refused = LiveTree::look(folder.path()).unwrap_err().to_string();
+            let refused = LiveDirectory::look(folder.path()).unwrap_err().to_string();
             assert!(refused.contains(says), "{refused}");
             fs::remove_file(socket).unwrap();
         }
-        assert!(LiveTree::look(folder.path()).is_ok());
+        assert!(LiveDirectory::look(folder.path()).is_ok());
     }
 
     #[test]
     fn a_link_for_a_git_is_refused() {
         let Some(folder) = tree() else { return };
         symlink("/etc", folder.path().join(".git")).unwrap();
-        assert!(matches!(LiveTree::look(folder.path()), Err(EngineError::Live { .. })));
+        assert!(matches!(LiveDirectory::look(folder.path()), Err(EngineError::Live { .. })));
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Whether the host may dial this address for the sandbox.
 ///
 /// THREAT: a name that resolves to the cloud's metadata service, a router or a neighbour makes the
-/// host an arm of the box. Tried by `gate::address::tests::only_public_addresses_are_dialled`.
+/// host an arm of the sandbox. Tried by `gate::address::tests::only_public_addresses_are_dialled`.
 pub(super) fn may_be_dialled(address: IpAddr, is_base_loopback: bool) -> bool {
     let address = address.to_canonical();
     if address.is_loopback() {

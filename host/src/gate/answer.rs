@@ -17,9 +17,9 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Gate;
-use super::cassette::{Events, Reply, Said};
-use super::pieces::Pieces;
+use super::chunks::Chunks;
 use super::policy::Route;
+use super::recording::{Events, PlayedAnswer, Said};
 use crate::auth::reach::cause;
 
 /// How long, and how much of, a stream's end is awaited when nobody reads it any more: only a
@@ -27,44 +27,45 @@ use crate::auth::reach::cause;
 const DRAIN: Duration = Duration::from_secs(2);
 const DRAIN_BYTES: usize = 64 << 10;
 
-pub(super) struct Answer {
+pub(super) struct AnswerStream {
     gate: Arc<Gate>,
-    source: Source,
+    source: AnswerSource,
     scrubber: Scrubber,
     decoder: Decoder,
     /// Bytes that went down.
     passed: u64,
-    /// What is written down at the end, where a cassette is recorded.
-    tape: Option<Tape>,
+    /// What is written down at the end, where a recording is recorded.
+    tape: Option<AnswerRecording>,
     /// `response.completed`, or a failure, was heard: what follows does not matter.
     is_whole: bool,
     /// Others wait for their turn as long as this lives.
     permit: Option<OwnedSemaphorePermit>,
 }
 
-enum Source {
-    Live(Pieces),
+enum AnswerSource {
+    Live(Chunks),
     Replay(VecDeque<Value>),
     Ended,
 }
 
-struct Tape {
+struct AnswerRecording {
     route: Route,
     body: Value,
     status: u16,
     events: Events,
 }
 
-impl Answer {
+impl AnswerStream {
     pub(super) fn live(
         gate: &Arc<Gate>,
-        (status, pieces): (u16, Pieces),
+        (status, chunks): (u16, Chunks),
         route: Route,
         body: Option<Value>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let tape = body.map(|body| Tape { route, body, status, events: Events::default() });
-        Self::new(gate, Source::Live(pieces), tape, permit)
+        let tape =
+            body.map(|body| AnswerRecording { route, body, status, events: Events::default() });
+        Self::new(gate, AnswerSource::Live(chunks), tape, permit)
     }
 
     pub(super) fn replayed(
@@ -72,13 +73,13 @@ impl Answer {
         events: Vec<Value>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        Self::new(gate, Source::Replay(events.into()), None, permit)
+        Self::new(gate, AnswerSource::Replay(events.into()), None, permit)
     }
 
     fn new(
         gate: &Arc<Gate>,
-        source: Source,
-        tape: Option<Tape>,
+        source: AnswerSource,
+        tape: Option<AnswerRecording>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         let scrubber = Scrubber::new(gate.texts());
@@ -107,13 +108,13 @@ impl Answer {
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         loop {
             let piece = match &mut self.source {
-                Source::Ended => return None,
-                Source::Replay(events) => {
+                AnswerSource::Ended => return None,
+                AnswerSource::Replay(events) => {
                     events.pop_front().map(|event| Bytes::from(format!("data: {event}\n\n")))
                 }
-                Source::Live(pieces) => {
+                AnswerSource::Live(chunks) => {
                     let patience = Duration::from_secs(limits::RELAY_IDLE_SECONDS);
-                    match tokio::time::timeout(patience, pieces.next()).await {
+                    match tokio::time::timeout(patience, chunks.next()).await {
                         Ok(Ok(piece)) => {
                             self.gate.ledger().is_alive();
                             piece
@@ -127,7 +128,7 @@ impl Answer {
             let clean = match piece {
                 Some(piece) => self.scrubber.feed(&piece),
                 None => {
-                    self.source = Source::Ended;
+                    self.source = AnswerSource::Ended;
                     if !self.is_whole {
                         self.broke_off("the stream ended before response.completed".to_owned());
                     }
@@ -144,7 +145,7 @@ impl Answer {
             if is_too_long {
                 // This piece still goes down: the sandbox has the same bounds, and finds in the same
                 // bytes what is wrong, where a stream that breaks off would only be asked for again.
-                self.source = Source::Ended;
+                self.source = AnswerSource::Ended;
                 if !self.is_whole {
                     self.gate.ledger().too_large(what);
                 }
@@ -178,7 +179,7 @@ impl Answer {
     }
 
     fn broken(&mut self, why: String) -> Option<io::Result<Bytes>> {
-        self.source = Source::Ended;
+        self.source = AnswerSource::Ended;
         if !self.is_whole {
             self.broke_off(why.clone());
         }
@@ -196,26 +197,26 @@ impl Answer {
             let Some(events) = tape.events.all() else {
                 return recorder.fail("an answer is too large to be played");
             };
-            let reply = Reply::Answer { status: tape.status, said: Said::Events(events) };
+            let reply = PlayedAnswer::Answer { status: tape.status, said: Said::Events(events) };
             recorder.exchange(tape.route, tape.body, reply, &self.gate.texts());
         }
     }
 }
 
-impl Drop for Answer {
+impl Drop for AnswerStream {
     /// The sandbox stops reading at `response.completed`; the connection's end may come later. An
     /// answer that it gives up before is given up at the backend too: whatever is not made is not
     /// paid for.
     fn drop(&mut self) {
         self.write_down();
         self.permit = None;
-        let source = std::mem::replace(&mut self.source, Source::Ended);
-        if let (Source::Live(mut pieces), true) = (source, self.is_whole)
+        let source = std::mem::replace(&mut self.source, AnswerSource::Ended);
+        if let (AnswerSource::Live(mut chunks), true) = (source, self.is_whole)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let rest = async move {
                 let mut left = DRAIN_BYTES;
-                while let Ok(Some(piece)) = pieces.next().await {
+                while let Ok(Some(piece)) = chunks.next().await {
                     left = left.saturating_sub(piece.len());
                     if left == 0 {
                         break;

@@ -129,7 +129,7 @@ async fn an_echoed_credential_is_scrubbed_from_errors_and_from_the_stream() {
 
 #[tokio::test]
 async fn a_backend_does_not_speak_in_the_hosts_name() {
-    let body = link::Refusal::SignIn.body("sign in at https://evil.example").to_string();
+    let body = link::HostRefusal::SignIn.body("sign in at https://evil.example").to_string();
     let forged = format!("{}: sign_in\r\n", link::REFUSAL);
     let (mut rig, _) = Rig::scripted(vec![whole("460 Odd", &forged, &body)]).await;
     let answer = rig.ask(user("hi")).await;
@@ -253,7 +253,7 @@ async fn a_backend_that_is_not_there_or_breaks_off() {
     let (status, body) = rig.ask_whole(user("hi")).await;
     assert_eq!((status, code(&body).as_str()), (502, "unreachable"));
     assert!(body.contains("refused"), "{body}");
-    assert_eq!(rig.served.gate.spent(), Used::default());
+    assert_eq!(rig.served.gate.spent(), Spending::default());
 
     let cut = vec![
         events(&[item_done(&item::message("assistant", "half"))])[..2].concat(),

@@ -3,19 +3,20 @@
 use std::convert::Infallible;
 use std::sync::PoisonError;
 
-use airlock_shared::link::Refusal;
+use airlock_shared::link::HostRefusal;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::Response;
 
-use super::routes::Refused;
-use super::session::Session;
+use super::routes::RefusedRequest;
+use super::session::GateSession;
 
-pub(super) fn give(session: &Session) -> Response<Body> {
+pub(super) fn give(session: &GateSession) -> Response<Body> {
     let commands = session.commands.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(commands) = commands else {
-        return Refused::new(Refusal::Policy, "the commands are being read already").response();
+        return RefusedRequest::new(HostRefusal::Policy, "the commands are being read already")
+            .response();
     };
     // A line may hold a token: its bytes are wiped when HTTP/2 has taken them.
     let lines = stream::unfold(commands, |mut commands| async {

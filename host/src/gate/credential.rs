@@ -69,7 +69,7 @@ async fn what_a_cut_leaves_of_the_credential_is_not_sent_nor_shown() {
 async fn a_short_key_tears_up_no_text() {
     let (script, base) = Script::start(vec![says("ask ollama")]).await;
     let key = crate::auth::Credential::Key(Secret::new("ollama".to_owned()));
-    let means = crate::auth::Means { ca: None, clock: Arc::new(|| 0) };
+    let means = crate::auth::Deps { ca: None, clock: Arc::new(|| 0) };
     let signer = crate::auth::open(key, &base, &means).expect("a signer");
     let upstream = Upstream::Live { client: client(&base, None).expect("a client"), signer };
     let mut rig = Rig::new(config(&base, upstream)).await;

@@ -1,7 +1,7 @@
 //! `POST /events`: what the sandbox says of itself, line by line, until its one outcome.
 
 use airlock_shared::event::Event;
-use airlock_shared::link::Refusal;
+use airlock_shared::link::HostRefusal;
 use airlock_shared::outcome::FaultKind;
 use airlock_shared::{dense, limits};
 use axum::body::Body;
@@ -9,13 +9,13 @@ use http::{Response, StatusCode};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::lines::{Lines, NoLine};
-use super::routes::{self, Refused};
-use super::session::{Session, first};
+use super::lines::{LineEnd, LineReader};
+use super::routes::{self, RefusedRequest};
+use super::session::{GateSession, first};
 use super::{FromSandbox, scrub};
 
 /// Why the events ended a run.
-enum Bad {
+enum BadEvents {
     Said(&'static str),
     /// The run itself is gone, or could not keep the outcome.
     Unheard,
@@ -41,7 +41,7 @@ impl Heard {
     }
 }
 
-pub(super) async fn take(session: &Session, body: Body) -> Response<Body> {
+pub(super) async fn take(session: &GateSession, body: Body) -> Response<Body> {
     match listen(session, body).await {
         Ok(()) => {
             session.keep();
@@ -51,52 +51,52 @@ pub(super) async fn take(session: &Session, body: Body) -> Response<Body> {
         }
         Err(bad) => {
             let message = match bad {
-                Bad::Said(message) => message,
-                Bad::Unheard => "the outcome could not be kept",
+                BadEvents::Said(message) => message,
+                BadEvents::Unheard => "the outcome could not be kept",
             };
             session.end(FaultKind::Link, message);
-            Refused::new(Refusal::Policy, message).response()
+            RefusedRequest::new(HostRefusal::Policy, message).response()
         }
     }
 }
 
-async fn listen(session: &Session, body: Body) -> Result<(), Bad> {
+async fn listen(session: &GateSession, body: Body) -> Result<(), BadEvents> {
     // THREAT: a second stream brings a second outcome. Tried by gate::hostile::a_second_outcome.
     if !first(&session.events_begun) {
-        return Err(Bad::Said("the sandbox opened a second stream of events"));
+        return Err(BadEvents::Said("the sandbox opened a second stream of events"));
     }
-    let mut lines = Lines::new(body);
+    let mut lines = LineReader::new(body);
     let mut heard = Heard::default();
     loop {
         let line = lines.next().await.map_err(|why| {
-            Bad::Said(match why {
-                NoLine::End => "the sandbox's events ended without an outcome",
-                NoLine::Cut => "the sandbox's events broke off",
-                NoLine::TooLong => "the sandbox sent an event that is too long",
+            BadEvents::Said(match why {
+                LineEnd::End => "the sandbox's events ended without an outcome",
+                LineEnd::Cut => "the sandbox's events broke off",
+                LineEnd::TooLong => "the sandbox sent an event that is too long",
             })
         })?;
-        heard.add(line.len()).map_err(Bad::Said)?;
+        heard.add(line.len()).map_err(BadEvents::Said)?;
         // THREAT: eight megabytes of `[{},{},…]` are a gigabyte of objects. Tried by
         // link::memory::a_line_of_many_small_values.
         if dense::structure_bytes(&line) > limits::EVENT_STRUCTURE_BYTES {
-            return Err(Bad::Said("the sandbox sent an event of too many values"));
+            return Err(BadEvents::Said("the sandbox sent an event of too many values"));
         }
         let event = serde_json::from_slice(&line)
-            .map_err(|_| Bad::Said("the sandbox sent a line that is no event"))?;
+            .map_err(|_| BadEvents::Said("the sandbox sent a line that is no event"))?;
         drop(line);
         let event = scrub::event(&session.gate.texts(), event);
         let Event::Outcome { outcome } = event else {
-            session.events.send(FromSandbox::Event(event)).await.map_err(|_| Bad::Unheard)?;
+            session.events.send(FromSandbox::Event(event)).await.map_err(|_| BadEvents::Unheard)?;
             continue;
         };
         // The stream ends with its outcome, and only then is it one.
         if !lines.ends().await {
-            return Err(Bad::Said("the sandbox went on after its outcome"));
+            return Err(BadEvents::Said("the sandbox went on after its outcome"));
         }
         let (kept, is_kept) = oneshot::channel();
         let last = FromSandbox::Outcome { outcome, kept };
-        session.events.send(last).await.map_err(|_| Bad::Unheard)?;
-        return is_kept.await.map_err(|_| Bad::Unheard);
+        session.events.send(last).await.map_err(|_| BadEvents::Unheard)?;
+        return is_kept.await.map_err(|_| BadEvents::Unheard);
     }
 }
 

@@ -1,5 +1,5 @@
 //! `GET /workspace` and `PUT /changes`: the work tree in, once, and the changes out, so far every
-//! now and then and all of them at the end. What the streams hold is the [`super::Workspace`]'s
+//! now and then and all of them at the end. What the streams hold is the [`super::WorkspaceTransfer`]'s
 //! business; here they are bounded.
 
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use airlock_shared::limits;
-use airlock_shared::link::Refusal;
+use airlock_shared::link::HostRefusal;
 use airlock_shared::outcome::FaultKind;
 use axum::body::Body;
 use bytes::Bytes;
@@ -16,16 +16,17 @@ use futures_util::{StreamExt as _, stream};
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use super::NotTaken;
-use super::routes::{self, Refused};
-use super::session::{Session, first};
+use super::ChangesError;
+use super::routes::{self, RefusedRequest};
+use super::session::{GateSession, first};
 
 /// Sets of changes that need no time: one so far, one that was given up for the last, and that.
 const SETS_AT_ONCE: u64 = 8;
 
-pub(super) fn workspace(session: &Arc<Session>) -> Response<Body> {
+pub(super) fn workspace(session: &Arc<GateSession>) -> Response<Body> {
     if !first(&session.workspace_begun) {
-        return Refused::new(Refusal::Policy, "the work tree was given already").response();
+        return RefusedRequest::new(HostRefusal::Policy, "the work tree was given already")
+            .response();
     }
     let shared = Arc::clone(session);
     let tree = session.workspace.stream_in().inspect(move |piece| {
@@ -39,15 +40,16 @@ pub(super) fn workspace(session: &Arc<Session>) -> Response<Body> {
     Response::new(Body::from_stream(tree))
 }
 
-pub(super) async fn changes(session: &Session, body: Body) -> Response<Body> {
+pub(super) async fn changes(session: &GateSession, body: Body) -> Response<Body> {
     if session.is_kept() {
-        return Refused::new(Refusal::Policy, "the changes were taken already").response();
+        return RefusedRequest::new(HostRefusal::Policy, "the changes were taken already")
+            .response();
     }
     // THREAT: sets without an end keep the host's disk busy for ever, each within its bound.
     // Tried by gate::hostile::more_sets_of_changes_than_there_is_time_for.
     let begun = session.changes_begun.fetch_add(1, Ordering::Relaxed);
     if begun >= sets(session.gate.opened.elapsed()) {
-        return Refused::new(Refusal::Policy, "changes are taken less often").response();
+        return RefusedRequest::new(HostRefusal::Policy, "changes are taken less often").response();
     }
     let most = session.gate.config.changes_bytes;
     // THREAT: changes without an end fill the host's disk.
@@ -70,7 +72,7 @@ pub(super) async fn changes(session: &Session, body: Body) -> Response<Body> {
             };
             let taken = taken.saturating_add(piece.len() as u64);
             let piece: io::Result<Bytes> = if taken > most {
-                Err(io::Error::other("there are more of them than the box can hold"))
+                Err(io::Error::other("there are more of them than the sandbox can hold"))
             } else {
                 Ok(piece)
             };
@@ -78,9 +80,11 @@ pub(super) async fn changes(session: &Session, body: Body) -> Response<Body> {
         });
     match session.workspace.take_changes(bounded.boxed()).await {
         Ok(()) => routes::json(StatusCode::OK, &json!({"kept": true})),
-        Err(NotTaken::Unkept(fault)) => Refused::new(Refusal::Policy, fault.message).response(),
-        Err(NotTaken::Malformed(fault)) => {
-            let refused = Refused::new(Refusal::Policy, fault.message.clone());
+        Err(ChangesError::Unkept(fault)) => {
+            RefusedRequest::new(HostRefusal::Policy, fault.message).response()
+        }
+        Err(ChangesError::Malformed(fault)) => {
+            let refused = RefusedRequest::new(HostRefusal::Policy, fault.message.clone());
             session.end_with(fault);
             refused.response()
         }

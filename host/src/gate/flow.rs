@@ -43,7 +43,7 @@ async fn a_wrong_run_key_is_refused_before_anything_else() {
             }
             let (status, body) =
                 text(rig.client.send_request(request).await.expect("an answer")).await;
-            assert_eq!((status, code(&body).as_str()), (401, "run_key"), "{path} {keys:?}");
+            assert_eq!((status, code(&body).as_str()), (401, "session_key"), "{path} {keys:?}");
         }
     }
     let tunnel = Request::connect("127.0.0.1:1").body(Body::empty()).expect("a request");
@@ -72,7 +72,7 @@ async fn a_run_from_its_first_request_to_its_kept_outcome() {
     assert_eq!(asked[1].header("x-codex-turn-state"), Some("state-1"));
     assert_eq!(script.connections.load(Ordering::Relaxed), 1, "the connection was used again");
     let usage = airlock_shared::stream::Usage { input: 20, output: 10, ..Default::default() };
-    assert_eq!(rig.served.gate.spent(), Used { steps: 2, usage, estimated: false });
+    assert_eq!(rig.served.gate.spent(), Spending { steps: 2, usage, estimated: false });
     assert_eq!(rig.served.gate.last_answer().as_deref(), Some("three files"));
 
     let (status, _) = text(rig.send(Method::PUT, link::CHANGES, Body::from("changes")).await).await;
@@ -221,7 +221,7 @@ async fn commands_go_down_and_stop_ends_it() {
 }
 
 #[tokio::test]
-async fn nothing_is_reached_in_relay_custody() {
+async fn nothing_is_reached_in_relay() {
     let (mut rig, script) = Rig::scripted(vec![]).await;
     let target = rig.served.gate.config.base.authority().to_owned();
     let tunnel = Request::connect(&target)
@@ -238,11 +238,14 @@ async fn nothing_is_reached_in_relay_custody() {
 }
 
 #[tokio::test]
-async fn in_handoff_custody_a_tunnel_reaches_the_backend_and_nothing_else() {
+async fn in_handoff_a_tunnel_reaches_the_backend_and_nothing_else() {
     let (script, base) = Script::start(vec![whole("200 OK", "", "hello")]).await;
     let (other, elsewhere) = Script::start(vec![]).await;
-    let mut rig =
-        Rig::new(GateConfig { custody: Custody::Handoff, ..config(&base, live(&base)) }).await;
+    let mut rig = Rig::new(GateConfig {
+        credentials: CredentialsMode::Handoff,
+        ..config(&base, live(&base))
+    })
+    .await;
     for target in [elsewhere.authority(), "169.254.169.254:80", "localhost:1"] {
         let tunnel = Request::connect(target)
             .header(link::RUN_KEY, KEY)
@@ -258,7 +261,7 @@ async fn in_handoff_custody_a_tunnel_reaches_the_backend_and_nothing_else() {
     assert_eq!(
         (status, code(&body).as_str()),
         (403, "policy"),
-        "the relay does not sign for a box that signs itself"
+        "the relay does not sign for a sandbox that signs itself"
     );
     let tunnel = Request::connect(base.authority())
         .header(link::RUN_KEY, KEY)
@@ -285,8 +288,11 @@ async fn in_handoff_custody_a_tunnel_reaches_the_backend_and_nothing_else() {
 #[tokio::test]
 async fn a_private_backend_is_no_target_for_a_tunnel() {
     let base = Base::parse("https://10.1.2.3").expect("a base");
-    let mut rig =
-        Rig::new(GateConfig { custody: Custody::Handoff, ..config(&base, live(&base)) }).await;
+    let mut rig = Rig::new(GateConfig {
+        credentials: CredentialsMode::Handoff,
+        ..config(&base, live(&base))
+    })
+    .await;
     let tunnel = Request::connect("10.1.2.3:443")
         .header(link::RUN_KEY, KEY)
         .body(Body::empty())
@@ -324,8 +330,11 @@ async fn over_tls_the_relay_trusts_what_it_was_told_to_and_a_tunnel_reaches_one_
     assert_eq!(relayed(None).await, 502, "nobody vouches for it");
     assert_eq!(relayed(Some(&ca)).await, 200);
 
-    let mut rig =
-        Rig::new(GateConfig { custody: Custody::Handoff, ..config(&base, live(&base)) }).await;
+    let mut rig = Rig::new(GateConfig {
+        credentials: CredentialsMode::Handoff,
+        ..config(&base, live(&base))
+    })
+    .await;
     let mut roots = rustls::RootCertStore::empty();
     let der =
         rustls::pki_types::pem::PemObject::from_pem_slice(ca.as_bytes()).expect("a certificate");

@@ -345,7 +345,7 @@ async fn changes_without_an_end() {
     let (status, body) =
         text(rig.send(Method::PUT, link::CHANGES, Body::from_stream(endless)).await).await;
     assert_eq!((status, code(&body).as_str()), (403, "policy"));
-    assert!(body.contains("more of them than the box can hold"), "{body}");
+    assert!(body.contains("more of them than the sandbox can hold"), "{body}");
     let taken = rig.served.tree.taken.load(std::sync::atomic::Ordering::Relaxed) as u64;
     assert_eq!(taken, most);
 }

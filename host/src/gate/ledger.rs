@@ -22,8 +22,8 @@ use http::HeaderMap;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::claims::Saw;
-use super::seen::Seen;
+use super::claims::Observed;
+use super::seen::SeenItems;
 
 /// How long a backend says nothing that the sandbox gives up for that: somewhat less than it waits,
 /// because the request came to us somewhat later than it went.
@@ -35,7 +35,7 @@ const DOUBLINGS: u32 = 6;
 
 /// What a run spent, as the host counted it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Used {
+pub struct Spending {
     /// Model requests that were answered, or given up by the sandbox.
     pub steps: u32,
     pub usage: Usage,
@@ -44,13 +44,13 @@ pub struct Used {
 }
 
 #[derive(Default)]
-pub(super) struct Ledger {
+pub(super) struct BudgetLedger {
     /// What is settled.
-    used: Used,
+    used: Spending,
     /// The exchange under way.
     open: Option<Open>,
-    pub(super) seen: Seen,
-    pub(super) saw: Saw,
+    pub(super) seen: SeenItems,
+    pub(super) observed: Observed,
     /// What the answer in progress said so far.
     current: Vec<Part>,
     listener: Listener,
@@ -67,7 +67,7 @@ struct Open {
     heard_at: Instant,
 }
 
-impl Used {
+impl Spending {
     /// An answer that the sandbox did not take to its end was a step all the same.
     fn give_up(&mut self, meter: &Meter) {
         self.steps = self.steps.saturating_add(1);
@@ -80,7 +80,7 @@ impl Used {
     }
 }
 
-impl Ledger {
+impl BudgetLedger {
     /// How long a request must wait that follows on failed ones: half of what an honest sandbox
     /// waits by itself.
     ///
@@ -139,7 +139,7 @@ impl Ledger {
     }
 
     /// What is spent by now, the exchange under way among it.
-    pub(super) fn used(&self) -> Used {
+    pub(super) fn used(&self) -> Spending {
         let mut used = self.used;
         if let Some(open) = &self.open {
             used.give_up(&open.meter);
@@ -168,13 +168,13 @@ impl Ledger {
         self.failures = self.failures.saturating_add(1);
         self.failed_at = Some(Instant::now());
         match meaning {
-            Meaning::Limit(limit) => self.saw.limit = Some(limit),
+            Meaning::Limit(limit) => self.observed.limit = Some(limit),
             Meaning::Fault(fault) if fault.kind == FaultKind::SignIn => {
-                self.saw.sign_in = Some(fault);
+                self.observed.sign_in = Some(fault);
             }
-            Meaning::Fault(fault) => self.saw.fault = Some(fault),
+            Meaning::Fault(fault) => self.observed.fault = Some(fault),
             Meaning::Passing { why, asked } => {
-                self.saw.fault = Some(refusal::given_up(self.failures, &why, asked));
+                self.observed.fault = Some(refusal::given_up(self.failures, &why, asked));
             }
         }
     }
@@ -182,7 +182,7 @@ impl Ledger {
     /// An answer is larger than its bound: the sandbox finds the same, and it is not asked again.
     pub(super) fn too_large(&mut self, what: &str) {
         let why = format!("{what} is larger than its bound");
-        self.saw.fault = Some(Fault::new(FaultKind::Context, why));
+        self.observed.fault = Some(Fault::new(FaultKind::Context, why));
     }
 
     /// One event of an answer, as the sandbox gets it.
@@ -201,7 +201,7 @@ impl Ledger {
                 for part in self.current.drain(..) {
                     self.listener.hear(part, &mut heard);
                 }
-                self.saw.last = Some(heard);
+                self.observed.last = Some(heard);
                 self.completed(*usage);
             }
             StreamEvent::Failed(refusal) => self.broke_off(Meaning::of_stream(refusal)),
@@ -228,7 +228,7 @@ impl Ledger {
             Some(usage) => self.used.usage += usage,
             None => self.used.estimate(&meter),
         }
-        (self.failures, self.saw.fault) = (0, None);
+        (self.failures, self.observed.fault) = (0, None);
     }
 
     /// The headers of an answer: the turn's state.
@@ -257,7 +257,7 @@ impl Ledger {
     /// The last message of the last completed answer.
     #[cfg(test)]
     pub(super) fn last_answer(&self) -> Option<&str> {
-        self.saw.last.as_ref()?.answer()
+        self.observed.last.as_ref()?.answer()
     }
 }
 

@@ -7,7 +7,7 @@ use axum::body::{Body, BodyDataStream};
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::StreamExt as _;
 
-pub(super) struct Lines {
+pub(super) struct LineReader {
     body: BodyDataStream,
     /// What came and is not a whole line yet.
     rest: BytesMut,
@@ -17,7 +17,7 @@ pub(super) struct Lines {
 
 /// Why there is no next line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoLine {
+pub(super) enum LineEnd {
     /// The body ended, after a whole line.
     End,
     /// The body ended, or broke off, within a line.
@@ -26,13 +26,13 @@ pub(super) enum NoLine {
     TooLong,
 }
 
-impl Lines {
+impl LineReader {
     pub(super) fn new(body: Body) -> Self {
         Self { body: body.into_data_stream(), rest: BytesMut::new(), searched: 0 }
     }
 
     /// The next line, without its end.
-    pub(super) async fn next(&mut self) -> Result<Bytes, NoLine> {
+    pub(super) async fn next(&mut self) -> Result<Bytes, LineEnd> {
         loop {
             if let Some(found) = self.rest[self.searched..].iter().position(|byte| *byte == b'\n') {
                 let line = self.rest.split_to(self.searched + found).freeze();
@@ -46,12 +46,12 @@ impl Lines {
             self.searched = self.rest.len();
             // THREAT: a line without an end fills the host. Tried by gate::hostile::an_endless_line.
             if self.rest.len() > limits::LINE_BYTES {
-                return Err(NoLine::TooLong);
+                return Err(LineEnd::TooLong);
             }
             match self.body.next().await {
                 Some(Ok(bytes)) => self.rest.extend_from_slice(&bytes),
-                None if self.rest.is_empty() => return Err(NoLine::End),
-                None | Some(Err(_)) => return Err(NoLine::Cut),
+                None if self.rest.is_empty() => return Err(LineEnd::End),
+                None | Some(Err(_)) => return Err(LineEnd::Cut),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The HTTP service of one run, on the pipe to its box: what passes between a program that nobody
+//! The HTTP service of one run, on the pipe to its sandbox: what passes between a program that nobody
 //! trusts and everything else.
 //!
 //! A request informs or asks; nothing the sandbox sends makes the host trust it more.
@@ -6,7 +6,7 @@
 //! ```text
 //! pipe → serve → routes ─ run key ─┬→ events, commands     to and from the run
 //!                                  ├→ files                to and from a Workspace
-//!                                  ├→ relay → policy → upstream | cassette → answer (scrubbed)
+//!                                  ├→ relay → policy → upstream | recording → answer (scrubbed)
 //!                                  └→ tunnel → address
 //! ```
 
@@ -18,7 +18,7 @@ mod events; // what comes up
 mod lines; // lines of a body, bounded
 mod commands; // what goes down
 mod files; // the work tree in, the changes out
-mod tunnel; // CONNECT, in handoff custody
+mod tunnel; // CONNECT, in handoff
 mod address; // which addresses may be dialled
 mod relay; // a model request, from the sandbox's body to the answer
 mod policy; // what a model request may become: pure, one screen
@@ -26,12 +26,12 @@ mod seen; // what the backend sent, and may come back
 mod upstream; // the backend: client, signing, catalogue
 mod usage; // what of its windows an account has used
 mod answer; // the backend's stream on its way down
-mod pieces; // and in how few of them
+mod chunks; // and in how few of them
 mod scrub; // credentials removed from what passes
 mod quoted; // words of others within ours
 mod ledger; // what the host saw: spent, said
 mod claims; // how it ended by the sandbox's word, held against that
-mod cassette; // answers recorded and played back
+mod recording; // answers recorded and played back
 
 #[cfg(test)]
 mod flow; // whole exchanges over the link, with a scripted backend
@@ -69,53 +69,53 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-pub use cassette::{Cassette, Differences, Recorder};
-pub use ledger::Used;
+pub use ledger::Spending;
+pub use recording::{Differences, Recorder, Replayer};
 pub use serve::serve;
 pub use upstream::{catalogue, client, refused};
 pub use usage::{Usage, Window, usage};
 
 use crate::auth::{AuthError, Signer};
-use claims::Known;
-use ledger::Ledger;
+use claims::TurnFacts;
+use ledger::BudgetLedger;
 use scrub::Scrub;
 
 /// Everything a gate needs to know of its run; nothing in it means "default".
 pub struct GateConfig {
     /// The run's id.
-    pub run: String,
-    pub run_key: Secret,
+    pub session: String,
+    pub session_key: Secret,
     pub model: Model,
     pub backend: Backend,
     pub base: Base,
     pub budget: Budget,
-    pub custody: Custody,
+    pub credentials: CredentialsMode,
     pub upstream: Upstream,
     /// Writes down every exchange with the backend.
     pub recorder: Option<Recorder>,
     /// What `GET /model/models` answers.
     pub catalogue: Value,
-    /// Bytes that the stream of changes may hold: what the box's disk does, and
+    /// Bytes that the stream of changes may hold: what the sandbox's disk does, and
     /// [`airlock_shared::limits::CHANGES_OVERHEAD_BYTES`] for names and padding.
     pub changes_bytes: u64,
 }
 
 /// Who holds the credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Custody {
-    /// The host signs; the box has no credential.
+pub enum CredentialsMode {
+    /// The host signs; the sandbox has no credential.
     Relay,
-    /// The box signs, and reaches the backend through a tunnel.
+    /// The sandbox signs, and reaches the backend through a tunnel.
     Handoff,
 }
 
 /// Who answers.
 pub enum Upstream {
     Live { client: reqwest::Client, signer: Arc<dyn Signer> },
-    Replay(Arc<Cassette>),
+    Replay(Arc<Replayer>),
 }
 
-/// What came from the box. All of it is hearsay but `Refused`, which the host did itself.
+/// What came from the sandbox. All of it is hearsay but `Refused`, which the host did itself.
 pub enum FromSandbox {
     Event(Event),
     /// Something was asked for and refused; one line for people, with words of the sandbox in it.
@@ -131,7 +131,7 @@ pub enum FromSandbox {
 }
 
 /// Where the work tree comes from and the changes go.
-pub trait Workspace: Send + Sync {
+pub trait WorkspaceTransfer: Send + Sync {
     /// The work tree as a tar stream; asked for once at most.
     fn stream_in(&self) -> BoxStream<'static, io::Result<Bytes>>;
 
@@ -140,11 +140,11 @@ pub trait Workspace: Send + Sync {
     fn take_changes(
         &self,
         body: BoxStream<'static, io::Result<Bytes>>,
-    ) -> BoxFuture<'_, Result<(), NotTaken>>;
+    ) -> BoxFuture<'_, Result<(), ChangesError>>;
 }
 
 /// Why a set of changes was not taken.
-pub enum NotTaken {
+pub enum ChangesError {
     /// It is none: whoever sent it ends the run.
     Malformed(Fault),
     /// It broke off, or could not be kept: that is told, and the run goes on.
@@ -156,11 +156,11 @@ pub struct Gate {
     config: GateConfig,
     /// The catalogue as it is sent: one text, however often it is asked for.
     catalogue: Bytes,
-    ledger: Mutex<Ledger>,
+    ledger: Mutex<BudgetLedger>,
     scrub: Mutex<Scrub>,
     /// When it was opened: the run's seconds count from here.
     opened: Instant,
-    /// The sandbox's own connection reached the backend, in handoff custody.
+    /// The sandbox's own connection reached the backend, in handoff.
     is_connected: AtomicBool,
     /// One model request at a time.
     model: Arc<Semaphore>,
@@ -178,14 +178,14 @@ impl Gate {
         let catalogue = Bytes::from(config.catalogue.to_string());
         let model = Arc::new(Semaphore::new(1));
         let drains = TaskTracker::new();
-        let (ledger, scrub) = (Mutex::new(Ledger::default()), Mutex::default());
+        let (ledger, scrub) = (Mutex::new(BudgetLedger::default()), Mutex::default());
         let (opened, is_connected) = (Instant::now(), AtomicBool::new(false));
         Ok(Arc::new(Self { config, catalogue, ledger, scrub, opened, is_connected, model, drains }))
     }
 
-    /// What the run spent, as the host counted it. In handoff custody the host sees nothing.
+    /// What the run spent, as the host counted it. In handoff the host sees nothing.
     #[must_use]
-    pub fn spent(&self) -> Used {
+    pub fn spent(&self) -> Spending {
         self.ledger().used()
     }
 
@@ -196,22 +196,22 @@ impl Gate {
     }
 
     /// What is true of how the sandbox says that it ended. `is_asked`: somebody asked for the end.
-    /// In handoff custody the backend may be asked whether it takes the credential.
+    /// In handoff the backend may be asked whether it takes the credential.
     pub async fn judge(&self, claim: Outcome, is_asked: bool) -> Outcome {
-        let known = |used| Known {
+        let known = |used| TurnFacts {
             used,
             budget: &self.config.budget,
             elapsed: self.opened.elapsed(),
             is_asked,
             texts: self.texts(),
         };
-        match self.config.custody {
-            Custody::Relay => {
+        match self.config.credentials {
+            CredentialsMode::Relay => {
                 let mut ledger = self.ledger();
                 ledger.hear_silence();
-                claims::in_relay(claim, &ledger.saw, &known(ledger.used()))
+                claims::in_relay(claim, &ledger.observed, &known(ledger.used()))
             }
-            Custody::Handoff => {
+            CredentialsMode::Handoff => {
                 let sign_in = match &claim {
                     Outcome::Failed { fault } if fault.kind == FaultKind::SignIn => {
                         self.sign_in().await
@@ -219,7 +219,7 @@ impl Gate {
                     _ => None,
                 };
                 let is_connected = self.is_connected.load(Ordering::Acquire);
-                claims::in_handoff(claim, is_connected, sign_in, &known(Used::default()))
+                claims::in_handoff(claim, is_connected, sign_in, &known(Spending::default()))
             }
         }
     }
@@ -241,14 +241,14 @@ impl Gate {
         Some(Fault::new(FaultKind::SignIn, why))
     }
 
-    /// To be called when the run is over: a cassette that departed or has exchanges left, or a
+    /// To be called when the run is over: a recording that departed or has exchanges left, or a
     /// recording that could not be written, is a fault.
     ///
     /// # Errors
-    /// `Cassette`, with where.
+    /// `Replayer`, with where.
     pub async fn finish(&self) -> Result<(), Fault> {
-        if let Upstream::Replay(cassette) = &self.config.upstream {
-            cassette.finish()?;
+        if let Upstream::Replay(recording) = &self.config.upstream {
+            recording.finish()?;
         }
         match &self.config.recorder {
             Some(recorder) => recorder.finish().await,
@@ -256,21 +256,21 @@ impl Gate {
         }
     }
 
-    /// How a run that was played back differed from its cassette where it may.
+    /// How a run that was played back differed from its recording where it may.
     #[must_use]
     pub fn differences(&self) -> Option<Differences> {
         match &self.config.upstream {
-            Upstream::Replay(cassette) => Some(cassette.differences()),
+            Upstream::Replay(recording) => Some(recording.differences()),
             Upstream::Live { .. } => None,
         }
     }
 
     /// The session's id in headers and cache key; the run's own where none was given.
     fn session(&self) -> &str {
-        self.config.backend.session.as_deref().unwrap_or(&self.config.run)
+        self.config.backend.session.as_deref().unwrap_or(&self.config.session)
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+    fn ledger(&self) -> MutexGuard<'_, BudgetLedger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

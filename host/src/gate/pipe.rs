@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep};
 /// The length of HTTP/2's preface.
 const PREFACE_BYTES: usize = 24;
 
-pub(super) struct Pipe<T> {
+pub(super) struct LinkStream<T> {
     inner: T,
     /// Bytes that came, up to the preface's length.
     came: usize,
@@ -23,13 +23,13 @@ pub(super) struct Pipe<T> {
     stall: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T> Pipe<T> {
+impl<T> LinkStream<T> {
     pub(super) fn new(inner: T) -> Self {
         let preface = Box::pin(sleep(Duration::from_secs(limits::LINK_HANDSHAKE_SECONDS)));
         Self { inner, came: 0, preface, stall: None }
     }
 
-    /// THREAT: a box that never reads keeps the host and what it buffers for ever.
+    /// THREAT: a sandbox that never reads keeps the host and what it buffers for ever.
     /// Tried by `gate::hostile::a_peer_that_never_reads`.
     fn progress<V>(
         &mut self,
@@ -52,7 +52,7 @@ impl<T> Pipe<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Pipe<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for LinkStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -75,7 +75,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Pipe<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Pipe<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for LinkStream<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -9,7 +9,7 @@ use airlock_shared::{item, limits, model::Model, request};
 use serde_json::{Map, Value, json};
 
 use super::quoted::said;
-use super::seen::Seen;
+use super::seen::SeenItems;
 
 /// Which endpoint of the backend a request is for. There is no third with a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) enum Route {
 
 /// What a run has pinned.
 #[derive(Clone, Copy)]
-pub(super) struct Pinned<'a> {
+pub(super) struct PinnedSettings<'a> {
     pub(super) model: &'a Model,
     pub(super) session: &'a str,
     pub(super) service_tier: Option<&'a str>,
@@ -55,8 +55,8 @@ const DROPPED: [&str; 4] = ["id", "status", "phase", "end_turn"];
 pub(super) fn outgoing(
     route: Route,
     given: &mut Value,
-    pinned: Pinned<'_>,
-    seen: &Seen,
+    pinned: PinnedSettings<'_>,
+    seen: &SeenItems,
 ) -> Result<Value, Denied> {
     let given = given.as_object_mut().ok_or_else(|| Denied("the body is not an object".into()))?;
     // THREAT: `background`, `previous_response_id`, `conversation`, `prompt` and whatever comes
@@ -102,7 +102,12 @@ pub(super) fn outgoing(
 }
 
 /// One item of the input.
-fn entry(given: &mut Value, at: &str, pinned: Pinned<'_>, seen: &Seen) -> Result<Value, Denied> {
+fn entry(
+    given: &mut Value,
+    at: &str,
+    pinned: PinnedSettings<'_>,
+    seen: &SeenItems,
+) -> Result<Value, Denied> {
     if seen.item(given) {
         return Ok(item::resent(given.take()));
     }
@@ -168,7 +173,7 @@ fn tools(given: &mut Value, at: &str) -> Result<Value, Denied> {
         let keep: &[&str] = match kind.as_str() {
             "function" => &["name", "description", "strict", "parameters"],
             "custom" => &["name", "description", "format"],
-            // THREAT: `web_search`, `mcp` with a `server_url`, `code_interpreter`, … give a box
+            // THREAT: `web_search`, `mcp` with a `server_url`, `code_interpreter`, … give a sandbox
             // without a network the provider's. Tried by gate::policy::tests::attacks.
             other => return denied(&at, &unknown_type(other)),
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use airlock_shared::link::Refusal;
+use airlock_shared::link::HostRefusal;
 use airlock_shared::meter::Meter;
 use airlock_shared::refusal::{Meaning, retry_after};
 use airlock_shared::{dense, limits, stream};
@@ -15,22 +15,22 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::answer::Answer;
-use super::cassette::{Cassette, Reply, Said};
-use super::pieces::Pieces;
-use super::policy::{self, Pinned, Route};
-use super::routes::Refused;
-use super::session::Session;
-use super::{Custody, Gate, Upstream, upstream};
+use super::answer::AnswerStream;
+use super::chunks::Chunks;
+use super::policy::{self, PinnedSettings, Route};
+use super::recording::{PlayedAnswer, Replayer, Said};
+use super::routes::RefusedRequest;
+use super::session::GateSession;
+use super::{CredentialsMode, Gate, Upstream, upstream};
 
 /// The longest value of a header that goes down.
 const HEADER_VALUE_BYTES: usize = 128;
 
-pub(super) async fn relay(session: &Session, route: Route, body: Body) -> Response<Body> {
+pub(super) async fn relay(session: &GateSession, route: Route, body: Body) -> Response<Body> {
     match forward(&session.gate, route, body).await {
         Ok(response) => response,
         Err(refused) => {
-            if refused.refusal == Refusal::Policy {
+            if refused.refusal == HostRefusal::Policy {
                 session.tell_refused(refused.message.clone()).await;
             }
             refused.response()
@@ -38,17 +38,21 @@ pub(super) async fn relay(session: &Session, route: Route, body: Body) -> Respon
     }
 }
 
-async fn forward(gate: &Arc<Gate>, route: Route, body: Body) -> Result<Response<Body>, Refused> {
+async fn forward(
+    gate: &Arc<Gate>,
+    route: Route,
+    body: Body,
+) -> Result<Response<Body>, RefusedRequest> {
     let config = &gate.config;
-    if config.custody != Custody::Relay {
-        return Err(Refused::new(
-            Refusal::Policy,
-            "in handoff custody the sandbox asks the backend itself",
+    if config.credentials != CredentialsMode::Relay {
+        return Err(RefusedRequest::new(
+            HostRefusal::Policy,
+            "in handoff credentials the sandbox asks the backend itself",
         ));
     }
     // One request at a time, taken before its body is read: bodies are what costs memory.
     let permit = Arc::clone(&gate.model).acquire_owned().await;
-    let permit = permit.map_err(|_| Refused::new(Refusal::Policy, "the run is over"))?;
+    let permit = permit.map_err(|_| RefusedRequest::new(HostRefusal::Policy, "the run is over"))?;
     let pause = gate.ledger().pause(Instant::now());
     tokio::time::sleep(pause).await;
     let asked = ask(gate, route, body, permit).await;
@@ -66,7 +70,7 @@ async fn ask(
     route: Route,
     body: Body,
     permit: OwnedSemaphorePermit,
-) -> Result<Response<Body>, Refused> {
+) -> Result<Response<Body>, RefusedRequest> {
     let body = admitted(gate, route, read(body).await?)?;
     match &gate.config.upstream {
         Upstream::Live { client, signer } => {
@@ -78,7 +82,7 @@ async fn ask(
                 Err(refused) => Err(unanswered(gate, asked, refused)),
             }
         }
-        Upstream::Replay(cassette) => replayed(gate, cassette, route, body, permit).await,
+        Upstream::Replay(recording) => replayed(gate, recording, route, body, permit).await,
     }
 }
 
@@ -89,10 +93,10 @@ struct KeptRequest {
 }
 
 /// The body that goes out, if the policy and the budget let it.
-fn admitted(gate: &Gate, route: Route, mut given: Value) -> Result<Value, Refused> {
+fn admitted(gate: &Gate, route: Route, mut given: Value) -> Result<Value, RefusedRequest> {
     let config = &gate.config;
     let cost = Meter::of_request(&given);
-    let pinned = Pinned {
+    let pinned = PinnedSettings {
         model: &config.model,
         session: gate.session(),
         service_tier: config.backend.service_tier.as_deref(),
@@ -100,10 +104,10 @@ fn admitted(gate: &Gate, route: Route, mut given: Value) -> Result<Value, Refuse
     let mut body = {
         let mut ledger = gate.ledger();
         let body = policy::outgoing(route, &mut given, pinned, &ledger.seen)
-            .map_err(|denied| Refused::new(Refusal::Policy, denied.0))?;
+            .map_err(|denied| RefusedRequest::new(HostRefusal::Policy, denied.0))?;
         ledger
             .ask(&config.budget, gate.opened.elapsed(), cost)
-            .map_err(|why| Refused::new(Refusal::Budget, why))?;
+            .map_err(|why| RefusedRequest::new(HostRefusal::Budget, why))?;
         body
     };
     drop(given);
@@ -117,7 +121,7 @@ async fn answered(
     asked: KeptRequest,
     answer: reqwest::Response,
     permit: OwnedSemaphorePermit,
-) -> Result<Response<Body>, Refused> {
+) -> Result<Response<Body>, RefusedRequest> {
     let status = answer.status();
     let mut headers = passed_headers(answer.headers(), gate);
     gate.ledger().hear_headers(answer.headers());
@@ -133,8 +137,8 @@ async fn answered(
     if asked.route == Route::Responses {
         let stream = HeaderValue::from_static("text/event-stream");
         headers.entry(header::CONTENT_TYPE).or_insert(stream);
-        let pieces = (status.as_u16(), Pieces::of(answer).await);
-        let answer = Answer::live(gate, pieces, asked.route, asked.body, permit);
+        let chunks = (status.as_u16(), Chunks::of(answer).await);
+        let answer = AnswerStream::live(gate, chunks, asked.route, asked.body, permit);
         return Ok(response(status, headers, answer.into_body()));
     }
     let whole = match upstream::read(answer, limits::COMPACTION_BYTES + 1).await {
@@ -142,7 +146,8 @@ async fn answered(
         Err(why) => return Err(unanswered(gate, asked, upstream::unreachable(why))),
     };
     if whole.len() > limits::COMPACTION_BYTES {
-        let refused = Refused::new(Refusal::TooLarge, "the answer is larger than its bound");
+        let refused =
+            RefusedRequest::new(HostRefusal::TooLarge, "the answer is larger than its bound");
         keep_refusal(gate, asked, &refused);
         return Err(refused);
     }
@@ -151,7 +156,7 @@ async fn answered(
 }
 
 /// The backend could not be asked, or did not say it all: that costs nothing.
-fn unanswered(gate: &Gate, asked: KeptRequest, refused: Refused) -> Refused {
+fn unanswered(gate: &Gate, asked: KeptRequest, refused: RefusedRequest) -> RefusedRequest {
     gate.ledger().give_back();
     keep_refusal(gate, asked, &refused);
     refused
@@ -160,24 +165,24 @@ fn unanswered(gate: &Gate, asked: KeptRequest, refused: Refused) -> Refused {
 /// The next answer of a recording.
 async fn replayed(
     gate: &Arc<Gate>,
-    cassette: &Arc<Cassette>,
+    recording: &Arc<Replayer>,
     route: Route,
     body: Value,
     permit: OwnedSemaphorePermit,
-) -> Result<Response<Body>, Refused> {
-    let cassette = Arc::clone(cassette);
+) -> Result<Response<Body>, RefusedRequest> {
+    let recording = Arc::clone(recording);
     // It is read from a disk, which may stall: that is no work for a thread that others wait for.
-    let playing = tokio::task::spawn_blocking(move || cassette.answer(route, &body));
+    let playing = tokio::task::spawn_blocking(move || recording.answer(route, &body));
     let played = playing.await.unwrap_or_else(|stopped| Err(stopped.to_string()));
     let reply = played.map_err(|why| {
         gate.ledger().give_back();
-        Refused::new(Refusal::Cassette, why)
+        RefusedRequest::new(HostRefusal::Recording, why)
     })?;
     let (status, said) = match reply {
-        Reply::Answer { status, said } => (status, said),
-        Reply::Refused { refusal, why } => {
+        PlayedAnswer::Answer { status, said } => (status, said),
+        PlayedAnswer::Refused { refusal, why } => {
             gate.ledger().give_back();
-            return Err(Refused::new(refusal, why));
+            return Err(RefusedRequest::new(refusal, why));
         }
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -192,7 +197,7 @@ async fn replayed(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     let whole = match said {
         Said::Events(events) => {
-            let answer = Answer::replayed(gate, events, permit);
+            let answer = AnswerStream::replayed(gate, events, permit);
             return Ok(response(status, headers, answer.into_body()));
         }
         Said::Body(Value::String(text)) => text.into_bytes(),
@@ -210,8 +215,8 @@ async fn replayed(
 ///
 /// THREAT: a body without an end, or a small one that is large in memory.
 /// Tried by `gate::hostile::a_model_request_without_an_end` and `link::memory::a_request_of_many_small_values`.
-async fn read(body: Body) -> Result<Value, Refused> {
-    let too_large = || Refused::new(Refusal::TooLarge, "the request is too large");
+async fn read(body: Body) -> Result<Value, RefusedRequest> {
+    let too_large = || RefusedRequest::new(HostRefusal::TooLarge, "the request is too large");
     let patience = Duration::from_secs(limits::LINK_STALL_SECONDS);
     let (mut body, mut whole) = (body.into_data_stream(), Vec::new());
     loop {
@@ -222,7 +227,7 @@ async fn read(body: Body) -> Result<Value, Refused> {
             }
             Ok(Some(Ok(_))) => return Err(too_large()),
             Ok(Some(Err(_))) | Err(_) => {
-                return Err(Refused::new(Refusal::Policy, "the request broke off"));
+                return Err(RefusedRequest::new(HostRefusal::Policy, "the request broke off"));
             }
         }
     }
@@ -230,7 +235,7 @@ async fn read(body: Body) -> Result<Value, Refused> {
         return Err(too_large());
     }
     serde_json::from_slice(&whole)
-        .map_err(|_| Refused::new(Refusal::Policy, "the request is not JSON"))
+        .map_err(|_| RefusedRequest::new(HostRefusal::Policy, "the request is not JSON"))
 }
 
 /// An answer that came whole; none where it is no JSON, or too much of it.
@@ -278,17 +283,17 @@ fn kept_whole(
     if asked.body.is_some() {
         let text = || Value::String(String::from_utf8_lossy(&whole).into_owned());
         let said = Said::Body(parsed(&whole).unwrap_or_else(text));
-        keep(gate, asked, Reply::Answer { status: status.as_u16(), said });
+        keep(gate, asked, PlayedAnswer::Answer { status: status.as_u16(), said });
     }
     response(status, headers, Body::from(whole))
 }
 
-fn keep_refusal(gate: &Gate, asked: KeptRequest, refused: &Refused) {
+fn keep_refusal(gate: &Gate, asked: KeptRequest, refused: &RefusedRequest) {
     let (refusal, why) = (refused.refusal, refused.message.clone());
-    keep(gate, asked, Reply::Refused { refusal, why });
+    keep(gate, asked, PlayedAnswer::Refused { refusal, why });
 }
 
-fn keep(gate: &Gate, asked: KeptRequest, reply: Reply) {
+fn keep(gate: &Gate, asked: KeptRequest, reply: PlayedAnswer) {
     if let (Some(recorder), Some(body)) = (&gate.config.recorder, asked.body) {
         recorder.exchange(asked.route, body, reply, &gate.texts());
     }

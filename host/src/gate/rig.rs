@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::auth::{AuthError, Handed, Payer, PayerKind, Signed};
+use crate::auth::{Account, AccountKind, AuthError, HandedOver, Signed};
 
 pub(super) const KEY: &str = "run-key-0123456789";
 pub(super) const TOKEN: &str = "canary-token-0123456789";
@@ -30,13 +30,13 @@ pub(super) const NEXT_TOKEN: &str = "canary-renewed-0123456789";
 
 /// One request that the backend got.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct BackendRequest {
     pub(super) line: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Value,
 }
 
-impl Asked {
+impl BackendRequest {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -46,7 +46,7 @@ impl Asked {
 #[derive(Default)]
 pub(super) struct Script {
     replies: Mutex<VecDeque<Vec<String>>>,
-    pub(super) asked: Mutex<Vec<Asked>>,
+    pub(super) asked: Mutex<Vec<BackendRequest>>,
     pub(super) connections: AtomicUsize,
 }
 
@@ -152,7 +152,7 @@ impl Script {
             }
             let body = serde_json::from_slice(&buffer[head..head + length]).unwrap_or_default();
             buffer.drain(..head + length);
-            self.asked.lock().expect("a lock").push(Asked { line, headers, body });
+            self.asked.lock().expect("a lock").push(BackendRequest { line, headers, body });
             let reply = self.replies.lock().expect("a lock").pop_front();
             let reply = reply.unwrap_or_else(|| whole("500 Unscripted", "", "{}"));
             for piece in reply {
@@ -164,7 +164,7 @@ impl Script {
         }
     }
 
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(super) fn asked(&self) -> Vec<BackendRequest> {
         self.asked.lock().expect("a lock").clone()
     }
 }
@@ -176,8 +176,13 @@ pub(super) struct TwoTokens {
 }
 
 impl Signer for TwoTokens {
-    fn payer(&self) -> Payer {
-        Payer { name: "two".into(), kind: PayerKind::ChatGpt, plan: None, base: self.base.clone() }
+    fn account(&self) -> Account {
+        Account {
+            name: "two".into(),
+            kind: AccountKind::ChatGpt,
+            plan: None,
+            base: self.base.clone(),
+        }
     }
 
     fn sign(&self) -> BoxFuture<'_, Result<Signed, AuthError>> {
@@ -198,8 +203,8 @@ impl Signer for TwoTokens {
         Box::pin(async move { Ok(renewed) })
     }
 
-    fn hand_over(&self) -> BoxFuture<'_, Result<Handed, AuthError>> {
-        Box::pin(async { Ok(Handed { secrets: Secrets::default(), generation: 0 }) })
+    fn hand_over(&self) -> BoxFuture<'_, Result<HandedOver, AuthError>> {
+        Box::pin(async { Ok(HandedOver { secrets: Secrets::default(), generation: 0 }) })
     }
 
     fn canaries(&self) -> Vec<Secret> {
@@ -209,11 +214,11 @@ impl Signer for TwoTokens {
 
 /// Takes any changes to their end.
 #[derive(Default)]
-pub(super) struct Tree {
+pub(super) struct AnyChanges {
     pub(super) taken: AtomicUsize,
 }
 
-impl Workspace for Tree {
+impl WorkspaceTransfer for AnyChanges {
     fn stream_in(&self) -> BoxStream<'static, io::Result<Bytes>> {
         stream::iter([Ok(Bytes::from_static(b"a tar")), Ok(Bytes::from_static(b" stream"))]).boxed()
     }
@@ -221,11 +226,11 @@ impl Workspace for Tree {
     fn take_changes(
         &self,
         mut body: BoxStream<'static, io::Result<Bytes>>,
-    ) -> BoxFuture<'_, Result<(), NotTaken>> {
+    ) -> BoxFuture<'_, Result<(), ChangesError>> {
         Box::pin(async move {
             while let Some(piece) = body.next().await {
                 let piece = piece.map_err(|error| {
-                    NotTaken::Unkept(Fault::new(
+                    ChangesError::Unkept(Fault::new(
                         airlock_shared::outcome::FaultKind::Workspace,
                         format!("the changes: {error}"),
                     ))
@@ -240,13 +245,13 @@ impl Workspace for Tree {
 pub(super) fn config(base: &Base, upstream: Upstream) -> GateConfig {
     let backend = json!({"base_url": base.to_string(), "session": "session-1"});
     GateConfig {
-        run: "run-1".into(),
-        run_key: Secret::new(KEY.to_owned()),
+        session: "run-1".into(),
+        session_key: Secret::new(KEY.to_owned()),
         model: Model { slug: "gpt-5.5".into(), effort: Some("low".into()), ..Model::default() },
         backend: serde_json::from_value(backend).expect("a backend"),
         base: base.clone(),
         budget: Budget::default(),
-        custody: Custody::Relay,
+        credentials: CredentialsMode::Relay,
         upstream,
         recorder: None,
         catalogue: json!({"models": []}),
@@ -262,7 +267,7 @@ pub(super) fn live(base: &Base) -> Upstream {
 /// A gate on one end of a pipe.
 pub(super) struct Served {
     pub(super) gate: Arc<Gate>,
-    pub(super) tree: Arc<Tree>,
+    pub(super) tree: Arc<AnyChanges>,
     pub(super) events: mpsc::Receiver<FromSandbox>,
     pub(super) commands: mpsc::Sender<airlock_shared::command::Command>,
     pub(super) stop: CancellationToken,
@@ -272,14 +277,14 @@ pub(super) struct Served {
 pub(super) fn serve_on(config: GateConfig) -> (Served, DuplexStream) {
     let (near, far) = tokio::io::duplex(64 << 10);
     let gate = Gate::new(config).expect("a gate");
-    let tree = Arc::new(Tree::default());
+    let tree = Arc::new(AnyChanges::default());
     let (to_run, events) = mpsc::channel(8);
     let (commands, from_run) = mpsc::channel(8);
     let stop = CancellationToken::new();
     let end = tokio::spawn(serve(
         Arc::clone(&gate),
         far,
-        Arc::clone(&tree) as Arc<dyn Workspace>,
+        Arc::clone(&tree) as Arc<dyn WorkspaceTransfer>,
         to_run,
         from_run,
         stop.clone(),

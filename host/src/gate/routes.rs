@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use airlock_shared::link::{self, Refusal};
+use airlock_shared::link::{self, HostRefusal};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -13,17 +13,17 @@ use hyper::body::Incoming;
 use tower::ServiceExt as _;
 
 use super::policy::Route;
-use super::session::Session;
+use super::session::GateSession;
 use super::{commands, events, files, relay, tunnel};
 
 /// Why a request is not served; the message is for the sandbox and for people.
-pub(super) struct Refused {
-    pub(super) refusal: Refusal,
+pub(super) struct RefusedRequest {
+    pub(super) refusal: HostRefusal,
     pub(super) message: String,
 }
 
-impl Refused {
-    pub(super) fn new(refusal: Refusal, message: impl Into<String>) -> Self {
+impl RefusedRequest {
+    pub(super) fn new(refusal: HostRefusal, message: impl Into<String>) -> Self {
         Self { refusal, message: message.into() }
     }
 
@@ -51,9 +51,10 @@ fn whole(status: StatusCode, body: Body) -> Response<Body> {
     response
 }
 
-pub(super) fn router(session: &Arc<Session>) -> Router {
-    type Shared = State<Arc<Session>>;
-    let unknown = || async { Refused::new(Refusal::Route, "there is no such route").response() };
+pub(super) fn router(session: &Arc<GateSession>) -> Router {
+    type Shared = State<Arc<GateSession>>;
+    let unknown =
+        || async { RefusedRequest::new(HostRefusal::Route, "there is no such route").response() };
     Router::new()
         .route(
             link::EVENTS,
@@ -94,14 +95,16 @@ pub(super) fn router(session: &Arc<Session>) -> Router {
 
 /// One request, whatever it is.
 pub(super) async fn answer(
-    session: Arc<Session>,
+    session: Arc<GateSession>,
     router: Router,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     // THREAT: a command that reached the pipe speaks for the sandbox.
     // Tried by gate::flow::a_wrong_run_key_is_refused_before_anything_else.
     if !has_run_key(&session, request.headers()) {
-        return Ok(Refused::new(Refusal::Key, "the run key is missing or wrong").response());
+        return Ok(
+            RefusedRequest::new(HostRefusal::Key, "the run key is missing or wrong").response()
+        );
     }
     if request.method() == Method::CONNECT {
         return Ok(tunnel::connect(&session, request).await);
@@ -109,10 +112,10 @@ pub(super) async fn answer(
     router.oneshot(request).await
 }
 
-fn has_run_key(session: &Session, headers: &HeaderMap) -> bool {
+fn has_run_key(session: &GateSession, headers: &HeaderMap) -> bool {
     let mut offered = headers.get_all(link::RUN_KEY).iter();
     match (offered.next(), offered.next()) {
-        (Some(offered), None) => session.gate.config.run_key.matches(offered.as_bytes()),
+        (Some(offered), None) => session.gate.config.session_key.matches(offered.as_bytes()),
         _ => false,
     }
 }

@@ -1,5 +1,5 @@
 //! The credential taken out of what passes the gate: what the sandbox says, what is sent to the
-//! model, what the backend answers. In relay custody the sandbox does not know it, so that only
+//! model, what the backend answers. In relay the sandbox does not know it, so that only
 //! the host can. What a tool says was cut before the host sees it: parts of a credential beside a
 //! cut go too.
 //!

@@ -11,11 +11,11 @@ use sha2::{Digest, Sha256};
 
 /// Hashes of whole items (as they are resent: without id) and of encrypted state.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct SeenItems {
     hashes: HashSet<[u8; 32]>,
 }
 
-impl Seen {
+impl SeenItems {
     /// Remembers an item of the backend's.
     pub(super) fn learn(&mut self, given: &Value) {
         self.hashes.insert(item_hash(given));
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn an_item_is_known_without_its_id_and_in_any_order_of_keys() {
-        let mut seen = Seen::default();
+        let mut seen = SeenItems::default();
         seen.learn(&json!({"type": "new_kind", "id": "x_1", "a": 1, "b": [2.0]}));
         let back = serde_json::from_str(r#"{"b":[2.0],"a":1,"type":"new_kind"}"#).expect("json");
         assert!(seen.item(&back));
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn reasoning_is_known_without_its_plain_text() {
-        let mut seen = Seen::default();
+        let mut seen = SeenItems::default();
         seen.learn(&json!({"type": "reasoning", "id": "r", "summary": [], "content": [{}], "encrypted_content": "e"}));
         assert!(seen.item(&json!({"type": "reasoning", "summary": [], "encrypted_content": "e"})));
         assert!(seen.state(&json!("e")) && !seen.state(&json!("f")));

@@ -24,9 +24,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::pipe::Pipe;
-use super::session::Session;
-use super::{FromSandbox, Gate, Workspace, routes};
+use super::pipe::LinkStream;
+use super::session::GateSession;
+use super::{FromSandbox, Gate, WorkspaceTransfer, routes};
 
 /// How long a sandbox may take to close the pipe after its outcome was kept.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ const FRAMES_BYTES: usize = 16 << 10;
 /// How long what came before the pipe broke may take to be understood.
 const AFTERMATH: Duration = Duration::from_millis(500);
 
-enum End {
+enum ServeEnd {
     Closed(Result<(), hyper::Error>),
     /// A handler ended the run: with its outcome, or with a fault.
     Over,
@@ -54,27 +54,27 @@ enum End {
 pub async fn serve(
     gate: Arc<Gate>,
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    workspace: Arc<dyn Workspace>,
+    workspace: Arc<dyn WorkspaceTransfer>,
     events: mpsc::Sender<FromSandbox>,
     commands: mpsc::Receiver<Command>,
     stop: CancellationToken,
 ) -> Result<(), Fault> {
-    let session = Arc::new(Session::new(gate, workspace, events, commands));
+    let session = Arc::new(GateSession::new(gate, workspace, events, commands));
     let tasks = Tasks { tracker: session.tasks.clone(), gone: session.gone.clone() };
     let served = Arc::clone(&session);
     let router = routes::router(&session);
     let service =
         service_fn(move |request| routes::answer(Arc::clone(&served), router.clone(), request));
     let end = {
-        let io = BufWriter::with_capacity(FRAMES_BYTES, Pipe::new(io));
+        let io = BufWriter::with_capacity(FRAMES_BYTES, LinkStream::new(io));
         let connection = bounded(tasks.clone()).serve_connection(TokioIo::new(io), service);
         let mut connection = pin!(connection);
         let end = tokio::select! {
-            closed = connection.as_mut() => End::Closed(closed),
-            () = session.over.cancelled() => End::Over,
-            () = stop.cancelled() => End::Stopped,
+            closed = connection.as_mut() => ServeEnd::Closed(closed),
+            () = session.over.cancelled() => ServeEnd::Over,
+            () = stop.cancelled() => ServeEnd::Stopped,
         };
-        if matches!(end, End::Over) && session.fault().is_none() {
+        if matches!(end, ServeEnd::Over) && session.fault().is_none() {
             connection.as_mut().graceful_shutdown();
             // However it closes now, the outcome is kept.
             let _closed = tokio::time::timeout(GOODBYE, connection).await;
@@ -82,16 +82,16 @@ pub async fn serve(
         end
     };
     session.tasks.close();
-    if matches!(end, End::Closed(_)) {
+    if matches!(end, ServeEnd::Closed(_)) {
         let _late = tokio::time::timeout(AFTERMATH, session.tasks.wait()).await;
     }
     tasks.gone.cancel();
     session.tasks.wait().await;
     match (session.fault(), end) {
         (Some(fault), _) => Err(fault),
-        (None, End::Over | End::Stopped) => Ok(()),
-        (None, End::Closed(_)) if session.is_kept() => Ok(()),
-        (None, End::Closed(closed)) => {
+        (None, ServeEnd::Over | ServeEnd::Stopped) => Ok(()),
+        (None, ServeEnd::Closed(_)) if session.is_kept() => Ok(()),
+        (None, ServeEnd::Closed(closed)) => {
             Err(Fault::new(FaultKind::Link, broken(closed.err().as_ref())))
         }
     }

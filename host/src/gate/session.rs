@@ -10,11 +10,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{FromSandbox, Gate, Workspace};
+use super::{FromSandbox, Gate, WorkspaceTransfer};
 
-pub(super) struct Session {
+pub(super) struct GateSession {
     pub(super) gate: Arc<Gate>,
-    pub(super) workspace: Arc<dyn Workspace>,
+    pub(super) workspace: Arc<dyn WorkspaceTransfer>,
     pub(super) events: mpsc::Sender<FromSandbox>,
     pub(super) commands: Mutex<Option<mpsc::Receiver<Command>>>,
     pub(super) events_begun: AtomicBool,
@@ -32,10 +32,10 @@ pub(super) struct Session {
     fault: Mutex<Option<Fault>>,
 }
 
-impl Session {
+impl GateSession {
     pub(super) fn new(
         gate: Arc<Gate>,
-        workspace: Arc<dyn Workspace>,
+        workspace: Arc<dyn WorkspaceTransfer>,
         events: mpsc::Sender<FromSandbox>,
         commands: mpsc::Receiver<Command>,
     ) -> Self {

@@ -1,4 +1,4 @@
-//! `CONNECT host:port`: in handoff custody, the sandbox's own TLS to the backend; nothing else.
+//! `CONNECT host:port`: in handoff, the sandbox's own TLS to the backend; nothing else.
 //!
 //! The name and port must be the base's; the host resolves it, dials what may be dialled, and
 //! looks at the first message of TLS before a byte goes out: it must name the same server. What
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use airlock_shared::base::{Base, Scheme};
 use airlock_shared::limits;
-use airlock_shared::link::Refusal;
+use airlock_shared::link::HostRefusal;
 use axum::body::Body;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
@@ -24,12 +24,12 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::routes::Refused;
-use super::session::Session;
-use super::{Custody, address};
+use super::routes::RefusedRequest;
+use super::session::GateSession;
+use super::{CredentialsMode, address};
 
 pub(super) async fn connect(
-    session: &Arc<Session>,
+    session: &Arc<GateSession>,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
     match open(session, request.uri()).await {
@@ -59,30 +59,31 @@ pub(super) async fn connect(
 
 /// A connection to the base's server, if that is what was asked for.
 async fn open(
-    session: &Session,
+    session: &GateSession,
     asked: &Uri,
-) -> Result<(TcpStream, OwnedSemaphorePermit), Refused> {
+) -> Result<(TcpStream, OwnedSemaphorePermit), RefusedRequest> {
     let config = &session.gate.config;
     let shown: String = asked.to_string().chars().take(255).flat_map(char::escape_debug).collect();
-    // THREAT: a command leaves the box through the backend's door.
-    // Tried by gate::flow::nothing_is_reached_in_relay_custody and
+    // THREAT: a command leaves the sandbox through the backend's door.
+    // Tried by gate::flow::nothing_is_reached_in_relay and
     // gate::tunnel::tests::only_the_base_by_its_own_name_and_port.
-    if config.custody != Custody::Handoff {
-        return Err(Refused::new(
-            Refusal::Policy,
+    if config.credentials != CredentialsMode::Handoff {
+        return Err(RefusedRequest::new(
+            HostRefusal::Policy,
             format!("commands are offline in this run ({shown})"),
         ));
     }
     if !is_the_base(&config.base, asked) {
-        return Err(Refused::new(
-            Refusal::Policy,
+        return Err(RefusedRequest::new(
+            HostRefusal::Policy,
             format!("only the backend can be reached ({shown})"),
         ));
     }
     let permit = Arc::clone(&session.tunnels).try_acquire_owned();
-    let permit = permit.map_err(|_| Refused::new(Refusal::Policy, "too many tunnels are open"))?;
+    let permit = permit
+        .map_err(|_| RefusedRequest::new(HostRefusal::Policy, "too many tunnels are open"))?;
     let unreachable =
-        |_| Refused::new(Refusal::Unreachable, format!("{shown} could not be reached"));
+        |_| RefusedRequest::new(HostRefusal::Unreachable, format!("{shown} could not be reached"));
     let patience = Duration::from_secs(limits::CONNECT_SECONDS);
     let dialling = async {
         let found = tokio::net::lookup_host((config.base.host(), config.base.port()))
@@ -96,10 +97,10 @@ async fn open(
             .filter(|found| address::may_be_dialled(found.ip(), config.base.is_loopback()))
             .collect();
         if dialled.is_empty() && !all.is_empty() {
-            return Err(Refused::new(
-                Refusal::Policy,
+            return Err(RefusedRequest::new(
+                HostRefusal::Policy,
                 format!(
-                    "{shown} is at a private address, which a tunnel does not reach; relay custody does"
+                    "{shown} is at a private address, which a tunnel does not reach; relay credentials does"
                 ),
             ));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use airlock_shared::base::Base;
 use airlock_shared::job::Backend;
 use airlock_shared::limits;
-use airlock_shared::link::Refusal;
+use airlock_shared::link::HostRefusal;
 use airlock_shared::outcome::{Fault, FaultKind};
 use airlock_shared::scrub::Needles;
 use airlock_shared::{dense, request, stream};
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::Gate;
 use super::policy::Route;
-use super::routes::Refused;
+use super::routes::RefusedRequest;
 use crate::auth::reach::{self, Reach, cause};
 use crate::auth::{AuthError, Signer};
 
@@ -106,7 +106,7 @@ pub(super) async fn get(
     let answer = answer
         .unwrap_or_else(|_| Err(unreachable(format!("no answer within {} s", patience.as_secs()))));
     answer.map_err(|refused| match refused.refusal {
-        Refusal::SignIn => Fault::new(FaultKind::SignIn, refused.message),
+        HostRefusal::SignIn => Fault::new(FaultKind::SignIn, refused.message),
         _ => Fault::new(FaultKind::Backend, format!("{}: {}", base.origin(), refused.message)),
     })
 }
@@ -118,7 +118,7 @@ pub(super) async fn ask(
     signer: &dyn Signer,
     route: Route,
     body: Bytes,
-) -> Result<reqwest::Response, Refused> {
+) -> Result<reqwest::Response, RefusedRequest> {
     let config = &gate.config;
     let path = match route {
         Route::Responses => config.base.responses_path(),
@@ -129,15 +129,15 @@ pub(super) async fn ask(
     let turn_state = gate.ledger().turn_state().map(str::to_owned);
     let headers =
         request::headers(&config.backend, gate.session(), config.model.lite, turn_state.as_deref());
-    let asked = Asked {
+    let asked = UpstreamRequest {
         method: Method::POST,
         url: format!("{}{path}", config.base.origin()),
         headers: header_map(headers).0,
         body,
     };
     // A credential is bound to its base, and the signer knows which.
-    if signer.payer().base != config.base {
-        return Err(Refused::new(Refusal::SignIn, "the credential is for another base"));
+    if signer.account().base != config.base {
+        return Err(RefusedRequest::new(HostRefusal::SignIn, "the credential is for another base"));
     }
     let answer = send_signed(client, signer, &asked).await?;
     let encoding = answer.headers().get(CONTENT_ENCODING);
@@ -148,7 +148,7 @@ pub(super) async fn ask(
     Ok(answer)
 }
 
-struct Asked {
+struct UpstreamRequest {
     method: Method,
     url: String,
     headers: HeaderMap,
@@ -156,26 +156,26 @@ struct Asked {
 }
 
 /// A JSON document, as whoever is no run asks for it.
-fn document(backend: &Backend, url: String) -> Asked {
+fn document(backend: &Backend, url: String) -> UpstreamRequest {
     let mut headers = header_map(request::headers(backend, "", false, None));
     headers.retain_named(&["originator", "version", "user-agent"]);
     headers.0.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    Asked { method: Method::GET, url, headers: headers.0, body: Bytes::new() }
+    UpstreamRequest { method: Method::GET, url, headers: headers.0, body: Bytes::new() }
 }
 
 /// Signs and sends; where the credential is refused and there is a newer one, once more.
 async fn send_signed(
     client: &reqwest::Client,
     signer: &dyn Signer,
-    asked: &Asked,
-) -> Result<reqwest::Response, Refused> {
+    asked: &UpstreamRequest,
+) -> Result<reqwest::Response, RefusedRequest> {
     // What may do later is not for a person to mend by signing in.
     let sign_in = |error: AuthError| {
         let refusal = match error {
-            AuthError::Unreachable { .. } | AuthError::Store { .. } => Refusal::Unreachable,
-            _ => Refusal::SignIn,
+            AuthError::Unreachable { .. } | AuthError::Store { .. } => HostRefusal::Unreachable,
+            _ => HostRefusal::SignIn,
         };
-        Refused::new(refusal, error.to_string())
+        RefusedRequest::new(refusal, error.to_string())
     };
     let mut is_again = false;
     loop {
@@ -192,8 +192,8 @@ async fn send_signed(
         }
         let body = read(answer, limits::ERROR_BODY_BYTES).await.unwrap_or_default();
         let said = said(signer, &body);
-        return Err(Refused::new(
-            Refusal::SignIn,
+        return Err(RefusedRequest::new(
+            HostRefusal::SignIn,
             format!("the backend refused the credential: {said}"),
         ));
     }
@@ -209,8 +209,8 @@ fn said(signer: &dyn Signer, body: &[u8]) -> String {
 async fn send(
     client: &reqwest::Client,
     headers: HeaderMap,
-    asked: &Asked,
-) -> Result<reqwest::Response, Refused> {
+    asked: &UpstreamRequest,
+) -> Result<reqwest::Response, RefusedRequest> {
     // The credential is marked as one and prints as `Sensitive`.
     tracing::debug!(method = %asked.method, url = asked.url, ?headers, "asking the backend");
     let request =
@@ -228,7 +228,7 @@ async fn send(
         // It would say the same again.
         let status = answer.status().as_u16();
         let why = format!("the backend redirects ({status}), and redirects are not followed");
-        return Err(Refused::new(Refusal::Policy, why));
+        return Err(RefusedRequest::new(HostRefusal::Policy, why));
     }
     Ok(answer)
 }
@@ -252,8 +252,8 @@ pub(super) async fn read(mut answer: reqwest::Response, most: usize) -> Result<V
     }
 }
 
-pub(super) fn unreachable(why: String) -> Refused {
-    Refused::new(Refusal::Unreachable, why)
+pub(super) fn unreachable(why: String) -> RefusedRequest {
+    RefusedRequest::new(HostRefusal::Unreachable, why)
 }
 
 struct Headers(HeaderMap);

@@ -9,22 +9,22 @@ use std::time::Duration;
 use airlock_shared::base::Base;
 use airlock_shared::defaults;
 
-use super::proof::{self, Proof};
-use crate::auth::{self, AuthError, Credential, Means};
+use super::proof::{self, ProofResult};
+use crate::auth::{self, AuthError, Credential, Deps};
 use crate::clock;
 use crate::engine::base as image;
-use crate::engine::docker::{About, Claim, Docker, EngineChoice, ResolvedImage, Unclaimed};
-use crate::engine::{BoxSpec, EngineError, Work, binary};
+use crate::engine::docker::{Docker, EngineChoice, EngineInfo, Owner, ResolvedImage, Unclaimed};
+use crate::engine::{ContainerSpec, EngineError, WorkspaceMount, binary};
 use crate::exit::Exit;
 use crate::failure::{GIVE_A_KEY, address};
-use crate::run::sign_in_again;
+use crate::session::sign_in_again;
 use crate::text;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     pub name: &'static str,
-    pub state: State,
+    pub state: CheckState,
     pub text: String,
     /// What mends it.
     pub command: Option<String>,
@@ -32,7 +32,7 @@ pub struct Check {
 
 /// How it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum CheckState {
     Ok,
     /// A run would end with this because of it.
     Missing(Exit),
@@ -42,7 +42,7 @@ pub enum State {
 
 impl Check {
     pub(super) fn ok(name: &'static str, text: impl Into<String>) -> Self {
-        Self { name, state: State::Ok, text: text.into(), command: None }
+        Self { name, state: CheckState::Ok, text: text.into(), command: None }
     }
 
     pub(super) fn missing(
@@ -51,21 +51,21 @@ impl Check {
         text: impl Into<String>,
         command: Option<String>,
     ) -> Self {
-        Self { name, state: State::Missing(exit), text: text.into(), command }
+        Self { name, state: CheckState::Missing(exit), text: text.into(), command }
     }
 
     pub(super) fn unknown(name: &'static str, text: &str) -> Self {
-        Self { name, state: State::Unknown, text: text.to_owned(), command: None }
+        Self { name, state: CheckState::Unknown, text: text.to_owned(), command: None }
     }
 
     fn of(name: &'static str, error: &EngineError) -> Self {
         let (headline, reason, command) = error.describe();
-        Self::missing(Exit::Box, name, format!("{headline}: {reason}"), command)
+        Self::missing(Exit::Sandbox, name, format!("{headline}: {reason}"), command)
     }
 }
 
 /// Looks at everything. `state` is the folder of logins and runs, `install` and `owner` are what
-/// the box of the trial is labelled with, `run` is an id that nobody else has; `claim` says how the
+/// the sandbox of the trial is labelled with, `run` is an id that nobody else has; `claim` says how the
 /// session of a container is.
 pub async fn run(
     choice: &EngineChoice,
@@ -73,14 +73,14 @@ pub async fn run(
     install: &str,
     owner: &str,
     run: &str,
-    claim: impl Fn(&str, &str) -> Claim,
+    claim: impl Fn(&str, &str) -> Owner,
 ) -> Vec<Check> {
     let mut checks = vec![folder(state)];
     let docker = match Docker::connect(choice).await {
         Ok(docker) => docker,
         Err(error) => {
             checks.push(Check::of("engine", &error));
-            for name in ["limits", "seccomp", "image", "box"] {
+            for name in ["limits", "seccomp", "image", "sandbox"] {
                 checks.push(Check::unknown(name, "there is no engine to ask"));
             }
             return checks;
@@ -118,16 +118,16 @@ pub async fn run(
         }
         Ok(None) => {
             checks.push(Check::missing(
-                Exit::Box,
+                Exit::Sandbox,
                 "image",
                 format!("{name} is not on the engine yet"),
                 Some("airlock setup image".to_owned()),
             ));
-            checks.push(Check::unknown("box", "there is no image to try it with"));
+            checks.push(Check::unknown("sandbox", "there is no image to try it with"));
         }
         Err(error) => {
             checks.push(Check::of("image", &error));
-            checks.push(Check::unknown("box", "there is no image to try it with"));
+            checks.push(Check::unknown("sandbox", "there is no image to try it with"));
         }
     }
     checks
@@ -143,19 +143,24 @@ fn folder(state: &Path) -> Check {
     let command = Some(format!("chmod 700 {at}"));
     if !found.is_dir() {
         let command = Some(format!("ls -ld {at}"));
-        return Check::missing(Exit::Box, name, format!("{at} is not a folder"), command);
+        return Check::missing(Exit::Sandbox, name, format!("{at} is not a folder"), command);
     }
     if found.uid() != rustix::process::geteuid().as_raw() {
         let command = Some(format!("sudo chown -R \"$USER\" {at}"));
-        return Check::missing(Exit::Box, name, format!("{at} belongs to somebody else"), command);
+        return Check::missing(
+            Exit::Sandbox,
+            name,
+            format!("{at} belongs to somebody else"),
+            command,
+        );
     }
     if found.mode() & 0o077 != 0 {
-        return Check::missing(Exit::Box, name, format!("{at} can be read by others"), command);
+        return Check::missing(Exit::Sandbox, name, format!("{at} can be read by others"), command);
     }
     Check::ok(name, format!("{at}, private"))
 }
 
-fn limits(about: &About) -> Check {
+fn limits(about: &EngineInfo) -> Check {
     let lacking: Vec<&str> = [
         (about.memory, "memory"),
         (about.swap, "swap"),
@@ -169,19 +174,19 @@ fn limits(about: &About) -> Check {
         return Check::ok("limits", "memory, swap, processes and processors are held");
     }
     Check::missing(
-        Exit::Box,
+        Exit::Sandbox,
         "limits",
         format!("the engine's kernel does not limit {}", lacking.join(", ")),
         Some("docker info    (its warnings name the kernel's setting)".to_owned()),
     )
 }
 
-fn seccomp(about: &About) -> Check {
+fn seccomp(about: &EngineInfo) -> Check {
     if about.seccomp {
         return Check::ok("seccomp", "the engine's profile is on");
     }
     Check::missing(
-        Exit::Box,
+        Exit::Sandbox,
         "seccomp",
         "the engine filters no system calls",
         Some("docker info --format '{{.SecurityOptions}}'".to_owned()),
@@ -197,10 +202,10 @@ fn unclaimed(found: &Unclaimed) -> Check {
          directory, or of a session that was deleted; if nothing else uses them:",
         names.join(", ")
     );
-    Check { name: "leftovers", state: State::Unknown, text, command: Some(found.command()) }
+    Check { name: "leftovers", state: CheckState::Unknown, text, command: Some(found.command()) }
 }
 
-/// A real box, as a run would have it, up to its word that it is ready.
+/// A real sandbox, as a run would have it, up to its word that it is ready.
 async fn trial(
     docker: &Docker,
     image: &ResolvedImage,
@@ -208,8 +213,8 @@ async fn trial(
     owner: &str,
     run: &str,
 ) -> Check {
-    let spec = BoxSpec {
-        run: run.to_owned(),
+    let spec = ContainerSpec {
+        session: run.to_owned(),
         install: install.to_owned(),
         lock: String::new(),
         owner: owner.to_owned(),
@@ -217,7 +222,7 @@ async fn trial(
         memory: 256 << 20,
         cpus: 1.0,
         pids: 64,
-        work: Work::Memory { bytes: 16 << 20 },
+        work: WorkspaceMount::Memory { bytes: 16 << 20 },
     };
     let tried = async {
         let sandbox = docker.prepare(image, &spec).await?;
@@ -230,14 +235,14 @@ async fn trial(
     };
     match tried.await {
         Ok((took, version)) => Check::ok(
-            "box",
+            "sandbox",
             format!(
                 "made, held to its terms and ready in {} ms (sandbox {version}, {})",
                 took.as_millis(),
                 &binary::SANDBOX_SHA256[..12]
             ),
         ),
-        Err(error) => Check::of("box", &error),
+        Err(error) => Check::of("sandbox", &error),
     }
 }
 
@@ -250,22 +255,22 @@ pub async fn backend(credential: Credential, base: Option<Base>, ca: Option<Stri
         _ => GIVE_A_KEY.to_owned(),
     };
     let refused = |why: String| Check::missing(Exit::SignIn, name, why, Some(again.clone()));
-    let means = Means { ca: ca.clone(), clock: Arc::new(clock::seconds) };
+    let deps = Deps { ca: ca.clone(), clock: Arc::new(clock::seconds) };
     let opened = base_of(&credential, base)
-        .and_then(|base| auth::open(credential, &base, &means).map(|signer| (base, signer)));
+        .and_then(|base| auth::open(credential, &base, &deps).map(|signer| (base, signer)));
     let (base, signer) = match opened {
         Ok(opened) => opened,
         Err(error) => return refused(error.to_string()),
     };
     match proof::prove(&*signer, &base, ca.as_deref()).await {
-        Proof::Listed { models, default } => {
+        ProofResult::Listed { models, default } => {
             let default = default.map(|default| format!(", default {default}"));
             let models = text::counted(models as u64, "model");
             let listed = format!("{base} lists {models}{}", default.unwrap_or_default());
             Check::ok(name, listed)
         }
-        Proof::Refused(why) => refused(why),
-        Proof::Unasked(why) => {
+        ProofResult::Refused(why) => refused(why),
+        ProofResult::Unasked(why) => {
             let command = Some(format!("curl -I {}", address(&base.origin())));
             Check::missing(Exit::Failed, name, format!("no list of models: {why}"), command)
         }
@@ -298,15 +303,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let check = super::folder(folder.path());
-        assert_eq!(check.state, State::Missing(Exit::Box));
+        assert_eq!(check.state, CheckState::Missing(Exit::Sandbox));
         assert_eq!(check.command, Some(format!("chmod 700 {}", folder.path().display())));
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
-        assert_eq!(super::folder(folder.path()).state, State::Ok);
+        assert_eq!(super::folder(folder.path()).state, CheckState::Ok);
     }
 
     #[test]
     fn every_limit_that_is_not_held_is_named() {
-        let about = About {
+        let about = EngineInfo {
             version: "20.10".into(),
             cgroups: "1".into(),
             seccomp: true,
@@ -316,7 +321,7 @@ mod tests {
             cpus: true,
         };
         let check = limits(&about);
-        assert_eq!(check.state, State::Missing(Exit::Box));
+        assert_eq!(check.state, CheckState::Missing(Exit::Sandbox));
         assert_eq!(check.text, "the engine's kernel does not limit swap, processes");
     }
 
@@ -350,7 +355,7 @@ mod tests {
         drop(taken);
         let base = || Base::parse(&format!("{origin}/v1")).ok();
         let check = backend(Credential::KeyFile(file), base(), None).await;
-        assert_eq!(check.state, State::Missing(Exit::Failed), "{}", check.text);
+        assert_eq!(check.state, CheckState::Missing(Exit::Failed), "{}", check.text);
         assert!(
             check.text.starts_with(&format!("no list of models: {origin}: ")),
             "{}",
@@ -359,24 +364,24 @@ mod tests {
         assert_eq!(check.command, Some(format!("curl -I {origin}")));
         let none = Credential::Login { name: "ops".into(), folder: folder.path().to_owned() };
         let check = backend(none, base(), None).await;
-        assert_eq!(check.state, State::Missing(Exit::SignIn), "{}", check.text);
+        assert_eq!(check.state, CheckState::Missing(Exit::SignIn), "{}", check.text);
         assert_eq!(check.command.as_deref(), Some("airlock setup codex-auth --name ops"));
     }
 
     #[tokio::test]
     async fn without_an_engine_each_line_is_still_there() {
         let choice = EngineChoice { host: Some("unix:///none".into()), ..EngineChoice::default() };
-        let checks = run(&choice, Path::new("/none"), "i", "o", "r", |_, _| Claim::Unknown).await;
+        let checks = run(&choice, Path::new("/none"), "i", "o", "r", |_, _| Owner::Unknown).await;
         let found: Vec<_> = checks.iter().map(|check| (check.name, check.state)).collect();
         assert_eq!(
             found,
             [
-                ("state", State::Ok),
-                ("engine", State::Missing(Exit::Box)),
-                ("limits", State::Unknown),
-                ("seccomp", State::Unknown),
-                ("image", State::Unknown),
-                ("box", State::Unknown),
+                ("state", CheckState::Ok),
+                ("engine", CheckState::Missing(Exit::Sandbox)),
+                ("limits", CheckState::Unknown),
+                ("seccomp", CheckState::Unknown),
+                ("image", CheckState::Unknown),
+                ("sandbox", CheckState::Unknown),
             ]
         );
     }

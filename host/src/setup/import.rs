@@ -8,14 +8,14 @@ use std::path::Path;
 use airlock_shared::base::Base;
 use airlock_shared::defaults;
 
-use super::codex_auth::{Keeping, Told, Typed, given, is_yes, keep};
-use super::{IssuerUrl, Logins, Unable};
-use crate::auth::import::{Found, read};
+use super::codex_auth::{Keeping, SetupEvent, TypedLines, given, is_yes, keep};
+use super::{IssuerUrl, LoginError, Logins};
+use crate::auth::import::{AuthFile, read};
 use crate::auth::issuer::Tokens;
 use crate::auth::store::Login;
 
 /// What was asked for.
-pub struct Import<'a> {
+pub struct ImportRequest<'a> {
     pub file: &'a Path,
     pub name: &'a str,
     /// None: where the official client's credential goes.
@@ -27,7 +27,7 @@ pub struct Import<'a> {
 }
 
 /// How it ended, where it ended well.
-pub enum Imported {
+pub enum ImportResult {
     Kept,
     /// A login of one's own is wanted instead: sign in.
     OwnWanted,
@@ -41,31 +41,31 @@ pub const WARNING: &str = "this login stays the codex program's too: whichever r
 /// The file cannot be read or holds no login; without a terminal, and without `yes`, a login is
 /// not imported.
 pub async fn run(
-    wish: Import<'_>,
+    wish: ImportRequest<'_>,
     logins: &Logins,
-    typed: &mut Typed,
-    tell: &mut (dyn FnMut(Told) + Send),
-) -> Result<Imported, Unable> {
-    let unable = |error| Unable::login(wish.name, error);
-    logins.store.path(wish.name).map_err(unable)?;
-    let found = read(wish.file).map_err(|error| Unable::Given {
+    typed: &mut TypedLines,
+    tell: &mut (dyn FnMut(SetupEvent) + Send),
+) -> Result<ImportResult, LoginError> {
+    let login_error = |error| LoginError::login(wish.name, error);
+    logins.store.path(wish.name).map_err(login_error)?;
+    let found = read(wish.file).map_err(|error| LoginError::Given {
         why: error.to_string(),
         hint: "airlock setup codex-auth".to_owned(),
     })?;
     let usual = match found {
-        Found::ApiKey(_) => defaults::API_BASE,
-        Found::ChatGpt { .. } => defaults::CHATGPT_BASE,
+        AuthFile::ApiKey(_) => defaults::API_BASE,
+        AuthFile::ChatGpt { .. } => defaults::CHATGPT_BASE,
     };
     let base = wish.base.clone().map_or_else(|| Base::parse(usual), Ok);
-    let base = base.map_err(|error| Unable::Given {
+    let base = base.map_err(|error| LoginError::Given {
         why: error.to_string(),
         hint: "airlock import codex --base-url URL".to_owned(),
     })?;
     let (login, proof) = match found {
-        Found::ApiKey(key) => given::key_for(&key, base, wish.name, logins).await?,
-        Found::ChatGpt { access, refresh, id, account } => {
+        AuthFile::ApiKey(key) => given::key_for(&key, base, wish.name, logins).await?,
+        AuthFile::ChatGpt { access, refresh, id, account } => {
             if refresh.is_some() && !wish.yes && own_is_wanted(typed, tell).await? {
-                return Ok(Imported::OwnWanted);
+                return Ok(ImportResult::OwnWanted);
             }
             let tokens = Tokens { access: Some(access), refresh, id, expires_in: None, date: None };
             let issuer = wish.issuer.clone().unwrap_or_default();
@@ -75,7 +75,7 @@ pub async fn run(
         }
     };
     if let Some(other) = holder(&login, wish.name, logins) {
-        return Err(Unable::Given {
+        return Err(LoginError::Given {
             why: format!(
                 "login `{other}` has this login's refresh token already, which is good once: two \
                  names for it would lock each other out"
@@ -84,7 +84,7 @@ pub async fn run(
         });
     }
     let keeping = Keeping { name: wish.name, replace: wish.replace, granted: false, logins };
-    keep(keeping, login, proof, typed, tell).await.map(|_| Imported::Kept)
+    keep(keeping, login, proof, typed, tell).await.map(|_| ImportResult::Kept)
 }
 
 /// The stored login of another name that has the same refresh token.
@@ -98,22 +98,22 @@ fn holder(login: &Login, name: &str, logins: &Logins) -> Option<String> {
 }
 
 async fn own_is_wanted(
-    typed: &mut Typed,
-    tell: &mut (dyn FnMut(Told) + Send),
-) -> Result<bool, Unable> {
-    tell(Told::Note(WARNING.to_owned()));
+    typed: &mut TypedLines,
+    tell: &mut (dyn FnMut(SetupEvent) + Send),
+) -> Result<bool, LoginError> {
+    tell(SetupEvent::Note(WARNING.to_owned()));
     if !typed.is_person {
-        return Err(Unable::Given {
+        return Err(LoginError::Given {
             why: "two programs with one login lock each other out; --yes imports it all the same"
                 .to_owned(),
             hint: "airlock setup codex-auth".to_owned(),
         });
     }
-    tell(Told::OwnLogin);
+    tell(SetupEvent::OwnLogin);
     let answer = typed.lines.recv().await;
     match answer {
         Some(answer) if is_yes(&answer) || answer.reveal().trim().is_empty() => Ok(true),
         Some(_) => Ok(false),
-        None => Err(Unable::Declined { what: "nothing was imported" }),
+        None => Err(LoginError::Declined { what: "nothing was imported" }),
     }
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use airlock_shared::base::Base;
 
-use super::Unable;
+use super::LoginError;
 use crate::auth::issuer::{Issuer, IssuerUrl};
-use crate::auth::store::{Login, Store};
-use crate::auth::{self, AuthError, Clock, Credential, Means, Signer};
+use crate::auth::store::{Login, LoginStore};
+use crate::auth::{self, AuthError, Clock, Credential, Deps, Signer};
 use crate::clock;
 
 /// What one login takes on the disk, and more.
@@ -21,26 +21,26 @@ const GIVING_BACK: Duration = Duration::from_secs(3);
 /// The folder of logins, and the surroundings of whoever uses one.
 #[derive(Clone)]
 pub struct Logins {
-    pub(super) store: Store,
+    pub(super) store: LoginStore,
     pub(super) folder: PathBuf,
-    pub(super) means: Means,
+    pub(super) deps: Deps,
 }
 
 impl Logins {
     /// `ca`: one certificate authority more, PEM.
     #[must_use]
     pub fn new(folder: &Path, ca: Option<String>) -> Self {
-        Self::at(folder, Means { ca, clock: Arc::new(clock::seconds) as Clock })
+        Self::at(folder, Deps { ca, clock: Arc::new(clock::seconds) as Clock })
     }
 
-    pub(super) fn at(folder: &Path, means: Means) -> Self {
-        Self { store: Store::new(folder), folder: folder.to_owned(), means }
+    pub(super) fn at(folder: &Path, deps: Deps) -> Self {
+        Self { store: LoginStore::new(folder), folder: folder.to_owned(), deps }
     }
 
     /// Unix seconds.
     #[must_use]
     pub fn now(&self) -> u64 {
-        (self.means.clock)()
+        (self.deps.clock)()
     }
 
     /// Where the login of that name may go. None: there is none that can be read.
@@ -49,14 +49,14 @@ impl Logins {
         self.store.read(name).ok().map(|login| login.base)
     }
 
-    pub(super) fn issuer(&self, url: IssuerUrl) -> Result<Issuer, Unable> {
+    pub(super) fn issuer(&self, url: IssuerUrl) -> Result<Issuer, LoginError> {
         let host = url.host().to_owned();
-        Issuer::open(url, self.means.ca.as_deref()).map_err(|error| Unable::issuer(host, &error))
+        Issuer::open(url, self.deps.ca.as_deref()).map_err(|error| LoginError::issuer(host, &error))
     }
 
     pub(super) fn signer(&self, name: &str, base: &Base) -> Result<Arc<dyn Signer>, AuthError> {
         let choice = Credential::Login { name: name.to_owned(), folder: self.folder.clone() };
-        auth::open(choice, base, &self.means)
+        auth::open(choice, base, &self.deps)
     }
 
     /// Whether a login could be written: noticed before a person signs in, not after. Leaves

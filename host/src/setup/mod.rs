@@ -8,14 +8,14 @@ pub mod status; // every login, as it stands
 pub mod logout; // revoked and deleted
 pub mod secrets; // a fresh token, for hosts that start containers themselves
 pub mod logins; // where logins are, and what using one takes
-mod whose; // a login as anybody may see it
+mod login_info; // a login as anybody may see it
 mod proof; // the service, asked for its models
-mod unable; // why it was not done
+mod login_error; // why it was not done
 
 pub use crate::auth::issuer::IssuerUrl;
 pub use crate::auth::refresh::settled;
-pub use crate::auth::sign_in::{Holder, Said, Ways};
+pub use crate::auth::sign_in::{PortHolder, SignInEvent, SignInMethods};
+pub use login_error::LoginError;
+pub use login_info::{LoginGone, LoginInfo};
 pub use logins::Logins;
-pub use proof::Proof;
-pub use unable::Unable;
-pub use whose::{Gone, Whose};
+pub use proof::ProofResult;

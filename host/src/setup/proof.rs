@@ -9,12 +9,12 @@ use airlock_shared::{defaults, limits};
 
 use crate::auth::Signer;
 use crate::gate;
-pub(super) use crate::run::client;
-use crate::run::spec::Identity;
+pub(super) use crate::session::client;
+use crate::session::settings::Identity;
 
 /// What the service said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub enum ProofResult {
     /// It takes the credential: so many models, and the one that a session gets which names none.
     Listed { models: usize, default: Option<String> },
     /// It could not be asked, or has no catalogue: neither for nor against the credential.
@@ -33,7 +33,7 @@ pub(super) fn identity() -> Identity {
     }
 }
 
-pub(super) async fn prove(signer: &dyn Signer, base: &Base, ca: Option<&str>) -> Proof {
+pub(super) async fn prove(signer: &dyn Signer, base: &Base, ca: Option<&str>) -> ProofResult {
     let backend = identity().backend(base, "", ca);
     let patience = Duration::from_secs(limits::CATALOGUE_SECONDS);
     let asked = async {
@@ -44,9 +44,9 @@ pub(super) async fn prove(signer: &dyn Signer, base: &Base, ca: Option<&str>) ->
         Ok(answer) => {
             let catalogue = Catalogue::parse(&answer);
             let default = catalogue.choose(None, None).ok().map(|model| model.slug);
-            Proof::Listed { models: catalogue.listed().len(), default }
+            ProofResult::Listed { models: catalogue.listed().len(), default }
         }
-        Err(fault) if fault.kind == FaultKind::SignIn => Proof::Refused(fault.message),
-        Err(fault) => Proof::Unasked(fault.message),
+        Err(fault) if fault.kind == FaultKind::SignIn => ProofResult::Refused(fault.message),
+        Err(fault) => ProofResult::Unasked(fault.message),
     }
 }

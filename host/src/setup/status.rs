@@ -6,12 +6,12 @@ use airlock_shared::base::Base;
 use futures_util::future::join_all;
 
 use super::doctor::Check;
-use super::{Logins, Unable, Whose, proof};
+use super::{LoginError, LoginInfo, Logins, proof};
 use crate::auth::AuthError;
-use crate::auth::store::Kind;
+use crate::auth::store::LoginKind;
 use crate::exit::Exit;
 use crate::gate;
-use crate::run::sign_in_again;
+use crate::session::sign_in_again;
 
 pub use crate::gate::{Usage, Window};
 
@@ -20,22 +20,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One login.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Standing {
+pub struct LoginStatus {
     pub name: String,
-    pub found: Found,
+    pub found: LoginState,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Found {
-    /// `whose.gone` says whether it is still good.
-    Login { whose: Box<Whose>, usage: UsageKnown },
+pub enum LoginState {
+    /// `login_info.gone` says whether it is still good.
+    Login { login_info: Box<LoginInfo>, usage: PlanUsage },
     /// It is there and cannot be used: why.
     Unusable(String),
 }
 
 /// What is left of the plan.
 #[derive(Clone, Debug, PartialEq)]
-pub enum UsageKnown {
+pub enum PlanUsage {
     /// A key has no windows, and a login that is gone is not asked for.
     None,
     Known(Usage),
@@ -43,11 +43,11 @@ pub enum UsageKnown {
     Unasked(String),
 }
 
-impl Standing {
+impl LoginStatus {
     /// Whether a run could be paid with it, as far as can be told.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        matches!(&self.found, Found::Login { whose, .. } if whose.gone.is_none())
+        matches!(&self.found, LoginState::Login { login_info, .. } if login_info.gone.is_none())
     }
 }
 
@@ -55,13 +55,13 @@ impl Standing {
 ///
 /// # Errors
 /// `Nothing` where the one named is not there; the folder cannot be read.
-pub async fn run(logins: &Logins, only: Option<&str>) -> Result<Vec<Standing>, Unable> {
-    let folder = |error| Unable::login("default", error);
+pub async fn run(logins: &Logins, only: Option<&str>) -> Result<Vec<LoginStatus>, LoginError> {
+    let folder = |error| LoginError::login("default", error);
     let names = logins.store.names().map_err(folder)?;
     let names: Vec<String> = match only {
         None => names,
         Some(only) if names.iter().any(|name| name == only) => vec![only.to_owned()],
-        Some(only) => return Err(Unable::Nothing { name: only.to_owned() }),
+        Some(only) => return Err(LoginError::NotFound { name: only.to_owned() }),
     };
     Ok(join_all(names.into_iter().map(|name| standing(logins, name))).await)
 }
@@ -103,26 +103,28 @@ pub fn check(logins: &Logins, pays: Option<&str>) -> Check {
     }
 }
 
-async fn standing(logins: &Logins, name: String) -> Standing {
+async fn standing(logins: &Logins, name: String) -> LoginStatus {
     let usage = match logins.store.read(&name) {
-        Ok(login) if login.kind == Kind::ChatGpt && login.ended_now(logins.now()).is_none() => {
+        Ok(login)
+            if login.kind == LoginKind::ChatGpt && login.ended_now(logins.now()).is_none() =>
+        {
             usage(logins, &name, &login.base).await
         }
-        _ => UsageKnown::None,
+        _ => PlanUsage::None,
     };
     // Read after the service was asked: asking may have renewed it, or shown that it is gone.
     let found = match logins.store.read(&name) {
         Ok(login) => {
-            let whose = Box::new(Whose::of(&name, &login, logins.now()));
-            Found::Login { whose, usage }
+            let login_info = Box::new(LoginInfo::of(&name, &login, logins.now()));
+            LoginState::Login { login_info, usage }
         }
-        Err(error) => Found::Unusable(error.to_string()),
+        Err(error) => LoginState::Unusable(error.to_string()),
     };
-    Standing { name, found }
+    LoginStatus { name, found }
 }
 
-async fn usage(logins: &Logins, name: &str, base: &Base) -> UsageKnown {
-    let ca = logins.means.ca.as_deref();
+async fn usage(logins: &Logins, name: &str, base: &Base) -> PlanUsage {
+    let ca = logins.deps.ca.as_deref();
     let backend = proof::identity().backend(base, "", ca);
     let asked = async {
         let signer = logins.signer(name, base).map_err(|error| error.to_string())?;
@@ -133,8 +135,8 @@ async fn usage(logins: &Logins, name: &str, base: &Base) -> UsageKnown {
         usage.map_err(|fault| fault.message)
     };
     match asked.await {
-        Ok(usage) => UsageKnown::Known(usage),
-        Err(why) => UsageKnown::Unasked(why),
+        Ok(usage) => PlanUsage::Known(usage),
+        Err(why) => PlanUsage::Unasked(why),
     }
 }
 
@@ -145,13 +147,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::auth::Means;
-    use crate::setup::doctor::State;
+    use crate::auth::Deps;
+    use crate::setup::doctor::CheckState;
 
     const NOW: u64 = 1_795_258_080;
 
     fn logins(folder: &Path) -> Logins {
-        Logins::at(folder, Means { ca: None, clock: Arc::new(|| NOW) })
+        Logins::at(folder, Deps { ca: None, clock: Arc::new(|| NOW) })
     }
 
     fn write(folder: &Path, name: &str, text: &str) {
@@ -173,7 +175,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let logins = logins(folder.path());
         let check = |pays| check(&logins, pays);
-        assert_eq!(check(Some("default")).state, State::Ok);
+        assert_eq!(check(Some("default")).state, CheckState::Ok);
         assert!(!is_good(&logins, "default"));
         let key = r#"{"v":2,"kind":"api_key","base":"https://api.openai.com/v1",
                       "api_key":"sk-canary","generation":0}"#;
@@ -185,13 +187,13 @@ mod tests {
         write(folder.path(), "torn", "{");
         assert!(!is_good(&logins, "old") && !is_good(&logins, "torn"));
         for unused in [None, Some("team")] {
-            assert_eq!(check(unused).state, State::Ok, "nobody pays with what is gone");
+            assert_eq!(check(unused).state, CheckState::Ok, "nobody pays with what is gone");
         }
         let check = check(Some("old"));
-        assert_eq!(check.state, State::Missing(Exit::SignIn));
+        assert_eq!(check.state, CheckState::Missing(Exit::SignIn));
         assert_eq!(check.command.as_deref(), Some("airlock setup codex-auth --name old"));
         assert!(!check.text.contains("canary"), "{}", check.text);
         let missing = run(&logins, Some("nobody")).await;
-        assert_eq!(missing, Err(Unable::Nothing { name: "nobody".into() }));
+        assert_eq!(missing, Err(LoginError::NotFound { name: "nobody".into() }));
     }
 }

@@ -17,14 +17,14 @@ use serde::{Deserialize, Serialize};
 
 use super::node::Node;
 use super::rel_path::{self, RelPath};
-use super::walk::Why;
+use super::walk::LeftOutReason;
 
 const NAME: &str = "base.jsonl";
 const UNFINISHED: &str = "base.jsonl.part";
 
 /// The first line.
 #[derive(Serialize, Deserialize)]
-struct Header {
+struct BaseHeader {
     v: u32,
     /// The folder, absolute, percent-encoded as paths are.
     root: String,
@@ -32,46 +32,46 @@ struct Header {
 
 /// Every other line: a path with one of the two.
 #[derive(Serialize, Deserialize)]
-struct Line {
+struct BaseLine {
     path: RelPath,
     #[serde(flatten)]
     node: Option<Node>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    left_out: Option<Why>,
+    left_out: Option<LeftOutReason>,
 }
 
-/// The paths of a workspace as the box got them.
+/// The paths of a workspace as the sandbox got them.
 pub(super) struct Base {
     pub(super) root: PathBuf,
     pub(super) nodes: BTreeMap<RelPath, Node>,
-    /// What the box did not get, and why. Of a folder that was left out, only the folder.
-    pub(super) left_out: BTreeMap<RelPath, Why>,
+    /// What the sandbox did not get, and why. Of a folder that was left out, only the folder.
+    pub(super) left_out: BTreeMap<RelPath, LeftOutReason>,
 }
 
 /// Writes a base, which counts only once it is finished.
-pub(super) struct Recorder {
+pub(super) struct BaseWriter {
     folder: PathBuf,
     lines: BufWriter<File>,
 }
 
-impl Recorder {
+impl BaseWriter {
     pub(super) fn new(folder: &Path, root: &Path) -> io::Result<Self> {
         let mut lines = BufWriter::new(File::create(folder.join(UNFINISHED))?);
         let root = rel_path::encode(root.as_os_str().as_bytes());
-        serde_json::to_writer(&mut lines, &Header { v: 1, root })?;
+        serde_json::to_writer(&mut lines, &BaseHeader { v: 1, root })?;
         lines.write_all(b"\n")?;
         Ok(Self { folder: folder.to_owned(), lines })
     }
 
     pub(super) fn record(&mut self, path: RelPath, node: Node) -> io::Result<()> {
-        self.line(&Line { path, node: Some(node), left_out: None })
+        self.line(&BaseLine { path, node: Some(node), left_out: None })
     }
 
-    pub(super) fn leave_out(&mut self, path: RelPath, why: Why) -> io::Result<()> {
-        self.line(&Line { path, node: None, left_out: Some(why) })
+    pub(super) fn leave_out(&mut self, path: RelPath, why: LeftOutReason) -> io::Result<()> {
+        self.line(&BaseLine { path, node: None, left_out: Some(why) })
     }
 
-    fn line(&mut self, line: &Line) -> io::Result<()> {
+    fn line(&mut self, line: &BaseLine) -> io::Result<()> {
         serde_json::to_writer(&mut self.lines, line)?;
         self.lines.write_all(b"\n")
     }
@@ -87,11 +87,11 @@ impl Base {
     pub(super) fn load(folder: &Path) -> io::Result<Self> {
         let mut lines = BufReader::new(File::open(folder.join(NAME))?).lines();
         let first = lines.next().ok_or(io::ErrorKind::UnexpectedEof)??;
-        let header: Header = serde_json::from_str(&first)?;
+        let header: BaseHeader = serde_json::from_str(&first)?;
         let root = rel_path::decode(&header.root).ok_or(io::ErrorKind::InvalidData)?;
         let (mut nodes, mut left_out) = (BTreeMap::new(), BTreeMap::new());
         for line in lines {
-            let line: Line = serde_json::from_str(&line?)?;
+            let line: BaseLine = serde_json::from_str(&line?)?;
             match (line.node, line.left_out) {
                 (Some(node), None) => _ = nodes.insert(line.path, node),
                 (None, Some(why)) => _ = left_out.insert(line.path, why),

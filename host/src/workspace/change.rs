@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::git;
 use super::node::Node;
 use super::rel_path::RelPath;
-use super::walk::Why;
-use crate::session::rfc3339_or_none;
+use super::walk::LeftOutReason;
+use crate::records::rfc3339_or_none;
 use crate::text;
 
 /// One path that is not as it was copied in.
@@ -23,7 +23,7 @@ pub struct Change {
     pub(super) content: Option<u64>,
     /// Why it is never applied; none: it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held: Option<Held>,
+    pub held: Option<HeldReason>,
     /// It runs, by itself or when its tool is started: how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<String>,
@@ -35,7 +35,7 @@ pub struct Change {
 /// How a change looks in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub enum ChangeStatus {
     Added,
     Modified,
     Deleted,
@@ -45,7 +45,7 @@ pub enum What {
 /// Why a change is kept back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "why", rename_all = "snake_case")]
-pub enum Held {
+pub enum HeldReason {
     /// Git runs what its folders say: hooks, filters, monitors.
     #[error("git would run it on your machine")]
     Git,
@@ -67,36 +67,36 @@ pub enum Held {
     /// A program obeys it when the folder is opened, entered or asked for its state.
     #[error("{how}")]
     RunsByItself { how: String },
-    /// The person has something here that the box never got: `left_out` is this path, one that it
+    /// The person has something here that the sandbox never got: `left_out` is this path, one that it
     /// lies in, or one that it would take the place of.
     #[error("your {left_out} was left out of the copy, {}", because(*reason))]
-    LeftOut { left_out: RelPath, reason: Why },
+    LeftOut { left_out: RelPath, reason: LeftOutReason },
     /// `folder` is kept back, and this is in it.
     #[error("{folder} is kept back")]
     Beneath { folder: RelPath },
 }
 
-fn because(reason: Why) -> &'static str {
+fn because(reason: LeftOutReason) -> &'static str {
     match reason {
-        Why::Secret => "because it looks like a secret",
-        Why::Excluded => "because it was excluded",
-        Why::Git => "because git runs what it says",
-        Why::Special => "because it is a device, a fifo or a socket",
-        Why::Unreadable => "because it could not be read",
-        Why::Own => "because it is airlock's own",
-        Why::History => "because of --no-history",
-        Why::Credential => "because a key or login in use is in it",
+        LeftOutReason::Secret => "because it looks like a secret",
+        LeftOutReason::Excluded => "because it was excluded",
+        LeftOutReason::Git => "because git runs what it says",
+        LeftOutReason::Special => "because it is a device, a fifo or a socket",
+        LeftOutReason::Unreadable => "because it could not be read",
+        LeftOutReason::Own => "because it is airlock's own",
+        LeftOutReason::History => "because of --no-history",
+        LeftOutReason::Credential => "because a key or login in use is in it",
     }
 }
 
 impl Change {
     #[must_use]
-    pub fn what(&self) -> What {
+    pub fn what(&self) -> ChangeStatus {
         match (&self.before, &self.after) {
-            (None, _) => What::Added,
-            (_, None) => What::Deleted,
-            (Some(before), Some(after)) if before.same_but_mode(after) => What::Mode,
-            _ => What::Modified,
+            (None, _) => ChangeStatus::Added,
+            (_, None) => ChangeStatus::Deleted,
+            (Some(before), Some(after)) if before.same_but_mode(after) => ChangeStatus::Mode,
+            _ => ChangeStatus::Modified,
         }
     }
 }
@@ -106,13 +106,13 @@ impl Change {
     #[must_use]
     pub fn held_with(&self) -> RelPath {
         match &self.held {
-            Some(Held::Git) => {
+            Some(HeldReason::Git) => {
                 let is_git = |path: &RelPath| git::is_dot_git(path.name());
                 self.path.ancestors().filter(is_git).last().unwrap_or_else(|| self.path.clone())
             }
-            Some(Held::Beneath { folder }) => folder.clone(),
-            Some(Held::VersionControl { root, .. }) => root.clone(),
-            Some(Held::LeftOut { left_out, .. }) if self.path.is_beneath(left_out) => {
+            Some(HeldReason::Beneath { folder }) => folder.clone(),
+            Some(HeldReason::VersionControl { root, .. }) => root.clone(),
+            Some(HeldReason::LeftOut { left_out, .. }) if self.path.is_beneath(left_out) => {
                 left_out.clone()
             }
             _ => self.path.clone(),
@@ -124,13 +124,13 @@ impl Change {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangeSet {
     pub changes: Vec<Change>,
-    pub extent: Extent,
+    pub extent: ChangesExtent,
 }
 
 /// How much of what a run changed a set has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Extent {
+pub struct ChangesExtent {
     /// When it was on the disk.
     #[serde(with = "rfc3339_or_none")]
     pub kept: Option<jiff::Timestamp>,
@@ -140,7 +140,7 @@ pub struct Extent {
     pub cut: Option<Cut>,
 }
 
-impl Extent {
+impl ChangesExtent {
     /// What a person must know of a set that is not all of it. `ended`: when the run did, where
     /// that is known. None: it is all.
     #[must_use]

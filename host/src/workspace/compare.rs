@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use airlock_shared::limits;
 
 use super::change::{Change, ChangeSet};
-use super::intake::Refused;
+use super::intake::IntakeError;
 use super::node::Node;
 use super::rel_path::RelPath;
 
 /// What the stream says of a path.
-pub(super) struct Said {
+pub(super) struct StreamedPath {
     /// None: it is gone.
     pub(super) node: Option<Node>,
     pub(super) content: Option<u64>,
@@ -21,9 +21,9 @@ pub(super) struct Said {
 /// folder that nobody named is taken for a plain one.
 pub(super) fn compare(
     base: &BTreeMap<RelPath, Node>,
-    said: HashMap<RelPath, Said>,
-) -> Result<Vec<Change>, Refused> {
-    let mut now: BTreeMap<RelPath, Said> = BTreeMap::new();
+    said: HashMap<RelPath, StreamedPath>,
+) -> Result<Vec<Change>, IntakeError> {
+    let mut now: BTreeMap<RelPath, StreamedPath> = BTreeMap::new();
     for (path, it) in &said {
         if it.node.as_ref().is_some_and(Node::is_folder)
             || !base.get(path).is_some_and(Node::is_folder)
@@ -34,7 +34,10 @@ pub(super) fn compare(
         let inside = inside.skip_while(|inner| *inner == path);
         for inner in inside.take_while(|inner| inner.as_bytes().starts_with(path.as_bytes())) {
             if inner.is_beneath(path) {
-                now.insert(inner.clone(), Said { node: None, content: None, special_bits: false });
+                now.insert(
+                    inner.clone(),
+                    StreamedPath { node: None, content: None, special_bits: false },
+                );
             }
         }
     }
@@ -53,15 +56,15 @@ pub(super) fn compare(
                 None if !said.contains_key(&folder) => {
                     implied += folder.as_bytes().len();
                     if implied > limits::PATHS_BYTES {
-                        return Err(Refused::NamesTooLong);
+                        return Err(IntakeError::NamesTooLong);
                     }
                     let node = Some(Node::Folder { mode: 0o755 });
-                    let it = Said { node, content: None, special_bits: false };
+                    let it = StreamedPath { node, content: None, special_bits: false };
                     if now.insert(folder, it).is_some_and(|it| it.node.is_some()) {
                         break;
                     }
                 }
-                _ => return Err(Refused::Beneath(path.clone())),
+                _ => return Err(IntakeError::Beneath(path.clone())),
             }
         }
     }

@@ -149,7 +149,7 @@ const NOTHING: &[&str] = &[
 
 /// How much counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SecretContent {
     /// Keys, tokens and what is assigned.
     Settings,
     /// The same, and a content that is one value and nothing else: the name says what it is.
@@ -161,15 +161,15 @@ pub(super) enum Kind {
 }
 
 /// Whether the beginning of a file is a secret's.
-pub(super) fn is_secret(content: &[u8], kind: Kind) -> bool {
+pub(super) fn is_secret(content: &[u8], kind: SecretContent) -> bool {
     let text = content.to_ascii_lowercase();
-    if kind == Kind::Key {
+    if kind == SecretContent::Key {
         return begins_as_a_private_key(&text);
     }
     has_private_key(&text, kind)
         || has_token(&text)
-        || (kind != Kind::Example && (has_password_in_address(&text) || assigns(&text)))
-        || (kind == Kind::Bare && is_one_value(&text))
+        || (kind != SecretContent::Example && (has_password_in_address(&text) || assigns(&text)))
+        || (kind == SecretContent::Bare && is_one_value(&text))
 }
 
 fn begins_as_a_private_key(text: &[u8]) -> bool {
@@ -193,9 +193,9 @@ fn is_one_value(text: &[u8]) -> bool {
 /// between its mark and the next.
 // THREAT: an example's `-----BEGIN PRIVATE KEY-----` with dots in it stands before the real one.
 // Tried by workspace::content::tests::a_key_is_found_after_marks_without_one.
-fn has_private_key(text: &[u8], kind: Kind) -> bool {
+fn has_private_key(text: &[u8], kind: SecretContent) -> bool {
     let marks = [&b"private key-----"[..], b"private key block-----", b"putty-user-key-file-"];
-    if kind != Kind::Example {
+    if kind != SecretContent::Example {
         return marks.iter().any(|mark| found(text, mark).next().is_some());
     }
     marks.iter().any(|mark| {
@@ -217,10 +217,10 @@ fn is_end(before: &[u8]) -> bool {
 
 /// A line of base64.
 fn has_body(near: &[u8]) -> bool {
-    let mut run = 0;
+    let mut session = 0;
     near.iter().any(|byte| {
-        run = if is_base64(*byte) { run + 1 } else { 0 };
-        run >= 40
+        session = if is_base64(*byte) { session + 1 } else { 0 };
+        session >= 40
     })
 }
 
@@ -230,15 +230,15 @@ fn has_token(text: &[u8]) -> bool {
             |at: usize| at > 0 && (text[at - 1].is_ascii_alphanumeric() || text[at - 1] == b'_');
         let hits = found(text, start.as_bytes()).filter(|at| !is_word(*at));
         runs(text, hits, TOKEN_BYTES)
-            .map(|run| &run[start.len()..])
+            .map(|session| &session[start.len()..])
             .any(|token| token.len() >= *least && is_random(token))
     }) || has_jwt(text)
 }
 
 /// Three parts of base64, the first two of which are JSON.
 fn has_jwt(text: &[u8]) -> bool {
-    runs(text, found(text, b"eyj"), VALUE_BYTES).any(|run| {
-        let mut parts = run.split(|byte| *byte == b'.');
+    runs(text, found(text, b"eyj"), VALUE_BYTES).any(|session| {
+        let mut parts = session.split(|byte| *byte == b'.');
         let (head, body, tail) = (parts.next(), parts.next(), parts.next());
         head.is_some_and(|part| part.len() >= 15)
             && body.is_some_and(|part| part.starts_with(b"eyj"))

@@ -2,9 +2,9 @@
 //!
 //! A thread walks twice. First it counts, and a tree that is more than may go in is refused before
 //! anything of it went. Then it reads, hashes and writes into a channel of a few megabytes; it may
-//! begin before there is a box to read it. What is read is what is sent and what is recorded: a file
+//! begin before there is a sandbox to read it. What is read is what is sent and what is recorded: a file
 //! that grows is cut, one that shrinks is filled with zeros, and as the base then holds the digest
-//! of something the host never had, what the box makes of it is a conflict. Once nobody wants the
+//! of something the host never had, what the sandbox makes of it is a conflict. Once nobody wants the
 //! stream any more, both walks end at their next entry.
 //!
 //! # Why everything is judged twice
@@ -26,14 +26,14 @@ use sha2::{Digest, Sha256};
 use tar::EntryType;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::base::{self, Recorder};
+use super::base::{self, BaseWriter};
 use super::beneath::Root;
 use super::bounds::{Bounds, Most, is_mostly};
 use super::node::{Node, Sha};
 use super::rel_path::{PathError, RelPath};
-use super::rules::Rules;
-use super::tar_write::{self, Entry};
-use super::walk::{self, Found, Why};
+use super::rules::LeaveOutRules;
+use super::tar_write::{self, TarEntry};
+use super::walk::{self, LeftOutReason, WalkEntry};
 use crate::text;
 
 /// A piece of the stream.
@@ -44,7 +44,7 @@ const CHUNKS: usize = 64;
 const TOLD_EVERY: u64 = 1_000;
 /// What went in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Copied {
+pub struct CopySummary {
     /// Folders, files and links.
     pub entries: u64,
     pub files: u64,
@@ -55,7 +55,7 @@ pub struct Copied {
     /// The first [`limits::LEFT_OUT_NAMED`], in the order of the walk.
     pub left_out: Vec<LeftOut>,
     /// All of them, by reason.
-    pub left_out_count: HashMap<Why, u64>,
+    pub left_out_count: HashMap<LeftOutReason, u64>,
     /// Files that changed while they were read.
     pub changed_meanwhile: Vec<RelPath>,
 }
@@ -75,7 +75,7 @@ pub struct Counted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
     pub path: RelPath,
-    pub why: Why,
+    pub why: LeftOutReason,
 }
 
 /// Why a folder cannot go in.
@@ -89,7 +89,7 @@ pub enum CopyError {
     TooMany { most: u64 },
     #[error("the names in it are too long together, more than {most} bytes")]
     NamesTooLong { most: usize },
-    #[error("it is larger than the box's disk, {}{}", text::limit(*disk), is_mostly(most.as_ref()))]
+    #[error("it is larger than the sandbox's disk, {}{}", text::limit(*disk), is_mostly(most.as_ref()))]
     TooLarge { disk: u64, most: Option<Most> },
     /// The folder itself.
     #[error("it cannot be read: {0}")]
@@ -129,12 +129,12 @@ impl CopyError {
 /// A folder on its way in.
 pub(super) struct CopyIn {
     pub(super) stream: BoxStream<'static, io::Result<Bytes>>,
-    pub(super) copied: oneshot::Receiver<Result<Copied, CopyError>>,
+    pub(super) copied: oneshot::Receiver<Result<CopySummary, CopyError>>,
     pub(super) counted: watch::Receiver<Counted>,
 }
 
 /// Begins at once. `record` is the run's folder.
-pub(super) fn start(folder: &Path, rules: Rules, disk: u64, record: &Path) -> CopyIn {
+pub(super) fn start(folder: &Path, rules: LeaveOutRules, disk: u64, record: &Path) -> CopyIn {
     let (chunks, mut reader) = mpsc::channel(CHUNKS);
     let (done, copied) = oneshot::channel();
     let (count, counted) = watch::channel(Counted::default());
@@ -154,12 +154,12 @@ pub(super) fn start(folder: &Path, rules: Rules, disk: u64, record: &Path) -> Co
 
 fn copy(
     folder: &Path,
-    rules: &Rules,
+    rules: &LeaveOutRules,
     disk: u64,
     record: &Path,
     chunks: &mpsc::Sender<io::Result<Bytes>>,
     counted: &watch::Sender<Counted>,
-) -> Result<Copied, CopyError> {
+) -> Result<CopySummary, CopyError> {
     let open = || -> io::Result<(PathBuf, Root)> {
         let folder = folder.canonicalize()?;
         let root = Root::open(&folder)?;
@@ -170,9 +170,9 @@ fn copy(
     let mut counter = Counter { bounds: Bounds::new(disk), seen: 0, told: counted };
     walk::walk(&root, &folder, rules, &mut |found| wanted().and_then(|()| counter.take(&found)))?;
     counter.tell(true);
-    let base = Recorder::new(record, &folder).map_err(CopyError::Record)?;
-    let out = Pipe { chunks, buffer: Vec::with_capacity(CHUNK_BYTES) };
-    let mut packer = Packer::new(out, base, disk);
+    let base = BaseWriter::new(record, &folder).map_err(CopyError::Record)?;
+    let out = ChunkPipe { chunks, buffer: Vec::with_capacity(CHUNK_BYTES) };
+    let mut packer = TarPacker::new(out, base, disk);
     walk::walk(&root, &folder, rules, &mut |found| wanted().and_then(|()| packer.take(found)))?;
     tar_write::end(&mut packer.out).and_then(|()| packer.out.flush()).map_err(abandoned)?;
     packer.base.finish().map_err(CopyError::Record)?;
@@ -187,20 +187,22 @@ struct Counter<'a> {
 }
 
 impl Counter<'_> {
-    fn take(&mut self, found: &Found) -> Result<(), CopyError> {
+    fn take(&mut self, found: &WalkEntry) -> Result<(), CopyError> {
         self.seen += 1;
         if self.seen.is_multiple_of(TOLD_EVERY) {
             self.tell(false);
         }
         match found {
-            Found::Folder { path, .. } => self.bounds.add(path, &[], 0),
-            Found::Link { path, target, .. } => self.bounds.add(path, target, 0),
-            Found::StandIn { path, content } => self.bounds.add(path, &[], content.len() as u64),
-            Found::File { path, file } => {
+            WalkEntry::Folder { path, .. } => self.bounds.add(path, &[], 0),
+            WalkEntry::Link { path, target, .. } => self.bounds.add(path, target, 0),
+            WalkEntry::StandIn { path, content } => {
+                self.bounds.add(path, &[], content.len() as u64)
+            }
+            WalkEntry::File { path, file } => {
                 let about = file.metadata().map_err(|error| CopyError::read(path, error))?;
                 self.bounds.add(path, &[], about.len())
             }
-            Found::LeftOut { .. } => Ok(()),
+            WalkEntry::LeftOut { .. } => Ok(()),
         }
     }
 
@@ -210,35 +212,35 @@ impl Counter<'_> {
     }
 }
 
-struct Packer<'a> {
-    out: Pipe<'a>,
-    base: Recorder,
+struct TarPacker<'a> {
+    out: ChunkPipe<'a>,
+    base: BaseWriter,
     bounds: Bounds,
     /// Paths that were left out, of which the sandbox is told the first.
     told: usize,
     left_out_names: usize,
-    copied: Copied,
+    copied: CopySummary,
 }
 
-impl<'a> Packer<'a> {
-    fn new(out: Pipe<'a>, base: Recorder, disk: u64) -> Self {
-        let (bounds, copied) = (Bounds::new(disk), Copied::default());
+impl<'a> TarPacker<'a> {
+    fn new(out: ChunkPipe<'a>, base: BaseWriter, disk: u64) -> Self {
+        let (bounds, copied) = (Bounds::new(disk), CopySummary::default());
         Self { out, base, bounds, told: 0, left_out_names: 0, copied }
     }
 
-    fn take(&mut self, found: Found) -> Result<(), CopyError> {
+    fn take(&mut self, found: WalkEntry) -> Result<(), CopyError> {
         match found {
-            Found::Folder { path, mode, mtime } => {
+            WalkEntry::Folder { path, mode, mtime } => {
                 self.copied.git |= path.name() == b".git";
                 self.head(&path, EntryType::Directory, &[], mode, mtime, 0)?;
                 self.record(path, Node::Folder { mode })
             }
-            Found::Link { path, target, mtime } => {
+            WalkEntry::Link { path, target, mtime } => {
                 self.head(&path, EntryType::Symlink, &target, 0o777, mtime, 0)?;
                 self.record(path, Node::Link { target })
             }
-            Found::File { path, file } => self.file(path, file),
-            Found::StandIn { path, content } => {
+            WalkEntry::File { path, file } => self.file(path, file),
+            WalkEntry::StandIn { path, content } => {
                 let (mode, size) = (0o644, content.len() as u64);
                 self.head(&path, EntryType::Regular, &[], mode, 0, size)?;
                 self.out.write_all(&content).map_err(abandoned)?;
@@ -246,27 +248,27 @@ impl<'a> Packer<'a> {
                 let sha256 = Sha::of(Sha256::new_with_prefix(&content));
                 self.record(path, Node::File { mode, size, sha256 })
             }
-            Found::LeftOut { path, why } => self.left_out(path, why),
+            WalkEntry::LeftOut { path, why } => self.left_out(path, why),
         }
     }
 
     /// Named to the person, to the sandbox and to whoever judges what comes back. Of git's own
     /// folders only the last wants to know: a stand-in is there.
-    fn left_out(&mut self, path: RelPath, why: Why) -> Result<(), CopyError> {
+    fn left_out(&mut self, path: RelPath, why: LeftOutReason) -> Result<(), CopyError> {
         *self.copied.left_out_count.entry(why).or_default() += 1;
         // Beyond the bounds of a workspace the rest is not named: a change there is a conflict.
         self.left_out_names += path.as_bytes().len();
         if base::within_bounds(self.copied.left_out_count.values().sum(), self.left_out_names) {
             self.base.leave_out(path.clone(), why).map_err(CopyError::Record)?;
         }
-        if why == Why::Git {
+        if why == LeftOutReason::Git {
             return Ok(());
         }
         self.told += 1;
         if self.told <= limits::LEFT_OUT_TOLD {
             let (kind, target) = (EntryType::new(LEFT_OUT), why.as_str().as_bytes());
             let path = path.as_bytes();
-            let entry = Entry { kind, path, target, mode: 0, mtime: 0, size: 0 };
+            let entry = TarEntry { kind, path, target, mode: 0, mtime: 0, size: 0 };
             tar_write::head(&mut self.out, &entry).map_err(abandoned)?;
         }
         if self.copied.left_out.len() < limits::LEFT_OUT_NAMED {
@@ -329,7 +331,7 @@ impl<'a> Packer<'a> {
     ) -> Result<(), CopyError> {
         self.bounds.add(path, target, size)?;
         self.copied.entries = self.bounds.entries();
-        let entry = Entry { kind, path: path.as_bytes(), target, mode, mtime, size };
+        let entry = TarEntry { kind, path: path.as_bytes(), target, mode, mtime, size };
         tar_write::head(&mut self.out, &entry).map_err(abandoned)
     }
 
@@ -343,13 +345,13 @@ fn abandoned(_: io::Error) -> CopyError {
 }
 
 /// Gathers bytes into pieces and waits while nobody takes them.
-struct Pipe<'a> {
+struct ChunkPipe<'a> {
     chunks: &'a mpsc::Sender<io::Result<Bytes>>,
     /// Never longer than a piece.
     buffer: Vec<u8>,
 }
 
-impl Pipe<'_> {
+impl ChunkPipe<'_> {
     /// Where up to `most` bytes may be put; [`Self::filled`] says how many were.
     fn room(&mut self, most: u64) -> &mut [u8] {
         let from = self.buffer.len();
@@ -364,7 +366,7 @@ impl Pipe<'_> {
     }
 }
 
-impl Write for Pipe<'_> {
+impl Write for ChunkPipe<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let fits = bytes.len().min(CHUNK_BYTES - self.buffer.len());
         self.buffer.extend_from_slice(&bytes[..fits]);

@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::base::Base;
 use super::beneath::Root;
-use super::change::{Change, ChangeSet, What};
+use super::change::{Change, ChangeSet, ChangeStatus};
 use super::node::Node;
 use super::store::{self, Contents};
-use crate::session::RunFolder;
+use crate::records::SessionFolder;
 
 /// Which changes are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
+pub enum DiffView {
     /// Those that apply would make.
     Applied,
     /// Those that are kept back.
@@ -27,7 +27,7 @@ pub enum View {
 
 /// One change in a summary.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct SummaryLine {
     pub change: Change,
     /// Lines, of text.
     pub added: usize,
@@ -41,13 +41,13 @@ pub struct Line {
 }
 
 /// How long lines may be compared.
-pub struct Effort {
+pub struct CompareDeadline {
     until: Instant,
     /// There is no time at all any more.
     hurry: CancellationToken,
 }
 
-impl Effort {
+impl CompareDeadline {
     /// As long as somebody waits for it.
     #[must_use]
     pub fn bounded(hurry: CancellationToken) -> Self {
@@ -63,7 +63,7 @@ impl Effort {
 }
 
 /// What a path holds, as far as it can be shown.
-enum Content {
+enum ShownContent {
     /// A folder, a link, nothing.
     None,
     Text(String),
@@ -75,14 +75,14 @@ enum Content {
 ///
 /// # Errors
 /// The run's files cannot be read, or `out` not written.
-pub fn diff(run: &RunFolder, view: View, out: &mut dyn Write) -> io::Result<()> {
-    let Some((set, mut source)) = open(run)? else { return Ok(()) };
-    if view == View::Applied {
+pub fn diff(session: &SessionFolder, view: DiffView, out: &mut dyn Write) -> io::Result<()> {
+    let Some((set, mut source)) = open(session)? else { return Ok(()) };
+    if view == DiffView::Applied {
         for (path, why, _) in set.held_groups() {
             writeln!(out, "kept back {path}: {why}")?;
         }
     }
-    let effort = Effort::bounded(CancellationToken::new());
+    let effort = CompareDeadline::bounded(CancellationToken::new());
     for change in shown(&set, view) {
         // Whoever asked for them gets the lines of all files; once the time is spent, not the fewest.
         let until = effort.for_one_more().unwrap_or(effort.until);
@@ -97,12 +97,16 @@ pub fn diff(run: &RunFolder, view: View, out: &mut dyn Write) -> io::Result<()> 
 /// The run's files cannot be read.
 // THREAT: files of shuffled lines, each of which takes seconds to compare, hold up the end of a run
 // for minutes. Tried by workspace::diff::tests::what_takes_too_long_to_compare_is_not_counted.
-pub fn stat(run: &RunFolder, view: View, effort: &Effort) -> io::Result<Vec<Line>> {
-    let Some((set, mut source)) = open(run)? else { return Ok(Vec::new()) };
+pub fn stat(
+    session: &SessionFolder,
+    view: DiffView,
+    effort: &CompareDeadline,
+) -> io::Result<Vec<SummaryLine>> {
+    let Some((set, mut source)) = open(session)? else { return Ok(Vec::new()) };
     shown(&set, view).map(|change| count(change, &mut source, effort)).collect()
 }
 
-impl Line {
+impl SummaryLine {
     /// `src/pad.js | 4 +++-`, at most this many signs.
     #[must_use]
     pub fn text(&self, signs: usize) -> String {
@@ -116,8 +120,8 @@ impl Line {
         }
         if total == 0 {
             let what = match (self.change.what(), &self.change.after) {
-                (What::Mode, _) => "mode",
-                (What::Deleted, _) => "gone",
+                (ChangeStatus::Mode, _) => "mode",
+                (ChangeStatus::Deleted, _) => "gone",
                 (_, Some(Node::Folder { .. })) => "folder",
                 (_, Some(Node::Link { .. })) => "link",
                 (_, Some(Node::Special)) => "device",
@@ -136,68 +140,68 @@ impl Line {
     }
 }
 
-struct Source {
+struct DiffSource {
     /// None where the folder is gone.
     root: Option<Root>,
     contents: Contents,
 }
 
-fn open(run: &RunFolder) -> io::Result<Option<(ChangeSet, Source)>> {
-    let Some(set) = store::load(run.path())? else { return Ok(None) };
-    let root = Root::open(&Base::load(run.path())?.root).ok();
-    Ok(Some((set, Source { root, contents: Contents::open(run.path())? })))
+fn open(session: &SessionFolder) -> io::Result<Option<(ChangeSet, DiffSource)>> {
+    let Some(set) = store::load(session.path())? else { return Ok(None) };
+    let root = Root::open(&Base::load(session.path())?.root).ok();
+    Ok(Some((set, DiffSource { root, contents: Contents::open(session.path())? })))
 }
 
-fn shown(set: &ChangeSet, view: View) -> impl Iterator<Item = &Change> {
-    set.changes.iter().filter(move |change| (view == View::Held) == change.held.is_some())
+fn shown(set: &ChangeSet, view: DiffView) -> impl Iterator<Item = &Change> {
+    set.changes.iter().filter(move |change| (view == DiffView::Held) == change.held.is_some())
 }
 
-impl Source {
+impl DiffSource {
     /// What is in the folder now.
-    fn there(&self, change: &Change) -> Content {
+    fn there(&self, change: &Change) -> ShownContent {
         let file = self.root.as_ref().and_then(|root| root.file(&change.path).ok());
-        let Some(mut file) = file else { return Content::None };
+        let Some(mut file) = file else { return ShownContent::None };
         let size = file.metadata().map_or(0, |metadata| metadata.len());
-        text(&mut file, size).unwrap_or(Content::Opaque(size))
+        text(&mut file, size).unwrap_or(ShownContent::Opaque(size))
     }
 
     /// What the run made of it.
-    fn made(&mut self, change: &Change) -> io::Result<Content> {
+    fn made(&mut self, change: &Change) -> io::Result<ShownContent> {
         match (&change.after, change.content) {
             (Some(Node::File { size, .. }), Some(offset)) => {
                 text(&mut self.contents.at(offset, *size)?, *size)
             }
             // Only its mode changed.
             (Some(Node::File { .. }), None) => Ok(self.there(change)),
-            _ => Ok(Content::None),
+            _ => Ok(ShownContent::None),
         }
     }
 }
 
-fn text(from: &mut impl Read, size: u64) -> io::Result<Content> {
+fn text(from: &mut impl Read, size: u64) -> io::Result<ShownContent> {
     if size > limits::DIFF_FILE_BYTES {
-        return Ok(Content::Opaque(size));
+        return Ok(ShownContent::Opaque(size));
     }
     let mut bytes = Vec::new();
     from.take(limits::DIFF_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(match String::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => Content::Text(text),
-        _ => Content::Opaque(size),
+        Ok(text) if !text.contains('\0') => ShownContent::Text(text),
+        _ => ShownContent::Opaque(size),
     })
 }
 
 /// The two texts of a change; a side that is not there is an empty one.
-fn texts(old: Content, new: Content) -> Result<(String, String), (u64, u64)> {
-    let size = |content: &Content| match content {
-        Content::None => 0,
-        Content::Text(text) => text.len() as u64,
-        Content::Opaque(size) => *size,
+fn texts(old: ShownContent, new: ShownContent) -> Result<(String, String), (u64, u64)> {
+    let size = |content: &ShownContent| match content {
+        ShownContent::None => 0,
+        ShownContent::Text(text) => text.len() as u64,
+        ShownContent::Opaque(size) => *size,
     };
     let sizes = (size(&old), size(&new));
     let plain = |content| match content {
-        Content::None => Some(String::new()),
-        Content::Text(text) => Some(text),
-        Content::Opaque(_) => None,
+        ShownContent::None => Some(String::new()),
+        ShownContent::Text(text) => Some(text),
+        ShownContent::Opaque(_) => None,
     };
     plain(old).zip(plain(new)).ok_or(sizes)
 }
@@ -206,12 +210,16 @@ fn compared<'a>(old: &'a str, new: &'a str, until: Instant) -> TextDiff<'a, 'a, 
     TextDiff::configure().deadline(until.into_std()).diff_lines(old, new)
 }
 
-fn count(change: &Change, source: &mut Source, effort: &Effort) -> io::Result<Line> {
+fn count(
+    change: &Change,
+    source: &mut DiffSource,
+    effort: &CompareDeadline,
+) -> io::Result<SummaryLine> {
     let bytes = match &change.after {
         Some(Node::File { size, .. }) => *size,
         _ => 0,
     };
-    let mut line = Line {
+    let mut line = SummaryLine {
         change: change.clone(),
         added: 0,
         removed: 0,
@@ -249,7 +257,7 @@ fn count(change: &Change, source: &mut Source, effort: &Effort) -> io::Result<Li
 
 fn show(
     change: &Change,
-    source: &mut Source,
+    source: &mut DiffSource,
     until: Instant,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -275,7 +283,7 @@ fn show(
         (_, Some(Node::Link { target })) => {
             writeln!(out, "link {path} -> {}", super::rel_path::encode(target))?;
         }
-        (_, Some(Node::Folder { .. })) if change.what() != What::Mode => {
+        (_, Some(Node::Folder { .. })) if change.what() != ChangeStatus::Mode => {
             writeln!(out, "new folder {path}")?;
         }
         (_, Some(Node::Special)) => writeln!(out, "device {path}")?,
@@ -285,11 +293,19 @@ fn show(
     }
     let (old, new) = (source.there(change), source.made(change)?);
     let names = (
-        if matches!(old, Content::None) { "/dev/null".to_owned() } else { format!("a/{path}") },
-        if matches!(new, Content::None) { "/dev/null".to_owned() } else { format!("b/{path}") },
+        if matches!(old, ShownContent::None) {
+            "/dev/null".to_owned()
+        } else {
+            format!("a/{path}")
+        },
+        if matches!(new, ShownContent::None) {
+            "/dev/null".to_owned()
+        } else {
+            format!("b/{path}")
+        },
     );
     let is_file = |node: &Option<Node>| matches!(node, Some(Node::File { .. }));
-    let had_file = !matches!(old, Content::None);
+    let had_file = !matches!(old, ShownContent::None);
     match texts(old, new) {
         Err((old, new)) => writeln!(out, "binary {path}: {old} -> {new} bytes"),
         Ok((old, new)) if old == new => match (had_file, is_file(&change.after)) {

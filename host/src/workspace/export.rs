@@ -5,25 +5,25 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::autorun::{self, Aliases, Runs};
+use super::autorun::{self, Aliases, RunsWhen};
 use super::base::Base;
-use super::change::{Change, Held};
+use super::change::{Change, HeldReason};
 use super::fold;
 use super::git::{self, Shape};
 use super::nearest::Nearest;
 use super::node::Node;
 use super::rel_path::RelPath;
-use super::resolve::Links;
+use super::resolve::LinkResolver;
 use super::walk::STAGING;
 
 /// The tree as it would be if everything were applied.
-type Tree<'a> = BTreeMap<&'a RelPath, &'a Node>;
+type TreeAfter<'a> = BTreeMap<&'a RelPath, &'a Node>;
 
 /// Sets `held` and `runs` of each change.
 pub(super) fn judge(base: &Base, changes: &mut [Change]) {
     let mut verdicts = Vec::with_capacity(changes.len());
     {
-        let mut tree: Tree = base.nodes.iter().collect();
+        let mut tree: TreeAfter = base.nodes.iter().collect();
         for change in changes.iter() {
             match &change.after {
                 Some(node) => tree.insert(&change.path, node),
@@ -34,7 +34,7 @@ pub(super) fn judge(base: &Base, changes: &mut [Change]) {
         let repositories = repositories.iter().map(RelPath::as_bytes).collect();
         let cases = cases(tree.keys().copied().chain(base.left_out.keys()), tree.len());
         let nodes = || tree.iter().map(|(path, node)| (*path, *node));
-        let mut links = Links::of(nodes());
+        let mut links = LinkResolver::of(nodes());
         let aliases = Aliases::of(&base.nodes, nodes(), |link| links.leads_to(link));
         let mut in_repository = Nearest::default();
         // Sorted by path, a folder stands before what is in it.
@@ -52,7 +52,7 @@ pub(super) fn judge(base: &Base, changes: &mut [Change]) {
                 .or_else(|| runs?.held(path))
                 .or_else(|| {
                     let folder = RelPath::parse(beneath.above(path, &held)?).ok()?;
-                    Some(Held::Beneath { folder })
+                    Some(HeldReason::Beneath { folder })
                 });
             if verdict.is_some() {
                 held.insert(path.as_bytes());
@@ -62,36 +62,36 @@ pub(super) fn judge(base: &Base, changes: &mut [Change]) {
     }
     for (change, (verdict, runs)) in changes.iter_mut().zip(verdicts) {
         change.held = verdict;
-        change.runs = runs.and_then(Runs::how).map(str::to_owned);
+        change.runs = runs.and_then(RunsWhen::how).map(str::to_owned);
     }
 }
 
 fn hold(
     change: &Change,
     is_repository: bool,
-    links: &mut Links<'_>,
+    links: &mut LinkResolver<'_>,
     cases: &HashMap<String, Vec<&RelPath>>,
-) -> Option<Held> {
+) -> Option<HeldReason> {
     let path = &change.path;
     // THREAT: a hook, a filter or a monitor of the agent's making runs as the user at the next
     // `git status`. Tried by workspace::export::tests::nothing_of_git_is_let_out.
     if path.components().any(git::is_dot_git) {
-        return Some(Held::Git);
+        return Some(HeldReason::Git);
     }
     // THREAT: `fixtures/x/{HEAD,objects,refs,config}` is a repository to git wherever it lies.
     // Tried by workspace::export::tests::nothing_shaped_like_a_repository_is_let_out.
     if is_repository {
-        return Some(Held::Repository);
+        return Some(HeldReason::Repository);
     }
     if path.components().next().is_some_and(|name| fold::folded(name).starts_with(STAGING)) {
-        return Some(Held::Reserved);
+        return Some(HeldReason::Reserved);
     }
     match &change.after {
-        Some(Node::Special) => return Some(Held::Special),
+        Some(Node::Special) => return Some(HeldReason::Special),
         // THREAT: `notes -> ../../.ssh/authorized_keys`, which the next program writes through.
         // Tried by workspace::export::tests::a_link_that_leaves_the_folder_is_kept_back.
         Some(Node::Link { .. }) if !links.stays_inside(path) => {
-            return Some(Held::LinkOutside);
+            return Some(HeldReason::LinkOutside);
         }
         _ => {}
     }
@@ -99,17 +99,17 @@ fn hold(
         let same = cases.get(&folded(path));
         let other = same.and_then(|paths| paths.iter().find(|other| **other != path));
         if let Some(other) = other {
-            return Some(Held::Case { other: (*other).clone() });
+            return Some(HeldReason::Case { other: (*other).clone() });
         }
     }
     None
 }
 
-/// Whether a change meets what the person has and the box never got. The agent did not see it, so
+/// Whether a change meets what the person has and the sandbox never got. The agent did not see it, so
 /// nobody decided that it goes.
 // THREAT: the agent writes `.env` or makes a file of the folder that `.env` is in, and the person's
 // own is gone. Tried by workspace::apply::tests::what_was_left_out_is_held_and_the_rest_is_applied.
-fn left_out(change: &Change, base: &Base) -> Option<Held> {
+fn left_out(change: &Change, base: &Base) -> Option<HeldReason> {
     let path = &change.path;
     let above = || {
         let mut folders = std::iter::once(path.clone()).chain(path.ancestors());
@@ -120,7 +120,7 @@ fn left_out(change: &Change, base: &Base) -> Option<Held> {
     let replaced = change.after.as_ref().is_some_and(|after| !after.is_folder());
     let inside = || inside().filter(|(inner, _)| replaced && inner.is_beneath(path));
     let found = if base.nodes.contains_key(path) { inside() } else { above().or_else(inside) };
-    found.map(|(left_out, why)| Held::LeftOut { left_out: left_out.clone(), reason: *why })
+    found.map(|(left_out, why)| HeldReason::LeftOut { left_out: left_out.clone(), reason: *why })
 }
 
 /// The folders that git would take for a repository, before or after.
@@ -170,7 +170,7 @@ mod tests {
     }
 
     /// What becomes of `added` on a base of files, folders (`x/`) and links (`x -> y`).
-    fn judged(base: &[&str], added: &[(&str, Node)]) -> Vec<Option<Held>> {
+    fn judged(base: &[&str], added: &[(&str, Node)]) -> Vec<Option<HeldReason>> {
         let base =
             base.iter().map(|text| match (text.split_once(" -> "), text.strip_suffix('/')) {
                 (Some((from, to)), _) => (path(from), link(to)),
@@ -200,7 +200,7 @@ mod tests {
         for name in
             [".git/hooks/post-checkout", "a/.GIT/config", "a/b/.git", ".git./x", "git~1/config"]
         {
-            assert_eq!(judged(&[], &[(name, file())]), [Some(Held::Git)], "{name}");
+            assert_eq!(judged(&[], &[(name, file())]), [Some(HeldReason::Git)], "{name}");
         }
         assert_eq!(judged(&[], &[(".gitignore", file()), (".github/x", file())]), [None, None]);
     }
@@ -217,16 +217,22 @@ mod tests {
             ("g", file()),
         ];
         let held = judged(&[], &all);
-        assert_eq!(held.iter().filter(|held| **held == Some(Held::Repository)).count(), 5);
+        assert_eq!(held.iter().filter(|held| **held == Some(HeldReason::Repository)).count(), 5);
         assert_eq!(held[5], None);
         let rest = [("f/HEAD", file()), ("f/config", file())];
         assert_eq!(
             judged(&["f/", "f/objects/", "f/refs/"], &rest),
-            [Some(Held::Repository), Some(Held::Repository)]
+            [Some(HeldReason::Repository), Some(HeldReason::Repository)]
         );
         let linked = [("f/HEAD", file()), ("f/commondir", file())];
-        assert_eq!(judged(&["f/"], &linked), [Some(Held::Repository), Some(Held::Repository)]);
-        assert_eq!(judged(&["objects/", "refs/"], &[("HEAD", file())]), [Some(Held::Repository)]);
+        assert_eq!(
+            judged(&["f/"], &linked),
+            [Some(HeldReason::Repository), Some(HeldReason::Repository)]
+        );
+        assert_eq!(
+            judged(&["objects/", "refs/"], &[("HEAD", file())]),
+            [Some(HeldReason::Repository)]
+        );
     }
 
     #[test]
@@ -245,7 +251,7 @@ mod tests {
         ] {
             assert_eq!(
                 judged(&base, &[("new", link(target))]),
-                [Some(Held::LinkOutside)],
+                [Some(HeldReason::LinkOutside)],
                 "{target}"
             );
         }
@@ -253,20 +259,26 @@ mod tests {
             assert_eq!(judged(&base, &[("new", link(target))]), [None], "{target}");
         }
         assert_eq!(judged(&base, &[("d/e/new", link("../../up"))]), [None]);
-        assert_eq!(judged(&base, &[("d/e/new", link("../../../up"))]), [Some(Held::LinkOutside)]);
+        assert_eq!(
+            judged(&base, &[("d/e/new", link("../../../up"))]),
+            [Some(HeldReason::LinkOutside)]
+        );
         let pair = [("a", link("b")), ("b", link("../x"))];
-        assert_eq!(judged(&[], &pair), [Some(Held::LinkOutside), Some(Held::LinkOutside)]);
+        assert_eq!(
+            judged(&[], &pair),
+            [Some(HeldReason::LinkOutside), Some(HeldReason::LinkOutside)]
+        );
     }
 
     #[test]
     fn paths_that_are_one_on_other_systems_are_kept_back() {
-        let case = |other: &str| Some(Held::Case { other: path(other) });
+        let case = |other: &str| Some(HeldReason::Case { other: path(other) });
         assert_eq!(judged(&["readme.md"], &[("README.md", file())]), [case("readme.md")]);
         assert_eq!(judged(&[], &[("A", file()), ("a", file())]), [case("a"), case("A")]);
         let folder = Node::Folder { mode: 0o755 };
         assert_eq!(
             judged(&["src/"], &[("Src", folder), ("Src/x", file())]),
-            [case("src"), Some(Held::Beneath { folder: path("Src") })]
+            [case("src"), Some(HeldReason::Beneath { folder: path("Src") })]
         );
         assert_eq!(judged(&["a", "A"], &[("a", file())]), [None]);
         // Not only case: dots at the end, and what HFS+ passes over.
@@ -277,10 +289,12 @@ mod tests {
 
     #[test]
     fn what_runs_by_itself_is_kept_back() {
-        let hg = || Some(Held::VersionControl { root: path(".hg"), program: "Mercurial".into() });
+        let hg =
+            || Some(HeldReason::VersionControl { root: path(".hg"), program: "Mercurial".into() });
         assert_eq!(judged(&[".hg/"], &[(".hg/hgrc", file())]), [hg()]);
         assert_eq!(judged(&[], &[(".hg", link("d")), ("d/hgrc", file())]), [hg(), None]);
-        let by_itself = |held: &Option<Held>| matches!(held, Some(Held::RunsByItself { .. }));
+        let by_itself =
+            |held: &Option<HeldReason>| matches!(held, Some(HeldReason::RunsByItself { .. }));
         // The link is the person's own, what it leads to is the agent's.
         let held = judged(
             &[".vscode -> up/config", "up -> a/b", "a/", "a/b/", "a/b/config/"],
@@ -294,9 +308,9 @@ mod tests {
 
     #[test]
     fn names_of_our_own_and_devices_are_kept_back() {
-        assert_eq!(judged(&[], &[(".airlock-apply-1/0", file())]), [Some(Held::Reserved)]);
-        assert_eq!(judged(&[], &[(".AIRLOCK-apply-1/0", file())]), [Some(Held::Reserved)]);
-        assert_eq!(judged(&[], &[("tty", Node::Special)]), [Some(Held::Special)]);
+        assert_eq!(judged(&[], &[(".airlock-apply-1/0", file())]), [Some(HeldReason::Reserved)]);
+        assert_eq!(judged(&[], &[(".AIRLOCK-apply-1/0", file())]), [Some(HeldReason::Reserved)]);
+        assert_eq!(judged(&[], &[("tty", Node::Special)]), [Some(HeldReason::Special)]);
         assert_eq!(judged(&[], &[("a/.airlock-apply-1", file())]), [None]);
     }
 }

@@ -26,63 +26,63 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::base::Base;
-use super::change::{ChangeSet, Extent};
-use super::compare::{Said, compare, has_all_of};
+use super::change::{ChangeSet, ChangesExtent};
+use super::compare::{StreamedPath, compare, has_all_of};
 use super::export;
 use super::git;
 use super::node::{Node, Sha};
 use super::rel_path::RelPath;
 use super::store::{self, Writer};
-use super::tar_read::{Header, Kind, Reader, TarError};
+use super::tar_read::{EntryKind, TarError, TarHeader, TarReader};
 use crate::clock;
 use refused::no_space;
 
-pub use refused::NotTaken;
-pub(super) use refused::Refused;
+pub use refused::ChangesRefused;
+pub(super) use refused::IntakeError;
 
 /// Paths of what was cut that are kept.
 const CUT_NAMED: usize = 20;
 
 /// What of a run's changes is on the disk.
 #[derive(Clone, Debug, Default)]
-pub struct Taken {
+pub struct KeptChanges {
     pub set: Option<Arc<ChangeSet>>,
     /// Why a later one is not.
     pub unkept: Option<Fault>,
 }
 
 /// Reads a stream to its end, or until nobody wants it any more, and stores what changed. `disk`:
-/// the bytes of the box's disk. Dropped, it goes on with what came, and whoever gets `taken` next
+/// the bytes of the sandbox's disk. Dropped, it goes on with what came, and whoever gets `taken` next
 /// sees what became of it.
 ///
 /// # Errors
 /// `taken` is what it was.
 pub(super) async fn take(
-    run: &Path,
+    session: &Path,
     disk: u64,
     mut body: BoxStream<'static, io::Result<Bytes>>,
-    mut taken: OwnedMutexGuard<Taken>,
+    mut taken: OwnedMutexGuard<KeptChanges>,
     closed: &CancellationToken,
-) -> Result<(), NotTaken> {
+) -> Result<(), ChangesRefused> {
     let (pieces, reader) = mpsc::channel(16);
-    let folder = run.to_owned();
+    let folder = session.to_owned();
     let before = taken.set.clone();
     let work = tokio::task::spawn_blocking(move || {
-        let stream = Pieces { reader, piece: Bytes::new() };
+        let stream = ChunkReader { reader, piece: Bytes::new() };
         let result = intake(&folder, disk, stream, before.as_deref());
         let result = result.map_err(|refused| {
             store::drop_unfinished(&folder);
-            NotTaken::of(&refused, &folder)
+            ChangesRefused::of(&refused, &folder)
         });
         match result {
             Ok((set, is_full)) => {
                 let unkept = is_full.then(|| no_space(&folder));
-                *taken = Taken { set: Some(Arc::new(set)), unkept: unkept.clone() };
-                unkept.map_or(Ok(()), |fault| Err(NotTaken::Unkept(fault)))
+                *taken = KeptChanges { set: Some(Arc::new(set)), unkept: unkept.clone() };
+                unkept.map_or(Ok(()), |fault| Err(ChangesRefused::Unkept(fault)))
             }
-            Err(NotTaken::Unkept(fault)) => {
+            Err(ChangesRefused::Unkept(fault)) => {
                 taken.unkept = Some(fault.clone());
-                Err(NotTaken::Unkept(fault))
+                Err(ChangesRefused::Unkept(fault))
             }
             malformed => malformed.map(drop),
         }
@@ -90,7 +90,7 @@ pub(super) async fn take(
     closed.run_until_cancelled(feed(&mut body, pieces)).await;
     let lost = |error| {
         let why = format!("the changes could not be kept: {error}");
-        Err(NotTaken::Unkept(Fault::new(FaultKind::Workspace, why)))
+        Err(ChangesRefused::Unkept(Fault::new(FaultKind::Workspace, why)))
     };
     work.await.unwrap_or_else(lost)
 }
@@ -117,12 +117,12 @@ async fn feed(
     }
 }
 
-struct Pieces {
+struct ChunkReader {
     reader: mpsc::Receiver<io::Result<Bytes>>,
     piece: Bytes,
 }
 
-impl Read for Pieces {
+impl Read for ChunkReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
             match self.reader.blocking_recv() {
@@ -138,26 +138,27 @@ impl Read for Pieces {
 
 /// The set, and whether the disk was too full for all of it.
 fn intake(
-    run: &Path,
+    session: &Path,
     disk: u64,
     stream: impl Read,
     before: Option<&ChangeSet>,
-) -> Result<(ChangeSet, bool), Refused> {
-    let mut writer = Writer::new(run)?;
-    let base = Base::load(run)?;
-    let Whole { said, end, broke_off, is_full } = read(stream, disk, &base.nodes, &mut writer)?;
+) -> Result<(ChangeSet, bool), IntakeError> {
+    let mut writer = Writer::new(session)?;
+    let base = Base::load(session)?;
+    let WholeStream { said, end, broke_off, is_full } =
+        read(stream, disk, &base.nodes, &mut writer)?;
     let mut changes = compare(&base.nodes, said)?;
     changes.retain(|change| !git::is_refreshed_index(change));
     if let Some(why) = broke_off
         && !has_all_of(&changes, before)
     {
-        return Err(Refused::Cut(why));
+        return Err(IntakeError::Cut(why));
     }
     export::judge(&base, &mut changes);
-    let extent = Extent { kept: Some(clock::now()), so_far: end.so_far, cut: end.cut };
+    let extent = ChangesExtent { kept: Some(clock::now()), so_far: end.so_far, cut: end.cut };
     let set = ChangeSet { changes, extent };
     if !set.is_empty() {
-        Base::sync(run)?;
+        Base::sync(session)?;
     }
     writer.finish(&set)?;
     Ok((set, is_full))
@@ -165,16 +166,16 @@ fn intake(
 
 /// A stream as far as it came whole.
 #[derive(Default)]
-struct Whole {
-    said: HashMap<RelPath, Said>,
+struct WholeStream {
+    said: HashMap<RelPath, StreamedPath>,
     end: ChangesEnd,
     broke_off: Option<String>,
     is_full: bool,
 }
 
-impl Whole {
+impl WholeStream {
     /// A stream that ends too early is as good as it came; any other is none.
-    fn break_off(&mut self, error: TarError) -> Result<(), Refused> {
+    fn break_off(&mut self, error: TarError) -> Result<(), IntakeError> {
         let why = match error {
             TarError::Cut => "the stream broke off".to_owned(),
             TarError::Read(error) => error.to_string(),
@@ -198,9 +199,9 @@ fn read(
     disk: u64,
     base: &BTreeMap<RelPath, Node>,
     writer: &mut Writer,
-) -> Result<Whole, Refused> {
-    let mut tar = Reader::new(stream);
-    let mut whole = Whole::default();
+) -> Result<WholeStream, IntakeError> {
+    let mut tar = TarReader::new(stream);
+    let mut whole = WholeStream::default();
     let (mut names, mut stored, mut entries) = (0, 0, 0);
     let mut ended = false;
     loop {
@@ -213,11 +214,11 @@ fn read(
             }
         };
         if ended {
-            return Err(Refused::AfterEnd);
+            return Err(IntakeError::AfterEnd);
         }
-        if header.kind == Kind::File && header.path == CHANGES_END.as_bytes() {
+        if header.kind == EntryKind::File && header.path == CHANGES_END.as_bytes() {
             whole.end = match last(&mut tar, header.size) {
-                Err(Refused::Tar(error)) => {
+                Err(IntakeError::Tar(error)) => {
                     whole.break_off(error)?;
                     return Ok(whole);
                 }
@@ -244,27 +245,32 @@ fn read(
         let mode = header.mode & 0o777;
         let node = match header.kind {
             _ if !tree => None,
-            Kind::Folder => Some(Node::Folder { mode }),
-            Kind::Special => Some(Node::Special),
-            Kind::Link if header.target.is_empty() => return Err(Refused::NoTarget(path)),
-            Kind::Link if header.target.contains(&0) => return Err(Refused::NulTarget(path)),
-            Kind::Link if header.target.len() > limits::LINK_TARGET_BYTES => {
-                return Err(Refused::LongTarget(path));
+            EntryKind::Folder => Some(Node::Folder { mode }),
+            EntryKind::Special => Some(Node::Special),
+            EntryKind::Link if header.target.is_empty() => return Err(IntakeError::NoTarget(path)),
+            EntryKind::Link if header.target.contains(&0) => {
+                return Err(IntakeError::NulTarget(path));
             }
-            Kind::Link => Some(Node::Link { target: header.target }),
-            Kind::File => {
+            EntryKind::Link if header.target.len() > limits::LINK_TARGET_BYTES => {
+                return Err(IntakeError::LongTarget(path));
+            }
+            EntryKind::Link => Some(Node::Link { target: header.target }),
+            EntryKind::File => {
                 if header.size > disk.saturating_sub(stored) {
-                    whole.cut(format!("its files are larger than the box's disk, {disk} bytes"));
+                    whole
+                        .cut(format!("its files are larger than the sandbox's disk, {disk} bytes"));
                     return Ok(whole);
                 }
                 let sha256 = match file(&mut tar, writer) {
-                    Err(Refused::Tar(error)) => {
+                    Err(IntakeError::Tar(error)) => {
                         whole.break_off(error)?;
                         writer.rewind(stored)?;
                         return Ok(whole);
                     }
                     // What came before is worth keeping all the more.
-                    Err(Refused::Store(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                    Err(IntakeError::Store(error))
+                        if error.kind() == io::ErrorKind::StorageFull =>
+                    {
                         writer.rewind(stored)?;
                         whole.is_full = true;
                         whole.cut("there was no space left to keep more".to_owned());
@@ -283,26 +289,26 @@ fn read(
             }
         };
         if !tree && header.size > 0 {
-            return Err(Refused::GoneContent(path));
+            return Err(IntakeError::GoneContent(path));
         }
         let special_bits = tree && header.mode & 0o7000 != 0;
-        if whole.said.insert(path.clone(), Said { node, content, special_bits }).is_some() {
-            return Err(Refused::Twice(path));
+        if whole.said.insert(path.clone(), StreamedPath { node, content, special_bits }).is_some() {
+            return Err(IntakeError::Twice(path));
         }
     }
 }
 
 /// What the set says of itself. Hearsay: it may lack more than it says, never less.
-fn last(tar: &mut Reader<impl Read>, size: u64) -> Result<ChangesEnd, Refused> {
+fn last(tar: &mut TarReader<impl Read>, size: u64) -> Result<ChangesEnd, IntakeError> {
     if size > CHANGES_END_BYTES {
-        return Err(Refused::LongEnd);
+        return Err(IntakeError::LongEnd);
     }
     let mut text = vec![0; usize::try_from(size).unwrap_or(0)];
     let mut filled = 0;
     while filled < text.len() {
         filled += tar.content(&mut text[filled..])?;
     }
-    let mut end: ChangesEnd = serde_json::from_slice(&text).map_err(Refused::End)?;
+    let mut end: ChangesEnd = serde_json::from_slice(&text).map_err(IntakeError::End)?;
     if let Some(cut) = &mut end.cut {
         let short = |text: &str| text.chars().take(300).collect::<String>();
         cut.why = short(&cut.why);
@@ -313,22 +319,22 @@ fn last(tar: &mut Reader<impl Read>, size: u64) -> Result<ChangesEnd, Refused> {
 
 /// Where an entry says it lies: in the tree or among what is gone. None: the two folders
 /// themselves.
-fn place(header: &Header) -> Result<Option<(bool, RelPath)>, Refused> {
+fn place(header: &TarHeader) -> Result<Option<(bool, RelPath)>, IntakeError> {
     let path = match header.kind {
-        Kind::Folder => header.path.strip_suffix(b"/").unwrap_or(&header.path),
+        EntryKind::Folder => header.path.strip_suffix(b"/").unwrap_or(&header.path),
         _ => &header.path,
     };
     for (folder, tree) in [(CHANGES_TREE, true), (CHANGES_GONE, false)] {
         match path.strip_prefix(folder.as_bytes()) {
-            Some(b"") if header.kind == Kind::Folder => return Ok(None),
+            Some(b"") if header.kind == EntryKind::Folder => return Ok(None),
             Some([b'/', rest @ ..]) => return Ok(Some((tree, RelPath::parse(rest)?))),
             _ => {}
         }
     }
-    Err(Refused::Place)
+    Err(IntakeError::Place)
 }
 
-fn file(tar: &mut Reader<impl Read>, writer: &mut Writer) -> Result<Sha, Refused> {
+fn file(tar: &mut TarReader<impl Read>, writer: &mut Writer) -> Result<Sha, IntakeError> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 64 << 10];
     loop {

@@ -12,45 +12,50 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::copy_in::{self, Copied, CopyError, Counted};
-use super::intake::{self, NotTaken, Taken};
-use super::rules::Rules;
-use crate::session::RunFolder;
+use super::copy_in::{self, CopyError, CopySummary, Counted};
+use super::intake::{self, ChangesRefused, KeptChanges};
+use super::rules::LeaveOutRules;
+use crate::records::SessionFolder;
 
 /// A tree that has begun to go in.
-pub struct Copy {
-    pub workspace: Workspace,
+pub struct CopyStarted {
+    pub workspace: WorkspaceLink,
     /// What went in, once all of it did; a sender that is gone means that the run ended first.
-    pub copied: oneshot::Receiver<Result<Copied, CopyError>>,
+    pub copied: oneshot::Receiver<Result<CopySummary, CopyError>>,
     /// How far it is counted: all of it, before anything goes in. A sender that is gone before that
     /// means that `copied` says why.
     pub counted: watch::Receiver<Counted>,
 }
 
 /// The work tree of one run.
-pub struct Workspace {
-    run: std::path::PathBuf,
+pub struct WorkspaceLink {
+    session: std::path::PathBuf,
     disk: u64,
     tree: Mutex<Option<BoxStream<'static, io::Result<Bytes>>>>,
-    taken: Arc<tokio::sync::Mutex<Taken>>,
+    taken: Arc<tokio::sync::Mutex<KeptChanges>>,
     /// No more is taken.
     closed: CancellationToken,
 }
 
-impl Workspace {
+impl WorkspaceLink {
     /// Begins to copy `folder` at once, up to a few megabytes ahead of whoever reads. `disk`: the
-    /// bytes of the box's disk, the bound of both ways.
+    /// bytes of the sandbox's disk, the bound of both ways.
     #[must_use]
-    pub fn copy(folder: &Path, rules: Rules, disk: u64, run: &RunFolder) -> Copy {
-        let copy = copy_in::start(folder, rules, disk, run.path());
+    pub fn copy(
+        folder: &Path,
+        rules: LeaveOutRules,
+        disk: u64,
+        session: &SessionFolder,
+    ) -> CopyStarted {
+        let copy = copy_in::start(folder, rules, disk, session.path());
         let workspace = Self {
-            run: run.path().to_owned(),
+            session: session.path().to_owned(),
             disk,
             tree: Mutex::new(Some(copy.stream)),
             taken: Arc::default(),
             closed: CancellationToken::new(),
         };
-        Copy { workspace, copied: copy.copied, counted: copy.counted }
+        CopyStarted { workspace, copied: copy.copied, counted: copy.counted }
     }
 
     /// The tree as a tar stream. A second time it is an error.
@@ -69,19 +74,19 @@ impl Workspace {
     pub async fn take_changes(
         &self,
         body: BoxStream<'static, io::Result<Bytes>>,
-    ) -> Result<(), NotTaken> {
+    ) -> Result<(), ChangesRefused> {
         let taken = Arc::clone(&self.taken).lock_owned().await;
         // THREAT: a set that comes after the end replaces the one that was shown.
         // Tried by workspace::link::tests::the_last_set_that_came_whole_is_the_one.
         if self.closed.is_cancelled() {
             let why = "the changes were taken already".to_owned();
-            return Err(NotTaken::Unkept(Fault::new(FaultKind::Workspace, why)));
+            return Err(ChangesRefused::Unkept(Fault::new(FaultKind::Workspace, why)));
         }
-        intake::take(&self.run, self.disk, body, taken, &self.closed).await
+        intake::take(&self.session, self.disk, body, taken, &self.closed).await
     }
 
     /// Takes no more, not even of what is coming, and says what is on the disk.
-    pub async fn close(&self) -> Taken {
+    pub async fn close(&self) -> KeptChanges {
         self.closed.cancel();
         self.taken.lock().await.clone()
     }
@@ -89,72 +94,81 @@ impl Workspace {
 
 #[cfg(test)]
 mod tests {
-    use super::super::trial::{Tar, Trial, body};
+    use super::super::trial::{ApplyFixture, TarBytes, body};
     use super::*;
 
     #[tokio::test]
     async fn the_tree_goes_in_once() {
-        let workspace = Trial::new(&["a"]).copy().await;
+        let workspace = ApplyFixture::new(&["a"]).copy().await;
         assert!(workspace.stream_in().next().await.unwrap().is_err());
     }
 
     /// What is kept, path by path, and whether it says that it is not all.
-    fn kept(trial: &Trial) -> Option<(Vec<String>, bool)> {
-        let set = crate::workspace::changes(&trial.run).unwrap()?;
+    fn kept(trial: &ApplyFixture) -> Option<(Vec<String>, bool)> {
+        let set = crate::workspace::changes(&trial.session).unwrap()?;
         let paths = set.changes.iter().map(|change| change.path.to_string()).collect();
         Some((paths, set.extent.note(None).is_some()))
     }
 
     #[tokio::test]
     async fn the_last_set_that_came_whole_is_the_one() {
-        let trial = Trial::new(&["a"]);
+        let trial = ApplyFixture::new(&["a"]);
         let workspace = trial.copy().await;
         let put = async |stream: Vec<u8>| workspace.take_changes(body(stream)).await;
         let is = |paths: &[&str], cut| {
             Some((paths.iter().map(|&path| path.to_owned()).collect::<Vec<_>>(), cut))
         };
         // Nothing came whole: nothing is there.
-        assert!(matches!(put(Vec::new()).await, Err(NotTaken::Unkept(_))));
+        assert!(matches!(put(Vec::new()).await, Err(ChangesRefused::Unkept(_))));
         assert_eq!(kept(&trial), None);
         let so_far = r#"{"so_far":true}"#;
-        let end = |tar: Tar, end: &str| {
+        let end = |tar: TarBytes, end: &str| {
             tar.entry(tar::EntryType::Regular, "end", "", 0o644, end.as_bytes()).end()
         };
-        put(end(Tar::default().file("b", "x").file("c", "x"), so_far)).await.unwrap();
+        put(end(TarBytes::default().file("b", "x").file("c", "x"), so_far)).await.unwrap();
         assert_eq!(kept(&trial), is(&["b", "c"], true));
         // One that broke off and has less replaces nothing, one that has all of it does.
-        assert!(matches!(put(Tar::default().file("b", "2").0).await, Err(NotTaken::Unkept(_))));
+        assert!(matches!(
+            put(TarBytes::default().file("b", "2").0).await,
+            Err(ChangesRefused::Unkept(_))
+        ));
         assert_eq!(kept(&trial), is(&["b", "c"], true));
-        put(Tar::default().file("b", "2").file("c", "2").file("d", "2").0).await.unwrap();
+        put(TarBytes::default().file("b", "2").file("c", "2").file("d", "2").0).await.unwrap();
         assert_eq!(kept(&trial), is(&["b", "c", "d"], true));
         // One that is none replaces nothing.
-        assert!(matches!(put(vec![7; 2000]).await, Err(NotTaken::Malformed(_))));
+        assert!(matches!(put(vec![7; 2000]).await, Err(ChangesRefused::Malformed(_))));
         assert_eq!(kept(&trial), is(&["b", "c", "d"], true));
         // One that says what it lacks is as good as it says.
         let cut = r#"{"cut":{"why":"no time","edits":true,"paths":2,"first":["c","d"]}}"#;
-        put(end(Tar::default().file("b", "3"), cut)).await.unwrap();
+        put(end(TarBytes::default().file("b", "3"), cut)).await.unwrap();
         assert_eq!(kept(&trial), is(&["b"], true));
-        let note = crate::workspace::changes(&trial.run).unwrap().unwrap().extent.note(None);
+        let note = crate::workspace::changes(&trial.session).unwrap().unwrap().extent.note(None);
         let said = "changes did not come out whole, no time: 2 paths missing (c, d)";
         assert_eq!(note.as_deref(), Some(said));
-        put(end(Tar::default(), "{}")).await.unwrap();
+        put(end(TarBytes::default(), "{}")).await.unwrap();
         assert_eq!(kept(&trial), is(&[], false));
-        put(end(Tar::default().file("b", "4"), "{}")).await.unwrap();
-        let left = std::fs::read_dir(trial.run.path()).unwrap().flatten();
+        put(end(TarBytes::default().file("b", "4"), "{}")).await.unwrap();
+        let left = std::fs::read_dir(trial.session.path()).unwrap().flatten();
         let left: Vec<_> = left.map(|it| it.file_name().into_string().unwrap()).collect();
         assert!(left.iter().filter(|name| name.starts_with("changes")).eq(["changes"]), "{left:?}");
         let taken = workspace.close().await;
-        assert_eq!(taken.set.as_deref(), crate::workspace::changes(&trial.run).unwrap().as_ref());
-        assert!(matches!(put(end(Tar::default(), "{}")).await, Err(NotTaken::Unkept(_))));
+        assert_eq!(
+            taken.set.as_deref(),
+            crate::workspace::changes(&trial.session).unwrap().as_ref()
+        );
+        assert!(matches!(
+            put(end(TarBytes::default(), "{}")).await,
+            Err(ChangesRefused::Unkept(_))
+        ));
         assert_eq!(kept(&trial), is(&["b"], false));
     }
 
     /// The end does not wait for a stream that does not end, and loses nothing that came.
     #[tokio::test]
     async fn what_came_before_the_end_is_kept() {
-        let trial = Trial::new(&["a"]);
+        let trial = ApplyFixture::new(&["a"]);
         let workspace = trial.copy().await;
-        let came = Bytes::from(Tar::default().file("b", "x").0);
+        let came = Bytes::from(TarBytes::default().file("b", "x").0);
         let (all, came_all) = tokio::sync::oneshot::channel();
         let endless = stream::iter([Ok(came)]).chain(stream::once(async move {
             let _heard = all.send(());

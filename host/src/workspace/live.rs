@@ -14,11 +14,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::Path;
 
-use super::autorun::Runs;
+use super::autorun::RunsWhen;
 use super::node::Sha;
 use super::rel_path::RelPath;
-use crate::session::Trigger;
-use looking::Looking;
+use crate::records::Trigger;
+use looking::TriggerSearch;
 
 /// What was there at one time.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ enum TriggerKind {
     /// What such a program obeys.
     OfControl(&'static str),
     /// A program reads it by its name.
-    Runs(Runs),
+    Runs(RunsWhen),
 }
 
 /// What tells one state of a path from another.
@@ -70,7 +70,7 @@ impl Triggers {
     /// # Errors
     /// The tree itself cannot be opened.
     pub fn look(tree: &Path) -> io::Result<Self> {
-        Looking::through(tree)
+        TriggerSearch::through(tree)
     }
 
     /// What is new or other than it was, and acts; what is in a new repository is the repository's.
@@ -100,7 +100,7 @@ impl Triggers {
             }
             let told = Trigger { path: path.to_string(), what: now.what.says(is_other) };
             match now.what {
-                TriggerKind::Runs(Runs::WhenStarted(_)) => when_started.push(told),
+                TriggerKind::Runs(RunsWhen::WhenStarted(_)) => when_started.push(told),
                 _ => found.push(told),
             }
         }

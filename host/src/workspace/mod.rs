@@ -1,7 +1,7 @@
-//! The work tree's way into the box and the way of its changes out.
+//! The work tree's way into the sandbox and the way of its changes out.
 //!
 //! ```text
-//!  folder ──walk──▶ tar ─────▶ the box ─────▶ tar ──intake──▶ export gate ──▶ <run>/changes
+//!  folder ──walk──▶ tar ─────▶ the sandbox ─────▶ tar ──intake──▶ export gate ──▶ <run>/changes
 //!            └──▶ <run>/base.jsonl ──────────────┘                               │
 //!  folder ◀──rename── journal ◀── stage ◀── check ◀────────── apply ─────────────┤
 //!                                                diff · discard ─────────────────┘
@@ -31,7 +31,7 @@ mod bounds; // how much may go in
 mod copy_in; // the way in
 
 mod tar_read; // the stream that comes back, hostile until judged
-mod change; // what the box made of it
+mod change; // what the sandbox made of it
 mod nearest; // the nearest of some folders that a path is in
 mod resolve; // where the links of a tree lead
 mod export; // what is kept back
@@ -48,33 +48,35 @@ mod live; // what acts by itself in a tree that was not copied
 #[cfg(test)]
 mod trial; // a folder, a run and a stream to try it all with
 
-pub use apply::{Applied, ApplyError, Conflict, Found, Left, Obstacle, Remark, apply, discard};
+pub use apply::{
+    Applied, ApplyError, ApplyNote, Conflict, FoundInstead, Obstacle, Skipped, apply, discard,
+};
 pub use autorun::{NamedTrigger, table as triggers};
 pub use bounds::Most;
-pub use change::{Change, ChangeSet, Extent, Held, What};
-pub use copy_in::{Copied, CopyError, Counted, LeftOut};
-pub use diff::{Effort, Line, View, diff, stat};
-pub use intake::{NotTaken, Taken};
-pub use link::{Copy, Workspace};
+pub use change::{Change, ChangeSet, ChangeStatus, ChangesExtent, HeldReason};
+pub use copy_in::{CopyError, CopySummary, Counted, LeftOut};
+pub use diff::{CompareDeadline, DiffView, SummaryLine, diff, stat};
+pub use intake::{ChangesRefused, KeptChanges};
+pub use link::{CopyStarted, WorkspaceLink};
 pub use live::Triggers;
 pub use node::{Node, Sha};
-pub use private::{NotGiven, Private};
+pub use private::{NotAllowed, Private};
 pub use rel_path::{PathError, RelPath};
-pub use rules::{BadGlob, Rules, check_glob};
-pub use walk::Why;
+pub use rules::{BadGlob, LeaveOutRules, check_glob};
+pub use walk::LeftOutReason;
 
-use crate::session::RunFolder;
+use crate::records::SessionFolder;
 
 /// The changes of a run as they are stored; none where there are none.
 ///
 /// # Errors
 /// They cannot be read.
-pub fn changes(run: &RunFolder) -> std::io::Result<Option<ChangeSet>> {
-    store::load(run.path())
+pub fn changes(session: &SessionFolder) -> std::io::Result<Option<ChangeSet>> {
+    store::load(session.path())
 }
 
 /// What a run made of one path.
-pub enum Content {
+pub enum ChangedContent {
     File(std::io::Take<std::fs::File>),
     /// Its target, percent-encoded.
     Link(String),
@@ -86,26 +88,26 @@ pub enum Content {
 ///
 /// # Errors
 /// The run's files cannot be read.
-pub fn content(run: &RunFolder, path: &str) -> std::io::Result<Content> {
-    let set = store::load(run.path())?.unwrap_or_default();
+pub fn content(session: &SessionFolder, path: &str) -> std::io::Result<ChangedContent> {
+    let set = store::load(session.path())?.unwrap_or_default();
     let found = set.changes.iter().find(|change| change.path.to_string() == path);
     Ok(match found.map(|change| (&change.after, change.content)) {
         Some((Some(Node::File { size, .. }), Some(offset))) => {
-            Content::File(store::content(run.path(), offset, *size)?)
+            ChangedContent::File(store::content(session.path(), offset, *size)?)
         }
-        Some((Some(Node::Link { target }), _)) => Content::Link(rel_path::encode(target)),
-        _ => Content::None,
+        Some((Some(Node::Link { target }), _)) => ChangedContent::Link(rel_path::encode(target)),
+        _ => ChangedContent::None,
     })
 }
 
 /// Whether the directory went in whole, so that somebody may have worked on it.
 #[must_use]
-pub fn went_in(run: &RunFolder) -> bool {
-    base::is_there(run.path())
+pub fn went_in(session: &SessionFolder) -> bool {
+    base::is_there(session.path())
 }
 
 /// Whether they were applied.
 #[must_use]
-pub fn is_applied(run: &RunFolder) -> bool {
-    store::is_applied(run.path())
+pub fn is_applied(session: &SessionFolder) -> bool {
+    store::is_applied(session.path())
 }

@@ -16,31 +16,31 @@ use std::path::{Path, PathBuf};
 use airlock_shared::limits;
 
 use super::rel_path::RelPath;
-use super::walk::Why;
+use super::walk::LeftOutReason;
 
 /// Device and inode.
-pub(super) type Id = (u64, u64);
+pub(super) type FileId = (u64, u64);
 
 /// Our own folders and the files of credentials.
 #[derive(Clone, Debug, Default)]
 pub struct Private {
-    folders: Vec<Place>,
-    files: Vec<Place>,
+    folders: Vec<PrivatePlace>,
+    files: Vec<PrivatePlace>,
     /// Files of ours elsewhere, and no credentials: what a link in our folder names.
-    settings: Vec<Place>,
+    settings: Vec<PrivatePlace>,
 }
 
 #[derive(Clone, Debug)]
-struct Place {
+struct PrivatePlace {
     /// Without links, as far as it is there.
     path: PathBuf,
     /// None: it is not there yet.
-    id: Option<Id>,
+    id: Option<FileId>,
 }
 
 /// Why a directory is not given to a sandbox.
 #[derive(Debug, thiserror::Error)]
-pub enum NotGiven {
+pub enum NotAllowed {
     #[error(
         "{} is or lies in {}, where airlock keeps its own logins and records",
         tree.display(),
@@ -72,7 +72,7 @@ pub enum NotGiven {
     LiveTooMany { tree: PathBuf },
 }
 
-impl NotGiven {
+impl NotAllowed {
     /// The one thing to do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
@@ -90,7 +90,7 @@ impl Private {
     #[must_use]
     pub fn folder(mut self, path: &Path) -> Self {
         let id = fs::metadata(path).ok().map(|about| id(&about));
-        self.folders.push(Place { path: resolved(path), id });
+        self.folders.push(PrivatePlace { path: resolved(path), id });
         self
     }
 
@@ -123,16 +123,16 @@ impl Private {
     ///
     /// # Errors
     /// It is ours or lies in what is ours; with `live` also if it holds anything private.
-    pub fn admits(&self, tree: &Path, live: bool) -> Result<(), NotGiven> {
+    pub fn admits(&self, tree: &Path, live: bool) -> Result<(), NotAllowed> {
         // THREAT: an agent that works on our state reads every login and signs in as the person.
         // Tried by workspace::private::tests::our_own_folders_are_no_work.
         for folder in tree.ancestors() {
             let about = fs::metadata(folder).ok().map(|about| id(&about));
             let is_ours =
-                |own: &&Place| own.path == folder || (own.id.is_some() && own.id == about);
+                |own: &&PrivatePlace| own.path == folder || (own.id.is_some() && own.id == about);
             if let Some(own) = self.folders.iter().find(is_ours) {
                 let (tree, folder) = (tree.to_owned(), own.path.clone());
-                return Err(NotGiven::Own { tree, folder });
+                return Err(NotAllowed::Own { tree, folder });
             }
         }
         if live { self.admits_live(tree) } else { Ok(()) }
@@ -140,16 +140,16 @@ impl Private {
 
     // THREAT: `--live` in the home directory, and `cat ~/.local/state/airlock/logins/*`.
     // Tried by workspace::private::tests::what_holds_something_private_is_not_given_live.
-    fn admits_live(&self, tree: &Path) -> Result<(), NotGiven> {
+    fn admits_live(&self, tree: &Path) -> Result<(), NotAllowed> {
         if let Some(own) = self.folders.iter().find(|own| own.path.starts_with(tree)) {
-            return Err(NotGiven::LiveOwn { path: own.path.clone() });
+            return Err(NotAllowed::LiveOwn { path: own.path.clone() });
         }
-        let there = |place: &&Place| place.id.is_some() && place.path.starts_with(tree);
+        let there = |place: &&PrivatePlace| place.id.is_some() && place.path.starts_with(tree);
         if let Some(file) = self.files.iter().find(there) {
-            return Err(NotGiven::LiveCredential { path: file.path.clone() });
+            return Err(NotAllowed::LiveCredential { path: file.path.clone() });
         }
         if let Some(file) = self.settings.iter().find(there) {
-            return Err(NotGiven::LiveSettings { path: file.path.clone() });
+            return Err(NotAllowed::LiveSettings { path: file.path.clone() });
         }
         let guard = self.beneath(tree);
         let mut folders = vec![tree.to_owned()];
@@ -159,15 +159,15 @@ impl Private {
             for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path()) {
                 seen += 1;
                 if seen > limits::WORKSPACE_ENTRIES {
-                    return Err(NotGiven::LiveTooMany { tree: tree.to_owned() });
+                    return Err(NotAllowed::LiveTooMany { tree: tree.to_owned() });
                 }
                 let Ok(about) = fs::symlink_metadata(&path) else { continue };
                 if about.is_dir() && guard.folders.contains(&id(&about)) {
-                    return Err(NotGiven::LiveOwn { path });
+                    return Err(NotAllowed::LiveOwn { path });
                 }
                 match guard.file(id(&about)).filter(|_| about.is_file()) {
-                    Some(Why::Own) => return Err(NotGiven::LiveSettings { path }),
-                    Some(_) => return Err(NotGiven::LiveCredential { path }),
+                    Some(LeftOutReason::Own) => return Err(NotAllowed::LiveSettings { path }),
+                    Some(_) => return Err(NotAllowed::LiveCredential { path }),
                     None => {}
                 }
                 if about.is_dir() {
@@ -179,58 +179,64 @@ impl Private {
     }
 
     /// What of it may be met beneath `root`, a path without links.
-    pub(super) fn beneath(&self, root: &Path) -> Guard {
-        let path = |place: &Place| {
+    pub(super) fn beneath(&self, root: &Path) -> CopyGuard {
+        let path = |place: &PrivatePlace| {
             let below = place.path.strip_prefix(root).ok()?;
             RelPath::parse(below.as_os_str().as_bytes()).ok()
         };
         let (mut files, mut paths) = (HashMap::new(), HashMap::new());
-        for (places, why) in [(&self.settings, Why::Own), (&self.files, Why::Credential)] {
+        for (places, why) in
+            [(&self.settings, LeftOutReason::Own), (&self.files, LeftOutReason::Credential)]
+        {
             files.extend(places.iter().filter_map(|place| place.id).map(|id| (id, why)));
             paths.extend(places.iter().filter_map(path).map(|path| (path, why)));
         }
-        paths.extend(self.folders.iter().filter_map(path).map(|path| (path, Why::Own)));
-        Guard { folders: self.folders.iter().filter_map(|place| place.id).collect(), files, paths }
+        paths.extend(self.folders.iter().filter_map(path).map(|path| (path, LeftOutReason::Own)));
+        CopyGuard {
+            folders: self.folders.iter().filter_map(|place| place.id).collect(),
+            files,
+            paths,
+        }
     }
 }
 
 /// What a walk must not take along.
-pub(super) struct Guard {
-    folders: HashSet<Id>,
-    files: HashMap<Id, Why>,
-    paths: HashMap<RelPath, Why>,
+pub(super) struct CopyGuard {
+    folders: HashSet<FileId>,
+    files: HashMap<FileId, LeftOutReason>,
+    paths: HashMap<RelPath, LeftOutReason>,
 }
 
-impl Guard {
-    pub(super) fn path(&self, path: &RelPath) -> Option<Why> {
+impl CopyGuard {
+    pub(super) fn path(&self, path: &RelPath) -> Option<LeftOutReason> {
         self.paths.get(path).copied()
     }
 
-    pub(super) fn folder(&self, id: Id) -> Option<Why> {
-        self.folders.contains(&id).then_some(Why::Own)
+    pub(super) fn folder(&self, id: FileId) -> Option<LeftOutReason> {
+        self.folders.contains(&id).then_some(LeftOutReason::Own)
     }
 
     pub(super) fn may_be_file(&self, inode: u64) -> bool {
         self.files.keys().any(|(_, known)| *known == inode)
     }
 
-    pub(super) fn file(&self, id: Id) -> Option<Why> {
+    pub(super) fn file(&self, id: FileId) -> Option<LeftOutReason> {
         self.files.get(&id).copied()
     }
 }
 
-pub(super) fn id(about: &Metadata) -> Id {
+pub(super) fn id(about: &Metadata) -> FileId {
     (about.dev(), about.ino())
 }
 
 /// Where a file is, whether it is there yet or not; nowhere for what is no regular file.
-fn place_of_file(path: &Path) -> Option<Place> {
+fn place_of_file(path: &Path) -> Option<PrivatePlace> {
     let id = match fs::metadata(path) {
         Ok(about) if about.is_file() => Some(id(&about)),
         Ok(_) => return None,
         Err(_) => None,
     };
-    Some(Place { path: resolved(path), id })
+    Some(PrivatePlace { path: resolved(path), id })
 }
 
 /// A path without links, as far as it is there.

@@ -14,24 +14,24 @@ const LINKS: usize = 40;
 const ROOT: usize = 0;
 
 /// A tree by its names, each entry by a number.
-pub(super) struct Links<'a> {
-    entries: Vec<Entry<'a>>,
+pub(super) struct LinkResolver<'a> {
+    entries: Vec<TreeEntry<'a>>,
     names: HashMap<(usize, &'a [u8]), usize>,
     #[cfg(test)]
     pub(super) looked_up: usize,
 }
 
-struct Entry<'a> {
+struct TreeEntry<'a> {
     parent: usize,
     name: &'a [u8],
     depth: usize,
     /// Of a link.
     target: Option<&'a [u8]>,
-    known: Known,
+    known: Resolution,
 }
 
 #[derive(Clone, Copy)]
-enum Known {
+enum Resolution {
     No,
     /// It is being followed: who meets it again goes in a circle.
     Busy,
@@ -50,7 +50,7 @@ struct TreePlace {
 }
 
 /// A link on its way.
-struct Way<'a> {
+struct LinkWalk<'a> {
     link: usize,
     at: TreePlace,
     /// Other links it led through.
@@ -58,9 +58,10 @@ struct Way<'a> {
     left: &'a [u8],
 }
 
-impl<'a> Links<'a> {
+impl<'a> LinkResolver<'a> {
     pub(super) fn of(tree: impl Iterator<Item = (&'a RelPath, &'a Node)>) -> Self {
-        let root = Entry { parent: ROOT, name: b"", depth: 0, target: None, known: Known::No };
+        let root =
+            TreeEntry { parent: ROOT, name: b"", depth: 0, target: None, known: Resolution::No };
         let mut links = Self {
             entries: vec![root],
             names: HashMap::new(),
@@ -74,7 +75,8 @@ impl<'a> Links<'a> {
                 let entry = *links.names.entry((at, name)).or_insert(next);
                 if entry == next {
                     let depth = links.entries[at].depth + 1;
-                    let new = Entry { parent: at, name, depth, target: None, known: Known::No };
+                    let new =
+                        TreeEntry { parent: at, name, depth, target: None, known: Resolution::No };
                     links.entries.push(new);
                 }
                 at = entry;
@@ -95,7 +97,7 @@ impl<'a> Links<'a> {
     /// Where a link of the tree ends, if it ends at something in it.
     pub(super) fn leads_to(&mut self, link: &RelPath) -> Option<RelPath> {
         let link = self.entry(link).filter(|entry| self.follow(*entry))?;
-        let Known::Inside { at: TreePlace { entry: mut at, beyond: 0 }, .. } =
+        let Resolution::Inside { at: TreePlace { entry: mut at, beyond: 0 }, .. } =
             self.entries[link].known
         else {
             return None;
@@ -114,39 +116,39 @@ impl<'a> Links<'a> {
     }
 
     fn follow(&mut self, link: usize) -> bool {
-        let mut ways: Vec<Way<'_>> = Vec::new();
+        let mut ways: Vec<LinkWalk<'_>> = Vec::new();
         ways.extend(self.begin(link));
         while let Some(way) = ways.last_mut() {
             let link = way.link;
             match self.step(way) {
-                Step::On => {}
-                Step::First(other) => ways.extend(self.begin(other)),
-                Step::End(known) => {
+                WalkStep::On => {}
+                WalkStep::First(other) => ways.extend(self.begin(other)),
+                WalkStep::End(known) => {
                     self.entries[link].known = known;
                     ways.pop();
                 }
             }
         }
-        matches!(self.entries[link].known, Known::Inside { .. })
+        matches!(self.entries[link].known, Resolution::Inside { .. })
     }
 
     /// A link that nobody followed yet sets out.
-    fn begin(&mut self, link: usize) -> Option<Way<'a>> {
+    fn begin(&mut self, link: usize) -> Option<LinkWalk<'a>> {
         let entry = &mut self.entries[link];
-        let (Known::No, Some(target)) = (entry.known, entry.target) else { return None };
+        let (Resolution::No, Some(target)) = (entry.known, entry.target) else { return None };
         if target.is_empty() || target.starts_with(b"/") {
-            entry.known = Known::Outside;
+            entry.known = Resolution::Outside;
             return None;
         }
-        entry.known = Known::Busy;
+        entry.known = Resolution::Busy;
         let at = TreePlace { entry: entry.parent, beyond: 0 };
-        Some(Way { link, at, through: 0, left: target })
+        Some(LinkWalk { link, at, through: 0, left: target })
     }
 
     /// One name further.
-    fn step(&mut self, way: &mut Way<'a>) -> Step {
+    fn step(&mut self, way: &mut LinkWalk<'a>) -> WalkStep {
         if way.left.is_empty() {
-            return Step::End(Known::Inside { at: way.at, through: way.through });
+            return WalkStep::End(Resolution::Inside { at: way.at, through: way.through });
         }
         let end = way.left.iter().position(|byte| *byte == b'/').unwrap_or(way.left.len());
         let (name, rest) = (&way.left[..end], way.left.get(end + 1..).unwrap_or_default());
@@ -154,10 +156,10 @@ impl<'a> Links<'a> {
         match name {
             b"" | b"." => {}
             b".." if beyond > 0 => way.at.beyond -= 1,
-            b".." if entry == ROOT => return Step::End(Known::Outside),
+            b".." if entry == ROOT => return WalkStep::End(Resolution::Outside),
             b".." => way.at.entry = self.entries[entry].parent,
             _ if self.entries[entry].depth + beyond >= limits::PATH_COMPONENTS => {
-                return Step::End(Known::Outside);
+                return WalkStep::End(Resolution::Outside);
             }
             _ if beyond > 0 => way.at.beyond += 1,
             _ => {
@@ -168,36 +170,38 @@ impl<'a> Links<'a> {
                 let Some(&next) = self.names.get(&(entry, name)) else {
                     way.at.beyond = 1;
                     way.left = rest;
-                    return Step::On;
+                    return WalkStep::On;
                 };
                 if self.entries[next].target.is_none() {
                     way.at.entry = next;
                     way.left = rest;
-                    return Step::On;
+                    return WalkStep::On;
                 }
                 match self.entries[next].known {
-                    Known::No => return Step::First(next),
-                    Known::Busy | Known::Outside => return Step::End(Known::Outside),
-                    Known::Inside { at, through } => {
+                    Resolution::No => return WalkStep::First(next),
+                    Resolution::Busy | Resolution::Outside => {
+                        return WalkStep::End(Resolution::Outside);
+                    }
+                    Resolution::Inside { at, through } => {
                         way.through += 1 + through;
                         way.at = at;
                         if way.through > LINKS {
-                            return Step::End(Known::Outside);
+                            return WalkStep::End(Resolution::Outside);
                         }
                     }
                 }
             }
         }
         way.left = rest;
-        Step::On
+        WalkStep::On
     }
 }
 
-enum Step {
+enum WalkStep {
     On,
     /// Another link must be followed first.
     First(usize),
-    End(Known),
+    End(Resolution),
 }
 
 #[cfg(test)]
@@ -220,7 +224,7 @@ mod tests {
         let chain = (0..39).map(|n| (format!("l{n}"), format!("{way}l{}", n + 1)));
         let others = (0..count).map(|n| (format!("x/{n}"), "../l0".to_owned()));
         let tree = tree(chain.chain(others));
-        let mut links = Links::of(tree.iter());
+        let mut links = LinkResolver::of(tree.iter());
         for path in tree.keys() {
             assert!(links.stays_inside(path), "{path}");
         }
@@ -241,7 +245,7 @@ mod tests {
         };
         let first = |tree: &BTreeMap<RelPath, Node>| {
             let path = RelPath::parse(b"l000000").unwrap();
-            Links::of(tree.iter()).stays_inside(&path)
+            LinkResolver::of(tree.iter()).stays_inside(&path)
         };
         assert!(first(&chain(41)));
         assert!(!first(&chain(42)));
@@ -251,7 +255,7 @@ mod tests {
                 .map(|(from, to)| (from.to_owned(), to.to_owned()))
                 .into_iter(),
         );
-        let mut links = Links::of(circle.iter());
+        let mut links = LinkResolver::of(circle.iter());
         assert!(circle.keys().all(|path| !links.stays_inside(path)));
     }
 }

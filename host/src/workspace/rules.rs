@@ -9,7 +9,7 @@ use std::path::Path;
 
 use globset::{ErrorKind, Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::content::Kind;
+use super::content::SecretContent;
 use super::private::Private;
 use super::rel_path::RelPath;
 use super::secrets;
@@ -18,8 +18,8 @@ use super::secrets;
 /// not name. A glob without `/` is matched against the name at any depth, one with `/` against
 /// the whole path; one that names a folder names all that is in it.
 #[derive(Clone, Debug)]
-pub struct Rules {
-    secrets: Secrets,
+pub struct LeaveOutRules {
+    secrets: SecretNames,
     include: GlobSet,
     exclude: GlobSet,
     private: Private,
@@ -28,7 +28,7 @@ pub struct Rules {
 
 /// The names of secrets, in lower case.
 #[derive(Clone, Debug)]
-struct Secrets {
+struct SecretNames {
     folders: GlobSet,
     /// Whole paths of files: nothing else has one of them.
     places: GlobSet,
@@ -78,20 +78,20 @@ fn position(glob: &str, kind: &ErrorKind) -> Option<usize> {
 
 /// What the rules say of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum RuleResult {
     In,
     Secret,
     Excluded,
     /// A file is a secret if its content is.
-    IfContent(Kind),
+    IfContent(SecretContent),
 }
 
-impl Rules {
+impl LeaveOutRules {
     /// # Errors
     /// A glob that cannot be read.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, BadGlob> {
         Ok(Self {
-            secrets: Secrets::new()?,
+            secrets: SecretNames::new()?,
             include: globs(include)?,
             exclude: globs(exclude)?,
             private: Private::default(),
@@ -121,12 +121,14 @@ impl Rules {
 
     // THREAT: a model that was talked into it reads the keys that lie in the folder and writes
     // them into its answer. Tried by workspace::copy_in::tests::secrets_stay_at_home.
-    pub(super) fn judge(&self, path: &RelPath, is_folder: bool) -> Verdict {
+    pub(super) fn judge(&self, path: &RelPath, is_folder: bool) -> RuleResult {
         if names(&self.exclude, path) {
-            return Verdict::Excluded;
+            return RuleResult::Excluded;
         }
         match self.secrets.judge(path, is_folder) {
-            Verdict::Secret | Verdict::IfContent(_) if names(&self.include, path) => Verdict::In,
+            RuleResult::Secret | RuleResult::IfContent(_) if names(&self.include, path) => {
+                RuleResult::In
+            }
             verdict => verdict,
         }
     }
@@ -137,7 +139,7 @@ impl Rules {
     }
 }
 
-impl Secrets {
+impl SecretNames {
     fn new() -> Result<Self, BadGlob> {
         let of = |list: &[&str], whole: Option<bool>| {
             let wanted = list.iter().filter(|glob| whole.is_none_or(|it| it == glob.contains('/')));
@@ -154,37 +156,37 @@ impl Secrets {
         })
     }
 
-    fn judge(&self, path: &RelPath, is_folder: bool) -> Verdict {
+    fn judge(&self, path: &RelPath, is_folder: bool) -> RuleResult {
         let lower = |path: &RelPath| path.as_bytes().to_ascii_lowercase();
         let is_folder_of_secrets =
             |path: &RelPath| self.folders.is_match(Path::new(OsStr::from_bytes(&lower(path))));
         if is_folder_of_secrets(path) || path.ancestors().any(|it| is_folder_of_secrets(&it)) {
-            return Verdict::Secret;
+            return RuleResult::Secret;
         }
-        if is_folder { Verdict::In } else { self.judge_file(&lower(path)) }
+        if is_folder { RuleResult::In } else { self.judge_file(&lower(path)) }
     }
 
-    fn judge_file(&self, path: &[u8]) -> Verdict {
+    fn judge_file(&self, path: &[u8]) -> RuleResult {
         let path = Path::new(OsStr::from_bytes(path));
         let unless_example = |kind| {
             let is_example = self.examples.is_match(path);
-            Verdict::IfContent(if is_example { Kind::Example } else { kind })
+            RuleResult::IfContent(if is_example { SecretContent::Example } else { kind })
         };
         if self.places.is_match(path) {
-            Verdict::Secret
+            RuleResult::Secret
         } else if self.ordinary.is_match(path) {
-            unless_example(Kind::Settings)
+            unless_example(SecretContent::Settings)
         } else if self.names.is_match(path) && !self.public.is_match(path) {
-            Verdict::Secret
+            RuleResult::Secret
         } else if self.bare.is_match(path) {
-            unless_example(Kind::Bare)
+            unless_example(SecretContent::Bare)
         } else if self.examples.is_match(path) {
             // Source code and documents quote keys.
-            Verdict::In
+            RuleResult::In
         } else {
             // THREAT: `deploy_key` is a private key, and nothing in its name says so.
             // Tried by workspace::secrets::tests::names_that_are_also_ordinary_are_left_out_by_content.
-            Verdict::IfContent(Kind::Key)
+            RuleResult::IfContent(SecretContent::Key)
         }
     }
 }
@@ -223,9 +225,9 @@ fn globs(patterns: &[String]) -> Result<GlobSet, BadGlob> {
 mod tests {
     use super::*;
 
-    fn judged(include: &[&str], exclude: &[&str], path: &str) -> Verdict {
+    fn judged(include: &[&str], exclude: &[&str], path: &str) -> RuleResult {
         let owned = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>();
-        let rules = Rules::new(&owned(include), &owned(exclude)).unwrap();
+        let rules = LeaveOutRules::new(&owned(include), &owned(exclude)).unwrap();
         rules.judge(&RelPath::parse(path.as_bytes()).unwrap(), false)
     }
 
@@ -245,40 +247,43 @@ mod tests {
             "x/.ssh/keys.txt",
             ".M2/settings.xml",
         ] {
-            assert_eq!(judged(&[], &[], path), Verdict::Secret, "{path}");
+            assert_eq!(judged(&[], &[], path), RuleResult::Secret, "{path}");
         }
         for path in ["src/env.rs", "keys/mod.rs"] {
-            assert_eq!(judged(&[], &[], path), Verdict::In, "{path}");
+            assert_eq!(judged(&[], &[], path), RuleResult::In, "{path}");
         }
         for (path, kind) in [
-            ("a/.env.example", Kind::Example),
-            ("tls/ca.PEM", Kind::Settings),
-            (".npmrc", Kind::Settings),
-            ("x/id_rsa.pub", Kind::Settings),
-            ("maven/settings.xml", Kind::Settings),
-            ("secrets/db", Kind::Bare),
-            ("secrets/mod.rs", Kind::Example),
-            ("environment", Kind::Key),
-            ("docker/config.json", Kind::Key),
-            ("config", Kind::Key),
-            (".git/HEAD", Kind::Key),
-            ("android/app/debug.keystore", Kind::Key),
+            ("a/.env.example", SecretContent::Example),
+            ("tls/ca.PEM", SecretContent::Settings),
+            (".npmrc", SecretContent::Settings),
+            ("x/id_rsa.pub", SecretContent::Settings),
+            ("maven/settings.xml", SecretContent::Settings),
+            ("secrets/db", SecretContent::Bare),
+            ("secrets/mod.rs", SecretContent::Example),
+            ("environment", SecretContent::Key),
+            ("docker/config.json", SecretContent::Key),
+            ("config", SecretContent::Key),
+            (".git/HEAD", SecretContent::Key),
+            ("android/app/debug.keystore", SecretContent::Key),
         ] {
-            assert_eq!(judged(&[], &[], path), Verdict::IfContent(kind), "{path}");
+            assert_eq!(judged(&[], &[], path), RuleResult::IfContent(kind), "{path}");
         }
     }
 
     #[test]
     fn include_brings_back_and_exclude_wins() {
-        assert_eq!(judged(&[".env.test"], &[], "a/.env.test"), Verdict::In);
-        assert_eq!(judged(&[".env.test"], &[], "a/.env"), Verdict::Secret);
-        assert_eq!(judged(&["tests/**"], &[], "tests/tls/ca.pem"), Verdict::In);
-        assert_eq!(judged(&["tests"], &[], "tests/tls/ca.pem"), Verdict::In);
-        assert_eq!(judged(&["/tests/"], &[], "tests/tls/ca.pem"), Verdict::In);
-        assert_eq!(judged(&["/tests/"], &[], "a/tests/ca.pem"), Verdict::IfContent(Kind::Settings));
-        assert_eq!(judged(&["./tests/tls/"], &[], "tests/tls/ca.pem"), Verdict::In);
-        assert_eq!(judged(&["*.pem"], &["tests/"], "tests/tls/ca.pem"), Verdict::Excluded);
-        assert_eq!(judged(&[], &["target"], "a/target/debug/x"), Verdict::Excluded);
+        assert_eq!(judged(&[".env.test"], &[], "a/.env.test"), RuleResult::In);
+        assert_eq!(judged(&[".env.test"], &[], "a/.env"), RuleResult::Secret);
+        assert_eq!(judged(&["tests/**"], &[], "tests/tls/ca.pem"), RuleResult::In);
+        assert_eq!(judged(&["tests"], &[], "tests/tls/ca.pem"), RuleResult::In);
+        assert_eq!(judged(&["/tests/"], &[], "tests/tls/ca.pem"), RuleResult::In);
+        assert_eq!(
+            judged(&["/tests/"], &[], "a/tests/ca.pem"),
+            RuleResult::IfContent(SecretContent::Settings)
+        );
+        assert_eq!(judged(&["./tests/tls/"], &[], "tests/tls/ca.pem"), RuleResult::In);
+        assert_eq!(judged(&["*.pem"], &["tests/"], "tests/tls/ca.pem"), RuleResult::Excluded);
+        assert_eq!(judged(&[], &["target"], "a/target/debug/x"), RuleResult::Excluded);
     }
 
     #[test]

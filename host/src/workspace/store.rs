@@ -1,5 +1,5 @@
 //! The changes of a run on disk: a list, and one file with all contents one after another. No
-//! name of the box's making is ever a name on the host's disk.
+//! name of the sandbox's making is ever a name on the host's disk.
 //!
 //! ```text
 //! changes.part/ → changes/{list.jsonl, content}   renamed, or exchanged, once both are on the disk
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::change::{Change, ChangeSet, Extent};
+use super::change::{Change, ChangeSet, ChangesExtent};
 
 const UNFINISHED: &str = "changes.part";
 const FOLDER: &str = "changes";
@@ -24,27 +24,27 @@ const APPLIED: &str = "applied";
 const JOURNAL: &str = "apply.journal";
 
 #[derive(Serialize, Deserialize)]
-struct Header {
+struct StoreHeader {
     v: u32,
     changes: usize,
     #[serde(flatten)]
-    extent: Extent,
+    extent: ChangesExtent,
 }
 
 /// A set that is being written. Dropped before [`Self::finish`], it leaves nothing that counts.
 pub(super) struct Writer {
-    run: PathBuf,
+    session: PathBuf,
     /// Written without a buffer: what is in it is in it, also on a disk that is full.
     pub(super) content: File,
 }
 
 impl Writer {
-    pub(super) fn new(run: &Path) -> io::Result<Self> {
-        let folder = run.join(UNFINISHED);
+    pub(super) fn new(session: &Path) -> io::Result<Self> {
+        let folder = session.join(UNFINISHED);
         drop_folder(&folder)?;
         std::fs::create_dir(&folder)?;
         let content = File::create(folder.join(CONTENT))?;
-        Ok(Self { run: run.to_owned(), content })
+        Ok(Self { session: session.to_owned(), content })
     }
 
     /// Forgets what was written after `offset`.
@@ -54,16 +54,16 @@ impl Writer {
     }
 
     /// Puts the set where the one before was, if there was one.
-    // THREAT: the box cuts its stream, or the machine stops, and half a set is applied as if it
+    // THREAT: the sandbox cuts its stream, or the machine stops, and half a set is applied as if it
     // were whole. Tried by workspace::intake::tests::a_stream_that_is_cut_gives_what_came_whole.
     pub(super) fn finish(self, set: &ChangeSet) -> io::Result<()> {
-        let folder = self.run.join(UNFINISHED);
+        let folder = self.session.join(UNFINISHED);
         // Of a run that changed nothing the list alone must be whole; lost, it says the same.
         let is_empty = set.is_empty();
         if !is_empty {
             self.content.sync_all()?;
         }
-        let header = Header { v: 1, changes: set.changes.len(), extent: set.extent.clone() };
+        let header = StoreHeader { v: 1, changes: set.changes.len(), extent: set.extent.clone() };
         let mut list = BufWriter::new(File::create(folder.join(LIST))?);
         serde_json::to_writer(&mut list, &header)?;
         list.write_all(b"\n")?;
@@ -76,14 +76,14 @@ impl Writer {
         if !is_empty {
             sync_folder(&folder)?;
         }
-        replace(&folder, &self.run)?;
-        if is_empty { Ok(()) } else { sync_folder(&self.run) }
+        replace(&folder, &self.session)?;
+        if is_empty { Ok(()) } else { sync_folder(&self.session) }
     }
 }
 
 /// There is one whole set at any moment, the old one or the new one.
-fn replace(new: &Path, run: &Path) -> io::Result<()> {
-    let place = run.join(FOLDER);
+fn replace(new: &Path, session: &Path) -> io::Result<()> {
+    let place = session.join(FOLDER);
     if !place.exists() {
         return std::fs::rename(new, place);
     }
@@ -92,7 +92,7 @@ fn replace(new: &Path, run: &Path) -> io::Result<()> {
         Ok(()) => {}
         // A file system that cannot exchange: between the two steps the old one is found aside.
         Err(_) => {
-            let aside = run.join(ASIDE);
+            let aside = session.join(ASIDE);
             drop_folder(&aside)?;
             std::fs::rename(&place, &aside)?;
             std::fs::rename(new, &place)?;
@@ -119,27 +119,27 @@ fn drop_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Where the set is.
-fn set_of(run: &Path) -> PathBuf {
-    let (place, aside) = (run.join(FOLDER), run.join(ASIDE));
+fn set_of(session: &Path) -> PathBuf {
+    let (place, aside) = (session.join(FOLDER), session.join(ASIDE));
     if !place.exists() && aside.exists() { aside } else { place }
 }
 
 /// Removes what an intake left that failed.
-pub(super) fn drop_unfinished(run: &Path) {
+pub(super) fn drop_unfinished(session: &Path) {
     // What stays is removed by the next intake, or with the run.
-    let _stays = std::fs::remove_dir_all(run.join(UNFINISHED));
+    let _stays = std::fs::remove_dir_all(session.join(UNFINISHED));
 }
 
 /// The changes of a run; none where there are none on disk.
-pub(super) fn load(run: &Path) -> io::Result<Option<ChangeSet>> {
-    let file = match File::open(set_of(run).join(LIST)) {
+pub(super) fn load(session: &Path) -> io::Result<Option<ChangeSet>> {
+    let file = match File::open(set_of(session).join(LIST)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut lines = BufReader::new(file).lines();
     let first = lines.next().ok_or(io::ErrorKind::UnexpectedEof)??;
-    let header: Header = serde_json::from_str(&first)?;
+    let header: StoreHeader = serde_json::from_str(&first)?;
     let changes = lines
         .map(|line| Ok(serde_json::from_str::<Change>(&line?)?))
         .collect::<io::Result<Vec<_>>>()?;
@@ -153,8 +153,8 @@ pub(super) fn load(run: &Path) -> io::Result<Option<ChangeSet>> {
 pub(super) struct Contents(File);
 
 impl Contents {
-    pub(super) fn open(run: &Path) -> io::Result<Self> {
-        Ok(Self(File::open(set_of(run).join(CONTENT))?))
+    pub(super) fn open(session: &Path) -> io::Result<Self> {
+        Ok(Self(File::open(set_of(session).join(CONTENT))?))
     }
 
     /// A stored content.
@@ -165,48 +165,50 @@ impl Contents {
 }
 
 /// A stored content to be kept open.
-pub(super) fn content(run: &Path, offset: u64, size: u64) -> io::Result<io::Take<File>> {
-    let mut file = File::open(set_of(run).join(CONTENT))?;
+pub(super) fn content(session: &Path, offset: u64, size: u64) -> io::Result<io::Take<File>> {
+    let mut file = File::open(set_of(session).join(CONTENT))?;
     file.seek(SeekFrom::Start(offset))?;
     Ok(file.take(size))
 }
 
-pub(super) fn is_applied(run: &Path) -> bool {
-    set_of(run).join(APPLIED).exists()
+pub(super) fn is_applied(session: &Path) -> bool {
+    set_of(session).join(APPLIED).exists()
 }
 
-pub(super) fn mark_applied(run: &Path) -> io::Result<()> {
-    File::create(set_of(run).join(APPLIED))?.sync_all()?;
-    sync_folder(&set_of(run))
+pub(super) fn mark_applied(session: &Path) -> io::Result<()> {
+    File::create(set_of(session).join(APPLIED))?.sync_all()?;
+    sync_folder(&set_of(session))
 }
 
-pub(super) fn discard(run: &Path) -> io::Result<()> {
+pub(super) fn discard(session: &Path) -> io::Result<()> {
     // Renamed first, so that half of a set is never read as a set.
-    std::fs::rename(set_of(run), run.join(UNFINISHED))?;
-    std::fs::remove_dir_all(run.join(UNFINISHED))?;
-    sync_folder(run)
+    std::fs::rename(set_of(session), session.join(UNFINISHED))?;
+    std::fs::remove_dir_all(session.join(UNFINISHED))?;
+    sync_folder(session)
 }
 
-pub(super) fn write_journal(run: &Path, journal: &impl Serialize) -> io::Result<()> {
-    let unfinished = run.join("apply.journal.part");
+pub(super) fn write_journal(session: &Path, journal: &impl Serialize) -> io::Result<()> {
+    let unfinished = session.join("apply.journal.part");
     let mut file = File::create(&unfinished)?;
     file.write_all(&serde_json::to_vec(journal)?)?;
     file.sync_all()?;
-    std::fs::rename(unfinished, run.join(JOURNAL))?;
-    sync_folder(run)
+    std::fs::rename(unfinished, session.join(JOURNAL))?;
+    sync_folder(session)
 }
 
-pub(super) fn read_journal<T: serde::de::DeserializeOwned>(run: &Path) -> io::Result<Option<T>> {
-    match std::fs::read(run.join(JOURNAL)) {
+pub(super) fn read_journal<T: serde::de::DeserializeOwned>(
+    session: &Path,
+) -> io::Result<Option<T>> {
+    match std::fs::read(session.join(JOURNAL)) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-pub(super) fn remove_journal(run: &Path) -> io::Result<()> {
-    std::fs::remove_file(run.join(JOURNAL))?;
-    sync_folder(run)
+pub(super) fn remove_journal(session: &Path) -> io::Result<()> {
+    std::fs::remove_file(session.join(JOURNAL))?;
+    sync_folder(session)
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {

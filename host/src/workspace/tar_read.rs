@@ -17,7 +17,7 @@ const PAX_BYTES: u64 = 64 << 10;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum EntryKind {
     Folder,
     File,
     Link,
@@ -25,10 +25,10 @@ pub(super) enum Kind {
     Special,
 }
 
-/// One entry. Of a file, its content comes next in the stream, by [`Reader::content`].
+/// One entry. Of a file, its content comes next in the stream, by [`TarReader::content`].
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) kind: Kind,
+pub(super) struct TarHeader {
+    pub(super) kind: EntryKind,
     pub(super) path: Vec<u8>,
     pub(super) target: Vec<u8>,
     /// As sent, set-uid and all.
@@ -46,7 +46,7 @@ pub(super) enum TarError {
     Read(io::Error),
 }
 
-pub(super) struct Reader<R> {
+pub(super) struct TarReader<R> {
     stream: R,
     /// Of the current entry's content, with what fills its last block.
     left: u64,
@@ -55,24 +55,24 @@ pub(super) struct Reader<R> {
 
 /// What stands before an entry and changes it.
 #[derive(Default)]
-struct Before {
+struct EntryPrefix {
     path: Option<Vec<u8>>,
     target: Option<Vec<u8>>,
     size: Option<u64>,
 }
 
-impl<R: Read> Reader<R> {
+impl<R: Read> TarReader<R> {
     pub(super) fn new(stream: R) -> Self {
         Self { stream, left: 0, padding: 0 }
     }
 
     /// The next entry; none after the end mark, and then the stream is at its end.
-    pub(super) fn next(&mut self) -> Result<Option<Header>, TarError> {
+    pub(super) fn next(&mut self) -> Result<Option<TarHeader>, TarError> {
         if self.left > 0 {
             return Err(TarError::Malformed("a content was not read"));
         }
         self.skip_padding()?;
-        let mut before = Before::default();
+        let mut before = EntryPrefix::default();
         loop {
             let block = self.block()?;
             if block == [0; BLOCK] {
@@ -122,13 +122,13 @@ impl<R: Read> Reader<R> {
         header: &Block,
         kind: EntryType,
         size: u64,
-        before: Before,
-    ) -> Result<Header, TarError> {
+        before: EntryPrefix,
+    ) -> Result<TarHeader, TarError> {
         let kind = match kind {
-            EntryType::Regular | EntryType::Continuous => Kind::File,
-            EntryType::Directory => Kind::Folder,
-            EntryType::Symlink => Kind::Link,
-            EntryType::Char | EntryType::Block | EntryType::Fifo => Kind::Special,
+            EntryType::Regular | EntryType::Continuous => EntryKind::File,
+            EntryType::Directory => EntryKind::Folder,
+            EntryType::Symlink => EntryKind::Link,
+            EntryType::Char | EntryType::Block | EntryType::Fifo => EntryKind::Special,
             // THREAT: a hard link to `../../.ssh/id_rsa`, or 8 EiB of holes in one block.
             // Tried by workspace::intake::tests::what_is_not_a_file_a_folder_or_a_link_is_refused.
             EntryType::Link => return Err(TarError::Malformed("a hard link")),
@@ -136,7 +136,7 @@ impl<R: Read> Reader<R> {
             _ => return Err(TarError::Malformed("an entry of an unknown type")),
         };
         let size = before.size.unwrap_or(size);
-        if kind != Kind::File && size > 0 {
+        if kind != EntryKind::File && size > 0 {
             return Err(TarError::Malformed("a content of something that has none"));
         }
         let mode = header.mode().map_err(|_| TarError::Malformed("a mode that is no number"))?;
@@ -146,7 +146,7 @@ impl<R: Read> Reader<R> {
             None => header.link_name_bytes().map(|target| target.into_owned()).unwrap_or_default(),
         };
         (self.left, self.padding) = (size, filling(size));
-        Ok(Header { kind, path, target, mode, size })
+        Ok(TarHeader { kind, path, target, mode, size })
     }
 
     fn long_name(&mut self, size: u64, most: usize) -> Result<Vec<u8>, TarError> {
@@ -159,7 +159,7 @@ impl<R: Read> Reader<R> {
 
     // THREAT: `path=../../x` in a pax header replaces a harmless name that was checked.
     // Tried by workspace::intake::tests::a_path_that_leaves_the_root_is_refused.
-    fn pax(&mut self, size: u64, before: &mut Before) -> Result<(), TarError> {
+    fn pax(&mut self, size: u64, before: &mut EntryPrefix) -> Result<(), TarError> {
         let records = self.bounded(size, PAX_BYTES, "a pax header that is too long")?;
         let mut rest = records.as_slice();
         while !rest.is_empty() {

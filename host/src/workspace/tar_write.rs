@@ -9,7 +9,7 @@ use tar::{EntryType, Header};
 pub(super) const BLOCK: usize = 512;
 
 /// One entry's head; the content of a file follows, then [`pad`].
-pub(super) struct Entry<'a> {
+pub(super) struct TarEntry<'a> {
     pub(super) kind: EntryType,
     pub(super) path: &'a [u8],
     pub(super) target: &'a [u8],
@@ -18,7 +18,7 @@ pub(super) struct Entry<'a> {
     pub(super) size: u64,
 }
 
-pub(super) fn head(out: &mut impl Write, entry: &Entry<'_>) -> io::Result<()> {
+pub(super) fn head(out: &mut impl Write, entry: &TarEntry<'_>) -> io::Result<()> {
     let mut header = Header::new_gnu();
     let old = header.as_old_mut();
     for (field, bytes, long) in [

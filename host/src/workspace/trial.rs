@@ -12,27 +12,27 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use tar::EntryType;
 
-use super::copy_in::{Copied, CopyError};
-use super::tar_write::{self, Entry};
-use super::{ChangeSet, Copy, NotTaken, Private, Rules, Workspace};
-use crate::session::{RunFolder, Store};
+use super::copy_in::{CopyError, CopySummary};
+use super::tar_write::{self, TarEntry};
+use super::{ChangeSet, ChangesRefused, CopyStarted, LeaveOutRules, Private, WorkspaceLink};
+use crate::records::{SessionFolder, SessionStore};
 
 pub(super) const DISK: u64 = 1 << 20;
 
-pub(super) struct Trial {
+pub(super) struct ApplyFixture {
     _folder: tempfile::TempDir,
     pub(super) root: PathBuf,
-    pub(super) run: RunFolder,
+    pub(super) session: SessionFolder,
 }
 
-impl Trial {
+impl ApplyFixture {
     /// A folder of `path`, `path/`, `path -> target` and `path = content`.
     pub(super) fn new(tree: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("state")).unwrap();
+        let store = SessionStore::open(&folder.path().join("state")).unwrap();
         let root = folder.path().join("work");
         std::fs::create_dir(&root).unwrap();
-        let trial = Self { _folder: folder, root, run: store.create_run().unwrap() };
+        let trial = Self { _folder: folder, root, session: store.create_run().unwrap() };
         tree.iter().for_each(|line| trial.put(line));
         trial
     }
@@ -54,7 +54,7 @@ impl Trial {
         include: &[&str],
         exclude: &[&str],
         disk: u64,
-    ) -> (Vec<u8>, Result<Copied, CopyError>, Workspace) {
+    ) -> (Vec<u8>, Result<CopySummary, CopyError>, WorkspaceLink) {
         self.copy_private(include, exclude, disk, Private::default()).await
     }
 
@@ -65,31 +65,32 @@ impl Trial {
         exclude: &[&str],
         disk: u64,
         private: Private,
-    ) -> (Vec<u8>, Result<Copied, CopyError>, Workspace) {
+    ) -> (Vec<u8>, Result<CopySummary, CopyError>, WorkspaceLink) {
         let owned = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>();
-        let rules = Rules::new(&owned(include), &owned(exclude)).unwrap().without(private);
-        let Copy { workspace, copied, .. } = Workspace::copy(&self.root, rules, disk, &self.run);
+        let rules = LeaveOutRules::new(&owned(include), &owned(exclude)).unwrap().without(private);
+        let CopyStarted { workspace, copied, .. } =
+            WorkspaceLink::copy(&self.root, rules, disk, &self.session);
         let pieces = workspace.stream_in().filter_map(async |piece: io::Result<Bytes>| piece.ok());
         let bytes = pieces.collect::<Vec<_>>().await.concat();
         (bytes, copied.await.unwrap(), workspace)
     }
 
     /// Copied in as it is.
-    pub(super) async fn copy(&self) -> Workspace {
+    pub(super) async fn copy(&self) -> WorkspaceLink {
         let (_, copied, workspace) = self.copy_with(&[], &[], DISK).await;
         copied.unwrap();
         workspace
     }
 
     /// What is kept of a stream.
-    pub(super) async fn take(&self, stream: Vec<u8>) -> Result<Arc<ChangeSet>, NotTaken> {
+    pub(super) async fn take(&self, stream: Vec<u8>) -> Result<Arc<ChangeSet>, ChangesRefused> {
         self.take_body(body(stream)).await
     }
 
     pub(super) async fn take_body(
         &self,
         body: BoxStream<'static, io::Result<Bytes>>,
-    ) -> Result<Arc<ChangeSet>, NotTaken> {
+    ) -> Result<Arc<ChangeSet>, ChangesRefused> {
         let workspace = self.copy().await;
         workspace.take_changes(body).await?;
         Ok(workspace.close().await.set.unwrap())
@@ -105,9 +106,9 @@ pub(super) fn body(stream: Vec<u8>) -> BoxStream<'static, io::Result<Bytes>> {
 
 /// A tar stream of one's own making.
 #[derive(Clone, Default)]
-pub(super) struct Tar(pub(super) Vec<u8>);
+pub(super) struct TarBytes(pub(super) Vec<u8>);
 
-impl Tar {
+impl TarBytes {
     pub(super) fn entry(
         mut self,
         kind: EntryType,
@@ -117,7 +118,8 @@ impl Tar {
         content: &[u8],
     ) -> Self {
         let (path, target, size) = (path.as_bytes(), target.as_bytes(), content.len() as u64);
-        tar_write::head(&mut self.0, &Entry { kind, path, target, mode, mtime: 0, size }).unwrap();
+        tar_write::head(&mut self.0, &TarEntry { kind, path, target, mode, mtime: 0, size })
+            .unwrap();
         self.0.extend_from_slice(content);
         tar_write::pad(&mut self.0, size).unwrap();
         self
@@ -176,7 +178,7 @@ pub(super) fn chmod(path: &Path, mode: u32) {
 }
 
 /// Who is not root, and owns nothing that is not given to them.
-pub(super) const NOBODY: u32 = 65_534;
+pub(super) const KILLER_REAL_UID: u32 = 65_534;
 
 /// Works as nobody, on a thread of its own. Who is not root
 /// works as they are.
@@ -186,7 +188,7 @@ pub(super) fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     if !rustix::process::geteuid().is_root() {
         return work();
     }
-    let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    let (uid, gid) = (Uid::from_raw(KILLER_REAL_UID), Gid::from_raw(KILLER_REAL_UID));
     let worker = || {
         thread::set_thread_groups(&[]).unwrap();
         thread::set_thread_res_gid(gid, gid, gid).unwrap();
@@ -199,7 +201,7 @@ pub(super) fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-impl Trial {
+impl ApplyFixture {
     /// Gives the folder, and the state of the run, to nobody.
     pub(super) fn give_away(&self) {
         if !rustix::process::geteuid().is_root() {
@@ -207,7 +209,7 @@ impl Trial {
         }
         let mut todo = vec![self.root.parent().unwrap().to_owned()];
         while let Some(path) = todo.pop() {
-            std::os::unix::fs::lchown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            std::os::unix::fs::lchown(&path, Some(KILLER_REAL_UID), Some(KILLER_REAL_UID)).unwrap();
             if std::fs::symlink_metadata(&path).unwrap().is_dir() {
                 todo.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
             }

@@ -17,9 +17,9 @@ use super::beneath::{self, Root};
 use super::content;
 use super::copy_in::CopyError;
 use super::git::{self, Shape};
-use super::private::{self, Guard};
+use super::private::{self, CopyGuard};
 use super::rel_path::RelPath;
-use super::rules::{Rules, Verdict};
+use super::rules::{LeaveOutRules, RuleResult};
 
 /// The folders of an apply that was cut short begin so, at the root.
 pub(super) const STAGING: &str = ".airlock-apply-";
@@ -29,7 +29,7 @@ const GIT_CONFIG_BYTES: u64 = 64 << 10;
 /// Why a path was left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
+pub enum LeftOutReason {
     /// A secret by its name, or by name and content; `--include` brings it back.
     Secret,
     /// `--exclude` named it.
@@ -48,7 +48,7 @@ pub enum Why {
     Credential,
 }
 
-impl Why {
+impl LeftOutReason {
     /// As JSON and the sandbox have it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -66,28 +66,28 @@ impl Why {
 }
 
 /// What the walk meets.
-pub(super) enum Found {
+pub(super) enum WalkEntry {
     Folder { path: RelPath, mode: u32, mtime: i64 },
     File { path: RelPath, file: File },
     Link { path: RelPath, target: Vec<u8>, mtime: i64 },
     StandIn { path: RelPath, content: Vec<u8> },
-    LeftOut { path: RelPath, why: Why },
+    LeftOut { path: RelPath, why: LeftOutReason },
 }
 
-type Sink<'a> = &'a mut dyn FnMut(Found) -> Result<(), CopyError>;
+type EntrySink<'a> = &'a mut dyn FnMut(WalkEntry) -> Result<(), CopyError>;
 
-struct Walk<'a> {
+struct WorkspaceWalk<'a> {
     root: &'a Root,
-    rules: &'a Rules,
-    guard: Guard,
-    found: Sink<'a>,
+    rules: &'a LeaveOutRules,
+    guard: CopyGuard,
+    found: EntrySink<'a>,
     /// Folders still to be opened, the next one last.
-    pending: Vec<Pending>,
+    pending: Vec<OpenFolder>,
     /// Folders that were left out, and are not there until something in them is brought back.
     absent: HashSet<RelPath>,
 }
 
-struct Pending {
+struct OpenFolder {
     path: RelPath,
     in_git: bool,
     /// Left out by its name; only what `--include` names in it goes in.
@@ -98,20 +98,20 @@ struct Pending {
 pub(super) fn walk(
     root: &Root,
     place: &Path,
-    rules: &Rules,
-    found: Sink<'_>,
+    rules: &LeaveOutRules,
+    found: EntrySink<'_>,
 ) -> Result<(), CopyError> {
-    let first = Pending { path: RelPath::root(), in_git: false, left_out: false };
+    let first = OpenFolder { path: RelPath::root(), in_git: false, left_out: false };
     let (guard, pending) = (rules.private().beneath(place), vec![first]);
-    let mut walk = Walk { root, rules, guard, found, pending, absent: HashSet::new() };
+    let mut walk = WorkspaceWalk { root, rules, guard, found, pending, absent: HashSet::new() };
     while let Some(folder) = walk.pending.pop() {
         walk.folder(&folder)?;
     }
     Ok(())
 }
 
-impl Walk<'_> {
-    fn folder(&mut self, folder: &Pending) -> Result<(), CopyError> {
+impl WorkspaceWalk<'_> {
+    fn folder(&mut self, folder: &OpenFolder) -> Result<(), CopyError> {
         let opened = match self.root.folder(&folder.path) {
             Ok(opened) => opened,
             Err(error) if folder.path.is_root() => {
@@ -124,7 +124,7 @@ impl Walk<'_> {
         // THREAT: a run in the home directory takes our logins along, and `cat` prints them.
         // Tried by workspace::private::tests::our_own_folders_never_go_in.
         if let Some(why) = self.guard.folder((stat.st_dev, stat.st_ino)) {
-            return (self.found)(Found::LeftOut { path: folder.path.clone(), why });
+            return (self.found)(WalkEntry::LeftOut { path: folder.path.clone(), why });
         }
         let names = match names(&opened) {
             Ok(Some(names)) => names,
@@ -140,7 +140,10 @@ impl Walk<'_> {
         // Tried by workspace::copy_in::tests::no_repository_goes_in_without_its_history.
         let no_history = !self.rules.has_history();
         if no_history && is_repository && !folder.path.is_root() {
-            return (self.found)(Found::LeftOut { path: folder.path.clone(), why: Why::History });
+            return (self.found)(WalkEntry::LeftOut {
+                path: folder.path.clone(),
+                why: LeftOutReason::History,
+            });
         }
         if !folder.left_out && !folder.path.is_root() {
             self.bring_back(&folder.path)?;
@@ -156,41 +159,41 @@ impl Walk<'_> {
                 .map_err(|why| CopyError::Path { folder: folder.path.clone(), why })?;
             let is_history = git::is_history(&name) || (repository && git::holds_history(&name));
             if no_history && is_history {
-                (self.found)(Found::LeftOut { path, why: Why::History })?;
+                (self.found)(WalkEntry::LeftOut { path, why: LeftOutReason::History })?;
                 continue;
             }
             if repository && git::stays_at_home(&name) {
-                (self.found)(Found::LeftOut { path: path.clone(), why: Why::Git })?;
+                (self.found)(WalkEntry::LeftOut { path: path.clone(), why: LeftOutReason::Git })?;
                 if git::is_config(&name) && !folder.left_out {
                     let content = git::stand_in(&git_config(&opened, &name), !in_git);
-                    (self.found)(Found::StandIn { path, content })?;
+                    (self.found)(WalkEntry::StandIn { path, content })?;
                 }
                 continue;
             }
             let is_folder = kind == FileType::Directory;
             if let Some(why) = self.private(&opened, &name, inode, kind, &path) {
-                (self.found)(Found::LeftOut { path, why })?;
+                (self.found)(WalkEntry::LeftOut { path, why })?;
                 continue;
             }
             match self.rules.judge(&path, is_folder) {
-                Verdict::In | Verdict::IfContent(_) if is_folder => {
-                    folders.push(Pending { path, in_git, left_out: false });
+                RuleResult::In | RuleResult::IfContent(_) if is_folder => {
+                    folders.push(OpenFolder { path, in_git, left_out: false });
                 }
-                Verdict::In => self.entry(&opened, &name, kind, path, None)?,
-                Verdict::IfContent(content) => {
+                RuleResult::In => self.entry(&opened, &name, kind, path, None)?,
+                RuleResult::IfContent(content) => {
                     self.entry(&opened, &name, kind, path, Some(content))?;
                 }
-                Verdict::Excluded => {
-                    (self.found)(Found::LeftOut { path, why: Why::Excluded })?;
+                RuleResult::Excluded => {
+                    (self.found)(WalkEntry::LeftOut { path, why: LeftOutReason::Excluded })?;
                 }
-                Verdict::Secret => {
+                RuleResult::Secret => {
                     if is_folder && self.rules.brings_back() {
                         self.absent.insert(path.clone());
-                        folders.push(Pending { path: path.clone(), in_git, left_out: true });
+                        folders.push(OpenFolder { path: path.clone(), in_git, left_out: true });
                     }
                     // What is in a folder that was left out is not named one by one.
                     if !folder.left_out {
-                        (self.found)(Found::LeftOut { path, why: Why::Secret })?;
+                        (self.found)(WalkEntry::LeftOut { path, why: LeftOutReason::Secret })?;
                     }
                 }
             }
@@ -209,7 +212,7 @@ impl Walk<'_> {
         inode: u64,
         kind: FileType,
         path: &RelPath,
-    ) -> Option<Why> {
+    ) -> Option<LeftOutReason> {
         self.guard.path(path).or_else(|| {
             if kind != FileType::RegularFile || !self.guard.may_be_file(inode) {
                 return None;
@@ -227,13 +230,13 @@ impl Walk<'_> {
         name: &[u8],
         kind: FileType,
         path: RelPath,
-        if_content: Option<content::Kind>,
+        if_content: Option<content::SecretContent>,
     ) -> Result<(), CopyError> {
         let found = match kind {
             FileType::RegularFile => match beneath::open_file(folder, name) {
                 Ok(file) => match self.kept_home(&path, &file, if_content)? {
-                    Some(why) => return (self.found)(Found::LeftOut { path, why }),
-                    None => Found::File { path: path.clone(), file },
+                    Some(why) => return (self.found)(WalkEntry::LeftOut { path, why }),
+                    None => WalkEntry::File { path: path.clone(), file },
                 },
                 Err(error) => return self.closed(path, &error),
             },
@@ -242,36 +245,39 @@ impl Walk<'_> {
                 let read = stat.map_err(io::Error::from);
                 match read.and_then(|stat| Ok((stat, beneath::read_link(folder, name)?))) {
                     Ok((stat, target)) => {
-                        Found::Link { path: path.clone(), target, mtime: stat.st_mtime }
+                        WalkEntry::Link { path: path.clone(), target, mtime: stat.st_mtime }
                     }
                     Err(error) => return self.closed(path, &error),
                 }
             }
-            _ => return (self.found)(Found::LeftOut { path, why: Why::Special }),
+            _ => return (self.found)(WalkEntry::LeftOut { path, why: LeftOutReason::Special }),
         };
         self.bring_back(&path)?;
         (self.found)(found)
     }
 
-    // THREAT: `airlock run --api-key-file key.txt` in the folder that holds key.txt.
+    // THREAT: `airlock session --api-key-file key.txt` in the folder that holds key.txt.
     // Tried by workspace::private::tests::the_file_of_a_key_never_goes_in.
     fn kept_home(
         &self,
         path: &RelPath,
         file: &File,
-        if_content: Option<content::Kind>,
-    ) -> Result<Option<Why>, CopyError> {
+        if_content: Option<content::SecretContent>,
+    ) -> Result<Option<LeftOutReason>, CopyError> {
         let read = |error| CopyError::read(path, error);
         let about = file.metadata().map_err(read)?;
         if let Some(why) = self.guard.file(private::id(&about)) {
             return Ok(Some(why));
         }
         let Some(kind) = if_content else { return Ok(None) };
-        let most =
-            if kind == content::Kind::Key { content::KEY_BYTES } else { content::READ_BYTES };
+        let most = if kind == content::SecretContent::Key {
+            content::KEY_BYTES
+        } else {
+            content::READ_BYTES
+        };
         let most = most.min(usize::try_from(about.len()).unwrap_or(usize::MAX));
         let content = beginning(file, most).map_err(read)?;
-        Ok(content::is_secret(&content, kind).then_some(Why::Secret))
+        Ok(content::is_secret(&content, kind).then_some(LeftOutReason::Secret))
     }
 
     /// What could not be opened: gone or swapped meanwhile is as if it had never been there.
@@ -279,11 +285,11 @@ impl Walk<'_> {
         match Errno::from_io_error(error) {
             Some(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => Ok(()),
             Some(Errno::ACCESS | Errno::PERM) => {
-                (self.found)(Found::LeftOut { path, why: Why::Unreadable })
+                (self.found)(WalkEntry::LeftOut { path, why: LeftOutReason::Unreadable })
             }
             // A regular file was asked for and something else had taken its place.
             None if error.kind() == io::ErrorKind::InvalidInput => {
-                (self.found)(Found::LeftOut { path, why: Why::Special })
+                (self.found)(WalkEntry::LeftOut { path, why: LeftOutReason::Special })
             }
             _ => Err(CopyError::read(&path, io::Error::new(error.kind(), error.to_string()))),
         }
@@ -307,8 +313,8 @@ impl Walk<'_> {
     }
 }
 
-fn found_folder(path: RelPath, stat: &Stat) -> Found {
-    Found::Folder { path, mode: stat.st_mode & 0o777, mtime: stat.st_mtime }
+fn found_folder(path: RelPath, stat: &Stat) -> WalkEntry {
+    WalkEntry::Folder { path, mode: stat.st_mode & 0o777, mtime: stat.st_mtime }
 }
 
 /// A name, what it is, and its number in the folder.

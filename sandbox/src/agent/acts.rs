@@ -14,7 +14,7 @@ use crate::scrub::Scrub;
 use crate::tools::{ToolResult, Toolbox};
 
 /// What acts, and what ends it.
-pub(crate) struct Hands {
+pub(crate) struct ToolRunner {
     pub(crate) tools: Toolbox,
     pub(crate) report: Report,
     pub(crate) scrub: Scrub,
@@ -24,7 +24,7 @@ pub(crate) struct Hands {
     pub(crate) cancel: CancellationToken,
 }
 
-impl Hands {
+impl ToolRunner {
     /// Runs the calls and gives their outputs, in the order of the calls. A call that was not
     /// reached when the run was ended has none.
     ///

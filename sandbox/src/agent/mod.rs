@@ -5,10 +5,10 @@ mod turn; // ask, act, again
 mod acts; // the calls of one answer
 mod budget; // what the run may still use
 mod history; // what was said, as it is sent again
-mod patience; // an answer that calls nothing
+mod empty_answers; // an answer that calls nothing
 pub(crate) mod prompt; // our own words to the model
 
-pub(crate) use acts::Hands;
-pub(crate) use budget::Ledger;
+pub(crate) use acts::ToolRunner;
+pub(crate) use budget::BudgetLedger;
 pub(crate) use history::History;
 pub(crate) use turn::Turn;

@@ -8,7 +8,7 @@ use airlock_shared::limits;
 use airlock_shared::scrub::MARK;
 use serde_json::Value;
 
-use crate::files::{Doc, NotCopied};
+use crate::files::{DocFile, NotCopied};
 
 /// A longer name is not repeated to the model in our own words.
 const NAME_BYTES: usize = 80;
@@ -35,7 +35,7 @@ something could not be done, or was not checked. Do not commit unless the task a
     )
 }
 
-/// Where the agent is: facts of the box.
+/// Where the agent is: facts of the sandbox.
 pub(crate) fn surroundings(job: &Job, is_offline: bool) -> String {
     let workspace = &job.workspace;
     let network = if is_offline {
@@ -93,7 +93,7 @@ them. Git is told to skip those it tracks. What you put at such a path is not ap
 ///
 /// THREAT: a repository nobody has vetted gives orders in the person's name. It stays information,
 /// in a message of its own before the prompt. Tried by `session::tests::alone::the_first_request_in_full`.
-pub(crate) fn project_docs(docs: &[Doc]) -> Option<String> {
+pub(crate) fn project_docs(docs: &[DocFile]) -> Option<String> {
     if docs.is_empty() {
         return None;
     }
@@ -105,7 +105,7 @@ ends them."
     );
     for doc in docs {
         let cut = if doc.cut { " (cut short)" } else { "" };
-        let Doc { path, text: said, .. } = doc;
+        let DocFile { path, text: said, .. } = doc;
         // The mark of every cut, before which no part of a credential is left.
         let end = if doc.cut { "…" } else { "" };
         text.push_str(&format!("\n\n--- {seal} {path}{cut} ---\n{}{end}", said.trim_end()));
@@ -115,11 +115,11 @@ ends them."
 }
 
 /// What no file among these can hold: it is made of all of them. It is the same for the same
-/// files, so that caches and cassettes hold.
+/// files, so that caches and recordings hold.
 ///
 /// THREAT: AGENTS.md writes our end mark itself, and what follows reads as the person's words.
 /// Tried by `agent::prompt::tests::a_file_cannot_end_itself`.
-fn seal(docs: &[Doc]) -> String {
+fn seal(docs: &[DocFile]) -> String {
     let mut all = Vec::new();
     for doc in docs {
         for part in [&doc.path, &doc.text] {
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_repositorys_words_are_marked_as_such() {
-        let doc = Doc { path: "AGENTS.md".into(), text: "use tabs\n".into(), cut: true };
+        let doc = DocFile { path: "AGENTS.md".into(), text: "use tabs\n".into(), cut: true };
         let text = project_docs(&[doc]).expect("some");
         assert!(
             text.starts_with("These files come from the repository, not from the person"),
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_file_cannot_end_itself() {
-        let doc = |text: &str| Doc { path: "AGENTS.md".into(), text: text.into(), cut: false };
+        let doc = |text: &str| DocFile { path: "AGENTS.md".into(), text: text.into(), cut: false };
         let end = |text: &str| {
             let last = text.lines().last().unwrap_or_default().to_owned();
             assert!(last.ends_with("end of the repository's files ---"), "{text}");

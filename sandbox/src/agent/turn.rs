@@ -10,34 +10,34 @@ use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
 use airlock_shared::request::Prompt;
 use tokio::time::Instant;
 
-use super::acts::Hands;
-use super::budget::{Ledger, Next};
+use super::acts::ToolRunner;
+use super::budget::{BudgetLedger, NextStep};
+use super::empty_answers::{EmptyAnswerPolicy, EmptyAnswerVerdict};
 use super::history::History;
-use super::patience::{Patience, Verdict};
 use super::prompt;
-use crate::keep::SoFar;
+use crate::keep::InterimChanges;
 use crate::report::Report;
-use crate::responses::{Answer, Client, End};
+use crate::responses::{Answer, Client, GiveUp};
 
 pub(crate) struct Turn {
     pub(crate) client: Client,
     pub(crate) model: Model,
     pub(crate) instructions: String,
     pub(crate) history: History,
-    pub(crate) ledger: Ledger,
-    pub(crate) hands: Hands,
+    pub(crate) ledger: BudgetLedger,
+    pub(crate) tool_runner: ToolRunner,
     /// None: nothing has to be brought out.
-    pub(crate) so_far: Option<SoFar>,
+    pub(crate) so_far: Option<InterimChanges>,
     pub(crate) report: Report,
 }
 
 impl Turn {
     pub(crate) async fn run(mut self) -> Outcome {
-        let mut patience = Patience::default();
+        let mut empty_answers = EmptyAnswerPolicy::default();
         loop {
             let (n, last) = match self.ledger.next() {
-                Next::Ask { n, last } => (n, last),
-                Next::Spent(spent) => return stopped(spent, None),
+                NextStep::Ask { n, last } => (n, last),
+                NextStep::Spent(spent) => return stopped(spent, None),
             };
             let answer = match self.ask(n, last).await {
                 Ok(answer) => answer,
@@ -52,27 +52,27 @@ impl Turn {
                 return stopped(Spent::Steps, text);
             }
             if heard.calls.is_empty() {
-                match patience.judge(text.is_some(), answer.more) {
-                    Verdict::Done => {
+                match empty_answers.judge(text.is_some(), answer.more) {
+                    EmptyAnswerVerdict::Done => {
                         self.tell(texts).await;
                         return Outcome::Finished { answer: text.unwrap_or_default() };
                     }
-                    Verdict::GoOn => self.tell(texts.into_iter().chain(text)).await,
-                    Verdict::Remind => self.history.say("user", prompt::EMPTY),
-                    Verdict::GiveUp => {
+                    EmptyAnswerVerdict::GoOn => self.tell(texts.into_iter().chain(text)).await,
+                    EmptyAnswerVerdict::Remind => self.history.say("user", prompt::EMPTY),
+                    EmptyAnswerVerdict::GiveUp => {
                         return failed(FaultKind::Backend, "the model answers nothing");
                     }
                 }
                 continue;
             }
-            patience.restore();
+            empty_answers.restore();
             self.tell(texts.into_iter().chain(text)).await;
-            let outputs = match self.hands.act(&heard.calls).await {
+            let outputs = match self.tool_runner.act(&heard.calls).await {
                 Ok(outputs) => outputs,
                 Err(fault) => return Outcome::Failed { fault },
             };
             if let Some(so_far) = &mut self.so_far
-                && self.hands.may_write(&heard.calls)
+                && self.tool_runner.may_write(&heard.calls)
             {
                 so_far.touch();
             }
@@ -91,15 +91,15 @@ impl Turn {
             self.history.say("developer", prompt::LAST_STEP);
         }
         self.report.say(Event::Request { n }).await;
-        let tools = if last { Vec::new() } else { self.hands.tools.definitions() };
+        let tools = if last { Vec::new() } else { self.tool_runner.tools.definitions() };
         let input = self.history.input();
         let prompt = Prompt { instructions: &self.instructions, tools: &tools, input };
         let answer = tokio::select! {
             biased;
-            () = self.hands.cancel.cancelled() => None,
-            () = tokio::time::sleep_until(self.hands.deadline) => None,
+            () = self.tool_runner.cancel.cancelled() => None,
+            () = tokio::time::sleep_until(self.tool_runner.deadline) => None,
             answer = keeping(&mut self.so_far, self.client.answer(&self.model, prompt)) => {
-                Some(answer.unwrap_or_else(|fault| Err(End::Fault(fault))))
+                Some(answer.unwrap_or_else(|fault| Err(GiveUp::Fault(fault))))
             }
         };
         match answer {
@@ -107,10 +107,10 @@ impl Turn {
                 self.report.say(Event::Usage { usage: answer.usage }).await;
                 Ok(answer)
             }
-            Some(Err(End::Fault(fault))) => Err(Outcome::Failed { fault }),
-            Some(Err(End::Stop(reason))) => Err(Outcome::Stopped { reason, answer: None }),
-            Some(Err(End::Budget)) => {
-                let out_of_time = Instant::now() >= self.hands.deadline;
+            Some(Err(GiveUp::Fault(fault))) => Err(Outcome::Failed { fault }),
+            Some(Err(GiveUp::Stop(reason))) => Err(Outcome::Stopped { reason, answer: None }),
+            Some(Err(GiveUp::Budget)) => {
+                let out_of_time = Instant::now() >= self.tool_runner.deadline;
                 Err(stopped(self.ledger.spent_elsewhere(out_of_time), None))
             }
             None => Err(self.ended().unwrap_or_else(|| stopped(Spent::Seconds, None))),
@@ -137,10 +137,10 @@ impl Turn {
 
     /// How the run was ended from outside, if it was.
     fn ended(&self) -> Option<Outcome> {
-        if self.hands.cancel.is_cancelled() {
+        if self.tool_runner.cancel.is_cancelled() {
             return Some(Outcome::Stopped { reason: Stop::Cancelled, answer: None });
         }
-        (Instant::now() >= self.hands.deadline).then(|| stopped(Spent::Seconds, None))
+        (Instant::now() >= self.tool_runner.deadline).then(|| stopped(Spent::Seconds, None))
     }
 }
 
@@ -150,7 +150,7 @@ impl Turn {
 /// # Errors
 /// When the sandbox is no longer safe: then no answer is waited for.
 async fn keeping<T>(
-    so_far: &mut Option<SoFar>,
+    so_far: &mut Option<InterimChanges>,
     answer: impl Future<Output = T>,
 ) -> Result<T, Fault> {
     let Some(so_far) = so_far else { return Ok(answer.await) };

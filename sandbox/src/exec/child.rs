@@ -15,7 +15,7 @@ pub(super) const MARKED: &CStr = c"oom_score_adj";
 pub(super) type Candidate = (*const c_char, *const *const c_char);
 
 /// What the child needs, prepared so that it allocates nothing, and its answer.
-pub(super) struct Plan {
+pub(super) struct ChildPlan {
     pub(super) candidates: *const Candidate,
     pub(super) candidate_count: usize,
     pub(super) environment: *const *const c_char,
@@ -30,7 +30,7 @@ pub(super) struct Plan {
     pub(super) errno: c_int,
 }
 
-impl Plan {
+impl ChildPlan {
     pub(super) fn error(&self) -> SpawnError {
         let error = io::Error::from_raw_os_error(self.errno);
         match self.errno {
@@ -43,8 +43,8 @@ impl Plan {
 
 /// The child, on our memory: system calls alone, no allocation, no panic, no return.
 pub(super) extern "C" fn child(plan: *mut c_void) -> c_int {
-    // SAFETY: `start` passes its `Plan` and waits; nobody else touches it meanwhile.
-    let plan = unsafe { &mut *plan.cast::<Plan>() };
+    // SAFETY: `start` passes its `ChildPlan` and waits; nobody else touches it meanwhile.
+    let plan = unsafe { &mut *plan.cast::<ChildPlan>() };
     // SAFETY: plain system calls on what `start` prepared.
     plan.failed = unsafe { become_the_command(plan) };
     // SAFETY: errno is this thread's; `_exit` runs nothing of ours.
@@ -58,7 +58,7 @@ pub(super) extern "C" fn child(plan: *mut c_void) -> c_int {
 ///
 /// # Safety
 /// In a child of `start` alone.
-unsafe fn become_the_command(plan: &Plan) -> &'static CStr {
+unsafe fn become_the_command(plan: &ChildPlan) -> &'static CStr {
     // SAFETY: every pointer is prepared by `start` and ends with null.
     unsafe {
         // The kernel's own form of `sigaction` with the default handler: all zeros.

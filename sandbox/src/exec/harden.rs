@@ -4,7 +4,7 @@
 
 use airlock_shared::outcome::Fault;
 
-use super::{checked, unsafe_box};
+use super::{checked, unsafe_sandbox};
 
 /// What happens to the dumpable flag when a thread changes its ids.
 const SUID_DUMPABLE: &str = "/proc/sys/fs/suid_dumpable";
@@ -16,7 +16,7 @@ const SUID_DUMPABLE: &str = "/proc/sys/fs/suid_dumpable";
 /// When the kernel would not, or would undo it at the next change of ids.
 pub(crate) fn harden() -> Result<(), Fault> {
     let reset = std::fs::read_to_string(SUID_DUMPABLE)
-        .map_err(|error| unsafe_box(SUID_DUMPABLE, &error))?;
+        .map_err(|error| unsafe_sandbox(SUID_DUMPABLE, &error))?;
     // THREAT: where this is 1, each change of our ids would open our memory to the commands until
     // we close it again. Tried by exec::harden::tests::a_kernel_that_would_reopen_us_is_refused.
     refuse_reopening(&reset)?;
@@ -29,9 +29,9 @@ pub(crate) fn harden() -> Result<(), Fault> {
         checked(libc::setrlimit(libc::RLIMIT_CORE, &raw const none).into())
             .and_then(|()| checked(libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit).into()))
     };
-    answer.map_err(|error| unsafe_box("core limit", &error))?;
+    answer.map_err(|error| unsafe_sandbox("core limit", &error))?;
     if limit.rlim_cur != 0 || limit.rlim_max != 0 {
-        return Err(unsafe_box("core limit", &std::io::Error::other("it did not stay 0")));
+        return Err(unsafe_sandbox("core limit", &std::io::Error::other("it did not stay 0")));
     }
     stay_unreadable()?;
     // THREAT: the image's LD_*, GCONV_PATH and the like steer even a static libc. Nothing here is
@@ -46,7 +46,9 @@ pub(crate) fn harden() -> Result<(), Fault> {
 fn refuse_reopening(reset: &str) -> Result<(), Fault> {
     match reset.trim() {
         "0" | "2" => Ok(()),
-        other => Err(unsafe_box(SUID_DUMPABLE, &std::io::Error::other(format!("it is {other}")))),
+        other => {
+            Err(unsafe_sandbox(SUID_DUMPABLE, &std::io::Error::other(format!("it is {other}"))))
+        }
     }
 }
 
@@ -66,7 +68,7 @@ pub(crate) fn stay_unreadable() -> Result<(), Fault> {
         )
     };
     if set != 0 || got != 0 {
-        return Err(unsafe_box("dumpable", &std::io::Error::other("it did not become 0")));
+        return Err(unsafe_sandbox("dumpable", &std::io::Error::other("it did not become 0")));
     }
     Ok(())
 }
@@ -84,7 +86,7 @@ mod tests {
         let fault = refuse_reopening("1\n").expect_err("readable at each change of ids");
         assert_eq!(
             fault.message,
-            "the box could not be made safe: /proc/sys/fs/suid_dumpable: it is 1"
+            "the sandbox could not be made safe: /proc/sys/fs/suid_dumpable: it is 1"
         );
     }
 

@@ -2,7 +2,7 @@
 //!
 //! # Why not process groups, a helper, or cgroups
 //! A group misses what called `setsid`. A helper must be forked, and a fork bomb leaves no free
-//! pid. cgroups are read-only in a box. One thread that takes the tool user's effective uid may
+//! pid. cgroups are read-only in a sandbox. One thread that takes the tool user's effective uid may
 //! signal all of them in one call, and needs nothing but itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,14 +13,14 @@ use airlock_shared::outcome::{Fault, FaultKind};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{ToolUser, checked, reap, stay_unreadable, unsafe_box};
+use super::{ToolUser, checked, reap, stay_unreadable, unsafe_sandbox};
 
 /// A real uid that nobody runs as, held while we are the tool user.
 ///
 /// THREAT: with real uid 0, `kill(-1)` would reach every root process around us; with the tool's, a
 /// command could signal us. Tried by
 /// exec::kill::tests::a_sweep_ends_daemons_and_spares_everybody_else.
-const NOBODY: u32 = 64_199;
+const KILLER_REAL_UID: u32 = 64_199;
 /// Pauses between rounds of killing and collecting double from the first to the longest: what ends
 /// needs the processor too.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
@@ -33,7 +33,7 @@ const SWEEP_MOST: Duration = Duration::from_secs(60);
 
 /// What a sweep left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Swept {
+pub(crate) enum KillResult {
     Clean,
     /// So many processes outlived SIGKILL; `None`: they cannot be counted.
     Survivors(Option<usize>),
@@ -42,70 +42,73 @@ pub(crate) enum Swept {
 }
 
 /// The standing thread, made at the start so that it needs no free pid when it counts.
-pub(crate) struct Broom {
+pub(crate) struct ProcessKiller {
     user: ToolUser,
-    requests: mpsc::Sender<oneshot::Sender<Swept>>,
+    requests: mpsc::Sender<oneshot::Sender<KillResult>>,
     /// The thread may have a sweep before it that nobody waits for any more.
-    owes: AtomicBool,
+    pending: AtomicBool,
 }
 
-impl Broom {
+impl ProcessKiller {
     /// # Errors
     /// When there is no thread to be had, or orphans would not come to us.
     pub(crate) fn start(user: ToolUser) -> Result<Self, Fault> {
         if std::process::id() != 1 {
             // SAFETY: prctl with plain numbers.
             let answer = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-            checked(answer.into()).map_err(|error| unsafe_box("subreaper", &error))?;
+            checked(answer.into()).map_err(|error| unsafe_sandbox("subreaper", &error))?;
         }
-        let (requests, waiting) = mpsc::channel::<oneshot::Sender<Swept>>();
+        let (requests, waiting) = mpsc::channel::<oneshot::Sender<KillResult>>();
         let run = move || {
             // THREAT: what was found for a call that was dropped is told to no one. The next one
             // that asks is told. Tried by exec::kill::tests::what_no_one_heard_is_told_to_the_next.
             let mut unheard = None;
             while let Ok(reply) = waiting.recv() {
-                unheard = unheard_of(reply, unheard.unwrap_or_else(|| sweep(user)));
+                unheard = unheard_of(reply, unheard.unwrap_or_else(|| kill_all(user)));
             }
         };
         std::thread::Builder::new()
             .name("broom".to_owned())
             .spawn(run)
-            .map_err(|error| unsafe_box("no thread to end commands", &error))?;
-        Ok(Self { user, requests, owes: AtomicBool::new(false) })
+            .map_err(|error| unsafe_sandbox("no thread to end commands", &error))?;
+        Ok(Self { user, requests, pending: AtomicBool::new(false) })
     }
 
     /// Ends every process of the user and says what is left.
-    pub(crate) async fn sweep(&self) -> Swept {
+    pub(crate) async fn kill_all(&self) -> KillResult {
         // Mostly nobody is left, which one signal finds out: waking the thread takes longer.
-        if !self.owes.load(Ordering::Acquire) {
-            match kill_all(self.user) {
-                Err(fault) => return Swept::Unsafe(fault),
-                Ok(Reached::Nobody) => return Swept::Clean,
-                Ok(Reached::Perhaps) => {}
+        if !self.pending.load(Ordering::Acquire) {
+            match signal_all(self.user) {
+                Err(fault) => return KillResult::Unsafe(fault),
+                Ok(KillRound::Nobody) => return KillResult::Clean,
+                Ok(KillRound::Perhaps) => {}
             }
         }
-        self.owes.store(true, Ordering::Release);
+        self.pending.store(true, Ordering::Release);
         let (reply, done) = oneshot::channel();
         if self.requests.send(reply).is_ok()
             && let Ok(swept) = done.await
         {
-            self.owes.store(false, Ordering::Release);
+            self.pending.store(false, Ordering::Release);
             return swept;
         }
-        Swept::Unsafe(Fault::new(FaultKind::Box, "the thread that ends commands ended itself"))
+        KillResult::Unsafe(Fault::new(
+            FaultKind::Sandbox,
+            "the thread that ends commands ended itself",
+        ))
     }
 
     /// Before a command is started: a sweep that nobody waited for must not reach it.
-    pub(crate) async fn settle(&self) -> Swept {
-        match self.owes.load(Ordering::Acquire) {
-            true => self.sweep().await,
-            false => Swept::Clean,
+    pub(crate) async fn wait_pending(&self) -> KillResult {
+        match self.pending.load(Ordering::Acquire) {
+            true => self.kill_all().await,
+            false => KillResult::Clean,
         }
     }
 
-    /// As [`Self::sweep`], where nobody can wait: a call that was dropped.
+    /// As [`Self::kill_all`], where nobody can wait: a call that was dropped.
     pub(crate) fn sweep_later(&self) {
-        self.owes.store(true, Ordering::Release);
+        self.pending.store(true, Ordering::Release);
         let (reply, _) = oneshot::channel();
         // Only a thread that is gone does not take it, and then the next call says so.
         drop(self.requests.send(reply));
@@ -114,27 +117,27 @@ impl Broom {
 
 /// Answers; what must not be lost comes back if no one listens. Processes that are left are found
 /// again by the next sweep.
-fn unheard_of(reply: oneshot::Sender<Swept>, swept: Swept) -> Option<Swept> {
-    reply.send(swept).err().filter(|swept| matches!(swept, Swept::Unsafe(_)))
+fn unheard_of(reply: oneshot::Sender<KillResult>, swept: KillResult) -> Option<KillResult> {
+    reply.send(swept).err().filter(|swept| matches!(swept, KillResult::Unsafe(_)))
 }
 
 /// On the standing thread alone.
-fn sweep(user: ToolUser) -> Swept {
+fn kill_all(user: ToolUser) -> KillResult {
     let mut pause = FIRST_PAUSE;
-    let mut patience = Patience::from(Instant::now());
+    let mut patience = EmptyAnswerPolicy::from(Instant::now());
     loop {
-        match kill_all(user) {
-            Err(fault) => return Swept::Unsafe(fault),
-            Ok(Reached::Nobody) => return Swept::Clean,
-            Ok(Reached::Perhaps) => {}
+        match signal_all(user) {
+            Err(fault) => return KillResult::Unsafe(fault),
+            Ok(KillRound::Nobody) => return KillResult::Clean,
+            Ok(KillRound::Perhaps) => {}
         }
         reap::collect();
         match living(user) {
             Some(0) => {
                 reap::collect();
-                return Swept::Clean;
+                return KillResult::Clean;
             }
-            left if patience.is_over(left, Instant::now()) => return Swept::Survivors(left),
+            left if patience.is_over(left, Instant::now()) => return KillResult::Survivors(left),
             _ => {}
         }
         std::thread::sleep(pause);
@@ -147,14 +150,14 @@ fn sweep(user: ToolUser) -> Swept {
 ///
 /// THREAT: a command leaves hundreds that end one by one, each just in time, and its call lasts for as
 /// long as it likes. Tried by exec::kill::tests::a_sweep_has_an_end.
-struct Patience {
+struct EmptyAnswerPolicy {
     began: Instant,
     /// When there was last one less.
     since: Instant,
     fewest: usize,
 }
 
-impl Patience {
+impl EmptyAnswerPolicy {
     fn from(now: Instant) -> Self {
         Self { began: now, since: now, fewest: usize::MAX }
     }
@@ -167,8 +170,8 @@ impl Patience {
     }
 }
 
-enum Reached {
-    /// There is no other process in this box.
+enum KillRound {
+    /// There is no other process in this sandbox.
     Nobody,
     /// There are processes, of this user or of others.
     Perhaps,
@@ -176,8 +179,8 @@ enum Reached {
 
 /// One SIGKILL to all the user's processes. The kernel holds back forks meanwhile, so a process
 /// that is forking is ended before its child begins.
-fn kill_all(user: ToolUser) -> Result<Reached, Fault> {
-    let real = if user.uid() == NOBODY { NOBODY - 1 } else { NOBODY };
+fn signal_all(user: ToolUser) -> Result<KillRound, Fault> {
+    let real = if user.uid() == KILLER_REAL_UID { KILLER_REAL_UID - 1 } else { KILLER_REAL_UID };
     // SAFETY: raw calls with plain numbers; they change this thread only, and `saved` stays 0.
     let (taken, killed, error, restored) = unsafe {
         let taken = checked(libc::syscall(libc::SYS_setresuid, real, user.uid(), 0));
@@ -190,8 +193,8 @@ fn kill_all(user: ToolUser) -> Result<Reached, Fault> {
         (taken, killed, error, restored)
     };
     stay_unreadable()?;
-    taken.and(restored).map_err(|error| unsafe_box("cannot end commands", &error))?;
-    Ok(if killed != 0 && error == libc::ESRCH { Reached::Nobody } else { Reached::Perhaps })
+    taken.and(restored).map_err(|error| unsafe_sandbox("cannot end commands", &error))?;
+    Ok(if killed != 0 && error == libc::ESRCH { KillRound::Nobody } else { KillRound::Perhaps })
 }
 
 /// The user's processes that have not ended, by what the kernel says of each. `None` if it does not
@@ -235,7 +238,7 @@ mod tests {
         let after = |seconds: u64| began + Duration::from_secs(seconds);
         // How many there are at each second; when it is over.
         let over = |left: &dyn Fn(u64) -> Option<usize>| {
-            let mut patience = Patience::from(began);
+            let mut patience = EmptyAnswerPolicy::from(began);
             (0..1000).find(|&second| patience.is_over(left(second), after(second)))
         };
         // One that does not end, and as many as there were, however long they are looked at.
@@ -248,7 +251,7 @@ mod tests {
 
     #[test]
     fn what_no_one_heard_is_told_to_the_next() {
-        let danger = || Swept::Unsafe(Fault::new(FaultKind::Box, "readable"));
+        let danger = || KillResult::Unsafe(Fault::new(FaultKind::Sandbox, "readable"));
         let said = |swept, is_heard| {
             let (reply, listener) = oneshot::channel();
             let listener = Some(listener).filter(|_| is_heard);
@@ -256,8 +259,8 @@ mod tests {
         };
         assert_eq!(said(danger(), true), (None, Some(Ok(danger()))));
         assert_eq!(said(danger(), false), (Some(danger()), None));
-        assert_eq!(said(Swept::Clean, false), (None, None));
-        assert_eq!(said(Swept::Survivors(Some(1)), false), (None, None));
+        assert_eq!(said(KillResult::Clean, false), (None, None));
+        assert_eq!(said(KillResult::Survivors(Some(1)), false), (None, None));
     }
 
     #[test]
@@ -286,23 +289,23 @@ mod tests {
     #[tokio::test]
     async fn a_sweep_ends_daemons_and_spares_everybody_else() {
         let (mine, other) = (user(3), user(4));
-        let (broom, theirs) =
-            (Broom::start(mine).expect("root"), Broom::start(other).expect("root"));
+        let (killer, theirs) =
+            (ProcessKiller::start(mine).expect("root"), ProcessKiller::start(other).expect("root"));
         let bystander = start("exec sleep 1000", other);
         let command = start(
             "trap '' TERM; for i in 1 2 3 4 5 6 7 8 9 10; do (setsid sh -c 'trap \"\" TERM HUP INT; (sleep 1000 &) ; kill -STOP $$; sleep 1000' >/dev/null 2>&1 &) ; done; sleep 0.3; exit 7",
             mine,
         );
-        assert_eq!(command.ended().await, super::super::Ended(7));
+        assert_eq!(command.ended().await, super::super::ExitStatus(7));
         assert!(living(mine) >= Some(10), "the test is blind: {:?}", living(mine));
-        assert_eq!(broom.sweep().await, Swept::Clean);
+        assert_eq!(killer.kill_all().await, KillResult::Clean);
         assert_eq!(living(mine), Some(0));
         assert_eq!(living(other), Some(1));
-        assert_eq!(theirs.sweep().await, Swept::Clean);
-        assert_eq!(bystander.ended().await, super::super::Ended(128 + libc::SIGKILL));
+        assert_eq!(theirs.kill_all().await, KillResult::Clean);
+        assert_eq!(bystander.ended().await, super::super::ExitStatus(128 + libc::SIGKILL));
     }
 
-    /// The limit comes first and ends the bomb where it cannot be set: this machine is not a box.
+    /// The limit comes first and ends the bomb where it cannot be set: this machine is not a sandbox.
     const BOMB: &str = "exec bash -c 'ulimit -u 100 || exit 1
         b() { b | b & }; while :; do b; sleep 0.01; done 2>/dev/null'";
 
@@ -310,7 +313,7 @@ mod tests {
     #[tokio::test]
     async fn a_fork_bomb_is_swept() {
         let mine = user(5);
-        let broom = Broom::start(mine).expect("root");
+        let killer = ProcessKiller::start(mine).expect("root");
         let bomb = start(BOMB, mine);
         for _ in 0..3_000 {
             if living(mine) > Some(5) {
@@ -319,37 +322,37 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(living(mine) > Some(5), "the test is blind: {:?}", living(mine));
-        assert_eq!(broom.sweep().await, Swept::Clean);
+        assert_eq!(killer.kill_all().await, KillResult::Clean);
         assert_eq!(living(mine), Some(0));
-        assert_eq!(bomb.ended().await, super::super::Ended(128 + libc::SIGKILL));
+        assert_eq!(bomb.ended().await, super::super::ExitStatus(128 + libc::SIGKILL));
     }
 
     /// Needs root. A sweep that nobody waited for is over before the next command starts.
     #[tokio::test]
     async fn a_sweep_that_is_owed_is_waited_for() {
         let mine = user(7);
-        let broom = Broom::start(mine).expect("root");
+        let killer = ProcessKiller::start(mine).expect("root");
         let command = start("exec sleep 1000", mine);
-        assert_eq!(broom.settle().await, Swept::Clean);
+        assert_eq!(killer.wait_pending().await, KillResult::Clean);
         assert_eq!(living(mine), Some(1), "nothing was owed, and a command was ended");
-        broom.sweep_later();
-        assert_eq!(broom.settle().await, Swept::Clean);
+        killer.sweep_later();
+        assert_eq!(killer.wait_pending().await, KillResult::Clean);
         assert_eq!(living(mine), Some(0));
-        assert_eq!(command.ended().await, super::super::Ended(128 + libc::SIGKILL));
+        assert_eq!(command.ended().await, super::super::ExitStatus(128 + libc::SIGKILL));
         let next = start("exec sleep 1000", mine);
-        assert_eq!(broom.settle().await, Swept::Clean);
+        assert_eq!(killer.wait_pending().await, KillResult::Clean);
         assert_eq!(living(mine), Some(1), "what was owed was paid twice");
-        assert_eq!(broom.sweep().await, Swept::Clean);
-        assert_eq!(next.ended().await, super::super::Ended(128 + libc::SIGKILL));
+        assert_eq!(killer.kill_all().await, KillResult::Clean);
+        assert_eq!(next.ended().await, super::super::ExitStatus(128 + libc::SIGKILL));
     }
 
     /// Needs root. After a sweep this process is unreadable again, and powerful again.
     #[tokio::test]
     async fn a_sweep_leaves_us_unreadable() {
-        let broom = Broom::start(user(6)).expect("root");
-        assert_eq!(broom.sweep().await, Swept::Clean);
+        let killer = ProcessKiller::start(user(6)).expect("root");
+        assert_eq!(killer.kill_all().await, KillResult::Clean);
         // SAFETY: prctl with plain numbers.
         assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) }, 0);
-        assert_eq!(broom.sweep().await, Swept::Clean);
+        assert_eq!(killer.kill_all().await, KillResult::Clean);
     }
 }

@@ -31,18 +31,18 @@ mod reap; // what ended, collected once for all
 mod kill; // and the end of all it started
 
 pub(crate) use harden::{harden, stay_unreadable};
-pub(crate) use kill::{Broom, Swept};
+pub(crate) use kill::{KillResult, ProcessKiller};
 pub(crate) use launch::{Launch, Program, SpawnError};
-pub(crate) use reap::Ended;
+pub(crate) use reap::ExitStatus;
 pub(crate) use spawn::Spawner;
 pub(crate) use spawned::Spawned;
-pub(crate) use user::{ToolUser, Worker};
+pub(crate) use user::{ToolUser, UserThread};
 
 use airlock_shared::outcome::{Fault, FaultKind};
 
-/// A box that cannot be made safe.
-fn unsafe_box(what: &str, error: &std::io::Error) -> Fault {
-    Fault::new(FaultKind::Box, format!("the box could not be made safe: {what}: {error}"))
+/// A sandbox that cannot be made safe.
+fn unsafe_sandbox(what: &str, error: &std::io::Error) -> Fault {
+    Fault::new(FaultKind::Sandbox, format!("the sandbox could not be made safe: {what}: {error}"))
 }
 
 /// A raw system call that answers 0 or fails.

@@ -9,16 +9,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How a command ended: its exit code, or 128 + the signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ended(pub(crate) i32);
+pub(crate) struct ExitStatus(pub(crate) i32);
 
 /// The children somebody waits for, by pid.
-static AWAITED: Mutex<BTreeMap<i32, Option<Ended>>> = Mutex::new(BTreeMap::new());
+static AWAITED: Mutex<BTreeMap<i32, Option<ExitStatus>>> = Mutex::new(BTreeMap::new());
 
 /// Holds back all collecting while a child is being started, so that it is awaited before it can
 /// be collected.
-pub(super) struct Starting(MutexGuard<'static, BTreeMap<i32, Option<Ended>>>);
+pub(super) struct StartGuard(MutexGuard<'static, BTreeMap<i32, Option<ExitStatus>>>);
 
-impl Starting {
+impl StartGuard {
     pub(super) fn begin() -> Self {
         Self(AWAITED.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -39,7 +39,7 @@ pub(super) fn collect() {
             return;
         }
         if let Some(slot) = awaited.get_mut(&pid) {
-            *slot = Some(Ended(if libc::WIFSIGNALED(status) {
+            *slot = Some(ExitStatus(if libc::WIFSIGNALED(status) {
                 128 + libc::WTERMSIG(status)
             } else {
                 libc::WEXITSTATUS(status)
@@ -49,7 +49,7 @@ pub(super) fn collect() {
 }
 
 /// How an awaited child ended, if it has.
-pub(super) fn ended(pid: i32) -> Option<Ended> {
+pub(super) fn ended(pid: i32) -> Option<ExitStatus> {
     collect();
     *AWAITED.lock().unwrap_or_else(PoisonError::into_inner).get(&pid)?
 }

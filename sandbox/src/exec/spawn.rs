@@ -21,11 +21,11 @@ use airlock_shared::outcome::{Fault, FaultKind};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::child::{Candidate, MARKED, Plan, child};
+use super::child::{Candidate, ChildPlan, MARKED, child};
 use super::launch::{Launch, Program, SpawnError};
 use super::reap;
 use super::spawned::Spawned;
-use super::{ToolUser, landlock, stay_unreadable, unsafe_box};
+use super::{ToolUser, landlock, stay_unreadable, unsafe_sandbox};
 
 /// The child's stack until it becomes another program.
 const STACK_BYTES: usize = 64 << 10;
@@ -34,13 +34,13 @@ const FIRST_FREE_DESCRIPTOR: c_int = 10;
 
 /// The standing thread. What it started ends with it.
 pub(crate) struct Spawner {
-    line: Mutex<Line>,
+    line: Mutex<SpawnLine>,
     unrestricted: Option<String>,
 }
 
 /// To the thread, and to the child that it is starting.
-struct Line {
-    orders: mpsc::Sender<(Order, mpsc::SyncSender<Result<Born, SpawnError>>)>,
+struct SpawnLine {
+    orders: mpsc::Sender<(SpawnOrder, mpsc::SyncSender<Result<ChildStarted, SpawnError>>)>,
     /// The child's pid, and 0 when there is no child to be answered (any more).
     pids: PipeReader,
     /// The same pid when the child may go on; less than 0 when it must not.
@@ -48,7 +48,7 @@ struct Line {
 }
 
 /// A child that became another program, and what says when it ends.
-type Born = (i32, OwnedFd);
+type ChildStarted = (i32, OwnedFd);
 
 impl Spawner {
     /// Starts the thread and restricts it.
@@ -57,10 +57,10 @@ impl Spawner {
     /// When there is no thread to be had. A kernel without landlock is no error: see
     /// [`Self::unrestricted`].
     pub(crate) fn start() -> Result<Self, Fault> {
-        let failed = |error: io::Error| unsafe_box("no thread to start commands", &error);
+        let failed = |error: io::Error| unsafe_sandbox("no thread to start commands", &error);
         let (pids, told) = io::pipe().map_err(failed)?;
         let (answered, answers) = io::pipe().map_err(failed)?;
-        let (orders, waiting) = mpsc::channel::<(Order, mpsc::SyncSender<_>)>();
+        let (orders, waiting) = mpsc::channel::<(SpawnOrder, mpsc::SyncSender<_>)>();
         let (ready, restricted) = mpsc::sync_channel(1);
         let run = move || {
             if ready.send(landlock::restrict_this_thread()).is_err() {
@@ -68,7 +68,7 @@ impl Spawner {
             }
             let (mut told, answered) = (told, answered);
             while let Ok((order, reply)) = waiting.recv() {
-                let born: Result<Born, SpawnError> = start(&order, &told, &answered);
+                let born: Result<ChildStarted, SpawnError> = start(&order, &told, &answered);
                 // With it goes our own writing end of the command's output: its reader sees the end
                 // of the output once the command has closed it.
                 drop(order);
@@ -81,7 +81,7 @@ impl Spawner {
         std::thread::Builder::new().name("spawn".to_owned()).spawn(run).map_err(failed)?;
         let restricted = restricted.recv().map_err(|_| gone())?;
         Ok(Self {
-            line: Mutex::new(Line { orders, pids, answers }),
+            line: Mutex::new(SpawnLine { orders, pids, answers }),
             unrestricted: restricted.err(),
         })
     }
@@ -106,7 +106,7 @@ impl Spawner {
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
         let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())
             .map_err(failed("/dev/null"))?;
-        let order = Order {
+        let order = SpawnOrder {
             null: aside(null.as_fd())?,
             writer: aside(writer.as_fd())?,
             directory: aside(launch.directory)?,
@@ -127,8 +127,8 @@ impl Spawner {
     }
 }
 
-impl Line {
-    fn order(&mut self, order: Order) -> Result<Born, SpawnError> {
+impl SpawnLine {
+    fn order(&mut self, order: SpawnOrder) -> Result<ChildStarted, SpawnError> {
         let (reply, made) = mpsc::sync_channel(1);
         self.orders.send((order, reply)).map_err(|_| SpawnError::Unsafe(gone()))?;
         // A pipe to the thread that is broken leaves a child that no one can answer: it is neither
@@ -176,11 +176,11 @@ fn why(error: SpawnError, marked: io::Result<()>) -> SpawnError {
 }
 
 fn gone() -> Fault {
-    Fault::new(FaultKind::Box, "the thread that starts commands ended")
+    Fault::new(FaultKind::Sandbox, "the thread that starts commands ended")
 }
 
 /// What the thread is to start.
-struct Order {
+struct SpawnOrder {
     programs: Vec<Program>,
     environment: Arc<[CString]>,
     null: OwnedFd,
@@ -190,7 +190,11 @@ struct Order {
 }
 
 /// On the standing thread alone.
-fn start(order: &Order, told: &PipeWriter, answered: &PipeReader) -> Result<Born, SpawnError> {
+fn start(
+    order: &SpawnOrder,
+    told: &PipeWriter,
+    answered: &PipeReader,
+) -> Result<ChildStarted, SpawnError> {
     let environment = pointers(&order.environment);
     let arguments: Vec<Vec<*const c_char>> =
         order.programs.iter().map(|program| pointers(&program.arguments)).collect();
@@ -200,7 +204,7 @@ fn start(order: &Order, told: &PipeWriter, answered: &PipeReader) -> Result<Born
         .zip(&arguments)
         .map(|(program, arguments)| (program.path.as_ptr(), arguments.as_ptr()))
         .collect();
-    let mut plan = Plan {
+    let mut plan = ChildPlan {
         candidates: candidates.as_ptr(),
         candidate_count: candidates.len(),
         environment: environment.as_ptr(),
@@ -216,7 +220,7 @@ fn start(order: &Order, told: &PipeWriter, answered: &PipeReader) -> Result<Born
     let mut stack = vec![0_u128; STACK_BYTES / size_of::<u128>()];
     let mut pidfd: c_int = -1;
 
-    let starting = reap::Starting::begin();
+    let starting = reap::StartGuard::begin();
     // SAFETY: `stack` and all that `plan` points at outlive the call: with CLONE_VFORK it returns
     // only once the child has become another program or ended. The child touches `plan` alone.
     // Signals are blocked around it, so that no handler of ours runs in the child.

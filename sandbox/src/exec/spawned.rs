@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::Ready;
 use tokio::io::unix::AsyncFd;
 
-use super::reap::{self, Ended};
+use super::reap::{self, ExitStatus};
 
 /// How often orphans are collected while a command runs.
 const COLLECT: Duration = Duration::from_millis(100);
@@ -26,7 +26,7 @@ impl Spawned {
     }
 
     /// Waits for the command itself, not for what it started; collects orphans meanwhile.
-    pub(crate) async fn ended(&self) -> Ended {
+    pub(crate) async fn ended(&self) -> ExitStatus {
         loop {
             if let Some(ended) = reap::ended(self.pid) {
                 return ended;

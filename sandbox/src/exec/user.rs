@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use airlock_shared::outcome::{Fault, FaultKind};
 use tokio::sync::oneshot;
 
-use super::{checked, stay_unreadable, unsafe_box};
+use super::{checked, stay_unreadable, unsafe_sandbox};
 
 /// A uid and gid that are not root's and not "unchanged".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl ToolUser {
         // exec::user::tests::nobody_acts_as_root.
         if [uid, gid].iter().any(|id| matches!(*id, 0 | u32::MAX)) {
             return Err(Fault::new(
-                FaultKind::Box,
+                FaultKind::Sandbox,
                 format!(
                     "commands cannot run as user {uid}, group {gid}: name one that is not root"
                 ),
@@ -46,20 +46,20 @@ impl ToolUser {
     }
 }
 
-type Work = Box<dyn FnOnce() + Send>;
+type WorkItem = Box<dyn FnOnce() + Send>;
 
 /// A thread whose files are the tool user's. Dropping it lets the thread end after its work.
-pub(crate) struct Worker {
-    queue: mpsc::Sender<Work>,
+pub(crate) struct UserThread {
+    queue: mpsc::Sender<WorkItem>,
 }
 
-impl Worker {
+impl UserThread {
     /// Starts the thread and waits until it is the user.
     ///
     /// # Errors
     /// When there is no thread to be had, or the kernel does not let us act as the user.
     pub(crate) fn start(user: ToolUser) -> Result<Self, Fault> {
-        let (queue, waiting) = mpsc::channel::<Work>();
+        let (queue, waiting) = mpsc::channel::<WorkItem>();
         let (ready, became) = mpsc::sync_channel(1);
         let run = move || {
             let answer = become_for_files(user);
@@ -74,7 +74,7 @@ impl Worker {
         std::thread::Builder::new()
             .name("files".to_owned())
             .spawn(run)
-            .map_err(|error| unsafe_box("no thread for the file tools", &error))?;
+            .map_err(|error| unsafe_sandbox("no thread for the file tools", &error))?;
         became.recv().unwrap_or_else(|_| Err(gone()))?;
         Ok(Self { queue })
     }
@@ -117,7 +117,7 @@ impl Worker {
 }
 
 fn gone() -> Fault {
-    Fault::new(FaultKind::Box, "the thread of the file tools ended")
+    Fault::new(FaultKind::Sandbox, "the thread of the file tools ended")
 }
 
 /// Drops the groups and takes the user's file ids, on this thread alone.
@@ -132,7 +132,7 @@ fn become_for_files(user: ToolUser) -> Result<(), Fault> {
         })
     };
     stay_unreadable()?;
-    answer.map_err(|error| unsafe_box("groups", &error))?;
+    answer.map_err(|error| unsafe_sandbox("groups", &error))?;
     // These two calls never fail: asking for the impossible id -1 answers with what holds now.
     // SAFETY: as above.
     let (gid, uid) =
@@ -140,7 +140,7 @@ fn become_for_files(user: ToolUser) -> Result<(), Fault> {
     stay_unreadable()?;
     if (uid, gid) != (i64::from(user.uid), i64::from(user.gid)) {
         let found = std::io::Error::other(format!("it is user {uid}, group {gid}"));
-        return Err(unsafe_box("file tools cannot act as another user", &found));
+        return Err(unsafe_sandbox("file tools cannot act as another user", &found));
     }
     Ok(())
 }
@@ -166,7 +166,7 @@ mod tests {
         std::fs::write(&secret, "x").expect("write");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&secret, mode).expect("chmod");
-        let worker = Worker::start(user(2)).expect("root");
+        let worker = UserThread::start(user(2)).expect("root");
         let tried = {
             let (secret, folder) = (secret.clone(), folder.path().to_owned());
             worker.run(move || {

@@ -19,14 +19,14 @@ pub(super) const HASHED_BYTES: u64 = 64 << 10;
 /// The tree as it came in.
 #[derive(Clone, Default)]
 pub(crate) struct Baseline {
-    known: BTreeMap<Vec<u8>, Known>,
+    known: BTreeMap<Vec<u8>, BaselineEntry>,
     /// The latest change of any file: what has this time may have changed since, unseen.
     latest: (i64, i64),
     key: RandomState,
 }
 
 #[derive(Clone)]
-struct Known {
+struct BaselineEntry {
     kind: Kind,
     mode: u32,
     size: i64,
@@ -37,7 +37,7 @@ struct Known {
 
 /// Whether a path is what it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Same {
+pub(super) enum Comparison {
     Yes,
     No,
     /// Only if its content has this hash.
@@ -56,27 +56,33 @@ impl Baseline {
         if kind != Kind::Folder {
             self.latest = self.latest.max(changed);
         }
-        let known =
-            Known { kind, mode: stat.st_mode, size: stat.st_size, ino: stat.st_ino, changed, hash };
+        let known = BaselineEntry {
+            kind,
+            mode: stat.st_mode,
+            size: stat.st_size,
+            ino: stat.st_ino,
+            changed,
+            hash,
+        };
         self.known.insert(path, known).is_none()
     }
 
     /// Compares a path; `mode` is what it was before we looked.
-    pub(super) fn compare(&self, path: &[u8], stat: &Stat, mode: u32) -> Same {
-        let Some(known) = self.known.get(path) else { return Same::No };
+    pub(super) fn compare(&self, path: &[u8], stat: &Stat, mode: u32) -> Comparison {
+        let Some(known) = self.known.get(path) else { return Comparison::No };
         if known.mode != mode {
-            return Same::No;
+            return Comparison::No;
         }
         if known.kind == Kind::Folder {
-            return Same::Yes;
+            return Comparison::Yes;
         }
         if (known.size, known.ino, known.changed) != (stat.st_size, stat.st_ino, changed(stat)) {
-            return Same::No;
+            return Comparison::No;
         }
         match known.hash {
-            _ if known.changed < self.latest => Same::Yes,
-            Some(hash) => Same::IfHash(hash),
-            None => Same::No,
+            _ if known.changed < self.latest => Comparison::Yes,
+            Some(hash) => Comparison::IfHash(hash),
+            None => Comparison::No,
         }
     }
 

@@ -26,9 +26,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::baseline::Baseline;
 use super::read::{self, LeftOut};
-use super::scan::{Differences, Found, Scan, digest};
+use super::scan::{ChangedPath, Differences, Scan, digest};
 use super::workspace_fault;
-use crate::exec::{ToolUser, Worker};
+use crate::exec::{ToolUser, UserThread};
 use crate::tools::output::escaped;
 use crate::tools::path::Root;
 use crate::tools::walk::{self, Kind};
@@ -42,7 +42,7 @@ const NAMES_SPARE_BYTES: usize = 64 << 10;
 
 /// What is wanted of the changes.
 #[derive(Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct ChangesRequest {
     /// The end: no command runs, and none will. Otherwise only the edits so far.
     pub(crate) last: bool,
     /// Paths, and bytes of files, at most.
@@ -57,12 +57,12 @@ pub(crate) struct Wanted {
 }
 
 /// The stream: pieces of a tar, in order. An error ends it, and then only what came whole counts.
-pub(crate) struct Changes {
+pub(crate) struct ChangesStream {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
-    _worker: Worker,
+    _worker: UserThread,
 }
 
-impl futures_util::Stream for Changes {
+impl futures_util::Stream for ChangesStream {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -72,7 +72,7 @@ impl futures_util::Stream for Changes {
 
 /// What a stream of changes held, known at its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Summary {
+pub(crate) struct ChangesSummary {
     pub(crate) left_out: LeftOut,
     pub(crate) cut: Option<Cut>,
     /// What the edits were.
@@ -89,9 +89,9 @@ pub(crate) async fn changes(
     uid: u32,
     gid: u32,
     baseline: Arc<Baseline>,
-    wanted: Wanted,
-) -> Result<Option<(Changes, oneshot::Receiver<Summary>)>, Fault> {
-    let worker = Worker::start(ToolUser::new(uid, gid)?)?;
+    wanted: ChangesRequest,
+) -> Result<Option<(ChangesStream, oneshot::Receiver<ChangesSummary>)>, Fault> {
+    let worker = UserThread::start(ToolUser::new(uid, gid)?)?;
     let path = root.to_string_lossy().into_owned();
     let (found, is_new) = oneshot::channel();
     let (sender, pieces) = mpsc::channel(PIECES);
@@ -113,24 +113,24 @@ pub(crate) async fn changes(
         }
         match stream(scan, edits, &root, &wanted, &sender) {
             // Whoever does not want the summary has dropped its end.
-            Ok(all) => drop(summary.send(Summary { digest, ..all })),
+            Ok(all) => drop(summary.send(ChangesSummary { digest, ..all })),
             // Nobody to tell if nobody reads.
             Err(error) => drop(sender.blocking_send(Err(error))),
         }
     })?;
     let is_new = is_new.await.unwrap_or_else(|_| Err(workspace_fault("the scan was given up")))?;
-    Ok(is_new.then_some((Changes { pieces, _worker: worker }, summed)))
+    Ok(is_new.then_some((ChangesStream { pieces, _worker: worker }, summed)))
 }
 
 fn stream(
     mut scan: Scan<'_>,
     edits: Differences,
     root: &Root,
-    wanted: &Wanted,
+    wanted: &ChangesRequest,
     sender: &mpsc::Sender<io::Result<Bytes>>,
-) -> io::Result<Summary> {
-    let mut out = Out {
-        tar: tar::Builder::new(Pieces { sender, piece: BytesMut::new() }),
+) -> io::Result<ChangesSummary> {
+    let mut out = TarOut {
+        tar: tar::Builder::new(ChunkWriter { sender, piece: BytesMut::new() }),
         root,
         wanted,
         entries: 0,
@@ -161,10 +161,10 @@ fn stream(
 }
 
 /// The stream as it is written, within its bounds.
-struct Out<'a> {
-    tar: tar::Builder<Pieces<'a>>,
+struct TarOut<'a> {
+    tar: tar::Builder<ChunkWriter<'a>>,
     root: &'a Root,
-    wanted: &'a Wanted,
+    wanted: &'a ChangesRequest,
     entries: u64,
     names: usize,
     bytes: u64,
@@ -172,7 +172,7 @@ struct Out<'a> {
     cut: Option<Cut>,
 }
 
-impl Out<'_> {
+impl TarOut<'_> {
     fn differences(&mut self, differences: Differences) -> io::Result<()> {
         for found in differences.found {
             self.found(&found)?;
@@ -197,7 +197,7 @@ impl Out<'_> {
         self.tar.append_data(&mut header, as_path(&name), io::empty())
     }
 
-    fn found(&mut self, found: &Found) -> io::Result<()> {
+    fn found(&mut self, found: &ChangedPath) -> io::Result<()> {
         let path = &found.path;
         let name = walk::joined(link::CHANGES_TREE.as_bytes(), path);
         let stat = match read::stat(self.root, path) {
@@ -239,7 +239,7 @@ impl Out<'_> {
                     self.missing(path, why);
                     return Ok(());
                 }
-                let content = Exactly { file, left: size, enough: &self.wanted.enough };
+                let content = ExactBytes { file, left: size, enough: &self.wanted.enough };
                 let mut header = header(tar::EntryType::Regular, size);
                 self.tar.append_data(&mut header, as_path(&name), content)
             }
@@ -280,13 +280,13 @@ impl Out<'_> {
         }
     }
 
-    fn end(mut self, left_out: LeftOut) -> io::Result<Summary> {
+    fn end(mut self, left_out: LeftOut) -> io::Result<ChangesSummary> {
         let end = ChangesEnd { so_far: !self.wanted.last, cut: self.cut.clone() };
         let end = serde_json::to_vec(&end)?;
         let mut header = header(tar::EntryType::Regular, 0o644, 0, end.len() as u64);
         self.tar.append_data(&mut header, link::CHANGES_END, end.as_slice())?;
         self.tar.into_inner()?.flush()?;
-        Ok(Summary { left_out, cut: self.cut, digest: 0 })
+        Ok(ChangesSummary { left_out, cut: self.cut, digest: 0 })
     }
 }
 
@@ -307,13 +307,13 @@ fn as_path(bytes: &[u8]) -> &Path {
 }
 
 /// Exactly as many bytes as the header promises, or an error.
-struct Exactly<'a> {
+struct ExactBytes<'a> {
     file: std::fs::File,
     left: u64,
     enough: &'a CancellationToken,
 }
 
-impl Read for Exactly<'_> {
+impl Read for ExactBytes<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         // Half a file cannot be ended well. What came before it is whole, and kept.
@@ -330,12 +330,12 @@ impl Read for Exactly<'_> {
 }
 
 /// A writer whose bytes come out of the stream.
-struct Pieces<'a> {
+struct ChunkWriter<'a> {
     sender: &'a mpsc::Sender<io::Result<Bytes>>,
     piece: BytesMut,
 }
 
-impl Write for Pieces<'_> {
+impl Write for ChunkWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.piece.extend_from_slice(bytes);
         if self.piece.len() >= PIECE_BYTES {

@@ -7,7 +7,7 @@ use std::path::Path;
 use airlock_shared::limits;
 use airlock_shared::outcome::Fault;
 
-use crate::exec::{ToolUser, Worker};
+use crate::exec::{ToolUser, UserThread};
 use crate::tools::path::Root;
 
 /// In this order.
@@ -15,7 +15,7 @@ const NAMES: [&str; 2] = ["AGENTS.md", "CLAUDE.md"];
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Doc {
+pub(crate) struct DocFile {
     pub(crate) path: String,
     pub(crate) text: String,
     /// There was more of it.
@@ -27,16 +27,16 @@ pub(crate) struct Doc {
 ///
 /// # Errors
 /// When the sandbox is no longer safe.
-pub(crate) async fn project_docs(root: &Path, uid: u32, gid: u32) -> Result<Vec<Doc>, Fault> {
+pub(crate) async fn project_docs(root: &Path, uid: u32, gid: u32) -> Result<Vec<DocFile>, Fault> {
     let root = root.to_string_lossy().into_owned();
-    let worker = Worker::start(ToolUser::new(uid, gid)?)?;
+    let worker = UserThread::start(ToolUser::new(uid, gid)?)?;
     worker.run(move || read(&root)).await
 }
 
-fn read(root: &str) -> Vec<Doc> {
+fn read(root: &str) -> Vec<DocFile> {
     let Ok(root) = Root::open(root) else { return Vec::new() };
     let mut room = limits::PROJECT_DOCS_BYTES;
-    let mut docs: Vec<Doc> = Vec::new();
+    let mut docs: Vec<DocFile> = Vec::new();
     for name in NAMES {
         let Ok((file, _)) = root.within(name).and_then(|path| root.file(&path)) else { continue };
         let mut bytes = Vec::new();
@@ -49,7 +49,7 @@ fn read(root: &str) -> Vec<Doc> {
         if !kept.is_empty() && docs.iter().all(|doc| doc.text != kept) {
             let cut = kept.len() < text.len();
             room -= kept.len();
-            docs.push(Doc { path: name.to_owned(), text: kept.to_owned(), cut });
+            docs.push(DocFile { path: name.to_owned(), text: kept.to_owned(), cut });
         }
     }
     docs

@@ -13,10 +13,10 @@ mod changes; // the changes out
 mod docs; // AGENTS.md, CLAUDE.md
 
 pub(crate) use baseline::Baseline;
-pub(crate) use changes::{Summary, Wanted, changes};
-pub(crate) use docs::{Doc, project_docs};
+pub(crate) use changes::{ChangesRequest, ChangesSummary, changes};
+pub(crate) use docs::{DocFile, project_docs};
 pub(crate) use renew::renew;
-pub(crate) use unpack::{NotCopied, NotThere, Unpacked, unpack};
+pub(crate) use unpack::{NotCopied, NotThere, UnpackResult, unpack};
 
 use airlock_shared::outcome::{Fault, FaultKind};
 

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::baseline::Baseline;
 use super::workspace_fault;
-use crate::exec::{ToolUser, Worker};
+use crate::exec::{ToolUser, UserThread};
 use crate::tools::path::Root;
 use crate::tools::walk::{self, Kind};
 
@@ -33,7 +33,7 @@ pub(crate) async fn renew(
     gid: u32,
     baseline: Arc<Baseline>,
 ) -> Result<Baseline, Fault> {
-    let worker = Worker::start(ToolUser::new(uid, gid)?)?;
+    let worker = UserThread::start(ToolUser::new(uid, gid)?)?;
     let root = root.to_string_lossy().into_owned();
     let work = move || -> io::Result<Baseline> {
         let root = Root::open(&root)?;

@@ -18,9 +18,9 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
-use super::baseline::{Baseline, Same};
+use super::baseline::{Baseline, Comparison};
 use super::read::{self, LeftOut};
-use crate::tools::ignored::{Rules, is_ignored, rules_in, rules_of_repository};
+use crate::tools::ignored::{IgnoreRules, is_ignored, rules_in, rules_of_repository};
 use crate::tools::path::Root;
 use crate::tools::walk::{self, Kind};
 
@@ -35,7 +35,7 @@ const HOLES_FLOOR_BYTES: i64 = 64 << 20;
 
 /// What a path is to the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Place {
+pub(super) enum FolderPlace {
     Plain,
     /// Git's own.
     Git,
@@ -44,7 +44,7 @@ pub(super) enum Place {
 
 /// A path that differs.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Found {
+pub(super) struct ChangedPath {
     pub(super) path: Vec<u8>,
     /// As it was before we looked.
     pub(super) mode: u32,
@@ -54,7 +54,7 @@ pub(super) struct Found {
     is_new: bool,
 }
 
-impl Found {
+impl ChangedPath {
     fn is_large(&self) -> bool {
         self.size > LARGE_BYTES
     }
@@ -63,7 +63,7 @@ impl Found {
 /// Some of what differs, in the order in which it goes out.
 #[derive(Default)]
 pub(super) struct Differences {
-    pub(super) found: Vec<Found>,
+    pub(super) found: Vec<ChangedPath>,
     /// Folders before what was in them.
     pub(super) gone: Vec<Vec<u8>>,
 }
@@ -78,9 +78,9 @@ impl Differences {
 
 /// Rules and place of a folder.
 #[derive(Clone)]
-struct Known {
-    rules: Option<Rc<Rules>>,
-    place: Place,
+struct FolderInfo {
+    rules: Option<Rc<IgnoreRules>>,
+    place: FolderPlace,
 }
 
 pub(super) struct Scan<'a> {
@@ -90,7 +90,7 @@ pub(super) struct Scan<'a> {
     enough: &'a CancellationToken,
     /// No command runs and none will: what its owner locked may be opened.
     last: bool,
-    folders: HashMap<Vec<u8>, Known>,
+    folders: HashMap<Vec<u8>, FolderInfo>,
     /// Modes of folders that were opened, as they were.
     opened: BTreeMap<Vec<u8>, u32>,
     /// Folders and files to look at once the edits are out.
@@ -126,7 +126,7 @@ impl<'a> Scan<'a> {
     pub(super) fn edits(&mut self) -> Differences {
         let mut edits = Differences::default();
         self.known(&mut edits);
-        self.walk(vec![(Vec::new(), Kind::Folder)], Place::Plain, &mut edits);
+        self.walk(vec![(Vec::new(), Kind::Folder)], FolderPlace::Plain, &mut edits);
         edits.sort();
         edits
     }
@@ -135,7 +135,7 @@ impl<'a> Scan<'a> {
     pub(super) fn derived(&mut self) -> Differences {
         let later = std::mem::take(&mut self.later);
         let mut derived = std::mem::take(&mut self.derived);
-        self.walk(later, Place::Ignored, &mut derived);
+        self.walk(later, FolderPlace::Ignored, &mut derived);
         derived.sort();
         derived
     }
@@ -174,11 +174,11 @@ impl<'a> Scan<'a> {
                     let place = place(self, kind);
                     let Some(found) = self.found(path, &stat, kind, false) else { continue };
                     let differences =
-                        if place == Place::Plain { &mut *edits } else { &mut self.derived };
+                        if place == FolderPlace::Plain { &mut *edits } else { &mut self.derived };
                     differences.found.push(found);
                 }
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-                    let plain = place(self, Kind::File) == Place::Plain;
+                    let plain = place(self, Kind::File) == FolderPlace::Plain;
                     let differences = if plain { &mut *edits } else { &mut self.derived };
                     differences.gone.push(path.to_vec());
                 }
@@ -190,7 +190,7 @@ impl<'a> Scan<'a> {
 
     /// New paths beneath some folders, each folder before what is in it. Of another place than
     /// `until` they are put off.
-    fn walk(&mut self, from: Vec<(Vec<u8>, Kind)>, until: Place, new: &mut Differences) {
+    fn walk(&mut self, from: Vec<(Vec<u8>, Kind)>, until: FolderPlace, new: &mut Differences) {
         // The last is looked at first.
         let mut todo = from;
         todo.reverse();
@@ -227,7 +227,7 @@ impl<'a> Scan<'a> {
     fn level(
         &mut self,
         path: &[u8],
-        until: Place,
+        until: FolderPlace,
         todo: &mut Vec<(Vec<u8>, Kind)>,
     ) -> io::Result<()> {
         let folder = self.readable(path)?;
@@ -252,7 +252,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn found(&mut self, path: &[u8], stat: &Stat, kind: Kind, is_new: bool) -> Option<Found> {
+    fn found(&mut self, path: &[u8], stat: &Stat, kind: Kind, is_new: bool) -> Option<ChangedPath> {
         if kind == Kind::File
             && stat.st_size > HOLES_FLOOR_BYTES
             && stat.st_size / 16 > stat.st_blocks * 512
@@ -262,7 +262,7 @@ impl<'a> Scan<'a> {
         }
         let mode = self.opened.get(path).copied().unwrap_or(stat.st_mode) & 0o7777;
         let size = if kind == Kind::File { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };
-        Some(Found {
+        Some(ChangedPath {
             path: path.to_vec(),
             mode,
             size,
@@ -275,9 +275,9 @@ impl<'a> Scan<'a> {
     fn is_same(&self, path: &[u8], stat: &Stat, kind: Kind) -> bool {
         let mode = self.opened.get(path).copied().unwrap_or(stat.st_mode);
         match self.baseline.compare(path, stat, mode) {
-            Same::IfHash(hash) => read::content(self.root, path, kind, stat, self.last)
+            Comparison::IfHash(hash) => read::content(self.root, path, kind, stat, self.last)
                 .is_ok_and(|content| self.baseline.hash(&content) == hash),
-            same => same == Same::Yes,
+            same => same == Comparison::Yes,
         }
     }
 
@@ -286,37 +286,37 @@ impl<'a> Scan<'a> {
         self.enough.is_cancelled()
     }
 
-    fn place(&mut self, path: &[u8], is_folder: bool) -> Place {
+    fn place(&mut self, path: &[u8], is_folder: bool) -> FolderPlace {
         let (folder, name) = split(path);
         let known = self.rules(folder);
-        if known.place != Place::Plain {
+        if known.place != FolderPlace::Plain {
             return known.place;
         }
         if name == b".git" {
-            return Place::Git;
+            return FolderPlace::Git;
         }
         match is_ignored(known.rules.as_ref(), path, is_folder) {
-            true => Place::Ignored,
-            false => Place::Plain,
+            true => FolderPlace::Ignored,
+            false => FolderPlace::Plain,
         }
     }
 
     /// What holds in a folder. Asked for the innermost first, so no deeper than a path is.
-    fn rules(&mut self, folder: &[u8]) -> Known {
+    fn rules(&mut self, folder: &[u8]) -> FolderInfo {
         if let Some(known) = self.folders.get(folder) {
             return known.clone();
         }
         let known = if folder.is_empty() {
             let outer = rules_of_repository(self.root);
-            Known { rules: rules_in(self.root, folder, outer), place: Place::Plain }
+            FolderInfo { rules: rules_in(self.root, folder, outer), place: FolderPlace::Plain }
         } else {
             let place = self.place(folder, true);
             let outer = self.rules(split(folder).0).rules;
             let rules = match place {
-                Place::Plain => rules_in(self.root, folder, outer),
+                FolderPlace::Plain => rules_in(self.root, folder, outer),
                 _ => None,
             };
-            Known { rules, place }
+            FolderInfo { rules, place }
         };
         self.folders.insert(folder.to_vec(), known.clone());
         known

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::exec::tests::user;
-use crate::exec::{ToolUser, Worker};
+use crate::exec::{ToolUser, UserThread};
 
 mod order; // what comes out first, and what a bound cuts
 
@@ -55,14 +55,14 @@ fn tar_of(entries: &[&str]) -> Vec<u8> {
     tar.into_inner().expect("tar")
 }
 
-async fn unpacked(root: &Path, user: ToolUser, tar: &[u8]) -> Result<Unpacked, Fault> {
+async fn unpacked(root: &Path, user: ToolUser, tar: &[u8]) -> Result<UnpackResult, Fault> {
     unpack(root, user.uid(), user.gid(), tar).await
 }
 
 /// All of it, in no hurry.
-fn all() -> Wanted {
+fn all() -> ChangesRequest {
     let (looked, enough) = (CancellationToken::new(), CancellationToken::new());
-    Wanted { last: true, paths: u64::MAX, bytes: u64::MAX, out: None, looked, enough }
+    ChangesRequest { last: true, paths: u64::MAX, bytes: u64::MAX, out: None, looked, enough }
 }
 
 /// The entries of a tar, one line each; what of it came whole.
@@ -90,7 +90,7 @@ fn lines(tar: &[u8]) -> Vec<String> {
     lines
 }
 
-struct Out {
+struct CollectedTar {
     lines: Vec<String>,
     end: ChangesEnd,
     left_out: Vec<String>,
@@ -98,7 +98,12 @@ struct Out {
 }
 
 /// What comes out. None: nothing is new.
-async fn out(root: &Path, user: ToolUser, baseline: &Arc<Baseline>, wanted: Wanted) -> Option<Out> {
+async fn out(
+    root: &Path,
+    user: ToolUser,
+    baseline: &Arc<Baseline>,
+    wanted: ChangesRequest,
+) -> Option<CollectedTar> {
     let (uid, gid) = (user.uid(), user.gid());
     let changes = changes(root, uid, gid, Arc::clone(baseline), wanted).await.expect("root");
     let (mut stream, summary) = changes?;
@@ -112,7 +117,7 @@ async fn out(root: &Path, user: ToolUser, baseline: &Arc<Baseline>, wanted: Want
     let end: ChangesEnd = serde_json::from_str(end).expect("the end says what it is");
     let summary = summary.await.expect("a summary");
     assert_eq!(end.cut, summary.cut);
-    Some(Out { lines, end, left_out: summary.left_out.named, digest: summary.digest })
+    Some(CollectedTar { lines, end, left_out: summary.left_out.named, digest: summary.digest })
 }
 
 /// The entries of the changes, and what could not be brought out.
@@ -125,7 +130,7 @@ async fn changed(root: &Path, user: ToolUser, baseline: Baseline) -> (Vec<String
 /// Changes the tree as a command would: as the tool user.
 async fn acting(user: ToolUser, root: &Path, act: impl FnOnce(&Path) + Send + 'static) {
     let root = root.to_owned();
-    let worker = Worker::start(user).expect("root");
+    let worker = UserThread::start(user).expect("root");
     worker.run(move || act(&root)).await.expect("no panic");
 }
 
@@ -288,6 +293,6 @@ async fn what_the_repository_says_is_bounded_and_never_a_link_out() {
     std::fs::write(folder.path().join("AGENTS.md"), "be kind").expect("write");
     std::fs::remove_file(folder.path().join("CLAUDE.md")).expect("remove");
     std::os::unix::fs::symlink("AGENTS.md", folder.path().join("CLAUDE.md")).expect("link");
-    let said = Doc { path: "AGENTS.md".into(), text: "be kind".into(), cut: false };
+    let said = DocFile { path: "AGENTS.md".into(), text: "be kind".into(), cut: false };
     assert_eq!(docs().await, [said]);
 }

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::baseline::{Baseline, HASHED_BYTES};
 use super::workspace_fault;
-use crate::exec::{ToolUser, Worker};
+use crate::exec::{ToolUser, UserThread};
 use crate::tools::output::escaped;
 use crate::tools::path::Root;
 use crate::tools::walk;
@@ -29,7 +29,7 @@ const PIECE_BYTES: usize = 256 << 10;
 const PIECES: usize = 4;
 
 /// What came in.
-pub(crate) struct Unpacked {
+pub(crate) struct UnpackResult {
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
     pub(crate) not_there: NotThere,
@@ -57,21 +57,21 @@ pub(crate) struct NotCopied {
 /// Unpacks a tar stream into a folder.
 ///
 /// # Errors
-/// When the stream breaks or is not such a tar, or the box has no room for it.
+/// When the stream breaks or is not such a tar, or the sandbox has no room for it.
 pub(crate) async fn unpack(
     root: &Path,
     uid: u32,
     gid: u32,
     tar: impl AsyncRead + Send + Unpin,
-) -> Result<Unpacked, Fault> {
-    let worker = Worker::start(ToolUser::new(uid, gid)?)?;
+) -> Result<UnpackResult, Fault> {
+    let worker = UserThread::start(ToolUser::new(uid, gid)?)?;
     let root = root.to_string_lossy().into_owned();
     let (pieces, taken) = mpsc::channel(PIECES);
     let work = worker.run(move || {
         let root = Root::open(&root).map_err(|error| {
             workspace_fault(format!("the workspace {root} cannot be used: {error}"))
         })?;
-        Unpacking::new(root).run(Feed { pieces: taken, piece: Bytes::new() })
+        UnpackStream::new(root).run(StreamReader { pieces: taken, piece: Bytes::new() })
     });
     tokio::pin!(work);
     tokio::select! {
@@ -97,12 +97,12 @@ async fn feed(mut tar: impl AsyncRead + Unpin, pieces: mpsc::Sender<io::Result<B
 }
 
 /// The other end: what was passed on, as a blocking reader.
-struct Feed {
+struct StreamReader {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     piece: Bytes,
 }
 
-impl Read for Feed {
+impl Read for StreamReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
             match self.pieces.blocking_recv() {
@@ -117,16 +117,16 @@ impl Read for Feed {
 }
 
 /// A folder's mode and times, given once all is in it.
-struct Folder {
+struct FolderTimes {
     path: Vec<u8>,
     mode: u32,
     modified: u64,
 }
 
-struct Unpacking {
+struct UnpackStream {
     root: Root,
     baseline: Baseline,
-    folders: Vec<Folder>,
+    folders: Vec<FolderTimes>,
     /// The folder of the entry before: most entries are neighbours.
     last: Option<(Vec<u8>, OwnedFd)>,
     entries: u64,
@@ -135,7 +135,7 @@ struct Unpacking {
     buffer: Vec<u8>,
 }
 
-impl Unpacking {
+impl UnpackStream {
     fn new(root: Root) -> Self {
         let (baseline, folders) = (Baseline::default(), Vec::new());
         Self {
@@ -150,7 +150,7 @@ impl Unpacking {
         }
     }
 
-    fn run(mut self, tar: Feed) -> Result<Unpacked, Fault> {
+    fn run(mut self, tar: StreamReader) -> Result<UnpackResult, Fault> {
         let broken =
             |error: io::Error| workspace_fault(format!("the work tree broke off: {error}"));
         let mut archive = tar::Archive::new(tar);
@@ -178,25 +178,25 @@ impl Unpacking {
             }
             self.entry(&path, &mut entry).map_err(|error| {
                 workspace_fault(format!(
-                    "{} cannot be copied into the box: {error}",
+                    "{} cannot be copied into the sandbox: {error}",
                     escaped(&path)
                 ))
             })?;
         }
         self.end_folders()?;
         let Self { baseline, entries, bytes, not_there, .. } = self;
-        Ok(Unpacked { entries, bytes, not_there, baseline })
+        Ok(UnpackResult { entries, bytes, not_there, baseline })
     }
 
-    fn entry(&mut self, path: &[u8], entry: &mut tar::Entry<'_, Feed>) -> io::Result<()> {
+    fn entry(&mut self, path: &[u8], entry: &mut tar::Entry<'_, StreamReader>) -> io::Result<()> {
         let header = entry.header();
-        // THREAT: a set-uid file of the host's tree in a box that runs as root. Tried by
+        // THREAT: a set-uid file of the host's tree in a sandbox that runs as root. Tried by
         // files::tests::what_comes_in_is_what_was_sent_less_set_id_bits.
         let (mode, modified) = (header.mode()? & 0o777, header.mtime()?);
         let kind = header.entry_type();
         if kind.is_dir() {
             self.folder(path)?;
-            self.folders.push(Folder { path: path.to_vec(), mode, modified });
+            self.folders.push(FolderTimes { path: path.to_vec(), mode, modified });
         } else if kind.is_file() || kind == tar::EntryType::Continuous {
             self.file(path, mode, modified, entry)?;
         } else if kind.is_symlink() {
@@ -289,7 +289,7 @@ impl Unpacking {
             let ended = self.end_folder(&folder);
             ended.map_err(|error| {
                 workspace_fault(format!(
-                    "{} cannot be copied into the box: {error}",
+                    "{} cannot be copied into the sandbox: {error}",
                     escaped(&folder.path)
                 ))
             })?;
@@ -297,7 +297,7 @@ impl Unpacking {
         Ok(())
     }
 
-    fn end_folder(&mut self, folder: &Folder) -> io::Result<()> {
+    fn end_folder(&mut self, folder: &FolderTimes) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let opened = match walk::open(self.root.as_fd(), &folder.path, flags) {
             // Named twice, the second time with a mode that no longer lets us in: it has its mode.

@@ -23,15 +23,15 @@ use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::connect::{Call, Connector, chain};
+use super::connect::{BackendRequest, Connector, chain};
 use super::credentials::Credentials;
-use super::retry::{self, Decision, End, Failure};
+use super::retry::{self, GiveUp, RequestFailure, RetryDecision};
 use crate::link::{self, Link};
 use crate::report::Report;
 use crate::scrub::Scrub;
 
 /// Who speaks to the backend, and with what.
-pub(crate) enum Road {
+pub(crate) enum ModelRoute {
     /// The host; it signs and makes the headers.
     Relay(Link),
     /// We do. `renewable`: a host is there that may send a fresh token.
@@ -50,7 +50,7 @@ pub(crate) struct Answer {
 }
 
 pub(crate) struct Client {
-    road: Road,
+    road: ModelRoute,
     backend: Backend,
     session: String,
     /// Given by the first answer of a turn, said again until the turn ends; a run is one turn.
@@ -61,7 +61,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(
-        road: Road,
+        road: ModelRoute,
         backend: Backend,
         session: String,
         report: Report,
@@ -75,7 +75,7 @@ impl Client {
         &mut self,
         model: &Model,
         prompt: Prompt<'_>,
-    ) -> Result<Answer, End> {
+    ) -> Result<Answer, GiveUp> {
         let tier = self.backend.service_tier.as_deref();
         let body = request::body(model, &self.session, tier, prompt);
         let request = Meter::of_request(&body);
@@ -92,8 +92,8 @@ impl Client {
                 self.report.say(Event::Usage { usage: meter.usage() }).await;
             }
             match retry::decide(&failure, retries, chance()) {
-                Decision::End(end) => return Err(end),
-                Decision::Again { wait, why } => {
+                RetryDecision::End(end) => return Err(end),
+                RetryDecision::Again { wait, why } => {
                     retries += 1;
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     let of = limits::RETRIES;
@@ -105,21 +105,21 @@ impl Client {
     }
 
     /// The model catalogue, in one try.
-    pub(crate) async fn models(&mut self) -> Result<Value, Failure> {
+    pub(crate) async fn models(&mut self) -> Result<Value, RequestFailure> {
         let path = |base: &Base, backend: &Backend| base.models_path(&backend.version);
         let answer = self.send(Method::GET, path, routes::MODELS, Bytes::new(), false).await?;
         if !answer.status().is_success() {
             return Err(self.refusal(answer).await);
         }
         let limited = http_body_util::Limited::new(answer.into_body(), limits::SSE_EVENT_BYTES);
-        let body = limited.collect().await.map_err(|error| Failure::Cut(chain(&*error)))?;
+        let body = limited.collect().await.map_err(|error| RequestFailure::Cut(chain(&*error)))?;
         serde_json::from_slice(&body.to_bytes())
-            .map_err(|_| Failure::Cut("the catalogue is not JSON".to_owned()))
+            .map_err(|_| RequestFailure::Cut("the catalogue is not JSON".to_owned()))
     }
 
     /// Makes ready for the first request.
     pub(crate) async fn warm(&mut self) {
-        if let Road::Own { connector, .. } = &mut self.road {
+        if let ModelRoute::Own { connector, .. } = &mut self.road {
             connector.warm().await;
         }
     }
@@ -129,14 +129,14 @@ impl Client {
         body: &Bytes,
         lite: bool,
         meter: &mut Meter,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, RequestFailure> {
         if body.len() > limits::REQUEST_BYTES {
-            return Err(Failure::TooLarge("the request"));
+            return Err(RequestFailure::TooLarge("the request"));
         }
         let idle = Duration::from_secs(limits::STREAM_IDLE_SECONDS);
         let path = |base: &Base, _: &Backend| base.responses_path();
         let sent = self.send(Method::POST, path, routes::RESPONSES, body.clone(), lite);
-        let answer = tokio::time::timeout(idle, sent).await.map_err(|_| Failure::Idle)??;
+        let answer = tokio::time::timeout(idle, sent).await.map_err(|_| RequestFailure::Idle)??;
         if !answer.status().is_success() {
             return Err(self.refusal(answer).await);
         }
@@ -152,26 +152,26 @@ impl Client {
         mut body: Incoming,
         idle: Duration,
         meter: &mut Meter,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, RequestFailure> {
         let mut decoder = Decoder::default();
         let mut items = Vec::new();
         let mut bytes: u64 = 0;
         let mut deadline = Instant::now() + idle;
         loop {
             let frame = tokio::time::timeout_at(deadline, body.frame());
-            let frame = match frame.await.map_err(|_| Failure::Idle)? {
+            let frame = match frame.await.map_err(|_| RequestFailure::Idle)? {
                 Some(Ok(frame)) => frame,
-                Some(Err(error)) => return Err(Failure::Cut(self.told(chain(&error)))),
+                Some(Err(error)) => return Err(RequestFailure::Cut(self.told(chain(&error)))),
                 None => {
                     let why = "the stream ended before response.completed";
-                    return Err(Failure::Cut(why.to_owned()));
+                    return Err(RequestFailure::Cut(why.to_owned()));
                 }
             };
             let Ok(data) = frame.into_data() else { continue };
             bytes += data.len() as u64;
-            let events = decoder.feed(&data).map_err(|_| Failure::TooLarge("one event"))?;
+            let events = decoder.feed(&data).map_err(|_| RequestFailure::TooLarge("one event"))?;
             if bytes > limits::RESPONSE_BYTES || items.len() > limits::INPUT_ITEMS {
-                return Err(Failure::TooLarge("the answer"));
+                return Err(RequestFailure::TooLarge("the answer"));
             }
             // A comment is life too: a backend that works on something says so with comments. One that
             // says nothing else is bounded by the turn's seconds.
@@ -183,7 +183,7 @@ impl Client {
                     StreamEvent::Item(item) => items.push(item),
                     StreamEvent::TurnState(state) => self.keep_turn_state(&state),
                     StreamEvent::Failed(refusal) => {
-                        return Err(Failure::Said(self.cleaned(refusal)));
+                        return Err(RequestFailure::Said(self.cleaned(refusal)));
                     }
                     StreamEvent::Completed { usage, more } => {
                         tokio::spawn(drain(body));
@@ -203,22 +203,22 @@ impl Client {
         route: &str,
         body: Bytes,
         lite: bool,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<Incoming>, RequestFailure> {
         match &mut self.road {
-            Road::Relay(link) => {
+            ModelRoute::Relay(link) => {
                 let mut headers = HeaderMap::new();
                 if method == Method::POST {
                     let json = HeaderValue::from_static("application/json");
                     headers.insert(header::CONTENT_TYPE, json);
                 }
                 let sent = link.request(method, route, headers, link::whole(body)).await;
-                sent.map_err(|fault| Failure::Connection(fault.message))
+                sent.map_err(|fault| RequestFailure::Connection(fault.message))
             }
-            Road::Own { connector, credentials, renewable } => {
+            ModelRoute::Own { connector, credentials, renewable } => {
                 let path = path(connector.base(), &self.backend);
                 let state = self.turn_state.as_deref();
                 let pairs = request::headers(&self.backend, &self.session, lite, state);
-                let mut call = Call { method, path, headers: header_map(pairs)?, body };
+                let mut call = BackendRequest { method, path, headers: header_map(pairs)?, body };
                 let number = credentials.sign(&mut call.headers);
                 let answer = connector.send(&call).await?;
                 if answer.status() != StatusCode::UNAUTHORIZED || !*renewable {
@@ -235,13 +235,13 @@ impl Client {
         }
     }
 
-    async fn refusal(&self, answer: Response<Incoming>) -> Failure {
+    async fn refusal(&self, answer: Response<Incoming>) -> RequestFailure {
         let status = answer.status();
         let after = retry_after(answer.headers());
         if status.is_redirection() {
             let location = answer.headers().get(header::LOCATION);
             let location = location.and_then(|value| value.to_str().ok()).unwrap_or("nowhere");
-            return Failure::Redirect {
+            return RequestFailure::Redirect {
                 status: status.as_u16(),
                 location: self.told(location.to_owned()),
             };
@@ -249,11 +249,11 @@ impl Client {
         let (head, body) = answer.into_parts();
         let body = link::beginning(body).await;
         let of_host = link::refusal(&head.headers, &body);
-        if let (Road::Relay(_), Some((refusal, why))) = (&self.road, of_host) {
-            return Failure::Host { refusal, why: self.told(why) };
+        if let (ModelRoute::Relay(_), Some((refusal, why))) = (&self.road, of_host) {
+            return RequestFailure::Host { refusal, why: self.told(why) };
         }
         let refusal = self.cleaned(Refusal::of_body(&body));
-        Failure::Status { status: status.as_u16(), refusal, retry_after: after }
+        RequestFailure::Status { status: status.as_u16(), refusal, retry_after: after }
     }
 
     fn cleaned(&self, refusal: Refusal) -> Refusal {
@@ -277,12 +277,12 @@ impl Client {
     }
 }
 
-fn header_map(pairs: Vec<(&'static str, String)>) -> Result<HeaderMap, Failure> {
+fn header_map(pairs: Vec<(&'static str, String)>) -> Result<HeaderMap, RequestFailure> {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {
         let value = HeaderValue::from_str(&value).map_err(|_| {
             let message = format!("the configured {name} cannot be a header");
-            Failure::Fault(Fault::new(FaultKind::Refused, message))
+            RequestFailure::Fault(Fault::new(FaultKind::Refused, message))
         })?;
         headers.insert(name, value);
     }

@@ -1,4 +1,4 @@
-//! The sandbox's own connection to the backend: the box's network or the host's tunnel, TLS where
+//! The sandbox's own connection to the backend: the sandbox's network or the host's tunnel, TLS where
 //! the base says `https`, HTTP/2 or 1.1 as the backend likes. One connection is kept and used again.
 //!
 //! # Why not `getaddrinfo`
@@ -23,7 +23,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::retry::Failure;
+use super::retry::RequestFailure;
 use crate::link::{self, Body, Link};
 use crate::scrub::one_line;
 
@@ -31,8 +31,8 @@ use crate::scrub::one_line;
 const KEPT_BUSY: Duration = Duration::from_millis(20);
 
 /// How the backend's host is reached.
-pub(crate) enum Net {
-    /// The box's own network.
+pub(crate) enum Network {
+    /// The sandbox's own network.
     Own,
     /// `CONNECT` over the link.
     Tunnel(Link),
@@ -40,13 +40,13 @@ pub(crate) enum Net {
 
 pub(crate) struct Connector {
     base: Base,
-    net: Net,
+    net: Network,
     tls: Option<Arc<rustls::ClientConfig>>,
-    kept: Option<Sender>,
+    kept: Option<HttpSender>,
 }
 
 /// A request, to be sent as often as need be.
-pub(crate) struct Call {
+pub(crate) struct BackendRequest {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
@@ -56,27 +56,27 @@ pub(crate) struct Call {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-enum Sender {
+enum HttpSender {
     One(http1::SendRequest<Body>),
     Two(http2::SendRequest<Body>),
 }
 
 /// Why a call has no answer.
-enum Unanswered {
+enum RequestError {
     /// The connection was closed before it took the call.
     Unsent,
-    Failed(Failure),
+    Failed(RequestFailure),
 }
 
-impl From<Failure> for Unanswered {
-    fn from(failure: Failure) -> Self {
+impl From<RequestFailure> for RequestError {
+    fn from(failure: RequestFailure) -> Self {
         Self::Failed(failure)
     }
 }
 
 impl Connector {
     /// `ca`: certificates (PEM) trusted beside the compiled-in roots.
-    pub(crate) fn new(base: Base, net: Net, ca: Option<&str>) -> Result<Self, Fault> {
+    pub(crate) fn new(base: Base, net: Network, ca: Option<&str>) -> Result<Self, Fault> {
         let tls = match base.scheme() {
             Scheme::Https => Some(Arc::new(trust(ca)?)),
             Scheme::Http => None,
@@ -96,7 +96,10 @@ impl Connector {
     }
 
     /// Sends a call on the kept connection, or a new one where that has gone stale meanwhile.
-    pub(crate) async fn send(&mut self, call: &Call) -> Result<Response<Incoming>, Failure> {
+    pub(crate) async fn send(
+        &mut self,
+        call: &BackendRequest,
+    ) -> Result<Response<Incoming>, RequestFailure> {
         if let Some(mut kept) = self.kept.take()
             && kept.is_usable().await
         {
@@ -105,40 +108,42 @@ impl Connector {
                     self.kept = Some(kept);
                     return Ok(answer);
                 }
-                Err(Unanswered::Unsent) => {}
+                Err(RequestError::Unsent) => {}
                 // It may have been answered, and paid for: whether it is sent again is not for us.
-                Err(Unanswered::Failed(failure)) => return Err(failure),
+                Err(RequestError::Failed(failure)) => return Err(failure),
             }
         }
         let mut fresh = self.connect().await?;
         let answer = fresh.send(call, &self.base).await.map_err(|unanswered| match unanswered {
-            Unanswered::Unsent => Failure::Connection("the backend hung up at once".to_owned()),
-            Unanswered::Failed(failure) => failure,
+            RequestError::Unsent => {
+                RequestFailure::Connection("the backend hung up at once".to_owned())
+            }
+            RequestError::Failed(failure) => failure,
         })?;
         self.kept = Some(fresh);
         Ok(answer)
     }
 
-    async fn connect(&self) -> Result<Sender, Failure> {
+    async fn connect(&self) -> Result<HttpSender, RequestFailure> {
         let limit = Duration::from_secs(limits::CONNECT_SECONDS);
         let connected = tokio::time::timeout(limit, self.connect_for_ever()).await;
         connected.unwrap_or_else(|_| {
             let why =
                 format!("no connection to {} within {} s", self.base.authority(), limit.as_secs());
-            Err(Failure::Connection(why))
+            Err(RequestFailure::Connection(why))
         })
     }
 
-    async fn connect_for_ever(&self) -> Result<Sender, Failure> {
+    async fn connect_for_ever(&self) -> Result<HttpSender, RequestFailure> {
         let (host, port) = (self.base.host(), self.base.port());
         let stream: Box<dyn Stream> = match &self.net {
-            Net::Own => Box::new(dial(host, port).await.map_err(|error| self.failed(&error))?),
-            Net::Tunnel(link) => {
+            Network::Own => Box::new(dial(host, port).await.map_err(|error| self.failed(&error))?),
+            Network::Tunnel(link) => {
                 let name = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
                 let tunnel = link.tunnel(&format!("{name}:{port}")).await;
                 Box::new(tunnel.map_err(|fault| match fault.kind {
-                    FaultKind::Link => Failure::Connection(fault.message),
-                    _ => Failure::Fault(fault),
+                    FaultKind::Link => RequestFailure::Connection(fault.message),
+                    _ => RequestFailure::Fault(fault),
                 })?)
             }
         };
@@ -155,10 +160,10 @@ impl Connector {
     }
 
     /// A certificate that is not trusted will not be so a second later.
-    fn unsafe_or_failed(&self, error: &io::Error) -> Failure {
+    fn unsafe_or_failed(&self, error: &io::Error) -> RequestFailure {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match inner {
-            Some(rustls::Error::InvalidCertificate(why)) => Failure::Fault(Fault::new(
+            Some(rustls::Error::InvalidCertificate(why)) => RequestFailure::Fault(Fault::new(
                 FaultKind::Backend,
                 format!("the certificate of {} is not trusted: {why:?}", self.base.authority()),
             )),
@@ -166,12 +171,16 @@ impl Connector {
         }
     }
 
-    fn failed(&self, error: &dyn std::error::Error) -> Failure {
-        Failure::Connection(format!("no connection to {}: {}", self.base.authority(), chain(error)))
+    fn failed(&self, error: &dyn std::error::Error) -> RequestFailure {
+        RequestFailure::Connection(format!(
+            "no connection to {}: {}",
+            self.base.authority(),
+            chain(error)
+        ))
     }
 }
 
-impl Sender {
+impl HttpSender {
     /// Whether it takes a request, at once or when the end of the last answer was taken from it.
     async fn is_usable(&mut self) -> bool {
         let ready = async {
@@ -183,7 +192,11 @@ impl Sender {
         matches!(tokio::time::timeout(KEPT_BUSY, ready).await, Ok(Ok(())))
     }
 
-    async fn send(&mut self, call: &Call, base: &Base) -> Result<Response<Incoming>, Unanswered> {
+    async fn send(
+        &mut self,
+        call: &BackendRequest,
+        base: &Base,
+    ) -> Result<Response<Incoming>, RequestError> {
         let mut request = Request::new(link::whole(call.body.clone()));
         *request.method_mut() = call.method.clone();
         *request.headers_mut() = call.headers.clone();
@@ -192,7 +205,7 @@ impl Sender {
             Self::Two(_) => (format!("{}{}", base.origin(), call.path), None),
         };
         *request.uri_mut() = uri.parse().map_err(|_| {
-            Failure::Fault(Fault::new(FaultKind::Refused, format!("{uri} is no address")))
+            RequestFailure::Fault(Fault::new(FaultKind::Refused, format!("{uri} is no address")))
         })?;
         if let Some(host) = host {
             request.headers_mut().insert(header::HOST, host);
@@ -202,21 +215,21 @@ impl Sender {
             Self::Two(sender) => sender.send_request(request).await,
         };
         answer.map_err(|error| match error.is_canceled() {
-            true => Unanswered::Unsent,
-            false => Failure::Connection(format!("no answer: {}", chain(&error))).into(),
+            true => RequestError::Unsent,
+            false => RequestFailure::Connection(format!("no answer: {}", chain(&error))).into(),
         })
     }
 }
 
-async fn one(stream: impl Stream + 'static) -> Result<Sender, Failure> {
+async fn one(stream: impl Stream + 'static) -> Result<HttpSender, RequestFailure> {
     let (sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| unspoken(&error))?;
     // Ends when the sender is dropped or the backend closes; either shows on the next request.
     tokio::spawn(connection);
-    Ok(Sender::One(sender))
+    Ok(HttpSender::One(sender))
 }
 
-async fn two(stream: impl Stream + 'static) -> Result<Sender, Failure> {
+async fn two(stream: impl Stream + 'static) -> Result<HttpSender, RequestFailure> {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(limits::LINK_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::LINK_CONNECTION_WINDOW_BYTES)
@@ -224,11 +237,11 @@ async fn two(stream: impl Stream + 'static) -> Result<Sender, Failure> {
         .await
         .map_err(|error| unspoken(&error))?;
     tokio::spawn(connection);
-    Ok(Sender::Two(sender))
+    Ok(HttpSender::Two(sender))
 }
 
-fn unspoken(error: &hyper::Error) -> Failure {
-    Failure::Connection(format!("the backend does not speak HTTP: {}", chain(error)))
+fn unspoken(error: &hyper::Error) -> RequestFailure {
+    RequestFailure::Connection(format!("the backend does not speak HTTP: {}", chain(error)))
 }
 
 async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {

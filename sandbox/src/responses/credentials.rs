@@ -1,4 +1,4 @@
-//! The access token in the box (handoff custody, plain mode): the one place that names it.
+//! The access token in the sandbox (handoff, plain mode): the one place that names it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,7 +13,7 @@ use airlock_shared::stream::Refusal;
 
 /// How one try failed.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Failure {
+pub(crate) enum RequestFailure {
     /// No connection, or one that broke before an answer.
     Connection(String),
     /// The stream ended, or broke, before `response.completed`.
@@ -27,7 +27,7 @@ pub(crate) enum Failure {
     /// `response.failed`, `response.incomplete` or an `error` event within the stream.
     Said(Refusal),
     /// The host did not pass it on.
-    Host { refusal: link::Refusal, why: String },
+    Host { refusal: link::HostRefusal, why: String },
     /// The answer, or the request, is larger than its bound.
     TooLarge(&'static str),
     /// Nothing another try could mend.
@@ -35,14 +35,14 @@ pub(crate) enum Failure {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Decision {
+pub(crate) enum RetryDecision {
     Again { wait: Duration, why: String },
-    End(End),
+    End(GiveUp),
 }
 
 /// Why the model is not asked again.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum End {
+pub(crate) enum GiveUp {
     Fault(Fault),
     /// The account's usage limit.
     Stop(Stop),
@@ -51,41 +51,41 @@ pub(crate) enum End {
 }
 
 /// `retries`: how often it was tried again already. `jitter`: 0 to 1, by chance.
-pub(crate) fn decide(failure: &Failure, retries: u32, jitter: f64) -> Decision {
+pub(crate) fn decide(failure: &RequestFailure, retries: u32, jitter: f64) -> RetryDecision {
     let (why, asked) = match judge(failure) {
-        None => return Decision::End(End::Budget),
-        Some(Meaning::Limit(stop)) => return Decision::End(End::Stop(stop)),
-        Some(Meaning::Fault(fault)) => return Decision::End(End::Fault(fault)),
+        None => return RetryDecision::End(GiveUp::Budget),
+        Some(Meaning::Limit(stop)) => return RetryDecision::End(GiveUp::Stop(stop)),
+        Some(Meaning::Fault(fault)) => return RetryDecision::End(GiveUp::Fault(fault)),
         Some(Meaning::Passing { why, asked }) => (why, asked),
     };
     if retries >= limits::RETRIES || refusal::is_too_long(asked) {
-        return Decision::End(End::Fault(refusal::given_up(retries + 1, &why, asked)));
+        return RetryDecision::End(GiveUp::Fault(refusal::given_up(retries + 1, &why, asked)));
     }
-    Decision::Again { wait: asked.unwrap_or_else(|| pause(retries, jitter)), why }
+    RetryDecision::Again { wait: asked.unwrap_or_else(|| pause(retries, jitter)), why }
 }
 
 /// None: the host says that a budget is spent.
-fn judge(failure: &Failure) -> Option<Meaning> {
+fn judge(failure: &RequestFailure) -> Option<Meaning> {
     let passing = |why: String| Meaning::Passing { why, asked: None };
     let fault = |kind, message: String| Meaning::Fault(Fault::new(kind, message));
     Some(match failure {
-        Failure::Connection(why) | Failure::Cut(why) => passing(why.clone()),
-        Failure::Idle => Meaning::of_silence(),
-        Failure::Status { status, refusal, retry_after } => {
+        RequestFailure::Connection(why) | RequestFailure::Cut(why) => passing(why.clone()),
+        RequestFailure::Idle => Meaning::of_silence(),
+        RequestFailure::Status { status, refusal, retry_after } => {
             Meaning::of_status(*status, refusal, *retry_after)
         }
-        Failure::Redirect { status, location } => fault(
+        RequestFailure::Redirect { status, location } => fault(
             FaultKind::Refused,
             format!(
                 "the backend redirects ({status}) to {location}, and redirects are not followed"
             ),
         ),
-        Failure::Said(refusal) => Meaning::of_stream(refusal),
-        Failure::Host { refusal, why } => return Meaning::of_host(*refusal, why),
-        Failure::TooLarge(what) => {
+        RequestFailure::Said(refusal) => Meaning::of_stream(refusal),
+        RequestFailure::Host { refusal, why } => return Meaning::of_host(*refusal, why),
+        RequestFailure::TooLarge(what) => {
             fault(FaultKind::Context, format!("{what} is larger than its bound"))
         }
-        Failure::Fault(fault) => Meaning::Fault(fault.clone()),
+        RequestFailure::Fault(fault) => Meaning::Fault(fault.clone()),
     })
 }
 
@@ -99,26 +99,30 @@ fn pause(retries: u32, jitter: f64) -> Duration {
 mod tests {
     use super::*;
 
-    fn status(status: u16, body: &str) -> Failure {
+    fn status(status: u16, body: &str) -> RequestFailure {
         let refusal = Refusal::of_body(body.as_bytes());
-        Failure::Status { status, refusal, retry_after: None }
+        RequestFailure::Status { status, refusal, retry_after: None }
     }
 
-    fn said(code: &str, message: &str) -> Failure {
-        Failure::Said(Refusal { code: code.into(), message: message.into(), ..Refusal::default() })
+    fn said(code: &str, message: &str) -> RequestFailure {
+        RequestFailure::Said(Refusal {
+            code: code.into(),
+            message: message.into(),
+            ..Refusal::default()
+        })
     }
 
-    fn kind(failure: &Failure) -> Option<FaultKind> {
+    fn kind(failure: &RequestFailure) -> Option<FaultKind> {
         match decide(failure, 0, 0.5) {
-            Decision::End(End::Fault(fault)) => Some(fault.kind),
+            RetryDecision::End(GiveUp::Fault(fault)) => Some(fault.kind),
             _ => None,
         }
     }
 
-    fn wait(failure: &Failure, retries: u32) -> Option<u64> {
+    fn wait(failure: &RequestFailure, retries: u32) -> Option<u64> {
         match decide(failure, retries, 0.5) {
-            Decision::Again { wait, .. } => u64::try_from(wait.as_millis()).ok(),
-            Decision::End(_) => None,
+            RetryDecision::Again { wait, .. } => u64::try_from(wait.as_millis()).ok(),
+            RetryDecision::End(_) => None,
         }
     }
 
@@ -151,29 +155,39 @@ mod tests {
             (said("context_length_exceeded", "x"), FaultKind::Context),
             (said("invalid_prompt", "x"), FaultKind::Refused),
             (said("incomplete_max_output_tokens", "x"), FaultKind::Refused),
-            (Failure::Redirect { status: 307, location: "https://x".into() }, FaultKind::Refused),
-            (Failure::Host { refusal: link::Refusal::Policy, why: "x".into() }, FaultKind::Policy),
             (
-                Failure::Host { refusal: link::Refusal::Cassette, why: "x".into() },
-                FaultKind::Cassette,
+                RequestFailure::Redirect { status: 307, location: "https://x".into() },
+                FaultKind::Refused,
             ),
-            (Failure::Host { refusal: link::Refusal::SignIn, why: "x".into() }, FaultKind::SignIn),
+            (
+                RequestFailure::Host { refusal: link::HostRefusal::Policy, why: "x".into() },
+                FaultKind::Policy,
+            ),
+            (
+                RequestFailure::Host { refusal: link::HostRefusal::Recording, why: "x".into() },
+                FaultKind::Recording,
+            ),
+            (
+                RequestFailure::Host { refusal: link::HostRefusal::SignIn, why: "x".into() },
+                FaultKind::SignIn,
+            ),
         ];
         for (failure, expected) in cases {
             assert_eq!(kind(&failure), Some(expected), "{failure:?}");
         }
-        let budget = Failure::Host { refusal: link::Refusal::Budget, why: "spent".into() };
-        assert_eq!(decide(&budget, 0, 0.5), Decision::End(End::Budget));
+        let budget =
+            RequestFailure::Host { refusal: link::HostRefusal::Budget, why: "spent".into() };
+        assert_eq!(decide(&budget, 0, 0.5), RetryDecision::End(GiveUp::Budget));
     }
 
     #[test]
     fn what_may_pass_is_tried_again_ever_later() {
-        let cut = Failure::Cut("closed".into());
+        let cut = RequestFailure::Cut("closed".into());
         let waits: Vec<_> = (0..6).map(|retries| wait(&cut, retries)).collect();
         assert_eq!(waits, [Some(200), Some(400), Some(800), Some(1_600), Some(3_200), None]);
         assert_eq!(
             decide(&cut, 5, 0.5),
-            Decision::End(End::Fault(Fault::new(
+            RetryDecision::End(GiveUp::Fault(Fault::new(
                 FaultKind::Backend,
                 "the backend failed 6 times, at last: closed"
             )))
@@ -184,11 +198,11 @@ mod tests {
             status(529, ""),
             status(408, ""),
             status(429, r#"{"error":{"message":"slow","type":"rate"}}"#),
-            Failure::Idle,
-            Failure::Connection("refused".into()),
+            RequestFailure::Idle,
+            RequestFailure::Connection("refused".into()),
             said("server_error", "x"),
             said("", "x"),
-            Failure::Host { refusal: link::Refusal::Unreachable, why: "x".into() },
+            RequestFailure::Host { refusal: link::HostRefusal::Unreachable, why: "x".into() },
         ] {
             assert_eq!(wait(&failure, 0), Some(200), "{failure:?}");
         }
@@ -203,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_wait_the_backend_asks_for_is_kept_up_to_its_bound() {
-        let limited = |after: u64| Failure::Status {
+        let limited = |after: u64| RequestFailure::Status {
             status: 429,
             refusal: Refusal { message: "slow".into(), ..Refusal::default() },
             retry_after: Some(Duration::from_secs(after)),
@@ -222,6 +236,6 @@ mod tests {
             resets_at: Some(5),
             message: "full".into(),
         };
-        assert_eq!(decide(&status(429, body), 0, 0.5), Decision::End(End::Stop(stop)));
+        assert_eq!(decide(&status(429, body), 0, 0.5), RetryDecision::End(GiveUp::Stop(stop)));
     }
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 #[derive(Clone)]
-pub(crate) enum Reply {
+pub(crate) enum ScriptedReply {
     /// A stream that ends as it should.
     Events(Vec<Value>),
     /// A stream that breaks off after these.
@@ -27,7 +27,7 @@ pub(crate) enum Reply {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct RecordedRequest {
     pub(crate) line: String,
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: Value,
@@ -35,31 +35,31 @@ pub(crate) struct Seen {
 
 pub(crate) struct Backend {
     pub(crate) authority: String,
-    state: Arc<State>,
+    state: Arc<BackendState>,
 }
 
 #[derive(Default)]
-struct State {
-    script: Mutex<VecDeque<Reply>>,
-    seen: Mutex<Vec<Seen>>,
+struct BackendState {
+    script: Mutex<VecDeque<ScriptedReply>>,
+    seen: Mutex<Vec<RecordedRequest>>,
     connections: Mutex<usize>,
     models: Option<Value>,
 }
 
 impl Backend {
-    pub(crate) async fn start(script: impl IntoIterator<Item = Reply>) -> Self {
+    pub(crate) async fn start(script: impl IntoIterator<Item = ScriptedReply>) -> Self {
         Self::start_with(script, None, None).await
     }
 
     pub(crate) async fn start_with(
-        script: impl IntoIterator<Item = Reply>,
+        script: impl IntoIterator<Item = ScriptedReply>,
         models: Option<Value>,
         tls: Option<tokio_rustls::TlsAcceptor>,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let authority = listener.local_addr().expect("an address").to_string();
         let script = Mutex::new(script.into_iter().collect());
-        let state = Arc::new(State { script, models, ..State::default() });
+        let state = Arc::new(BackendState { script, models, ..BackendState::default() });
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -78,7 +78,7 @@ impl Backend {
         Self { authority, state }
     }
 
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<RecordedRequest> {
         self.state.seen.lock().expect("unpoisoned").clone()
     }
 
@@ -87,7 +87,10 @@ impl Backend {
     }
 }
 
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &State) -> Option<()> {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    state: &BackendState,
+) -> Option<()> {
     let mut held = Vec::new();
     loop {
         let seen = request(&mut stream, &mut held).await?;
@@ -103,20 +106,21 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &State) -
         state.seen.lock().expect("unpoisoned").push(seen);
         let reply = state.script.lock().expect("unpoisoned").pop_front();
         let mut comments = 0;
-        let (events, end) = match reply.unwrap_or(Reply::Status(400, "", "script over".into())) {
-            Reply::Close => return None,
-            Reply::Status(status, headers, body) => {
-                stream.write_all(head(status, headers, &body).as_bytes()).await.ok()?;
-                continue;
-            }
-            Reply::Events(events) => (events, End::Whole),
-            Reply::Cut(events) => (events, End::Cut),
-            Reply::Silent(events) => (events, End::Silent),
-            Reply::Commented(events) => {
-                comments = 3;
-                (events, End::Whole)
-            }
-        };
+        let (events, end) =
+            match reply.unwrap_or(ScriptedReply::Status(400, "", "script over".into())) {
+                ScriptedReply::Close => return None,
+                ScriptedReply::Status(status, headers, body) => {
+                    stream.write_all(head(status, headers, &body).as_bytes()).await.ok()?;
+                    continue;
+                }
+                ScriptedReply::Events(events) => (events, AnswerEnd::Whole),
+                ScriptedReply::Cut(events) => (events, AnswerEnd::Cut),
+                ScriptedReply::Silent(events) => (events, AnswerEnd::Silent),
+                ScriptedReply::Commented(events) => {
+                    comments = 3;
+                    (events, AnswerEnd::Whole)
+                }
+            };
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-codex-turn-state: turn-1\r\ntransfer-encoding: chunked\r\n\r\n";
         stream.write_all(head.as_bytes()).await.ok()?;
         for _ in 0..comments {
@@ -130,14 +134,14 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &State) -
             stream.flush().await.ok()?;
         }
         match end {
-            End::Whole => stream.write_all(b"0\r\n\r\n").await.ok()?,
-            End::Cut => return None,
-            End::Silent => std::future::pending().await,
+            AnswerEnd::Whole => stream.write_all(b"0\r\n\r\n").await.ok()?,
+            AnswerEnd::Cut => return None,
+            AnswerEnd::Silent => std::future::pending().await,
         }
     }
 }
 
-enum End {
+enum AnswerEnd {
     Whole,
     Cut,
     Silent,
@@ -147,7 +151,10 @@ fn head(status: u16, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
 }
 
-async fn request(stream: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>) -> Option<Seen> {
+async fn request(
+    stream: &mut (impl AsyncRead + Unpin),
+    held: &mut Vec<u8>,
+) -> Option<RecordedRequest> {
     let end = loop {
         if let Some(at) = held.windows(4).position(|four| four == b"\r\n\r\n") {
             break at;
@@ -171,7 +178,7 @@ async fn request(stream: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>) -> O
     }
     let body = serde_json::from_slice(&held[end + 4..end + 4 + length]).unwrap_or(Value::Null);
     held.drain(..end + 4 + length);
-    Some(Seen { line, headers, body })
+    Some(RecordedRequest { line, headers, body })
 }
 
 /// An item the model made.
@@ -196,10 +203,10 @@ pub(crate) fn completed() -> Value {
     json!({"type": "response.completed", "response": {"id": "r", "usage": {"input_tokens": 10, "output_tokens": 5}}})
 }
 
-pub(crate) fn answer(words: &str) -> Reply {
-    Reply::Events(vec![text(words), completed()])
+pub(crate) fn answer(words: &str) -> ScriptedReply {
+    ScriptedReply::Events(vec![text(words), completed()])
 }
 
-pub(crate) fn asks(calls: impl IntoIterator<Item = Value>) -> Reply {
-    Reply::Events(calls.into_iter().chain([completed()]).collect())
+pub(crate) fn asks(calls: impl IntoIterator<Item = Value>) -> ScriptedReply {
+    ScriptedReply::Events(calls.into_iter().chain([completed()]).collect())
 }

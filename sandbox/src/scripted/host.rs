@@ -18,22 +18,22 @@ use tokio::sync::mpsc;
 
 use crate::stdio::{Input, Output};
 
-type Body = UnsyncBoxBody<Bytes, Infallible>;
+type HostBody = UnsyncBoxBody<Bytes, Infallible>;
 
 /// What the host answers to a model request.
 pub(crate) enum Relayed {
     /// A status and a body of the backend's.
     Backend(u16, String),
     /// Its own word.
-    Host(routes::Refusal, &'static str),
+    Host(routes::HostRefusal, &'static str),
 }
 
 pub(crate) struct Host {
     pub(crate) commands: mpsc::Sender<String>,
-    state: Arc<State>,
+    state: Arc<HostState>,
 }
 
-struct State {
+struct HostState {
     /// `host` paths, bodies and, for `CONNECT`, the authority.
     requests: Mutex<Vec<(String, Vec<u8>)>>,
     relayed: Mutex<VecDeque<Relayed>>,
@@ -51,7 +51,7 @@ impl Host {
     ) -> (Self, Input, Output, tokio::task::JoinHandle<()>) {
         let (ours, theirs): (DuplexStream, DuplexStream) = tokio::io::duplex(64 << 10);
         let (commands, heard) = mpsc::channel(4);
-        let state = Arc::new(State {
+        let state = Arc::new(HostState {
             requests: Mutex::default(),
             relayed: Mutex::new(relayed.into_iter().collect()),
             commands: Mutex::new(Some(heard)),
@@ -89,9 +89,9 @@ impl Host {
     }
 }
 
-async fn serve(state: &State, mut request: Request<Incoming>) -> Response<Body> {
+async fn serve(state: &HostState, mut request: Request<Incoming>) -> Response<HostBody> {
     if request.headers().get(routes::RUN_KEY).is_none_or(|key| key != KEY) {
-        return refused(routes::Refusal::Key, "no");
+        return refused(routes::HostRefusal::Key, "no");
     }
     if request.method() == Method::CONNECT {
         let authority = request.uri().authority().map(ToString::to_string).unwrap_or_default();
@@ -129,14 +129,14 @@ async fn serve(state: &State, mut request: Request<Incoming>) -> Response<Body> 
     }
 }
 
-fn refused(refusal: routes::Refusal, why: &str) -> Response<Body> {
+fn refused(refusal: routes::HostRefusal, why: &str) -> Response<HostBody> {
     let mut answer = answer(refusal.status(), refusal.body(why).to_string());
     let code = http::HeaderValue::from_static(refusal.code());
     answer.headers_mut().insert(routes::REFUSAL, code);
     answer
 }
 
-fn answer(status: u16, body: String) -> Response<Body> {
+fn answer(status: u16, body: String) -> Response<HostBody> {
     let mut answer = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
     *answer.status_mut() = http::StatusCode::from_u16(status).expect("a status");
     answer

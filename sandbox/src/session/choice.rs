@@ -8,8 +8,8 @@ use airlock_shared::model::{Catalogue, Model};
 use airlock_shared::outcome::{Fault, FaultKind};
 use tokio::time::timeout;
 
-use crate::responses::retry::{self, Decision};
-use crate::responses::{Client, End};
+use crate::responses::retry::{self, RetryDecision};
+use crate::responses::{Client, GiveUp};
 
 /// The model: as the host resolved it, else by the catalogue. A catalogue that cannot be read is no
 /// fault where the model was named.
@@ -27,7 +27,7 @@ pub(super) async fn choose(client: &mut Client, job: &Job) -> Result<Model, Faul
         (_, Some(_)) => Catalogue::default(),
         (Ok(Err(failure)), None) => {
             let fault = match retry::decide(&failure, limits::RETRIES, 0.0) {
-                Decision::End(End::Fault(fault)) => fault,
+                RetryDecision::End(GiveUp::Fault(fault)) => fault,
                 _ => Fault::new(FaultKind::Model, "it was not given"),
             };
             let message = format!("no model was named and the catalogue is no help: {fault}");

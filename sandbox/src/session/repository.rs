@@ -22,7 +22,7 @@ use crate::tools::Toolbox;
 /// The kernel takes 128 KiB as one argument, and the script is one.
 const SCRIPT_BYTES: usize = 64 << 10;
 const NO_GIT: i32 = 3;
-const UNMARKED: &str = "git could not mark all that was left out: in the box it calls those files \
+const UNMARKED: &str = "git could not mark all that was left out: in the sandbox it calls those files \
                         deleted";
 const COMMIT: &str = "command -v git >/dev/null 2>&1 || exit 3
 git -c init.defaultBranch=main init -q --template= . && git add -A && \
@@ -32,14 +32,14 @@ commit -q --allow-empty --no-verify -m 'The directory as it was copied in' || ex
 /// Tells it.
 ///
 /// # Errors
-/// The box is no longer safe.
+/// The sandbox is no longer safe.
 pub(super) async fn tell(
     tools: &Toolbox,
     not_there: &NotThere,
     deadline: Instant,
     cancel: &CancellationToken,
-) -> Result<Told, Fault> {
-    let mut told = Told::default();
+) -> Result<RepositoryNote, Fault> {
+    let mut told = RepositoryNote::default();
     if has_no_history(&not_there.paths) {
         let made = tools.script(COMMIT.to_owned(), deadline, cancel).await?;
         told.wrote = true;
@@ -47,8 +47,8 @@ pub(super) async fn tell(
             let rest = "rm -rf .git".to_owned();
             tools.script(rest, deadline, cancel).await?;
             told.notes.push(match made.exit {
-                Some(NO_GIT) => "the image has no git: there is no repository in the box",
-                _ => "git could make no commit of the directory: there is no repository in the box",
+                Some(NO_GIT) => "the image has no git: there is no repository in the sandbox",
+                _ => "git could make no commit of the directory: there is no repository in the sandbox",
             });
         }
     }
@@ -64,7 +64,7 @@ pub(super) async fn tell(
 }
 
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct RepositoryNote {
     /// Git was run, and may have written its own files.
     pub(super) wrote: bool,
     /// For people, where something is not as they asked.

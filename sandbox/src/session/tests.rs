@@ -14,25 +14,27 @@ use airlock_shared::secret::Secret;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-mod alone; // over the box's own network
+mod alone; // over the sandbox's own network
 mod linked; // with a host on a pipe
 mod request; // one request, time paused
 
 use super::*;
-use crate::responses::{Client, Connector, End, Net, Road};
-use crate::scripted::backend::{Backend, Reply, Seen, answer, asks, call, completed, done, text};
+use crate::responses::{Client, Connector, GiveUp, ModelRoute, Network};
+use crate::scripted::backend::{
+    Backend, RecordedRequest, ScriptedReply, answer, asks, call, completed, done, text,
+};
 use crate::scripted::host::{Host, KEY, Relayed};
 
 const TOKEN: &str = "sk-test-0123456789abcdef";
 
 /// A work tree that belongs to a user of this test alone: ending that user's processes ends nobody
 /// else's.
-struct Tree {
+struct DocsFixture {
     folder: tempfile::TempDir,
     uid: u32,
 }
 
-impl Tree {
+impl DocsFixture {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let uid = 1_300_000_000 + std::process::id() % 1_000_000 * 128;
@@ -72,10 +74,10 @@ fn bash(id: &str, command: &str) -> Value {
 struct Run {
     outcome: Outcome,
     events: Vec<Value>,
-    seen: Vec<Seen>,
+    seen: Vec<RecordedRequest>,
 }
 
-fn job(base_url: &str, tree: &Tree) -> Value {
+fn job(base_url: &str, tree: &DocsFixture) -> Value {
     json!({
         "prompt": "what is here?",
         "model": {"resolved": {"slug": "gpt-test", "effort": "low", "parallel": true}},
@@ -88,9 +90,9 @@ fn secrets() -> Secrets {
     Secrets { bearer: Some(Secret::new(TOKEN.into())), account_id: Some("acc-1".into()) }
 }
 
-/// One run over the box's own network, with the job changed by `adjust`.
+/// One run over the sandbox's own network, with the job changed by `adjust`.
 async fn direct(backend: &Backend, adjust: impl FnOnce(&mut Value)) -> Run {
-    let tree = Tree::new();
+    let tree = DocsFixture::new();
     let mut job = job(&format!("http://{}/v1", backend.authority), &tree);
     adjust(&mut job);
     direct_in(backend, job, CancellationToken::new()).await
@@ -104,7 +106,7 @@ async fn direct_in(backend: &Backend, job: Value, cancel: CancellationToken) -> 
     let collecting = tokio::spawn(collect(lines));
     let deadline = Instant::now() + Duration::from_secs(job.budget.seconds);
     let session = Session { job, report, scrub, cancel, deadline, link: None };
-    let outcome = session.work(Way::Direct, credentials).await;
+    let outcome = session.work(CredentialsPlace::Direct, credentials).await;
     let events = collecting.await.expect("no panic");
     Run { outcome, events, seen: backend.seen() }
 }

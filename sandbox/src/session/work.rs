@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use airlock_shared::base::Base;
 use airlock_shared::event::Event;
-use airlock_shared::handoff::Way;
+use airlock_shared::handoff::CredentialsPlace;
 use airlock_shared::job::Job;
 use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{choice, repository};
-use crate::agent::{Hands, History, Ledger, Turn, prompt};
-use crate::files::{self, NotThere, Unpacked};
-use crate::keep::{Keeper, SoFar, is_danger};
+use crate::agent::{BudgetLedger, History, ToolRunner, Turn, prompt};
+use crate::files::{self, NotThere, UnpackResult};
+use crate::keep::{ChangesKeeper, InterimChanges, is_danger};
 use crate::link::Link;
 use crate::report::Report;
-use crate::responses::{Client, Connector, Credentials, Net, Road};
+use crate::responses::{Client, Connector, Credentials, ModelRoute, Network};
 use crate::scrub::Scrub;
 use crate::tools::Toolbox;
 
@@ -32,7 +32,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Work tree in, turn, changes out.
-    pub(super) async fn work(self, way: Way, credentials: Credentials) -> Outcome {
+    pub(super) async fn work(self, way: CredentialsPlace, credentials: Credentials) -> Outcome {
         let mut keeper = None;
         let prepared = tokio::select! {
             biased;
@@ -56,9 +56,9 @@ impl Session {
 
     async fn prepare(
         &self,
-        way: Way,
+        way: CredentialsPlace,
         credentials: Credentials,
-        keeper: &mut Option<Keeper>,
+        keeper: &mut Option<ChangesKeeper>,
     ) -> Result<Turn, Fault> {
         let job = &self.job;
         let mut client = self.client(way, credentials)?;
@@ -67,7 +67,7 @@ impl Session {
         let (entries, bytes) = match (copied?, &self.link) {
             (Some(copied), Some(link)) => {
                 not_there = copied.not_there;
-                *keeper = Some(Keeper {
+                *keeper = Some(ChangesKeeper {
                     link: link.clone(),
                     workspace: job.workspace.clone(),
                     baseline: Arc::new(copied.baseline),
@@ -99,7 +99,7 @@ impl Session {
         }
         history.say("user", &self.scrub.clean(job.prompt.clone()));
         let parallel = model.parallel && !model.lite;
-        let hands = Hands {
+        let tool_runner = ToolRunner {
             tools,
             report: self.report.clone(),
             scrub: self.scrub.clone(),
@@ -107,9 +107,9 @@ impl Session {
             deadline: self.deadline,
             cancel: self.cancel.clone(),
         };
-        let (ledger, report) = (Ledger::new(job.budget), self.report.clone());
-        let so_far = keeper.clone().map(SoFar::new);
-        Ok(Turn { client, model, instructions, history, ledger, hands, so_far, report })
+        let (ledger, report) = (BudgetLedger::new(job.budget), self.report.clone());
+        let so_far = keeper.clone().map(InterimChanges::new);
+        Ok(Turn { client, model, instructions, history, ledger, tool_runner, so_far, report })
     }
 
     /// Has git agree with what came in, and what the model is told of the rest.
@@ -117,7 +117,7 @@ impl Session {
         &self,
         tools: &Toolbox,
         not_there: &NotThere,
-        keeper: &mut Keeper,
+        keeper: &mut ChangesKeeper,
     ) -> Result<Option<String>, Fault> {
         let told = repository::tell(tools, not_there, self.deadline, &self.cancel).await?;
         if told.wrote {
@@ -135,25 +135,25 @@ impl Session {
         Ok(prompt::not_copied(&not_there.paths))
     }
 
-    fn client(&self, way: Way, credentials: Credentials) -> Result<Client, Fault> {
+    fn client(&self, way: CredentialsPlace, credentials: Credentials) -> Result<Client, Fault> {
         let backend = &self.job.backend;
         let road = match (way, &self.link) {
-            (Way::Relay, Some(link)) => Road::Relay(link.clone()),
+            (CredentialsPlace::Relay, Some(link)) => ModelRoute::Relay(link.clone()),
             (_, link) => {
                 let base = Base::parse(&backend.base_url).map_err(|error| {
                     Fault::new(FaultKind::Refused, format!("the base URL is not taken: {error}"))
                 })?;
                 let renewable = link.is_some();
-                let net = link.clone().map_or(Net::Own, Net::Tunnel);
+                let net = link.clone().map_or(Network::Own, Network::Tunnel);
                 let connector = Connector::new(base, net, backend.ca.as_deref())?;
-                Road::Own { connector, credentials, renewable }
+                ModelRoute::Own { connector, credentials, renewable }
             }
         };
         let session = backend.session.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
         Ok(Client::new(road, backend.clone(), session, self.report.clone(), self.scrub.clone()))
     }
 
-    async fn bring_in(&self) -> Result<Option<Unpacked>, Fault> {
+    async fn bring_in(&self) -> Result<Option<UnpackResult>, Fault> {
         let workspace = &self.job.workspace;
         match &self.link {
             Some(link) if workspace.copied => {
@@ -178,7 +178,7 @@ impl Session {
 
     /// The changes go out at every end, before the outcome is said. Without them there is no
     /// success; any other end stays what it is, with a note, in a sandbox that is safe.
-    async fn bring_out(&self, keeper: Keeper, outcome: Outcome) -> Outcome {
+    async fn bring_out(&self, keeper: ChangesKeeper, outcome: Outcome) -> Outcome {
         let Err(fault) = keeper.all(&self.cancel).await else { return outcome };
         let message = format!("the changes could not be brought out: {}", fault.message);
         match outcome {

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::change::{self, Counts};
+use super::change::{self, ChangeCounts};
 use super::patch::{self, Hunk};
-use super::path::{Found, Root, Within};
+use super::path::{FileFound, Root, WorkspacePath};
 use super::write_file::NEW_FILE_MODE;
 use super::{Files, ToolResult, fit, output};
 
@@ -91,11 +91,11 @@ pub(super) fn call(files: &Files<'_>, text: String) -> ToolResult {
     }
 }
 
-fn run(files: &Files<'_>, text: &str) -> Result<(String, Counts), String> {
+fn run(files: &Files<'_>, text: &str) -> Result<(String, ChangeCounts), String> {
     if text.len() as u64 > limits::EDIT_BYTES {
         return Err(format!("the patch is longer than {} bytes", limits::EDIT_BYTES));
     }
-    let mut plan = Plan { root: files.root, states: BTreeMap::new(), list: String::new() };
+    let mut plan = PatchPlan { root: files.root, states: BTreeMap::new(), list: String::new() };
     for hunk in patch::parse(text)? {
         files.stopped()?;
         plan.take(hunk)?;
@@ -107,20 +107,20 @@ fn run(files: &Files<'_>, text: &str) -> Result<(String, Counts), String> {
 }
 
 /// One file, as it was and as it is to be.
-struct State {
-    before: Option<Found>,
+struct FileEdit {
+    before: Option<FileFound>,
     /// Content and mode.
     after: Option<(Vec<u8>, u32)>,
 }
 
 /// What the hunks so far come to.
-struct Plan<'a> {
+struct PatchPlan<'a> {
     root: &'a Root,
-    states: BTreeMap<Within, State>,
+    states: BTreeMap<WorkspacePath, FileEdit>,
     list: String,
 }
 
-impl Plan<'_> {
+impl PatchPlan<'_> {
     fn take(&mut self, hunk: Hunk) -> Result<(), String> {
         match hunk {
             Hunk::Add { path, content } => {
@@ -171,23 +171,23 @@ impl Plan<'_> {
         Ok(())
     }
 
-    fn said(&mut self, letter: char, path: &Within) {
+    fn said(&mut self, letter: char, path: &WorkspacePath) {
         let line = format!("{letter} {}\n", path.shown());
         if !self.list.contains(&line) {
             self.list.push_str(&line);
         }
     }
 
-    fn state(&mut self, path: &Within) -> Result<&mut State, String> {
+    fn state(&mut self, path: &WorkspacePath) -> Result<&mut FileEdit, String> {
         if !self.states.contains_key(path) {
             let before = self.root.whole(path)?;
             let after = before.as_ref().map(|found| (found.bytes.clone(), found.mode));
-            self.states.insert(path.clone(), State { before, after });
+            self.states.insert(path.clone(), FileEdit { before, after });
         }
         self.states.get_mut(path).ok_or_else(|| format!("{} is gone", path.shown()))
     }
 
-    fn existing(&mut self, path: &Within) -> Result<&mut State, String> {
+    fn existing(&mut self, path: &WorkspacePath) -> Result<&mut FileEdit, String> {
         let state = self.state(path)?;
         if state.after.is_none() {
             return Err(format!("{} does not exist", path.shown()));
@@ -198,7 +198,7 @@ impl Plan<'_> {
     /// Over all files, so that one can be moved with the marks it has.
     fn keeps_secrets(&self) -> Result<(), String> {
         let states = self.states.values();
-        let marks = states.map(|State { before, after }| {
+        let marks = states.map(|FileEdit { before, after }| {
             let before = before.as_ref().map_or(0, |found| change::marks(&found.bytes));
             (before, after.as_ref().map_or(0, |(bytes, _)| change::marks(bytes)))
         });
@@ -206,8 +206,8 @@ impl Plan<'_> {
         change::keeps_secrets(before, after)
     }
 
-    fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
+    fn counts(&self) -> ChangeCounts {
+        let mut counts = ChangeCounts::default();
         for state in self.states.values() {
             let before =
                 state.before.as_ref().map(|found| found.bytes.as_slice()).unwrap_or_default();
@@ -219,7 +219,7 @@ impl Plan<'_> {
 
     /// Writes every file; if one cannot be written, the ones before are put back.
     fn write(&self) -> Result<(), String> {
-        let mut written: Vec<(&Within, &State)> = Vec::new();
+        let mut written: Vec<(&WorkspacePath, &FileEdit)> = Vec::new();
         for (path, state) in &self.states {
             let answer = match &state.after {
                 Some((bytes, mode)) => self.root.replace(path, bytes, *mode),
@@ -242,7 +242,7 @@ impl Plan<'_> {
         Ok(())
     }
 
-    fn put_back(&self, path: &Within, state: &State) -> Result<(), String> {
+    fn put_back(&self, path: &WorkspacePath, state: &FileEdit) -> Result<(), String> {
         match (&state.before, &state.after) {
             (Some(found), _) => self.root.replace(path, &found.bytes, found.mode),
             (None, Some(_)) => self.root.remove(path),
@@ -256,17 +256,17 @@ mod tests {
     use airlock_shared::item::Input;
     use tokio_util::sync::CancellationToken;
 
-    use super::super::tests::Bench;
+    use super::super::tests::ToolFixture;
     use super::*;
 
-    async fn patched(bench: &Bench, hunks: &str) -> ToolResult {
+    async fn patched(bench: &ToolFixture, hunks: &str) -> ToolResult {
         let text = format!("*** Begin Patch\n{hunks}\n*** End Patch\n");
         bench.run(NAME, Input::Raw(text), &CancellationToken::new()).await
     }
 
     #[tokio::test]
     async fn files_are_added_updated_moved_and_deleted() {
-        let bench = Bench::new(50);
+        let bench = ToolFixture::new(50);
         bench.put("a", "one\ntwo\n").await;
         bench.put("old", "x\n").await;
         bench.put("b", "moved\n").await;
@@ -289,7 +289,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_of_a_patch_or_nothing() {
-        let bench = Bench::new(51);
+        let bench = ToolFixture::new(51);
         bench.put("a", "one\n").await;
         bench.put("shut/b", "two\n").await;
         let stale =
@@ -323,7 +323,7 @@ mod tests {
 
     #[tokio::test]
     async fn both_forms_are_understood_whatever_was_asked_for() {
-        let bench = Bench::new(52);
+        let bench = ToolFixture::new(52);
         let text = "*** Begin Patch\n*** Add File: a\n+x\n*** End Patch";
         let never = CancellationToken::new();
         bench.put("b", "").await;

@@ -24,11 +24,11 @@ use serde_json::{Value, json};
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
-use super::memory::Memory;
+use super::memory::OomCounter;
 use super::output::{self, HeadTail};
-use super::path::Within;
-use super::{ToolResult, Toolbox, Until};
-use crate::exec::{Broom, Ended, Launch, Program, SpawnError, Spawned, Swept};
+use super::path::WorkspacePath;
+use super::{CallDeadline, ToolResult, Toolbox};
+use crate::exec::{ExitStatus, KillResult, Launch, ProcessKiller, Program, SpawnError, Spawned};
 
 pub(super) const NAME: &str = "bash";
 
@@ -99,8 +99,8 @@ impl Arguments {
     }
 }
 
-enum End {
-    Ended(Ended),
+enum CommandEnd {
+    Ended(ExitStatus),
     TimedOut,
     RunOver,
     Cancelled,
@@ -109,47 +109,47 @@ enum End {
 pub(super) async fn call(
     toolbox: &Toolbox,
     arguments: Arguments,
-    until: Until<'_>,
+    until: CallDeadline<'_>,
 ) -> Result<ToolResult, Fault> {
     let seconds = arguments.timeout_seconds.unwrap_or(limits::COMMAND_SECONDS);
     let seconds = seconds.clamp(1, limits::COMMAND_SECONDS_MOST);
     let started = Instant::now();
     // A call that was dropped may still be swept: that must not reach this one.
-    nothing_left(toolbox.broom.settle().await)?;
-    let memory = Memory::begin();
-    let sweeping = Sweeping(Some(&toolbox.broom));
+    nothing_left(toolbox.killer.wait_pending().await)?;
+    let memory = OomCounter::begin();
+    let sweeping = KillOnDrop(Some(&toolbox.killer));
     let (spawned, output) = match start(toolbox, arguments).await {
         Ok(started) => started,
-        Err(NotStarted::Told(result)) => {
-            nothing_left(sweeping.sweep().await)?;
+        Err(StartError::Told(result)) => {
+            nothing_left(sweeping.kill_all().await)?;
             return Ok(result);
         }
-        Err(NotStarted::Unsafe(fault)) => return Err(fault),
+        Err(StartError::Unsafe(fault)) => return Err(fault),
     };
     let mut written =
-        Written { pipe: Some(output), kept: HeadTail::new(limits::COMMAND_OUTPUT_BYTES) };
+        CommandOutput { pipe: Some(output), kept: HeadTail::new(limits::COMMAND_OUTPUT_BYTES) };
 
     let end = written.until_ended(&spawned, started + Duration::from_secs(seconds), until).await;
-    if matches!(end, End::Ended(_)) {
+    if matches!(end, CommandEnd::Ended(_)) {
         let linger = Duration::from_millis(limits::COMMAND_LINGER_MS);
         // Late output is welcome and not waited for longer.
         let _ = tokio::time::timeout(linger, written.until_closed(until)).await;
     }
-    nothing_left(sweeping.sweep().await)?;
+    nothing_left(sweeping.kill_all().await)?;
     written.rest();
     let wall = started.elapsed();
     Ok(report(&end, wall, seconds, &written.kept, toolbox.limit, memory.ran_out()))
 }
 
 /// Why no command was started.
-enum NotStarted {
+enum StartError {
     /// For the model.
     Told(ToolResult),
     /// The sandbox is no longer safe.
     Unsafe(Fault),
 }
 
-impl NotStarted {
+impl StartError {
     fn told(why: impl Into<String>) -> Self {
         Self::Told(ToolResult::failed(why))
     }
@@ -159,21 +159,21 @@ impl NotStarted {
 async fn start(
     toolbox: &Toolbox,
     arguments: Arguments,
-) -> Result<(Spawned, pipe::Receiver), NotStarted> {
+) -> Result<(Spawned, pipe::Receiver), StartError> {
     let command = CString::new(arguments.command)
-        .map_err(|_| NotStarted::told("the command has a NUL byte in it"))?;
+        .map_err(|_| StartError::told("the command has a NUL byte in it"))?;
     let workdir = arguments.workdir.unwrap_or_default();
-    let workdir = toolbox.root.within(&workdir).map_err(NotStarted::told)?;
+    let workdir = toolbox.root.within(&workdir).map_err(StartError::told)?;
     let opened;
-    let directory = if workdir == Within::root() {
+    let directory = if workdir == WorkspacePath::root() {
         // What was said of this call is on its way before it starts.
         tokio::task::yield_now().await;
         toolbox.root.as_fd()
     } else {
         let root = toolbox.root.clone();
         let open = move || root.folder(&workdir, OFlags::PATH);
-        let folder = toolbox.worker.run(open).await.map_err(NotStarted::Unsafe)?;
-        opened = folder.map_err(NotStarted::told)?;
+        let folder = toolbox.worker.run(open).await.map_err(StartError::Unsafe)?;
+        opened = folder.map_err(StartError::told)?;
         opened.as_fd()
     };
     let program = |(path, start): &Shell| Program {
@@ -188,71 +188,76 @@ async fn start(
     };
     let mut spawned = toolbox.spawner.spawn(launch).map_err(refused)?;
     let output = spawned.output().and_then(pipe::Receiver::from_owned_fd);
-    let output = output.map_err(|error| NotStarted::told(format!("execution error: {error}")))?;
+    let output = output.map_err(|error| StartError::told(format!("execution error: {error}")))?;
     Ok((spawned, output))
 }
 
-fn refused(error: SpawnError) -> NotStarted {
+fn refused(error: SpawnError) -> StartError {
     match error {
-        SpawnError::NoProgram => NotStarted::told(
+        SpawnError::NoProgram => StartError::told(
             "there is no shell in this image (neither bash nor sh): no command can run. The other tools work.",
         ),
-        SpawnError::TooLong => NotStarted::told(
+        SpawnError::TooLong => StartError::told(
             "the command is too long for the kernel (128 KiB): write it to a file and run that",
         ),
         SpawnError::Failed(step, error) => {
-            NotStarted::told(format!("execution error: {step}: {error}"))
+            StartError::told(format!("execution error: {step}: {error}"))
         }
-        SpawnError::Unsafe(fault) => NotStarted::Unsafe(fault),
+        SpawnError::Unsafe(fault) => StartError::Unsafe(fault),
     }
 }
 
 /// Ends all processes of the tool user, also when the call is dropped half way.
-struct Sweeping<'a>(Option<&'a Broom>);
+struct KillOnDrop<'a>(Option<&'a ProcessKiller>);
 
-impl Sweeping<'_> {
-    async fn sweep(mut self) -> Swept {
+impl KillOnDrop<'_> {
+    async fn kill_all(mut self) -> KillResult {
         // Taken only once it is done: dropped meanwhile, it sweeps again.
         let swept = match self.0 {
-            Some(broom) => broom.sweep().await,
-            None => Swept::Clean,
+            Some(killer) => killer.kill_all().await,
+            None => KillResult::Clean,
         };
         self.0 = None;
         swept
     }
 }
 
-impl Drop for Sweeping<'_> {
+impl Drop for KillOnDrop<'_> {
     fn drop(&mut self) {
-        if let Some(broom) = self.0 {
-            broom.sweep_later();
+        if let Some(killer) = self.0 {
+            killer.sweep_later();
         }
     }
 }
 
 /// What the command wrote so far.
-struct Written {
+struct CommandOutput {
     /// `None` once it is closed.
     pipe: Option<pipe::Receiver>,
     kept: HeadTail,
 }
 
-impl Written {
-    async fn until_ended(&mut self, spawned: &Spawned, late: Instant, until: Until<'_>) -> End {
+impl CommandOutput {
+    async fn until_ended(
+        &mut self,
+        spawned: &Spawned,
+        late: Instant,
+        until: CallDeadline<'_>,
+    ) -> CommandEnd {
         let ended = spawned.ended();
         tokio::pin!(ended);
         loop {
             tokio::select! {
-                ended = &mut ended => return End::Ended(ended),
-                () = until.cancel.cancelled() => return End::Cancelled,
-                () = tokio::time::sleep_until(until.deadline) => return End::RunOver,
-                () = tokio::time::sleep_until(late) => return End::TimedOut,
+                ended = &mut ended => return CommandEnd::Ended(ended),
+                () = until.cancel.cancelled() => return CommandEnd::Cancelled,
+                () = tokio::time::sleep_until(until.deadline) => return CommandEnd::RunOver,
+                () = tokio::time::sleep_until(late) => return CommandEnd::TimedOut,
                 () = self.more(), if self.pipe.is_some() => {}
             }
         }
     }
 
-    async fn until_closed(&mut self, until: Until<'_>) {
+    async fn until_closed(&mut self, until: CallDeadline<'_>) {
         while self.pipe.is_some() {
             tokio::select! {
                 () = self.more() => {}
@@ -303,21 +308,23 @@ impl Written {
 ///
 /// THREAT: a process that outlives its call watches the next one, or writes into the tree behind the
 /// model's back. Tried by session::tests::alone::a_process_that_cannot_be_ended_ends_the_turn.
-fn nothing_left(swept: Swept) -> Result<(), Fault> {
+fn nothing_left(swept: KillResult) -> Result<(), Fault> {
     let message = match swept {
-        Swept::Clean => return Ok(()),
-        Swept::Unsafe(fault) => return Err(fault),
-        Swept::Survivors(None) => "it is not known whether a command left processes".to_owned(),
-        Swept::Survivors(Some(1)) => "1 process of a command could not be ended".to_owned(),
-        Swept::Survivors(Some(count)) => {
+        KillResult::Clean => return Ok(()),
+        KillResult::Unsafe(fault) => return Err(fault),
+        KillResult::Survivors(None) => {
+            "it is not known whether a command left processes".to_owned()
+        }
+        KillResult::Survivors(Some(1)) => "1 process of a command could not be ended".to_owned(),
+        KillResult::Survivors(Some(count)) => {
             format!("{count} processes of a command could not be ended")
         }
     };
-    Err(Fault::new(FaultKind::Box, message))
+    Err(Fault::new(FaultKind::Sandbox, message))
 }
 
 fn report(
-    end: &End,
+    end: &CommandEnd,
     wall: Duration,
     seconds: u64,
     kept: &HeadTail,
@@ -330,22 +337,22 @@ fn report(
         if is_cut { format!("\nTotal output lines: {}", kept.lines()) } else { String::new() };
     let mut result = ToolResult::default();
     let said = match end {
-        End::Ended(Ended(code)) => {
+        CommandEnd::Ended(ExitStatus(code)) => {
             result.ok = *code == 0;
             result.exit = Some(*code);
             String::new()
         }
-        End::TimedOut => {
+        CommandEnd::TimedOut => {
             result.exit = Some(TIMED_OUT);
             result.note = format!("timed out after {seconds} s");
             format!("command timed out after {seconds} s\n")
         }
-        End::RunOver => {
+        CommandEnd::RunOver => {
             result.exit = Some(TIMED_OUT);
             result.note = "ended: the run's time is up".to_owned();
             "command ended: the run's time is up\n".to_owned()
         }
-        End::Cancelled => {
+        CommandEnd::Cancelled => {
             result.note = "cancelled".to_owned();
             "aborted by user\n".to_owned()
         }

@@ -14,18 +14,18 @@ const SEARCH: Duration = Duration::from_millis(200);
 const COMPARE_BYTES: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct ChangeCounts {
     pub(super) added: u64,
     pub(super) removed: u64,
 }
 
-impl Counts {
+impl ChangeCounts {
     pub(super) fn note(self) -> String {
         format!("+{} −{}", self.added, self.removed)
     }
 }
 
-impl std::ops::AddAssign for Counts {
+impl std::ops::AddAssign for ChangeCounts {
     fn add_assign(&mut self, other: Self) {
         self.added += other.added;
         self.removed += other.removed;
@@ -53,14 +53,14 @@ pub(super) fn keeps_secrets(before: usize, after: usize) -> Result<(), String> {
 }
 
 /// How many lines came and went, and which, if that is short to say.
-pub(super) fn between(old: &[u8], new: &[u8]) -> (Counts, String) {
+pub(super) fn between(old: &[u8], new: &[u8]) -> (ChangeCounts, String) {
     if old.len() > COMPARE_BYTES || new.len() > COMPARE_BYTES {
         let lines = |bytes: &[u8]| bytes.split_inclusive(|byte| *byte == b'\n').count() as u64;
-        return (Counts { added: lines(new), removed: lines(old) }, String::new());
+        return (ChangeCounts { added: lines(new), removed: lines(old) }, String::new());
     }
     let (old, new) = (String::from_utf8_lossy(old), String::from_utf8_lossy(new));
     let diff = TextDiff::configure().timeout(SEARCH).diff_lines(&*old, &*new);
-    let mut counts = Counts::default();
+    let mut counts = ChangeCounts::default();
     for change in diff.iter_all_changes() {
         match change.tag() {
             ChangeTag::Insert => counts.added += 1,

@@ -4,7 +4,7 @@
 //! then without any space around, then with dashes, quotes and spaces of all kinds made plain. What
 //! is kept is kept as the file has it.
 
-use super::patch::{Chunk, Line};
+use super::patch::{Chunk, PatchLine};
 
 /// Work that looking for the nearest lines may take, in comparisons.
 const NEAREST_WORK: usize = 20_000_000;
@@ -34,9 +34,10 @@ pub(super) fn apply(shown: &str, text: &str, chunks: &[Chunk]) -> Result<String,
             edits.push((lines.len(), 0, replacement(&chunk.lines, &[], carriage)));
             continue;
         }
-        let mut script: &[Line] = &chunk.lines;
+        let mut script: &[PatchLine] = &chunk.lines;
         let mut found = seek(&lines, &kept_or_removed, from, chunk.at_end);
-        while found.is_none() && matches!(script.last(), Some(Line::Kept(last)) if last.is_empty())
+        while found.is_none()
+            && matches!(script.last(), Some(PatchLine::Kept(last)) if last.is_empty())
         {
             // Empty last lines are often the patch's layout and not the file's.
             kept_or_removed.pop();
@@ -75,26 +76,26 @@ pub(super) fn apply(shown: &str, text: &str, chunks: &[Chunk]) -> Result<String,
 }
 
 /// What a line of a patch expects to find.
-fn old(line: &Line) -> Option<&str> {
+fn old(line: &PatchLine) -> Option<&str> {
     match line {
-        Line::Kept(text) | Line::Removed(text) => Some(text),
-        Line::Added(_) => None,
+        PatchLine::Kept(text) | PatchLine::Removed(text) => Some(text),
+        PatchLine::Added(_) => None,
     }
 }
 
 /// The new lines of a chunk; kept ones as `there`.
-fn replacement(script: &[Line], there: &[&str], carriage: bool) -> Vec<String> {
+fn replacement(script: &[PatchLine], there: &[&str], carriage: bool) -> Vec<String> {
     let mut there = there.iter();
-    let new = |line: &Line| match line {
-        Line::Kept(text) => {
+    let new = |line: &PatchLine| match line {
+        PatchLine::Kept(text) => {
             Some(there.next().map_or_else(|| text.clone(), |line| (*line).to_owned()))
         }
-        Line::Removed(_) => {
+        PatchLine::Removed(_) => {
             there.next();
             None
         }
-        Line::Added(text) if carriage => Some(format!("{text}\r")),
-        Line::Added(text) => Some(text.clone()),
+        PatchLine::Added(text) if carriage => Some(format!("{text}\r")),
+        PatchLine::Added(text) => Some(text.clone()),
     };
     script.iter().filter_map(new).collect()
 }

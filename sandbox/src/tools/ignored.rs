@@ -14,18 +14,22 @@ use super::path::Root;
 use super::walk;
 
 /// The ignore rules of a folder and of those it is in.
-pub(crate) struct Rules {
+pub(crate) struct IgnoreRules {
     own: Gitignore,
-    outer: Option<Rc<Rules>>,
+    outer: Option<Rc<IgnoreRules>>,
 }
 
 /// The rules in force in a folder, given those around it.
-pub(crate) fn rules_in(root: &Root, folder: &[u8], outer: Option<Rc<Rules>>) -> Option<Rc<Rules>> {
+pub(crate) fn rules_in(
+    root: &Root,
+    folder: &[u8],
+    outer: Option<Rc<IgnoreRules>>,
+) -> Option<Rc<IgnoreRules>> {
     rules_of(root, folder, &walk::joined(folder, b".gitignore"), outer)
 }
 
 /// The rules of the repository that no file of the tree says.
-pub(crate) fn rules_of_repository(root: &Root) -> Option<Rc<Rules>> {
+pub(crate) fn rules_of_repository(root: &Root) -> Option<Rc<IgnoreRules>> {
     rules_of(root, b"", b".git/info/exclude", None)
 }
 
@@ -33,8 +37,8 @@ fn rules_of(
     root: &Root,
     folder: &[u8],
     file: &[u8],
-    outer: Option<Rc<Rules>>,
-) -> Option<Rc<Rules>> {
+    outer: Option<Rc<IgnoreRules>>,
+) -> Option<Rc<IgnoreRules>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let Ok(file) = walk::open(root.as_fd(), file, flags) else { return outer };
     if !rustix::fs::fstat(&file)
@@ -52,13 +56,13 @@ fn rules_of(
         let _ = builder.add_line(None, line);
     }
     match builder.build() {
-        Ok(own) => Some(Rc::new(Rules { own, outer })),
+        Ok(own) => Some(Rc::new(IgnoreRules { own, outer })),
         Err(_) => outer,
     }
 }
 
 /// The innermost rule that says anything decides.
-pub(crate) fn is_ignored(rules: Option<&Rc<Rules>>, path: &[u8], is_folder: bool) -> bool {
+pub(crate) fn is_ignored(rules: Option<&Rc<IgnoreRules>>, path: &[u8], is_folder: bool) -> bool {
     let mut rules = rules;
     while let Some(here) = rules {
         match here.own.matched(Path::new(OsStr::from_bytes(path)), is_folder) {

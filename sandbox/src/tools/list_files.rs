@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::ignored::{Rules, is_ignored, rules_in};
+use super::ignored::{IgnoreRules, is_ignored, rules_in};
 use super::path::Root;
 use super::walk::{self, Entry, Kind};
 use super::{Files, ToolResult, output};
@@ -172,10 +172,10 @@ struct Walk<'a> {
 }
 
 /// A folder that is being walked.
-struct Level {
+struct OpenFolder {
     path: Vec<u8>,
     rest: std::vec::IntoIter<Entry>,
-    rules: Option<Rc<Rules>>,
+    rules: Option<Rc<IgnoreRules>>,
 }
 
 impl Walk<'_> {
@@ -216,7 +216,7 @@ impl Walk<'_> {
     }
 
     /// Reads a folder; one that cannot be read shows no entries.
-    fn level(&mut self, path: Vec<u8>, outer: Option<Rc<Rules>>) -> Option<Level> {
+    fn level(&mut self, path: Vec<u8>, outer: Option<Rc<IgnoreRules>>) -> Option<OpenFolder> {
         let root = self.files.root;
         let folder = walk::open(root.as_fd(), &path, OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
         let (entries, more) =
@@ -225,18 +225,18 @@ impl Walk<'_> {
         self.cut |= more;
         let has_rules = !self.ignored && entries.iter().any(|entry| entry.name == b".gitignore");
         let rules = if has_rules { rules_in(root, &path, outer) } else { outer };
-        Some(Level { path, rest: entries.into_iter(), rules })
+        Some(OpenFolder { path, rest: entries.into_iter(), rules })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::Bench;
+    use super::super::tests::ToolFixture;
     use super::*;
 
     #[tokio::test]
     async fn labels_order_ignore_rules_globs_and_pages() {
-        let bench = Bench::new(32);
+        let bench = ToolFixture::new(32);
         let made = "mkdir -p .git src/deep/er target node_modules; printf 'target/\\n*.log\\n!keep.log\\n' >.gitignore;
             printf 'local\\n' >src/.gitignore; echo 1 >src/a.rs; echo 22 >src/deep/b.rs; echo 3 >src/deep/er/c.rs; touch src/local x.log keep.log;
             touch target/x; ln -s /etc out; mkfifo pipe; touch $'odd\\n\\e[2J'";
@@ -269,7 +269,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_crowd_is_bounded() {
-        let bench = Bench::new(33);
+        let bench = ToolFixture::new(33);
         let made = "mkdir crowd; cd crowd; seq -f %06g 3000 | xargs touch";
         assert!(bench.call("bash", json!({"command": made})).await.ok);
         let page = bench.call(NAME, json!({"path": "crowd", "limit": 5000})).await;

@@ -10,7 +10,7 @@ const PLACES: [(&str, &str); 2] = [
 ];
 
 /// The counter as it stood.
-pub(super) struct Memory(Option<Counter>);
+pub(super) struct OomCounter(Option<Counter>);
 
 struct Counter {
     kills: &'static str,
@@ -18,7 +18,7 @@ struct Counter {
     before: u64,
 }
 
-impl Memory {
+impl OomCounter {
     pub(super) fn begin() -> Self {
         let there = |(kills, limit): (&'static str, &'static str)| {
             Some(Counter { kills, limit, before: killed(&read(kills)?)? })

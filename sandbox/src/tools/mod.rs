@@ -1,4 +1,4 @@
-//! What the model can do in the box. Each tool is one file of one shape: its arguments, the
+//! What the model can do in the sandbox. Each tool is one file of one shape: its arguments, the
 //! definition the model sees, a title for people, and the call.
 //!
 //! Bad arguments, unknown tools and refusals are text for the model, and the turn goes on. Only a
@@ -35,15 +35,15 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::exec::{Broom, Spawner, ToolUser, Worker};
+use crate::exec::{ProcessKiller, Spawner, ToolUser, UserThread};
 use path::Root;
 
 /// All tools, acting as one user beneath one folder.
 pub(crate) struct Toolbox {
     root: Arc<Root>,
     user: ToolUser,
-    worker: Worker,
-    broom: Broom,
+    worker: UserThread,
+    killer: ProcessKiller,
     spawner: Spawner,
     shells: &'static [bash::Shell],
     environment: Arc<[CString]>,
@@ -117,11 +117,11 @@ impl Toolbox {
     /// Starts the threads that tools need, so that none has to be started later.
     ///
     /// # Errors
-    /// When the box cannot be made safe, or the workspace cannot be opened by the tool user.
+    /// When the sandbox cannot be made safe, or the workspace cannot be opened by the tool user.
     pub(crate) fn new(job: &Job, model: &Model) -> Result<Self, Fault> {
         let user = ToolUser::new(job.workspace.uid, job.workspace.gid)?;
-        let worker = Worker::start(user)?;
-        let broom = Broom::start(user)?;
+        let worker = UserThread::start(user)?;
+        let killer = ProcessKiller::start(user)?;
         let path = job.workspace.path.clone();
         let root = worker.run_now(move || Root::open(&path))?.map_err(|error| {
             let path = &job.workspace.path;
@@ -134,7 +134,7 @@ impl Toolbox {
             root: Arc::new(root),
             user,
             worker,
-            broom,
+            killer,
             spawner: Spawner::start()?,
             shells: bash::shells(),
             environment: environment(&job.env)?.into(),
@@ -191,7 +191,7 @@ impl Toolbox {
         deadline: Instant,
         cancel: &CancellationToken,
     ) -> Result<ToolResult, Fault> {
-        let until = Until { deadline, cancel };
+        let until = CallDeadline { deadline, cancel };
         match Tool::named(&call.name) {
             Some(Tool::Bash) => match arguments::<bash::Arguments>(call) {
                 Ok(arguments) => match arguments.patch().map(str::to_owned) {
@@ -224,7 +224,7 @@ impl Toolbox {
         deadline: Instant,
         cancel: &CancellationToken,
     ) -> Result<ToolResult, Fault> {
-        bash::call(self, bash::Arguments::of(command), Until { deadline, cancel }).await
+        bash::call(self, bash::Arguments::of(command), CallDeadline { deadline, cancel }).await
     }
 
     /// Runs a file tool as the tool user. It is told to stop when the run's time is up or the run
@@ -232,7 +232,7 @@ impl Toolbox {
     async fn on_files<A: Send + 'static>(
         &self,
         arguments: Result<A, String>,
-        until: Until<'_>,
+        until: CallDeadline<'_>,
         tool: fn(&Files<'_>, A) -> ToolResult,
     ) -> Result<ToolResult, Fault> {
         let arguments = match arguments {
@@ -256,7 +256,7 @@ impl Toolbox {
 
 /// When a call must end.
 #[derive(Clone, Copy)]
-struct Until<'a> {
+struct CallDeadline<'a> {
     deadline: Instant,
     cancel: &'a CancellationToken,
 }
@@ -330,7 +330,7 @@ fn environment(named: &BTreeMap<String, String>) -> Result<Vec<CString>, Fault> 
         let bad = || {
             let name = output::title(name);
             Fault::new(
-                FaultKind::Box,
+                FaultKind::Sandbox,
                 format!("`{name}` cannot be passed to commands as a variable"),
             )
         };

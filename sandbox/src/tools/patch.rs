@@ -32,12 +32,12 @@ impl Hunk {
 pub(super) struct Chunk {
     /// Lines to be found before, one after the other.
     pub(super) after: Vec<String>,
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<PatchLine>,
     pub(super) at_end: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum PatchLine {
     Kept(String),
     Removed(String),
     Added(String),
@@ -192,10 +192,10 @@ impl<'a> Parser<'a> {
                 }
             } else {
                 let line = match line.split_at_checked(1) {
-                    None => Line::Kept(String::new()),
-                    Some((" ", rest)) => Line::Kept(rest.to_owned()),
-                    Some(("-", rest)) => Line::Removed(rest.to_owned()),
-                    Some(("+", rest)) => Line::Added(rest.to_owned()),
+                    None => PatchLine::Kept(String::new()),
+                    Some((" ", rest)) => PatchLine::Kept(rest.to_owned()),
+                    Some(("-", rest)) => PatchLine::Removed(rest.to_owned()),
+                    Some(("+", rest)) => PatchLine::Added(rest.to_owned()),
                     _ => {
                         let why = format!(
                             "unexpected line in an update: '{line}'. Every line starts with ' ' (kept), '+' (added) or '-' (removed)"
@@ -228,9 +228,9 @@ mod tests {
 
     fn chunk(after: &[&str], lines: &[&str], at_end: bool) -> Chunk {
         let line = |line: &&str| match line.split_at(1) {
-            (" ", rest) => Line::Kept(rest.into()),
-            ("-", rest) => Line::Removed(rest.into()),
-            (_, rest) => Line::Added(rest.into()),
+            (" ", rest) => PatchLine::Kept(rest.into()),
+            ("-", rest) => PatchLine::Removed(rest.into()),
+            (_, rest) => PatchLine::Added(rest.into()),
         };
         let after = after.iter().map(|&text| text.to_owned()).collect();
         Chunk { after, lines: lines.iter().map(line).collect(), at_end }

@@ -1,7 +1,7 @@
 //! Paths of the model, beneath a descriptor of the workspace's root.
 //!
 //! `..` is resolved in the text; links are resolved by the kernel, which refuses those that lead
-//! out. Every function here is to be called on the [`crate::exec::Worker`].
+//! out. Every function here is to be called on the [`crate::exec::UserThread`].
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,9 +25,9 @@ pub(crate) struct Root {
 
 /// A clean relative path: no `.`, no `..`, no `//`. Empty: the root.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Within(String);
+pub(crate) struct WorkspacePath(String);
 
-impl Within {
+impl WorkspacePath {
     pub(crate) fn root() -> Self {
         Self(String::new())
     }
@@ -69,7 +69,7 @@ impl Within {
 }
 
 /// A file as it is: what it holds and how it may be used.
-pub(super) struct Found {
+pub(super) struct FileFound {
     pub(super) bytes: Vec<u8>,
     pub(super) mode: u32,
 }
@@ -88,7 +88,7 @@ impl Root {
     }
 
     /// Understands a path of the model; absolute ones must be inside the workspace.
-    pub(crate) fn within(&self, given: &str) -> Result<Within, String> {
+    pub(crate) fn within(&self, given: &str) -> Result<WorkspacePath, String> {
         if given.contains('\0') {
             return Err("the path has a NUL byte in it".to_owned());
         }
@@ -106,12 +106,12 @@ impl Root {
                 _ => return Err(outside()),
             },
         };
-        Within::root().join(relative).ok_or_else(outside)
+        WorkspacePath::root().join(relative).ok_or_else(outside)
     }
 
     /// Where the links at the end of a path lead, so that a change replaces the file and not the
     /// link.
-    pub(super) fn resolve(&self, path: &Within) -> Result<Within, String> {
+    pub(super) fn resolve(&self, path: &WorkspacePath) -> Result<WorkspacePath, String> {
         let mut path = path.clone();
         for _ in 0..LINKS {
             let (parent, name) = path.split();
@@ -138,7 +138,7 @@ impl Root {
     ///
     /// THREAT: `../`, a link to /proc/1/environ, a link swapped in while we look. Tried by
     /// tools::path::tests::nothing_opens_what_is_outside.
-    pub(super) fn beneath(&self, path: &Within, flags: OFlags) -> Result<OwnedFd, Errno> {
+    pub(super) fn beneath(&self, path: &WorkspacePath, flags: OFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let mut tries = 0;
         loop {
@@ -157,7 +157,7 @@ impl Root {
     }
 
     /// A folder, for a command to start in or to be listed.
-    pub(super) fn folder(&self, path: &Within, flags: OFlags) -> Result<OwnedFd, String> {
+    pub(super) fn folder(&self, path: &WorkspacePath, flags: OFlags) -> Result<OwnedFd, String> {
         self.beneath(path, flags | OFlags::DIRECTORY).map_err(|error| match error {
             Errno::NOTDIR => format!("{} is not a folder", path.shown()),
             error => said(path, error),
@@ -168,7 +168,7 @@ impl Root {
     ///
     /// THREAT: a fifo that blocks us, a device that never ends. Tried by
     /// tools::path::tests::only_regular_files_are_read.
-    pub(crate) fn file(&self, path: &Within) -> Result<(std::fs::File, Stat), String> {
+    pub(crate) fn file(&self, path: &WorkspacePath) -> Result<(std::fs::File, Stat), String> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = self.beneath(path, flags).map_err(|error| match error {
             // What opening a socket says.
@@ -184,7 +184,7 @@ impl Root {
     }
 
     /// A whole file for a change of it; `None`: there is nothing of that name.
-    pub(super) fn whole(&self, path: &Within) -> Result<Option<Found>, String> {
+    pub(super) fn whole(&self, path: &WorkspacePath) -> Result<Option<FileFound>, String> {
         use std::io::Read as _;
         match self.beneath(path, OFlags::PATH) {
             Err(Errno::NOENT) => return Ok(None),
@@ -202,12 +202,17 @@ impl Root {
                 limits::EDIT_BYTES
             ));
         }
-        Ok(Some(Found { bytes, mode: stat.st_mode & 0o777 }))
+        Ok(Some(FileFound { bytes, mode: stat.st_mode & 0o777 }))
     }
 
     /// Puts a whole file in place, or leaves what was there: parents are made, readers see the old
     /// file or the new one. The mode is the one given, less what may be given to nobody.
-    pub(super) fn replace(&self, path: &Within, bytes: &[u8], mode: u32) -> Result<(), String> {
+    pub(super) fn replace(
+        &self,
+        path: &WorkspacePath,
+        bytes: &[u8],
+        mode: u32,
+    ) -> Result<(), String> {
         use std::io::Write as _;
         let (parent, name) = path.split();
         if name.is_empty() {
@@ -228,20 +233,20 @@ impl Root {
     }
 
     /// Removes a file or a link.
-    pub(super) fn remove(&self, path: &Within) -> Result<(), String> {
+    pub(super) fn remove(&self, path: &WorkspacePath) -> Result<(), String> {
         let (parent, name) = path.split();
         let folder = self.folder(&parent, OFlags::PATH)?;
         rustix::fs::unlinkat(&folder, name, AtFlags::empty()).map_err(|error| said(path, error))
     }
 
     /// A folder, made with its parents where it is missing.
-    fn make_folder(&self, path: &Within) -> Result<OwnedFd, String> {
+    fn make_folder(&self, path: &WorkspacePath) -> Result<OwnedFd, String> {
         match self.beneath(path, OFlags::PATH | OFlags::DIRECTORY) {
             Err(Errno::NOENT) => {}
             Err(Errno::NOTDIR) => return Err(format!("{} is not a folder", path.shown())),
             answer => return answer.map_err(|error| said(path, error)),
         }
-        let mut made = Within::root();
+        let mut made = WorkspacePath::root();
         for part in path.0.split('/') {
             let parent = self.folder(&made, OFlags::PATH)?;
             match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
@@ -269,7 +274,7 @@ fn temporary_in(folder: BorrowedFd<'_>) -> Result<(String, OwnedFd), Errno> {
 }
 
 /// An error of the kernel, for the model.
-pub(super) fn said(path: &Within, error: Errno) -> String {
+pub(super) fn said(path: &WorkspacePath, error: Errno) -> String {
     let shown = path.shown();
     match error {
         Errno::NOENT => format!("{shown} does not exist"),
@@ -289,12 +294,12 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::super::tests::Bench;
+    use super::super::tests::ToolFixture;
     use super::*;
 
     #[tokio::test]
     async fn nothing_opens_what_is_outside() {
-        let bench = Bench::new(40);
+        let bench = ToolFixture::new(40);
         let links = "ln -s /etc/passwd absolute; ln -s ../../etc/passwd climbing; ln -s /proc/self/environ magic;
             ln -s /etc folder; mkdir in; echo in >in/file; ln -s in/file inside; ln -s loop loop";
         assert!(bench.call("bash", json!({"command": links})).await.ok);
@@ -334,7 +339,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_regular_files_are_read() {
-        let bench = Bench::new(41);
+        let bench = ToolFixture::new(41);
         let made = "mkfifo fifo; mkdir folder; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"socket\")'";
         assert!(bench.call("bash", json!({"command": made})).await.ok);
         for path in ["fifo", "socket"] {
@@ -350,11 +355,11 @@ mod tests {
     proptest! {
         #[test]
         fn a_path_is_clean_or_refused(text in "[a./~\\PC]{0,40}", base in "[ab/]{0,9}") {
-            let Some(base) = Within::root().join(&base) else { return Ok(()) };
+            let Some(base) = WorkspacePath::root().join(&base) else { return Ok(()) };
             if let Some(path) = base.join(&text) {
                 prop_assert!(path.0.split('/').all(|part| part != ".." && part != "."));
                 prop_assert!(!path.0.starts_with('/') && !path.0.ends_with('/') && !path.0.contains("//"));
-                prop_assert_eq!(Within::root().join(&path.0), Some(path));
+                prop_assert_eq!(WorkspacePath::root().join(&path.0), Some(path));
             }
         }
     }

@@ -173,12 +173,12 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::Bench;
+    use super::super::tests::ToolFixture;
     use super::*;
 
     #[tokio::test]
     async fn pages_totals_and_long_lines() {
-        let bench = Bench::new(30);
+        let bench = ToolFixture::new(30);
         bench.put("a", "one\r\ntwo\nthree").await;
         let read = |arguments| bench.call(NAME, arguments);
         let result = read(json!({"path": "a"})).await;
@@ -210,7 +210,7 @@ mod tests {
 
     #[tokio::test]
     async fn binary_and_huge_files_are_bounded() {
-        let bench = Bench::new(31);
+        let bench = ToolFixture::new(31);
         let made =
             "truncate -s 1T holes; printf '\\177ELF\\0' >program; yes a | head -c 100000000 >huge";
         assert!(bench.call("bash", json!({"command": made})).await.ok);

@@ -7,12 +7,12 @@ use super::*;
 use crate::exec::tests::user;
 
 /// A workspace that the tool user owns, and tools on it.
-pub(super) struct Bench {
+pub(super) struct ToolFixture {
     pub(super) folder: tempfile::TempDir,
     pub(super) tools: Toolbox,
 }
 
-impl Bench {
+impl ToolFixture {
     pub(super) fn new(number: u32) -> Self {
         Self::with(number, Model::default(), BTreeMap::new())
     }
@@ -60,7 +60,7 @@ impl Bench {
 
 #[tokio::test]
 async fn what_cannot_be_called_is_said_and_nothing_fails() {
-    let bench = Bench::new(10);
+    let bench = ToolFixture::new(10);
     let said = |name: &'static str, input: &str| {
         let input = Input::Arguments(input.to_owned());
         let bench = &bench;
@@ -88,7 +88,7 @@ async fn what_cannot_be_called_is_said_and_nothing_fails() {
 #[tokio::test]
 async fn definitions_are_of_one_shape_and_order() {
     let freeform = Model { patch: PatchForm::Freeform, ..Model::default() };
-    let bench = Bench::with(11, freeform, BTreeMap::new());
+    let bench = ToolFixture::with(11, freeform, BTreeMap::new());
     let definitions = bench.tools.definitions();
     let names: Vec<&str> = definitions.iter().filter_map(|d| d["name"].as_str()).collect();
     assert_eq!(
@@ -113,7 +113,7 @@ async fn definitions_are_of_one_shape_and_order() {
 
 #[tokio::test]
 async fn a_plan_is_shown() {
-    let bench = Bench::new(12);
+    let bench = ToolFixture::new(12);
     let plan = json!({"explanation": "x", "plan": [{"step": "look", "status": "in_progress"}]});
     let result = bench.call("update_plan", plan).await;
     let step =
@@ -130,7 +130,7 @@ fn a_variable_that_cannot_be_one_is_refused() {
 
 #[tokio::test]
 async fn a_text_whose_secret_was_removed_is_not_written_back() {
-    let bench = Bench::new(13);
+    let bench = ToolFixture::new(13);
     let write = |path: &'static str, content: &'static str| {
         bench.call("write_file", json!({"path": path, "content": content}))
     };

@@ -70,12 +70,12 @@ fn write(files: &Files<'_>, arguments: &Arguments) -> Result<ToolResult, String>
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
-    use super::super::tests::Bench;
+    use super::super::tests::ToolFixture;
     use super::*;
 
     #[tokio::test]
     async fn a_file_is_made_changed_and_keeps_its_mode() {
-        let bench = Bench::new(35);
+        let bench = ToolFixture::new(35);
         let write =
             |content: &'static str| bench.call(NAME, json!({"path": "a/b/c", "content": content}));
         let made = write("one\ntwo\n").await;

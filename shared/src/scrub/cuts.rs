@@ -1,5 +1,5 @@
 //! What is left of a secret where a text was cut. Who cuts often does not know the secret (in relay
-//! custody no tool does), and who knows it no longer finds it whole. Every cut of ours is marked
+//! credentials no tool does), and who knows it no longer finds it whole. Every cut of ours is marked
 //! with a `…`: what a form begins with directly before one goes, and what it ends with directly
 //! after one.
 

@@ -13,8 +13,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use airlock_host::auth::refresh::{Cause, refreshed};
-use airlock_host::auth::store::Store;
+use airlock_host::auth::refresh::{RefreshCause, refreshed};
+use airlock_host::auth::store::LoginStore;
 use airlock_host::auth::{AuthError, Clock};
 use airlock_tests::clock;
 use rustix::process::{Signal, getpid, kill_process};
@@ -29,12 +29,14 @@ fn main() -> ExitCode {
     let (Some(folder), Some(name)) = (arguments.next(), arguments.next()) else {
         return ExitCode::from(2);
     };
-    let (mut ahead, mut cause, mut die_at) = (0_i64, Cause::Early, String::new());
+    let (mut ahead, mut cause, mut die_at) = (0_i64, RefreshCause::Early, String::new());
     while let (Some(flag), Some(value)) = (arguments.next(), arguments.next()) {
         match (flag.as_str(), value.parse::<i64>()) {
             ("--die-at", _) => die_at = value,
             ("--ahead", Ok(seconds)) => ahead = seconds,
-            ("--refused", Ok(generation)) => cause = Cause::Refused(generation.unsigned_abs()),
+            ("--refused", Ok(generation)) => {
+                cause = RefreshCause::Refused(generation.unsigned_abs())
+            }
             _ => return ExitCode::from(2),
         }
     }
@@ -44,7 +46,7 @@ fn main() -> ExitCode {
     let time: Clock = Arc::new(move || clock::unix().saturating_add_signed(ahead));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else { return ExitCode::from(2) };
-    let store = Store::new(folder.as_ref());
+    let store = LoginStore::new(folder.as_ref());
     let held = runtime.block_on(refreshed(&store, &name, cause, None, &time));
     let line = match &held {
         Ok(login) => {

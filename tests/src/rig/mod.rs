@@ -46,7 +46,7 @@ pub use terminal::terminal;
 
 /// Where the credential is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Custody {
+pub enum CredentialsMode {
     #[default]
     Relay,
     Handoff,
@@ -61,7 +61,7 @@ pub struct Rig {
     key: String,
     prompt: Option<String>,
     image: String,
-    custody: Custody,
+    credentials: CredentialsMode,
     login: Option<String>,
     trusted: Option<String>,
     json: bool,
@@ -94,7 +94,7 @@ impl Rig {
             key: format!("sk-canary-{:032x}", rand::random::<u128>()),
             prompt: None,
             image: images::BUSYBOX.to_owned(),
-            custody: Custody::Relay,
+            credentials: CredentialsMode::Relay,
             login: None,
             trusted: None,
             json: true,
@@ -149,9 +149,9 @@ impl Rig {
 
     /// `handoff` with a backend that speaks TLS, `relay` with one that may not.
     #[must_use]
-    pub fn custody(mut self, custody: Custody) -> Self {
-        self.custody = custody;
-        self.options.tls |= custody == Custody::Handoff;
+    pub fn credentials(mut self, credentials: CredentialsMode) -> Self {
+        self.credentials = credentials;
+        self.options.tls |= credentials == CredentialsMode::Handoff;
         self
     }
 
@@ -265,8 +265,8 @@ impl Rig {
             write_private(&key_file, &self.key);
             command.arg("--api-key-file").arg(&key_file);
         }
-        if self.custody == Custody::Handoff {
-            command.args(["--custody", "handoff"]);
+        if self.credentials == CredentialsMode::Handoff {
+            command.args(["--credentials", "handoff"]);
         }
         if let Some(ca) = self.trusted.as_deref().or(backend.ca()) {
             let ca_file = self.home().join("ca.pem");

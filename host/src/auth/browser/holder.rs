@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::super::sign_in::Holder;
+use super::super::sign_in::PortHolder;
 
 /// A command name is shown so far.
 const NAME_CHARS: usize = 32;
@@ -40,10 +40,10 @@ fn rows() -> Vec<Row> {
 }
 
 /// Who holds a port that cannot be had. Slow where there are many processes.
-pub(super) fn holder(port: u16) -> Holder {
+pub(super) fn holder(port: u16) -> PortHolder {
     let rows = rows().into_iter().filter(|row| row.listens && row.port == port);
     let sockets: Vec<String> = rows.map(|row| format!("socket:[{}]", row.inode)).collect();
-    Holder { port, program: program(&sockets) }
+    PortHolder { port, program: program(&sockets) }
 }
 
 /// Whether a connection to our `port` from `peer`, both on loopback, comes from another person of
@@ -120,6 +120,6 @@ mod tests {
         let program = holder.program.expect("this process");
         assert!(program.ends_with(&format!(" (pid {})", std::process::id())), "{program}");
         drop(listener);
-        assert_eq!(super::holder(port), Holder { port, program: None });
+        assert_eq!(super::holder(port), PortHolder { port, program: None });
     }
 }

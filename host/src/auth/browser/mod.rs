@@ -8,7 +8,7 @@
 //! Absent on purpose: a `/cancel`, which anybody could call; any page that holds a word of a request.
 
 pub(super) mod authorize; // one authorization that was begun
-mod desk; // what each request means
+mod callback_handler; // what each request means
 mod holder; // who holds a port
 mod pages; // what the browser is shown
 #[cfg(test)]
@@ -35,10 +35,10 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::authorize::Attempt;
-pub(super) use self::desk::{Came, Phase};
-use self::desk::{Desk, Verdict};
+pub(super) use self::callback_handler::{Callback, Phase};
+use self::callback_handler::{CallbackAction, CallbackHandler};
 use self::pages::{Page, redirect};
-use super::sign_in::Holder;
+use super::sign_in::PortHolder;
 
 /// The ports whose callback the issuer knows (A.1).
 pub(super) const PORTS: [u16; 2] = [1455, 1457];
@@ -60,8 +60,8 @@ const FLUSH: Duration = Duration::from_millis(200);
 const EVENTS: usize = 16;
 
 /// What the browsers did.
-pub(super) enum Event {
-    Code(Came),
+pub(super) enum BrowserEvent {
+    Code(Callback),
     /// What the issuer sent back in place of a code.
     Declined(String),
     /// Nothing was taken from it.
@@ -70,23 +70,23 @@ pub(super) enum Event {
 
 /// The callback, open. Dropping it closes the port.
 pub(super) struct Browser {
-    events: mpsc::Receiver<Event>,
-    shared: Arc<Shared>,
+    events: mpsc::Receiver<BrowserEvent>,
+    shared: Arc<ListenerState>,
     tasks: JoinSet<()>,
     ending: CancellationToken,
 }
 
-struct Shared {
-    desk: Mutex<Desk>,
+struct ListenerState {
+    callback_handler: Mutex<CallbackHandler>,
     phase: watch::Sender<Phase>,
     /// The last page was asked for.
     farewell: Notify,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<BrowserEvent>,
     port: u16,
 }
 
 /// The first of the ports that is free, or who holds them.
-pub(super) async fn bind(ports: &[u16]) -> Result<Bound, Vec<Holder>> {
+pub(super) async fn bind(ports: &[u16]) -> Result<Bound, Vec<PortHolder>> {
     for &port in ports {
         if let Ok(bound) = Bound::at(port).await {
             return Ok(bound);
@@ -122,8 +122,8 @@ impl Bound {
     pub(super) fn open(self, opened: Attempt, printed: Attempt) -> Browser {
         let port = self.port;
         let (sender, events) = mpsc::channel(EVENTS);
-        let shared = Arc::new(Shared {
-            desk: Mutex::new(Desk::new(port, opened, printed)),
+        let shared = Arc::new(ListenerState {
+            callback_handler: Mutex::new(CallbackHandler::new(port, opened, printed)),
             phase: watch::Sender::new(Phase::Open),
             farewell: Notify::new(),
             events: sender,
@@ -141,11 +141,11 @@ impl Bound {
 impl Browser {
     /// The address to open in the person's browser.
     pub(super) fn start_address(&self) -> String {
-        self.shared.desk().start_address()
+        self.shared.callback_handler().start_address()
     }
 
     /// What the browsers did next.
-    pub(super) async fn next(&mut self) -> Option<Event> {
+    pub(super) async fn next(&mut self) -> Option<BrowserEvent> {
         self.events.recv().await
     }
 
@@ -168,13 +168,13 @@ impl Browser {
     }
 }
 
-impl Shared {
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+impl ListenerState {
+    fn callback_handler(&self) -> MutexGuard<'_, CallbackHandler> {
+        self.callback_handler.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn turn(&self, phase: Phase) {
-        self.desk().phase(phase);
+        self.callback_handler().phase(phase);
         self.phase.send_replace(phase);
     }
 
@@ -182,33 +182,33 @@ impl Shared {
         // THREAT: a page of the open web, or a local program, asks for start pages that are none and
         // has the whole machine's sockets read for each. Tried by
         // auth::browser::only_the_start_page_asks_whose_a_connection_is.
-        let is_start = self.desk().is_start(&request);
+        let is_start = self.callback_handler().is_start(&request);
         let is_anothers = is_start && self.is_anothers(peer).await;
-        let verdict = self.desk().judge(&request, is_anothers);
+        let verdict = self.callback_handler().judge(&request, is_anothers);
         match verdict {
-            Verdict::Answer(response) => {
+            CallbackAction::Answer(response) => {
                 if request.uri().path() == place(*self.phase.borrow()) {
                     self.farewell.notify_one();
                 }
                 response
             }
-            Verdict::Stranger(why) => {
+            CallbackAction::Stranger(why) => {
                 // Nobody waits for one who calls again and again.
-                let _told = self.events.try_send(Event::Stranger(why));
+                let _told = self.events.try_send(BrowserEvent::Stranger(why));
                 let is_start = request.uri().path().starts_with("/start/");
                 if is_start { Page::Used.response() } else { Page::Stranger.response() }
             }
-            Verdict::Code(came) => {
+            CallbackAction::Code(came) => {
                 self.turn(Phase::Asking);
-                let _told = self.events.send(Event::Code(came)).await;
+                let _told = self.events.send(BrowserEvent::Code(came)).await;
                 self.outcome().await
             }
-            Verdict::Declined(why) => {
+            CallbackAction::Declined(why) => {
                 self.turn(Phase::Declined);
-                let _told = self.events.send(Event::Declined(why)).await;
+                let _told = self.events.send(BrowserEvent::Declined(why)).await;
                 self.outcome().await
             }
-            Verdict::Again => self.outcome().await,
+            CallbackAction::Again => self.outcome().await,
         }
     }
 
@@ -238,7 +238,7 @@ fn place(phase: Phase) -> &'static str {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, ending: CancellationToken) {
+async fn accept(listener: TcpListener, shared: Arc<ListenerState>, ending: CancellationToken) {
     let mut connections = JoinSet::new();
     let mut waiting: VecDeque<Waiting> = VecDeque::new();
     loop {
@@ -275,7 +275,7 @@ struct Waiting {
     asked: Arc<AtomicBool>,
 }
 
-async fn serve(stream: TcpStream, peer: u16, shared: Arc<Shared>, asked: Arc<AtomicBool>) {
+async fn serve(stream: TcpStream, peer: u16, shared: Arc<ListenerState>, asked: Arc<AtomicBool>) {
     let service = service_fn(|request: Request<Incoming>| async {
         asked.store(true, Ordering::Relaxed);
         Ok::<_, Infallible>(shared.answer(request, peer).await)

@@ -8,7 +8,7 @@ use super::super::issuer::script::{Reply, says};
 use super::super::sign_in::rig::{
     Answer, BROWSER, Client, PRINTED, Rig, TOKEN, is_free, parameter, raw, tokens,
 };
-use super::super::sign_in::{Said, SignInError, Way};
+use super::super::sign_in::{SignInError, SignInEvent, SignInMethod};
 use super::*;
 
 /// A sign-in whose browser was started; the browser has been at the start page.
@@ -60,7 +60,7 @@ async fn a_browser_goes_all_the_way() {
     let page = opened.client.get(port, "/done").await;
     assert!(page.status == 200 && page.body.contains("Signed in"), "{}", page.body);
     let script = Arc::clone(&opened.rig.script);
-    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+    assert_eq!(opened.rig.end().await, Ok(SignInMethod::Browser));
     let asked = script.asked(TOKEN);
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].field("code").as_deref(), Some("canary-code"));
@@ -78,7 +78,7 @@ async fn the_printed_address_needs_its_state_and_no_cookie() {
     let state = parameter(&printed, "state");
     goes_to(&Client::default().get(port, &callback(&state, "c")).await, "/done");
     assert_eq!(Client::default().get(port, "/done").await.status, 200);
-    assert_eq!(rig.end().await, Ok(Way::Browser));
+    assert_eq!(rig.end().await, Ok(SignInMethod::Browser));
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn either_of_the_two_attempts_finishes() {
     let script = Arc::clone(&opened.rig.script);
     goes_to(&opened.client.get(opened.port, &callback(&state, "c")).await, "/done");
     opened.client.get(opened.port, "/done").await;
-    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+    assert_eq!(opened.rig.end().await, Ok(SignInMethod::Browser));
     let verifier = script.asked(TOKEN)[0].field("code_verifier").expect("one");
     let verifier = oauth2::PkceCodeVerifier::new(verifier);
     let challenge = oauth2::PkceCodeChallenge::from_code_verifier_sha256(&verifier);
@@ -118,11 +118,11 @@ async fn a_callback_with_another_state_takes_nothing() {
         assert_eq!(answer.status, 400, "{path}");
         assert!(!answer.body.contains("stolen") && !answer.body.contains(&state));
     }
-    assert!(matches!(opened.rig.said().await, Said::Stranger { .. }));
+    assert!(matches!(opened.rig.said().await, SignInEvent::Stranger { .. }));
     assert!(opened.rig.script.asked(TOKEN).is_empty());
     goes_to(&opened.client.get(port, &callback(&state, "c")).await, "/done");
     opened.client.get(port, "/done").await;
-    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+    assert_eq!(opened.rig.end().await, Ok(SignInMethod::Browser));
 }
 
 #[tokio::test]
@@ -136,11 +136,11 @@ async fn a_callback_from_another_browser_takes_nothing() {
         assert_eq!(answer.status, 400);
     }
     let why = "the callback came from another browser than was opened";
-    assert_eq!(opened.rig.said().await, Said::Stranger { why });
+    assert_eq!(opened.rig.said().await, SignInEvent::Stranger { why });
     assert!(opened.rig.script.asked(TOKEN).is_empty());
     goes_to(&opened.client.get(port, &callback(&state, "c")).await, "/done");
     opened.client.get(port, "/done").await;
-    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+    assert_eq!(opened.rig.end().await, Ok(SignInMethod::Browser));
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn a_second_tab_of_the_same_browser_is_the_same() {
     // Afterwards there is nothing to start.
     assert_eq!(opened.client.get(opened.port, &opened.start).await.status, 410);
     opened.client.get(opened.port, "/done").await;
-    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+    assert_eq!(opened.rig.end().await, Ok(SignInMethod::Browser));
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn a_second_browser_gets_no_start_page() {
     assert_eq!((answer.status, answer.location()), (410, ""));
     assert!(!answer.headers.contains_key("set-cookie"));
     let why = "a second browser opened the start page";
-    assert_eq!(opened.rig.said().await, Said::Stranger { why });
+    assert_eq!(opened.rig.said().await, SignInEvent::Stranger { why });
     opened.rig.task.abort();
 }
 
@@ -173,13 +173,15 @@ async fn a_second_browser_gets_no_start_page() {
 async fn a_connection_of_another_user_gets_no_start_page() {
     let issuer = super::super::issuer::IssuerUrl::default();
     let begin = || Attempt::begin(&issuer, "x", 1455).expect("an attempt");
-    let mut desk = Desk::new(1455, begin(), begin());
-    let address = desk.start_address();
+    let mut callback_handler = CallbackHandler::new(1455, begin(), begin());
+    let address = callback_handler.start_address();
     let path = address.strip_prefix("http://localhost:1455").expect("ours");
     let request = Request::get(path).header("host", "localhost:1455").body(()).expect("a request");
-    assert!(matches!(desk.judge(&request, true), Verdict::Stranger(_)));
+    assert!(matches!(callback_handler.judge(&request, true), CallbackAction::Stranger(_)));
     // The person's own is still the first.
-    let Verdict::Answer(answer) = desk.judge(&request, false) else { panic!("no answer") };
+    let CallbackAction::Answer(answer) = callback_handler.judge(&request, false) else {
+        panic!("no answer")
+    };
     assert_eq!(answer.status(), 302);
 }
 
@@ -187,12 +189,12 @@ async fn a_connection_of_another_user_gets_no_start_page() {
 async fn only_the_start_page_asks_whose_a_connection_is() {
     let issuer = super::super::issuer::IssuerUrl::default();
     let begin = || Attempt::begin(&issuer, "x", 1455).expect("an attempt");
-    let desk = Desk::new(1455, begin(), begin());
-    let address = desk.start_address();
+    let callback_handler = CallbackHandler::new(1455, begin(), begin());
+    let address = callback_handler.start_address();
     let start = address.strip_prefix("http://localhost:1455").expect("ours");
     let is_start = |method: Method, host: &str, path: &str| {
         let request = Request::builder().method(method).uri(path).header("host", host);
-        desk.is_start(&request.body(()).expect("a request"))
+        callback_handler.is_start(&request.body(()).expect("a request"))
     };
     assert!(is_start(Method::GET, "localhost:1455", start));
     assert!(!is_start(Method::POST, "localhost:1455", start));
@@ -228,7 +230,7 @@ async fn a_replayed_callback_exchanges_nothing() {
     goes_to(&opened.client.get(port, &path).await, "/done");
     let script = Arc::clone(&opened.rig.script);
     opened.client.get(port, "/done").await;
-    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+    assert_eq!(opened.rig.end().await, Ok(SignInMethod::Browser));
     assert_eq!(script.asked(TOKEN).len(), 1);
 }
 
@@ -243,7 +245,7 @@ async fn a_refusal_of_the_issuer_closes_the_way() {
     let page = opened.client.get(opened.port, "/declined").await;
     assert!(page.status == 200 && !page.body.contains("<b>no"), "{}", page.body);
     let why = "the sign-in was declined: access_denied <b>no</b>".to_owned();
-    assert_eq!(opened.rig.said().await, Said::Denied { why: why.clone() });
+    assert_eq!(opened.rig.said().await, SignInEvent::Denied { why: why.clone() });
     assert_eq!(opened.rig.end().await, Err(SignInError::NoWay(why)));
 }
 
@@ -258,7 +260,7 @@ async fn a_code_that_the_issuer_does_not_take_closes_the_way() {
     assert_eq!(opened.client.get(opened.port, "/failed").await.status, 200);
     let said = opened.rig.said().await;
     let why = "it refused (400): invalid_grant: [removed] was used".to_owned();
-    assert_eq!(said, Said::Denied { why });
+    assert_eq!(said, SignInEvent::Denied { why });
     assert!(matches!(opened.rig.end().await, Err(SignInError::Issuer(_))));
 }
 
@@ -309,5 +311,5 @@ async fn there_is_nothing_else_and_nothing_stops_it() {
     let state = parameter(&opened.authorize, "state");
     goes_to(&opened.client.get(port, &callback(&state, "c")).await, "/done");
     opened.client.get(port, "/done").await;
-    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+    assert_eq!(opened.rig.end().await, Ok(SignInMethod::Browser));
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::super::CREDENTIAL_BYTES;
-use super::super::store::Why;
+use super::super::store::EndReason;
 use super::said::shown;
 use super::{IssuerError, Tokens};
 
@@ -17,13 +17,13 @@ pub(super) const BODY_BYTES: usize = 64 << 10;
 const PAGE_BYTES: usize = 16 << 10;
 
 /// An answer, whole.
-pub(super) struct Answer {
+pub(super) struct IssuerAnswer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
-impl Answer {
+impl IssuerAnswer {
     /// The clock of whoever answered, Unix seconds.
     pub(super) fn date(&self) -> Option<u64> {
         let text = self.headers.get(header::DATE)?.to_str().ok()?;
@@ -135,12 +135,12 @@ fn code(said: &Value) -> Option<String> {
 }
 
 /// Known codes are for good under any status.
-fn gone(status: u16, code: &str) -> Option<Why> {
+fn gone(status: u16, code: &str) -> Option<EndReason> {
     match code {
-        "refresh_token_expired" => Some(Why::Expired),
-        "refresh_token_reused" => Some(Why::Reused),
-        "refresh_token_invalidated" => Some(Why::Revoked),
-        "invalid_grant" if status == 400 => Some(Why::Refused),
+        "refresh_token_expired" => Some(EndReason::Expired),
+        "refresh_token_reused" => Some(EndReason::Reused),
+        "refresh_token_invalidated" => Some(EndReason::Revoked),
+        "invalid_grant" if status == 400 => Some(EndReason::Refused),
         _ => None,
     }
 }
@@ -195,22 +195,22 @@ mod tests {
 
     const CANARY: &str = "rt_c4nary-Refresh-0123";
 
-    type Header = (&'static str, &'static str);
+    type HeaderPair = (&'static str, &'static str);
 
-    fn answer(status: u16, headers: &[Header], body: &str) -> Answer {
+    fn answer(status: u16, headers: &[HeaderPair], body: &str) -> IssuerAnswer {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(*name, value.parse().expect("a header"));
         }
         let status = StatusCode::from_u16(status).expect("a status");
-        Answer { status, headers: map, body: Zeroizing::new(body.as_bytes().to_vec()) }
+        IssuerAnswer { status, headers: map, body: Zeroizing::new(body.as_bytes().to_vec()) }
     }
 
-    fn of_refresh(answer: &Answer) -> Option<IssuerError> {
+    fn of_refresh(answer: &IssuerAnswer) -> Option<IssuerError> {
         answer.json(&[&Secret::new(CANARY.to_owned())], true).err()
     }
 
-    fn gone(why: Why, said: &str) -> Option<IssuerError> {
+    fn gone(why: EndReason, said: &str) -> Option<IssuerError> {
         Some(IssuerError::Gone { why, said: said.to_owned() })
     }
 
@@ -225,23 +225,23 @@ mod tests {
         let object = r#"{"error":{"message":"it has already been used","type":"invalid_request_error","param":null,"code":"refresh_token_reused"}}"#;
         let echo = format!(r#"{{"error":"other","error_description":"you sent {CANARY}"}}"#);
         let cases = [
-            (401, object, gone(Why::Reused, reused)),
+            (401, object, gone(EndReason::Reused, reused)),
             (200, object, None),
-            (500, object, gone(Why::Reused, reused)),
+            (500, object, gone(EndReason::Reused, reused)),
             (
                 403,
                 r#"{"error":"Refresh_Token_Expired"}"#,
-                gone(Why::Expired, "refresh_token_expired"),
+                gone(EndReason::Expired, "refresh_token_expired"),
             ),
             (
                 401,
                 r#"{"code":"refresh_token_invalidated"}"#,
-                gone(Why::Revoked, "refresh_token_invalidated"),
+                gone(EndReason::Revoked, "refresh_token_invalidated"),
             ),
             (
                 400,
                 r#"{"error":"invalid_grant","error_description":"no"}"#,
-                gone(Why::Refused, "invalid_grant: no"),
+                gone(EndReason::Refused, "invalid_grant: no"),
             ),
             (401, r#"{"error":"invalid_grant"}"#, refused(401, "invalid_grant")),
             (401, r#"{"error":{"code":"other","message":"x"}}"#, refused(401, "other: x")),
@@ -275,7 +275,7 @@ mod tests {
         let html = ("content-type", "text/html; charset=utf-8");
         let challenge = "<!DOCTYPE html><title>Just a moment...</title><script>window._cf_chl_opt";
         // Status, headers, body, and a word of what is said.
-        let cases: [(u16, &[Header], &str, &str); 10] = [
+        let cases: [(u16, &[HeaderPair], &str, &str); 10] = [
             (403, &[("cf-mitigated", "challenge")], "", "Cloudflare"),
             (200, &[("cf-mitigated", "challenge")], "{}", "Cloudflare"),
             (403, &[html], challenge, "Cloudflare"),

@@ -22,12 +22,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use self::answer::{Answer, BODY_BYTES};
+use self::answer::{BODY_BYTES, IssuerAnswer};
 pub use self::device::{DeviceCode, DeviceGrant};
 pub(super) use self::said::shown;
 pub use self::url::IssuerUrl;
 use super::reach::{Reach, client};
-use super::store::Why;
+use super::store::EndReason;
 
 /// The issuer of ChatGPT logins.
 pub const ISSUER: &str = "https://auth.openai.com";
@@ -70,7 +70,7 @@ pub enum IssuerError {
     Between(String),
     /// It refused the token for good.
     #[error("{said}")]
-    Gone { why: Why, said: String },
+    Gone { why: EndReason, said: String },
     /// It refused this request: a code that was used, a state it does not know, device login not
     /// enabled (404 of the user code).
     #[error("it refused ({status}): {said}")]
@@ -151,7 +151,7 @@ impl Issuer {
         answer.success(&[token], false)
     }
 
-    async fn ask_json(&self, path: &str, body: &Value) -> Result<Answer, IssuerError> {
+    async fn ask_json(&self, path: &str, body: &Value) -> Result<IssuerAnswer, IssuerError> {
         let kind = HeaderValue::from_static("application/json");
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
         self.ask(path, headers, Zeroizing::new(body.to_string().into_bytes())).await
@@ -163,7 +163,7 @@ impl Issuer {
         path: &str,
         mut headers: HeaderMap,
         body: Zeroizing<Vec<u8>>,
-    ) -> Result<Answer, IssuerError> {
+    ) -> Result<IssuerAnswer, IssuerError> {
         let agent = defaults::user_agent(defaults::ORIGINATOR, defaults::CLIENT_VERSION);
         if let Ok(agent) = HeaderValue::from_str(&agent) {
             headers.insert(header::USER_AGENT, agent);
@@ -197,7 +197,7 @@ impl Issuer {
                 }
             }
             tracing::debug!(status = answer.status().as_u16(), "the issuer answered");
-            Ok(Answer { status: answer.status(), headers: answer.headers().clone(), body })
+            Ok(IssuerAnswer { status: answer.status(), headers: answer.headers().clone(), body })
         };
         // THREAT: an issuer that accepts and is silent holds the login's lock, and with it every
         // run. Tried by auth::issuer::an_issuer_that_is_silent_is_left.

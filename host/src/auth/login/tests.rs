@@ -9,19 +9,19 @@ use super::super::refresh::tests::{Says, Small, tokens};
 use super::super::store::tests::{BASE, login};
 use super::*;
 
-fn means(clock: &Arc<AtomicU64>) -> Means {
+fn deps(clock: &Arc<AtomicU64>) -> Deps {
     let clock = Arc::clone(clock);
-    Means { ca: None, clock: Arc::new(move || clock.load(Ordering::Relaxed)) }
+    Deps { ca: None, clock: Arc::new(move || clock.load(Ordering::Relaxed)) }
 }
 
 fn open(folder: &Path, name: &str, base: &str) -> Result<LoginSigner, AuthError> {
     let base = Base::parse(base).expect("a base");
-    LoginSigner::open(folder, name, &base, &means(&Arc::default()))
+    LoginSigner::open(folder, name, &base, &deps(&Arc::default()))
 }
 
 /// As a person, or another program of ours, puts it there.
 async fn keep(folder: &Path, login: &Login) {
-    Store::new(folder).lock("me").await.expect("a lock").write(login).expect("written");
+    LoginStore::new(folder).lock("me").await.expect("a lock").write(login).expect("written");
 }
 
 fn with(bearer: &str, account: &str) -> Login {
@@ -74,7 +74,7 @@ async fn a_refused_token_is_read_again_and_the_old_one_is_still_scrubbed() {
     let folder = tempfile::tempdir().expect("a folder");
     keep(folder.path(), &with("token-one", "account-0123456789")).await;
     let signer = open(folder.path(), "me", BASE).expect("a login");
-    assert_eq!(signer.payer().plan.as_deref(), Some("plus"));
+    assert_eq!(signer.account().plan.as_deref(), Some("plus"));
     assert_eq!(signer.renew(0).await, Ok(false), "nothing newer");
     keep(folder.path(), &with("token-two", "account-0123456789")).await;
     assert_eq!(signer.renew(0).await, Ok(true));
@@ -106,7 +106,7 @@ async fn renewable(
     keep(folder.path(), &Login { issuer: Some(url), ..login(0) }).await;
     let clock = Arc::new(AtomicU64::new(now));
     let base = Base::parse(BASE).expect("a base");
-    let signer = LoginSigner::open(folder.path(), "me", &base, &means(&clock)).expect("a login");
+    let signer = LoginSigner::open(folder.path(), "me", &base, &deps(&clock)).expect("a login");
     (folder, issuer, clock, signer)
 }
 
@@ -159,7 +159,7 @@ async fn a_slow_issuer_holds_nobody_up_while_the_token_is_good() {
 #[tokio::test]
 async fn a_model_is_kept_with_the_login_it_was_chosen_for() {
     let folder = tempfile::tempdir().expect("a folder");
-    let there = || Store::new(folder.path()).read("me").expect("a login");
+    let there = || LoginStore::new(folder.path()).read("me").expect("a login");
     keep(folder.path(), &with("token", "acct")).await;
     let signer = open(folder.path(), "me", BASE).expect("a login");
     assert_eq!(signer.model(), None);

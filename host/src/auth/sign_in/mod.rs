@@ -1,6 +1,6 @@
 //! Signing in: up to three ways at once, and the first to finish wins.
 
-mod trade; // codes for tokens
+mod code_exchange; // codes for tokens
 mod opener; // the person's browser
 #[cfg(test)]
 pub(super) mod rig; // a sign-in and a browser without eyes, for tests
@@ -16,9 +16,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
-pub(super) use self::trade::Trade;
+pub(super) use self::code_exchange::CodeExchange;
 use super::browser::authorize::Attempt;
-use super::browser::{self, Browser, Event, PORTS, Phase};
+use super::browser::{self, Browser, BrowserEvent, PORTS, Phase};
 use super::issuer::{Issuer, IssuerError, Tokens, shown};
 use super::{device, paste};
 
@@ -30,7 +30,7 @@ const STARTING: Duration = Duration::from_secs(3);
 const STRANGERS: usize = 5;
 /// Which ways are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ways {
+pub struct SignInMethods {
     /// A callback on loopback.
     pub browser: bool,
     /// Open the person's browser for it.
@@ -43,7 +43,7 @@ pub struct Ways {
 /// What happens, for a face to show. Nothing in it is worth anything to a thief but `authorize`,
 /// which is for the person at this terminal alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum SignInEvent {
     /// The browser way is ready. `opened`: a browser was started; `authorize` is the address for a
     /// browser that was not.
     Browser {
@@ -58,7 +58,7 @@ pub enum Said {
     },
     /// Neither port is free; who holds them where that can be known. The other ways go on.
     PortsBusy {
-        holders: Vec<Holder>,
+        holders: Vec<PortHolder>,
     },
     Device {
         page: String,
@@ -85,14 +85,14 @@ pub enum Said {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub struct PortHolder {
     pub port: u16,
     /// `name (pid 812)`; None where it belongs to somebody else.
     pub program: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum SignInMethod {
     Browser,
     Device,
     Paste,
@@ -119,19 +119,19 @@ pub enum SignInError {
 /// When no way is left.
 pub async fn sign_in(
     issuer: &Issuer,
-    ways: Ways,
+    ways: SignInMethods,
     originator: &str,
     pasted: mpsc::Receiver<Secret>,
-    say: &mut (dyn FnMut(Said) + Send),
+    say: &mut (dyn FnMut(SignInEvent) + Send),
 ) -> Result<Tokens, SignInError> {
-    let here = Here { ports: &PORTS, start: Arc::new(opener::open) };
+    let here = Machine { ports: &PORTS, start: Arc::new(opener::open) };
     let race = race(issuer, ways, originator, pasted, say, &here);
     let won = tokio::time::timeout(PATIENCE, race).await;
     won.unwrap_or(Err(SignInError::TimedOut)).map(|(_, tokens)| tokens)
 }
 
 /// What a sign-in finds on this machine.
-pub(super) struct Here<'a> {
+pub(super) struct Machine<'a> {
     pub(super) ports: &'a [u16],
     /// Starts the person's browser at an address; false where there is none.
     pub(super) start: Arc<dyn Fn(&str) -> bool + Send + Sync>,
@@ -139,14 +139,14 @@ pub(super) struct Here<'a> {
 
 pub(super) async fn race(
     issuer: &Issuer,
-    ways: Ways,
+    ways: SignInMethods,
     originator: &str,
     pasted: mpsc::Receiver<Secret>,
-    say: &mut (dyn FnMut(Said) + Send),
-    here: &Here<'_>,
-) -> Result<(Way, Tokens), SignInError> {
+    say: &mut (dyn FnMut(SignInEvent) + Send),
+    here: &Machine<'_>,
+) -> Result<(SignInMethod, Tokens), SignInError> {
     let told = Mutex::new(say);
-    let say = |said: Said| (told.lock().unwrap_or_else(PoisonError::into_inner))(said);
+    let say = |said: SignInEvent| (told.lock().unwrap_or_else(PoisonError::into_inner))(said);
     let mut reason = None;
     let bound = match ways.browser {
         false => None,
@@ -154,7 +154,7 @@ pub(super) async fn race(
             .await
             .map_err(|holders| {
                 reason = Some(SignInError::NoWay(busy(&holders)));
-                say(Said::PortsBusy { holders });
+                say(SignInEvent::PortsBusy { holders });
             })
             .ok(),
     };
@@ -170,34 +170,40 @@ pub(super) async fn race(
     let authorize = printed.address().to_owned();
     if let Some(browser) = &browser {
         let opened = ways.open && start(browser, here).await;
-        say(Said::Browser { authorize, port, opened });
+        say(SignInEvent::Browser { authorize, port, opened });
     } else if ways.paste {
-        say(Said::Address { authorize });
+        say(SignInEvent::Address { authorize });
     }
 
-    let trade = Trade::new(issuer);
+    let code_exchange = CodeExchange::new(issuer);
     let won = {
-        let mut racing: FuturesUnordered<BoxFuture<'_, (Way, Result<Tokens, SignInError>)>> =
-            FuturesUnordered::new();
+        let mut racing: FuturesUnordered<
+            BoxFuture<'_, (SignInMethod, Result<Tokens, SignInError>)>,
+        > = FuturesUnordered::new();
         if let Some(browser) = &mut browser {
-            racing
-                .push(Box::pin(async { (Way::Browser, by_browser(browser, &trade, &say).await) }));
+            racing.push(Box::pin(async {
+                (SignInMethod::Browser, by_browser(browser, &code_exchange, &say).await)
+            }));
         }
         if ways.device {
-            racing
-                .push(Box::pin(async { (Way::Device, device::wait(issuer, &trade, &say).await) }));
+            racing.push(Box::pin(async {
+                (SignInMethod::Device, device::wait(issuer, &code_exchange, &say).await)
+            }));
         }
         if ways.paste {
             let printed = &printed;
             racing.push(Box::pin(async {
-                (Way::Paste, paste::wait(issuer, &trade, printed, pasted, &say).await)
+                (
+                    SignInMethod::Paste,
+                    paste::wait(issuer, &code_exchange, printed, pasted, &say).await,
+                )
             }));
         }
         loop {
             match racing.next().await {
                 Some((way, Ok(tokens))) => break Ok((way, tokens)),
                 // That nothing more can be pasted is the least of reasons.
-                Some((Way::Paste, Err(SignInError::NoWay(_)))) if reason.is_some() => {}
+                Some((SignInMethod::Paste, Err(SignInError::NoWay(_)))) if reason.is_some() => {}
                 Some((_, Err(why))) => reason = Some(why),
                 None => {
                     let none = || SignInError::NoWay("no way of signing in is open".to_owned());
@@ -213,7 +219,7 @@ pub(super) async fn race(
 }
 
 /// A browser that takes its time to start is one that was started.
-async fn start(browser: &Browser, here: &Here<'_>) -> bool {
+async fn start(browser: &Browser, here: &Machine<'_>) -> bool {
     let (start, address) = (Arc::clone(&here.start), browser.start_address());
     let starting = tokio::task::spawn_blocking(move || start(&address));
     let started = tokio::time::timeout(STARTING, starting).await;
@@ -222,29 +228,29 @@ async fn start(browser: &Browser, here: &Here<'_>) -> bool {
 
 async fn by_browser(
     browser: &mut Browser,
-    trade: &Trade<'_>,
-    say: &(dyn Fn(Said) + Sync),
+    code_exchange: &CodeExchange<'_>,
+    say: &(dyn Fn(SignInEvent) + Sync),
 ) -> Result<Tokens, SignInError> {
     let mut strangers = 0;
     while let Some(event) = browser.next().await {
         match event {
-            Event::Stranger(why) => {
+            BrowserEvent::Stranger(why) => {
                 strangers += 1;
                 if strangers <= STRANGERS {
-                    say(Said::Stranger { why });
+                    say(SignInEvent::Stranger { why });
                 }
             }
-            Event::Declined(said) => {
+            BrowserEvent::Declined(said) => {
                 let why = denied(&said);
-                say(Said::Denied { why: why.clone() });
+                say(SignInEvent::Denied { why: why.clone() });
                 return Err(SignInError::NoWay(why));
             }
-            Event::Code(came) => {
+            BrowserEvent::Code(came) => {
                 let (verifier, redirect) = (&came.attempt.verifier, &came.attempt.redirect);
-                let traded = trade.exchange(&came.code, verifier, redirect).await;
+                let traded = code_exchange.exchange(&came.code, verifier, redirect).await;
                 browser.settle(if traded.is_ok() { Phase::Done } else { Phase::Failed });
                 return traded.map_err(|error| {
-                    say(Said::Denied { why: error.to_string() });
+                    say(SignInEvent::Denied { why: error.to_string() });
                     SignInError::Issuer(error)
                 });
             }
@@ -261,7 +267,7 @@ fn denied(said: &str) -> String {
     format!("the sign-in was declined: {}", shown(said, &[]))
 }
 
-fn busy(holders: &[Holder]) -> String {
+fn busy(holders: &[PortHolder]) -> String {
     let each = holders.iter().map(|holder| match &holder.program {
         Some(program) => format!("port {} is held by {program}", holder.port),
         None => format!("port {} is held by a program of another user", holder.port),

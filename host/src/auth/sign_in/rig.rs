@@ -14,15 +14,16 @@ pub(in crate::auth) const TOKEN: &str = "/oauth/token";
 pub(in crate::auth) const USER_CODE: &str = "/api/accounts/deviceauth/usercode";
 pub(in crate::auth) const DEVICE_TOKEN: &str = "/api/accounts/deviceauth/token";
 
-pub(in crate::auth) const BROWSER: Ways =
-    Ways { browser: true, open: true, device: false, paste: false };
-pub(in crate::auth) const PRINTED: Ways =
-    Ways { browser: true, open: false, device: false, paste: false };
-pub(in crate::auth) const DEVICE: Ways =
-    Ways { browser: false, open: false, device: true, paste: false };
-pub(in crate::auth) const PASTE: Ways =
-    Ways { browser: false, open: false, device: false, paste: true };
-pub(in crate::auth) const ALL: Ways = Ways { browser: true, open: true, device: true, paste: true };
+pub(in crate::auth) const BROWSER: SignInMethods =
+    SignInMethods { browser: true, open: true, device: false, paste: false };
+pub(in crate::auth) const PRINTED: SignInMethods =
+    SignInMethods { browser: true, open: false, device: false, paste: false };
+pub(in crate::auth) const DEVICE: SignInMethods =
+    SignInMethods { browser: false, open: false, device: true, paste: false };
+pub(in crate::auth) const PASTE: SignInMethods =
+    SignInMethods { browser: false, open: false, device: false, paste: true };
+pub(in crate::auth) const ALL: SignInMethods =
+    SignInMethods { browser: true, open: true, device: true, paste: true };
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -30,8 +31,8 @@ const SOON: Duration = Duration::from_secs(60);
 pub(in crate::auth) struct Rig {
     pub(in crate::auth) script: Arc<Script>,
     pub(in crate::auth) pasted: mpsc::Sender<Secret>,
-    pub(in crate::auth) task: JoinHandle<Result<(Way, String), SignInError>>,
-    said: mpsc::UnboundedReceiver<Said>,
+    pub(in crate::auth) task: JoinHandle<Result<(SignInMethod, String), SignInError>>,
+    said: mpsc::UnboundedReceiver<SignInEvent>,
     started: mpsc::UnboundedReceiver<String>,
 }
 
@@ -46,11 +47,11 @@ pub(in crate::auth) fn tokens() -> Reply {
 }
 
 impl Rig {
-    pub(in crate::auth) async fn start(ways: Ways) -> Self {
+    pub(in crate::auth) async fn start(ways: SignInMethods) -> Self {
         Self::at(ways, &[0]).await
     }
 
-    pub(in crate::auth) async fn at(ways: Ways, ports: &[u16]) -> Self {
+    pub(in crate::auth) async fn at(ways: SignInMethods, ports: &[u16]) -> Self {
         let (script, issuer) = Script::start().await;
         script.on(TOKEN, [tokens()]);
         script.on(
@@ -67,7 +68,7 @@ impl Rig {
         let ports = ports.to_vec();
         let task = tokio::spawn(async move {
             let start = move |address: &str| start.send(address.to_owned()).is_ok();
-            let here = Here { ports: &ports, start: Arc::new(start) };
+            let here = Machine { ports: &ports, start: Arc::new(start) };
             let mut say = |what| drop(say.send(what));
             let (way, tokens) = race(&issuer, ways, "codex_cli_rs", lines, &mut say, &here).await?;
             let access = tokens.access.as_ref().map(Secret::reveal).unwrap_or_default();
@@ -76,7 +77,7 @@ impl Rig {
         Self { script, pasted, task, said, started }
     }
 
-    pub(in crate::auth) async fn said(&mut self) -> Said {
+    pub(in crate::auth) async fn said(&mut self) -> SignInEvent {
         let said = tokio::time::timeout(SOON, self.said.recv()).await;
         said.expect("in time").expect("something said")
     }
@@ -84,7 +85,7 @@ impl Rig {
     /// The address that is printed, and the port.
     pub(in crate::auth) async fn printed(&mut self) -> (String, u16) {
         match self.said().await {
-            Said::Browser { authorize, port, .. } => (authorize, port),
+            SignInEvent::Browser { authorize, port, .. } => (authorize, port),
             other => panic!("{other:?}"),
         }
     }
@@ -99,7 +100,7 @@ impl Rig {
         self.pasted.send(Secret::new(line.to_owned())).await.expect("somebody who reads");
     }
 
-    pub(in crate::auth) async fn end(self) -> Result<Way, SignInError> {
+    pub(in crate::auth) async fn end(self) -> Result<SignInMethod, SignInError> {
         let ended =
             tokio::time::timeout(SOON, self.task).await.expect("in time").expect("no panic");
         ended.map(|(way, access)| {

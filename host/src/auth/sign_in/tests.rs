@@ -17,8 +17,10 @@ async fn all_open(rig: &mut Rig) -> (String, u16) {
     let mut printed = None;
     for _ in 0..2 {
         match rig.said().await {
-            Said::Browser { authorize, port, opened: true } => printed = Some((authorize, port)),
-            Said::Device { code, .. } => assert_eq!(code, "KXQF-7M2P"),
+            SignInEvent::Browser { authorize, port, opened: true } => {
+                printed = Some((authorize, port))
+            }
+            SignInEvent::Device { code, .. } => assert_eq!(code, "KXQF-7M2P"),
             other => panic!("{other:?}"),
         }
     }
@@ -31,7 +33,7 @@ async fn the_device_wins_and_the_port_is_free_again() {
     let (_, port) = all_open(&mut rig).await;
     let pasted = rig.pasted.clone();
     rig.script.on(DEVICE_TOKEN, [granted()]);
-    assert_eq!(rig.end().await, Ok(Way::Device));
+    assert_eq!(rig.end().await, Ok(SignInMethod::Device));
     assert!(std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
     assert!(pasted.is_closed());
 }
@@ -42,7 +44,7 @@ async fn the_paste_wins_and_nobody_polls_any_more() {
     let (printed, port) = all_open(&mut rig).await;
     rig.paste(&format!("?code=canary-pasted&state={}", parameter(&printed, "state"))).await;
     let script = Arc::clone(&rig.script);
-    assert_eq!(rig.end().await, Ok(Way::Paste));
+    assert_eq!(rig.end().await, Ok(SignInMethod::Paste));
     assert!(std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
     let polls = script.asked(DEVICE_TOKEN).len();
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -57,7 +59,7 @@ async fn the_browser_wins_while_the_others_wait() {
     let mut client = Client::default();
     assert_eq!(client.get(port, &path).await.location(), "/done");
     assert_eq!(client.get(port, "/done").await.status, 200);
-    assert_eq!(rig.end().await, Ok(Way::Browser));
+    assert_eq!(rig.end().await, Ok(SignInMethod::Browser));
     assert!(std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
 }
 
@@ -68,12 +70,12 @@ async fn a_way_that_closes_leaves_the_others_open() {
     let state = parameter(&printed, "state");
     let path = format!("/auth/callback?error=access_denied&state={state}");
     assert_eq!(Client::default().get(port, &path).await.location(), "/declined");
-    assert!(matches!(rig.said().await, Said::Denied { .. }));
+    assert!(matches!(rig.said().await, SignInEvent::Denied { .. }));
     rig.script.on(DEVICE_TOKEN, [script::json("400 Bad Request", &json!({"error": "gone"}))]);
     let why = "it refused (400): gone".to_owned();
-    assert_eq!(rig.said().await, Said::NoDevice { why });
+    assert_eq!(rig.said().await, SignInEvent::NoDevice { why });
     rig.paste(&format!("canary-pasted#{state}")).await;
-    assert_eq!(rig.end().await, Ok(Way::Paste));
+    assert_eq!(rig.end().await, Ok(SignInMethod::Paste));
 }
 
 #[tokio::test]
@@ -87,7 +89,7 @@ async fn dropping_it_closes_every_way() {
 
 #[tokio::test]
 async fn a_code_that_comes_twice_is_exchanged_once() {
-    let mut rig = Rig::start(Ways { device: false, ..ALL }).await;
+    let mut rig = Rig::start(SignInMethods { device: false, ..ALL }).await;
     let (printed, port) = rig.printed().await;
     let Reply::Raw(answer) = tokens() else { panic!("no answer") };
     let go = Arc::new(tokio::sync::Notify::new());
@@ -101,7 +103,7 @@ async fn a_code_that_comes_twice_is_exchanged_once() {
     assert_eq!(Client::default().get(port, &path).await.location(), "/failed");
     go.notify_one();
     let script = Arc::clone(&rig.script);
-    assert_eq!(rig.end().await, Ok(Way::Paste));
+    assert_eq!(rig.end().await, Ok(SignInMethod::Paste));
     assert_eq!(script.asked(TOKEN).len(), 1);
 }
 
@@ -109,14 +111,14 @@ async fn a_code_that_comes_twice_is_exchanged_once() {
 async fn without_a_port_the_address_is_pasted() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let busy = taken.local_addr().expect("an address").port();
-    let mut rig = Rig::at(Ways { device: false, ..ALL }, &[busy]).await;
-    assert!(matches!(rig.said().await, Said::PortsBusy { .. }));
-    let Said::Address { authorize } = rig.said().await else { panic!("no address") };
+    let mut rig = Rig::at(SignInMethods { device: false, ..ALL }, &[busy]).await;
+    assert!(matches!(rig.said().await, SignInEvent::PortsBusy { .. }));
+    let SignInEvent::Address { authorize } = rig.said().await else { panic!("no address") };
     let redirect = parameter(&authorize, "redirect_uri");
     assert_eq!(redirect, "http://localhost:1455/auth/callback");
     rig.paste(&format!("{redirect}?code=canary-c&state={}", parameter(&authorize, "state"))).await;
     let script = Arc::clone(&rig.script);
-    assert_eq!(rig.end().await, Ok(Way::Paste));
+    assert_eq!(rig.end().await, Ok(SignInMethod::Paste));
     assert_eq!(script.asked(TOKEN)[0].field("redirect_uri"), Some(redirect));
 }
 
@@ -126,18 +128,18 @@ async fn a_browser_that_does_not_start_is_said_to_be_none() {
     let (_pasted, lines) = mpsc::channel(1);
     let (said, mut heard) = mpsc::unbounded_channel();
     let task = tokio::spawn(async move {
-        let here = Here { ports: &[0], start: Arc::new(|_| false) };
+        let here = Machine { ports: &[0], start: Arc::new(|_| false) };
         let mut say = |what| drop(said.send(what));
         race(&issuer, BROWSER, "x", lines, &mut say, &here).await.map(|(way, _)| way)
     });
     let said = heard.recv().await;
-    assert!(matches!(said, Some(Said::Browser { opened: false, .. })), "{said:?}");
+    assert!(matches!(said, Some(SignInEvent::Browser { opened: false, .. })), "{said:?}");
     task.abort();
 }
 
 #[tokio::test]
 async fn no_way_at_all_is_an_error_at_once() {
-    let none = Ways { browser: false, open: false, device: false, paste: false };
+    let none = SignInMethods { browser: false, open: false, device: false, paste: false };
     let why = "no way of signing in is open".to_owned();
     assert_eq!(Rig::start(none).await.end().await, Err(SignInError::NoWay(why)));
 }
@@ -160,10 +162,11 @@ async fn an_exchange_that_never_left_is_tried_again() {
     let address = port.local_addr().expect("an address");
     let url = IssuerUrl::parse(&format!("http://{address}")).expect("a url");
     let issuer = Issuer::open(url, None).expect("an issuer");
-    let trade = Trade::new(&issuer);
+    let code_exchange = CodeExchange::new(&issuer);
     let secret = |text: &str| Secret::new(text.to_owned());
     let (code, verifier) = (secret("canary-code"), secret("canary-verifier"));
-    let exchanging = trade.exchange(&code, &verifier, "http://localhost:1455/auth/callback");
+    let exchanging =
+        code_exchange.exchange(&code, &verifier, "http://localhost:1455/auth/callback");
     let late = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let listener = port.listen(1).expect("the port");
@@ -180,10 +183,10 @@ async fn an_exchange_that_never_left_is_tried_again() {
 async fn an_exchange_that_may_have_been_obeyed_is_not_tried_again() {
     let (script, issuer) = script::Script::start().await;
     script.on(TOKEN, [Reply::Raw(String::new()), tokens()]);
-    let trade = Trade::new(&issuer);
+    let code_exchange = CodeExchange::new(&issuer);
     let secret = |text: &str| Secret::new(text.to_owned());
     let redirect = "http://localhost:1455/auth/callback";
-    let got = trade.exchange(&secret("canary-code"), &secret("canary-v"), redirect).await;
+    let got = code_exchange.exchange(&secret("canary-code"), &secret("canary-v"), redirect).await;
     assert!(matches!(got, Err(IssuerError::Lost(_))));
     assert_eq!(script.asked(TOKEN).len(), 1);
 }
@@ -203,11 +206,13 @@ async fn polling_goes_on_until_the_code_is_typed() {
             granted(),
         ],
     );
-    let Said::Device { page, code, expires_in } = rig.said().await else { panic!("no code") };
+    let SignInEvent::Device { page, code, expires_in } = rig.said().await else {
+        panic!("no code")
+    };
     assert!(page.ends_with("/codex/device"), "{page}");
     assert_eq!((code.as_str(), expires_in), ("KXQF-7M2P", 900));
     let script = Arc::clone(&rig.script);
-    assert_eq!(rig.end().await, Ok(Way::Device));
+    assert_eq!(rig.end().await, Ok(SignInMethod::Device));
     assert_eq!(script.asked(DEVICE_TOKEN).len(), 6);
     let asked = &script.asked(TOKEN)[0];
     assert_eq!(asked.field("code").as_deref(), Some("ac-device-1"));
@@ -221,44 +226,44 @@ async fn an_issuer_without_device_codes_says_so() {
     let (script, issuer) = script::Script::start().await;
     let said = Mutex::new(Vec::new());
     let say = |what| said.lock().expect("alone").push(what);
-    let trade = Trade::new(&issuer);
-    let got = device::wait(&issuer, &trade, &say).await.err();
+    let code_exchange = CodeExchange::new(&issuer);
+    let got = device::wait(&issuer, &code_exchange, &say).await.err();
     let why = "127.0.0.1 has no sign-in by device code".to_owned();
     assert_eq!(got, Some(SignInError::NoWay(why.clone())));
-    assert_eq!(*said.lock().expect("alone"), [Said::NoDevice { why }]);
+    assert_eq!(*said.lock().expect("alone"), [SignInEvent::NoDevice { why }]);
     script.on(USER_CODE, [says("503 Busy", "", "")]);
-    let got = device::wait(&issuer, &trade, &say).await.err();
+    let got = device::wait(&issuer, &code_exchange, &say).await.err();
     assert_eq!(got, Some(SignInError::Issuer(IssuerError::Busy { status: 503 })));
 }
 
 #[tokio::test]
 async fn a_wrong_paste_is_asked_for_again() {
     let mut rig = Rig::start(PASTE).await;
-    let Said::Address { authorize } = rig.said().await else { panic!("no address") };
+    let SignInEvent::Address { authorize } = rig.said().await else { panic!("no address") };
     let state = parameter(&authorize, "state");
     let refusal = json!({"error": "invalid_grant", "error_description": "unknown code"});
     rig.script.on(TOKEN, [script::json("400 Bad Request", &refusal), tokens()]);
     rig.paste("hello").await;
     let why = "it is too short for a code".to_owned();
-    assert_eq!(rig.said().await, Said::NotPasted { why });
+    assert_eq!(rig.said().await, SignInEvent::NotPasted { why });
     rig.paste("a-code-of-another-time").await;
     let why = "it refused (400): invalid_grant: unknown code".to_owned();
-    assert_eq!(rig.said().await, Said::NotPasted { why });
+    assert_eq!(rig.said().await, SignInEvent::NotPasted { why });
     rig.paste("a-code-of-another-time").await;
     let why = "it refused (400): this code was used already".to_owned();
-    assert_eq!(rig.said().await, Said::NotPasted { why });
+    assert_eq!(rig.said().await, SignInEvent::NotPasted { why });
     rig.paste(&format!("http://localhost:1455/auth/callback?code=canary-c&state={state}")).await;
-    assert_eq!(rig.end().await, Ok(Way::Paste));
+    assert_eq!(rig.end().await, Ok(SignInMethod::Paste));
 }
 
 #[tokio::test]
 async fn what_was_for_the_started_browser_is_not_pasted() {
-    let mut rig = Rig::start(Ways { device: false, ..ALL }).await;
+    let mut rig = Rig::start(SignInMethods { device: false, ..ALL }).await;
     let (_, port) = rig.printed().await;
     let start = rig.started().await.replace(&format!("http://localhost:{port}"), "");
     let authorize = Client::default().get(port, &start).await.location().to_owned();
     rig.paste(&format!("?code=canary-code&state={}", parameter(&authorize, "state"))).await;
-    assert!(matches!(rig.said().await, Said::NotPasted { .. }));
+    assert!(matches!(rig.said().await, SignInEvent::NotPasted { .. }));
     assert!(rig.script.asked(TOKEN).is_empty());
     rig.task.abort();
 }

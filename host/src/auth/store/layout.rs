@@ -15,7 +15,7 @@ use airlock_shared::secret::Secret;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Ended, Intent, Kind, Login};
+use super::{Login, LoginEnd, LoginKind, RefreshIntent};
 use crate::auth::claims::{is_plain, is_text};
 use crate::auth::issuer::IssuerUrl;
 use crate::auth::{AuthError, CREDENTIAL_BYTES, checked};
@@ -31,7 +31,7 @@ struct Version {
 
 #[derive(Deserialize)]
 struct Wire {
-    kind: Kind,
+    kind: LoginKind,
     base: String,
     issuer: Option<String>,
     api_key: Option<Secret>,
@@ -46,15 +46,15 @@ struct Wire {
     #[serde(default)]
     generation: u64,
     model: Option<String>,
-    intent: Option<Intent>,
-    ended: Option<Ended>,
+    intent: Option<RefreshIntent>,
+    ended: Option<LoginEnd>,
 }
 
 /// The same with everything borrowed: a secret is written here and nowhere else.
 #[derive(Serialize)]
 struct Written<'a> {
     v: u32,
-    kind: Kind,
+    kind: LoginKind,
     base: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     issuer: Option<&'a str>,
@@ -80,9 +80,9 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    intent: Option<&'a Intent>,
+    intent: Option<&'a RefreshIntent>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ended: Option<&'a Ended>,
+    ended: Option<&'a LoginEnd>,
 }
 
 /// `place` is for messages.
@@ -99,8 +99,8 @@ pub(super) fn parse(text: &[u8], place: &str) -> Result<Login, AuthError> {
     let issuer = wire.issuer.as_deref().map(IssuerUrl::parse).transpose();
     let issuer = issuer.map_err(|_| malformed("its issuer is not a URL"))?;
     let bearer = match wire.kind {
-        Kind::ApiKey => wire.api_key,
-        Kind::ChatGpt => wire.access_token,
+        LoginKind::ApiKey => wire.api_key,
+        LoginKind::ChatGpt => wire.access_token,
     };
     let bearer = checked(&bearer.ok_or_else(missing)?, place)?;
     let refresh = wire.refresh_token.map(|token| checked(&token, place)).transpose()?;
@@ -145,8 +145,8 @@ pub(super) fn text(login: &Login) -> Option<Zeroizing<Vec<u8>>> {
         kind: login.kind,
         base: login.base.to_string(),
         issuer: login.issuer.as_ref().map(IssuerUrl::as_str),
-        api_key: bearer(Kind::ApiKey),
-        access_token: bearer(Kind::ChatGpt),
+        api_key: bearer(LoginKind::ApiKey),
+        access_token: bearer(LoginKind::ChatGpt),
         refresh_token: login.refresh.as_ref().map(Secret::reveal),
         account_id: login.account.as_deref(),
         email: login.email.as_deref(),

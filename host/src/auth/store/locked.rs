@@ -28,7 +28,7 @@ pub struct Locked {
 /// What whoever had the lock found out, for those who wait for it meanwhile: that the issuer could
 /// not be asked with the token of this digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Word {
+pub struct LastFailure {
     /// SHA-256 of the refresh token, hexadecimal.
     pub token: String,
     /// Unix seconds.
@@ -49,7 +49,7 @@ impl Locked {
 
     /// The word that was left last, for those who waited; nobody else has a use for it.
     #[must_use]
-    pub fn word(&self) -> Option<Word> {
+    pub fn word(&self) -> Option<LastFailure> {
         let mut lock = Some(&self.lock).filter(|_| self.has_waited)?;
         let mut text = Vec::new();
         lock.rewind().ok()?;
@@ -58,7 +58,7 @@ impl Locked {
     }
 
     /// Leaves a word to those who wait.
-    pub fn leave(&self, word: &Word) {
+    pub fn leave(&self, word: &LastFailure) {
         let mut lock = &self.lock;
         let left = serde_json::to_vec(word).map_err(std::io::Error::from).and_then(|text| {
             lock.set_len(0)?;
@@ -85,7 +85,7 @@ impl Locked {
     /// What is there now; a refresh that was cut after its answer was on disk is finished first.
     ///
     /// # Errors
-    /// As [`super::Store::read`]; `Missing` where there is none.
+    /// As [`super::LoginStore::read`]; `Missing` where there is none.
     pub fn read(&self) -> Result<Login, AuthError> {
         let missing = || AuthError::Missing { place: self.place() };
         let text = self.folder.read(&self.file)?.ok_or_else(missing)?;
@@ -117,7 +117,7 @@ impl Locked {
     /// Replaces it whole: 0600, file and folder synced.
     ///
     /// # Errors
-    /// `Store`.
+    /// `LoginStore`.
     pub fn write(&self, login: &Login) -> Result<(), AuthError> {
         let text = layout::text(login).ok_or_else(|| too_large(self.place()))?;
         self.folder.replace(&self.file, &text).map_err(|error| self.failed(&error))
@@ -127,18 +127,18 @@ impl Locked {
     /// disk must not be noticed when the old token is used up.
     ///
     /// # Errors
-    /// `Store`.
-    pub fn reserve(&self) -> Result<Room, AuthError> {
+    /// `LoginStore`.
+    pub fn reserve(&self) -> Result<ReservedFile, AuthError> {
         let next = self.next();
         let file = self.folder.reserve(&next).map_err(|error| self.failed(&error))?;
         let folder = Arc::clone(&self.folder);
-        Ok(Room { folder, file, next, login: self.file.clone(), path: self.path.clone() })
+        Ok(ReservedFile { folder, file, next, login: self.file.clone(), path: self.path.clone() })
     }
 
     /// Removes it. `false`: there was none.
     ///
     /// # Errors
-    /// `Store`.
+    /// `LoginStore`.
     pub fn delete(&self) -> Result<bool, AuthError> {
         let deleted = || {
             let was_there = self.folder.remove(&self.file)?;
@@ -168,7 +168,7 @@ fn too_large(place: String) -> AuthError {
 }
 
 /// Room on the disk for one login.
-pub struct Room {
+pub struct ReservedFile {
     folder: Arc<Folder>,
     file: File,
     next: String,
@@ -176,11 +176,11 @@ pub struct Room {
     path: PathBuf,
 }
 
-impl Room {
+impl ReservedFile {
     /// Writes it there, syncs it, and renames it into place.
     ///
     /// # Errors
-    /// `Store`.
+    /// `LoginStore`.
     pub fn commit(mut self, login: &Login) -> Result<(), AuthError> {
         let text = layout::text(login).ok_or_else(|| too_large(self.path.display().to_string()))?;
         let written = self.put(&text);

@@ -14,7 +14,7 @@ pub(in crate::auth) const BASE: &str = "https://chatgpt.com/backend-api/codex";
 /// A login that was renewed seven times, and whose token is good for an hour.
 pub(in crate::auth) fn login(now: u64) -> Login {
     Login {
-        kind: Kind::ChatGpt,
+        kind: LoginKind::ChatGpt,
         base: Base::parse(BASE).expect("a base"),
         issuer: Some(IssuerUrl::parse("https://auth.example.org").expect("an issuer")),
         bearer: Secret::new("canary-access-7".to_owned()),
@@ -42,20 +42,20 @@ fn begun_and_next() -> (Login, Login) {
         generation: 8,
         ..old.clone()
     };
-    (Login { intent: Some(Intent { token, at: 3 }), ..old }, next)
+    (Login { intent: Some(RefreshIntent { token, at: 3 }), ..old }, next)
 }
 
 fn text(login: &Login) -> Vec<u8> {
     layout::text(login).expect("it fits").to_vec()
 }
 
-fn store() -> (tempfile::TempDir, Store) {
+fn store() -> (tempfile::TempDir, LoginStore) {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::new(&folder.path().join("airlock/logins"));
+    let store = LoginStore::new(&folder.path().join("airlock/logins"));
     (folder, store)
 }
 
-fn put(store: &Store, file: &str, text: &[u8]) -> PathBuf {
+fn put(store: &LoginStore, file: &str, text: &[u8]) -> PathBuf {
     let path = store.folder.join(file);
     fs::create_dir_all(&store.folder).expect("a folder");
     fs::write(&path, text).expect("written");
@@ -63,7 +63,7 @@ fn put(store: &Store, file: &str, text: &[u8]) -> PathBuf {
     path
 }
 
-fn files(store: &Store) -> Vec<String> {
+fn files(store: &LoginStore) -> Vec<String> {
     let files = fs::read_dir(&store.folder).expect("a folder").flatten();
     let mut files: Vec<String> =
         files.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
@@ -80,7 +80,7 @@ async fn a_login_is_kept_whole_and_closed_to_others() {
     let (_folder, store) = store();
     assert_eq!(store.names(), Ok(vec![]));
     assert!(matches!(store.read("me"), Err(AuthError::Missing { .. })));
-    let ended = Ended { why: Why::Reused, token: "0f".into(), at: 4 };
+    let ended = LoginEnd { why: EndReason::Reused, token: "0f".into(), at: 4 };
     let given = Login { ended: Some(ended), ..begun_and_next().0 };
     let locked = store.lock("me").await.expect("a lock");
     assert!(matches!(locked.read(), Err(AuthError::Missing { .. })));
@@ -118,7 +118,7 @@ async fn the_layout_before_is_read_and_the_next_write_makes_it_ours() {
     let path = put(&store, "me.json", old.as_bytes());
     let locked = store.lock("me").await.expect("a lock");
     let login = locked.read().expect("a login");
-    assert_eq!((login.kind, login.generation, login.due()), (Kind::ChatGpt, 0, None));
+    assert_eq!((login.kind, login.generation, login.due()), (LoginKind::ChatGpt, 0, None));
     assert!(login.is_good(u64::MAX) && login.refresh.is_none());
     locked.write(&login).expect("written");
     let written = fs::read_to_string(&path).expect("a file");
@@ -133,7 +133,7 @@ async fn the_layout_before_is_read_and_the_next_write_makes_it_ours() {
     let key = r#"{"v":1,"kind":"api_key","base":"https://api.openai.com","api_key":"sk-canary"}"#;
     put(&store, "key.json", key.as_bytes());
     let key = store.read("key").expect("a key");
-    assert_eq!((key.kind, bearer(&key)), (Kind::ApiKey, "sk-canary"));
+    assert_eq!((key.kind, bearer(&key)), (LoginKind::ApiKey, "sk-canary"));
     assert_eq!(store.names(), Ok(vec!["key".to_owned(), "me".to_owned()]));
 }
 
@@ -241,7 +241,7 @@ async fn a_folder_that_is_a_link_or_open_to_others_is_refused() {
     assert!(store.read("me").is_ok());
     let link = folder.path().join("linked");
     std::os::unix::fs::symlink(&store.folder, &link).expect("a link");
-    let linked = Store::new(&link);
+    let linked = LoginStore::new(&link);
     let error = linked.read("me").err().expect("refused").to_string();
     assert!(error.ends_with("the folder is a symbolic link"), "{error}");
     assert!(matches!(linked.lock("me").await, Err(AuthError::Unsafe { .. })));
@@ -378,13 +378,13 @@ fn when_a_token_is_due() {
     assert_eq!(born(1_000, None).due(), None);
     assert_eq!(Login { refresh: None, ..login(0) }.due(), None);
     let token = login(0).digest().expect("a token");
-    let ended = Ended { why: Why::Revoked, token, at: 1_795_252_440 };
+    let ended = LoginEnd { why: EndReason::Revoked, token, at: 1_795_252_440 };
     let gone = Login { ended: Some(ended.clone()), ..login(0) };
     assert_eq!(
         (gone.due(), gone.ended_now(3_599), gone.ended_now(3_600)),
         (None, None, Some(ended))
     );
-    let words = gone.ended().map(Ended::words);
+    let words = gone.ended().map(LoginEnd::words);
     assert_eq!(words.as_deref(), Some("revoked on 21 Nov 09:14 UTC (signed out in another place)"));
     let anew = Login { refresh: Some(Secret::new("another".to_owned())), ..gone };
     assert_eq!(anew.ended_now(4_000), None, "a new sign-in knows nothing of the old one");

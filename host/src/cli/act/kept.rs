@@ -7,17 +7,19 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::places::Places;
 use crate::cli::progress::labelled;
 use crate::cli::screen::Screen;
-use crate::cli::view::changes::{AppliedView, Discarded, Held, by_reason};
+use crate::cli::view::changes::{AppliedView, Discarded, HeldView, by_reason};
 use crate::cli::view::run::{self, RunView};
 use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::neutral;
-use crate::run::count;
-use crate::session::{self, FindError, Record, RunFolder, Store};
-use crate::workspace::{self, Applied, ApplyError, ChangeSet, Content, Effort, View};
+use crate::records::{self, FindError, Record, SessionFolder, SessionStore};
+use crate::session::count;
+use crate::workspace::{
+    self, Applied, ApplyError, ChangeSet, ChangedContent, CompareDeadline, DiffView,
+};
 
-pub(super) fn runs(store: &Store, json: bool, screen: &mut Screen) -> Result<Exit, Failure> {
+pub(super) fn runs(store: &SessionStore, json: bool, screen: &mut Screen) -> Result<Exit, Failure> {
     let listed = store.list().map_err(|error| unreadable(&error))?;
     let views = listed.iter().filter_map(|(folder, record)| {
         record.as_ref().map(|record| standing::view(store, folder, record, false))
@@ -31,7 +33,7 @@ pub(super) fn runs(store: &Store, json: bool, screen: &mut Screen) -> Result<Exi
 }
 
 pub(super) fn show(
-    store: &Store,
+    store: &SessionStore,
     prefix: &str,
     json: bool,
     screen: &mut Screen,
@@ -43,14 +45,14 @@ pub(super) fn show(
 }
 
 pub(super) fn diff(
-    store: &Store,
+    store: &SessionStore,
     prefix: &str,
     held: bool,
     stat: bool,
     screen: &mut Screen,
 ) -> Result<Exit, Failure> {
     let folder = find(store, prefix)?;
-    let wanted = if held { View::Held } else { View::Applied };
+    let wanted = if held { DiffView::Held } else { DiffView::Applied };
     tell_extent(&folder, screen)?;
     // The texts that an apply replaced are not kept: lines could only be guessed at.
     let is_past = !held && !stat && workspace::is_applied(&folder);
@@ -77,7 +79,7 @@ pub(super) fn diff(
 
 /// What a run made of one file, byte for byte, to be taken by hand.
 pub(super) fn content(
-    store: &Store,
+    store: &SessionStore,
     prefix: &str,
     path: &str,
     screen: &mut Screen,
@@ -89,16 +91,18 @@ pub(super) fn content(
     };
     let content = workspace::content(&folder, path).map_err(|error| unreadable(&error))?;
     let mut content = match content {
-        Content::File(content) => content,
-        Content::Link(target) => return Err(no_file(format!("a link to {target}"))),
-        Content::None if changes_of(&folder)?.is_none() => {
+        ChangedContent::File(content) => content,
+        ChangedContent::Link(target) => return Err(no_file(format!("a link to {target}"))),
+        ChangedContent::None if changes_of(&folder)?.is_none() => {
             let next = format!("airlock show {}", short(store, &folder));
             return Err(no_file(standing::why_nothing(&folder)).hint(next));
         }
-        Content::None => return Err(no_file("the run has no new content for it".to_owned())),
+        ChangedContent::None => {
+            return Err(no_file("the run has no new content for it".to_owned()));
+        }
     };
     // THREAT: a file's bytes steer the terminal. Tried by
-    // cli::face::nothing_of_the_model_or_the_box_steers_a_terminal.
+    // cli::face::nothing_of_the_model_or_the_sandbox_steers_a_terminal.
     if screen.out_is_terminal {
         let next = format!("airlock diff {} --content PATH > FILE", short(store, &folder));
         return Err(no_file("as it is, it is for a file, not a terminal".to_owned()).hint(next));
@@ -110,7 +114,7 @@ pub(super) fn content(
 }
 
 pub(super) fn apply(
-    store: &Store,
+    store: &SessionStore,
     prefix: &str,
     places: &Places,
     screen: &mut Screen,
@@ -133,13 +137,13 @@ pub(super) fn apply(
         // What was not done still waits, and the record says no more than that.
         Ok(applied) => {
             fill(&mut view, &applied);
-            if let session::Changes::Kept { files, .. } = &mut record.changes {
+            if let records::ChangesRecord::Kept { files, .. } = &mut record.changes {
                 *files = applied.left.len() as u64;
                 folder.write_record(&record).map_err(|error| unreadable(&error))?;
             }
         }
         Err(ApplyError::Obstacles(obstacles)) => {
-            let obstacle = |obstacle: &workspace::Obstacle| Held {
+            let obstacle = |obstacle: &workspace::Obstacle| HeldView {
                 path: match obstacle.path.is_root() {
                     true => view.dir.clone(),
                     false => obstacle.path.to_string(),
@@ -149,7 +153,7 @@ pub(super) fn apply(
             view.obstacles = obstacles.iter().map(obstacle).collect();
         }
         Err(ApplyError::Conflicts(conflicts)) => {
-            let conflict = |conflict: &workspace::Conflict| Held {
+            let conflict = |conflict: &workspace::Conflict| HeldView {
                 path: conflict.path.to_string(),
                 why: conflict.found.to_string(),
             };
@@ -170,20 +174,20 @@ fn fill(view: &mut AppliedView, applied: &Applied) {
     view.files = applied.done.len() as u64;
     view.all_kept_back = applied.all_held;
     view.finished_earlier = applied.finished;
-    // One line for each folder that is held whole: a commit made in the box is dozens of paths.
+    // One line for each folder that is held whole: a commit made in the sandbox is dozens of paths.
     let held = ChangeSet { changes: applied.held.clone(), ..ChangeSet::default() };
     let held = held.held_groups().into_iter();
-    let held = held.map(|(path, why, paths)| Held {
+    let held = held.map(|(path, why, paths)| HeldView {
         path: path.to_string(),
         why: if paths > 1 { format!("{paths} paths: {why}") } else { why },
     });
     view.left = (applied.left.iter())
-        .map(|left| Held { path: left.path.to_string(), why: left.why.to_string() })
+        .map(|left| HeldView { path: left.path.to_string(), why: left.why.to_string() })
         .collect();
     let remarks = applied.remarks.iter().map(|it| (it.path.to_string(), it.what.to_string()));
     view.remarks = by_reason(remarks);
     view.staging_stays = applied.staging_stays.as_ref().map(ToString::to_string);
-    let stayed = applied.stayed.iter().map(|path| Held {
+    let stayed = applied.stayed.iter().map(|path| HeldView {
         path: path.to_string(),
         why: "there is something in it that was not copied".to_owned(),
     });
@@ -194,7 +198,7 @@ fn fill(view: &mut AppliedView, applied: &Applied) {
 }
 
 /// Says so if the changes are not all that the run made.
-fn tell_extent(folder: &RunFolder, screen: &mut Screen) -> Result<(), Failure> {
+fn tell_extent(folder: &SessionFolder, screen: &mut Screen) -> Result<(), Failure> {
     let set = workspace::changes(folder).map_err(|error| unreadable(&error))?;
     let ended = folder.record().ok().flatten().and_then(|record| record.ended);
     if let Some(note) = set.and_then(|set| set.extent.note(ended)) {
@@ -207,11 +211,15 @@ fn tell_extent(folder: &RunFolder, screen: &mut Screen) -> Result<(), Failure> {
 }
 
 /// Nobody is in a hurry but whoever waits for the answer.
-fn effort() -> Effort {
-    Effort::bounded(CancellationToken::new())
+fn effort() -> CompareDeadline {
+    CompareDeadline::bounded(CancellationToken::new())
 }
 
-pub(super) fn discard(store: &Store, prefix: &str, screen: &mut Screen) -> Result<Exit, Failure> {
+pub(super) fn discard(
+    store: &SessionStore,
+    prefix: &str,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
     let folder = find(store, prefix)?;
     let short = short(store, &folder);
     let set = changes_of(&folder)?.unwrap_or_default();
@@ -226,7 +234,7 @@ pub(super) fn discard(store: &Store, prefix: &str, screen: &mut Screen) -> Resul
     if applied {
         record_applied(&folder)?;
     } else if let Some(mut record) = folder.record().map_err(|error| unreadable(&error))? {
-        record.changes = session::Changes::Discarded;
+        record.changes = records::ChangesRecord::Discarded;
         folder.write_record(&record).map_err(|error| unreadable(&error))?;
     }
     let what = match (applied, was_begun) {
@@ -239,14 +247,14 @@ pub(super) fn discard(store: &Store, prefix: &str, screen: &mut Screen) -> Resul
 }
 
 /// For changes that are applied: an apply that was killed before its record wrote none.
-fn record_applied(folder: &RunFolder) -> Result<(), Failure> {
+fn record_applied(folder: &SessionFolder) -> Result<(), Failure> {
     match folder.record().map_err(|error| unreadable(&error))?.map(|record| record.changes) {
-        Some(session::Changes::Applied { .. }) => Ok(()),
+        Some(records::ChangesRecord::Applied { .. }) => Ok(()),
         _ => folder.record_applied(clock::now()).map_err(|error| unreadable(&error)),
     }
 }
 
-fn not_done(what: &str, error: &ApplyError, folder: &RunFolder, short: &str) -> Failure {
+fn not_done(what: &str, error: &ApplyError, folder: &SessionFolder, short: &str) -> Failure {
     let failure = Failure::new(Exit::Failed, format!("{what} did not work"), error.to_string())
         .hint(error.hint(short).unwrap_or_else(|| format!("airlock show {short}")));
     match error {
@@ -264,12 +272,12 @@ fn not_done(what: &str, error: &ApplyError, folder: &RunFolder, short: &str) -> 
 }
 
 /// What of a run could be shown, applied or discarded; none where there is nothing.
-fn changes_of(folder: &RunFolder) -> Result<Option<ChangeSet>, Failure> {
+fn changes_of(folder: &SessionFolder) -> Result<Option<ChangeSet>, Failure> {
     let set = workspace::changes(folder).map_err(|error| unreadable(&error))?;
     Ok(set.filter(|set| !set.is_empty()))
 }
 
-fn find(store: &Store, prefix: &str) -> Result<RunFolder, Failure> {
+fn find(store: &SessionStore, prefix: &str) -> Result<SessionFolder, Failure> {
     store.find(prefix).map_err(|error| {
         let failure = Failure::new(Exit::Usage, "which run", error.to_string());
         match &error {
@@ -282,7 +290,7 @@ fn find(store: &Store, prefix: &str) -> Result<RunFolder, Failure> {
     })
 }
 
-fn record(folder: &RunFolder) -> Result<Record, Failure> {
+fn record(folder: &SessionFolder) -> Result<Record, Failure> {
     let found = folder.record().map_err(|error| unreadable(&error))?;
     found.ok_or_else(|| {
         Failure::new(Exit::Failed, "no record", "the run was killed before it began")
@@ -290,7 +298,7 @@ fn record(folder: &RunFolder) -> Result<Record, Failure> {
     })
 }
 
-fn short(store: &Store, folder: &RunFolder) -> String {
+fn short(store: &SessionStore, folder: &SessionFolder) -> String {
     store.short(folder.id()).unwrap_or_else(|_| folder.id().to_owned())
 }
 

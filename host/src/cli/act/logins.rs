@@ -2,31 +2,31 @@
 
 use super::sign_in::{carried_out, so_far, typed_by};
 use super::start::{stopped, unless_stopped};
-use crate::cli::config::Pays;
+use crate::cli::config::LoginChoice;
+use crate::cli::login_args::{ImportArgs, LoginArgs, OutputForm, SignInArgs, StatusArgs};
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
 use crate::cli::view::logins as view;
 use crate::cli::view::sign_in::SignInView;
-use crate::cli::wish::{Common, Form, Import, SignIn, Stand};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::setup::codex_auth::{How, Told};
-use crate::setup::import::{self, Imported};
-use crate::setup::logout::{self, Revoked};
-use crate::setup::{Logins, Ways, secrets as given, status as standing};
+use crate::setup::codex_auth::{SetupEvent, SignInWith};
+use crate::setup::import::{self, ImportResult};
+use crate::setup::logout::{self, Revocation};
+use crate::setup::{Logins, SignInMethods, secrets as given, status as standing};
 
 pub(super) async fn status(
-    wish: Stand,
+    login_args: StatusArgs,
     places: &Places,
     mut screen: Screen,
 ) -> Result<Exit, Failure> {
-    let Stand { ca, only, json, quiet, pays, has_key } = wish;
+    let StatusArgs { ca, only, json, quiet, pays, has_key } = login_args;
     let logins = Logins::new(&places.logins(), ca);
     if quiet {
         let is_good = match (&only, &pays) {
-            (Some(name), _) | (None, Pays::Login(name)) => standing::is_good(&logins, name),
-            (None, Pays::KeyFile(file)) => file.is_file(),
-            (None, Pays::Env) => has_key,
+            (Some(name), _) | (None, LoginChoice::Login(name)) => standing::is_good(&logins, name),
+            (None, LoginChoice::KeyFile(file)) => file.is_file(),
+            (None, LoginChoice::Env) => has_key,
             (None, _) => standing::is_good(&logins, "default"),
         };
         return Ok(if is_good { Exit::Finished } else { Exit::SignIn });
@@ -42,64 +42,64 @@ pub(super) async fn status(
 }
 
 pub(super) async fn logout(
-    wish: Common,
+    login_args: LoginArgs,
     places: &Places,
     mut screen: Screen,
 ) -> Result<Exit, Failure> {
-    let logins = Logins::new(&places.logins(), wish.ca);
-    let done = unless_stopped(logout::run(&logins, &wish.name)).await;
+    let logins = Logins::new(&places.logins(), login_args.ca);
+    let done = unless_stopped(logout::run(&logins, &login_args.name)).await;
     let done = done.map_err(|stop| stopped(&stop, "the login is still here"))??;
     let path = places.shown(&done.path);
     screen.tell(&view::logged_out(&done, &path, screen.err_style));
     // What is still good somewhere is no logout.
     Ok(match done.revoked {
-        Revoked::Not(_) => Exit::Failed,
-        Revoked::By(_) | Revoked::ByHand | Revoked::Before => Exit::Finished,
+        Revocation::Not(_) => Exit::Failed,
+        Revocation::By(_) | Revocation::ByHand | Revocation::Before => Exit::Finished,
     })
 }
 
 pub(super) async fn import(
-    wish: Import,
+    login_args: ImportArgs,
     places: &Places,
     mut screen: Screen,
 ) -> Result<Exit, Failure> {
-    let logins = Logins::new(&places.logins(), wish.common.ca.clone());
-    let mut typed = typed_by(wish.typed);
-    let asked = import::Import {
-        file: &wish.file,
-        name: &wish.common.name,
-        base: wish.base.clone(),
-        issuer: wish.issuer.clone(),
-        yes: wish.yes,
-        replace: wish.replace,
+    let logins = Logins::new(&places.logins(), login_args.common.ca.clone());
+    let mut typed = typed_by(login_args.typed);
+    let asked = import::ImportRequest {
+        file: &login_args.file,
+        name: &login_args.common.name,
+        base: login_args.base.clone(),
+        issuer: login_args.issuer.clone(),
+        yes: login_args.yes,
+        replace: login_args.replace,
     };
-    let ways = Ways { browser: true, open: true, device: true, paste: true };
+    let ways = SignInMethods { browser: true, open: true, device: true, paste: true };
     let shown = |path: &std::path::Path| places.shown(path);
     let mut view = SignInView::new(ways, screen.err_style, &shown);
     let mut is_stored = false;
-    let mut tell = |told: Told| {
-        is_stored |= matches!(told, Told::Stored { .. });
+    let mut tell = |told: SetupEvent| {
+        is_stored |= matches!(told, SetupEvent::Stored { .. });
         screen.tell(&view.text(&told));
     };
     let done = unless_stopped(import::run(asked, &logins, &mut typed, &mut tell)).await;
     match done.map_err(|stop| stopped(&stop, so_far(is_stored)))?? {
-        Imported::Kept => return Ok(Exit::Finished),
-        Imported::OwnWanted => {}
+        ImportResult::Kept => return Ok(Exit::Finished),
+        ImportResult::OwnWanted => {}
     }
-    let own = SignIn {
-        common: wish.common,
-        how: How::SignIn { ways, chosen: true },
-        issuer: wish.issuer,
-        base: wish.base,
-        replace: wish.replace,
-        form: Form::Lines,
-        typed: wish.typed,
+    let own = SignInArgs {
+        common: login_args.common,
+        how: SignInWith::SignIn { ways, chosen: true },
+        issuer: login_args.issuer,
+        base: login_args.base,
+        replace: login_args.replace,
+        form: OutputForm::Lines,
+        typed: login_args.typed,
     };
     carried_out(own, places, typed, &mut screen).await.map(|_| Exit::Finished)
 }
 
 pub(super) async fn secrets(
-    wish: Common,
+    login_args: LoginArgs,
     places: &Places,
     mut screen: Screen,
 ) -> Result<Exit, Failure> {
@@ -109,8 +109,8 @@ pub(super) async fn secrets(
         let reason = "a token is not printed on a terminal; a program reads it from a pipe";
         return Err(Failure::usage(reason).hint("airlock status"));
     }
-    let logins = Logins::new(&places.logins(), wish.ca);
-    let given = unless_stopped(given::run(&logins, &wish.name)).await;
+    let logins = Logins::new(&places.logins(), login_args.ca);
+    let given = unless_stopped(given::run(&logins, &login_args.name)).await;
     let given = given.map_err(|stop| stopped(&stop, "nothing was printed"))??;
     screen.print(&view::secrets(&given)).map(|()| Exit::Finished)
 }

@@ -1,21 +1,21 @@
 //! `setup image`, `setup doctor`, `setup demo`, with their lines for a person.
 
 use super::start::{stopped, unless_stopped};
-use super::{described, docker, house, owner, store};
+use super::{context, described, docker, owner, store};
 use crate::auth::Credential;
-use crate::cli::config::{FaceChoice, Pays};
+use crate::cli::config::{LoginChoice, OutputChoice};
 use crate::cli::environment::Environment;
-use crate::cli::face::Face;
+use crate::cli::login_args::Trial;
 use crate::cli::places::Places;
 use crate::cli::progress::labelled;
 use crate::cli::screen::Screen;
-use crate::cli::wish::Trial;
+use crate::cli::turn_printer::TurnPrinter;
 use crate::engine::{EngineChoice, base};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::neutral;
-use crate::run::Stop;
-use crate::setup::doctor::{self, State};
+use crate::session::Stop;
+use crate::setup::doctor::{self, CheckState};
 use crate::setup::{Logins, demo, status};
 use crate::text::COLUMNS;
 
@@ -24,7 +24,7 @@ pub(super) async fn image(offline: bool, screen: &mut Screen) -> Result<Exit, Fa
     let mut progress = |text: String| tell(screen, "image", &text);
     let made = base::run(&docker, offline, &mut progress).await;
     let (image, way) = made.map_err(|error| described(error.describe()))?;
-    tell(screen, "box image", &format!("{}  ({})", image.name, way.as_str()));
+    tell(screen, "base image", &format!("{}  ({})", image.name, way.as_str()));
     Ok(Exit::Finished)
 }
 
@@ -35,22 +35,22 @@ pub(super) async fn doctor(
 ) -> Result<Exit, Failure> {
     let store = store(places)?;
     let choice = EngineChoice::from_environment();
-    let run = crate::session::random_id();
-    let (folder, claim) = (store.folder(), crate::run::claim(&store));
+    let run = crate::records::random_id();
+    let (folder, claim) = (store.folder(), crate::session::claim(&store));
     let mut checks = doctor::run(&choice, folder, store.install(), &owner(), &run, claim).await;
     let Trial { pays, base, ca } = trial;
     let (login, credential) = match pays {
-        Pays::Login(name) => {
+        LoginChoice::Login(name) => {
             let login = Credential::Login { name: name.clone(), folder: places.logins() };
             (Some(name), Some(login))
         }
-        Pays::Env => (None, Some(Credential::Environment)),
-        Pays::KeyFile(file) => (None, Some(Credential::KeyFile(file))),
-        Pays::Unsaid | Pays::KeyOnStdin | Pays::Replay => (None, None),
+        LoginChoice::Env => (None, Some(Credential::Environment)),
+        LoginChoice::KeyFile(file) => (None, Some(Credential::KeyFile(file))),
+        LoginChoice::Unsaid | LoginChoice::KeyOnStdin | LoginChoice::Replay => (None, None),
     };
     let logins = status::check(&Logins::new(&places.logins(), None), login.as_deref());
     let backend = match credential {
-        Some(credential) if logins.state == State::Ok => {
+        Some(credential) if logins.state == CheckState::Ok => {
             // A refresh that is on its way is not to be lost with the process.
             let asked = unless_stopped(doctor::backend(credential, base, ca)).await;
             asked.map_err(|stop| stopped(&stop, "not everything was looked at"))?
@@ -63,9 +63,9 @@ pub(super) async fn doctor(
         let text = neutral::line(&check.text);
         let style = screen.err_style;
         let said = match check.state {
-            State::Ok => format!("{text}  {}", style.good("ok")),
-            State::Missing(_) => style.bad(&text),
-            State::Unknown => style.faint(&text),
+            CheckState::Ok => format!("{text}  {}", style.good("ok")),
+            CheckState::Missing(_) => style.bad(&text),
+            CheckState::Unknown => style.faint(&text),
         };
         screen.tell(&format!("{:<10} {said}\n", check.name));
         if let Some(command) = &check.command {
@@ -74,8 +74,8 @@ pub(super) async fn doctor(
     }
     // What a run would meet first.
     let missing = checks.iter().find_map(|check| match check.state {
-        State::Missing(exit) => Some(exit),
-        State::Ok | State::Unknown => None,
+        CheckState::Missing(exit) => Some(exit),
+        CheckState::Ok | CheckState::Unknown => None,
     });
     Ok(missing.unwrap_or(Exit::Finished))
 }
@@ -85,7 +85,7 @@ pub(super) async fn demo(
     environment: &Environment,
     mut screen: Screen,
 ) -> Result<Exit, Failure> {
-    let house = house(places).await?;
+    let context = context(places).await?;
     let demo = demo::Demo::unpack().map_err(|error| {
         Failure::new(Exit::Failed, "demo", format!("its folder cannot be made: {error}"))
     })?;
@@ -99,25 +99,27 @@ pub(super) async fn demo(
         "",
         "back from a recording, so no account and no network: everything else is real",
     );
-    let mut face = Face::new(FaceChoice::default(), Screen::of_this_process(environment));
+    let mut turn_printer =
+        TurnPrinter::new(OutputChoice::default(), Screen::of_this_process(environment));
     let stop = Stop::default();
     let _signals = super::start::obey_signals(&stop);
-    let done = super::start::carried_out(demo.run(), &house, &stop, None, &mut face).await?;
-    let short = house.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
+    let done =
+        super::start::carried_out(demo.run(), &context, &stop, None, &mut turn_printer).await?;
+    let short = context.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
     if let Some(failure) = super::start::failure(&done, &short) {
-        face.end(&short, Some(&failure))?;
+        turn_printer.end(&short, Some(&failure))?;
         return Ok(done.exit);
     }
-    face.end_of_demo(&short)?;
+    turn_printer.end_of_demo(&short)?;
 
-    let proven = demo.prove(&house, &stop, &done.run).await;
+    let proven = demo.prove(&context, &stop, &done.run).await;
     let applied = proven.map_err(|unproven| {
         Failure::new(Exit::Failed, "demo", unproven.to_string())
             .hint(format!("airlock show {short}"))
     })?;
     let files = crate::text::counted(applied as u64, "file");
     tell(&mut screen, "applied", &format!("{files} of a copy of the repository"));
-    tell(&mut screen, "proof", "its tests pass in a fresh box");
+    tell(&mut screen, "proof", "its tests pass in a fresh sandbox");
     tell(
         &mut screen,
         "yours",

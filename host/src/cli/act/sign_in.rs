@@ -1,57 +1,58 @@
 //! `setup codex-auth`: shown as it goes, ended by Ctrl-C or SIGTERM.
 
 use super::start::{stopped, unless_stopped};
+use crate::cli::login_args::{LoginArgs, OutputForm, SignInArgs, TypedBy};
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
 use crate::cli::typed;
 use crate::cli::view::sign_in::{SignInView, event, failed, signed_in, status_block};
-use crate::cli::wish::{Common, Form, SignIn, TypedBy};
 use crate::engine::EngineChoice;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::setup::codex_auth::{self, Done, How, Told, Typed, Wish};
-use crate::setup::{Logins, Ways};
+use crate::setup::codex_auth::{self, SetupEvent, SignInRequest, SignInWith, SignedIn, TypedLines};
+use crate::setup::{Logins, SignInMethods};
 
 pub(super) async fn sign_in(
-    wish: SignIn,
+    login_args: SignInArgs,
     places: &Places,
     mut screen: Screen,
 ) -> Result<Exit, Failure> {
-    let form = wish.form;
-    let lines = typed_by(wish.typed);
-    let done = carried_out(wish, places, lines, &mut screen).await;
+    let form = login_args.form;
+    let lines = typed_by(login_args.typed);
+    let done = carried_out(login_args, places, lines, &mut screen).await;
     match form {
-        Form::Lines => {}
-        Form::Json => screen.print(&done.as_ref().map_or_else(failed, signed_in))?,
-        Form::Step => screen.print(&status_block(done.as_ref()))?,
+        OutputForm::Lines => {}
+        OutputForm::Json => screen.print(&done.as_ref().map_or_else(failed, signed_in))?,
+        OutputForm::Step => screen.print(&status_block(done.as_ref()))?,
     }
     done.map(|_| Exit::Finished)
 }
 
 /// One sign-in, shown on stderr, or with `--json` on stdout.
 pub(super) async fn carried_out(
-    wish: SignIn,
+    login_args: SignInArgs,
     places: &Places,
-    typed: Typed,
+    typed: TypedLines,
     screen: &mut Screen,
-) -> Result<Done, Failure> {
-    let SignIn { common: Common { name, ca }, how, issuer, base, replace, form, .. } = wish;
+) -> Result<SignedIn, Failure> {
+    let SignInArgs { common: LoginArgs { name, ca }, how, issuer, base, replace, form, .. } =
+        login_args;
     let logins = Logins::new(&places.logins(), ca);
     let ways = match how {
-        How::SignIn { ways, .. } => ways,
-        How::ApiKey(_) | How::AccessToken(_) => {
-            Ways { browser: false, open: false, device: false, paste: false }
+        SignInWith::SignIn { ways, .. } => ways,
+        SignInWith::ApiKey(_) | SignInWith::AccessToken(_) => {
+            SignInMethods { browser: false, open: false, device: false, paste: false }
         }
     };
-    let engine = (form != Form::Json).then(EngineChoice::from_environment);
-    let wish = Wish { name, how, issuer, base, replace, engine };
+    let engine = (form != OutputForm::Json).then(EngineChoice::from_environment);
+    let login_args = SignInRequest { name, how, issuer, base, replace, engine };
     let shown = |path: &std::path::Path| places.shown(path);
     let mut view = SignInView::new(ways, screen.err_style, &shown);
     let mut is_stored = false;
     let mut unshown = None;
-    let mut tell = |told: Told| {
-        is_stored |= matches!(told, Told::Stored { .. });
-        if form != Form::Json {
+    let mut tell = |told: SetupEvent| {
+        is_stored |= matches!(told, SetupEvent::Stored { .. });
+        if form != OutputForm::Json {
             screen.tell(&view.text(&told));
         } else if let Some(line) = event(&told)
             && let Err(failure) = screen.print(&line)
@@ -59,7 +60,7 @@ pub(super) async fn carried_out(
             unshown.get_or_insert(failure);
         }
     };
-    let done = unless_stopped(codex_auth::run(wish, &logins, typed, &mut tell)).await;
+    let done = unless_stopped(codex_auth::run(login_args, &logins, typed, &mut tell)).await;
     let done = done.map_err(|stop| stopped(&stop, so_far(is_stored)))??;
     match unshown {
         Some(failure) => Err(failure),
@@ -75,10 +76,10 @@ pub(super) fn so_far(is_stored: bool) -> &'static str {
     }
 }
 
-pub(super) fn typed_by(typist: TypedBy) -> Typed {
+pub(super) fn typed_by(typist: TypedBy) -> TypedLines {
     match typist {
-        TypedBy::Nobody => Typed { lines: typed::nothing(), is_person: false },
-        TypedBy::Program => Typed { lines: typed::lines_of_stdin(), is_person: false },
-        TypedBy::Person => Typed { lines: typed::lines_of_stdin(), is_person: true },
+        TypedBy::Nobody => TypedLines { lines: typed::nothing(), is_person: false },
+        TypedBy::Program => TypedLines { lines: typed::lines_of_stdin(), is_person: false },
+        TypedBy::Person => TypedLines { lines: typed::lines_of_stdin(), is_person: true },
     }
 }

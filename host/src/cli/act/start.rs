@@ -5,50 +5,50 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::house;
+use super::context;
 use crate::cli::choose::AtTerminal;
-use crate::cli::config::FaceChoice;
-use crate::cli::face::Face;
+use crate::cli::config::OutputChoice;
 use crate::cli::outlet::detached;
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
+use crate::cli::turn_printer::TurnPrinter;
 use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::run::public::ChangesAre;
-use crate::run::spec::Spec;
-use crate::run::{self, Done, House, Person, Stop};
+use crate::session::public::ChangesAre;
+use crate::session::settings::SessionSettings;
+use crate::session::{self, EndedSession, HostContext, Person, Stop};
 use crate::setup;
 
 /// How long what is left to write may take once a signal came.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(
-    spec: Spec,
-    choice: FaceChoice,
+    settings: SessionSettings,
+    choice: OutputChoice,
     places: &Places,
     screen: Screen,
 ) -> Result<Exit, Failure> {
     let stop = Stop::default();
     let _signals = obey_signals(&stop);
-    let house = tokio::select! {
-        house = house(places) => house?,
+    let context = tokio::select! {
+        context = context(places) => context?,
         () = stop.asked() => return Err(stopped(&stop, "nothing was begun")),
     };
     let style = screen.err_style;
     let (screen, asks, written) = detached(screen).map_err(|error| unwritten(&error))?;
     // A program that reads JSON is no person, wherever it runs.
     let mut person = AtTerminal::of_this_process(asks, style).filter(|_| !choice.json);
-    let mut face = Face::new(choice, screen).of_tree(spec.dir.clone());
+    let mut turn_printer = TurnPrinter::new(choice, screen).of_tree(settings.dir.clone());
     let asked = person.as_mut().map(|person| person as &mut dyn Person);
-    let done = match carried_out(spec, &house, &stop, asked, &mut face).await {
+    let done = match carried_out(settings, &context, &stop, asked, &mut turn_printer).await {
         Ok(done) => {
-            let short = house.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
+            let short = context.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
             let failure = failure(&done, &short);
-            face.end(&short, failure.as_ref()).map(|()| done.exit)
+            turn_printer.end(&short, failure.as_ref()).map(|()| done.exit)
         }
         Err(failure) => {
-            drop(face);
+            drop(turn_printer);
             Err(failure)
         }
     };
@@ -128,14 +128,14 @@ fn stopped_by(exit: Exit) -> &'static str {
 
 /// A run, shown as it goes.
 pub(super) async fn carried_out(
-    spec: Spec,
-    house: &House,
+    settings: SessionSettings,
+    context: &HostContext,
     stop: &Stop,
     person: Option<&mut dyn Person>,
-    face: &mut Face,
-) -> Result<Done, Failure> {
-    let mut show = |line: &run::public::Line| face.show(line);
-    let done = run::run(spec, house, stop, person, &mut show).await;
+    turn_printer: &mut TurnPrinter,
+) -> Result<EndedSession, Failure> {
+    let mut show = |line: &session::public::EventLine| turn_printer.show(line);
+    let done = session::run(settings, context, stop, person, &mut show).await;
     done.map_err(|broken| {
         let failure = Failure::from(&broken.fault);
         Failure { hint: broken.hint.or(failure.hint), ..failure }
@@ -143,20 +143,20 @@ pub(super) async fn carried_out(
 }
 
 /// What a person is told of a run that did not finish.
-pub(super) fn failure(done: &Done, short: &str) -> Option<Failure> {
+pub(super) fn failure(done: &EndedSession, short: &str) -> Option<Failure> {
     let failure = Failure::of(&done.outcome, clock::now())?;
     if !matches!(done.exit, Exit::Cancelled | Exit::Terminated) {
         let hint = done.hint.clone().or(failure.hint.clone());
         return Some(Failure { exit: done.exit, hint, ..failure });
     }
     let (how_it_is, hint) = match done.changes {
-        ChangesAre::Kept => ("the box is gone, its changes are kept", "airlock diff"),
-        ChangesAre::Lost => ("the box is gone, and its changes with it", "airlock show"),
+        ChangesAre::Kept => ("the sandbox is gone, its changes are kept", "airlock diff"),
+        ChangesAre::Lost => ("the sandbox is gone, and its changes with it", "airlock show"),
         ChangesAre::Live => {
-            ("the box is gone; what the agent changed is in your directory", "airlock show")
+            ("the sandbox is gone; what the agent changed is in your directory", "airlock show")
         }
         ChangesAre::None if done.began => {
-            ("the box is gone; the agent had changed nothing", "airlock show")
+            ("the sandbox is gone; the agent had changed nothing", "airlock show")
         }
         ChangesAre::None | ChangesAre::Applied | ChangesAre::Discarded => {
             ("the agent had not begun", "airlock show")
@@ -177,26 +177,26 @@ mod tests {
         let said = |exit, changes, began| {
             let outcome = Outcome::Stopped { reason: Stop::Cancelled, answer: None };
             let run = "7c41".repeat(8);
-            let done = Done { run, outcome, exit, changes, began, hint: None };
+            let done = EndedSession { run, outcome, exit, changes, began, hint: None };
             failure(&done, "7c41").map(|failure| (failure.exit, failure.to_string()))
         };
         let cases = [
             (
                 (Exit::Cancelled, ChangesAre::Kept, true),
-                "cancelled: the box is gone, its changes are kept\nairlock diff 7c41",
+                "cancelled: the sandbox is gone, its changes are kept\nairlock diff 7c41",
             ),
             (
                 (Exit::Terminated, ChangesAre::Lost, true),
-                "terminated: the box is gone, and its changes with it\nairlock show 7c41",
+                "terminated: the sandbox is gone, and its changes with it\nairlock show 7c41",
             ),
             (
                 (Exit::Cancelled, ChangesAre::Live, true),
-                "cancelled: the box is gone; what the agent changed is in your directory\n\
+                "cancelled: the sandbox is gone; what the agent changed is in your directory\n\
                  airlock show 7c41",
             ),
             (
                 (Exit::Cancelled, ChangesAre::None, true),
-                "cancelled: the box is gone; the agent had changed nothing\nairlock show 7c41",
+                "cancelled: the sandbox is gone; the agent had changed nothing\nairlock show 7c41",
             ),
             (
                 (Exit::Cancelled, ChangesAre::None, false),

@@ -37,7 +37,7 @@ pub struct Flags {
 
 #[derive(Subcommand)]
 pub enum Command {
-    Run(Box<run::Run>),
+    Run(Box<run::RunArgs>),
     Runs(runs::Runs),
     Show(show::Show),
     Diff(diff::Diff),

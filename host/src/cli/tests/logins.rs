@@ -4,23 +4,23 @@ use std::path::Path;
 
 use super::*;
 use crate::cli::flags::codex_auth::of_step;
-use crate::cli::wish::{Common, Form, SignIn, TypedBy};
-use crate::setup::Ways;
-use crate::setup::codex_auth::How;
+use crate::cli::login_args::{LoginArgs, OutputForm, SignInArgs, TypedBy};
+use crate::setup::SignInMethods;
+use crate::setup::codex_auth::SignInWith;
 
-fn sign_in(desk: &Desk, line: &[&str]) -> SignIn {
+fn sign_in(desk: &Desk, line: &[&str]) -> SignInArgs {
     let line: Vec<&str> = ["setup", "codex-auth"].iter().chain(line).copied().collect();
     match desk.asked(&line) {
-        Ok(Asked::SignIn(wish)) => *wish,
+        Ok(Action::SignIn(login_args)) => *login_args,
         Ok(_) => panic!("not a sign-in"),
         Err(failure) => panic!("{failure}"),
     }
 }
 
-fn ways(desk: &Desk, line: &[&str]) -> (Ways, bool) {
+fn ways(desk: &Desk, line: &[&str]) -> (SignInMethods, bool) {
     match sign_in(desk, line).how {
-        How::SignIn { ways, chosen } => (ways, chosen),
-        How::ApiKey(_) | How::AccessToken(_) => panic!("not a way"),
+        SignInWith::SignIn { ways, chosen } => (ways, chosen),
+        SignInWith::ApiKey(_) | SignInWith::AccessToken(_) => panic!("not a way"),
     }
 }
 
@@ -30,8 +30,8 @@ fn terminal() -> Desk {
 
 #[test]
 fn every_way_is_open_unless_one_was_chosen() {
-    let way = |browser, open, device, paste| Ways { browser, open, device, paste };
-    let cases: [(&[&str], bool, Ways); 8] = [
+    let way = |browser, open, device, paste| SignInMethods { browser, open, device, paste };
+    let cases: [(&[&str], bool, SignInMethods); 8] = [
         (&[], true, way(true, true, true, true)),
         (&[], false, way(true, true, true, false)),
         (&["--no-browser"], true, way(true, false, true, true)),
@@ -78,17 +78,17 @@ fn everything_that_was_said_is_meant() {
         "--replace",
         "--json",
     ];
-    let wish = sign_in(&desk, &line);
-    assert_eq!(wish.common.name, "ops");
-    assert!(wish.common.ca.is_some_and(|ca| ca.contains("BEGIN")));
-    assert_eq!(wish.issuer.expect("an issuer").as_str(), "https://issuer.example.org");
-    assert_eq!(wish.base, Base::parse("https://codex.example.org/v1").ok());
-    assert!(wish.replace);
-    assert_eq!(wish.form, Form::Json);
+    let login_args = sign_in(&desk, &line);
+    assert_eq!(login_args.common.name, "ops");
+    assert!(login_args.common.ca.is_some_and(|ca| ca.contains("BEGIN")));
+    assert_eq!(login_args.issuer.expect("an issuer").as_str(), "https://issuer.example.org");
+    assert_eq!(login_args.base, Base::parse("https://codex.example.org/v1").ok());
+    assert!(login_args.replace);
+    assert_eq!(login_args.form, OutputForm::Json);
     let plain = sign_in(&Desk::new(), &[]);
-    assert_eq!(plain.common, Common { name: "default".into(), ca: None });
+    assert_eq!(plain.common, LoginArgs { name: "default".into(), ca: None });
     assert!(plain.issuer.is_none() && plain.base.is_none() && !plain.replace);
-    assert_eq!(plain.form, Form::Lines);
+    assert_eq!(plain.form, OutputForm::Lines);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn the_authority_of_the_configuration_is_trusted_here_too() {
     let beside = desk.folder.path().join(".config/airlock/ca.pem");
     std::fs::write(beside, "-----BEGIN CERTIFICATE-----\n").expect("written");
     assert!(sign_in(&desk, &[]).common.ca.is_some());
-    assert!(matches!(desk.asked(&["logout"]), Ok(Asked::Logout(Common { ca: Some(_), .. }))));
+    assert!(matches!(desk.asked(&["logout"]), Ok(Action::Logout(LoginArgs { ca: Some(_), .. }))));
 }
 
 #[test]
@@ -124,11 +124,11 @@ fn a_secret_is_taken_from_stdin_alone() {
     for line in [&["--api-key"][..], &["--api-key", "-"], &["--api-key", "--name", "team"]] {
         let desk = Desk::new().stdin(b"sk-canary\n");
         let how = sign_in(&desk, line).how;
-        assert!(matches!(how, How::ApiKey(key) if key.reveal() == "sk-canary"), "{line:?}");
+        assert!(matches!(how, SignInWith::ApiKey(key) if key.reveal() == "sk-canary"), "{line:?}");
     }
     let desk = Desk::new().stdin(b"token-canary\n");
     let how = sign_in(&desk, &["--access-token", "-"]).how;
-    assert!(matches!(how, How::AccessToken(token) if token.reveal() == "token-canary"));
+    assert!(matches!(how, SignInWith::AccessToken(token) if token.reveal() == "token-canary"));
 
     let expected = "usage: what is typed is seen by everybody on this machine: --api-key takes \
                     only `-`, which reads it from stdin\n\
@@ -165,23 +165,27 @@ fn the_form_of_a_framework_is_the_command() {
     for other in [&["setup", "--step", "demo"][..], &["setup", "--step"], &["setup"]] {
         assert_eq!(of_step(words(other), 1), words(other));
     }
-    assert_eq!(sign_in(&Desk::new(), &["--step"]).form, Form::Step);
+    assert_eq!(sign_in(&Desk::new(), &["--step"]).form, OutputForm::Step);
 }
 
 #[test]
 fn the_other_commands_of_logins() {
     let desk = Desk::new().with("CODEX_HOME", "/c");
-    assert!(matches!(desk.asked(&["logout"]), Ok(Asked::Logout(wish)) if wish.name == "default"));
-    assert!(matches!(desk.asked(&["logout", "x"]), Ok(Asked::Logout(wish)) if wish.name == "x"));
+    assert!(
+        matches!(desk.asked(&["logout"]), Ok(Action::Logout(login_args)) if login_args.name == "default")
+    );
+    assert!(
+        matches!(desk.asked(&["logout", "x"]), Ok(Action::Logout(login_args)) if login_args.name == "x")
+    );
     let secrets = desk.asked(&["secrets", "--json", "--login", "x"]);
-    assert!(matches!(secrets, Ok(Asked::Secrets(wish)) if wish.name == "x"));
-    let Ok(Asked::Import(import)) = desk.asked(&["import", "codex"]) else { panic!("an import") };
+    assert!(matches!(secrets, Ok(Action::Secrets(login_args)) if login_args.name == "x"));
+    let Ok(Action::Import(import)) = desk.asked(&["import", "codex"]) else { panic!("an import") };
     assert_eq!((import.file.as_path(), import.yes), (Path::new("/c/auth.json"), false));
     let line = ["import", "codex", "f.json", "--name", "x", "--yes"];
-    let Ok(Asked::Import(import)) = desk.asked(&line) else { panic!("an import") };
+    let Ok(Action::Import(import)) = desk.asked(&line) else { panic!("an import") };
     assert_eq!((import.file.as_path(), import.yes), (Path::new("f.json"), true));
     assert_eq!(import.common.name, "x");
-    let Ok(Asked::Import(import)) = Desk::new().asked(&["import", "codex"]) else {
+    let Ok(Action::Import(import)) = Desk::new().asked(&["import", "codex"]) else {
         panic!("an import")
     };
     assert!(import.file.ends_with(".codex/auth.json"), "{}", import.file.display());
@@ -190,10 +194,10 @@ fn the_other_commands_of_logins() {
 #[test]
 fn every_command_means_the_login_that_pays() {
     let meant = |desk: &Desk, line: &[&str]| match desk.asked(line) {
-        Ok(Asked::Logout(wish) | Asked::Secrets(wish)) => wish.name,
-        Ok(Asked::SignIn(wish)) => wish.common.name,
-        Ok(Asked::Import(wish)) => wish.common.name,
-        Ok(Asked::Status(wish)) => wish.only.expect("a name"),
+        Ok(Action::Logout(login_args) | Action::Secrets(login_args)) => login_args.name,
+        Ok(Action::SignIn(login_args)) => login_args.common.name,
+        Ok(Action::Import(login_args)) => login_args.common.name,
+        Ok(Action::Status(login_args)) => login_args.only.expect("a name"),
         Ok(_) => panic!("not about logins"),
         Err(failure) => panic!("{failure}"),
     };
@@ -229,12 +233,12 @@ fn every_command_means_the_login_that_pays() {
 #[test]
 fn status_knows_what_pays_without_a_prompt() {
     let pays = |desk: &Desk| match desk.asked(&["status", "--quiet"]) {
-        Ok(Asked::Status(wish)) => wish.pays,
+        Ok(Action::Status(login_args)) => login_args.pays,
         _ => panic!("not a status"),
     };
-    assert_eq!(pays(&Desk::new()), Pays::Unsaid);
-    assert_eq!(pays(&Desk::new().with("AIRLOCK_LOGIN", "team")), Pays::Login("team".into()));
-    assert_eq!(pays(&Desk::new().configured("login = \"env\"")), Pays::Env);
+    assert_eq!(pays(&Desk::new()), LoginChoice::Unsaid);
+    assert_eq!(pays(&Desk::new().with("AIRLOCK_LOGIN", "team")), LoginChoice::Login("team".into()));
+    assert_eq!(pays(&Desk::new().configured("login = \"env\"")), LoginChoice::Env);
     let desk = Desk::new().configured("api_key_file = \"~/key\"");
-    assert_eq!(pays(&desk), Pays::KeyFile(desk.folder.path().join("key")));
+    assert_eq!(pays(&desk), LoginChoice::KeyFile(desk.folder.path().join("key")));
 }

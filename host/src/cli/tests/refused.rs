@@ -39,7 +39,7 @@ fn who_pays_nothing_signs_in() {
     let foreign = Desk::new().with("OPENAI_API_KEY", "sk-x");
     assert_eq!(foreign.refused(&["run", "p"]), (3, expected.to_owned()));
     assert!(matches!(
-        foreign.spec(&["run", "p", "--login", "env"]).credential,
+        foreign.settings(&["run", "p", "--login", "env"]).credential,
         CredentialChoice::Env
     ));
     let expected = "sign-in needed: --login env reads OPENAI_API_KEY, which is not set\n\
@@ -50,9 +50,9 @@ fn who_pays_nothing_signs_in() {
     let logins = stored.folder.path().join(".local/state/airlock/logins");
     std::fs::create_dir_all(&logins).expect("a folder");
     std::fs::write(logins.join("default.json"), "{}").expect("written");
-    let spec = stored.spec(&["run", "p"]);
-    assert!(matches!(spec.credential, CredentialChoice::Login(name) if name == "default"));
-    assert_eq!(spec.base, BaseChoice::OfLogin);
+    let settings = stored.settings(&["run", "p"]);
+    assert!(matches!(settings.credential, CredentialChoice::Login(name) if name == "default"));
+    assert_eq!(settings.base, BaseChoice::OfLogin);
     let expected = "sign-in needed: there is no login `nosuch`\n\
                     airlock setup codex-auth --name nosuch";
     let nosuch = stored.refused(&["run", "p", "--login", "nosuch"]);
@@ -108,9 +108,9 @@ fn what_does_not_go_is_said_with_what_does() {
              airlock run --help",
         ),
         (
-            &["run", "p", "--record", "a", "--custody", "handoff"],
-            "usage: in handoff custody the model's calls pass the host unseen, so there is nothing \
-             to record or replay\nairlock run --custody relay …",
+            &["run", "p", "--record", "a", "--credentials", "handoff"],
+            "usage: in handoff credentials the model's calls pass the host unseen, so there is nothing \
+             to record or replay\nairlock run --credentials relay …",
         ),
         (
             &["run", "p", "--base-url", "http://example.org"],
@@ -244,7 +244,7 @@ fn what_live_cannot_leave_out_is_not_asked_of_it() {
         ("--no-history", ["run", "p", "--live", "--no-history"]),
     ] {
         let expected = format!(
-            "usage: with --live the directory itself is in the box and nothing can be left out: \
+            "usage: with --live the directory itself is in the sandbox and nothing can be left out: \
              {flag} would do nothing\nleave out --live, or {flag}"
         );
         assert_eq!(Desk::new().refused(&line), (2, expected));
@@ -255,5 +255,5 @@ fn what_live_cannot_leave_out_is_not_asked_of_it() {
     assert!(by_variable.1.ends_with("airlock run --live=false …, or leave out --exclude"));
     // Standing settings are for other runs too.
     let standing = [("AIRLOCK_EXCLUDE", "x"), ("AIRLOCK_NO_HISTORY", "true")];
-    assert_eq!(config(&["--live"], &standing, "include = [\"y\"]").tree, Tree::Live);
+    assert_eq!(config(&["--live"], &standing, "include = [\"y\"]").workspace, WorkspaceMode::Live);
 }

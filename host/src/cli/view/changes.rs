@@ -20,17 +20,17 @@ pub struct AppliedView {
     /// Files, directories and links written or removed. 0 where there are conflicts.
     pub files: u64,
     /// Path and why: it changed on the host since the copy. Any of them, and nothing was written.
-    pub conflicts: Vec<Held>,
+    pub conflicts: Vec<HeldView>,
     /// Path and why: it cannot be written. Any of them, and nothing was.
-    pub obstacles: Vec<Held>,
+    pub obstacles: Vec<HeldView>,
     /// Path and why: all else was written, this was not, and is kept.
-    pub left: Vec<Held>,
+    pub left: Vec<HeldView>,
     /// The first paths, in one text, and what one would not think of them.
-    pub remarks: Vec<Held>,
+    pub remarks: Vec<HeldView>,
     /// Path and why: never written.
-    pub kept_back: Vec<Held>,
+    pub kept_back: Vec<HeldView>,
     /// The first paths, in one text, and when they run: applied.
-    pub careful: Vec<Held>,
+    pub careful: Vec<HeldView>,
     /// There is nothing but what is kept back.
     pub all_kept_back: bool,
     /// Whether an interrupted apply was finished first.
@@ -40,7 +40,7 @@ pub struct AppliedView {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldView {
     pub path: String,
     pub why: String,
 }
@@ -64,7 +64,7 @@ impl AppliedView {
         }
         let listed =
             [("conflict", &self.conflicts), ("blocked", &self.obstacles), ("not done", &self.left)];
-        for (label, Held { path, why }) in
+        for (label, HeldView { path, why }) in
             listed.iter().flat_map(|(label, all)| all.iter().map(move |it| (label, it)))
         {
             say(label, &neutral::line(&format!("{path} ({why})")));
@@ -87,16 +87,16 @@ impl AppliedView {
             let how = format!("airlock diff {short}, or give it up: airlock discard {short}");
             say("note", &format!("what was not done is kept: {how}"));
         }
-        for Held { path, why } in &self.remarks {
+        for HeldView { path, why } in &self.remarks {
             say("note", &neutral::line(&format!("{path}: {why}")));
         }
         if let Some(folder) = &self.staging_stays {
             say("note", &neutral::line(&format!("{folder} is of no use any more: remove it")));
         }
-        for Held { path, why } in &self.careful {
+        for HeldView { path, why } in &self.careful {
             say("look", &neutral::line(&format!("{path}: {why}")));
         }
-        for Held { path, why } in &self.kept_back {
+        for HeldView { path, why } in &self.kept_back {
             let path = neutral::line(&format!("{path} ({why})"));
             say("kept back", &path);
         }
@@ -110,7 +110,7 @@ impl AppliedView {
 
 /// One line for each reason, with its first paths and how many there are more.
 #[must_use]
-pub fn by_reason(all: impl Iterator<Item = (String, String)>) -> Vec<Held> {
+pub fn by_reason(all: impl Iterator<Item = (String, String)>) -> Vec<HeldView> {
     let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
     all.for_each(|(path, why)| reasons.entry(why).or_default().push(path));
     let line = |(why, paths): (String, Vec<String>)| {
@@ -118,7 +118,7 @@ pub fn by_reason(all: impl Iterator<Item = (String, String)>) -> Vec<Held> {
         if paths.len() > PATHS_SHOWN {
             path.push_str(&format!(" and {} more", paths.len() - PATHS_SHOWN));
         }
-        Held { path, why }
+        HeldView { path, why }
     };
     reasons.into_iter().map(line).collect()
 }
@@ -156,8 +156,8 @@ impl Discarded {
 mod tests {
     use super::*;
 
-    fn held(path: &str, why: &str) -> Held {
-        Held { path: path.into(), why: why.into() }
+    fn held(path: &str, why: &str) -> HeldView {
+        HeldView { path: path.into(), why: why.into() }
     }
 
     #[test]

@@ -5,30 +5,30 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::object;
-use crate::cli::config::Pays;
+use crate::cli::config::LoginChoice;
 use crate::cli::progress::labelled;
 use crate::cli::style::Style;
 use crate::neutral;
-use crate::run::sign_in_again;
-use crate::setup::logout::{LoggedOut, Revoked};
-use crate::setup::secrets::Given;
-use crate::setup::status::{Found, Standing, Usage, UsageKnown, Window};
+use crate::session::sign_in_again;
+use crate::setup::logout::{LoggedOut, Revocation};
+use crate::setup::secrets::ContainerSecrets;
+use crate::setup::status::{LoginState, LoginStatus, PlanUsage, Usage, Window};
 use crate::text::COLUMNS;
 
 /// `airlock status`, for a person. `pays`: what pays for a run that does not say; `now`: Unix
 /// seconds.
 #[must_use]
-pub fn status(all: &[Standing], pays: &Pays, now: u64, style: Style) -> String {
+pub fn status(all: &[LoginStatus], pays: &LoginChoice, now: u64, style: Style) -> String {
     let mut drawn = status_of(all, pays, now, style);
     let mut say = |label: &str, said: &str| {
         drawn.push_str(&labelled(label, &neutral::line(said), COLUMNS, style));
         drawn.push('\n');
     };
     match pays {
-        Pays::KeyFile(file) => say("pays", &format!("the key in {}", file.display())),
-        Pays::Env => say("pays", "OPENAI_API_KEY, as `login = \"env\"` says"),
+        LoginChoice::KeyFile(file) => say("pays", &format!("the key in {}", file.display())),
+        LoginChoice::Env => say("pays", "OPENAI_API_KEY, as `login = \"env\"` says"),
         pays if all.iter().any(|standing| is_payer(pays, &standing.name)) => {}
-        Pays::Login(name) => {
+        LoginChoice::Login(name) => {
             say("pays", &format!("login {name}, which is not there"));
             say("", &sign_in_again(name));
         }
@@ -48,7 +48,7 @@ pub fn status(all: &[Standing], pays: &Pays, now: u64, style: Style) -> String {
 
 /// `airlock status --name NAME`: of the logins shown, and nothing of what pays otherwise.
 #[must_use]
-pub fn status_of(all: &[Standing], pays: &Pays, now: u64, style: Style) -> String {
+pub fn status_of(all: &[LoginStatus], pays: &LoginChoice, now: u64, style: Style) -> String {
     let mut drawn = String::new();
     let mut say = |label: &str, said: &str| {
         drawn.push_str(&labelled(label, &neutral::line(said), COLUMNS, style));
@@ -58,24 +58,27 @@ pub fn status_of(all: &[Standing], pays: &Pays, now: u64, style: Style) -> Strin
         let name = &standing.name;
         let marks = if is_payer(pays, name) { " · pays" } else { "" };
         match &standing.found {
-            Found::Unusable(why) => {
+            LoginState::Unusable(why) => {
                 say("login", &format!("{name} · cannot be used: {why}{marks}"));
                 say("", &sign_in_again(name));
             }
-            Found::Login { whose, usage } => {
-                if let Some(gone) = &whose.gone {
-                    say("login", &format!("{name} · {} · {}{marks}", whose.said(), gone.words));
+            LoginState::Login { login_info, usage } => {
+                if let Some(gone) = &login_info.gone {
+                    say(
+                        "login",
+                        &format!("{name} · {} · {}{marks}", login_info.said(), gone.words),
+                    );
                     say("", &sign_in_again(name));
                     continue;
                 }
-                let good = whose.good_for().map(|good| format!(" · {good}"));
-                let model = whose.model.as_ref().map(|model| format!(" · model {model}"));
+                let good = login_info.good_for().map(|good| format!(" · {good}"));
+                let model = login_info.model.as_ref().map(|model| format!(" · model {model}"));
                 let (good, model) = (good.unwrap_or_default(), model.unwrap_or_default());
-                say("login", &format!("{name} · {}{good}{model}{marks}", whose.said()));
+                say("login", &format!("{name} · {}{good}{model}{marks}", login_info.said()));
                 match usage {
-                    UsageKnown::None => {}
-                    UsageKnown::Known(usage) => say("", &windows(usage, now)),
-                    UsageKnown::Unasked(why) => say("", &format!("usage is not known: {why}")),
+                    PlanUsage::None => {}
+                    PlanUsage::Known(usage) => say("", &windows(usage, now)),
+                    PlanUsage::Unasked(why) => say("", &format!("usage is not known: {why}")),
                 }
             }
         }
@@ -85,12 +88,12 @@ pub fn status_of(all: &[Standing], pays: &Pays, now: u64, style: Style) -> Strin
 
 /// `airlock status --json`: a line a login.
 #[must_use]
-pub fn status_json(all: &[Standing], pays: &Pays) -> String {
-    let line = |standing: &Standing| {
+pub fn status_json(all: &[LoginStatus], pays: &LoginChoice) -> String {
+    let line = |standing: &LoginStatus| {
         let pays = is_payer(pays, &standing.name);
-        let (whose, usage) = match &standing.found {
-            Found::Login { whose, usage } => (whose, usage),
-            Found::Unusable(why) => {
+        let (login_info, usage) = match &standing.found {
+            LoginState::Login { login_info, usage } => (login_info, usage),
+            LoginState::Unusable(why) => {
                 return object(&[
                     ("login", json!(standing.name)),
                     ("state", json!("unusable")),
@@ -100,25 +103,25 @@ pub fn status_json(all: &[Standing], pays: &Pays) -> String {
             }
         };
         let (usage, note) = match usage {
-            UsageKnown::None => (None, None),
-            UsageKnown::Known(usage) => (Some(usage_json(usage)), None),
-            UsageKnown::Unasked(why) => (None, Some(why)),
+            PlanUsage::None => (None, None),
+            PlanUsage::Known(usage) => (Some(usage_json(usage)), None),
+            PlanUsage::Unasked(why) => (None, Some(why)),
         };
         object(&[
             ("login", json!(standing.name)),
-            ("state", json!(if whose.gone.is_some() { "gone" } else { "good" })),
-            ("why", json!(whose.gone.as_ref().map(|gone| &gone.words))),
+            ("state", json!(if login_info.gone.is_some() { "gone" } else { "good" })),
+            ("why", json!(login_info.gone.as_ref().map(|gone| &gone.words))),
             ("pays", json!(pays)),
-            ("kind", json!(if whose.key.is_some() { "api_key" } else { "chatgpt" })),
-            ("email", json!(whose.email)),
-            ("plan", json!(whose.plan)),
-            ("account", json!(whose.account)),
-            ("key", json!(whose.key)),
-            ("base", json!(whose.base)),
-            ("issuer", json!(whose.issuer)),
-            ("expires_at", json!(whose.expires_at)),
-            ("renews", json!(whose.renews)),
-            ("model", json!(whose.model)),
+            ("kind", json!(if login_info.key.is_some() { "api_key" } else { "chatgpt" })),
+            ("email", json!(login_info.email)),
+            ("plan", json!(login_info.plan)),
+            ("account", json!(login_info.account)),
+            ("key", json!(login_info.key)),
+            ("base", json!(login_info.base)),
+            ("issuer", json!(login_info.issuer)),
+            ("expires_at", json!(login_info.expires_at)),
+            ("renews", json!(login_info.renews)),
+            ("model", json!(login_info.model)),
             ("usage", json!(usage)),
             ("note", json!(note)),
         ])
@@ -138,11 +141,14 @@ fn usage_json(usage: &Usage) -> serde_json::Value {
     json!({"plan": usage.plan, "allowed": usage.allowed, "windows": windows})
 }
 
-fn is_payer(pays: &Pays, name: &str) -> bool {
+fn is_payer(pays: &LoginChoice, name: &str) -> bool {
     match pays {
-        Pays::Unsaid => name == "default",
-        Pays::Login(login) => login == name,
-        Pays::Env | Pays::KeyOnStdin | Pays::KeyFile(_) | Pays::Replay => false,
+        LoginChoice::Unsaid => name == "default",
+        LoginChoice::Login(login) => login == name,
+        LoginChoice::Env
+        | LoginChoice::KeyOnStdin
+        | LoginChoice::KeyFile(_)
+        | LoginChoice::Replay => false,
     }
 }
 
@@ -180,7 +186,7 @@ fn opens(at: u64, now: u64) -> Option<String> {
 /// `airlock secrets --json`: what a host puts into its container. Where the login has no account
 /// there is no such variable.
 #[must_use]
-pub fn secrets(given: &Given) -> Zeroizing<String> {
+pub fn secrets(given: &ContainerSecrets) -> Zeroizing<String> {
     let mut parts = json!({ "CODEX_ACCESS_TOKEN": given.access_token.reveal() });
     if let Some(account) = &given.account_id {
         parts["CODEX_ACCOUNT_ID"] = json!(account);
@@ -194,12 +200,12 @@ pub fn logged_out(done: &LoggedOut, path: &str, style: Style) -> String {
     let say =
         |label: &str, said: &str| labelled(label, &neutral::line(said), COLUMNS, style) + "\n";
     let revoked = match &done.revoked {
-        Revoked::By(issuer) => {
+        Revocation::By(issuer) => {
             say("revoked", &format!("by {issuer}: no copy of it works any more"))
         }
-        Revoked::ByHand => say("not revoked", "a key is revoked where it was made, by hand"),
-        Revoked::Before => say("revoked", "it was of no use any more"),
-        Revoked::Not(why) => {
+        Revocation::ByHand => say("not revoked", "a key is revoked where it was made, by hand"),
+        Revocation::Before => say("revoked", "it was of no use any more"),
+        Revocation::Not(why) => {
             let mend = "if a copy of it may exist, sign out of all sessions in ChatGPT's settings";
             say("not revoked", why) + &say("", mend)
         }

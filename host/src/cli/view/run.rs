@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::cli::progress;
 use crate::cli::style::Style;
 use crate::neutral;
-use crate::run::public::{Changes, ChangesAre, Image, Limits, Payer};
-use crate::session::Trigger;
+use crate::records::Trigger;
+use crate::session::public::{ChangesAre, ChangesEvent, Image, Limits, LoginEvent};
 use crate::text::{self, COLUMNS};
 
 /// What `airlock runs --json` (one a line) and `airlock show --json` print. Like the events it
@@ -27,10 +27,10 @@ pub struct RunView {
     pub ms: u64,
     pub prompt: String,
     pub dir: String,
-    pub payer: Payer,
+    pub login: LoginEvent,
     pub model: String,
     pub effort: Option<String>,
-    pub custody: String,
+    pub credentials: String,
     pub image: Image,
     pub network: String,
     pub live: bool,
@@ -55,7 +55,7 @@ pub struct RunView {
     pub answer: Option<String>,
     pub exit: Option<u8>,
     pub changes_are: ChangesAre,
-    pub changes: Changes,
+    pub changes: ChangesEvent,
     /// Where changes are lost, or not all of them came out: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes_note: Option<String>,
@@ -109,7 +109,7 @@ fn row(view: &RunView) -> [String; 7] {
         text::time(view.ms),
         view.requests.to_string(),
         tokens,
-        match view.payer.name.as_str() {
+        match view.login.name.as_str() {
             "" => "–".to_owned(),
             name => text::cut(&neutral::line(name), 16),
         },
@@ -134,19 +134,19 @@ pub fn shown(view: &RunView, style: Style) -> String {
     say("time", &format!("{} · {} of {most}", view.started, text::time(view.ms)));
     say("asked", &text::cut(&clean(&view.prompt), 400));
     say("directory", &format!("{}{}", clean(&view.dir), if view.live { " (live)" } else { "" }));
-    // A run that failed early has no payer, model or box to show.
-    let payer = &view.payer;
-    if !payer.name.is_empty() {
-        let plan = payer.plan.as_ref().map(|plan| format!(", plan {plan}")).unwrap_or_default();
-        let paid = format!("{} ({}{plan}) · {}", payer.name, payer.kind, payer.base);
+    // A run that failed early has no payer, model or sandbox to show.
+    let login = &view.login;
+    if !login.name.is_empty() {
+        let plan = login.plan.as_ref().map(|plan| format!(", plan {plan}")).unwrap_or_default();
+        let paid = format!("{} ({}{plan}) · {}", login.name, login.kind, login.base);
         say("paid by", &clean(&paid));
     }
     if !view.model.is_empty() {
         let effort = view.effort.as_ref().map(|effort| format!(" {effort}")).unwrap_or_default();
-        say("model", &clean(&format!("{}{effort} · credentials {}", view.model, view.custody)));
+        say("model", &clean(&format!("{}{effort} · credentials {}", view.model, view.credentials)));
     }
     if !view.image.name.is_empty() {
-        say("box", &clean(&format!("{} · {}", view.image.name, view.image.digest)));
+        say("sandbox", &clean(&format!("{} · {}", view.image.name, view.image.digest)));
     }
     let limits = &view.limits;
     let limit = text::limit;
@@ -197,7 +197,7 @@ pub fn shown(view: &RunView, style: Style) -> String {
         ChangesAre::Discarded => say("changes", "discarded"),
         ChangesAre::Lost => {
             let why = view.changes_note.as_deref();
-            let why = why.unwrap_or("the box ended before they came out");
+            let why = why.unwrap_or("the sandbox ended before they came out");
             say("changes", &format!("lost: {}", clean(why)));
         }
         ChangesAre::Applied | ChangesAre::Kept => {

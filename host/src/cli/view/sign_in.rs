@@ -10,9 +10,9 @@ use crate::cli::progress::labelled;
 use crate::cli::style::Style;
 use crate::failure::Failure;
 use crate::neutral;
-use crate::setup::codex_auth::{Before, Done, Told};
-use crate::setup::doctor::State;
-use crate::setup::{Holder, Proof, Said, Ways, Whose};
+use crate::setup::codex_auth::{SetupEvent, SignedIn, StoredLogin};
+use crate::setup::doctor::CheckState;
+use crate::setup::{LoginInfo, PortHolder, ProofResult, SignInEvent, SignInMethods};
 use crate::text::{self, COLUMNS};
 
 /// The face of one sign-in, for a person.
@@ -20,7 +20,7 @@ pub struct SignInView<'a> {
     pub style: Style,
     /// How a path is shown.
     pub shown: &'a (dyn Fn(&Path) -> String + Sync),
-    ways: Ways,
+    ways: SignInMethods,
     /// Ways that were numbered.
     numbered: u32,
     /// The line about pasting was shown.
@@ -34,7 +34,11 @@ pub struct SignInView<'a> {
 
 impl<'a> SignInView<'a> {
     /// `ways`: the ones that will be open.
-    pub fn new(ways: Ways, style: Style, shown: &'a (dyn Fn(&Path) -> String + Sync)) -> Self {
+    pub fn new(
+        ways: SignInMethods,
+        style: Style,
+        shown: &'a (dyn Fn(&Path) -> String + Sync),
+    ) -> Self {
         let (browser_said, device_said) = (!ways.browser, !ways.device);
         Self {
             style,
@@ -49,18 +53,18 @@ impl<'a> SignInView<'a> {
     }
 
     /// What is said of it, newline included where the line is whole; empty for what is not shown.
-    pub fn text(&mut self, told: &Told) -> String {
+    pub fn text(&mut self, told: &SetupEvent) -> String {
         match told {
-            Told::Machine(check) => {
+            SetupEvent::Machine(check) => {
                 let said = neutral::line(&check.text);
                 match check.state {
-                    State::Ok => self.ok(check.name, &said),
-                    State::Missing(_) | State::Unknown => self.line(check.name, &said),
+                    CheckState::Ok => self.ok(check.name, &said),
+                    CheckState::Missing(_) | CheckState::Unknown => self.line(check.name, &said),
                 }
             }
-            Told::Before(before) => self.before(before),
-            Told::Way(said) => self.way(said),
-            Told::Another(two) => {
+            SetupEvent::Before(before) => self.before(before),
+            SetupEvent::Method(said) => self.way(said),
+            SetupEvent::Another(two) => {
                 let [has, is] = &**two;
                 let question = format!(
                     "login `{}` is {}; put {} in its place?",
@@ -70,52 +74,52 @@ impl<'a> SignInView<'a> {
                 );
                 self.question("another", &question, "[y/N]")
             }
-            Told::OwnLogin => {
+            SetupEvent::OwnLogin => {
                 self.question("instead", "sign in for a login of airlock's own?", "[Y/n]")
             }
-            Told::SignedIn(whose) => self.signed_in(whose),
-            Told::Stored { path } => {
+            SetupEvent::SignedIn(login_info) => self.signed_in(login_info),
+            SetupEvent::Stored { path } => {
                 let path = neutral::line(&(self.shown)(path));
                 self.stored = self.line("stored", &format!("{path} (0600, only this machine)"));
                 String::new()
             }
-            Told::Proof(proof) => self.proof(proof) + &std::mem::take(&mut self.stored),
-            Told::Note(note) => self.line("note", &neutral::line(note)),
+            SetupEvent::Proof(proof) => self.proof(proof) + &std::mem::take(&mut self.stored),
+            SetupEvent::Note(note) => self.line("note", &neutral::line(note)),
         }
     }
 
-    fn before(&self, before: &Before) -> String {
+    fn before(&self, before: &StoredLogin) -> String {
         match before {
-            Before::None => self.line("login", "none yet"),
-            Before::Good { whose, proof } => {
-                let said = [Some(whose.said()), whose.good_for()];
+            StoredLogin::None => self.line("login", "none yet"),
+            StoredLogin::Good { login_info, proof } => {
+                let said = [Some(login_info.said()), login_info.good_for()];
                 let said: Vec<String> = said.into_iter().flatten().collect();
                 let said = neutral::line(&said.join(" · "));
                 match proof {
-                    Proof::Listed { .. } => self.ok("signed in", &said),
-                    Proof::Unasked(why) | Proof::Refused(why) => {
+                    ProofResult::Listed { .. } => self.ok("signed in", &said),
+                    ProofResult::Unasked(why) | ProofResult::Refused(why) => {
                         self.line("signed in", &said)
                             + &self.line("note", &format!("not tried: {}", neutral::line(why)))
                     }
                 }
             }
-            Before::Gone(whose) => {
-                let words = whose.gone.as_ref().map_or("gone", |gone| gone.words.as_str());
+            StoredLogin::Gone(login_info) => {
+                let words = login_info.gone.as_ref().map_or("gone", |gone| gone.words.as_str());
                 self.line("login", &neutral::line(words))
             }
-            Before::Unusable(why) => {
+            StoredLogin::Unusable(why) => {
                 self.line("login", &format!("cannot be used: {}", neutral::line(why)))
             }
-            Before::Kept(whose) => {
-                let said = neutral::line(&whose.said());
+            StoredLogin::Kept(login_info) => {
+                let said = neutral::line(&login_info.said());
                 self.line("login", &format!("{said}; it stays until another takes its place"))
             }
         }
     }
 
-    fn way(&mut self, said: &Said) -> String {
+    fn way(&mut self, said: &SignInEvent) -> String {
         let drawn = match said {
-            Said::Browser { authorize, opened, .. } => {
+            SignInEvent::Browser { authorize, opened, .. } => {
                 self.browser_said = true;
                 let open = match opened {
                     true if self.is_race() => "your browser should be open; if not: ",
@@ -124,7 +128,7 @@ impl<'a> SignInView<'a> {
                 };
                 self.numbered(open, &neutral::line(authorize))
             }
-            Said::Device { page, code, expires_in } => {
+            SignInEvent::Device { page, code, expires_in } => {
                 self.device_said = true;
                 let within = match self.is_race() {
                     true => String::new(),
@@ -136,30 +140,30 @@ impl<'a> SignInView<'a> {
                     format!("{}   code  {}{within}", neutral::line(page), neutral::line(code));
                 self.numbered("on any device: ", &code)
             }
-            Said::Address { authorize } => {
+            SignInEvent::Address { authorize } => {
                 self.browser_said = true;
                 self.pasting = true;
                 let then = "the page it ends on will not load: paste its address here";
                 let authorize = neutral::line(authorize);
                 format!("{}     {then}\n", self.numbered("in a browser anywhere: ", &authorize))
             }
-            Said::PortsBusy { holders } => {
+            SignInEvent::PortsBusy { holders } => {
                 // Where something can be pasted, the address to begin at comes next.
                 (self.browser_said, self.pasting) = (true, true);
                 self.note(&neutral::line(&held(holders)))
             }
-            Said::NoDevice { why } => {
+            SignInEvent::NoDevice { why } => {
                 self.device_said = true;
                 self.note(&format!("no code for another device: {}", neutral::line(why)))
             }
-            Said::NotPasted { why } => {
+            SignInEvent::NotPasted { why } => {
                 self.note(&format!("not taken: {}; paste it again", neutral::line(why)))
             }
-            Said::Stranger { why } => self.note(&format!(
+            SignInEvent::Stranger { why } => self.note(&format!(
                 "something called that this sign-in did not ask for, and got \
                                     nothing: {why}"
             )),
-            Said::Denied { why } => self.note(&format!("denied: {}", neutral::line(why))),
+            SignInEvent::Denied { why } => self.note(&format!("denied: {}", neutral::line(why))),
         };
         let all_said = self.browser_said && self.device_said;
         match self.ways.paste && all_said && !self.pasting {
@@ -172,7 +176,7 @@ impl<'a> SignInView<'a> {
     }
 
     fn is_race(&self) -> bool {
-        let Ways { browser, device, paste, .. } = self.ways;
+        let SignInMethods { browser, device, paste, .. } = self.ways;
         [browser, device, paste].into_iter().filter(|is_open| *is_open).count() > 1
     }
 
@@ -189,23 +193,23 @@ impl<'a> SignInView<'a> {
         format!("{head}  {}  {}\n", self.numbered, format!("{how}{what}").trim_end())
     }
 
-    fn signed_in(&self, whose: &Whose) -> String {
-        let lasts = match (whose.renews, whose.good_for()) {
+    fn signed_in(&self, login_info: &LoginInfo) -> String {
+        let lasts = match (login_info.renews, login_info.good_for()) {
             (true, _) => Some("renews itself until you log out".to_owned()),
             (false, Some(good)) => Some(format!("{good}, and nothing renews it")),
             (false, None) => None,
         };
-        let name = (whose.login != "default").then(|| whose.login.clone());
-        let parts = [name, Some(whose.said()), lasts].into_iter().flatten();
+        let name = (login_info.login != "default").then(|| login_info.login.clone());
+        let parts = [name, Some(login_info.said()), lasts].into_iter().flatten();
         let said = parts.collect::<Vec<_>>().join(" · ");
         let space = if self.numbered > 0 { "\n" } else { "" };
-        let label = if whose.key.is_some() { "login" } else { "signed in" };
+        let label = if login_info.key.is_some() { "login" } else { "signed in" };
         space.to_owned() + &self.line(label, &neutral::line(&said))
     }
 
-    fn proof(&self, proof: &Proof) -> String {
+    fn proof(&self, proof: &ProofResult) -> String {
         match proof {
-            Proof::Listed { models, default } => {
+            ProofResult::Listed { models, default } => {
                 let said = format!("asked the service for its models: {models} listed");
                 match default {
                     Some(slug) => {
@@ -219,7 +223,7 @@ impl<'a> SignInView<'a> {
                     }
                 }
             }
-            Proof::Unasked(why) | Proof::Refused(why) => {
+            ProofResult::Unasked(why) | ProofResult::Refused(why) => {
                 self.line("proof", &format!("none yet: {}", neutral::line(why)))
             }
         }
@@ -246,37 +250,39 @@ impl<'a> SignInView<'a> {
 
 /// What happens as one object of the lines that `--json` prints, where a program has to know it.
 #[must_use]
-pub fn event(told: &Told) -> Option<String> {
+pub fn event(told: &SetupEvent) -> Option<String> {
     Some(match told {
-        Told::Way(Said::Browser { authorize, port, opened }) => object(&[
+        SetupEvent::Method(SignInEvent::Browser { authorize, port, opened }) => object(&[
             ("event", json!("browser")),
             ("url", json!(authorize)),
             ("port", json!(port)),
             ("opened", json!(opened)),
         ]),
-        Told::Way(Said::Device { page, code, expires_in }) => object(&[
+        SetupEvent::Method(SignInEvent::Device { page, code, expires_in }) => object(&[
             ("event", json!("device_code")),
             ("url", json!(page)),
             ("code", json!(code)),
             ("expires_in", json!(expires_in)),
         ]),
-        Told::Way(Said::Address { authorize }) => {
+        SetupEvent::Method(SignInEvent::Address { authorize }) => {
             object(&[("event", json!("paste")), ("url", json!(authorize))])
         }
-        Told::Way(Said::PortsBusy { holders }) => note(&held(holders)),
-        Told::Way(Said::NoDevice { why } | Said::NotPasted { why } | Said::Denied { why }) => {
-            note(why)
-        }
-        Told::Way(Said::Stranger { why }) => note(why),
-        Told::Note(text) => note(text),
-        Told::Proof(Proof::Unasked(why)) => note(&format!("not tried: {why}")),
-        Told::Machine(_)
-        | Told::Before(_)
-        | Told::Another(_)
-        | Told::OwnLogin
-        | Told::SignedIn(_)
-        | Told::Proof(_)
-        | Told::Stored { .. } => return None,
+        SetupEvent::Method(SignInEvent::PortsBusy { holders }) => note(&held(holders)),
+        SetupEvent::Method(
+            SignInEvent::NoDevice { why }
+            | SignInEvent::NotPasted { why }
+            | SignInEvent::Denied { why },
+        ) => note(why),
+        SetupEvent::Method(SignInEvent::Stranger { why }) => note(why),
+        SetupEvent::Note(text) => note(text),
+        SetupEvent::Proof(ProofResult::Unasked(why)) => note(&format!("not tried: {why}")),
+        SetupEvent::Machine(_)
+        | SetupEvent::Before(_)
+        | SetupEvent::Another(_)
+        | SetupEvent::OwnLogin
+        | SetupEvent::SignedIn(_)
+        | SetupEvent::Proof(_)
+        | SetupEvent::Stored { .. } => return None,
     })
 }
 
@@ -285,7 +291,7 @@ fn note(text: &str) -> String {
 }
 
 /// Who holds the ports of the browser way.
-fn held(holders: &[Holder]) -> String {
+fn held(holders: &[PortHolder]) -> String {
     let held = holders.iter().map(|holder| {
         let program = holder.program.as_deref().unwrap_or("another user's program");
         format!("port {} by {program}", holder.port)
@@ -296,21 +302,21 @@ fn held(holders: &[Holder]) -> String {
 
 /// The last line of a sign-in that ended well.
 #[must_use]
-pub fn signed_in(done: &Done) -> String {
-    let whose = &done.whose;
+pub fn signed_in(done: &SignedIn) -> String {
+    let login_info = &done.login_info;
     let (models, model) = match &done.proof {
-        Proof::Listed { models, default } => (Some(models), default.as_deref()),
-        Proof::Unasked(_) | Proof::Refused(_) => (None, None),
+        ProofResult::Listed { models, default } => (Some(models), default.as_deref()),
+        ProofResult::Unasked(_) | ProofResult::Refused(_) => (None, None),
     };
     object(&[
         ("event", json!("signed_in")),
-        ("login", json!(whose.login)),
-        ("email", json!(whose.email)),
-        ("plan", json!(whose.plan)),
-        ("account", json!(whose.account)),
-        ("key", json!(whose.key)),
-        ("base", json!(whose.base)),
-        ("expires_at", json!(whose.expires_at)),
+        ("login", json!(login_info.login)),
+        ("email", json!(login_info.email)),
+        ("plan", json!(login_info.plan)),
+        ("account", json!(login_info.account)),
+        ("key", json!(login_info.key)),
+        ("base", json!(login_info.base)),
+        ("expires_at", json!(login_info.expires_at)),
         ("already", json!(done.already)),
         ("models", json!(models)),
         ("model", json!(model)),
@@ -331,7 +337,7 @@ pub fn failed(failure: &Failure) -> String {
 
 /// What `--step codex-auth` prints for the framework that called it.
 #[must_use]
-pub fn status_block(done: Result<&Done, &Failure>) -> String {
+pub fn status_block(done: Result<&SignedIn, &Failure>) -> String {
     let (auth, status, error) = match done {
         Ok(done) if done.already => ("already_authenticated", "success", None),
         Ok(_) => ("authenticated", "success", None),

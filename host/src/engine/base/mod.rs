@@ -1,4 +1,4 @@
-//! The base image: what a box is made from when nobody names another. Its name holds a hash of its
+//! The base image: what a container is made from when nobody names another. Its name holds a hash of its
 //! own definition, so that an image of that name is the right one and a changed definition is a
 //! new name. No other image of the machine is ever chosen in its place.
 //!
@@ -22,11 +22,11 @@ pub(super) const PACKAGES: &str = include_str!("../../../../images/base/packages
 const RECIPE: &str = "2";
 
 /// Hears of each step, a line at a time.
-pub type Progress<'a> = &'a mut (dyn FnMut(String) + Send);
+pub type ProgressSink<'a> = &'a mut (dyn FnMut(String) + Send);
 
 /// Which way the image came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum ImageOrigin {
     /// It was there.
     Present,
     /// The engine built it.
@@ -35,7 +35,7 @@ pub enum Way {
     Packages,
 }
 
-impl Way {
+impl ImageOrigin {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -117,8 +117,8 @@ pub fn name() -> String {
 /// When the engine does not answer, or no way works here.
 pub async fn ensure(
     docker: &Docker,
-    progress: Progress<'_>,
-) -> Result<(ResolvedImage, Way), ImageError> {
+    progress: ProgressSink<'_>,
+) -> Result<(ResolvedImage, ImageOrigin), ImageError> {
     run(docker, false, progress).await
 }
 
@@ -129,18 +129,18 @@ pub async fn ensure(
 pub async fn run(
     docker: &Docker,
     offline: bool,
-    progress: Progress<'_>,
-) -> Result<(ResolvedImage, Way), ImageError> {
+    progress: ProgressSink<'_>,
+) -> Result<(ResolvedImage, ImageOrigin), ImageError> {
     let name = name();
     if let Some(found) = docker.find_image(&name).await? {
-        return Ok((found, Way::Present));
+        return Ok((found, ImageOrigin::Present));
     }
     let refused = if offline {
         None
     } else {
         progress(format!("building {name} on debian:bookworm-slim"));
         match build(docker, &name, progress).await {
-            Ok(()) => return Ok((made(docker, &name).await?, Way::Built)),
+            Ok(()) => return Ok((made(docker, &name).await?, ImageOrigin::Built)),
             Err(reason) => {
                 progress(format!("not that way: {reason}"));
                 Some(reason)
@@ -149,7 +149,7 @@ pub async fn run(
     };
     progress(format!("putting {name} together from Debian packages"));
     match (packages::import(docker, &name, progress).await, refused) {
-        (Ok(()), _) => Ok((made(docker, &name).await?, Way::Packages)),
+        (Ok(()), _) => Ok((made(docker, &name).await?, ImageOrigin::Packages)),
         (Err(reason), None) => Err(ImageError::Packages { reason }),
         (Err(packages), Some(build)) => Err(ImageError::Neither { build, packages }),
     }
@@ -163,7 +163,7 @@ async fn made(docker: &Docker, name: &str) -> Result<ResolvedImage, EngineError>
 }
 
 /// The engine's classic builder; its newer one wants a session, and gives nothing more here.
-async fn build(docker: &Docker, name: &str, progress: Progress<'_>) -> Result<(), String> {
+async fn build(docker: &Docker, name: &str, progress: ProgressSink<'_>) -> Result<(), String> {
     let context = context().map_err(|error| error.to_string())?;
     let options = BuildImageOptionsBuilder::new()
         .dockerfile("Dockerfile")

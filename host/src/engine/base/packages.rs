@@ -21,14 +21,14 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
-use super::{PACKAGES, Progress};
+use super::{PACKAGES, ProgressSink};
 use crate::engine::docker::Docker;
 use crate::engine::error::said;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Folders that are links into `/usr`.
 const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
-/// What nobody in a box reads.
+/// What nobody in a container reads.
 const LEFT_OUT: [&str; 6] = [
     "usr/share/doc/",
     "usr/share/info/",
@@ -45,7 +45,7 @@ const CHUNK: usize = 256 << 10;
 pub(super) async fn import(
     docker: &Docker,
     name: &str,
-    progress: Progress<'_>,
+    progress: ProgressSink<'_>,
 ) -> Result<(), String> {
     let folder = tempfile::Builder::new()
         .prefix("airlock-packages-")
@@ -63,7 +63,7 @@ pub(super) async fn import(
         .build();
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(8);
     let merging = tokio::task::spawn_blocking(move || {
-        let mut pieces = Pieces { sender, filled: Vec::with_capacity(CHUNK) };
+        let mut pieces = ArchiveChunks { sender, filled: Vec::with_capacity(CHUNK) };
         let merged = merge(&packages, &mut pieces);
         pieces.end(merged)
     });
@@ -84,7 +84,7 @@ pub(super) async fn import(
 }
 
 /// The packages and all that they need, as files.
-async fn fetch(folder: &Path, progress: Progress<'_>) -> Result<Vec<PathBuf>, String> {
+async fn fetch(folder: &Path, progress: ProgressSink<'_>) -> Result<Vec<PathBuf>, String> {
     let system = apt(folder, false, &["install", "--download-only"]).await;
     if let Err(first) = system {
         // The machine's own lists are absent or stale: fresh ones, in our folder.
@@ -147,8 +147,8 @@ async fn apt(folder: &Path, own_lists: bool, words: &[&str]) -> Result<(), Strin
 }
 
 /// All packages as one tree, and what their scripts would have made.
-fn merge(packages: &[PathBuf], out: &mut Pieces) -> Result<(), String> {
-    let mut tree = Tree { archive: tar::Builder::new(out), seen: HashSet::new() };
+fn merge(packages: &[PathBuf], out: &mut ArchiveChunks) -> Result<(), String> {
+    let mut tree = ImageTree { archive: tar::Builder::new(out), seen: HashSet::new() };
     let mut bundle = Vec::new();
     let failed = |error: io::Error| error.to_string();
     for folder in MERGED {
@@ -176,12 +176,12 @@ fn merge(packages: &[PathBuf], out: &mut Pieces) -> Result<(), String> {
 }
 
 /// The image's tree as it is written.
-struct Tree<'a> {
-    archive: tar::Builder<&'a mut Pieces>,
+struct ImageTree<'a> {
+    archive: tar::Builder<&'a mut ArchiveChunks>,
     seen: HashSet<String>,
 }
 
-impl Tree<'_> {
+impl ImageTree<'_> {
     /// Copies a package's files; the certificates among them also into `bundle`.
     fn copy(&mut self, files: impl Read, bundle: &mut Vec<u8>) -> io::Result<()> {
         let mut package = tar::Archive::new(files);
@@ -196,7 +196,7 @@ impl Tree<'_> {
             }
             let mut header = entry.header().clone();
             let kind = header.entry_type();
-            // No package of the list needs its programs to be set-uid, and no box honours it.
+            // No package of the list needs its programs to be set-uid, and no container honours it.
             header.set_mode(header.mode()? & 0o1777);
             match kind {
                 tar::EntryType::Symlink => {
@@ -218,7 +218,7 @@ impl Tree<'_> {
                 tar::EntryType::Regular | tar::EntryType::Directory => {
                     self.archive.append_data(&mut header, &path, &mut entry)?;
                 }
-                // Devices and pipes: the engine makes those that a box has.
+                // Devices and pipes: the engine makes those that a container has.
                 _ => {}
             }
         }
@@ -305,12 +305,12 @@ fn is_left_out(path: &str) -> bool {
 }
 
 /// The archive in pieces, on their way to the engine.
-struct Pieces {
+struct ArchiveChunks {
     sender: mpsc::Sender<io::Result<Bytes>>,
     filled: Vec<u8>,
 }
 
-impl Pieces {
+impl ArchiveChunks {
     fn send(&mut self) -> io::Result<()> {
         let piece = std::mem::replace(&mut self.filled, Vec::with_capacity(CHUNK));
         let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the engine stopped reading");
@@ -330,7 +330,7 @@ impl Pieces {
     }
 }
 
-impl Write for Pieces {
+impl Write for ArchiveChunks {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.filled.extend_from_slice(bytes);
         if self.filled.len() >= CHUNK {

@@ -57,10 +57,13 @@ impl EngineChoice {
     }
 
     /// The address, and the folder of certificates where TLS is to be spoken.
-    fn place(&self) -> Result<Place, EngineError> {
+    fn place(&self) -> Result<EngineAddress, EngineError> {
         if let Some(host) = &self.host {
             let folder = self.certificates.clone().unwrap_or_else(|| self.config.clone());
-            return Ok(Place { host: host.clone(), certificates: self.tls.then_some(folder) });
+            return Ok(EngineAddress {
+                host: host.clone(),
+                certificates: self.tls.then_some(folder),
+            });
         }
         let named = match &self.context {
             Some(name) => Some(name.clone()),
@@ -68,7 +71,7 @@ impl EngineChoice {
         };
         match named.as_deref() {
             None | Some("default") => {
-                Ok(Place { host: USUAL_SOCKET.to_owned(), certificates: None })
+                Ok(EngineAddress { host: USUAL_SOCKET.to_owned(), certificates: None })
             }
             Some(name) => context::read(&self.config, name),
         }
@@ -77,7 +80,7 @@ impl EngineChoice {
 
 /// An engine's address and how it is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct EngineAddress {
     pub(super) host: String,
     /// The folder with `ca.pem`, `cert.pem` and `key.pem`.
     pub(super) certificates: Option<PathBuf>,
@@ -85,7 +88,7 @@ pub(super) struct Place {
 
 /// How the engine is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Transport {
     Unix(String),
     /// Host and port, on this machine.
     Plain(String),
@@ -95,8 +98,8 @@ pub(super) enum Way {
     },
 }
 
-impl Way {
-    fn of(place: &Place) -> Result<Self, EngineError> {
+impl Transport {
+    fn of(place: &EngineAddress) -> Result<Self, EngineError> {
         let refuse = |reason: &str, hint: &str| EngineError::Endpoint {
             endpoint: place.host.clone(),
             reason: reason.to_owned(),
@@ -171,7 +174,7 @@ impl Docker {
     /// When there is none, it is too old, or its address is one that we will not speak to.
     pub async fn connect(choice: &EngineChoice) -> Result<Self, EngineError> {
         let place = choice.place()?;
-        let way = Way::of(&place)?;
+        let way = Transport::of(&place)?;
         let unusable = |why| EngineError::Unusable { endpoint: place.host.clone(), why };
         let agreed = tokio::time::timeout(HELLO, way.agreed()).await;
         let late = || Unusable::Silent(format!("no answer for {} s", HELLO.as_secs()));
@@ -217,21 +220,24 @@ fn with_port(address: &str, port: u16) -> String {
 mod tests {
     use super::*;
 
-    fn way(host: &str, tls: bool) -> Result<Way, EngineError> {
+    fn way(host: &str, tls: bool) -> Result<Transport, EngineError> {
         let choice = EngineChoice {
             host: Some(host.to_owned()),
             tls,
             certificates: Some("/certificates".into()),
             ..EngineChoice::default()
         };
-        Way::of(&choice.place().unwrap())
+        Transport::of(&choice.place().unwrap())
     }
 
     #[test]
     fn plain_tcp_is_for_this_machine_only() {
-        assert_eq!(way("tcp://127.0.0.1:5555", false), Ok(Way::Plain("127.0.0.1:5555".into())));
-        assert_eq!(way("tcp://localhost", false), Ok(Way::Plain("localhost:2375".into())));
-        assert_eq!(way("http://[::1]:1", false), Ok(Way::Plain("[::1]:1".into())));
+        assert_eq!(
+            way("tcp://127.0.0.1:5555", false),
+            Ok(Transport::Plain("127.0.0.1:5555".into()))
+        );
+        assert_eq!(way("tcp://localhost", false), Ok(Transport::Plain("localhost:2375".into())));
+        assert_eq!(way("http://[::1]:1", false), Ok(Transport::Plain("[::1]:1".into())));
         for host in [
             "tcp://10.0.0.5:2375",
             "tcp://engine.example:2375",
@@ -247,10 +253,10 @@ mod tests {
 
     #[test]
     fn the_other_addresses() {
-        assert_eq!(way("unix:///run/x.sock", true), Ok(Way::Unix("/run/x.sock".into())));
+        assert_eq!(way("unix:///run/x.sock", true), Ok(Transport::Unix("/run/x.sock".into())));
         assert_eq!(
             way("tcp://engine.example", true),
-            Ok(Way::Tls {
+            Ok(Transport::Tls {
                 address: "engine.example:2376".into(),
                 certificates: "/certificates".into()
             })

@@ -11,22 +11,22 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::connect::Place;
+use super::connect::EngineAddress;
 use crate::engine::error::EngineError;
 
 /// A file of the docker command's that is larger is not one.
 const FILE_BYTES: u64 = 1 << 20;
 
 #[derive(Deserialize)]
-struct Config {
+struct DockerConfig {
     #[serde(rename = "currentContext")]
     current_context: Option<String>,
     #[serde(default)]
-    auths: std::collections::HashMap<String, Auth>,
+    auths: std::collections::HashMap<String, RegistryAuth>,
 }
 
 #[derive(Deserialize)]
-struct Auth {
+struct RegistryAuth {
     #[serde(default)]
     auth: Option<String>,
     #[serde(default)]
@@ -55,7 +55,7 @@ struct Endpoint {
 /// The context that `docker context use` chose.
 pub(super) fn in_use(folder: &Path) -> Result<Option<String>, EngineError> {
     let file = folder.join("config.json");
-    match json::<Config>(&file) {
+    match json::<DockerConfig>(&file) {
         Ok(config) => Ok(config.current_context.filter(|name| !name.is_empty())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(unreadable(&file, &error)),
@@ -63,7 +63,7 @@ pub(super) fn in_use(folder: &Path) -> Result<Option<String>, EngineError> {
 }
 
 /// Where a context's engine is.
-pub(super) fn read(folder: &Path, name: &str) -> Result<Place, EngineError> {
+pub(super) fn read(folder: &Path, name: &str) -> Result<EngineAddress, EngineError> {
     let id: String = Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect();
     let file = folder.join("contexts/meta").join(&id).join("meta.json");
     let refuse = |reason: &str| EngineError::Endpoint {
@@ -86,13 +86,13 @@ pub(super) fn read(folder: &Path, name: &str) -> Result<Place, EngineError> {
     if skip_tls_verify && certificates.is_some() {
         return Err(refuse("it does not check who answers (SkipTLSVerify)"));
     }
-    Ok(Place { host, certificates })
+    Ok(EngineAddress { host, certificates })
 }
 
 /// What `docker login` has stored for a registry, as far as it is in the file itself. A file that
 /// cannot be read counts as none: the pull then says what it lacks.
 pub(super) fn credentials(folder: &Path, registry: &str) -> Option<DockerCredentials> {
-    let config = json::<Config>(&folder.join("config.json")).ok()?;
+    let config = json::<DockerConfig>(&folder.join("config.json")).ok()?;
     let auth = config.auths.get(registry)?;
     let mut credentials = DockerCredentials {
         serveraddress: Some(registry.to_owned()),
@@ -146,7 +146,7 @@ mod tests {
         let (folder, id) = folder(meta);
         let name = in_use(folder.path()).unwrap().unwrap();
         let plain = read(folder.path(), &name).unwrap();
-        assert_eq!(plain, Place { host: "tcp://10.1.2.3:2376".into(), certificates: None });
+        assert_eq!(plain, EngineAddress { host: "tcp://10.1.2.3:2376".into(), certificates: None });
 
         let tls = folder.path().join("contexts/tls").join(id).join("docker");
         fs::create_dir_all(&tls).unwrap();

@@ -14,14 +14,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::connect::Way;
+use super::connect::Transport;
 
 /// What the engine speaks; `None` where a ping does not tell, whatever the reason.
-pub(super) async fn version(way: &Way) -> Option<ClientVersion> {
+pub(super) async fn version(way: &Transport) -> Option<ClientVersion> {
     match way {
-        Way::Unix(path) => ping(UnixStream::connect(path).await.ok()?).await,
-        Way::Plain(address) => ping(TcpStream::connect(address).await.ok()?).await,
-        Way::Tls { .. } => None,
+        Transport::Unix(path) => ping(UnixStream::connect(path).await.ok()?).await,
+        Transport::Plain(address) => ping(TcpStream::connect(address).await.ok()?).await,
+        Transport::Tls { .. } => None,
     }
 }
 

@@ -90,7 +90,7 @@ pub struct ResolvedImage {
     pub digest: String,
     /// The engine's own name for it.
     pub id: String,
-    /// Paths that the image wants to be volumes, which the box keeps read-only.
+    /// Paths that the image wants to be volumes, which the container keeps read-only.
     pub volumes: Vec<String>,
 }
 
@@ -109,7 +109,7 @@ impl Docker {
         if let Some(found) = self.find_image(name).await? {
             return Ok(found);
         }
-        // THREAT: whoever registers our name in a registry would choose what every box starts from.
+        // THREAT: whoever registers our name in a registry would choose what every container starts from.
         // Tried by engine::docker::tests::our_own_image_is_never_fetched.
         if parsed.repository == OURS {
             return Err(EngineError::ImageAbsent {

@@ -1,4 +1,4 @@
-//! Our binary on the engine, once for each binary: a volume that boxes mount read-only. It needs
+//! Our binary on the engine, once for each binary: a volume that containers mount read-only. It needs
 //! nothing of an image, works under a read-only root and on an engine far away, and costs a run
 //! two look-ups.
 //!
@@ -13,7 +13,7 @@
 //!
 //! # Why not a mark in the volume
 //! It could be read only through a container that mounts the volume, for every run, and two hosts
-//! would still write over one another's file while boxes start from it.
+//! would still write over one another's file while containers start from it.
 
 use std::collections::HashMap;
 
@@ -24,10 +24,10 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 
-use super::{Docker, ResolvedImage, held, is_absent, label, plan};
+use super::{Docker, ResolvedImage, is_absent, label, objects, plan};
 use crate::engine::binary::{SANDBOX, SANDBOX_SHA256};
-use crate::engine::confine::{self, BoxSpec, Entry};
-use crate::engine::error::{EngineError, Remains, Step};
+use crate::engine::confine::{self, BinaryMount, ContainerSpec};
+use crate::engine::error::{EngineError, EngineStep, Remains};
 
 /// Names the volume that a mark vouches for. Another name than releases had whose folder was open.
 const VOUCHES: &str = "airlock.closed-volume";
@@ -54,7 +54,7 @@ impl Docker {
     pub async fn prepare(
         &self,
         image: &ResolvedImage,
-        spec: &BoxSpec,
+        spec: &ContainerSpec,
     ) -> Result<SandboxVolume, EngineError> {
         self.put_binary(SANDBOX, SANDBOX_SHA256, image, spec).await
     }
@@ -64,7 +64,7 @@ impl Docker {
         binary: &'static [u8],
         sha256: &str,
         image: &ResolvedImage,
-        spec: &BoxSpec,
+        spec: &ContainerSpec,
     ) -> Result<SandboxVolume, EngineError> {
         let mark = mark_name(sha256);
         if let Some(complete) = self.vouched(&mark).await? {
@@ -79,9 +79,9 @@ impl Docker {
         ]);
 
         // Nowhere that the image could have something.
-        let entry = Entry::random();
-        let archive =
-            archive(binary, &entry).map_err(|error| EngineError::broke(Step::Inject, &error))?;
+        let entry = BinaryMount::random();
+        let archive = archive(binary, &entry)
+            .map_err(|error| EngineError::broke(EngineStep::Inject, &error))?;
         let mut of_session = plan::labels(spec);
         of_session.extend(labels.clone());
         let mount = plan::volume(&filling, entry.folder(), false, Some(labels.clone()));
@@ -95,7 +95,7 @@ impl Docker {
         let complete = match complete {
             Ok(complete) => complete,
             // The volume is swept once it is old: no mark names it.
-            Err(error) => return Err(held::after(error, removed.err())),
+            Err(error) => return Err(objects::after(error, removed.err())),
         };
         removed?;
         if complete.name != filling {
@@ -150,7 +150,7 @@ impl Docker {
             }),
             ..ContainerCreateBody::default()
         };
-        let failed = |error: bollard::errors::Error| EngineError::at(Step::Inject, &error);
+        let failed = |error: bollard::errors::Error| EngineError::at(EngineStep::Inject, &error);
         let options = CreateContainerOptionsBuilder::new().name(filler).build();
         self.client().create_container(Some(options), body).await.map_err(failed)?;
         let options = UploadToContainerOptionsBuilder::new().path("/").build();
@@ -176,7 +176,7 @@ impl Docker {
             .client()
             .create_volume(request)
             .await
-            .map_err(|error| EngineError::at(Step::Inject, &error))?;
+            .map_err(|error| EngineError::at(EngineStep::Inject, &error))?;
         let name = made.labels.get(VOUCHES).cloned().unwrap_or_else(|| filled.to_owned());
         Ok(SandboxVolume { name })
     }
@@ -233,7 +233,7 @@ pub(super) fn mark_name(sha256: &str) -> String {
 /// THREAT: all containers share this file. Whoever can open it locks it, or watches others open it,
 /// and so speaks with a sandbox of somebody else. Tried by
 /// escape::beside::the_binary_is_no_way_to_another_sandbox.
-fn archive(binary: &[u8], entry: &Entry) -> std::io::Result<Bytes> {
+fn archive(binary: &[u8], entry: &BinaryMount) -> std::io::Result<Bytes> {
     let mut archive = tar::Builder::new(Vec::with_capacity(binary.len() + 4096));
     let mut header = tar::Header::new_ustar();
     header.set_entry_type(tar::EntryType::Directory);

@@ -1,4 +1,4 @@
-//! A box from its terms to nothing, each stage a type that consumes the one before.
+//! A container from its terms to nothing, each stage a type that consumes the one before.
 //!
 //! ```text
 //! Planned ──create──→ Created ──start──→ Ready ──hand_over──→ Running ──remove──→ Gone
@@ -15,33 +15,38 @@ use airlock_shared::{handoff, limits};
 use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOptionsBuilder};
 use tokio::io::AsyncWriteExt;
 
-use super::ended::{Ended, ended};
-use super::held::{self, Gone, Held};
+use super::ended::{ContainerExit, ended};
 use super::inject::SandboxVolume;
-use super::pipe::{Complaints, Pipe};
+use super::objects::{self, EngineObjects, Gone};
+use super::pipe::{Pipe, StderrTail};
 use super::plan::Plan;
-use super::program::{self, Seen};
+use super::program::{self, ObservedProgram};
 use super::{Docker, ResolvedImage, plan, verify};
-use crate::engine::confine::{BoxSpec, Entry, Waiver, Work};
-use crate::engine::error::{EngineError, Step};
+use crate::engine::confine::{BinaryMount, ContainerSpec, Waiver, WorkspaceMount};
+use crate::engine::error::{EngineError, EngineStep};
 
 /// How long one line may take to be written into the pipe.
 const HANDOFF_SECONDS: u64 = 20;
 
 impl Docker {
-    /// The terms of a box, written down; nothing is on the engine yet.
+    /// The terms of a container, written down; nothing is on the engine yet.
     #[must_use]
-    pub fn plan(&self, spec: BoxSpec, image: &ResolvedImage, sandbox: &SandboxVolume) -> Planned {
-        let plan = plan::plan(&spec, image, sandbox, &Entry::random());
+    pub fn plan(
+        &self,
+        spec: ContainerSpec,
+        image: &ResolvedImage,
+        sandbox: &SandboxVolume,
+    ) -> Planned {
+        let plan = plan::plan(&spec, image, sandbox, &BinaryMount::random());
         Planned { docker: self.clone(), spec, image: image.clone(), plan }
     }
 }
 
-/// A box that is to be.
+/// A container that is to be.
 #[derive(Debug)]
 pub struct Planned {
     docker: Docker,
-    spec: BoxSpec,
+    spec: ContainerSpec,
     image: ResolvedImage,
     plan: Plan,
 }
@@ -52,9 +57,9 @@ impl Planned {
     /// # Errors
     /// When the engine cannot make it, or holds less than was asked. Then it is gone again.
     pub async fn create(self) -> Result<Created, EngineError> {
-        let name = plan::container_name(&self.spec.run);
+        let name = plan::container_name(&self.spec.session);
         let volumes = plan::own_volumes(&self.spec, &self.plan.body);
-        if self.spec.work == Work::EngineDisk {
+        if self.spec.work == WorkspaceMount::EngineDisk {
             self.own_work_volume().await?;
         }
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
@@ -64,32 +69,32 @@ impl Planned {
             Ok(made) => made,
             Err(error) => {
                 let left = self.docker.remove_volumes(&volumes).await.err();
-                return Err(held::after(EngineError::at(Step::Create, &error), left));
+                return Err(objects::after(EngineError::at(EngineStep::Create, &error), left));
             }
         };
-        let held = Held { docker: self.docker.clone(), name, id: made.id, volumes };
+        let objects = EngineObjects { docker: self.docker.clone(), name, id: made.id, volumes };
 
-        match tokio::try_join!(self.check(&held), attach(&held)) {
-            Ok((own_kernel, pipe)) => Ok(Created { held, pipe, plan: self.plan, own_kernel }),
-            Err(error) => Err(held.removed_after(error).await),
+        match tokio::try_join!(self.check(&objects), attach(&objects)) {
+            Ok((own_kernel, pipe)) => Ok(Created { objects, pipe, plan: self.plan, own_kernel }),
+            Err(error) => Err(objects.removed_after(error).await),
         }
     }
 
     /// Holds the engine's description against the terms; whether its runtime has a kernel of its
     /// own.
-    async fn check(&self, held: &Held) -> Result<bool, EngineError> {
-        let found = self.docker.client().inspect_container(&held.id, None).await;
-        let found = found.map_err(|error| EngineError::at(Step::Create, &error))?;
-        // THREAT: an engine without cgroups takes a limit and drops it; the box would run without.
+    async fn check(&self, objects: &EngineObjects) -> Result<bool, EngineError> {
+        let found = self.docker.client().inspect_container(&objects.id, None).await;
+        let found = found.map_err(|error| EngineError::at(EngineStep::Create, &error))?;
+        // THREAT: an engine without cgroups takes a limit and drops it; the container would run without.
         // Tried by engine::docker::tests::an_engine_that_holds_less_is_refused.
         verify::refused(verify::outside(&self.plan.checks, &found))?;
         Ok(verify::has_own_kernel(&found))
     }
 
-    /// Makes the volume and gives its root to the tool's uid. Root in the box may not (no CHOWN);
+    /// Makes the volume and gives its root to the tool's uid. Root in the container may not (no CHOWN);
     /// the engine's own archive does, through a container whose root can be written.
     async fn own_work_volume(&self) -> Result<(), EngineError> {
-        let failed = |error: std::io::Error| EngineError::broke(Step::Create, &error);
+        let failed = |error: std::io::Error| EngineError::broke(EngineStep::Create, &error);
         let (uid, gid) = self.spec.tool();
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(tar::EntryType::Directory);
@@ -99,27 +104,27 @@ impl Planned {
         header.set_gid(u64::from(gid));
         let mut archive = tar::Builder::new(Vec::new());
         // Nowhere that the image could have something.
-        let entry = Entry::random();
+        let entry = BinaryMount::random();
         let folder = entry.folder().trim_start_matches('/');
         archive.append_data(&mut header, folder, std::io::empty()).map_err(failed)?;
         let archive = archive.into_inner().map_err(failed)?.into();
 
-        let volume = plan::work_volume(&self.spec.run);
+        let volume = plan::work_volume(&self.spec.session);
         let labels = plan::labels(&self.spec);
         let mount = plan::volume(&volume, entry.folder(), false, Some(labels.clone()));
-        let filler = plan::filler_name(&self.spec.run);
+        let filler = plan::filler_name(&self.spec.session);
         let filled = self.docker.fill(&filler, mount, archive, &self.image, labels).await;
         let removed = self.docker.remove_filler(&filler).await;
         let Err(error) = filled.and(removed) else { return Ok(()) };
         let left = self.docker.remove_volume(&volume).await.err();
-        Err(held::after(error, left))
+        Err(objects::after(error, left))
     }
 }
 
 /// A container that holds its terms and is not started.
 #[derive(Debug)]
 pub struct Created {
-    held: Held,
+    objects: EngineObjects,
     pipe: Pipe,
     plan: Plan,
     own_kernel: bool,
@@ -132,7 +137,8 @@ impl Created {
     /// When it does not start, does not say so in time, or speaks another protocol. Then it is
     /// gone again.
     pub async fn start(self) -> Result<Ready, EngineError> {
-        let given_up = EngineError::Box { step: Step::Ready, reason: "it was given up".to_owned() };
+        let given_up =
+            EngineError::Box { step: EngineStep::Ready, reason: "it was given up".to_owned() };
         self.start_unless(std::future::pending()).await?.ok_or(given_up)
     }
 
@@ -144,10 +150,10 @@ impl Created {
         self,
         unwanted: impl Future<Output = ()>,
     ) -> Result<Option<Ready>, EngineError> {
-        let Self { held, mut pipe, plan, own_kernel } = self;
-        let started = held.docker.client().start_container(&held.id, None).await;
+        let Self { objects, mut pipe, plan, own_kernel } = self;
+        let started = objects.docker.client().start_container(&objects.id, None).await;
         if let Err(error) = started {
-            return Err(held.removed_after(EngineError::at(Step::Start, &error)).await);
+            return Err(objects.removed_after(EngineError::at(EngineStep::Start, &error)).await);
         }
         let looked = async {
             // One look while it says that it is ready; the runtime may not have started it yet.
@@ -155,7 +161,7 @@ impl Created {
                 if own_kernel {
                     None
                 } else {
-                    program::look(&held.docker, &held.id, &plan.program).await.ok()
+                    program::look(&objects.docker, &objects.id, &plan.program).await.ok()
                 }
             };
             let (said, early) = tokio::join!(ready(&mut pipe), early);
@@ -165,13 +171,13 @@ impl Created {
             verify::refused(verify::inside(&plan.checks, found, &waived))?;
             if !own_kernel {
                 let seen = match early {
-                    Some(Seen::Ours) => Seen::Ours,
-                    _ => program::seen(&held.docker, &held.id, &plan.program).await?,
+                    Some(ObservedProgram::Ours) => ObservedProgram::Ours,
+                    _ => program::seen(&objects.docker, &objects.id, &plan.program).await?,
                 };
                 match seen {
-                    Seen::Ours => {}
-                    Seen::Unknown => waived.push(Waiver::Program),
-                    Seen::Other(found) => return Err(EngineError::Impostor { found }),
+                    ObservedProgram::Ours => {}
+                    ObservedProgram::Unknown => waived.push(Waiver::Program),
+                    ObservedProgram::Other(found) => return Err(EngineError::Impostor { found }),
                 }
             }
             Ok((said, waived))
@@ -181,14 +187,14 @@ impl Created {
             () = unwanted => None,
         };
         match looked {
-            None => held.remove().await.map(|_gone| None),
+            None => objects.remove().await.map(|_gone| None),
             Some(Ok((said, unchecked))) => {
                 let version = said.version;
-                Ok(Some(Ready { held, pipe, version, unchecked }))
+                Ok(Some(Ready { objects, pipe, version, unchecked }))
             }
             Some(Err(error)) => {
-                let error = held.explained(error, &pipe.complaints()).await;
-                Err(held.removed_after(error).await)
+                let error = objects.explained(error, &pipe.stderr_tail()).await;
+                Err(objects.removed_after(error).await)
             }
         }
     }
@@ -198,14 +204,14 @@ impl Created {
     /// # Errors
     /// When it is still there afterwards.
     pub async fn remove(self) -> Result<Gone, EngineError> {
-        self.held.remove().await
+        self.objects.remove().await
     }
 }
 
 /// A started sandbox that waits for its task.
 #[derive(Debug)]
 pub struct Ready {
-    held: Held,
+    objects: EngineObjects,
     pipe: Pipe,
     version: String,
     unchecked: Vec<Waiver>,
@@ -227,7 +233,7 @@ impl Ready {
     /// The container's name on the engine.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.held.name
+        &self.objects.name
     }
 
     /// Writes the one line (with its newline) that says what to do.
@@ -235,24 +241,24 @@ impl Ready {
     /// # Errors
     /// When the sandbox does not take it. Then the container is gone again.
     pub async fn hand_over(self, line: &[u8]) -> Result<Running, EngineError> {
-        let Self { held, mut pipe, .. } = self;
+        let Self { objects, mut pipe, .. } = self;
         let write = async {
             pipe.write_all(line).await?;
             pipe.flush().await
         };
         let written = tokio::time::timeout(Duration::from_secs(HANDOFF_SECONDS), write).await;
         let error = match written {
-            Ok(Ok(())) => return Ok(Running { held, pipe: Some(pipe) }),
-            Ok(Err(error)) => EngineError::broke(Step::Handoff, &error),
+            Ok(Ok(())) => return Ok(Running { objects, pipe: Some(pipe) }),
+            Ok(Err(error)) => EngineError::broke(EngineStep::Handoff, &error),
             Err(_) => EngineError::Box {
-                step: Step::Handoff,
+                step: EngineStep::Handoff,
                 reason: format!("it did not read for {HANDOFF_SECONDS} s"),
             },
         };
         // THREAT: a program that was handed a part of the line repeats it on stderr, and we write it
         // into the record: from here on none of its words are quoted unscrubbed.
-        let error = held.explained(error, &Complaints::default()).await;
-        Err(held.removed_after(error).await)
+        let error = objects.explained(error, &StderrTail::default()).await;
+        Err(objects.removed_after(error).await)
     }
 
     /// Removes it unused.
@@ -260,14 +266,14 @@ impl Ready {
     /// # Errors
     /// When it is still there afterwards.
     pub async fn remove(self) -> Result<Gone, EngineError> {
-        self.held.remove().await
+        self.objects.remove().await
     }
 }
 
 /// A sandbox at work.
 #[derive(Debug)]
 pub struct Running {
-    held: Held,
+    objects: EngineObjects,
     pipe: Option<Pipe>,
 }
 
@@ -280,13 +286,15 @@ impl Running {
     /// The container's name on the engine.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.held.name
+        &self.objects.name
     }
 
     /// Waits until the container has ended. To be watched beside the pipe: an engine may leave the
     /// pipe open for a minute after the end when nobody read what is in it.
-    pub fn ended(&self) -> impl Future<Output = Result<Ended, EngineError>> + Send + 'static {
-        let (docker, id) = (self.held.docker.clone(), self.held.id.clone());
+    pub fn ended(
+        &self,
+    ) -> impl Future<Output = Result<ContainerExit, EngineError>> + Send + 'static {
+        let (docker, id) = (self.objects.docker.clone(), self.objects.id.clone());
         async move { ended(&docker, &id).await }
     }
 
@@ -295,24 +303,24 @@ impl Running {
     /// # Errors
     /// When something is still there afterwards.
     pub async fn remove(self) -> Result<Gone, EngineError> {
-        self.held.remove().await
+        self.objects.remove().await
     }
 }
 
-async fn attach(held: &Held) -> Result<Pipe, EngineError> {
+async fn attach(objects: &EngineObjects) -> Result<Pipe, EngineError> {
     let options = AttachContainerOptionsBuilder::new()
         .stdin(true)
         .stdout(true)
         .stderr(true)
         .stream(true)
         .build();
-    let attached = held.docker.client().attach_container(&held.id, Some(options)).await;
-    attached.map(Pipe::new).map_err(|error| EngineError::at(Step::Create, &error))
+    let attached = objects.docker.client().attach_container(&objects.id, Some(options)).await;
+    attached.map(Pipe::new).map_err(|error| EngineError::at(EngineStep::Create, &error))
 }
 
 /// Reads the ready line.
 async fn ready(pipe: &mut Pipe) -> Result<handoff::Ready, EngineError> {
-    let failed = |reason: String| EngineError::Box { step: Step::Ready, reason };
+    let failed = |reason: String| EngineError::Box { step: EngineStep::Ready, reason };
     let line = pipe.line(limits::READY_BYTES);
     let line = tokio::time::timeout(Duration::from_secs(limits::READY_SECONDS), line).await;
     let line = line

@@ -9,33 +9,33 @@ mod context; // what `docker context` has written down
 mod image; // a name becomes a digest
 mod inject; // our binary on the engine, once
 mod lifecycle; // Planned → Created → Ready → Running → Gone
-mod held; // what is on the engine because of us, and how it goes
-mod ended; // how a box ended
-mod pipe; // stdin and stdout of a box as one stream
+mod objects; // what is on the engine because of us, and how it goes
+mod ended; // how a container ended
+mod pipe; // stdin and stdout of a container as one stream
 mod plan; // a container as it is asked for
 mod program; // which program runs in it, seen from outside
 mod capabilities; // their names and their bits
 mod mounts; // as they are asked for, and as they are found
-mod terms; // each term in the engine's words, and how it is seen to hold
+mod rules; // each term in the engine's words, and how it is seen to hold
 mod sweep; // what a crash left behind
 mod uid; // a user that no other container has
 mod verify; // what was found of the terms
 
 pub use connect::EngineChoice;
-pub use ended::Ended;
-pub use held::Gone;
+pub use ended::ContainerExit;
 pub use image::{ImageName, OURS, ResolvedImage};
 pub use inject::SandboxVolume;
 pub use lifecycle::{Created, Planned, Ready, Running};
-pub use pipe::{Complaints, Pipe};
-pub use sweep::{Claim, Swept, Unclaimed};
+pub use objects::Gone;
+pub use pipe::{Pipe, StderrTail};
+pub use sweep::{Owner, SweepReport, Unclaimed};
 
 use super::error::{EngineError, Unusable};
 
 /// Labels by which we know what is ours.
 pub(crate) mod label {
     pub(crate) const INSTALL: &str = "airlock.install";
-    pub(crate) const RUN: &str = "airlock.run";
+    pub(crate) const SESSION: &str = "airlock.session";
     pub(crate) const OWNER: &str = "airlock.owner";
     /// The mark of the lock that is held while the session lives.
     pub(crate) const LOCK: &str = "airlock.lock";
@@ -71,9 +71,9 @@ impl Docker {
     ///
     /// # Errors
     /// When it no longer answers.
-    pub async fn about(&self) -> Result<About, EngineError> {
+    pub async fn about(&self) -> Result<EngineInfo, EngineError> {
         let info = self.client.info().await.map_err(|error| self.unusable(&error))?;
-        Ok(About {
+        Ok(EngineInfo {
             version: info.server_version.unwrap_or_default(),
             cgroups: info.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
             seccomp: info
@@ -100,7 +100,7 @@ impl Docker {
 /// What an engine says of itself, as far as it matters to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one thing the engine can or cannot do")]
-pub struct About {
+pub struct EngineInfo {
     pub version: String,
     /// `1` or `2`.
     pub cgroups: String,

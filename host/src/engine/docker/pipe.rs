@@ -1,5 +1,5 @@
-//! Stdin and stdout of a box as one stream. Stderr, on which a sandbox of ours says nothing, is
-//! kept apart: its last words are what there is to say when a box dies.
+//! Stdin and stdout of a container as one stream. Stderr, on which a sandbox of ours says nothing, is
+//! kept apart: its last words are what there is to say when a container dies.
 
 use std::io;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ pub struct Pipe {
     frames: Frames,
     input: Pin<Box<dyn AsyncWrite + Send>>,
     unread: Bytes,
-    complaints: Complaints,
+    stderr_tail: StderrTail,
 }
 
 impl Pipe {
@@ -33,14 +33,14 @@ impl Pipe {
             frames: attached.output,
             input: attached.input,
             unread: Bytes::new(),
-            complaints: Complaints::default(),
+            stderr_tail: StderrTail::default(),
         }
     }
 
     /// The last words on stderr, also after the pipe is gone.
     #[must_use]
-    pub fn complaints(&self) -> Complaints {
-        self.complaints.clone()
+    pub fn stderr_tail(&self) -> StderrTail {
+        self.stderr_tail.clone()
     }
 
     /// The next line, without its end; what follows it stays unread. Longer than `most`, or an end
@@ -86,7 +86,7 @@ impl AsyncRead for Pipe {
             match ready!(pipe.frames.as_mut().poll_next(cx)) {
                 None => return Poll::Ready(Ok(())),
                 Some(Ok(LogOutput::StdOut { message })) => pipe.unread = message,
-                Some(Ok(LogOutput::StdErr { message })) => pipe.complaints.add(&message),
+                Some(Ok(LogOutput::StdErr { message })) => pipe.stderr_tail.add(&message),
                 Some(Ok(LogOutput::StdIn { .. } | LogOutput::Console { .. })) => {
                     return Poll::Ready(Err(io::Error::new(
                         io::ErrorKind::InvalidData,
@@ -127,11 +127,11 @@ impl std::fmt::Debug for Pipe {
     }
 }
 
-/// The end of what a box said on stderr: hearsay, and only for people.
+/// The end of what a container said on stderr: hearsay, and only for people.
 #[derive(Clone, Debug, Default)]
-pub struct Complaints(Arc<Mutex<Vec<u8>>>);
+pub struct StderrTail(Arc<Mutex<Vec<u8>>>);
 
-impl Complaints {
+impl StderrTail {
     /// As one line; empty when it said nothing. Not neutralised for a terminal.
     #[must_use]
     pub fn from_sandbox(&self) -> String {
@@ -177,7 +177,7 @@ mod tests {
         let mut rest = String::new();
         pipe.read_to_string(&mut rest).await.unwrap();
         assert_eq!(rest, "PRI * HTTP/2.0");
-        assert_eq!(pipe.complaints().from_sandbox(), "hm");
+        assert_eq!(pipe.stderr_tail().from_sandbox(), "hm");
     }
 
     #[tokio::test]
@@ -192,9 +192,9 @@ mod tests {
     async fn a_flood_of_complaints_is_bounded() {
         let piece = || err("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
         let mut flood = pipe(stream::repeat_with(piece).take(COMPLAINT_BYTES));
-        let complaints = flood.complaints();
+        let stderr_tail = flood.stderr_tail();
         assert!(flood.line(100).await.is_err());
-        assert_eq!(complaints.from_sandbox().len(), COMPLAINT_BYTES);
+        assert_eq!(stderr_tail.from_sandbox().len(), COMPLAINT_BYTES);
     }
 
     #[tokio::test]

@@ -5,33 +5,33 @@ use std::collections::HashMap;
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions};
 
 use super::inject::SandboxVolume;
-use super::terms::{Check, Meant, Written};
+use super::rules::{RuleCheck, RuleContext, WrittenRules};
 use super::{ResolvedImage, label};
-use crate::engine::confine::{self, BoxSpec, Entry};
+use crate::engine::confine::{self, BinaryMount, ContainerSpec};
 
 /// The container's name: ours can be told from others' by people too.
-pub(super) fn container_name(run: &str) -> String {
-    format!("airlock-{run}")
+pub(super) fn container_name(session: &str) -> String {
+    format!("airlock-{session}")
 }
 
 /// The container, never started, through which a run's volume gets its owner.
-pub(super) fn filler_name(run: &str) -> String {
-    format!("{}-fill", container_name(run))
+pub(super) fn filler_name(session: &str) -> String {
+    format!("{}-fill", container_name(session))
 }
 
 /// The volume of a run whose copy is on the engine's disk.
-pub(super) fn work_volume(run: &str) -> String {
-    format!("airlock-work-{run}")
+pub(super) fn work_volume(session: &str) -> String {
+    format!("airlock-work-{session}")
 }
 
 /// The volume that stands for its `/dev/pts`.
-pub(super) fn terminals_volume(run: &str) -> String {
-    format!("{}-pts", work_volume(run))
+pub(super) fn terminals_volume(session: &str) -> String {
+    format!("{}-pts", work_volume(session))
 }
 
 /// The volumes that this run's container brings with it: what goes when the container goes.
-pub(super) fn own_volumes(spec: &BoxSpec, body: &ContainerCreateBody) -> Vec<String> {
-    let prefix = work_volume(&spec.run);
+pub(super) fn own_volumes(spec: &ContainerSpec, body: &ContainerCreateBody) -> Vec<String> {
+    let prefix = work_volume(&spec.session);
     let mounts = body.host_config.iter().flat_map(|host| host.mounts.iter().flatten());
     mounts
         .filter(|mount| mount.typ == Some(MountType::VOLUME))
@@ -41,21 +41,24 @@ pub(super) fn own_volumes(spec: &BoxSpec, body: &ContainerCreateBody) -> Vec<Str
 }
 
 /// The paths that the image wants to be volumes, where nothing of ours is mounted.
-fn image_volumes(run: &str, image: &ResolvedImage, host: &HostConfig) -> Vec<(String, String)> {
+fn image_volumes(session: &str, image: &ResolvedImage, host: &HostConfig) -> Vec<(String, String)> {
     let taken = |path: &str| {
         host.tmpfs.as_ref().is_some_and(|tmpfs| tmpfs.contains_key(path))
             || host.mounts.iter().flatten().any(|mount| mount.target.as_deref() == Some(path))
     };
     let paths = image.volumes.iter().filter(|path| !taken(path.trim_end_matches('/')));
-    paths.enumerate().map(|(n, path)| (format!("{}-{n}", work_volume(run)), path.clone())).collect()
+    paths
+        .enumerate()
+        .map(|(n, path)| (format!("{}-{n}", work_volume(session)), path.clone()))
+        .collect()
 }
 
 /// The labels of everything a run makes.
-pub(super) fn labels(spec: &BoxSpec) -> HashMap<String, String> {
+pub(super) fn labels(spec: &ContainerSpec) -> HashMap<String, String> {
     let uid = spec.tool().0.to_string();
     let labels = [
         (label::INSTALL, &spec.install),
-        (label::RUN, &spec.run),
+        (label::SESSION, &spec.session),
         (label::OWNER, &spec.owner),
         (label::LOCK, &spec.lock),
         (label::UID, &uid),
@@ -67,7 +70,7 @@ pub(super) fn labels(spec: &BoxSpec) -> HashMap<String, String> {
 /// A container that is to be, and what must be found of it.
 pub(super) struct Plan {
     pub(super) body: ContainerCreateBody,
-    pub(super) checks: Vec<Check>,
+    pub(super) checks: Vec<RuleCheck>,
     /// Our binary's path in it.
     pub(super) program: String,
 }
@@ -80,20 +83,20 @@ impl std::fmt::Debug for Plan {
 
 /// The terms, written down.
 pub(super) fn plan(
-    spec: &BoxSpec,
+    spec: &ContainerSpec,
     image: &ResolvedImage,
     sandbox: &SandboxVolume,
-    entry: &Entry,
+    entry: &BinaryMount,
 ) -> Plan {
-    let mut written = Written::default();
-    let meant = Meant { spec, image, sandbox, entry };
+    let mut written = WrittenRules::default();
+    let context = RuleContext { spec, image, sandbox, entry };
     for clause in confine::clauses(spec) {
-        written.term(clause.term, &meant);
+        written.rule(clause.rule, &context);
     }
     // THREAT: a VOLUME of the image would be a writable folder without a quota. As a named volume,
     // read-only, it shows the image's files and takes none. Tried by
     // engine::docker::tests::a_volume_of_the_image_is_read_only.
-    for (name, path) in image_volumes(&spec.run, image, &written.host) {
+    for (name, path) in image_volumes(&spec.session, image, &written.host) {
         let mut shown = volume(&name, &path, true, Some(labels(spec)));
         if let Some(options) = &mut shown.volume_options {
             options.no_copy = Some(false);
@@ -101,7 +104,7 @@ pub(super) fn plan(
         written.mount(shown);
     }
     written.and_nothing_else();
-    let Written { mut body, host, checks } = written;
+    let WrittenRules { mut body, host, checks } = written;
     body.labels = Some(labels(spec));
     body.host_config = Some(host);
     Plan { body, checks, program: entry.program() }

@@ -8,7 +8,7 @@ use bollard::models::ContainerTopResponse;
 use bollard::query_parameters::TopOptionsBuilder;
 
 use super::Docker;
-use crate::engine::error::{EngineError, Step, said};
+use crate::engine::error::{EngineError, EngineStep, said};
 
 /// What `ps` is asked for: Docker needs the first to tell the container's processes from others.
 const ASKED: &str = "-eo pid,exe";
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What was seen.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum ObservedProgram {
     /// One process, and that is the program.
     Ours,
     /// Another, or one that cannot be read.
@@ -35,7 +35,11 @@ pub(super) enum Seen {
 /// THREAT: the engine fails for a moment, by chance or because a program of the image brought it
 /// about, and what was not seen counts as ours. Tried by
 /// flow::accents::an_engine_that_fails_to_say_which_program_runs_gets_no_handoff.
-pub(super) async fn seen(docker: &Docker, id: &str, program: &str) -> Result<Seen, EngineError> {
+pub(super) async fn seen(
+    docker: &Docker,
+    id: &str,
+    program: &str,
+) -> Result<ObservedProgram, EngineError> {
     for _ in 1..TIMES {
         if let Ok(seen) = look(docker, id, program).await {
             return Ok(seen);
@@ -43,7 +47,7 @@ pub(super) async fn seen(docker: &Docker, id: &str, program: &str) -> Result<See
         tokio::time::sleep(PAUSE).await;
     }
     look(docker, id, program).await.map_err(|why| EngineError::Box {
-        step: Step::Ready,
+        step: EngineStep::Ready,
         reason: format!("the engine does not say which program runs in the container: {why}"),
     })
 }
@@ -52,13 +56,17 @@ pub(super) async fn seen(docker: &Docker, id: &str, program: &str) -> Result<See
 ///
 /// # Errors
 /// Why there was no answer: the next time there may be one.
-pub(super) async fn look(docker: &Docker, id: &str, program: &str) -> Result<Seen, String> {
+pub(super) async fn look(
+    docker: &Docker,
+    id: &str,
+    program: &str,
+) -> Result<ObservedProgram, String> {
     let options = TopOptionsBuilder::new().ps_args(ASKED).build();
     match docker.client().top_processes(id, Some(options)).await {
         Ok(answer) => Ok(judged(&answer, program)),
         Err(Error::DockerResponseServerError { message, .. }) if has_no_column(&message) => {
             tracing::debug!(message, "the engine's ps does not say which program runs");
-            Ok(Seen::Unknown)
+            Ok(ObservedProgram::Unknown)
         }
         Err(error) => Err(said(&error)),
     }
@@ -68,10 +76,10 @@ fn has_no_column(message: &str) -> bool {
     NO_COLUMN.iter().any(|words| message.contains(words))
 }
 
-fn judged(answer: &ContainerTopResponse, program: &str) -> Seen {
+fn judged(answer: &ContainerTopResponse, program: &str) -> ObservedProgram {
     let titles = answer.titles.as_deref().unwrap_or_default();
     let Some(column) = titles.iter().position(|title| title.eq_ignore_ascii_case("exe")) else {
-        return Seen::Unknown;
+        return ObservedProgram::Unknown;
     };
     let rows = answer.processes.as_deref().unwrap_or_default();
     let programs: Vec<&str> =
@@ -81,9 +89,11 @@ fn judged(answer: &ContainerTopResponse, program: &str) -> Seen {
     // engine::docker::tests::another_program_that_says_ready_gets_nothing. A program whose first
     // thread has ended is shown as `-`, and is not ours either.
     match programs.iter().find(|&&found| found != program) {
-        Some(other) => Seen::Other(other.chars().filter(|c| !c.is_control()).take(200).collect()),
-        None if programs.len() == 1 => Seen::Ours,
-        None => Seen::Other(format!("{} processes", programs.len())),
+        Some(other) => {
+            ObservedProgram::Other(other.chars().filter(|c| !c.is_control()).take(200).collect())
+        }
+        None if programs.len() == 1 => ObservedProgram::Ours,
+        None => ObservedProgram::Other(format!("{} processes", programs.len())),
     }
 }
 
@@ -118,8 +128,8 @@ mod tests {
             judged(&answer, "/.airlock-1/airlock-sandbox")
         };
         let ours: &[&str] = &["7", "/.airlock-1/airlock-sandbox"];
-        assert_eq!(top(&["PID", "EXE"], &[ours]), Seen::Ours);
-        let other = |text: &str| Seen::Other(text.to_owned());
+        assert_eq!(top(&["PID", "EXE"], &[ours]), ObservedProgram::Ours);
+        let other = |text: &str| ObservedProgram::Other(text.to_owned());
         assert_eq!(top(&["PID", "EXE"], &[&["7", "/evil"]]), other("/evil"));
         assert_eq!(top(&["PID", "EXE"], &[ours, &["8", "/evil"]]), other("/evil"));
         assert_eq!(top(&["PID", "EXE"], &[ours, &["8", "-"]]), other("-"));
@@ -129,6 +139,9 @@ mod tests {
         // One that hides: its first thread has ended.
         assert_eq!(top(&["PID", "EXE"], &[&["7", "-"]]), other("-"));
         // An engine that cannot say it.
-        assert_eq!(top(&["PID", "COMMAND"], &[&["7", "airlock-sandbox"]]), Seen::Unknown);
+        assert_eq!(
+            top(&["PID", "COMMAND"], &[&["7", "airlock-sandbox"]]),
+            ObservedProgram::Unknown
+        );
     }
 }

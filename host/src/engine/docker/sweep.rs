@@ -27,7 +27,7 @@ const FILLER_SECONDS: i64 = 600;
 
 /// What this machine can say of a session, by the mark of its lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum Owner {
     Alive,
     Over,
     /// The lock is not here.
@@ -36,14 +36,14 @@ pub enum Claim {
 
 /// What was removed, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweepReport {
     pub containers: Vec<String>,
     pub volumes: Vec<String>,
     /// What could not be removed, and why.
     pub left: Vec<(String, String)>,
 }
 
-impl Swept {
+impl SweepReport {
     fn leave(&mut self, name: String, reason: String) {
         tracing::warn!(name, reason, "left on the engine: it could not be removed");
         self.left.push((name, reason));
@@ -76,7 +76,7 @@ impl Unclaimed {
 
 /// What is to be done with something that is on the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum Disposal {
     /// It is somebody else's, or alive.
     Leave,
     /// It is over, whatever it does.
@@ -88,12 +88,12 @@ enum Verdict {
 }
 
 /// Something on the engine.
-struct Thing {
+struct EngineObject {
     name: String,
     labels: HashMap<String, String>,
 }
 
-impl Thing {
+impl EngineObject {
     fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).map(String::as_str)
     }
@@ -102,8 +102,8 @@ impl Thing {
         self.label(label::INSTALL) == Some(install)
     }
 
-    fn claim(&self, run: &str, claim: &impl Fn(&str, &str) -> Claim) -> Claim {
-        claim(run, self.label(label::LOCK).unwrap_or_default())
+    fn claim(&self, session: &str, claim: &impl Fn(&str, &str) -> Owner) -> Owner {
+        claim(session, self.label(label::LOCK).unwrap_or_default())
     }
 
     fn is_binary(&self) -> bool {
@@ -115,47 +115,48 @@ impl Thing {
 /// alone we would remove what somebody else works in. Tried by
 /// engine::docker::sweep::tests::only_what_is_over_and_ours_is_taken.
 fn container(
-    thing: &Thing,
+    thing: &EngineObject,
     is: Option<Is>,
     age: i64,
     install: &str,
-    claim: &impl Fn(&str, &str) -> Claim,
-) -> Verdict {
-    let Some(run) = thing.label(label::RUN) else {
+    claim: &impl Fn(&str, &str) -> Owner,
+) -> Disposal {
+    let Some(session) = thing.label(label::SESSION) else {
         // An upload by an earlier release.
         let old = thing.is_of(install) && thing.is_binary() && age > FILLER_SECONDS;
-        return if old { Verdict::RemoveEnded } else { Verdict::Leave };
+        return if old { Disposal::RemoveEnded } else { Disposal::Leave };
     };
-    let own = [plan::container_name(run), plan::filler_name(run)];
-    if !thing.is_of(install) || !is_id(run) || !(own.contains(&thing.name) || thing.is_binary()) {
-        return Verdict::Leave;
+    let own = [plan::container_name(session), plan::filler_name(session)];
+    if !thing.is_of(install) || !is_id(session) || !(own.contains(&thing.name) || thing.is_binary())
+    {
+        return Disposal::Leave;
     }
-    match thing.claim(run, claim) {
-        Claim::Alive => Verdict::Leave,
-        Claim::Over => Verdict::Remove,
-        Claim::Unknown if matches!(is, Some(Is::EXITED | Is::DEAD)) => Verdict::RemoveEnded,
-        Claim::Unknown => Verdict::Unclaimed,
+    match thing.claim(session, claim) {
+        Owner::Alive => Disposal::Leave,
+        Owner::Over => Disposal::Remove,
+        Owner::Unknown if matches!(is, Some(Is::EXITED | Is::DEAD)) => Disposal::RemoveEnded,
+        Owner::Unknown => Disposal::Unclaimed,
     }
 }
 
 /// `over` are the sessions whose container was removed, `there` those that still have one.
 fn volume(
-    thing: &Thing,
+    thing: &EngineObject,
     install: &str,
     over: &HashSet<String>,
     there: &HashSet<String>,
-    claim: &impl Fn(&str, &str) -> Claim,
-) -> Verdict {
-    let Some(run) = thing.label(label::RUN) else { return Verdict::Leave };
-    if !thing.is_of(install) || !is_id(run) || !is_work_volume(&thing.name, run) {
-        return Verdict::Leave;
+    claim: &impl Fn(&str, &str) -> Owner,
+) -> Disposal {
+    let Some(session) = thing.label(label::SESSION) else { return Disposal::Leave };
+    if !thing.is_of(install) || !is_id(session) || !is_work_volume(&thing.name, session) {
+        return Disposal::Leave;
     }
-    match thing.claim(run, claim) {
-        Claim::Alive => Verdict::Leave,
-        Claim::Over => Verdict::Remove,
-        Claim::Unknown if over.contains(run) => Verdict::Remove,
-        Claim::Unknown if there.contains(run) => Verdict::Leave,
-        Claim::Unknown => Verdict::Unclaimed,
+    match thing.claim(session, claim) {
+        Owner::Alive => Disposal::Leave,
+        Owner::Over => Disposal::Remove,
+        Owner::Unknown if over.contains(session) => Disposal::Remove,
+        Owner::Unknown if there.contains(session) => Disposal::Leave,
+        Owner::Unknown => Disposal::Unclaimed,
     }
 }
 
@@ -168,26 +169,26 @@ impl Docker {
         &self,
         install: &str,
         now: i64,
-        claim: impl Fn(&str, &str) -> Claim,
-    ) -> Result<Swept, EngineError> {
-        let mut swept = Swept::default();
+        claim: impl Fn(&str, &str) -> Owner,
+    ) -> Result<SweepReport, EngineError> {
+        let mut swept = SweepReport::default();
         let (mut over, mut there) = (HashSet::new(), HashSet::new());
         for (id, thing, is, made) in self.containers_of(install).await? {
-            let run = thing.label(label::RUN).unwrap_or_default().to_owned();
+            let session = thing.label(label::SESSION).unwrap_or_default().to_owned();
             let verdict = container(&thing, is, now - made.unwrap_or(now), install, &claim);
             let force = match verdict {
-                Verdict::Leave | Verdict::Unclaimed => {
-                    there.insert(run);
+                Disposal::Leave | Disposal::Unclaimed => {
+                    there.insert(session);
                     continue;
                 }
-                Verdict::Remove => true,
-                Verdict::RemoveEnded => false,
+                Disposal::Remove => true,
+                Disposal::RemoveEnded => false,
             };
             let options = RemoveContainerOptionsBuilder::new().force(force).v(true).build();
             match self.client().remove_container(&id, Some(options)).await {
                 Ok(()) => {
                     swept.containers.push(thing.name);
-                    over.insert(run);
+                    over.insert(session);
                 }
                 Err(error) if is_absent(&error) => {}
                 Err(error) => swept.leave(thing.name, crate::engine::error::said(&error)),
@@ -200,7 +201,7 @@ impl Docker {
                 Some(sha256) if thing.is_of(install) && thing.is_binary() => {
                     sha256 != SANDBOX_SHA256 || !self.is_vouched(sha256, &thing.name).await
                 }
-                _ => volume(&thing, install, &over, &there, &claim) == Verdict::Remove,
+                _ => volume(&thing, install, &over, &there, &claim) == Disposal::Remove,
             };
             if !over {
                 continue;
@@ -225,20 +226,20 @@ impl Docker {
     pub async fn unclaimed(
         &self,
         install: &str,
-        claim: impl Fn(&str, &str) -> Claim,
+        claim: impl Fn(&str, &str) -> Owner,
     ) -> Result<Unclaimed, EngineError> {
         let mut unclaimed = Unclaimed::default();
         let mut there = HashSet::new();
         for (_, thing, is, _) in self.containers_of(install).await? {
-            if container(&thing, is, 0, install, &claim) == Verdict::Unclaimed {
+            if container(&thing, is, 0, install, &claim) == Disposal::Unclaimed {
                 unclaimed.containers.push(thing.name);
             } else {
-                there.extend(thing.label(label::RUN).map(str::to_owned));
+                there.extend(thing.label(label::SESSION).map(str::to_owned));
             }
         }
         for thing in self.volumes_of(install).await? {
             let verdict = volume(&thing, install, &HashSet::new(), &there, &claim);
-            if verdict == Verdict::Unclaimed {
+            if verdict == Disposal::Unclaimed {
                 unclaimed.volumes.push(thing.name);
             }
         }
@@ -248,7 +249,7 @@ impl Docker {
     async fn containers_of(
         &self,
         install: &str,
-    ) -> Result<Vec<(String, Thing, Option<Is>, Option<i64>)>, EngineError> {
+    ) -> Result<Vec<(String, EngineObject, Option<Is>, Option<i64>)>, EngineError> {
         let ours = format!("{}={install}", label::INSTALL);
         let filters = HashMap::from([("label", vec![ours.as_str()])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
@@ -257,20 +258,22 @@ impl Docker {
         let things = found.filter_map(|container| {
             let names = container.names.unwrap_or_default();
             let name = names.first().map_or("", |name| name.trim_start_matches('/')).to_owned();
-            let thing = Thing { name, labels: container.labels.unwrap_or_default() };
+            let thing = EngineObject { name, labels: container.labels.unwrap_or_default() };
             Some((container.id?, thing, container.state, container.created))
         });
         Ok(things.collect())
     }
 
-    async fn volumes_of(&self, install: &str) -> Result<Vec<Thing>, EngineError> {
+    async fn volumes_of(&self, install: &str) -> Result<Vec<EngineObject>, EngineError> {
         let ours = format!("{}={install}", label::INSTALL);
         let filters = HashMap::from([("label", vec![ours.as_str()])]);
         let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
         let found = self.client().list_volumes(Some(options)).await;
         let found = found.map_err(|error| self.unusable(&error))?.volumes.unwrap_or_default();
-        let thing =
-            |volume: bollard::models::Volume| Thing { name: volume.name, labels: volume.labels };
+        let thing = |volume: bollard::models::Volume| EngineObject {
+            name: volume.name,
+            labels: volume.labels,
+        };
         Ok(found.into_iter().map(thing).collect())
     }
 }
@@ -280,16 +283,16 @@ fn is_hex(text: &str, digits: usize) -> bool {
 }
 
 /// A session's id: without it a name's prefix would be everybody's.
-fn is_id(run: &str) -> bool {
-    is_hex(run, 32)
+fn is_id(session: &str) -> bool {
+    is_hex(session, 32)
 }
 
-/// `airlock-work-<run>`, or the same with `-<number>`, or with what its terminals' has.
-fn is_work_volume(name: &str, run: &str) -> bool {
-    if name == plan::terminals_volume(run) {
+/// `airlock-work-<session>`, or the same with `-<number>`, or with what its terminals' has.
+fn is_work_volume(name: &str, session: &str) -> bool {
+    if name == plan::terminals_volume(session) {
         return true;
     }
-    match name.strip_prefix(&plan::work_volume(run)) {
+    match name.strip_prefix(&plan::work_volume(session)) {
         Some("") => true,
         Some(rest) => {
             let number = rest.strip_prefix('-').unwrap_or_default();
@@ -309,40 +312,41 @@ fn is_upload(name: &str, sha256: &str) -> bool {
 mod tests {
     use super::*;
 
-    const RUN: &str = "0123456789abcdef0123456789abcdef";
+    const SESSION: &str = "0123456789abcdef0123456789abcdef";
     const SHA: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-    fn thing(name: &str, labels: &[(&str, &str)]) -> Thing {
+    fn thing(name: &str, labels: &[(&str, &str)]) -> EngineObject {
         let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Thing { name: name.to_owned(), labels: labels.collect() }
+        EngineObject { name: name.to_owned(), labels: labels.collect() }
     }
 
     #[test]
     fn only_what_is_over_and_ours_is_taken() {
-        let ours = [(label::INSTALL, "me"), (label::RUN, RUN), (label::LOCK, "7-1.2")];
-        let name = plan::container_name(RUN);
-        let judged = |thing: &Thing, is, said| container(thing, Some(is), 0, "me", &|_, _| said);
+        let ours = [(label::INSTALL, "me"), (label::SESSION, SESSION), (label::LOCK, "7-1.2")];
+        let name = plan::container_name(SESSION);
+        let judged =
+            |thing: &EngineObject, is, said| container(thing, Some(is), 0, "me", &|_, _| said);
         let made = thing(&name, &ours);
         for is in [Is::CREATED, Is::RUNNING, Is::PAUSED, Is::EXITED, Is::DEAD] {
             let ended = matches!(is, Is::EXITED | Is::DEAD);
-            assert_eq!(judged(&made, is, Claim::Alive), Verdict::Leave);
-            assert_eq!(judged(&made, is, Claim::Over), Verdict::Remove);
+            assert_eq!(judged(&made, is, Owner::Alive), Disposal::Leave);
+            assert_eq!(judged(&made, is, Owner::Over), Disposal::Remove);
             // A copy of the state directory: whose it is, it cannot see.
-            let copied = if ended { Verdict::RemoveEnded } else { Verdict::Unclaimed };
-            assert_eq!(judged(&made, is, Claim::Unknown), copied, "{is:?}");
+            let copied = if ended { Disposal::RemoveEnded } else { Disposal::Unclaimed };
+            assert_eq!(judged(&made, is, Owner::Unknown), copied, "{is:?}");
         }
-        let filler = thing(&plan::filler_name(RUN), &ours);
-        assert_eq!(judged(&filler, Is::CREATED, Claim::Over), Verdict::Remove);
+        let filler = thing(&plan::filler_name(SESSION), &ours);
+        assert_eq!(judged(&filler, Is::CREATED, Owner::Over), Disposal::Remove);
         // Another install's; somebody's, whose image has our labels; one that says it is a prefix.
-        let short = [(label::INSTALL, "me"), (label::RUN, "0")];
+        let short = [(label::INSTALL, "me"), (label::SESSION, "0")];
         for other in [
-            thing(&name, &[(label::INSTALL, "you"), (label::RUN, RUN)]),
+            thing(&name, &[(label::INSTALL, "you"), (label::SESSION, SESSION)]),
             thing("somebodys", &ours),
             thing(&format!("{name}-x"), &ours),
             thing("airlock-0", &short),
             thing(&name, &[(label::INSTALL, "me")]),
         ] {
-            assert_eq!(judged(&other, Is::EXITED, Claim::Over), Verdict::Leave, "{}", other.name);
+            assert_eq!(judged(&other, Is::EXITED, Owner::Over), Disposal::Leave, "{}", other.name);
         }
     }
 
@@ -351,11 +355,11 @@ mod tests {
         let name = format!("airlock-sandbox-{}-0123456789abcdef", &SHA[..24]);
         let labels = [(label::INSTALL, "me"), (label::BINARY, SHA)];
         let judged = |name: &str, age| {
-            container(&thing(name, &labels), Some(Is::CREATED), age, "me", &|_, _| Claim::Unknown)
+            container(&thing(name, &labels), Some(Is::CREATED), age, "me", &|_, _| Owner::Unknown)
         };
-        assert_eq!(judged(&name, FILLER_SECONDS + 1), Verdict::RemoveEnded);
-        assert_eq!(judged(&name, FILLER_SECONDS), Verdict::Leave);
-        assert_eq!(judged("airlock-sandbox-mine", FILLER_SECONDS + 1), Verdict::Leave);
+        assert_eq!(judged(&name, FILLER_SECONDS + 1), Disposal::RemoveEnded);
+        assert_eq!(judged(&name, FILLER_SECONDS), Disposal::Leave);
+        assert_eq!(judged("airlock-sandbox-mine", FILLER_SECONDS + 1), Disposal::Leave);
         for other in ["x", "airlock-sandbox-", &name[..name.len() - 1], &format!("x{name}")] {
             assert!(!is_upload(other, SHA), "{other}");
         }
@@ -363,21 +367,21 @@ mod tests {
 
     #[test]
     fn a_volume_is_taken_by_name_and_labels_with_its_session() {
-        let labels = [(label::INSTALL, "me"), (label::RUN, RUN), (label::LOCK, "7-1.2")];
-        let (none, this) = (HashSet::new(), HashSet::from([RUN.to_owned()]));
+        let labels = [(label::INSTALL, "me"), (label::SESSION, SESSION), (label::LOCK, "7-1.2")];
+        let (none, this) = (HashSet::new(), HashSet::from([SESSION.to_owned()]));
         let judged = |name: &str, over, there, said| {
             volume(&thing(name, &labels), "me", over, there, &|_, _| said)
         };
-        let own = plan::work_volume(RUN);
+        let own = plan::work_volume(SESSION);
         for name in [own.clone(), format!("{own}-0"), format!("{own}-12")] {
-            assert_eq!(judged(&name, &none, &none, Claim::Over), Verdict::Remove);
-            assert_eq!(judged(&name, &none, &this, Claim::Alive), Verdict::Leave);
-            assert_eq!(judged(&name, &this, &none, Claim::Unknown), Verdict::Remove);
-            assert_eq!(judged(&name, &none, &this, Claim::Unknown), Verdict::Leave);
-            assert_eq!(judged(&name, &none, &none, Claim::Unknown), Verdict::Unclaimed);
+            assert_eq!(judged(&name, &none, &none, Owner::Over), Disposal::Remove);
+            assert_eq!(judged(&name, &none, &this, Owner::Alive), Disposal::Leave);
+            assert_eq!(judged(&name, &this, &none, Owner::Unknown), Disposal::Remove);
+            assert_eq!(judged(&name, &none, &this, Owner::Unknown), Disposal::Leave);
+            assert_eq!(judged(&name, &none, &none, Owner::Unknown), Disposal::Unclaimed);
         }
         for name in ["precious", &format!("{own}-"), &format!("{own}-x"), &format!("{own}1")] {
-            assert_eq!(judged(name, &none, &none, Claim::Over), Verdict::Leave, "{name}");
+            assert_eq!(judged(name, &none, &none, Owner::Over), Disposal::Leave, "{name}");
         }
     }
 }

@@ -13,9 +13,9 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use super::*;
 use crate::engine::base;
-use crate::engine::confine::{BoxSpec, Entry, Work};
-use crate::engine::error::{EngineError, Step};
-use crate::engine::live::LiveTree;
+use crate::engine::confine::{BinaryMount, ContainerSpec, WorkspaceMount};
+use crate::engine::error::{EngineError, EngineStep};
+use crate::engine::live::LiveDirectory;
 
 mod images; // the base image, and images that cannot be had
 mod refused; // containers that are not what was asked for
@@ -32,9 +32,9 @@ fn id() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn spec(work: Work) -> BoxSpec {
-    BoxSpec {
-        run: id(),
+fn spec(work: WorkspaceMount) -> ContainerSpec {
+    ContainerSpec {
+        session: id(),
         install: id(),
         lock: String::new(),
         owner: "tests".to_owned(),
@@ -46,7 +46,7 @@ fn spec(work: Work) -> BoxSpec {
     }
 }
 
-const IN_MEMORY: Work = Work::Memory { bytes: 8 << 20 };
+const IN_MEMORY: WorkspaceMount = WorkspaceMount::Memory { bytes: 8 << 20 };
 
 async fn base(docker: &Docker) -> ResolvedImage {
     // Two tests that both find it absent would both make it.
@@ -76,7 +76,7 @@ async fn remove_image(docker: &Docker, image: &ResolvedImage) {
     docker.client().remove_image(&image.name, Some(options), None).await.unwrap();
 }
 
-/// What a command in a started box says, as a uid.
+/// What a command in a started container says, as a uid.
 async fn said(docker: &Docker, name: &str, user: &str, script: &str) -> String {
     let config = ExecConfig {
         attach_stdout: Some(true),
@@ -99,7 +99,7 @@ async fn is_there(docker: &Docker, name: &str) -> bool {
 }
 
 #[tokio::test]
-async fn an_empty_image_becomes_a_box_and_nothing_is_left_of_it() {
+async fn an_empty_image_becomes_a_sandbox_and_nothing_is_left_of_it() {
     let docker = engine().await;
     let image = empty(&docker, "LABEL airlock.trial=tests").await;
     assert!(image.digest.starts_with("sha256:"), "it never was in a registry: {}", image.digest);
@@ -118,7 +118,7 @@ async fn an_empty_image_becomes_a_box_and_nothing_is_left_of_it() {
 }
 
 #[tokio::test]
-async fn the_terms_hold_in_the_box() {
+async fn the_terms_hold_in_the_sandbox() {
     let docker = engine().await;
     let image = base(&docker).await;
     let spec = spec(IN_MEMORY);
@@ -150,9 +150,9 @@ async fn the_terms_hold_in_the_box() {
 async fn the_engines_disk_holds_the_copy_and_is_given_back() {
     let docker = engine().await;
     let image = base(&docker).await;
-    let spec = spec(Work::EngineDisk);
+    let spec = spec(WorkspaceMount::EngineDisk);
     assert_eq!(spec.waivers(), [crate::engine::Waiver::DiskQuota]);
-    let volume = plan::work_volume(&spec.run);
+    let volume = plan::work_volume(&spec.session);
     let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
     let owner = said(
@@ -180,8 +180,8 @@ async fn a_live_git_cannot_be_written() {
     for name in ["", ".git", ".git/hooks", "sub", "sub/.git"] {
         std::os::unix::fs::chown(at(name), Some(1234), Some(1234)).expect("these tests need root");
     }
-    let tree = LiveTree::look(folder.path()).unwrap();
-    let spec = spec(Work::Live(tree));
+    let tree = LiveDirectory::look(folder.path()).unwrap();
+    let spec = spec(WorkspaceMount::Live(tree));
     let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
     let script = "cd /workspace; touch new; touch .git/hooks/post-checkout; echo x > sub/.git; \
@@ -199,7 +199,7 @@ async fn what_does_not_say_that_it_is_ready_is_gone_again() {
     let docker = engine().await;
     let image = base(&docker).await;
     let spec = spec(IN_MEMORY);
-    let name = plan::container_name(&spec.run);
+    let name = plan::container_name(&spec.session);
     // Not our binary: a volume with another program in its place.
     let other: &'static [u8] = b"#!/bin/sh\necho hello\necho why >&2\nexit 7\n";
     let sha = id();
@@ -207,7 +207,7 @@ async fn what_does_not_say_that_it_is_ready_is_gone_again() {
     let created = docker.plan(spec, &image, &sandbox).create().await.unwrap();
     let error = created.start().await.unwrap_err();
     assert!(
-        matches!(&error, EngineError::Box { step: Step::Ready, reason } if reason.starts_with("its first line is not a ready line")),
+        matches!(&error, EngineError::Box { step: EngineStep::Ready, reason } if reason.starts_with("its first line is not a ready line")),
         "{error}"
     );
     assert!(!is_there(&docker, &name).await);
@@ -254,11 +254,11 @@ async fn the_binary_is_put_there_once_and_again_when_it_was_cut() {
         ..Default::default()
     };
     docker.client().create_volume(request).await.unwrap();
-    let mut swept = docker.sweep(&install, 0, |_, _| Claim::Alive).await.unwrap();
+    let mut swept = docker.sweep(&install, 0, |_, _| Owner::Alive).await.unwrap();
     swept.volumes.sort();
     let mut expected = vec![cut, one.name().to_owned()];
     expected.sort();
-    assert_eq!(swept, Swept { volumes: expected, ..Swept::default() });
+    assert_eq!(swept, SweepReport { volumes: expected, ..SweepReport::default() });
     let one_more = put().await.unwrap();
     assert_ne!(one_more, one);
     let one = one_more;
@@ -279,17 +279,17 @@ async fn a_sweep_takes_only_what_is_over_and_ours() {
     let mine = id();
     let make = async |install: &str| {
         let lock = "7-1.000000002".to_owned();
-        let spec = BoxSpec { install: install.to_owned(), lock, ..spec(IN_MEMORY) };
-        let run = spec.run.clone();
+        let spec = ContainerSpec { install: install.to_owned(), lock, ..spec(IN_MEMORY) };
+        let session = spec.session.clone();
         let sandbox = docker.prepare(&image, &spec).await.unwrap();
-        (run, docker.plan(spec, &image, &sandbox).create().await.unwrap())
+        (session, docker.plan(spec, &image, &sandbox).create().await.unwrap())
     };
-    let (alive, alive_box) = make(&mine).await;
-    let (over, over_box) = make(&mine).await;
-    let (other, other_box) = make(&id()).await;
+    let (alive, alive_sandbox) = make(&mine).await;
+    let (over, over_sandbox) = make(&mine).await;
+    let (other, other_sandbox) = make(&id()).await;
     // Somebody else's container whose image carries our labels.
     let foreign = format!("somebodys-{}", id());
-    let labels = [(label::INSTALL, mine.clone()), (label::RUN, id())];
+    let labels = [(label::INSTALL, mine.clone()), (label::SESSION, id())];
     let body = ContainerCreateBody {
         image: Some(image.id.clone()),
         entrypoint: Some(vec!["/none".to_owned()]),
@@ -301,21 +301,21 @@ async fn a_sweep_takes_only_what_is_over_and_ours() {
     docker.client().create_container(Some(options), body).await.unwrap();
 
     // A copy of the state directory: it has the install's id, and none of the locks.
-    let copied = docker.sweep(&mine, 0, |_, _| Claim::Unknown).await.unwrap();
-    assert_eq!(copied, Swept::default());
-    let mut unclaimed = docker.unclaimed(&mine, |_, _| Claim::Unknown).await.unwrap();
+    let copied = docker.sweep(&mine, 0, |_, _| Owner::Unknown).await.unwrap();
+    assert_eq!(copied, SweepReport::default());
+    let mut unclaimed = docker.unclaimed(&mine, |_, _| Owner::Unknown).await.unwrap();
     unclaimed.containers.sort();
     unclaimed.volumes.sort();
     let mut both = [&alive, &over];
     both.sort();
-    let of_both = |name: fn(&str) -> String| both.map(|run| name(run)).to_vec();
+    let of_both = |name: fn(&str) -> String| both.map(|session| name(session)).to_vec();
     let (containers, volumes) = (of_both(plan::container_name), of_both(plan::terminals_volume));
     assert_eq!(unclaimed, Unclaimed { containers, volumes });
 
-    let claim = |run: &str, lock: &str| match lock {
-        "7-1.000000002" if run == alive => Claim::Alive,
-        "7-1.000000002" => Claim::Over,
-        _ => Claim::Unknown,
+    let claim = |session: &str, lock: &str| match lock {
+        "7-1.000000002" if session == alive => Owner::Alive,
+        "7-1.000000002" => Owner::Over,
+        _ => Owner::Unknown,
     };
     let swept = docker.sweep(&mine, 0, claim).await.unwrap();
     assert_eq!(swept.containers, [plan::container_name(&over)]);
@@ -325,7 +325,7 @@ async fn a_sweep_takes_only_what_is_over_and_ours() {
     assert!(is_there(&docker, &plan::container_name(&other)).await);
     assert!(is_there(&docker, &foreign).await);
     // Removing what is gone already is no error.
-    for each in [alive_box, over_box, other_box] {
+    for each in [alive_sandbox, over_sandbox, other_sandbox] {
         each.remove().await.unwrap();
     }
     let options = RemoveContainerOptionsBuilder::new().force(true).build();
@@ -357,11 +357,11 @@ fn held() -> String {
 }
 
 #[tokio::test]
-async fn a_box_whose_host_is_gone_ends_by_itself() {
+async fn a_sandbox_whose_host_is_gone_ends_by_itself() {
     let docker = engine().await;
     let image = empty(&docker, "LABEL airlock.trial=tests").await;
     let spec = spec(IN_MEMORY);
-    let terminals = plan::terminals_volume(&spec.run);
+    let terminals = plan::terminals_volume(&spec.session);
     let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
     let name = ready.name().to_owned();

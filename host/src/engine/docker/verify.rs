@@ -5,13 +5,13 @@ use std::path::Path;
 use airlock_shared::handoff::{Confinement, Mounted};
 use bollard::models::{ContainerConfig, ContainerInspectResponse, HostConfig};
 
-use super::terms::{Check, Holds};
+use super::rules::{CheckedIn, RuleCheck};
 use crate::engine::confine::Waiver;
 use crate::engine::error::EngineError;
 
 /// What a container lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Lack {
+pub(super) enum Violation {
     /// A term, in a person's words.
     Term(String),
     /// The filter of system calls.
@@ -21,39 +21,39 @@ pub(super) enum Lack {
 }
 
 /// The engine's description of a container.
-pub(super) struct Outside<'a> {
+pub(super) struct Inspected<'a> {
     pub(super) found: &'a ContainerInspectResponse,
     pub(super) host: &'a HostConfig,
     pub(super) config: &'a ContainerConfig,
 }
 
 /// What the engine's description lacks; empty when all terms hold.
-pub(super) fn outside(checks: &[Check], found: &ContainerInspectResponse) -> Vec<Lack> {
+pub(super) fn outside(checks: &[RuleCheck], found: &ContainerInspectResponse) -> Vec<Violation> {
     let (host, config) = (HostConfig::default(), ContainerConfig::default());
-    let outside = Outside {
+    let outside = Inspected {
         found,
         host: found.host_config.as_ref().unwrap_or(&host),
         config: found.config.as_ref().unwrap_or(&config),
     };
     lacks(checks, |holds| match holds {
-        Holds::Outside(holds) => holds(&outside),
-        Holds::Inside { .. } => true,
+        CheckedIn::Outside(holds) => holds(&outside),
+        CheckedIn::Inside { .. } => true,
     })
 }
 
 /// What the sandbox does not find, but for what is waived.
 pub(super) fn inside(
-    checks: &[Check],
+    checks: &[RuleCheck],
     found: Option<&Confinement>,
     waived: &[Waiver],
-) -> Vec<Lack> {
+) -> Vec<Violation> {
     let Some(found) = found else {
-        return vec![Lack::Term("the sandbox does not say what holds it".to_owned())];
+        return vec![Violation::Term("the sandbox does not say what holds it".to_owned())];
     };
     lacks(checks, |holds| match holds {
-        Holds::Outside(_) => true,
-        Holds::Inside { unless: Some(waiver), .. } if waived.contains(waiver) => true,
-        Holds::Inside { holds, .. } => holds(found),
+        CheckedIn::Outside(_) => true,
+        CheckedIn::Inside { unless: Some(waiver), .. } if waived.contains(waiver) => true,
+        CheckedIn::Inside { holds, .. } => holds(found),
     })
 }
 
@@ -75,8 +75,8 @@ pub(super) fn not_shown(found: Option<&Confinement>) -> Vec<Waiver> {
     waived
 }
 
-fn lacks(checks: &[Check], holds: impl Fn(&Holds) -> bool) -> Vec<Lack> {
-    let mut lacks: Vec<Lack> = Vec::new();
+fn lacks(checks: &[RuleCheck], holds: impl Fn(&CheckedIn) -> bool) -> Vec<Violation> {
+    let mut lacks: Vec<Violation> = Vec::new();
     for check in checks.iter().filter(|check| !holds(&check.holds)) {
         if !lacks.contains(&check.lack) {
             lacks.push(check.lack.clone());
@@ -86,20 +86,20 @@ fn lacks(checks: &[Check], holds: impl Fn(&Holds) -> bool) -> Vec<Lack> {
 }
 
 /// The refusal, where there is something to refuse.
-pub(super) fn refused(lacks: Vec<Lack>) -> Result<(), EngineError> {
+pub(super) fn refused(lacks: Vec<Violation>) -> Result<(), EngineError> {
     let paths: Vec<String> = lacks
         .iter()
-        .filter_map(|lack| if let Lack::Path(path) = lack { Some(path.clone()) } else { None })
+        .filter_map(|lack| if let Violation::Path(path) = lack { Some(path.clone()) } else { None })
         .collect();
     if !paths.is_empty() {
         return Err(EngineError::ImagePaths { paths });
     }
-    if lacks.contains(&Lack::Filter) {
+    if lacks.contains(&Violation::Filter) {
         return Err(EngineError::NoFilter);
     }
     let missing: Vec<String> = lacks
         .into_iter()
-        .filter_map(|lack| if let Lack::Term(term) = lack { Some(term) } else { None })
+        .filter_map(|lack| if let Violation::Term(rule) = lack { Some(rule) } else { None })
         .collect();
     if missing.is_empty() { Ok(()) } else { Err(EngineError::Weaker { missing }) }
 }

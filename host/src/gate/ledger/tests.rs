@@ -7,7 +7,7 @@ use airlock_shared::{item, link};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::claims::{self, Known};
+use super::super::claims::{self, TurnFacts};
 use super::*;
 
 const BUDGET: Budget = Budget { steps: 2, tokens: 1_000, seconds: 60 };
@@ -18,7 +18,7 @@ fn done() -> StreamEvent {
     StreamEvent::Completed { usage: Some(usage), more: false }
 }
 
-fn ask(ledger: &mut Ledger) -> Result<(), String> {
+fn ask(ledger: &mut BudgetLedger) -> Result<(), String> {
     ledger.ask(&BUDGET, NOW, Meter::of_request(&json!("x".repeat(40))))
 }
 
@@ -30,11 +30,11 @@ fn passing(why: &str) -> Meaning {
     Meaning::Passing { why: why.into(), asked: None }
 }
 
-fn judged(ledger: &Ledger, claim: Outcome) -> Outcome {
+fn judged(ledger: &BudgetLedger, claim: Outcome) -> Outcome {
     let (used, elapsed) = (ledger.used(), NOW);
     let texts = Needles::default();
-    let known = Known { used, budget: &BUDGET, elapsed, is_asked: false, texts };
-    claims::in_relay(claim, &ledger.saw, &known)
+    let known = TurnFacts { used, budget: &BUDGET, elapsed, is_asked: false, texts };
+    claims::in_relay(claim, &ledger.observed, &known)
 }
 
 fn finished(answer: &str) -> Outcome {
@@ -43,9 +43,9 @@ fn finished(answer: &str) -> Outcome {
 
 #[test]
 fn an_answer_is_one_when_it_is_completed_and_calls_nothing() {
-    let mut ledger = Ledger::default();
+    let mut ledger = BudgetLedger::default();
     let is_believed =
-        |ledger: &Ledger, answer: &str| judged(ledger, finished(answer)) == finished(answer);
+        |ledger: &BudgetLedger, answer: &str| judged(ledger, finished(answer)) == finished(answer);
     ask(&mut ledger).expect("asked");
     ledger.hear(&said("I look first."));
     ledger.hear(&StreamEvent::Item(
@@ -60,7 +60,7 @@ fn an_answer_is_one_when_it_is_completed_and_calls_nothing() {
     assert!(is_believed(&ledger, "Three files.\n"));
     assert!(!is_believed(&ledger, "All tests pass."));
     let usage = Usage { input: 10, output: 4, ..Usage::default() };
-    assert_eq!(ledger.used(), Used { steps: 2, usage, estimated: false });
+    assert_eq!(ledger.used(), Spending { steps: 2, usage, estimated: false });
 }
 
 proptest! {
@@ -70,7 +70,7 @@ proptest! {
         answers in prop::collection::vec(prop::collection::vec((0u8..6, 0u8..3), 0..6), 1..5)
     ) {
         let budget = Budget { steps: 99, ..BUDGET };
-        let (mut ledger, mut sandbox) = (Ledger::default(), Listener::default());
+        let (mut ledger, mut sandbox) = (BudgetLedger::default(), Listener::default());
         for answer in answers {
             let items: Vec<Value> = answer.iter().map(|(kind, n)| match kind {
                 0 => item::message("assistant", &format!("text {n}")),
@@ -98,28 +98,28 @@ proptest! {
 
 #[test]
 fn a_budget_is_spent_by_answers() {
-    let mut ledger = Ledger::default();
+    let mut ledger = BudgetLedger::default();
     let budget = Budget { steps: 2, tokens: 7, seconds: 1 };
-    let ask = |ledger: &mut Ledger, elapsed| ledger.ask(&budget, elapsed, Meter::default());
+    let ask = |ledger: &mut BudgetLedger, elapsed| ledger.ask(&budget, elapsed, Meter::default());
     assert_eq!(ask(&mut ledger, NOW), Ok(()));
     ledger.hear(&done());
     assert!(ask(&mut ledger, NOW).is_err_and(|why| why.contains("7 tokens")));
     let late = Duration::from_secs(1);
     assert!(ask(&mut ledger, late).is_err_and(|why| why.contains("1 seconds")));
-    let mut ledger = Ledger::default();
+    let mut ledger = BudgetLedger::default();
     assert_eq!([ask(&mut ledger, NOW), ask(&mut ledger, NOW)], [Ok(()), Ok(())]);
     assert!(ask(&mut ledger, NOW).is_err_and(|why| why.contains("2 steps")));
 }
 
 #[test]
 fn a_request_is_spent_when_it_is_sent() {
-    let mut ledger = Ledger::default();
+    let mut ledger = BudgetLedger::default();
     ask(&mut ledger).expect("asked");
     let sent = Usage { input: 10, ..Usage::default() };
-    assert_eq!(ledger.used(), Used { steps: 1, usage: sent, estimated: true });
+    assert_eq!(ledger.used(), Spending { steps: 1, usage: sent, estimated: true });
     ledger.hear(&StreamEvent::Text("y".repeat(400)));
     let passed = Usage { input: 10, output: 100, ..Usage::default() };
-    assert_eq!(ledger.used(), Used { steps: 1, usage: passed, estimated: true });
+    assert_eq!(ledger.used(), Spending { steps: 1, usage: passed, estimated: true });
     ask(&mut ledger).expect("asked again");
     assert_eq!(ledger.used().steps, 2, "what was given up stays spent");
     assert!(ask(&mut ledger).is_err());
@@ -127,41 +127,41 @@ fn a_request_is_spent_when_it_is_sent() {
 
 #[test]
 fn what_the_backend_refuses_is_given_back() {
-    let mut ledger = Ledger::default();
+    let mut ledger = BudgetLedger::default();
     for _ in 0..100 {
         ask(&mut ledger).expect("asked");
         ledger.give_back();
     }
-    assert_eq!(ledger.used(), Used::default());
+    assert_eq!(ledger.used(), Spending::default());
     ask(&mut ledger).expect("asked");
     let said = Refusal { message: "busy".into(), ..Refusal::default() };
     ledger.hear(&StreamEvent::Failed(said));
-    assert_eq!(ledger.used(), Used::default(), "nothing had come");
+    assert_eq!(ledger.used(), Spending::default(), "nothing had come");
 }
 
 #[test]
 fn what_the_backend_breaks_off_is_no_step_and_is_paid_for() {
-    let mut ledger = Ledger::default();
+    let mut ledger = BudgetLedger::default();
     ask(&mut ledger).expect("asked");
     ledger.hear(&StreamEvent::Text("y".repeat(400)));
     ledger.broke_off(passing("cut"));
     let usage = Usage { input: 10, output: 100, ..Usage::default() };
-    assert_eq!(ledger.used(), Used { steps: 0, usage, estimated: true });
+    assert_eq!(ledger.used(), Spending { steps: 0, usage, estimated: true });
 }
 
 #[test]
 fn a_backend_that_does_not_say_what_it_cost_is_estimated() {
-    let mut ledger = Ledger::default();
+    let mut ledger = BudgetLedger::default();
     ask(&mut ledger).expect("asked");
     ledger.hear(&StreamEvent::Text("y".repeat(40)));
     ledger.hear(&StreamEvent::Completed { usage: None, more: false });
     let usage = Usage { input: 10, output: 10, ..Usage::default() };
-    assert_eq!(ledger.used(), Used { steps: 1, usage, estimated: true });
+    assert_eq!(ledger.used(), Spending { steps: 1, usage, estimated: true });
 }
 
 #[tokio::test(start_paused = true)]
 async fn failing_requests_are_bounded_by_time() {
-    let (mut ledger, began) = (Ledger::default(), Instant::now());
+    let (mut ledger, began) = (BudgetLedger::default(), Instant::now());
     let budget = Budget { steps: 1, tokens: 1_000, seconds: 3_600 };
     let mut asked = 0;
     while ledger.ask(&budget, began.elapsed(), Meter::default()).is_ok() {
@@ -185,7 +185,7 @@ async fn a_backend_that_is_silent_has_failed() {
         (limits::STREAM_IDLE_SECONDS, "the backend failed: nothing came for 300 s"),
         (limits::STREAM_IDLE_SECONDS / 2, "sandbox says: “it is silent”"),
     ] {
-        let mut ledger = Ledger::default();
+        let mut ledger = BudgetLedger::default();
         ask(&mut ledger).expect("asked");
         ledger.hear(&StreamEvent::Text("y".repeat(400)));
         tokio::time::sleep(Duration::from_secs(limits::STREAM_IDLE_SECONDS)).await;
@@ -194,7 +194,7 @@ async fn a_backend_that_is_silent_has_failed() {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         ledger.hear_silence();
         let usage = Usage { input: 10, output: 100, ..Usage::default() };
-        assert_eq!(ledger.used(), Used { steps: 1, usage, estimated: true });
+        assert_eq!(ledger.used(), Spending { steps: 1, usage, estimated: true });
         let Outcome::Failed { fault } = judged(&ledger, claim.clone()) else { panic!("no fault") };
         assert_eq!(fault.message, said);
         ask(&mut ledger).expect("asked again");
@@ -204,11 +204,11 @@ async fn a_backend_that_is_silent_has_failed() {
 
 #[test]
 fn failures_are_counted_in_words() {
-    let mut ledger = Ledger::default();
-    let said = |ledger: &Ledger| ledger.saw.fault.as_ref().map(ToString::to_string);
+    let mut ledger = BudgetLedger::default();
+    let said = |ledger: &BudgetLedger| ledger.observed.fault.as_ref().map(ToString::to_string);
     ledger.failed(passing("503: busy"));
     assert_eq!(said(&ledger).as_deref(), Some("the backend failed: 503: busy"));
-    let host = Meaning::of_host(link::Refusal::Unreachable, "connection refused");
+    let host = Meaning::of_host(link::HostRefusal::Unreachable, "connection refused");
     ledger.failed(host.expect("a meaning"));
     let twice = "the backend failed 2 times, at last: connection refused";
     assert_eq!(said(&ledger).as_deref(), Some(twice));
@@ -219,7 +219,7 @@ fn failures_are_counted_in_words() {
 
 #[test]
 fn the_first_turn_state_is_kept() {
-    let mut ledger = Ledger::default();
+    let mut ledger = BudgetLedger::default();
     let mut headers = HeaderMap::new();
     headers.insert("x-codex-turn-state", "one".parse().expect("a value"));
     ledger.hear_headers(&headers);

@@ -10,7 +10,7 @@ mod named; // in which words a refusal names what it refuses
 
 const SESSION: &str = "s-1";
 
-fn try_out(route: Route, lite: bool, given: &Value, seen: &Seen) -> Result<Value, Denied> {
+fn try_out(route: Route, lite: bool, given: &Value, seen: &SeenItems) -> Result<Value, Denied> {
     let model = Model {
         slug: "gpt-5.5".into(),
         effort: Some("low".into()),
@@ -18,12 +18,12 @@ fn try_out(route: Route, lite: bool, given: &Value, seen: &Seen) -> Result<Value
         lite,
         ..Model::default()
     };
-    let pinned = Pinned { model: &model, session: SESSION, service_tier: None };
+    let pinned = PinnedSettings { model: &model, session: SESSION, service_tier: None };
     outgoing(route, &mut given.clone(), pinned, seen)
 }
 
 fn refused(given: &Value) -> String {
-    match try_out(Route::Responses, false, given, &Seen::default()) {
+    match try_out(Route::Responses, false, given, &SeenItems::default()) {
         Err(Denied(why)) => why,
         Ok(sent) => panic!("{given} was sent on as {sent}"),
     }
@@ -200,7 +200,7 @@ fn what_is_pinned_is_overwritten_and_everything_else_is_rebuilt() {
             {"type": "custom", "name": "apply_patch", "description": "d", "format": {"type": "grammar", "syntax": "lark", "definition": "g"}},
         ],
     });
-    let sent = try_out(Route::Responses, false, &given, &Seen::default());
+    let sent = try_out(Route::Responses, false, &given, &SeenItems::default());
     let expected = json!({
         "model": "gpt-5.5", "reasoning": {"effort": "low"}, "store": false, "stream": true,
         "prompt_cache_key": SESSION, "include": ["reasoning.encrypted_content"],
@@ -236,13 +236,13 @@ fn our_own_bodies_pass_unchanged_in_both_shapes() {
         };
         let prompt = request::Prompt { instructions: "i", tools: &tools, input: &input };
         let body = request::body(&model, SESSION, None, prompt);
-        assert_eq!(try_out(Route::Responses, lite, &body, &Seen::default()), Ok(body.clone()));
+        assert_eq!(try_out(Route::Responses, lite, &body, &SeenItems::default()), Ok(body.clone()));
     }
 }
 
 #[test]
 fn what_the_backend_sent_comes_back_as_it_was() {
-    let mut seen = Seen::default();
+    let mut seen = SeenItems::default();
     let message = json!({"type": "message", "id": "m", "role": "assistant", "phase": "commentary", "content": [{"type": "output_text", "text": "t", "annotations": [], "new": 1}]});
     let unknown = json!({"type": "of_next_year", "id": "x", "url": "https://provider.example"});
     let reasoning = json!({"type": "reasoning", "id": "r", "summary": [], "content": null, "encrypted_content": "e"});
@@ -263,7 +263,7 @@ fn what_the_backend_sent_comes_back_as_it_was() {
 #[test]
 fn a_compaction_request_has_its_own_keys() {
     let given = json!({"model": "x", "store": false, "stream": true, "input": [], "tools": [], "instructions": "i"});
-    let sent = try_out(Route::Compact, false, &given, &Seen::default());
+    let sent = try_out(Route::Compact, false, &given, &SeenItems::default());
     assert_eq!(
         sent,
         Ok(
@@ -277,7 +277,7 @@ fn duplicate_keys_vanish_by_parsing() {
     let text = r#"{"input":[],"store":true,"store":false,"input":[{"type":"message","role":"system","role":"user","content":[]}]}"#;
     let given = serde_json::from_str(text).expect("json");
     let sent =
-        try_out(Route::Responses, false, &given, &Seen::default()).expect("sent").to_string();
+        try_out(Route::Responses, false, &given, &SeenItems::default()).expect("sent").to_string();
     assert_eq!(sent.matches("store").count(), 1);
     assert!(!sent.contains("system"));
 }
@@ -383,7 +383,7 @@ proptest! {
         if tools.is_array() { body["tools"] = tools; }
         let route = if route { Route::Responses } else { Route::Compact };
         for given in [&body, &extra] {
-            if let Ok(sent) = try_out(route, false, given, &Seen::default()) {
+            if let Ok(sent) = try_out(route, false, given, &SeenItems::default()) {
                 for key in sent.as_object().expect("an object").keys() {
                     let known = OWN.contains(&key.as_str()) || PINNED.contains(&key.as_str());
                     prop_assert!(known, "{}", key);
@@ -391,7 +391,7 @@ proptest! {
                 prop_assert_eq!(&sent["model"], "gpt-5.5");
                 assert_clean(&sent);
                 // What was sent is allowed, and stays what it is.
-                prop_assert_eq!(try_out(route, false, &sent, &Seen::default()), Ok(sent));
+                prop_assert_eq!(try_out(route, false, &sent, &SeenItems::default()), Ok(sent));
             }
         }
     }

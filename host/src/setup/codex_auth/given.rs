@@ -5,20 +5,24 @@ use airlock_shared::base::Base;
 use airlock_shared::defaults;
 use airlock_shared::secret::Secret;
 
-use super::{Wish, base_of, issuer_of};
+use super::{SignInRequest, base_of, issuer_of};
 use crate::auth::claims::Claims;
 use crate::auth::issuer::{IssuerUrl, Tokens};
-use crate::auth::store::{Kind, Login};
+use crate::auth::store::{Login, LoginKind};
 use crate::auth::{self, Credential};
 use crate::failure::address;
-use crate::run::sign_in_again;
-use crate::setup::{Logins, Proof, Unable, proof};
+use crate::session::sign_in_again;
+use crate::setup::{LoginError, Logins, ProofResult, proof};
 
 /// What is to be kept, and what the service said of it already.
-pub(in crate::setup) type ToKeep = (Login, Option<Proof>);
+pub(in crate::setup) type ToKeep = (Login, Option<ProofResult>);
 
 /// An API key as a login.
-pub(super) async fn key(key: &Secret, wish: &Wish, logins: &Logins) -> Result<ToKeep, Unable> {
+pub(super) async fn key(
+    key: &Secret,
+    wish: &SignInRequest,
+    logins: &Logins,
+) -> Result<ToKeep, LoginError> {
     key_for(key, base_of(wish, None, defaults::API_BASE)?, &wish.name, logins).await
 }
 
@@ -28,9 +32,9 @@ pub(in crate::setup) async fn key_for(
     base: Base,
     name: &str,
     logins: &Logins,
-) -> Result<ToKeep, Unable> {
+) -> Result<ToKeep, LoginError> {
     let login = Login {
-        kind: Kind::ApiKey,
+        kind: LoginKind::ApiKey,
         base,
         issuer: None,
         bearer: key.clone(),
@@ -52,10 +56,10 @@ pub(in crate::setup) async fn key_for(
 /// An access token as a login that nothing renews.
 pub(super) async fn token(
     token: &Secret,
-    wish: &Wish,
+    wish: &SignInRequest,
     there: Option<&Login>,
     logins: &Logins,
-) -> Result<ToKeep, Unable> {
+) -> Result<ToKeep, LoginError> {
     let tokens = Tokens {
         access: Some(token.clone()),
         refresh: None,
@@ -75,9 +79,9 @@ pub(in crate::setup) fn from_tokens(
     issuer: IssuerUrl,
     name: &str,
     logins: &Logins,
-) -> Result<Login, Unable> {
+) -> Result<Login, LoginError> {
     let login = Login::granted(tokens, base, issuer, logins.now());
-    let login = login.map_err(|what| Unable::Given {
+    let login = login.map_err(|what| LoginError::Given {
         why: format!("what was given cannot be used: {what}"),
         hint: sign_in_again(name),
     })?;
@@ -88,8 +92,8 @@ pub(in crate::setup) fn from_tokens(
 /// The command for whoever has another key: signing in does not mend one.
 fn given_again(login: &Login, name: &str) -> String {
     let (flag, usual) = match login.kind {
-        Kind::ApiKey => ("--api-key", defaults::API_BASE),
-        Kind::ChatGpt => ("--access-token", defaults::CHATGPT_BASE),
+        LoginKind::ApiKey => ("--api-key", defaults::API_BASE),
+        LoginKind::ChatGpt => ("--access-token", defaults::CHATGPT_BASE),
     };
     let base = match Base::parse(usual) {
         Ok(usual) if usual == login.base => String::new(),
@@ -99,21 +103,21 @@ fn given_again(login: &Login, name: &str) -> String {
 }
 
 /// The login, once the service took its credential or could not be asked.
-async fn tried(login: Login, name: &str, logins: &Logins) -> Result<ToKeep, Unable> {
+async fn tried(login: Login, name: &str, logins: &Logins) -> Result<ToKeep, LoginError> {
     let token = login.bearer.clone();
     let credential = match login.kind {
-        Kind::ApiKey => Credential::Key(token),
-        Kind::ChatGpt => Credential::Token { token, account: login.account.clone() },
+        LoginKind::ApiKey => Credential::Key(token),
+        LoginKind::ChatGpt => Credential::Token { token, account: login.account.clone() },
     };
-    let signer = auth::open(credential, &login.base, &logins.means);
-    let signer = signer.map_err(|error| Unable::login(name, error))?;
+    let signer = auth::open(credential, &login.base, &logins.deps);
+    let signer = signer.map_err(|error| LoginError::login(name, error))?;
     // THREAT: a mistyped or stolen and withdrawn key is kept, and every run fails with it. Tried by
     // login::account::a_key_the_service_refuses_is_not_stored.
-    match proof::prove(&*signer, &login.base, logins.means.ca.as_deref()).await {
-        Proof::Refused(why) => {
-            Err(Unable::Refused { why, kept: false, again: given_again(&login, name) })
+    match proof::prove(&*signer, &login.base, logins.deps.ca.as_deref()).await {
+        ProofResult::Refused(why) => {
+            Err(LoginError::Refused { why, kept: false, again: given_again(&login, name) })
         }
-        proof @ (Proof::Listed { .. } | Proof::Unasked(_)) => Ok((login, Some(proof))),
+        proof @ (ProofResult::Listed { .. } | ProofResult::Unasked(_)) => Ok((login, Some(proof))),
     }
 }
 
@@ -123,7 +127,7 @@ mod tests {
 
     #[test]
     fn who_brought_a_key_is_not_told_to_sign_in() {
-        let again = |base: &str, kind: Kind| {
+        let again = |base: &str, kind: LoginKind| {
             let login = Login {
                 kind,
                 base: Base::parse(base).expect("a base"),
@@ -144,9 +148,9 @@ mod tests {
             given_again(&login, "team")
         };
         let setup = "airlock setup codex-auth --name team";
-        let usual = again(defaults::API_BASE, Kind::ApiKey);
+        let usual = again(defaults::API_BASE, LoginKind::ApiKey);
         assert_eq!(usual, format!("{setup} --api-key - < FILE"));
-        let other = again("https://a.example.org/v1", Kind::ChatGpt);
+        let other = again("https://a.example.org/v1", LoginKind::ChatGpt);
         let expected =
             format!("{setup} --base-url https://a.example.org/v1 --access-token - < FILE");
         assert_eq!(other, expected);

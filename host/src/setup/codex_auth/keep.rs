@@ -3,11 +3,11 @@
 
 use airlock_shared::secret::Secret;
 
-use super::{Told, Typed};
+use super::{SetupEvent, TypedLines};
 use crate::auth::AuthError;
-use crate::auth::store::{Kind, Login};
-use crate::run::sign_in_again;
-use crate::setup::{Logins, Proof, Unable, Whose, proof};
+use crate::auth::store::{Login, LoginKind};
+use crate::session::sign_in_again;
+use crate::setup::{LoginError, LoginInfo, Logins, ProofResult, proof};
 
 pub(in crate::setup) struct Keeping<'a> {
     pub(in crate::setup) name: &'a str,
@@ -31,13 +31,13 @@ impl Keeping<'_> {
 pub(in crate::setup) async fn keep(
     keeping: Keeping<'_>,
     login: Login,
-    proven: Option<Proof>,
-    typed: &mut Typed,
-    tell: &mut (dyn FnMut(Told) + Send),
-) -> Result<(Whose, Proof), Unable> {
+    proven: Option<ProofResult>,
+    typed: &mut TypedLines,
+    tell: &mut (dyn FnMut(SetupEvent) + Send),
+) -> Result<(LoginInfo, ProofResult), LoginError> {
     let Keeping { name, logins, .. } = keeping;
     let now = logins.now();
-    let whose = Whose::of(name, &login, now);
+    let login_info = LoginInfo::of(name, &login, now);
     let there = logins.store.read(name).ok();
     let other = there.as_ref().filter(|there| is_anothers(there, &login));
     // THREAT: somebody who gets a person to finish a sign-in of theirs makes that person's work
@@ -45,7 +45,7 @@ pub(in crate::setup) async fn keep(
     // login::account::another_account_is_asked_about_before_anything_is_stored.
     if let Some(other) = other
         && !keeping.replace
-        && let Err(refused) = asked(Whose::of(name, other, now), &whose, typed, tell).await
+        && let Err(refused) = asked(LoginInfo::of(name, other, now), &login_info, typed, tell).await
     {
         keeping.give_back(&login).await;
         return Err(refused);
@@ -55,25 +55,25 @@ pub(in crate::setup) async fn keep(
         proven => (login, proven),
     };
     let stored = store(&keeping, &login, there.as_ref()).await;
-    if let Err(unable) = stored {
+    if let Err(login_error) = stored {
         keeping.give_back(&login).await;
-        return Err(unable);
+        return Err(login_error);
     }
-    let path = logins.store.path(name).map_err(|error| Unable::login(name, error))?;
+    let path = logins.store.path(name).map_err(|error| LoginError::login(name, error))?;
     // Not before: who reads that somebody is signed in takes the login for stored.
-    let whose = Whose::of(name, &login, logins.now());
-    tell(Told::SignedIn(whose.clone()));
-    tell(Told::Stored { path });
+    let login_info = LoginInfo::of(name, &login, logins.now());
+    tell(SetupEvent::SignedIn(login_info.clone()));
+    tell(SetupEvent::Stored { path });
     let proof = match (proven, logins.signer(name, &login.base)) {
-        (_, Err(error)) => return Err(Unable::login(name, error)),
+        (_, Err(error)) => return Err(LoginError::login(name, error)),
         (Some(proof), Ok(_)) => proof,
-        (None, Ok(signer)) => proof::prove(&*signer, &login.base, logins.means.ca.as_deref()).await,
+        (None, Ok(signer)) => proof::prove(&*signer, &login.base, logins.deps.ca.as_deref()).await,
     };
-    if let Proof::Refused(why) = proof {
-        return Err(Unable::Refused { why, kept: true, again: sign_in_again(name) });
+    if let ProofResult::Refused(why) = proof {
+        return Err(LoginError::Refused { why, kept: true, again: sign_in_again(name) });
     }
-    tell(Told::Proof(proof.clone()));
-    Ok((whose, proof))
+    tell(SetupEvent::Proof(proof.clone()));
+    Ok((login_info, proof))
 }
 
 /// The login as it is once the service was asked with it, in a folder of its own: it is renewed there
@@ -82,47 +82,51 @@ async fn apart(
     name: &str,
     login: Login,
     logins: &Logins,
-) -> Result<(Login, Option<Proof>), Unable> {
-    let unable = |error| Unable::login(name, error);
+) -> Result<(Login, Option<ProofResult>), LoginError> {
+    let login_error = |error| LoginError::login(name, error);
     // Made and closed to others by whoever locks a login in it.
-    drop(logins.store.lock(name).await.map_err(unable)?);
+    drop(logins.store.lock(name).await.map_err(login_error)?);
     let folder = tempfile::Builder::new().prefix(".import-").tempdir_in(&logins.folder);
     let folder = folder.map_err(|error| {
-        unable(AuthError::Store {
+        login_error(AuthError::Store {
             place: logins.folder.display().to_string(),
             why: error.to_string(),
         })
     })?;
-    let alone = Logins::at(folder.path(), logins.means.clone());
-    alone.store.lock(name).await.and_then(|locked| locked.write(&login)).map_err(unable)?;
-    let signer = alone.signer(name, &login.base).map_err(unable)?;
+    let alone = Logins::at(folder.path(), logins.deps.clone());
+    alone.store.lock(name).await.and_then(|locked| locked.write(&login)).map_err(login_error)?;
+    let signer = alone.signer(name, &login.base).map_err(login_error)?;
     // THREAT: a login that its issuer has revoked takes the place of a good one. Tried by
     // setup::codex_auth::keep::tests::a_dead_login_takes_nobodys_place.
-    let ca = logins.means.ca.as_deref();
+    let ca = logins.deps.ca.as_deref();
     match proof::prove(&*signer, &login.base, ca).await {
-        Proof::Refused(why) => {
-            Err(Unable::Refused { why, kept: false, again: sign_in_again(name) })
+        ProofResult::Refused(why) => {
+            Err(LoginError::Refused { why, kept: false, again: sign_in_again(name) })
         }
         proof => Ok((alone.store.read(name).unwrap_or(login), Some(proof))),
     }
 }
 
 async fn asked(
-    has: Whose,
-    is: &Whose,
-    typed: &mut Typed,
-    tell: &mut (dyn FnMut(Told) + Send),
-) -> Result<(), Unable> {
+    has: LoginInfo,
+    is: &LoginInfo,
+    typed: &mut TypedLines,
+    tell: &mut (dyn FnMut(SetupEvent) + Send),
+) -> Result<(), LoginError> {
     if !typed.is_person {
         let name = has.login.clone();
-        return Err(Unable::Another { name, has: has.said_beside(is), is: is.said_beside(&has) });
+        return Err(LoginError::Another {
+            name,
+            has: has.said_beside(is),
+            is: is.said_beside(&has),
+        });
     }
-    tell(Told::Another(Box::new([has, is.clone()])));
+    tell(SetupEvent::Another(Box::new([has, is.clone()])));
     let answer = typed.lines.recv().await;
     if answer.as_ref().is_some_and(is_yes) {
         return Ok(());
     }
-    Err(Unable::Declined { what: "the login that was there stays" })
+    Err(LoginError::Declined { what: "the login that was there stays" })
 }
 
 /// `y` or `yes`, in any case; everything else is no.
@@ -131,10 +135,14 @@ pub(in crate::setup) fn is_yes(answer: &Secret) -> bool {
 }
 
 /// Writes it under the login's lock; `seen` is what the person was asked about.
-async fn store(keeping: &Keeping<'_>, login: &Login, seen: Option<&Login>) -> Result<(), Unable> {
+async fn store(
+    keeping: &Keeping<'_>,
+    login: &Login,
+    seen: Option<&Login>,
+) -> Result<(), LoginError> {
     let name = keeping.name;
-    let unable = |error| Unable::login(name, error);
-    let locked = keeping.logins.store.lock(name).await.map_err(unable)?;
+    let login_error = |error| LoginError::login(name, error);
+    let locked = keeping.logins.store.lock(name).await.map_err(login_error)?;
     // What a killed refresh left is finished here, before it is replaced.
     let there = locked.read().ok();
     let changed = match (seen, &there) {
@@ -144,13 +152,13 @@ async fn store(keeping: &Keeping<'_>, login: &Login, seen: Option<&Login>) -> Re
     };
     if changed && !keeping.replace {
         let why = "somebody else signed in to it at the same moment; that login stays".to_owned();
-        return Err(Unable::InPart { headline: "not stored", why });
+        return Err(LoginError::InPart { headline: "not stored", why });
     }
     let generation = there.as_ref().map_or(0, |there| there.generation.saturating_add(1));
     // A model was chosen from the list of one account at one base: another may not have it.
     let same = there.filter(|there| !is_anothers(there, login));
     let model = same.and_then(|there| there.model);
-    locked.write(&Login { generation, model, ..login.clone() }).map_err(unable)
+    locked.write(&Login { generation, model, ..login.clone() }).map_err(login_error)
 }
 
 /// Whether what is there belongs to another account than what would take its place, or pays for
@@ -162,15 +170,15 @@ fn is_anothers(there: &Login, fresh: &Login) -> bool {
         _ => false,
     };
     match (there.kind, fresh.kind) {
-        (Kind::ApiKey, Kind::ApiKey) => there.base != fresh.base,
-        (Kind::ChatGpt, Kind::ChatGpt) => {
+        (LoginKind::ApiKey, LoginKind::ApiKey) => there.base != fresh.base,
+        (LoginKind::ChatGpt, LoginKind::ChatGpt) => {
             // Two people of one workspace have one account, and an address each.
             there.account != fresh.account
                 || differ(&there.email, &fresh.email)
                 || there.issuer != fresh.issuer
                 || there.base != fresh.base
         }
-        (Kind::ApiKey, Kind::ChatGpt) | (Kind::ChatGpt, Kind::ApiKey) => true,
+        (LoginKind::ApiKey, LoginKind::ChatGpt) | (LoginKind::ChatGpt, LoginKind::ApiKey) => true,
     }
 }
 
@@ -183,17 +191,17 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::auth::Means;
+    use crate::auth::Deps;
     use crate::auth::issuer::IssuerUrl;
     use crate::exit::Exit;
     use crate::failure::Failure;
 
-    fn login(kind: Kind, account: &str, email: &str) -> Login {
+    fn login(kind: LoginKind, account: &str, email: &str) -> Login {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         Login {
             kind,
             base: Base::parse("https://chatgpt.com").expect("a base"),
-            issuer: (kind == Kind::ChatGpt).then(IssuerUrl::default),
+            issuer: (kind == LoginKind::ChatGpt).then(IssuerUrl::default),
             bearer: Secret::new("bearer".to_owned()),
             refresh: None,
             account: text(account),
@@ -211,15 +219,15 @@ mod tests {
 
     #[test]
     fn anothers_is_told_from_ones_own() {
-        let ours = login(Kind::ChatGpt, "acct-1", "ada@example.org");
-        let key = login(Kind::ApiKey, "", "");
+        let ours = login(LoginKind::ChatGpt, "acct-1", "ada@example.org");
+        let key = login(LoginKind::ApiKey, "", "");
         let elsewhere = Base::parse("https://codex.example.org").expect("a base");
         let cases = [
-            (login(Kind::ChatGpt, "acct-1", "ada@example.org"), false),
-            (login(Kind::ChatGpt, "acct-1", ""), false),
-            (login(Kind::ChatGpt, "acct-1", "eve@example.org"), true),
-            (login(Kind::ChatGpt, "acct-2", "ada@example.org"), true),
-            (login(Kind::ChatGpt, "", "ada@example.org"), true),
+            (login(LoginKind::ChatGpt, "acct-1", "ada@example.org"), false),
+            (login(LoginKind::ChatGpt, "acct-1", ""), false),
+            (login(LoginKind::ChatGpt, "acct-1", "eve@example.org"), true),
+            (login(LoginKind::ChatGpt, "acct-2", "ada@example.org"), true),
+            (login(LoginKind::ChatGpt, "", "ada@example.org"), true),
             (Login { base: elsewhere.clone(), ..ours.clone() }, true),
             (Login { issuer: None, ..ours.clone() }, true),
             (key.clone(), true),
@@ -245,13 +253,13 @@ mod tests {
                 }
             });
             let folder = tempfile::tempdir().expect("a folder");
-            let means = Means { ca: None, clock: Arc::new(|| 7) };
-            let logins = Logins::at(folder.path(), means);
+            let deps = Deps { ca: None, clock: Arc::new(|| 7) };
+            let logins = Logins::at(folder.path(), deps);
             let base = Base::parse(&base).expect("a base");
-            let good = Login { base, ..login(Kind::ChatGpt, "acct-1", "ada@example.org") };
+            let good = Login { base, ..login(LoginKind::ChatGpt, "acct-1", "ada@example.org") };
             logins.store.lock("me").await.expect("a lock").write(&good).expect("written");
             let dead = Login { bearer: Secret::new("imported".to_owned()), ..good };
-            let mut typed = Typed { lines: mpsc::channel(1).1, is_person: false };
+            let mut typed = TypedLines { lines: mpsc::channel(1).1, is_person: false };
             let mut told = Vec::new();
             let mut tell = |what| told.push(what);
             let keeping = Keeping { name: "me", replace: false, granted: false, logins: &logins };
@@ -260,8 +268,8 @@ mod tests {
             assert_eq!(told.is_empty(), !is_kept, "{told:?}");
             let there = logins.store.read("me").expect("a login");
             assert_eq!(there.bearer.reveal() == "imported", is_kept);
-            if let Err(unable) = kept {
-                let failure = Failure::from(unable);
+            if let Err(login_error) = kept {
+                let failure = Failure::from(login_error);
                 assert_eq!(failure.exit, Exit::SignIn);
                 assert_eq!(failure.hint.as_deref(), Some("airlock setup codex-auth --name me"));
             }
@@ -272,21 +280,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_chosen_model_stays_until_another_takes_the_place() {
-        let ours = login(Kind::ChatGpt, "acct-1", "ada@example.org");
-        let key = login(Kind::ApiKey, "", "");
+        let ours = login(LoginKind::ChatGpt, "acct-1", "ada@example.org");
+        let key = login(LoginKind::ApiKey, "", "");
         let elsewhere = Base::parse("https://codex.example.org").expect("a base");
         let anew =
             |login: &Login| Login { bearer: Secret::new("anew".to_owned()), ..login.clone() };
         let cases = [
             (&ours, anew(&ours), true),
-            (&ours, login(Kind::ChatGpt, "acct-2", "eve@example.org"), false),
+            (&ours, login(LoginKind::ChatGpt, "acct-2", "eve@example.org"), false),
             (&ours, key.clone(), false),
             (&key, anew(&key), true),
             (&key, Login { base: elsewhere, ..key.clone() }, false),
         ];
         for (at, (there, fresh, stays)) in cases.into_iter().enumerate() {
             let folder = tempfile::tempdir().expect("a folder");
-            let logins = Logins::at(folder.path(), Means { ca: None, clock: Arc::new(|| 7) });
+            let logins = Logins::at(folder.path(), Deps { ca: None, clock: Arc::new(|| 7) });
             let there = Login { model: Some("gpt-5.5".to_owned()), ..there.clone() };
             logins.store.lock("me").await.expect("a lock").write(&there).expect("written");
             let keeping = Keeping { name: "me", replace: true, granted: true, logins: &logins };

@@ -1,4 +1,4 @@
-//! Docker and the box image, a line each. Nobody needs them to sign in, so they are asked quickly
+//! Docker and the sandbox image, a line each. Nobody needs them to sign in, so they are asked quickly
 //! and nothing hangs on the answer.
 
 use std::time::Duration;
@@ -34,10 +34,10 @@ async fn asked(choice: &EngineChoice) -> Vec<Check> {
     }
     let name = base::name();
     match docker.find_image(&name).await {
-        Ok(Some(_)) => checks.push(Check::ok("box image", name)),
+        Ok(Some(_)) => checks.push(Check::ok("base image", name)),
         Ok(None) => {
             let text = "not made yet: the first run does it, or airlock setup image";
-            checks.push(Check::unknown("box image", text));
+            checks.push(Check::unknown("base image", text));
         }
         Err(_) => {}
     }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use super::*;
-use crate::auth::Means;
+use crate::auth::Deps;
 
 const GATEWAY: &str = "https://gateway.example.org/v1";
 
@@ -14,16 +14,16 @@ fn with(login: &str) -> (tempfile::TempDir, Logins) {
     let file = folder.path().join("default.json");
     std::fs::write(&file, login).expect("written");
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("a mode");
-    let logins = Logins::at(folder.path(), Means { ca: None, clock: Arc::new(|| 7) });
+    let logins = Logins::at(folder.path(), Deps { ca: None, clock: Arc::new(|| 7) });
     (folder, logins)
 }
 
 fn goes_to(login: &str) -> String {
     let (_folder, logins) = with(login);
-    let ways = Ways { browser: false, open: false, device: true, paste: false };
-    let wish = Wish {
+    let ways = SignInMethods { browser: false, open: false, device: true, paste: false };
+    let wish = SignInRequest {
         name: "default".to_owned(),
-        how: How::SignIn { ways, chosen: true },
+        how: SignInWith::SignIn { ways, chosen: true },
         issuer: None,
         base: None,
         replace: false,

@@ -1,8 +1,8 @@
 //! A whole run without an account and without a network: the model's answers come from a recording
-//! that ships with the program. The box, the commands, the patch and the tests are real.
+//! that ships with the program. The sandbox, the commands, the patch and the tests are real.
 //!
-//! The check afterwards is a run of its own, in a fresh box on what was applied, so that nothing
-//! the first box said counts.
+//! The check afterwards is a run of its own, in a fresh sandbox on what was applied, so that nothing
+//! the first sandbox said counts.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,12 +14,12 @@ use airlock_shared::job::Budget;
 use airlock_shared::outcome::{Fault, Outcome};
 
 use crate::clock;
-use crate::run::public::{Line, Public};
-use crate::run::spec::{
-    BaseChoice, BoxLimits, Cassette, CredentialChoice, Custody, DiskOn, ImageChoice, ModelWish,
-    Spec, Tree,
+use crate::session::public::{EventLine, PublicEvent};
+use crate::session::settings::{
+    BaseChoice, CredentialChoice, CredentialsMode, DiskOn, ImageChoice, ModelSelection,
+    RecordingChoice, SandboxLimits, SessionSettings, WorkspaceMode,
 };
-use crate::run::{self, House, Stop};
+use crate::session::{self, HostContext, Stop};
 use crate::setup::proof;
 use crate::workspace;
 
@@ -30,22 +30,22 @@ const REPOSITORY: [(&str, &str); 4] = [
     ("test_pad.py", include_str!("repository/test_pad.py")),
 ];
 /// What the model answered when the demo was recorded.
-const MEND: &str = include_str!("mend.cassette.jsonl");
+const MEND: &str = include_str!("mend.recording.jsonl");
 /// A model that runs the tests once and says so.
-const CHECK: &str = include_str!("check.cassette.jsonl");
+const CHECK: &str = include_str!("check.recording.jsonl");
 
 /// What the run is asked to do.
 pub const PROMPT: &str = "make the tests pass; say what was wrong";
 
 /// Why the demo proves nothing.
 #[derive(Debug, thiserror::Error)]
-pub enum Unproven {
+pub enum DemoError {
     #[error("what the run changed could not be applied: {0}")]
     NotApplied(String),
-    #[error("the second box: {0}")]
+    #[error("the second sandbox: {0}")]
     Box(Fault),
     /// The exit code, if there was one.
-    #[error("the tests do not pass in a fresh box on what was applied")]
+    #[error("the tests do not pass in a fresh sandbox on what was applied")]
     Tests(Option<i32>),
 }
 
@@ -75,53 +75,62 @@ impl Demo {
 
     /// The run that mends the repository.
     #[must_use]
-    pub fn run(&self) -> Spec {
-        self.spec(PROMPT, "mend.jsonl")
+    pub fn run(&self) -> SessionSettings {
+        self.settings(PROMPT, "mend.jsonl")
     }
 
     /// Applies what the run changed to the copy of the repository, and runs its tests in a fresh
-    /// box. Gives how many files were applied.
+    /// sandbox. Gives how many files were applied.
     ///
     /// # Errors
     /// Why it proves nothing.
-    pub async fn prove(&self, house: &House, stop: &Stop, run: &str) -> Result<usize, Unproven> {
-        let kept = |error: &dyn std::error::Error| Unproven::NotApplied(error.to_string());
-        let folder = house.store.find(run).map_err(|error| kept(&error))?;
+    pub async fn prove(
+        &self,
+        context: &HostContext,
+        stop: &Stop,
+        run: &str,
+    ) -> Result<usize, DemoError> {
+        let kept = |error: &dyn std::error::Error| DemoError::NotApplied(error.to_string());
+        let folder = context.store.find(run).map_err(|error| kept(&error))?;
         let applied = workspace::apply(&folder).map_err(|error| kept(&error))?.done.len();
         folder.record_applied(clock::now()).map_err(|error| kept(&error))?;
         let mut tests = None;
-        let mut hear = |line: &Line| {
-            if let Public::CallEnded(call) = &line.what {
+        let mut hear = |line: &EventLine| {
+            if let PublicEvent::CallEnded(call) = &line.what {
                 tests = call.exit;
             }
         };
-        let check = self.spec("run the tests", "check.jsonl");
-        match run::run(check, house, stop, None, &mut hear)
+        let check = self.settings("run the tests", "check.jsonl");
+        match session::run(check, context, stop, None, &mut hear)
             .await
-            .map_err(|broken| Unproven::Box(broken.fault))?
+            .map_err(|broken| DemoError::Box(broken.fault))?
             .outcome
         {
             Outcome::Finished { .. } if tests == Some(0) => Ok(applied),
-            Outcome::Failed { fault } => Err(Unproven::Box(fault)),
-            _ => Err(Unproven::Tests(tests)),
+            Outcome::Failed { fault } => Err(DemoError::Box(fault)),
+            _ => Err(DemoError::Tests(tests)),
         }
     }
 
-    fn spec(&self, prompt: &str, cassette: &str) -> Spec {
+    fn settings(&self, prompt: &str, recording: &str) -> SessionSettings {
         let at = |name: &str| self.folder.path().join(Path::new(name));
-        Spec {
+        SessionSettings {
             prompt: prompt.to_owned(),
             dir: at("repository"),
             credential: CredentialChoice::Replay,
             base: Base::parse(defaults::API_BASE).map_or(BaseChoice::OfLogin, BaseChoice::Named),
             ca: None,
             identity: proof::identity(),
-            model: ModelWish::default(),
-            custody: Custody::Relay,
+            model: ModelSelection::default(),
+            credentials: CredentialsMode::Relay,
             image: ImageChoice::Base,
-            tree: Tree::Copy { include: Vec::new(), exclude: Vec::new(), history: true },
+            workspace: WorkspaceMode::Copy {
+                include: Vec::new(),
+                exclude: Vec::new(),
+                history: true,
+            },
             budget: Budget { seconds: 120, ..Budget::default() },
-            limits: BoxLimits {
+            limits: SandboxLimits {
                 memory: 512 << 20,
                 cpus: defaults::CPUS,
                 pids: defaults::PIDS,
@@ -129,7 +138,7 @@ impl Demo {
                 disk_on: DiskOn::Tmpfs,
             },
             env: BTreeMap::new(),
-            cassette: Cassette::Replay(at(cassette)),
+            recording: RecordingChoice::Replay(at(recording)),
         }
     }
 }
@@ -139,7 +148,7 @@ mod tests {
     use super::*;
     use crate::engine::{Docker, EngineChoice};
     use crate::exit::Exit;
-    use crate::session::Store;
+    use crate::records::SessionStore;
     use crate::workspace::Private;
 
     /// Whether the demo proves something with this recording.
@@ -147,14 +156,15 @@ mod tests {
         let docker = Docker::connect(&EngineChoice::from_environment()).await;
         let docker = docker.expect("this test needs a Docker engine");
         let state = tempfile::tempdir().expect("a folder");
-        let store = Store::open(state.path()).expect("a store");
+        let store = SessionStore::open(state.path()).expect("a store");
         let logins = state.path().join("logins");
         let private = Private::default().folder(state.path());
-        let house = House { docker, store, logins, private, owner: "test".to_owned() };
+        let context = HostContext { docker, store, logins, private, owner: "test".to_owned() };
         let demo = Demo::with(mend).expect("a demo");
         let stop = Stop::default();
-        let done = run::run(demo.run(), &house, &stop, None, &mut |_| ()).await.expect("a run");
-        done.exit == Exit::Finished && demo.prove(&house, &stop, &done.run).await.is_ok()
+        let done =
+            session::run(demo.run(), &context, &stop, None, &mut |_| ()).await.expect("a run");
+        done.exit == Exit::Finished && demo.prove(&context, &stop, &done.run).await.is_ok()
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ const ATTRIBUTE_BYTES: usize = 64 << 10;
 
 /// What an edited file keeps of the one it replaces.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Keep {
+pub(super) struct KeptAttributes {
     mode: u32,
     uid: u32,
     gid: u32,
@@ -27,15 +27,15 @@ pub(super) struct Keep {
 
 /// Something about a path that was applied and is not as one would think.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remark {
+pub struct ApplyNote {
     pub path: RelPath,
-    pub what: Remarked,
+    pub what: NoteKind,
 }
 
 /// What it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "remark", rename_all = "snake_case")]
-pub enum Remarked {
+pub enum NoteKind {
     #[error("its mode was {from:04o} and is {to:04o}")]
     Mode { from: u32, to: u32 },
     #[error("its mode is as it was: only x bits of files are applied")]
@@ -52,7 +52,7 @@ pub enum Remarked {
     Attributes,
 }
 
-impl Keep {
+impl KeptAttributes {
     /// Of a file on the host; before and after are modes in the sandbox.
     pub(super) fn of(stat: &Stat, before: u32, after: u32) -> Self {
         let mode = edited(stat.st_mode & 0o777, before, after);
@@ -64,7 +64,7 @@ impl Keep {
     }
 
     /// Gives a new content what its file had. What only another user may give is named.
-    pub(super) fn give(&self, old: Option<&File>, new: &File) -> io::Result<Vec<Remarked>> {
+    pub(super) fn give(&self, old: Option<&File>, new: &File) -> io::Result<Vec<NoteKind>> {
         let mut remarks = Vec::new();
         let own = fs::fstat(new)?;
         if (own.st_uid, own.st_gid) != (self.uid, self.gid) {
@@ -72,11 +72,11 @@ impl Keep {
             let group = own.st_gid == self.gid || fs::fchown(new, None, Some(gid)).is_ok();
             let owner = own.st_uid == self.uid || fs::fchown(new, Some(uid), None).is_ok();
             if !owner || !group {
-                remarks.push(Remarked::Owner);
+                remarks.push(NoteKind::Owner);
             }
         }
         if !old.is_none_or(|old| copy_attributes(old, new)) {
-            remarks.push(Remarked::Attributes);
+            remarks.push(NoteKind::Attributes);
         }
         // Last: a change of owner takes bits away, an access list is part of the mode.
         fs::fchmod(new, Mode::from_raw_mode(self.mode))?;

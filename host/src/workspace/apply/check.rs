@@ -11,26 +11,26 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::super::beneath::Root;
-use super::super::change::{Change, ChangeSet, What};
+use super::super::change::{Change, ChangeSet, ChangeStatus};
 use super::super::node::Node;
 use super::super::rel_path::RelPath;
-use super::attributes::{self, Keep, Remark, Remarked};
+use super::attributes::{self, ApplyNote, KeptAttributes, NoteKind};
 use super::last_look::last_look;
-use super::obstacle::{Hindrance, Hindrances, Obstacle};
-use super::steps::Step;
-use super::{Before, Moment};
+use super::obstacle::{Obstacle, Obstruction, ObstructionCache};
+use super::steps::ApplyStep;
+use super::{ApplyStage, StageHook};
 
 /// A path that changed on the host since it was copied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Conflict {
     pub path: RelPath,
-    pub found: Found,
+    pub found: FoundInstead,
 }
 
 /// What is there instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
-pub enum Found {
+pub enum FoundInstead {
     #[error("it is new here too, and different")]
     Here,
     #[error("it is gone here")]
@@ -50,14 +50,14 @@ pub enum Found {
 /// A file as it was seen, to be seen again just before it is replaced. Not its change time: that
 /// moves when another hard link of the file is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity {
+pub(super) struct FileIdentity {
     dev: u64,
     ino: u64,
     size: i64,
     modified: (i64, u64),
 }
 
-impl Identity {
+impl FileIdentity {
     pub(super) fn of(stat: &Stat) -> Self {
         Self {
             dev: stat.st_dev,
@@ -70,26 +70,30 @@ impl Identity {
 
 /// What is to be done, in order, if nothing conflicts.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
-    pub(super) steps: Vec<Step>,
+pub(super) struct ApplyPlan {
+    pub(super) steps: Vec<ApplyStep>,
     pub(super) conflicts: Vec<Conflict>,
     pub(super) obstacles: Vec<Obstacle>,
-    pub(super) remarks: Vec<Remark>,
+    pub(super) remarks: Vec<ApplyNote>,
 }
 
 /// Looks at every path that would be applied; what only the host's own files show to be
 /// dangerous is held in `set`.
-pub(super) fn check(root: &Root, set: &mut ChangeSet, before: Before<'_>) -> io::Result<Plan> {
+pub(super) fn check(
+    root: &Root,
+    set: &mut ChangeSet,
+    before: StageHook<'_>,
+) -> io::Result<ApplyPlan> {
     last_look(root, set);
     let becomes_folder = |change: &&Change| {
         let folder = |node: &Option<Node>| node.as_ref().is_some_and(Node::is_folder);
         folder(&change.after) && !folder(&change.before)
     };
     let top = root.folder(&RelPath::root())?;
-    let mut check = Check {
+    let mut check = ApplyCheck {
         root,
         device: fs::fstat(&top)?.st_dev,
-        hindrances: Hindrances::new(&top),
+        hindrances: ObstructionCache::new(&top),
         groups: HashMap::new(),
         gone: set.applied().filter(|it| it.after.is_none()).map(|it| &it.path).collect(),
         made: set.applied().filter(becomes_folder).map(|it| &it.path).collect(),
@@ -105,43 +109,47 @@ pub(super) fn check(root: &Root, set: &mut ChangeSet, before: Before<'_>) -> io:
         match check.change(change, before) {
             Ok(Ok(())) => {}
             Ok(Err(found)) => conflicts.push(Conflict { path: path(), found }),
-            Err(error) => check.in_the_way(path(), Some(Hindrance::Other(error.to_string()))),
+            Err(error) => check.in_the_way(path(), Some(Obstruction::Other(error.to_string()))),
         }
     }
     // Removals from the deepest up, then folders and files as they lie, then modes.
     check.removals.reverse();
-    let Check { removals, arrivals, modes, obstacles, remarks, .. } = check;
+    let ApplyCheck { removals, arrivals, modes, obstacles, remarks, .. } = check;
     let obstacles = obstacles.into_iter().map(|(path, why)| Obstacle { path, why }).collect();
-    Ok(Plan { steps: [removals, arrivals, modes].concat(), conflicts, obstacles, remarks })
+    Ok(ApplyPlan { steps: [removals, arrivals, modes].concat(), conflicts, obstacles, remarks })
 }
 
-struct Check<'a> {
+struct ApplyCheck<'a> {
     root: &'a Root,
     device: u64,
-    hindrances: Hindrances,
+    hindrances: ObstructionCache,
     /// What a new file in a folder gets as its group; none: our own.
     groups: HashMap<RelPath, Option<u32>>,
     /// Paths that go.
     gone: HashSet<&'a RelPath>,
     /// Paths that become folders.
     made: HashSet<&'a RelPath>,
-    removals: Vec<Step>,
-    arrivals: Vec<Step>,
-    modes: Vec<Step>,
-    obstacles: BTreeMap<RelPath, Hindrance>,
-    remarks: Vec<Remark>,
+    removals: Vec<ApplyStep>,
+    arrivals: Vec<ApplyStep>,
+    modes: Vec<ApplyStep>,
+    obstacles: BTreeMap<RelPath, Obstruction>,
+    remarks: Vec<ApplyNote>,
 }
 
-impl Check<'_> {
-    fn change(&mut self, change: &Change, before_it: Before<'_>) -> io::Result<Result<(), Found>> {
+impl ApplyCheck<'_> {
+    fn change(
+        &mut self,
+        change: &Change,
+        before_it: StageHook<'_>,
+    ) -> io::Result<Result<(), FoundInstead>> {
         let Change { path, before, after, .. } = change;
         let is_folder = |node: &Option<Node>| node.as_ref().is_some_and(Node::is_folder);
         if change.special_bits && after.is_some() {
-            self.remark(path, Remarked::SpecialBits);
+            self.remark(path, NoteKind::SpecialBits);
         }
         if is_folder(before) && is_folder(after) {
             // Who may enter the person's folders is not for the sandbox to say.
-            self.remark(path, Remarked::ModeKept);
+            self.remark(path, NoteKind::ModeKept);
             return Ok(Ok(()));
         }
         let parent = match self.root.folder(&path.parent()) {
@@ -150,37 +158,39 @@ impl Check<'_> {
             Err(_) if path.ancestors().any(|folder| self.made.contains(&folder)) => None,
             // What is to go cannot be there.
             Err(_) if after.is_none() => return Ok(Ok(())),
-            Err(_) => return Ok(Err(Found::Folder)),
+            Err(_) => return Ok(Err(FoundInstead::Folder)),
         };
         let sizes: Vec<u64> =
             [before, after].into_iter().flatten().filter_map(Node::size).collect();
         let seen = match &parent {
-            Some(_) => self.root.look_closely(path, &sizes, &mut || before_it(Moment::Compare))?,
+            Some(_) => {
+                self.root.look_closely(path, &sizes, &mut || before_it(ApplyStage::Compare))?
+            }
             None => None,
         };
         let (now, stat) = seen.unzip();
         if is_done(&now, before, after) {
-            if change.what() == What::Mode {
-                self.remark(path, Remarked::ModeKept);
+            if change.what() == ChangeStatus::Mode {
+                self.remark(path, NoteKind::ModeKept);
             }
             return Ok(Ok(()));
         }
         let goes_anyway = is_folder(&now) && is_folder(before) && after.is_none();
         if now != *before && !goes_anyway {
             return Ok(Err(match (before, &now) {
-                (None, _) => Found::Here,
-                (_, None) => Found::Gone,
-                (Some(before), Some(now)) if before.same_but_mode(now) => Found::Mode,
-                _ => Found::Different,
+                (None, _) => FoundInstead::Here,
+                (_, None) => FoundInstead::Gone,
+                (Some(before), Some(now)) if before.same_but_mode(now) => FoundInstead::Mode,
+                _ => FoundInstead::Different,
             }));
         }
         if let Some(parent) = &parent {
             let other_device = fs::fstat(parent)?.st_dev != self.device;
             if other_device || self.hindrances.is_mounted_apart(parent) {
-                return Ok(Err(Found::FileSystem));
+                return Ok(Err(FoundInstead::FileSystem));
             }
             if is_folder(&now) && after.is_some() && !self.all_goes(path)? {
-                return Ok(Err(Found::NotEmpty));
+                return Ok(Err(FoundInstead::NotEmpty));
             }
             match (&now, &stat, after) {
                 (Some(now), Some(stat), Some(after)) if now.same_but_mode(after) => {
@@ -202,13 +212,13 @@ impl Check<'_> {
 
     fn plan(&mut self, change: &Change, now: Option<Node>, stat: Option<Stat>) -> io::Result<()> {
         let path = change.path.clone();
-        let mut was = stat.as_ref().map(Identity::of);
+        let mut was = stat.as_ref().map(FileIdentity::of);
         let Some(after) = &change.after else {
             let folder = matches!(now, Some(Node::Folder { .. }));
             self.removals.push(if folder {
-                Step::RemoveFolder { path }
+                ApplyStep::RemoveFolder { path }
             } else {
-                Step::Remove { path, was }
+                ApplyStep::Remove { path, was }
             });
             return Ok(());
         };
@@ -219,9 +229,9 @@ impl Check<'_> {
                 Some(Node::File { mode: now, .. }),
                 Node::File { mode: after, .. },
             ) => {
-                let keep = Keep::of(stat, *before, *after);
+                let keep = KeptAttributes::of(stat, *before, *after);
                 if keep.mode() != *now {
-                    self.remark(&path, Remarked::Mode { from: *now, to: keep.mode() });
+                    self.remark(&path, NoteKind::Mode { from: *now, to: keep.mode() });
                 }
                 Some(keep)
             }
@@ -230,34 +240,34 @@ impl Check<'_> {
         if let (Some(now), Some(keep)) = (&now, &keep)
             && now.same_but_mode(after)
         {
-            self.modes.push(Step::Mode { path, mode: keep.mode(), folder: false, was });
+            self.modes.push(ApplyStep::Mode { path, mode: keep.mode(), folder: false, was });
             return Ok(());
         }
         match (&now, after) {
             (Some(Node::Folder { .. }), _) => {
-                self.removals.push(Step::RemoveFolder { path: path.clone() });
+                self.removals.push(ApplyStep::RemoveFolder { path: path.clone() });
                 was = None;
             }
             (Some(_), Node::Folder { .. }) => {
-                self.removals.push(Step::Remove { path: path.clone(), was });
+                self.removals.push(ApplyStep::Remove { path: path.clone(), was });
             }
             _ => {}
         }
         if after.is_folder() {
-            self.arrivals.push(Step::MakeFolder { path });
+            self.arrivals.push(ApplyStep::MakeFolder { path });
             return Ok(());
         }
         if let (Some(stat), Some(_)) = (&stat, &keep) {
             if stat.st_nlink > 1 {
-                self.remark(&path, Remarked::HardLink);
+                self.remark(&path, NoteKind::HardLink);
             }
             if stat.st_mode & 0o7000 != 0 {
-                self.remark(&path, Remarked::SpecialBits);
+                self.remark(&path, NoteKind::SpecialBits);
             }
         }
         let group = if keep.is_none() { self.group(&path.parent())? } else { None };
         let (node, content) = (after.clone(), change.content);
-        self.arrivals.push(Step::Place { path, node, content, was, keep, group });
+        self.arrivals.push(ApplyStep::Place { path, node, content, was, keep, group });
         Ok(())
     }
 
@@ -274,11 +284,11 @@ impl Check<'_> {
         Ok(group)
     }
 
-    fn remark(&mut self, path: &RelPath, what: Remarked) {
-        self.remarks.push(Remark { path: path.clone(), what });
+    fn remark(&mut self, path: &RelPath, what: NoteKind) {
+        self.remarks.push(ApplyNote { path: path.clone(), what });
     }
 
-    fn in_the_way(&mut self, path: RelPath, why: Option<Hindrance>) {
+    fn in_the_way(&mut self, path: RelPath, why: Option<Obstruction>) {
         if let Some(why) = why {
             self.obstacles.entry(path).or_insert(why);
         }

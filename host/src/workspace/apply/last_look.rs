@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::beneath::Root;
-use super::super::change::{ChangeSet, Held};
+use super::super::change::{ChangeSet, HeldReason};
 use super::super::git::Shape;
 use super::super::nearest::Nearest;
 use super::super::node::Node;
@@ -33,16 +33,16 @@ pub(super) fn last_look(root: &Root, set: &mut ChangeSet) {
         let path = &change.path;
         let verdict = match &change.after {
             _ if change.held.is_some() => None,
-            _ if in_repository.is_in(path, &repositories) => Some(Held::Repository),
+            _ if in_repository.is_in(path, &repositories) => Some(HeldReason::Repository),
             // THREAT: `x -> docs/credentials`, where `docs` was left out and leads to ~/.aws.
             // Tried by workspace::apply::tests::a_link_through_one_that_was_left_out_is_kept_back.
             Some(Node::Link { target }) if !root.keeps_inside(&path.parent(), target) => {
-                Some(Held::LinkOutside)
+                Some(HeldReason::LinkOutside)
             }
             _ => {
                 let folder = beneath.above(path, &held);
                 let folder = folder.and_then(|folder| RelPath::parse(folder).ok());
-                folder.map(|folder| Held::Beneath { folder })
+                folder.map(|folder| HeldReason::Beneath { folder })
             }
         };
         if verdict.is_some() {

@@ -35,11 +35,11 @@ use super::beneath::Root;
 use super::change::Change;
 use super::rel_path::RelPath;
 use super::store;
-use crate::session::RunFolder;
-use steps::Journal;
+use crate::records::SessionFolder;
+use steps::ApplyJournal;
 
-pub use attributes::Remark;
-pub use check::{Conflict, Found};
+pub use attributes::ApplyNote;
+pub use check::{Conflict, FoundInstead};
 pub use obstacle::Obstacle;
 
 /// What an apply did.
@@ -59,9 +59,9 @@ pub struct Applied {
     pub stayed: Vec<RelPath>,
     /// Paths that were left as they are. With one of them the changes are not applied, only in
     /// part: they stay kept.
-    pub left: Vec<Left>,
+    pub left: Vec<Skipped>,
     /// What one would not think of the rest.
-    pub remarks: Vec<Remark>,
+    pub remarks: Vec<ApplyNote>,
     /// An apply that had been cut short was finished.
     pub finished: bool,
     /// The folder of staged contents, where it could not be removed.
@@ -70,14 +70,14 @@ pub struct Applied {
 
 /// A path that was left as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Left {
+pub struct Skipped {
     pub path: RelPath,
-    pub why: WhyLeft,
+    pub why: SkipReason,
 }
 
 /// Why it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WhyLeft {
+pub enum SkipReason {
     #[error("it changed here since the apply began")]
     Changed,
     #[error("it is somebody else's by now, and only the owner may change its mode")]
@@ -86,7 +86,7 @@ pub enum WhyLeft {
 
 /// A step that could not be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stuck {
+pub struct FailedStep {
     pub path: RelPath,
     pub why: String,
 }
@@ -111,7 +111,7 @@ pub enum ApplyError {
     Folder { folder: String, source: io::Error },
     /// Begun; the next apply goes on, and discarding gives up.
     #[error("it was begun and is not finished: {}", stuck(.0))]
-    CutShort(Vec<Stuck>),
+    CutShort(Vec<FailedStep>),
     #[error("the run's own files cannot be read or written: {0}")]
     Store(#[from] io::Error),
 }
@@ -119,19 +119,19 @@ pub enum ApplyError {
 impl ApplyError {
     /// The one command to go on with.
     #[must_use]
-    pub fn hint(&self, run: &str) -> Option<String> {
+    pub fn hint(&self, session: &str) -> Option<String> {
         match self {
             Self::NoChanges | Self::AlreadyApplied => None,
-            Self::Conflicts(_) => Some(format!("airlock diff {run}")),
+            Self::Conflicts(_) => Some(format!("airlock diff {session}")),
             Self::CutShort(_) | Self::Obstacles(_) | Self::Folder { .. } => {
-                Some(format!("airlock apply {run}"))
+                Some(format!("airlock apply {session}"))
             }
-            Self::Busy | Self::Store(_) => Some(format!("airlock show {run}")),
+            Self::Busy | Self::Store(_) => Some(format!("airlock show {session}")),
         }
     }
 }
 
-fn stuck(all: &[Stuck]) -> String {
+fn stuck(all: &[FailedStep]) -> String {
     let Some(first) = all.first() else { return String::new() };
     let more = match all.len() - 1 {
         0 => String::new(),
@@ -143,7 +143,7 @@ fn stuck(all: &[Stuck]) -> String {
 
 /// What is about to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moment {
+enum ApplyStage {
     /// A file was read for the check; it is looked at once more.
     Compare,
     /// A content is staged, a step is taken, or what comes after all of them is done.
@@ -156,14 +156,14 @@ enum Moment {
 
 /// Called before each of them; a test that panics in it leaves what a kill at that moment leaves,
 /// for nothing here cleans up while it unwinds.
-type Before<'a> = &'a mut dyn FnMut(Moment);
+type StageHook<'a> = &'a mut dyn FnMut(ApplyStage);
 
 /// Applies the changes of a run that is over, or finishes an apply that was cut short.
 ///
 /// # Errors
 /// See [`ApplyError`] for what was written by then.
-pub fn apply(run: &RunFolder) -> Result<Applied, ApplyError> {
-    apply_watched(run, &mut |_| ())
+pub fn apply(session: &SessionFolder) -> Result<Applied, ApplyError> {
+    apply_watched(session, &mut |_| ())
 }
 
 /// Removes a run's changes. Of an apply that was cut short, what was done stays; true: there was
@@ -171,31 +171,31 @@ pub fn apply(run: &RunFolder) -> Result<Applied, ApplyError> {
 ///
 /// # Errors
 /// [`ApplyError::Busy`], [`ApplyError::NoChanges`], [`ApplyError::Store`].
-pub fn discard(run: &RunFolder) -> Result<bool, ApplyError> {
-    let _lock = run.lock()?.ok_or(ApplyError::Busy)?;
-    let begun = match store::read_journal::<Journal>(run.path()) {
+pub fn discard(session: &SessionFolder) -> Result<bool, ApplyError> {
+    let _lock = session.lock()?.ok_or(ApplyError::Busy)?;
+    let begun = match store::read_journal::<ApplyJournal>(session.path()) {
         Ok(None) => false,
         Ok(Some(journal)) => {
-            journal.abandon(run.path())?;
+            journal.abandon(session.path())?;
             true
         }
         // A journal that cannot be read can still be given up.
         Err(_) => {
-            store::remove_journal(run.path())?;
+            store::remove_journal(session.path())?;
             true
         }
     };
-    if store::load(run.path())?.is_none() {
+    if store::load(session.path())?.is_none() {
         return Err(ApplyError::NoChanges);
     }
-    store::discard(run.path())?;
+    store::discard(session.path())?;
     Ok(begun)
 }
 
-fn apply_watched(run: &RunFolder, before: Before<'_>) -> Result<Applied, ApplyError> {
-    let _lock = run.lock()?.ok_or(ApplyError::Busy)?;
-    let folder = run.path();
-    if let Some(journal) = store::read_journal::<Journal>(folder)? {
+fn apply_watched(session: &SessionFolder, before: StageHook<'_>) -> Result<Applied, ApplyError> {
+    let _lock = session.lock()?.ok_or(ApplyError::Busy)?;
+    let folder = session.path();
+    if let Some(journal) = store::read_journal::<ApplyJournal>(folder)? {
         let root = open(&journal.root())?;
         return journal.carry_out(&root, folder, true, before);
     }
@@ -226,10 +226,10 @@ fn apply_watched(run: &RunFolder, before: Before<'_>) -> Result<Applied, ApplyEr
         let remarks = plan.remarks;
         return Ok(Applied { root: base.root, held, all_held, remarks, ..Applied::default() });
     }
-    let mut journal = Journal::new(run.id(), &base.root, plan.steps, &set, plan.remarks)?;
+    let mut journal = ApplyJournal::new(session.id(), &base.root, plan.steps, &set, plan.remarks)?;
     let remarks = stage::stage(&root, &journal, folder, before).map_err(unwritable)?;
     journal.remarks.extend(remarks);
-    before(Moment::Step);
+    before(ApplyStage::Step);
     store::write_journal(folder, &journal)?;
     journal.carry_out(&root, folder, false, before)
 }

@@ -14,12 +14,12 @@ use super::super::rel_path::RelPath;
 pub struct Obstacle {
     /// The root: the folder itself.
     pub path: RelPath,
-    pub why: Hindrance,
+    pub why: Obstruction,
 }
 
 /// What it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Hindrance {
+pub enum Obstruction {
     #[error("you may not write in this folder")]
     Closed,
     #[error("it is mounted read-only")]
@@ -37,20 +37,20 @@ pub enum Hindrance {
 }
 
 /// Asks, and remembers what it was told of a folder.
-pub(super) struct Hindrances {
+pub(super) struct ObstructionCache {
     user: u32,
     mount: Option<u64>,
-    folders: HashMap<RelPath, Option<Hindrance>>,
+    folders: HashMap<RelPath, Option<Obstruction>>,
 }
 
-impl Hindrances {
+impl ObstructionCache {
     pub(super) fn new(top: &OwnedFd) -> Self {
         let user = rustix::process::geteuid().as_raw();
         Self { user, mount: mount(top), folders: HashMap::new() }
     }
 
     /// Whether names cannot be put into a folder and taken out of it.
-    pub(super) fn of_folder(&mut self, path: &RelPath, opened: &OwnedFd) -> Option<Hindrance> {
+    pub(super) fn of_folder(&mut self, path: &RelPath, opened: &OwnedFd) -> Option<Obstruction> {
         if let Some(known) = self.folders.get(path) {
             return known.clone();
         }
@@ -61,30 +61,30 @@ impl Hindrances {
     }
 
     /// Whether what is there cannot be replaced or removed, in a folder that can be written.
-    pub(super) fn of_replaced(&self, folder: &OwnedFd, name: &[u8]) -> Option<Hindrance> {
+    pub(super) fn of_replaced(&self, folder: &OwnedFd, name: &[u8]) -> Option<Obstruction> {
         let about = fs::statx(folder, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS);
         // A kernel without the call is asked no further.
         let about = about.ok()?;
         let has = |attribute| about.stx_attributes.contains(attribute);
         if has(StatxAttributes::MOUNT_ROOT) {
-            return Some(Hindrance::MountPoint);
+            return Some(Obstruction::MountPoint);
         }
         if has(StatxAttributes::IMMUTABLE) || has(StatxAttributes::APPEND) {
-            return Some(Hindrance::Immutable);
+            return Some(Obstruction::Immutable);
         }
         let folder = fs::fstat(folder).ok()?;
         let is_sticky = folder.st_mode & 0o1000 != 0;
         let others = self.user != 0 && self.user != folder.st_uid && self.user != about.stx_uid;
-        (is_sticky && others).then_some(Hindrance::Sticky)
+        (is_sticky && others).then_some(Obstruction::Sticky)
     }
 
     /// Whether the mode of what is there cannot be changed.
-    pub(super) fn of_mode(&self, folder: &OwnedFd, file: &Stat) -> Option<Hindrance> {
+    pub(super) fn of_mode(&self, folder: &OwnedFd, file: &Stat) -> Option<Obstruction> {
         if self.user != 0 && self.user != file.st_uid {
-            return Some(Hindrance::NotOwner);
+            return Some(Obstruction::NotOwner);
         }
         let asked = fs::accessat(folder, ".", Access::WRITE_OK, AtFlags::EACCESS);
-        (asked == Err(Errno::ROFS)).then_some(Hindrance::ReadOnly)
+        (asked == Err(Errno::ROFS)).then_some(Obstruction::ReadOnly)
     }
 
     /// Whether a rename from the root's file system cannot reach a folder, though its device may
@@ -94,12 +94,12 @@ impl Hindrances {
     }
 }
 
-fn hindrance(error: Errno) -> Hindrance {
+fn hindrance(error: Errno) -> Obstruction {
     match error {
-        Errno::ACCESS => Hindrance::Closed,
-        Errno::ROFS => Hindrance::ReadOnly,
-        Errno::PERM => Hindrance::Immutable,
-        other => Hindrance::Other(other.to_string()),
+        Errno::ACCESS => Obstruction::Closed,
+        Errno::ROFS => Obstruction::ReadOnly,
+        Errno::PERM => Obstruction::Immutable,
+        other => Obstruction::Other(other.to_string()),
     }
 }
 

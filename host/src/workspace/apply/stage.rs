@@ -15,8 +15,8 @@ use super::super::beneath::{self, Root};
 use super::super::node::Node;
 use super::super::rel_path::RelPath;
 use super::super::store::Contents;
-use super::attributes::{self, Remark};
-use super::steps::{Journal, Step};
+use super::attributes::{self, ApplyNote};
+use super::steps::{ApplyJournal, ApplyStep};
 
 /// Beyond this many files, the whole file system is synced at once.
 const SYNCED_ONE_BY_ONE: usize = 64;
@@ -27,18 +27,18 @@ const UNFINISHED: &str = "part";
 pub(super) struct Staging<'a> {
     root: &'a Root,
     place: &'a RelPath,
-    run: &'a Path,
+    session: &'a Path,
     folder: Option<OwnedFd>,
 }
 
 /// Writes all contents and has them on the disk. On an error nothing is left.
 pub(super) fn stage(
     root: &Root,
-    journal: &Journal,
-    run: &Path,
-    before: super::Before<'_>,
-) -> io::Result<Vec<Remark>> {
-    let mut staging = Staging::open(root, &journal.staging, run);
+    journal: &ApplyJournal,
+    session: &Path,
+    before: super::StageHook<'_>,
+) -> io::Result<Vec<ApplyNote>> {
+    let mut staging = Staging::open(root, &journal.staging, session);
     let staged = staging.fill(&journal.steps, before);
     if staged.is_err() {
         // What stays is in the way of nothing but a hidden folder.
@@ -48,7 +48,7 @@ pub(super) fn stage(
 }
 
 impl<'a> Staging<'a> {
-    pub(super) fn open(root: &'a Root, place: &'a RelPath, run: &'a Path) -> Self {
+    pub(super) fn open(root: &'a Root, place: &'a RelPath, session: &'a Path) -> Self {
         // THREAT: another user of a shared folder puts one of theirs in its place, and their
         // contents are renamed into the tree. Tried by
         // workspace::apply::tests::resume::a_staging_folder_of_somebody_else_is_not_used.
@@ -56,19 +56,23 @@ impl<'a> Staging<'a> {
             let user = rustix::process::geteuid().as_raw();
             fs::fstat(folder).is_ok_and(|stat| stat.st_uid == user && stat.st_mode & 0o077 == 0)
         };
-        Self { root, place, run, folder: root.folder(place).ok().filter(is_ours) }
+        Self { root, place, session, folder: root.folder(place).ok().filter(is_ours) }
     }
 
-    fn fill(&mut self, steps: &[Step], before: super::Before<'_>) -> io::Result<Vec<Remark>> {
+    fn fill(
+        &mut self,
+        steps: &[ApplyStep],
+        before: super::StageHook<'_>,
+    ) -> io::Result<Vec<ApplyNote>> {
         // What an apply left that was killed before its journal was there.
         self.clear()?;
         self.make()?;
-        let mut contents = Contents::open(self.run)?;
-        let places = steps.iter().filter(|step| matches!(step, Step::Place { .. })).count();
+        let mut contents = Contents::open(self.session)?;
+        let places = steps.iter().filter(|step| matches!(step, ApplyStep::Place { .. })).count();
         let mut remarks = Vec::new();
         for (number, step) in steps.iter().enumerate() {
-            if matches!(step, Step::Place { .. }) {
-                before(super::Moment::Step);
+            if matches!(step, ApplyStep::Place { .. }) {
+                before(super::ApplyStage::Step);
                 let file = self.write(step, &name(number), &mut contents, &mut remarks)?;
                 if let Some(file) = file.filter(|_| places <= SYNCED_ONE_BY_ONE) {
                     file.sync_all()?;
@@ -111,12 +115,14 @@ impl<'a> Staging<'a> {
     /// Writes the content of one step, with the mode and the owner that it will have.
     fn write(
         &self,
-        step: &Step,
+        step: &ApplyStep,
         name: &str,
         contents: &mut Contents,
-        remarks: &mut Vec<Remark>,
+        remarks: &mut Vec<ApplyNote>,
     ) -> io::Result<Option<File>> {
-        let Step::Place { path, node, content, keep, group, .. } = step else { return Ok(None) };
+        let ApplyStep::Place { path, node, content, keep, group, .. } = step else {
+            return Ok(None);
+        };
         let folder = self.there()?;
         match (node, content) {
             (Node::Link { target }, _) => {
@@ -138,7 +144,7 @@ impl<'a> Staging<'a> {
                     Some(keep) => {
                         let old = self.root.file(path).ok();
                         let given = keep.give(old.as_ref(), &file)?;
-                        let remark = |what| Remark { path: path.clone(), what };
+                        let remark = |what| ApplyNote { path: path.clone(), what };
                         remarks.extend(given.into_iter().map(remark));
                     }
                     None => attributes::give_group(&file, *group)?,
@@ -160,14 +166,14 @@ impl<'a> Staging<'a> {
     }
 
     /// Writes a content again that somebody removed.
-    pub(super) fn again(&mut self, number: usize, step: &Step) -> io::Result<&OwnedFd> {
+    pub(super) fn again(&mut self, number: usize, step: &ApplyStep) -> io::Result<&OwnedFd> {
         self.folder()?;
         let folder = self.there()?;
         match fs::unlinkat(folder, UNFINISHED, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut contents = Contents::open(self.run)?;
+        let mut contents = Contents::open(self.session)?;
         if let Some(file) = self.write(step, UNFINISHED, &mut contents, &mut Vec::new())? {
             file.sync_all()?;
         }

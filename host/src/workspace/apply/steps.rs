@@ -19,18 +19,18 @@ use super::super::node::Node;
 use super::super::rel_path::{self, RelPath};
 use super::super::store;
 use super::super::walk::STAGING;
-use super::attributes::{Keep, Remark};
-use super::check::{Identity, is_no_folder};
+use super::attributes::{ApplyNote, KeptAttributes};
+use super::check::{FileIdentity, is_no_folder};
 use super::stage::Staging;
-use super::swap::Swap;
-use super::{Applied, ApplyError, Before, Left, Moment, Stuck, WhyLeft};
+use super::swap::Exchange;
+use super::{Applied, ApplyError, ApplyStage, FailedStep, SkipReason, Skipped, StageHook};
 
 /// One thing to do. A staged content has the number of its step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
-pub(super) enum Step {
+pub(super) enum ApplyStep {
     /// A file or a link goes.
-    Remove { path: RelPath, was: Option<Identity> },
+    Remove { path: RelPath, was: Option<FileIdentity> },
     /// A folder goes, if it is empty.
     RemoveFolder { path: RelPath },
     /// A folder comes, within the umask.
@@ -41,9 +41,9 @@ pub(super) enum Step {
         path: RelPath,
         node: Node,
         content: Option<u64>,
-        was: Option<Identity>,
+        was: Option<FileIdentity>,
         #[serde(default)]
-        keep: Option<Keep>,
+        keep: Option<KeptAttributes>,
         #[serde(default)]
         group: Option<u32>,
     },
@@ -53,11 +53,11 @@ pub(super) enum Step {
         mode: u32,
         folder: bool,
         #[serde(default)]
-        was: Option<Identity>,
+        was: Option<FileIdentity>,
     },
 }
 
-impl Step {
+impl ApplyStep {
     fn path(&self) -> &RelPath {
         match self {
             Self::Remove { path, .. }
@@ -71,34 +71,34 @@ impl Step {
 
 /// What became of a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum StepResult {
     Done,
-    Left(WhyLeft),
+    Left(SkipReason),
 }
 
 /// Everything that the rest of an apply needs, should it be killed.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Journal {
+pub(super) struct ApplyJournal {
     v: u32,
     /// Percent-encoded.
     root: String,
     pub(super) staging: RelPath,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<ApplyStep>,
     held: Vec<Change>,
     run_by_themselves: Vec<Change>,
     #[serde(default)]
-    pub(super) remarks: Vec<Remark>,
+    pub(super) remarks: Vec<ApplyNote>,
 }
 
-impl Journal {
+impl ApplyJournal {
     pub(super) fn new(
-        run: &str,
+        session: &str,
         root: &Path,
-        steps: Vec<Step>,
+        steps: Vec<ApplyStep>,
         set: &ChangeSet,
-        remarks: Vec<Remark>,
+        remarks: Vec<ApplyNote>,
     ) -> io::Result<Self> {
-        let staging = format!("{STAGING}{run}");
+        let staging = format!("{STAGING}{session}");
         Ok(Self {
             v: 1,
             root: rel_path::encode(root.as_os_str().as_bytes()),
@@ -120,46 +120,48 @@ impl Journal {
     pub(super) fn carry_out(
         self,
         root: &Root,
-        run: &Path,
+        session: &Path,
         finished: bool,
-        before: Before<'_>,
+        before: StageHook<'_>,
     ) -> Result<Applied, ApplyError> {
         let mut applied = Applied { root: self.root(), finished, ..Applied::default() };
-        let mut staging = Staging::open(root, &self.staging, run);
+        let mut staging = Staging::open(root, &self.staging, session);
         let (mut done, mut stuck) = (BTreeSet::new(), Vec::new());
         // Else only the cleaning up was missing, and what the person did since is theirs.
-        if !store::is_applied(run) {
-            let comes = |step: &&Step| matches!(step, Step::MakeFolder { .. } | Step::Place { .. });
+        if !store::is_applied(session) {
+            let comes = |step: &&ApplyStep| {
+                matches!(step, ApplyStep::MakeFolder { .. } | ApplyStep::Place { .. })
+            };
             let coming: HashSet<&RelPath> =
-                self.steps.iter().filter(comes).map(Step::path).collect();
+                self.steps.iter().filter(comes).map(ApplyStep::path).collect();
             for (number, step) in self.steps.iter().enumerate() {
-                before(Moment::Step);
+                before(ApplyStage::Step);
                 let path = step.path().clone();
                 match step.take(root, &mut staging, number, coming.contains(&path), before) {
-                    Ok(Taken::Done) => _ = done.insert(path),
-                    Ok(Taken::Left(_)) if matches!(step, Step::RemoveFolder { .. }) => {
+                    Ok(StepResult::Done) => _ = done.insert(path),
+                    Ok(StepResult::Left(_)) if matches!(step, ApplyStep::RemoveFolder { .. }) => {
                         applied.stayed.push(path);
                     }
-                    Ok(Taken::Left(why)) => applied.left.push(Left { path, why }),
+                    Ok(StepResult::Left(why)) => applied.left.push(Skipped { path, why }),
                     // The others do not wait for it.
-                    Err(error) => stuck.push(Stuck { path, why: error.to_string() }),
+                    Err(error) => stuck.push(FailedStep { path, why: error.to_string() }),
                 }
             }
             stuck.extend(self.sync(root));
             if !stuck.is_empty() {
                 return Err(ApplyError::CutShort(stuck));
             }
-            before(Moment::Step);
+            before(ApplyStage::Step);
             // THREAT: no person's work is lost to a word: what was not done is not called applied.
             // Tried by workspace::apply::tests::resume::what_was_edited_since_is_named_and_not_called_applied.
             if applied.left.is_empty() {
-                store::mark_applied(run)?;
+                store::mark_applied(session)?;
             }
         }
-        before(Moment::Step);
+        before(ApplyStage::Step);
         applied.staging_stays = staging.clear().is_err().then(|| self.staging.clone());
-        before(Moment::Step);
-        store::remove_journal(run)?;
+        before(ApplyStage::Step);
+        store::remove_journal(session)?;
         let left: HashSet<&RelPath> = applied.left.iter().map(|left| &left.path).collect();
         applied.done = done.into_iter().filter(|path| !left.contains(path)).collect();
         applied.remarks =
@@ -169,24 +171,24 @@ impl Journal {
     }
 
     /// Gives up what was begun: the staged contents and the journal go, what was done stays.
-    pub(super) fn abandon(&self, run: &Path) -> io::Result<()> {
+    pub(super) fn abandon(&self, session: &Path) -> io::Result<()> {
         if let Ok(root) = Root::open(&self.root()) {
             // A hidden folder that stays is better than changes that cannot be given up.
-            let _stays = Staging::open(&root, &self.staging, run).clear();
+            let _stays = Staging::open(&root, &self.staging, session).clear();
         }
-        store::remove_journal(run)
+        store::remove_journal(session)
     }
 
     /// Has the renames on the disk before the journal goes; the folders of which that is not known.
     // THREAT: the disk fails, `applied` is said and the changes are dropped, and after a restart
     // neither is there. Tried by workspace::apply::steps::tests::a_disk_that_fails_is_no_success.
-    fn sync(&self, root: &Root) -> Vec<Stuck> {
+    fn sync(&self, root: &Root) -> Vec<FailedStep> {
         let folders: BTreeSet<RelPath> =
             self.steps.iter().map(|step| step.path().parent()).collect();
         let synced = |folder: RelPath| {
             let opened = root.folder(&folder).ok()?;
             let error = synced(fs::fsync(opened)).err()?;
-            Some(Stuck { path: folder, why: format!("it may not be on the disk: {error}") })
+            Some(FailedStep { path: folder, why: format!("it may not be on the disk: {error}") })
         };
         folders.into_iter().filter_map(synced).collect()
     }
@@ -200,7 +202,7 @@ fn synced(answer: Result<(), Errno>) -> io::Result<()> {
     }
 }
 
-impl Step {
+impl ApplyStep {
     /// `comes`: something comes to this path too.
     fn take(
         &self,
@@ -208,16 +210,16 @@ impl Step {
         staging: &mut Staging<'_>,
         number: usize,
         comes: bool,
-        before: Before<'_>,
-    ) -> io::Result<Taken> {
+        before: StageHook<'_>,
+    ) -> io::Result<StepResult> {
         let path = self.path();
-        let changed = Ok(Taken::Left(WhyLeft::Changed));
+        let changed = Ok(StepResult::Left(SkipReason::Changed));
         let parent = match root.folder(&path.parent()) {
             Ok(parent) => parent,
             // What was to go went with its folder, or a file is there in the folder's place.
             Err(error) if is_no_folder(&error) => {
                 let goes = matches!(self, Self::Remove { .. } | Self::RemoveFolder { .. });
-                return if goes { Ok(Taken::Done) } else { changed };
+                return if goes { Ok(StepResult::Done) } else { changed };
             }
             Err(error) => return Err(error),
         };
@@ -226,35 +228,37 @@ impl Step {
             Self::Remove { was, .. } => match root.stat(path)? {
                 // Before a kill it was taken out, or somebody else removed it.
                 None => match staging.ready(number)? {
-                    Some(staged) => Swap::new(staged, number, &parent, name).settle_removal(*was),
-                    None => Ok(Taken::Done),
+                    Some(staged) => {
+                        Exchange::new(staged, number, &parent, name).settle_removal(*was)
+                    }
+                    None => Ok(StepResult::Done),
                 },
-                Some(stat) if Some(Identity::of(&stat)) == *was => {
-                    let swap = Swap::new(staging.folder()?, number, &parent, name);
+                Some(stat) if Some(FileIdentity::of(&stat)) == *was => {
+                    let swap = Exchange::new(staging.folder()?, number, &parent, name);
                     swap.take_out(*was, before)
                 }
                 // A folder of ours, made by a later step before the kill.
-                Some(stat) if is_folder(&stat) && comes => Ok(Taken::Done),
+                Some(stat) if is_folder(&stat) && comes => Ok(StepResult::Done),
                 Some(_) => changed,
             },
             Self::RemoveFolder { .. } => match fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT) => Ok(Taken::Done),
+                Ok(()) | Err(Errno::NOENT) => Ok(StepResult::Done),
                 // A later step put a file here before the kill.
-                Err(Errno::NOTDIR) if comes => Ok(Taken::Done),
+                Err(Errno::NOTDIR) if comes => Ok(StepResult::Done),
                 Err(Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST) => changed,
                 Err(error) => Err(error.into()),
             },
             Self::MakeFolder { .. } => match fs::mkdirat(&parent, name, Mode::from_raw_mode(0o777))
             {
-                Ok(()) => Ok(Taken::Done),
+                Ok(()) => Ok(StepResult::Done),
                 Err(Errno::EXIST) => match root.stat(path)? {
-                    Some(stat) if is_folder(&stat) => Ok(Taken::Done),
+                    Some(stat) if is_folder(&stat) => Ok(StepResult::Done),
                     _ => changed,
                 },
                 Err(error) => Err(error.into()),
             },
             Self::Place { node, was, .. } => {
-                let now = root.stat(path)?.as_ref().map(Identity::of);
+                let now = root.stat(path)?.as_ref().map(FileIdentity::of);
                 if now != *was {
                     let there = root.look(path, node.size().as_slice())?;
                     if !there.is_some_and(|there| there.same_but_mode(node)) {
@@ -265,16 +269,16 @@ impl Step {
                         (Some(staged), Some(now), Some(was))
                             if !staging.is_content(number, node)? =>
                         {
-                            Swap::new(staged, number, &parent, name).settle(*was, now)
+                            Exchange::new(staged, number, &parent, name).settle(*was, now)
                         }
-                        _ => Ok(Taken::Done),
+                        _ => Ok(StepResult::Done),
                     };
                 }
                 let staged = match staging.ready(number)? {
                     Some(staged) => staged,
                     None => staging.again(number, self)?,
                 };
-                let swap = Swap::new(staged, number, &parent, name);
+                let swap = Exchange::new(staged, number, &parent, name);
                 match was {
                     Some(was) => swap.replace(*was, before),
                     None => swap.put_in(),
@@ -285,16 +289,16 @@ impl Step {
                     if *folder { root.folder(path) } else { root.file(path).map(OwnedFd::from) };
                 let Ok(opened) = opened else { return changed };
                 let stat = fs::fstat(&opened)?;
-                if was.is_some_and(|was| was != Identity::of(&stat)) {
+                if was.is_some_and(|was| was != FileIdentity::of(&stat)) {
                     return changed;
                 }
                 let special = stat.st_mode & 0o7000;
                 if stat.st_mode & 0o7777 == special | mode {
-                    return Ok(Taken::Done);
+                    return Ok(StepResult::Done);
                 }
                 match fs::fchmod(&opened, Mode::from_raw_mode(special | mode)) {
-                    Ok(()) => Ok(Taken::Done),
-                    Err(Errno::PERM) => Ok(Taken::Left(WhyLeft::NotOwner)),
+                    Ok(()) => Ok(StepResult::Done),
+                    Err(Errno::PERM) => Ok(StepResult::Left(SkipReason::NotOwner)),
                     Err(error) => Err(error.into()),
                 }
             }

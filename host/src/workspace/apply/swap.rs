@@ -8,20 +8,20 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::check::Identity;
+use super::check::FileIdentity;
 use super::stage;
-use super::steps::Taken;
-use super::{Before, Moment, WhyLeft};
+use super::steps::StepResult;
+use super::{ApplyStage, SkipReason, StageHook};
 
 /// A name in the staging folder and a name in the tree.
-pub(super) struct Swap<'a> {
+pub(super) struct Exchange<'a> {
     staged: &'a OwnedFd,
     content: String,
     parent: &'a OwnedFd,
     name: &'a [u8],
 }
 
-impl<'a> Swap<'a> {
+impl<'a> Exchange<'a> {
     pub(super) fn new(
         staged: &'a OwnedFd,
         number: usize,
@@ -32,39 +32,43 @@ impl<'a> Swap<'a> {
     }
 
     /// Puts the content where nothing is.
-    pub(super) fn put_in(&self) -> io::Result<Taken> {
+    pub(super) fn put_in(&self) -> io::Result<StepResult> {
         match self.rename_in(RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(Taken::Done),
-            Err(Errno::EXIST) => Ok(Taken::Left(WhyLeft::Changed)),
+            Ok(()) => Ok(StepResult::Done),
+            Err(Errno::EXIST) => Ok(StepResult::Left(SkipReason::Changed)),
             Err(error) if is_unsupported(error) => self.link_in(),
             Err(error) => Err(error.into()),
         }
     }
 
     /// On a file system without that flag (NFS): a second name takes no other's place either.
-    fn link_in(&self) -> io::Result<Taken> {
+    fn link_in(&self) -> io::Result<StepResult> {
         let (from, to) = (self.staged, self.parent);
         match fs::linkat(from, &self.content, to, self.name, AtFlags::empty()) {
             Ok(()) => {
                 fs::unlinkat(from, &self.content, AtFlags::empty())?;
-                Ok(Taken::Done)
+                Ok(StepResult::Done)
             }
-            Err(Errno::EXIST) => Ok(Taken::Left(WhyLeft::Changed)),
+            Err(Errno::EXIST) => Ok(StepResult::Left(SkipReason::Changed)),
             // Nor has it second names (FAT).
             Err(_) => self.rename_over(),
         }
     }
 
     /// Puts the content in the place of what was checked.
-    pub(super) fn replace(&self, was: Identity, before: Before<'_>) -> io::Result<Taken> {
+    pub(super) fn replace(
+        &self,
+        was: FileIdentity,
+        before: StageHook<'_>,
+    ) -> io::Result<StepResult> {
         let Some(ours) = self.out()? else { return Err(io::ErrorKind::NotFound.into()) };
-        before(Moment::Swap);
+        before(ApplyStage::Swap);
         match self.rename_in(RenameFlags::EXCHANGE) {
             Ok(()) => {
-                before(Moment::Look);
+                before(ApplyStage::Look);
                 self.settle(was, ours)
             }
-            Err(Errno::NOENT) => Ok(Taken::Left(WhyLeft::Changed)),
+            Err(Errno::NOENT) => Ok(StepResult::Left(SkipReason::Changed)),
             Err(error) if is_unsupported(error) => self.rename_over(),
             Err(error) => Err(error.into()),
         }
@@ -72,9 +76,9 @@ impl<'a> Swap<'a> {
 
     /// After an exchange: what came out must be what was checked, or it goes back. `ours`: what was
     /// put in.
-    pub(super) fn settle(&self, was: Identity, ours: Identity) -> io::Result<Taken> {
+    pub(super) fn settle(&self, was: FileIdentity, ours: FileIdentity) -> io::Result<StepResult> {
         if self.out()? == Some(was) {
-            return Ok(Taken::Done);
+            return Ok(StepResult::Done);
         }
         // THREAT: a person saves the file between our last look and the rename, and loses it. Tried
         // by workspace::apply::tests::saved::what_is_saved_before_the_rename_is_put_back.
@@ -83,22 +87,26 @@ impl<'a> Swap<'a> {
             // It was saved again meanwhile, and the last is the one that counts.
             self.rename_in(RenameFlags::EXCHANGE)?;
         }
-        Ok(Taken::Left(WhyLeft::Changed))
+        Ok(StepResult::Left(SkipReason::Changed))
     }
 
     /// Takes out what was checked.
-    pub(super) fn take_out(&self, was: Option<Identity>, before: Before<'_>) -> io::Result<Taken> {
+    pub(super) fn take_out(
+        &self,
+        was: Option<FileIdentity>,
+        before: StageHook<'_>,
+    ) -> io::Result<StepResult> {
         let (from, to) = (self.parent, self.staged);
-        before(Moment::Swap);
+        before(ApplyStage::Swap);
         match fs::renameat_with(from, self.name, to, &self.content, RenameFlags::NOREPLACE) {
             Ok(()) => {
-                before(Moment::Look);
+                before(ApplyStage::Look);
                 self.settle_removal(was)
             }
             // It is gone, or the staging folder is.
             Err(error) if is_unsupported(error) || matches!(error, Errno::NOENT | Errno::XDEV) => {
                 match fs::unlinkat(from, self.name, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => Ok(Taken::Done),
+                    Ok(()) | Err(Errno::NOENT) => Ok(StepResult::Done),
                     Err(error) => Err(error.into()),
                 }
             }
@@ -107,21 +115,21 @@ impl<'a> Swap<'a> {
     }
 
     /// After a removal: the same.
-    pub(super) fn settle_removal(&self, was: Option<Identity>) -> io::Result<Taken> {
+    pub(super) fn settle_removal(&self, was: Option<FileIdentity>) -> io::Result<StepResult> {
         if self.out()? == was {
-            return Ok(Taken::Done);
+            return Ok(StepResult::Done);
         }
         match self.rename_in(RenameFlags::NOREPLACE) {
             // Else it was saved again meanwhile, and the last is the one that counts.
-            Ok(()) | Err(Errno::EXIST) => Ok(Taken::Left(WhyLeft::Changed)),
+            Ok(()) | Err(Errno::EXIST) => Ok(StepResult::Left(SkipReason::Changed)),
             Err(error) => Err(error.into()),
         }
     }
 
     /// What lies in the staging folder.
-    fn out(&self) -> io::Result<Option<Identity>> {
+    fn out(&self) -> io::Result<Option<FileIdentity>> {
         match fs::statat(self.staged, &self.content, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(Identity::of(&stat))),
+            Ok(stat) => Ok(Some(FileIdentity::of(&stat))),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -132,9 +140,9 @@ impl<'a> Swap<'a> {
     }
 
     /// On a file system without the flags.
-    fn rename_over(&self) -> io::Result<Taken> {
+    fn rename_over(&self) -> io::Result<StepResult> {
         fs::renameat(self.staged, &self.content, self.parent, self.name)?;
-        Ok(Taken::Done)
+        Ok(StepResult::Done)
     }
 }
 
@@ -161,8 +169,8 @@ mod tests {
         write("staged/1", "agent");
         std::os::unix::fs::symlink("there", at("staged/2")).unwrap();
         let put = |number, name: &'static [u8]| {
-            let taken = Swap::new(&staged, number, &parent, name).link_in().unwrap();
-            taken == Taken::Done
+            let taken = Exchange::new(&staged, number, &parent, name).link_in().unwrap();
+            taken == StepResult::Done
         };
         assert_eq!([put(0, b"saved"), put(1, b"new"), put(2, b"link")], [false, true, true]);
         assert_eq!(std::fs::read_to_string(at("tree/saved")).unwrap(), "person");

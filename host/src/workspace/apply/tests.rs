@@ -12,10 +12,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use proptest::prelude::*;
 
 use super::*;
-use crate::workspace::change::Held;
-use crate::workspace::trial::{Tar, Trial, chmod, tree};
+use crate::workspace::change::HeldReason;
+use crate::workspace::trial::{ApplyFixture, TarBytes, chmod, tree};
 
-async fn taken(trial: &Trial, stream: Tar) {
+async fn taken(trial: &ApplyFixture, stream: TarBytes) {
     trial.take(stream.end()).await.unwrap();
 }
 
@@ -23,9 +23,9 @@ fn names(paths: &[RelPath]) -> Vec<String> {
     paths.iter().map(ToString::to_string).collect()
 }
 
-fn conflicts(trial: &Trial) -> Vec<(String, Found)> {
+fn conflicts(trial: &ApplyFixture) -> Vec<(String, FoundInstead)> {
     let before = tree(&trial.root);
-    let error = apply(&trial.run).unwrap_err();
+    let error = apply(&trial.session).unwrap_err();
     assert_eq!(tree(&trial.root), before);
     match error {
         ApplyError::Conflicts(all) => {
@@ -36,8 +36,8 @@ fn conflicts(trial: &Trial) -> Vec<(String, Found)> {
 }
 
 /// Edits, modes, kinds and folders, each in both directions.
-async fn everything() -> (Trial, BTreeMap<String, String>) {
-    let trial = Trial::new(&[
+async fn everything() -> (ApplyFixture, BTreeMap<String, String>) {
+    let trial = ApplyFixture::new(&[
         "edit = 1",
         "mode = 1",
         "gone/a/b",
@@ -50,7 +50,7 @@ async fn everything() -> (Trial, BTreeMap<String, String>) {
         "kept/.env = secret",
         "kept/x",
     ]);
-    let stream = Tar::default()
+    let stream = TarBytes::default()
         .file("edit", "2")
         .entry(tar::EntryType::Regular, "tree/mode", "", 0o755, b"1")
         .gone("gone")
@@ -83,17 +83,17 @@ async fn everything() -> (Trial, BTreeMap<String, String>) {
 }
 
 #[tokio::test]
-async fn what_was_made_in_the_box_is_what_is_applied() {
+async fn what_was_made_in_the_sandbox_is_what_is_applied() {
     let (trial, expected) = everything().await;
     let untouched = std::fs::metadata(trial.root.join("same")).unwrap();
-    let applied = apply(&trial.run).unwrap();
+    let applied = apply(&trial.session).unwrap();
     assert_eq!(tree(&trial.root), expected);
     assert_eq!(names(&applied.stayed), ["kept"]);
     assert!(!applied.finished && applied.left.is_empty() && applied.held.is_empty());
     let now = std::fs::metadata(trial.root.join("same")).unwrap();
     assert_eq!((now.ino(), now.ctime_nsec()), (untouched.ino(), untouched.ctime_nsec()));
-    assert!(matches!(apply(&trial.run), Err(ApplyError::AlreadyApplied)));
-    assert_eq!(std::fs::read_dir(trial.run.path()).unwrap().count(), 3);
+    assert!(matches!(apply(&trial.session), Err(ApplyError::AlreadyApplied)));
+    assert_eq!(std::fs::read_dir(trial.session.path()).unwrap().count(), 3);
 }
 
 #[tokio::test]
@@ -104,24 +104,25 @@ async fn an_apply_that_was_killed_at_any_step_is_finished() {
         let before = tree(&trial.root);
         let mut count = 0;
         let result = catch_unwind(AssertUnwindSafe(|| {
-            apply_watched(&trial.run, &mut |_| {
+            apply_watched(&trial.session, &mut |_| {
                 assert!(count != killed, "killed");
                 count += 1;
             })
         }));
         finished = result.is_ok();
-        if !finished && store::read_journal::<Journal>(trial.run.path()).unwrap().is_none() {
+        if !finished && store::read_journal::<ApplyJournal>(trial.session.path()).unwrap().is_none()
+        {
             let mut now = tree(&trial.root);
             now.retain(|path, _| !path.starts_with(crate::workspace::walk::STAGING));
             assert_eq!(now, before, "killed at {killed}");
         }
         if !finished {
-            let applied = apply(&trial.run).unwrap();
+            let applied = apply(&trial.session).unwrap();
             assert!(applied.left.is_empty(), "killed at {killed}: {:?}", applied.left);
         }
         assert_eq!(tree(&trial.root), expected, "killed at {killed}");
-        assert!(store::read_journal::<Journal>(trial.run.path()).unwrap().is_none());
-        assert!(matches!(apply(&trial.run), Err(ApplyError::AlreadyApplied)));
+        assert!(store::read_journal::<ApplyJournal>(trial.session.path()).unwrap().is_none());
+        assert!(matches!(apply(&trial.session), Err(ApplyError::AlreadyApplied)));
         killed += 1;
     }
     assert!(killed > 25, "{killed}");
@@ -129,7 +130,7 @@ async fn an_apply_that_was_killed_at_any_step_is_finished() {
 
 #[tokio::test]
 async fn what_changed_here_meanwhile_is_a_conflict_and_nothing_is_written() {
-    let trial = Trial::new(&[
+    let trial = ApplyFixture::new(&[
         "edit = 1",
         "mode = 1",
         "gone = 1",
@@ -139,17 +140,17 @@ async fn what_changed_here_meanwhile_is_a_conflict_and_nothing_is_written() {
         "full/x",
         "went/x",
     ]);
-    let stream = Tar::default()
-        .file("edit", "box")
-        .file("mode", "box")
+    let stream = TarBytes::default()
+        .file("edit", "sandbox")
+        .file("mode", "sandbox")
         .gone("gone")
-        .file("was", "box")
-        .file("touched", "box")
-        .file("new", "box")
+        .file("was", "sandbox")
+        .file("touched", "sandbox")
+        .file("new", "sandbox")
         .file("agreed", "both")
-        .file("d/new", "box")
+        .file("d/new", "sandbox")
         .file("full", "now a file")
-        .file("went/new", "box");
+        .file("went/new", "sandbox");
     taken(&trial, stream).await;
     trial.put("edit = 2");
     chmod(&trial.root.join("mode"), 0o600);
@@ -163,23 +164,23 @@ async fn what_changed_here_meanwhile_is_a_conflict_and_nothing_is_written() {
     trial.put("full/mine = host");
     std::fs::remove_dir_all(trial.root.join("went")).unwrap();
     let expected = [
-        ("d/new", Found::Folder),
-        ("edit", Found::Different),
-        ("full", Found::NotEmpty),
-        ("gone", Found::Different),
-        ("mode", Found::Mode),
-        ("new", Found::Here),
-        ("was", Found::Gone),
-        ("went/new", Found::Folder),
+        ("d/new", FoundInstead::Folder),
+        ("edit", FoundInstead::Different),
+        ("full", FoundInstead::NotEmpty),
+        ("gone", FoundInstead::Different),
+        ("mode", FoundInstead::Mode),
+        ("new", FoundInstead::Here),
+        ("was", FoundInstead::Gone),
+        ("went/new", FoundInstead::Folder),
     ];
     assert_eq!(conflicts(&trial), expected.map(|(path, found)| (path.to_owned(), found)));
-    assert!(!trial.root.join(format!(".airlock-apply-{}", trial.run.id())).exists());
+    assert!(!trial.root.join(format!(".airlock-apply-{}", trial.session.id())).exists());
 }
 
 /// The repository of the attacks: each part ends as written.
 #[tokio::test]
 async fn a_repository_full_of_traps_does_no_harm() {
-    let trial = Trial::new(&[
+    let trial = ApplyFixture::new(&[
         "docs -> /root/.aws",
         "abs -> /etc/passwd",
         "sub/.git/config = [core]",
@@ -189,7 +190,7 @@ async fn a_repository_full_of_traps_does_no_harm() {
     let kind = rustix::fs::FileType::Fifo;
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, rustix::fs::Mode::RWXU, 0).unwrap();
     let before = tree(&trial.root);
-    let stream = Tar::default()
+    let stream = TarBytes::default()
         .file("pad.js", "2")
         .folder(".GIT")
         .file(".GIT/config", "[core] fsmonitor = x")
@@ -201,23 +202,23 @@ async fn a_repository_full_of_traps_does_no_harm() {
         .file(".vscode/tasks.json", "{}")
         .entry(tar::EntryType::Fifo, "tree/pipe", "", 0o644, b"");
     taken(&trial, stream).await;
-    let applied = apply(&trial.run).unwrap();
+    let applied = apply(&trial.session).unwrap();
     let (by_itself, held): (Vec<_>, Vec<_>) = applied
         .held
         .iter()
         .map(|it| (it.path.to_string(), it.held.clone().unwrap()))
-        .partition(|(_, held)| matches!(held, Held::RunsByItself { .. }));
+        .partition(|(_, held)| matches!(held, HeldReason::RunsByItself { .. }));
     let by_itself: Vec<_> = by_itself.into_iter().map(|(path, _)| path).collect();
     assert_eq!(by_itself, [".vscode", ".vscode/tasks.json"]);
     let expected = [
-        (".GIT", Held::Git),
-        (".GIT/config", Held::Git),
-        ("evil", Held::LinkOutside),
-        ("pipe", Held::Special),
-        ("sub/.git/config", Held::Git),
-        ("sub/.git/hooks", Held::Git),
-        ("sub/.git/hooks/post-checkout", Held::Git),
-        ("through", Held::LinkOutside),
+        (".GIT", HeldReason::Git),
+        (".GIT/config", HeldReason::Git),
+        ("evil", HeldReason::LinkOutside),
+        ("pipe", HeldReason::Special),
+        ("sub/.git/config", HeldReason::Git),
+        ("sub/.git/hooks", HeldReason::Git),
+        ("sub/.git/hooks/post-checkout", HeldReason::Git),
+        ("through", HeldReason::LinkOutside),
     ];
     assert_eq!(held, expected.map(|(path, held)| (path.to_owned(), held)));
     let named: Vec<_> = applied.run_by_themselves.iter().map(|it| it.path.to_string()).collect();
@@ -230,26 +231,26 @@ async fn a_repository_full_of_traps_does_no_harm() {
 
 #[tokio::test]
 async fn a_link_through_one_that_was_left_out_is_kept_back() {
-    let trial = Trial::new(&["docs -> /etc", "objects/x", "refs/x", "d/x"]);
+    let trial = ApplyFixture::new(&["docs -> /etc", "objects/x", "refs/x", "d/x"]);
     let (_, copied, workspace) = trial.copy_with(&[], &["docs", "objects"], 1 << 20).await;
     copied.unwrap();
-    let stream = Tar::default()
+    let stream = TarBytes::default()
         .folder("n")
         .link("n/l", "../docs/passwd")
         .file("HEAD", "x")
         .link("in", "d/x");
     workspace.take_changes(crate::workspace::trial::body(stream.end())).await.unwrap();
-    let applied = apply(&trial.run).unwrap();
+    let applied = apply(&trial.session).unwrap();
     // All of it lies in what is a repository once HEAD is there.
-    assert!(applied.held.iter().all(|it| it.held == Some(Held::Repository)));
+    assert!(applied.held.iter().all(|it| it.held == Some(HeldReason::Repository)));
     assert_eq!(applied.held.len(), 4);
 
-    let trial = Trial::new(&["docs -> /etc", "d/x"]);
+    let trial = ApplyFixture::new(&["docs -> /etc", "d/x"]);
     let (_, copied, workspace) = trial.copy_with(&[], &["docs"], 1 << 20).await;
     copied.unwrap();
-    let stream = Tar::default().folder("n").link("n/l", "../docs/passwd").link("in", "d/x");
+    let stream = TarBytes::default().folder("n").link("n/l", "../docs/passwd").link("in", "d/x");
     workspace.take_changes(crate::workspace::trial::body(stream.end())).await.unwrap();
-    let applied = apply(&trial.run).unwrap();
+    let applied = apply(&trial.session).unwrap();
     let held: Vec<_> = applied.held.iter().map(|it| it.path.to_string()).collect();
     assert_eq!(held, ["n/l"]);
     assert_eq!(names(&applied.done), ["in", "n"]);
@@ -257,24 +258,25 @@ async fn a_link_through_one_that_was_left_out_is_kept_back() {
 
 #[tokio::test]
 async fn a_run_is_applied_by_one_and_discarded_once() {
-    let trial = Trial::new(&["a = 1"]);
-    assert!(matches!(apply(&trial.run), Err(ApplyError::NoChanges)));
-    taken(&trial, Tar::default().file("a", "2")).await;
-    let other = RunFolder::found(trial.run.id().to_owned(), trial.run.path().to_owned());
+    let trial = ApplyFixture::new(&["a = 1"]);
+    assert!(matches!(apply(&trial.session), Err(ApplyError::NoChanges)));
+    taken(&trial, TarBytes::default().file("a", "2")).await;
+    let other =
+        SessionFolder::found(trial.session.id().to_owned(), trial.session.path().to_owned());
     assert!(matches!(apply(&other), Err(ApplyError::Busy)));
     assert!(matches!(discard(&other), Err(ApplyError::Busy)));
-    discard(&trial.run).unwrap();
-    assert!(matches!(discard(&trial.run), Err(ApplyError::NoChanges)));
-    assert!(matches!(apply(&trial.run), Err(ApplyError::NoChanges)));
+    discard(&trial.session).unwrap();
+    assert!(matches!(discard(&trial.session), Err(ApplyError::NoChanges)));
+    assert!(matches!(apply(&trial.session), Err(ApplyError::NoChanges)));
     assert_eq!(tree(&trial.root)["a"], "644 1");
 }
 
 #[tokio::test]
 async fn hard_links_of_one_file_are_both_applied() {
-    let trial = Trial::new(&["a = 1"]);
+    let trial = ApplyFixture::new(&["a = 1"]);
     std::fs::hard_link(trial.root.join("a"), trial.root.join("b")).unwrap();
-    taken(&trial, Tar::default().file("a", "2").file("b", "3").file("a2", "")).await;
-    assert!(apply(&trial.run).unwrap().left.is_empty());
+    taken(&trial, TarBytes::default().file("a", "2").file("b", "3").file("a2", "")).await;
+    assert!(apply(&trial.session).unwrap().left.is_empty());
     let now = tree(&trial.root);
     assert_eq!(
         (now["a"].as_str(), now["b"].as_str(), now["a2"].as_str()),
@@ -305,11 +307,11 @@ proptest! {
             Some(content) => format!("{path} = {content}"),
             None => format!("{path}/"),
         };
-        let trial = Trial::new(&[]);
+        let trial = ApplyFixture::new(&[]);
         from.iter().for_each(|entry| trial.put(&line(entry)));
-        let wanted = Trial::new(&[]);
+        let wanted = ApplyFixture::new(&[]);
         to.iter().for_each(|entry| wanted.put(&line(entry)));
-        let mut stream = Tar::default();
+        let mut stream = TarBytes::default();
         for (path, content) in to.iter().filter(|(path, content)| from.get(*path) != Some(*content)) {
             stream = match content {
                 Some(content) => stream.file(path, content),
@@ -321,7 +323,7 @@ proptest! {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(taken(&trial, stream));
-        match apply(&trial.run) {
+        match apply(&trial.session) {
             Err(ApplyError::NoChanges) => prop_assert_eq!(&from, &to),
             applied => drop(applied.unwrap()),
         }

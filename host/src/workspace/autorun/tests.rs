@@ -27,16 +27,16 @@ fn change(at: &str, before: Option<Node>, after: Option<Node>) -> Change {
     }
 }
 
-fn of(at: &str, node: Node) -> Option<Runs> {
+fn of(at: &str, node: Node) -> Option<RunsWhen> {
     judge(&change(at, None, Some(node)), &Aliases::default())
 }
 
-fn is_held(runs: Option<Runs>) -> bool {
-    matches!(runs, Some(Runs::VersionControl(_) | Runs::ByItself(_)))
+fn is_held(runs: Option<RunsWhen>) -> bool {
+    matches!(runs, Some(RunsWhen::VersionControl(_) | RunsWhen::ByItself(_)))
 }
 
-fn is_named(runs: Option<Runs>) -> bool {
-    matches!(runs, Some(Runs::WhenStarted(_)))
+fn is_named(runs: Option<RunsWhen>) -> bool {
+    matches!(runs, Some(RunsWhen::WhenStarted(_)))
 }
 
 #[test]
@@ -200,7 +200,10 @@ fn what_goes_runs_nothing_but_version_control_keeps_its_own() {
     assert_eq!(gone(".vscode/tasks.json"), None);
     assert_eq!(gone("Makefile"), None);
     let held = gone(".hg/store/data/x").and_then(|runs| runs.held(&path(".hg/store/data/x")));
-    assert_eq!(held, Some(Held::VersionControl { root: path(".hg"), program: "Mercurial".into() }));
+    assert_eq!(
+        held,
+        Some(HeldReason::VersionControl { root: path(".hg"), program: "Mercurial".into() })
+    );
 }
 
 #[test]
@@ -208,7 +211,9 @@ fn every_trigger_is_written_as_it_is_matched() {
     let mut known = std::collections::HashSet::new();
     for (pattern, runs) in all() {
         let how = match runs {
-            Runs::VersionControl(how) | Runs::ByItself(how) | Runs::WhenStarted(how) => how,
+            RunsWhen::VersionControl(how)
+            | RunsWhen::ByItself(how)
+            | RunsWhen::WhenStarted(how) => how,
         };
         assert!(known.insert(pattern), "{pattern} is in it twice");
         assert_eq!(pattern, pattern.to_lowercase(), "{pattern}");

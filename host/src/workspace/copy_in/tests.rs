@@ -7,26 +7,26 @@ use proptest::prelude::*;
 use super::*;
 use crate::workspace::base::Base;
 use crate::workspace::bounds::PAGE_BYTES;
-use crate::workspace::tar_read::Kind;
-use crate::workspace::trial::{DISK, Trial, chmod, tree};
-use crate::workspace::{Copy, Workspace};
+use crate::workspace::tar_read::EntryKind;
+use crate::workspace::trial::{ApplyFixture, DISK, chmod, tree};
+use crate::workspace::{CopyStarted, WorkspaceLink};
 
 /// What is in a stream: path, and content or target; and which paths are named as left out.
-fn unpacked(stream: &[u8]) -> Vec<(String, Kind, String)> {
+fn unpacked(stream: &[u8]) -> Vec<(String, EntryKind, String)> {
     let mut archive = tar::Archive::new(stream);
     let mut found = Vec::new();
     for entry in archive.entries().unwrap() {
         let mut entry = entry.unwrap();
         let kind = match entry.header().entry_type() {
-            EntryType::Directory => Kind::Folder,
-            EntryType::Symlink => Kind::Link,
-            EntryType::Regular => Kind::File,
+            EntryType::Directory => EntryKind::Folder,
+            EntryType::Symlink => EntryKind::Link,
+            EntryType::Regular => EntryKind::File,
             kind if kind == EntryType::new(LEFT_OUT) => continue,
             kind => panic!("{kind:?}"),
         };
         let mut text = Vec::new();
         entry.read_to_end(&mut text).unwrap();
-        if kind == Kind::Link {
+        if kind == EntryKind::Link {
             text = entry.link_name_bytes().unwrap().into_owned();
         }
         let path = crate::workspace::rel_path::encode(&entry.path_bytes());
@@ -41,7 +41,7 @@ fn paths(stream: &[u8]) -> Vec<String> {
 
 #[tokio::test]
 async fn secrets_stay_at_home() {
-    let trial = Trial::new(&[
+    let trial = ApplyFixture::new(&[
         ".env",
         "a/.env.local",
         "a/main.rs",
@@ -71,7 +71,7 @@ async fn secrets_stay_at_home() {
     let copied = copied.unwrap();
     let named: Vec<_> = copied.left_out.iter().map(|it| it.path.to_string()).collect();
     assert_eq!(named, [".aws", ".env", "x.pem", "a/.env.local", "a/id_rsa"]);
-    assert_eq!(copied.left_out_count, HashMap::from([(Why::Secret, 5)]));
+    assert_eq!(copied.left_out_count, HashMap::from([(LeftOutReason::Secret, 5)]));
     assert_eq!((copied.entries, copied.files, copied.git), (8, 5, false));
 
     let (stream, copied, _) = trial.copy_with(&[".aws/sso", "*.pem"], &["target"], DISK).await;
@@ -89,14 +89,14 @@ async fn secrets_stay_at_home() {
     assert_eq!(paths(&stream), brought);
     assert_eq!(
         copied.unwrap().left_out_count,
-        HashMap::from([(Why::Secret, 4), (Why::Excluded, 1)])
+        HashMap::from([(LeftOutReason::Secret, 4), (LeftOutReason::Excluded, 1)])
     );
 }
 
 #[tokio::test]
 async fn gits_configuration_and_hooks_stay_at_home() {
     let secret = "[remote \"o\"]\n\turl = https://token@host/";
-    let trial = Trial::new(&[
+    let trial = ApplyFixture::new(&[
         ".git/HEAD = ref: refs/heads/main",
         ".git/hooks/pre-commit",
         ".git/credentials = https://me:token@host",
@@ -135,13 +135,13 @@ async fn gits_configuration_and_hooks_stay_at_home() {
     assert_eq!(config("bare.x/config"), stand_in.replace("false", "true"));
     let copied = copied.unwrap();
     assert!(copied.git);
-    assert_eq!(copied.left_out_count, HashMap::from([(Why::Git, 11)]));
+    assert_eq!(copied.left_out_count, HashMap::from([(LeftOutReason::Git, 11)]));
 }
 
 #[tokio::test]
 async fn what_git_was_told_to_do_stays_at_home() {
     let told = "0 1 me <me@x> 1 +0000\tpull https://bot:ghp_canary@host/: Fast-forward\n";
-    let trial = Trial::new(&[
+    let trial = ApplyFixture::new(&[
         ".git/HEAD = ref: refs/heads/main",
         ".git/refs/heads/logs",
         ".git/worktrees/w/HEAD",
@@ -158,7 +158,7 @@ async fn what_git_was_told_to_do_stays_at_home() {
     for path in [".git/refs/heads/logs", "logs/app", ".git/worktrees/w/HEAD"] {
         assert!(there.contains(&path.to_owned()), "{there:?}");
     }
-    assert_eq!(copied.unwrap().left_out_count, HashMap::from([(Why::Git, 2)]));
+    assert_eq!(copied.unwrap().left_out_count, HashMap::from([(LeftOutReason::Git, 2)]));
     // Elsewhere in the repository it would go in.
     trial.put(&format!(".git/description = {told}"));
     assert!(inside(&trial.copy_with(&[], &[], DISK).await.0));
@@ -167,7 +167,8 @@ async fn what_git_was_told_to_do_stays_at_home() {
 /// A repository is known by its shape, whatever its name and whoever names it.
 #[tokio::test]
 async fn no_repository_goes_in_without_its_history() {
-    let trial = Trial::new(&["main.rs", ".git = gitdir: ./.bare", "sub/.git/HEAD", "objects/x"]);
+    let trial =
+        ApplyFixture::new(&["main.rs", ".git = gitdir: ./.bare", "sub/.git/HEAD", "objects/x"]);
     for repository in [".bare", "deep/backup.git"] {
         for part in ["HEAD", "objects/12/34 = canary", "refs/heads/main", "packed-refs"] {
             trial.put(&format!("{repository}/{part}"));
@@ -175,18 +176,19 @@ async fn no_repository_goes_in_without_its_history() {
     }
     trial.put(".bare/worktrees/w/HEAD");
     trial.put(".bare/worktrees/w/commondir = ../..");
-    let copy = async |root: &std::path::Path, rules: Rules| {
-        let Copy { workspace, copied, .. } = Workspace::copy(root, rules, DISK, &trial.run);
+    let copy = async |root: &std::path::Path, rules: LeaveOutRules| {
+        let CopyStarted { workspace, copied, .. } =
+            WorkspaceLink::copy(root, rules, DISK, &trial.session);
         let pieces = workspace.stream_in().map(|piece| piece.unwrap());
         let stream = pieces.collect::<Vec<_>>().await.concat();
         (paths(&stream), copied.await.unwrap().unwrap())
     };
-    let rules = || Rules::new(&["**".to_owned()], &[]).unwrap();
+    let rules = || LeaveOutRules::new(&["**".to_owned()], &[]).unwrap();
     let (inside, _) = copy(&trial.root, rules()).await;
     assert!(inside.contains(&"deep/backup.git/objects/12/34".to_owned()), "{inside:?}");
     let (inside, copied) = copy(&trial.root, rules().without_history()).await;
     assert_eq!(inside, ["main.rs", "deep", "objects", "objects/x", "sub"]);
-    assert_eq!(copied.left_out_count, HashMap::from([(Why::History, 4)]));
+    assert_eq!(copied.left_out_count, HashMap::from([(LeftOutReason::History, 4)]));
     // The directory itself may be one.
     let (inside, _) = copy(&trial.root.join(".bare"), rules().without_history()).await;
     assert_eq!(inside, ["HEAD", "worktrees"]);
@@ -194,7 +196,8 @@ async fn no_repository_goes_in_without_its_history() {
 
 #[tokio::test]
 async fn links_stay_links_and_what_is_no_file_stays_at_home() {
-    let trial = Trial::new(&["docs -> /root/.aws", "in -> a/b", "a/b = x", "deep/loop -> ../deep"]);
+    let trial =
+        ApplyFixture::new(&["docs -> /root/.aws", "in -> a/b", "a/b = x", "deep/loop -> ../deep"]);
     let fifo = trial.root.join("fifo");
     rustix::fs::mknodat(
         rustix::fs::CWD,
@@ -211,16 +214,16 @@ async fn links_stay_links_and_what_is_no_file_stays_at_home() {
     assert_eq!(
         unpacked(&stream),
         [
-            (text("docs"), Kind::Link, text("/root/.aws")),
-            (text("in"), Kind::Link, text("a/b")),
-            (text("a"), Kind::Folder, text("")),
-            (text("a/b"), Kind::File, text("x")),
-            (text("deep"), Kind::Folder, text("")),
-            (text("deep/loop"), Kind::Link, text("../deep")),
+            (text("docs"), EntryKind::Link, text("/root/.aws")),
+            (text("in"), EntryKind::Link, text("a/b")),
+            (text("a"), EntryKind::Folder, text("")),
+            (text("a/b"), EntryKind::File, text("x")),
+            (text("deep"), EntryKind::Folder, text("")),
+            (text("deep/loop"), EntryKind::Link, text("../deep")),
         ]
     );
-    assert_eq!(copied.unwrap().left_out_count, HashMap::from([(Why::Special, 2)]));
-    let base = Base::load(trial.run.path()).unwrap();
+    assert_eq!(copied.unwrap().left_out_count, HashMap::from([(LeftOutReason::Special, 2)]));
+    let base = Base::load(trial.session.path()).unwrap();
     let file = base.nodes.get(&RelPath::parse(b"a/b").unwrap()).unwrap();
     assert_eq!((file.mode(), file.size()), (Some(0o751), Some(1)));
     assert_eq!(base.root, trial.root.canonicalize().unwrap());
@@ -228,7 +231,7 @@ async fn links_stay_links_and_what_is_no_file_stays_at_home() {
 
 #[tokio::test]
 async fn a_folder_that_is_too_large_is_refused_with_a_hint() {
-    let trial = Trial::new(&["a = x", "b = y"]);
+    let trial = ApplyFixture::new(&["a = x", "b = y"]);
     let (_, copied, _) = trial.copy_with(&[], &[], 2 * PAGE_BYTES).await;
     copied.unwrap();
     let (_, copied, _) = trial.copy_with(&[], &[], 2 * PAGE_BYTES - 1).await;
@@ -239,24 +242,25 @@ async fn a_folder_that_is_too_large_is_refused_with_a_hint() {
 #[tokio::test]
 async fn what_is_too_large_is_refused_before_any_of_it_goes_in() {
     let piece = "x".repeat(4 * CHUNK_BYTES);
-    let trial = Trial::new(&[&format!("a/first = {piece}"), &format!("b/second = {piece}{piece}")]);
+    let trial =
+        ApplyFixture::new(&[&format!("a/first = {piece}"), &format!("b/second = {piece}{piece}")]);
     let (stream, copied, _) = trial.copy_with(&[], &[], 12 * CHUNK_BYTES as u64).await;
     assert_eq!((copied.unwrap().files, stream.is_empty()), (2, false), "control: it fits");
     let (stream, copied, _) = trial.copy_with(&[], &[], 11 * CHUNK_BYTES as u64).await;
     assert_eq!(stream.len(), 0);
     let said = copied.unwrap_err().to_string();
-    assert_eq!(said, "it is larger than the box's disk, 704 KiB; b has 512 KiB of it");
+    assert_eq!(said, "it is larger than the sandbox's disk, 704 KiB; b has 512 KiB of it");
 }
 
 /// Both walks end once nobody reads.
 #[test]
 fn a_tree_that_nobody_waits_for_any_more_is_walked_no_further() {
-    let trial = Trial::new(&["a = x", "b/c = y"]);
-    let rules = Rules::new(&[], &[]).unwrap();
+    let trial = ApplyFixture::new(&["a = x", "b/c = y"]);
+    let rules = LeaveOutRules::new(&[], &[]).unwrap();
     let (chunks, reader) = mpsc::channel(8);
     let (count, counted) = watch::channel(Counted::default());
     let copy = |chunks: &mpsc::Sender<_>| {
-        copy(&trial.root, &rules, DISK, trial.run.path(), chunks, &count)
+        copy(&trial.root, &rules, DISK, trial.session.path(), chunks, &count)
     };
     assert_eq!(copy(&chunks).unwrap().files, 2);
     let all = Counted { entries: 3, bytes: 2 * PAGE_BYTES, is_all: true };
@@ -269,14 +273,14 @@ fn a_tree_that_nobody_waits_for_any_more_is_walked_no_further() {
 
 #[tokio::test]
 async fn a_file_that_changes_while_it_is_read_leaves_a_valid_stream() {
-    let trial = Trial::new(&["a = x"]);
+    let trial = ApplyFixture::new(&["a = x"]);
     let root = Root::open(&trial.root).unwrap();
     let (chunks, mut reader) = mpsc::channel(8);
-    let run = trial.run.path().to_owned();
+    let session = trial.session.path().to_owned();
     let work = tokio::task::spawn_blocking(move || {
-        let base = Recorder::new(&run, &run).unwrap();
-        let out = Pipe { chunks: &chunks, buffer: Vec::new() };
-        let mut packer = Packer::new(out, base, DISK);
+        let base = BaseWriter::new(&session, &session).unwrap();
+        let out = ChunkPipe { chunks: &chunks, buffer: Vec::new() };
+        let mut packer = TarPacker::new(out, base, DISK);
         for now in ["0123456789", "01234", "01"] {
             let path = RelPath::parse(b"a").unwrap();
             let mut file = root.file(&path).unwrap();
@@ -307,7 +311,7 @@ proptest! {
         ),
         odd in proptest::collection::vec(128_u8..=255, 1..200),
     ) {
-        let trial = Trial::new(&[]);
+        let trial = ApplyFixture::new(&[]);
         for (path, content) in &files {
             let at = trial.root.join(path.join("/"));
             let made = std::fs::create_dir_all(at.parent().unwrap());
@@ -321,11 +325,11 @@ proptest! {
         let copied = copied.unwrap();
         let found: std::collections::BTreeMap<_, _> = unpacked(&stream).into_iter().map(|(path, kind, text)| {
             let path = crate::workspace::rel_path::decode(&path).unwrap();
-            let mode = if kind == Kind::Folder { "755/".to_owned() } else { format!("644 {text}") };
+            let mode = if kind == EntryKind::Folder { "755/".to_owned() } else { format!("644 {text}") };
             (String::from_utf8_lossy(&path).into_owned(), mode)
         }).collect();
         prop_assert_eq!(&found, &tree(&trial.root));
-        let base = Base::load(trial.run.path()).unwrap();
+        let base = Base::load(trial.session.path()).unwrap();
         prop_assert_eq!(base.nodes.len() as u64, copied.entries);
     }
 }
@@ -333,7 +337,7 @@ proptest! {
 #[tokio::test]
 async fn the_usual_reader_reads_what_we_write() {
     let long = format!("{}/{}", "d".repeat(120), "f".repeat(200));
-    let trial = Trial::new(&[&format!("{long} = x"), &format!("l -> {long}"), "e/"]);
+    let trial = ApplyFixture::new(&[&format!("{long} = x"), &format!("l -> {long}"), "e/"]);
     let (stream, ..) = trial.copy_with(&[], &[], DISK).await;
     let to = tempfile::tempdir().unwrap();
     tar::Archive::new(stream.as_slice()).unpack(to.path()).unwrap();

@@ -1,12 +1,12 @@
 //! Changes shown and counted, and what takes too long.
 
 use super::*;
-use crate::workspace::trial::{Tar, Trial};
+use crate::workspace::trial::{ApplyFixture, TarBytes};
 
 /// Time enough for what a test compares.
-fn patient() -> Effort {
+fn patient() -> CompareDeadline {
     let until = Instant::now() + Duration::from_secs(3600);
-    Effort { until, hurry: CancellationToken::new() }
+    CompareDeadline { until, hurry: CancellationToken::new() }
 }
 
 /// The same lines in another order: 4,000 of them differ, fewer if they are compared well.
@@ -33,30 +33,35 @@ fn a_comparison_ends_when_its_time_is_over() {
 #[tokio::test]
 async fn what_takes_too_long_to_compare_is_not_counted() {
     let (old, new) = shuffled();
-    let trial = Trial::new(&["a = 1"]);
+    let trial = ApplyFixture::new(&["a = 1"]);
     std::fs::write(trial.root.join("b"), old).unwrap();
-    trial.take(Tar::default().file("a", "2").file("b", &new).end()).await.unwrap();
-    let texts = |effort: Effort| {
-        let lines = stat(&trial.run, View::Applied, &effort).unwrap();
+    trial.take(TarBytes::default().file("a", "2").file("b", &new).end()).await.unwrap();
+    let texts = |effort: CompareDeadline| {
+        let lines = stat(&trial.session, DiffView::Applied, &effort).unwrap();
         lines.iter().map(|line| line.text(4)).collect::<Vec<_>>()
     };
     assert!(texts(patient()).iter().all(|text| !text.contains("changed")));
     let spent = ["a | changed, 1 B", "b | changed, 8.8 kB"];
-    assert_eq!(texts(Effort { until: Instant::now(), ..patient() }), spent);
+    assert_eq!(texts(CompareDeadline { until: Instant::now(), ..patient() }), spent);
     let hurried = patient();
     hurried.hurry.cancel();
     assert_eq!(texts(hurried), spent);
     // Shown they are all the same: whoever asks for the lines gets them.
     let mut text = Vec::new();
-    diff(&trial.run, View::Applied, &mut text).unwrap();
+    diff(&trial.session, DiffView::Applied, &mut text).unwrap();
     assert!(String::from_utf8(text).unwrap().contains("+++ b/b"));
 }
 
 #[tokio::test]
 async fn changes_are_shown_against_what_is_there() {
-    let trial =
-        Trial::new(&["src/pad.js = a\nb\nc\nd\n", "run = x", "old = gone\n", "pic = \0", "d/"]);
-    let stream = Tar::default()
+    let trial = ApplyFixture::new(&[
+        "src/pad.js = a\nb\nc\nd\n",
+        "run = x",
+        "old = gone\n",
+        "pic = \0",
+        "d/",
+    ]);
+    let stream = TarBytes::default()
         .file("src/pad.js", "a\nB\nc\nd\ne\n")
         .entry(tar::EntryType::Regular, "tree/run", "", 0o755, b"x")
         .entry(tar::EntryType::Regular, "tree/tool", "", 0o755, b"#!\n")
@@ -69,7 +74,7 @@ async fn changes_are_shown_against_what_is_there() {
         .file(".git/hooks/post-checkout", "rm -rf ~\n");
     trial.take(stream.end()).await.unwrap();
     let mut text = Vec::new();
-    diff(&trial.run, View::Applied, &mut text).unwrap();
+    diff(&trial.session, DiffView::Applied, &mut text).unwrap();
     insta::assert_snapshot!(String::from_utf8(text).unwrap(), @r"
     kept back .git: git would run it on your machine
     look at .envrc: direnv runs it once you allow it
@@ -102,7 +107,7 @@ async fn changes_are_shown_against_what_is_there() {
     +#!
     ");
     let mut text = Vec::new();
-    diff(&trial.run, View::Held, &mut text).unwrap();
+    diff(&trial.session, DiffView::Held, &mut text).unwrap();
     insta::assert_snapshot!(String::from_utf8(text).unwrap(), @r"
     kept back .git: git would run it on your machine
     new folder .git
@@ -114,7 +119,7 @@ async fn changes_are_shown_against_what_is_there() {
     @@ -0,0 +1 @@
     +rm -rf ~
     ");
-    let lines = stat(&trial.run, View::Applied, &patient()).unwrap();
+    let lines = stat(&trial.session, DiffView::Applied, &patient()).unwrap();
     let lines: Vec<_> = lines.iter().map(|line| line.text(20)).collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
     .envrc | 1 +

@@ -10,7 +10,7 @@ use super::super::tar_read::TarError;
 
 /// Why a stream is no set of changes.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::workspace) enum Refused {
+pub(in crate::workspace) enum IntakeError {
     #[error(transparent)]
     Tar(#[from] TarError),
     #[error("a path is refused: {0}")]
@@ -45,24 +45,24 @@ pub(in crate::workspace) enum Refused {
 
 /// Why there is no new set of changes; the one before stays.
 #[derive(Debug)]
-pub enum NotTaken {
+pub enum ChangesRefused {
     /// What came is no set of changes.
     Malformed(Fault),
     /// It broke off, or could not be kept here.
     Unkept(Fault),
 }
 
-impl NotTaken {
-    pub(super) fn of(refused: &Refused, run: &Path) -> Self {
+impl ChangesRefused {
+    pub(super) fn of(refused: &IntakeError, session: &Path) -> Self {
         let fault = |why: String| Fault::new(FaultKind::Workspace, why);
         match refused {
-            Refused::Store(error) if error.kind() == io::ErrorKind::StorageFull => {
-                Self::Unkept(no_space(run))
+            IntakeError::Store(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Self::Unkept(no_space(session))
             }
-            Refused::Store(error) => {
+            IntakeError::Store(error) => {
                 Self::Unkept(fault(format!("the changes could not be kept: {error}")))
             }
-            Refused::Cut(_) => {
+            IntakeError::Cut(_) => {
                 Self::Unkept(fault(format!("the changes could not be taken: {refused}")))
             }
             _ => Self::Malformed(fault(format!("the changes could not be taken: {refused}"))),
@@ -70,7 +70,8 @@ impl NotTaken {
     }
 }
 
-pub(super) fn no_space(run: &Path) -> Fault {
-    let why = format!("the changes could not be kept: there is no space left in {}", run.display());
+pub(super) fn no_space(session: &Path) -> Fault {
+    let why =
+        format!("the changes could not be kept: there is no space left in {}", session.display());
     Fault::new(FaultKind::Workspace, why)
 }

@@ -4,22 +4,25 @@ use futures_util::stream;
 use tar::EntryType;
 
 use super::*;
-use crate::workspace::change::{Held, What};
-use crate::workspace::trial::{DISK, Tar, Trial, body};
+use crate::workspace::change::{ChangeStatus, HeldReason};
+use crate::workspace::trial::{ApplyFixture, DISK, TarBytes, body};
 
-async fn refused(trial: &Trial, stream: Vec<u8>) -> String {
-    let Err(NotTaken::Malformed(fault)) = trial.take(stream).await else {
+async fn refused(trial: &ApplyFixture, stream: Vec<u8>) -> String {
+    let Err(ChangesRefused::Malformed(fault)) = trial.take(stream).await else {
         panic!("it was taken, or only broke off")
     };
     assert_eq!(fault.kind, FaultKind::Workspace);
-    assert!(store::load(trial.run.path()).unwrap().is_none());
-    let left: Vec<_> =
-        std::fs::read_dir(trial.run.path()).unwrap().flatten().map(|it| it.file_name()).collect();
+    assert!(store::load(trial.session.path()).unwrap().is_none());
+    let left: Vec<_> = std::fs::read_dir(trial.session.path())
+        .unwrap()
+        .flatten()
+        .map(|it| it.file_name())
+        .collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("changes")), "{left:?}");
     fault.message
 }
 
-fn pax(records: &[&str]) -> Tar {
+fn pax(records: &[&str]) -> TarBytes {
     let records: String = records
         .iter()
         .map(|record| {
@@ -28,16 +31,23 @@ fn pax(records: &[&str]) -> Tar {
             format!("{length} {record}\n")
         })
         .collect();
-    Tar::default().entry(EntryType::XHeader, "x", "", 0o644, records.as_bytes())
+    TarBytes::default().entry(EntryType::XHeader, "x", "", 0o644, records.as_bytes())
 }
 
 #[tokio::test]
 async fn what_changed_is_found_and_what_did_not_is_dropped() {
-    let trial =
-        Trial::new(&["same = 1", "edit = 1", "mode = 1", "d/one", "d/two", "kind/x", "link -> d"]);
+    let trial = ApplyFixture::new(&[
+        "same = 1",
+        "edit = 1",
+        "mode = 1",
+        "d/one",
+        "d/two",
+        "kind/x",
+        "link -> d",
+    ]);
     let set = trial
         .take(
-            Tar::default()
+            TarBytes::default()
                 .folder("d")
                 .gone("d/two")
                 .file("edit", "2")
@@ -53,20 +63,20 @@ async fn what_changed_is_found_and_what_did_not_is_dropped() {
         .unwrap();
     let said: Vec<_> = set.changes.iter().map(|it| (it.path.to_string(), it.what())).collect();
     let expected = [
-        ("d/two", What::Deleted),
-        ("edit", What::Modified),
-        ("kind", What::Modified),
-        ("kind/x", What::Deleted),
-        ("mode", What::Mode),
-        ("new", What::Added),
-        ("new/a", What::Added),
+        ("d/two", ChangeStatus::Deleted),
+        ("edit", ChangeStatus::Modified),
+        ("kind", ChangeStatus::Modified),
+        ("kind/x", ChangeStatus::Deleted),
+        ("mode", ChangeStatus::Mode),
+        ("new", ChangeStatus::Added),
+        ("new/a", ChangeStatus::Added),
     ];
     assert_eq!(said, expected.map(|(path, what)| (path.to_owned(), what)));
-    let mode = set.changes.iter().find(|it| it.what() == What::Mode).unwrap();
+    let mode = set.changes.iter().find(|it| it.what() == ChangeStatus::Mode).unwrap();
     assert!(mode.special_bits && mode.after.as_ref().unwrap().mode() == Some(0o755));
-    assert_eq!(store::load(trial.run.path()).unwrap().as_ref(), Some(&*set));
+    assert_eq!(store::load(trial.session.path()).unwrap().as_ref(), Some(&*set));
     let edit = set.changes.iter().find(|it| it.path.as_bytes() == b"edit").unwrap();
-    let mut contents = store::Contents::open(trial.run.path()).unwrap();
+    let mut contents = store::Contents::open(trial.session.path()).unwrap();
     let mut text = String::new();
     contents.at(edit.content.unwrap(), 1).unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "2");
@@ -74,8 +84,8 @@ async fn what_changed_is_found_and_what_did_not_is_dropped() {
 
 #[tokio::test]
 async fn a_path_that_leaves_the_root_is_refused() {
-    let trial = Trial::new(&[]);
-    let file = |path: &str| Tar::default().entry(EntryType::Regular, path, "", 0o644, b"");
+    let trial = ApplyFixture::new(&[]);
+    let file = |path: &str| TarBytes::default().entry(EntryType::Regular, path, "", 0o644, b"");
     for path in [
         "/etc/cron.d/x",
         "tree//etc/x",
@@ -103,11 +113,12 @@ async fn a_path_that_leaves_the_root_is_refused() {
 
 #[tokio::test]
 async fn what_is_not_a_file_a_folder_or_a_link_is_refused() {
-    let trial = Trial::new(&[]);
+    let trial = ApplyFixture::new(&[]);
     for kind in
         [EntryType::Link, EntryType::GNUSparse, EntryType::XGlobalHeader, EntryType::new(b'Z')]
     {
-        refused(&trial, Tar::default().entry(kind, "tree/x", "tree/y", 0o644, b"").end()).await;
+        refused(&trial, TarBytes::default().entry(kind, "tree/x", "tree/y", 0o644, b"").end())
+            .await;
     }
     for record in ["GNU.sparse.major=1", "size=x", "size=-1"] {
         refused(&trial, pax(&[record]).file("x", "").end()).await;
@@ -115,59 +126,64 @@ async fn what_is_not_a_file_a_folder_or_a_link_is_refused() {
     refused(&trial, pax(&["path=tree/a", "path=tree/b"]).file("x", "").end()).await;
     refused(
         &trial,
-        Tar::default().entry(EntryType::XHeader, "x", "", 0o644, b"99 a=b\n").file("x", "").end(),
+        TarBytes::default()
+            .entry(EntryType::XHeader, "x", "", 0o644, b"99 a=b\n")
+            .file("x", "")
+            .end(),
     )
     .await;
     refused(&trial, pax(&["path=tree/a"]).end()).await;
-    refused(&trial, Tar::default().link("x", "").end()).await;
+    refused(&trial, TarBytes::default().link("x", "").end()).await;
     refused(
         &trial,
-        Tar::default().entry(EntryType::Symlink, "tree/x", "y", 0o777, b"content").end(),
+        TarBytes::default().entry(EntryType::Symlink, "tree/x", "y", 0o777, b"content").end(),
     )
     .await;
     let set = trial
-        .take(Tar::default().entry(EntryType::Char, "tree/tty", "", 0o666, b"").end())
+        .take(TarBytes::default().entry(EntryType::Char, "tree/tty", "", 0o666, b"").end())
         .await
         .unwrap();
-    assert_eq!(set.changes[0].held, Some(Held::Special));
+    assert_eq!(set.changes[0].held, Some(HeldReason::Special));
 }
 
 #[tokio::test]
 async fn nothing_lies_beneath_a_link() {
-    let trial = Trial::new(&["docs -> /etc", "file"]);
+    let trial = ApplyFixture::new(&["docs -> /etc", "file"]);
     for path in ["docs/passwd", "file/x"] {
-        assert!(refused(&trial, Tar::default().file(path, "").end()).await.contains("beneath"));
+        assert!(
+            refused(&trial, TarBytes::default().file(path, "").end()).await.contains("beneath")
+        );
     }
-    refused(&trial, Tar::default().link("a", "/etc").file("a/passwd", "").end()).await;
-    refused(&trial, Tar::default().file("a/passwd", "").link("a", "/etc").end()).await;
-    refused(&trial, Tar::default().gone("file").file("file/x", "").end()).await;
-    refused(&trial, Tar::default().file("x", "1").file("x", "2").end()).await;
-    refused(&trial, Tar::default().file("x", "1").gone("x").end()).await;
-    let set = trial.take(Tar::default().file("new/deep/x", "").end()).await.unwrap();
+    refused(&trial, TarBytes::default().link("a", "/etc").file("a/passwd", "").end()).await;
+    refused(&trial, TarBytes::default().file("a/passwd", "").link("a", "/etc").end()).await;
+    refused(&trial, TarBytes::default().gone("file").file("file/x", "").end()).await;
+    refused(&trial, TarBytes::default().file("x", "1").file("x", "2").end()).await;
+    refused(&trial, TarBytes::default().file("x", "1").gone("x").end()).await;
+    let set = trial.take(TarBytes::default().file("new/deep/x", "").end()).await.unwrap();
     assert_eq!(set.changes.len(), 3);
 }
 
 /// What came whole, and why no more of it.
 async fn cut(
-    trial: &Trial,
+    trial: &ApplyFixture,
     stream: BoxStream<'static, io::Result<Bytes>>,
 ) -> (Vec<String>, String) {
     let set = trial.take_body(stream).await.unwrap();
-    assert_eq!(store::load(trial.run.path()).unwrap().as_ref(), Some(&*set));
+    assert_eq!(store::load(trial.session.path()).unwrap().as_ref(), Some(&*set));
     let paths = set.changes.iter().map(|change| change.path.to_string()).collect();
     (paths, set.extent.cut.clone().expect("it says that it is cut").why)
 }
 
 #[tokio::test]
 async fn a_stream_that_is_cut_gives_what_came_whole() {
-    let whole = Tar::default().file("x", &"x".repeat(3000)).folder("y").gone("a").end();
+    let whole = TarBytes::default().file("x", &"x".repeat(3000)).folder("y").gone("a").end();
     // Nothing is whole yet: there is nothing, and that is no fault of the stream's.
     for length in [0, 1, 511, 512, 700, 3511] {
-        let trial = Trial::new(&["a"]);
+        let trial = ApplyFixture::new(&["a"]);
         let taken = trial.take(whole[..length].to_vec()).await;
-        let Err(NotTaken::Unkept(fault)) = taken else { panic!("{length}: {taken:?}") };
+        let Err(ChangesRefused::Unkept(fault)) = taken else { panic!("{length}: {taken:?}") };
         assert!(fault.message.contains("broke off"), "{length}: {fault}");
-        assert!(store::load(trial.run.path()).unwrap().is_none());
+        assert!(store::load(trial.session.path()).unwrap().is_none());
     }
     for (length, came) in [
         (3512, &["x"][..]),
@@ -178,22 +194,22 @@ async fn a_stream_that_is_cut_gives_what_came_whole() {
         (whole.len() - 513, &["a", "x", "y"]),
         (whole.len() - 1, &["a", "x", "y"]),
     ] {
-        let trial = Trial::new(&["a"]);
+        let trial = ApplyFixture::new(&["a"]);
         let (paths, why) = cut(&trial, body(whole[..length].to_vec())).await;
         assert_eq!(
             (paths, why.as_str()),
             (came.iter().map(ToString::to_string).collect(), "the stream broke off")
         );
     }
-    let trial = Trial::new(&["a"]);
+    let trial = ApplyFixture::new(&["a"]);
     let mut long = whole.clone();
     long.extend_from_slice(&[0; 4096]);
     assert_eq!(trial.take(long.clone()).await.unwrap().extent.cut, None);
-    std::fs::remove_dir_all(trial.run.path().join("changes")).unwrap();
+    std::fs::remove_dir_all(trial.session.path().join("changes")).unwrap();
     long.push(b'x');
     refused(&trial, long).await;
     let broken = [Ok(Bytes::from(whole[..4000].to_vec())), Err(io::Error::other("gone"))];
-    let (paths, why) = cut(&Trial::new(&["a"]), stream::iter(broken).boxed()).await;
+    let (paths, why) = cut(&ApplyFixture::new(&["a"]), stream::iter(broken).boxed()).await;
     assert_eq!((paths, why.as_str()), (vec!["x".to_owned()], "gone"));
     let mut damaged = whole;
     damaged[3] ^= 1;
@@ -202,9 +218,15 @@ async fn a_stream_that_is_cut_gives_what_came_whole() {
 
 #[tokio::test]
 async fn what_a_set_says_of_itself_is_bounded() {
-    let trial = Trial::new(&[]);
+    let trial = ApplyFixture::new(&[]);
     let end = |text: &str| {
-        Tar::default().file("x", "1").entry(EntryType::Regular, "end", "", 0o644, text.as_bytes())
+        TarBytes::default().file("x", "1").entry(
+            EntryType::Regular,
+            "end",
+            "",
+            0o644,
+            text.as_bytes(),
+        )
     };
     for text in ["", "1", "{\"cut\":1}", &" ".repeat(70_000)] {
         refused(&trial, end(text).end()).await;
@@ -224,30 +246,32 @@ async fn what_a_set_says_of_itself_is_bounded() {
 #[tokio::test]
 async fn what_has_no_end_is_ended() {
     let large = |size: u64| "x".repeat(usize::try_from(size).unwrap());
-    let files = Tar::default().file("fix", "1").file("x", &large(DISK + 1)).end();
-    let (paths, why) = cut(&Trial::new(&[]), body(files)).await;
+    let files = TarBytes::default().file("fix", "1").file("x", &large(DISK + 1)).end();
+    let (paths, why) = cut(&ApplyFixture::new(&[]), body(files)).await;
     assert_eq!(paths, ["fix"]);
-    assert!(why.contains("larger than the box's disk"), "{why}");
+    assert!(why.contains("larger than the sandbox's disk"), "{why}");
     let half = large(DISK / 2 + 1);
-    let halves = Tar::default().file("x", &half).file("y", &half).end();
-    assert_eq!(cut(&Trial::new(&[]), body(halves)).await.0, ["x"]);
-    let trial = Trial::new(&[]);
-    let endless = Bytes::from(Tar::default().folder("x").0);
+    let halves = TarBytes::default().file("x", &half).file("y", &half).end();
+    assert_eq!(cut(&ApplyFixture::new(&[]), body(halves)).await.0, ["x"]);
+    let trial = ApplyFixture::new(&[]);
+    let endless = Bytes::from(TarBytes::default().folder("x").0);
     let workspace = trial.copy().await;
     let taken = workspace.take_changes(stream::repeat(endless).map(Ok).boxed()).await;
-    assert!(matches!(taken, Err(NotTaken::Malformed(fault)) if fault.message.contains("twice")));
+    assert!(
+        matches!(taken, Err(ChangesRefused::Malformed(fault)) if fault.message.contains("twice"))
+    );
     let mut number = 0_u64;
     let folders = stream::iter(std::iter::from_fn(move || {
         number += 1;
-        Some(Ok(Bytes::from(Tar::default().folder(&number.to_string()).0)))
+        Some(Ok(Bytes::from(TarBytes::default().folder(&number.to_string()).0)))
     }));
-    let (paths, why) = cut(&Trial::new(&[]), folders.boxed()).await;
+    let (paths, why) = cut(&ApplyFixture::new(&[]), folders.boxed()).await;
     assert_eq!(paths.len() as u64, limits::CHANGES_ENTRIES);
     assert!(why.contains("200000 paths"), "{why}");
     // A long name of 8 GiB, a pax header of as much: refused before they are read.
     for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
         let mut head = Vec::new();
-        let entry = crate::workspace::tar_write::Entry {
+        let entry = crate::workspace::tar_write::TarEntry {
             kind,
             path: b"x",
             target: b"",
@@ -258,7 +282,7 @@ async fn what_has_no_end_is_ended() {
         crate::workspace::tar_write::head(&mut head, &entry).unwrap();
         assert!(refused(&trial, head).await.contains("too long"));
     }
-    assert!(trial.take(Tar::default().end()).await.unwrap().is_empty());
+    assert!(trial.take(TarBytes::default().end()).await.unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -275,13 +299,13 @@ proptest::proptest! {
     fn garbage_is_refused_and_never_a_panic(
         at in 0_usize..2500, bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..40),
     ) {
-        let mut stream = Tar::default().file("x", "content").link("y", "x").gone("z").folder("f").end();
+        let mut stream = TarBytes::default().file("x", "content").link("y", "x").gone("z").folder("f").end();
         for (offset, byte) in bytes.iter().enumerate() {
             if let Some(place) = stream.get_mut(at + offset) {
                 *place = *byte;
             }
         }
-        let mut reader = Reader::new(stream.as_slice());
+        let mut reader = TarReader::new(stream.as_slice());
         let mut buffer = [0; 64];
         while let Ok(Some(header)) = reader.next() {
             let mut left = header.size;
@@ -294,7 +318,7 @@ proptest::proptest! {
 
 #[tokio::test]
 async fn what_the_usual_writer_writes_is_read() {
-    let trial = Trial::new(&["gone", "d/"]);
+    let trial = ApplyFixture::new(&["gone", "d/"]);
     let mut tar = tar::Builder::new(Vec::new());
     let long = format!("tree/d/{}/", "n".repeat(150));
     let mut header = tar::Header::new_gnu();
@@ -313,6 +337,11 @@ async fn what_the_usual_writer_writes_is_read() {
     tar.append_link(&mut header, "tree/l", "n".repeat(150)).unwrap();
     let set = trial.take(tar.into_inner().unwrap()).await.unwrap();
     let said: Vec<_> = set.changes.iter().map(|it| (it.path.name().len(), it.what())).collect();
-    let expected = [(150, What::Added), (150, What::Added), (4, What::Deleted), (1, What::Added)];
+    let expected = [
+        (150, ChangeStatus::Added),
+        (150, ChangeStatus::Added),
+        (4, ChangeStatus::Deleted),
+        (1, ChangeStatus::Added),
+    ];
     assert_eq!(said, expected);
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use airlock_shared::limits;
 use rustix::fs::{self, AtFlags, Dir, FileType, Stat};
 
-use super::super::autorun::{self, Aliases, Runs};
+use super::super::autorun::{self, Aliases, RunsWhen};
 use super::super::beneath::{self, Root};
 use super::super::fold::folded;
 use super::super::git::{self, Shape};
@@ -49,7 +49,7 @@ const PROGRAMS: [&str; 16] = [
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Within {
+enum GitPlace {
     /// The person's files.
     Tree,
     /// A folder of git's.
@@ -60,28 +60,28 @@ enum Within {
     Aliased,
 }
 
-pub(super) struct Looking<'a> {
+pub(super) struct TriggerSearch<'a> {
     root: &'a Root,
     tree: PathBuf,
     found: Triggers,
     left: u64,
-    pending: Vec<(RelPath, Within)>,
-    been: HashSet<(RelPath, Within)>,
+    pending: Vec<(RelPath, GitPlace)>,
+    been: HashSet<(RelPath, GitPlace)>,
     /// The links of the tree that are called as something that runs.
     links: BTreeMap<RelPath, Node>,
     aliases: Aliases,
 }
 
-impl Looking<'_> {
+impl TriggerSearch<'_> {
     pub(super) fn through(tree: &Path) -> io::Result<Triggers> {
         let tree = std::fs::canonicalize(tree)?;
         let root = Root::open(&tree)?;
-        let mut looking = Looking {
+        let mut looking = TriggerSearch {
             root: &root,
             tree,
             found: Triggers::default(),
             left: ENTRIES,
-            pending: vec![(RelPath::root(), Within::Tree)],
+            pending: vec![(RelPath::root(), GitPlace::Tree)],
             been: HashSet::new(),
             links: BTreeMap::new(),
             aliases: Aliases::default(),
@@ -111,7 +111,7 @@ impl Looking<'_> {
         });
         for at in targets {
             match self.root.stat(&at) {
-                Ok(Some(stat)) if is_folder(&stat) => self.pending.push((at, Within::Aliased)),
+                Ok(Some(stat)) if is_folder(&stat) => self.pending.push((at, GitPlace::Aliased)),
                 Ok(Some(stat)) => self.runs(at, &stat),
                 _ => {}
             }
@@ -119,7 +119,7 @@ impl Looking<'_> {
         self.all_pending();
     }
 
-    fn folder(&mut self, path: &RelPath, within: Within) {
+    fn folder(&mut self, path: &RelPath, within: GitPlace) {
         let Ok(names) = self.names(path) else {
             // What is gone in this moment, or is no folder, is no matter.
             if matches!(self.root.stat(path), Ok(Some(_))) || path.is_root() {
@@ -128,9 +128,9 @@ impl Looking<'_> {
             return;
         };
         let shape = Shape::of(names.iter().map(|(name, _)| name.as_slice()));
-        if within == Within::Tree && shape.is_repository() {
+        if within == GitPlace::Tree && shape.is_repository() {
             self.see(path.clone(), TriggerKind::Repository, Fingerprint::Is);
-            self.pending.push((path.clone(), Within::Git));
+            self.pending.push((path.clone(), GitPlace::Git));
         }
         let has_head = shape.has_head();
         for (name, stat) in &names {
@@ -144,34 +144,34 @@ impl Looking<'_> {
                 continue;
             }
             match within {
-                Within::Tree if git::is_dot_git(name) => {
+                GitPlace::Tree if git::is_dot_git(name) => {
                     let mark = if is_folder { Fingerprint::Is } else { self.mark(&at, stat) };
                     self.see(at.clone(), TriggerKind::Repository, mark);
                     if is_folder {
-                        self.pending.push((at, Within::Git));
+                        self.pending.push((at, GitPlace::Git));
                     } else if is_file {
                         self.follow(&at, path);
                     }
                 }
-                Within::Tree if is_folder => {
+                GitPlace::Tree if is_folder => {
                     let control = version_control::folder(&folded(name));
                     if let Some(program) = control {
                         self.see(at.clone(), TriggerKind::Control(program), Fingerprint::Is);
                     }
-                    self.pending.push((at, Within::Tree));
+                    self.pending.push((at, GitPlace::Tree));
                 }
-                Within::Aliased if is_folder => self.pending.push((at, Within::Aliased)),
-                Within::Tree if is_file && stat.st_mode & 0o6000 != 0 => {
+                GitPlace::Aliased if is_folder => self.pending.push((at, GitPlace::Aliased)),
+                GitPlace::Tree if is_file && stat.st_mode & 0o6000 != 0 => {
                     let mark = self.mark(&at, stat);
                     self.see(at, TriggerKind::SetId, mark);
                 }
-                Within::Tree | Within::Aliased => self.runs(at, stat),
-                Within::Git if is_folder && has_head && is(&INERT) => {}
-                Within::Git if is_folder && has_head && is(&["hooks"]) => {
-                    self.pending.push((at, Within::Hooks));
+                GitPlace::Tree | GitPlace::Aliased => self.runs(at, stat),
+                GitPlace::Git if is_folder && has_head && is(&INERT) => {}
+                GitPlace::Git if is_folder && has_head && is(&["hooks"]) => {
+                    self.pending.push((at, GitPlace::Hooks));
                 }
-                Within::Git | Within::Hooks if is_folder => self.pending.push((at, within)),
-                Within::Git if has_head && is(&OBEYED) => {
+                GitPlace::Git | GitPlace::Hooks if is_folder => self.pending.push((at, within)),
+                GitPlace::Git if has_head && is(&OBEYED) => {
                     let mark = self.mark(&at, stat);
                     self.see(at.clone(), TriggerKind::OfGit, mark);
                     if is(&["commondir"]) {
@@ -180,12 +180,12 @@ impl Looking<'_> {
                         self.named(&at, path);
                     }
                 }
-                Within::Git if is(&["attributes"]) && folded(path.name()) == "info" => {
+                GitPlace::Git if is(&["attributes"]) && folded(path.name()) == "info" => {
                     let mark = self.mark(&at, stat);
                     self.see(at, TriggerKind::OfGit, mark);
                 }
-                Within::Git => {}
-                Within::Hooks => {
+                GitPlace::Git => {}
+                GitPlace::Hooks => {
                     let mark = self.mark(&at, stat);
                     self.see(at, TriggerKind::OfGit, mark);
                 }
@@ -199,7 +199,7 @@ impl Looking<'_> {
         let Some(runs) = autorun::read_by_name(&at, is_link, &self.aliases) else { return };
         let what = match runs {
             // Ordinary work writes most of what a version control keeps.
-            Runs::VersionControl(_) => match version_control::obeys(&at) {
+            RunsWhen::VersionControl(_) => match version_control::obeys(&at) {
                 Some(program) => TriggerKind::OfControl(program),
                 None => return,
             },
@@ -277,7 +277,7 @@ impl Looking<'_> {
         let named = content.trim_ascii();
         let named = named.strip_prefix(b"gitdir:").unwrap_or(named).trim_ascii();
         if let Some(at) = self.resolve(from, named) {
-            self.pending.push((at, Within::Git));
+            self.pending.push((at, GitPlace::Git));
         }
     }
 
@@ -305,7 +305,7 @@ impl Looking<'_> {
                     let mark = self.mark(&at, &stat);
                     self.see(at, TriggerKind::OfGit, mark);
                 } else if key == "hookspath" {
-                    self.pending.push((at, Within::Hooks));
+                    self.pending.push((at, GitPlace::Hooks));
                 }
             }
         }

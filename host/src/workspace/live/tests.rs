@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use super::*;
 
-struct Trial(tempfile::TempDir);
+struct LiveFixture(tempfile::TempDir);
 
-impl Trial {
+impl LiveFixture {
     fn new(files: &[(&str, &str)]) -> Self {
         let trial = Self(tempfile::tempdir().unwrap());
         files.iter().for_each(|(path, text)| trial.put(path, text));
@@ -47,7 +47,7 @@ const REPOSITORY: [(&str, &str); 7] = [
 
 #[test]
 fn ordinary_work_is_not_named() {
-    let trial = Trial::new(&REPOSITORY);
+    let trial = LiveFixture::new(&REPOSITORY);
     let found = trial.found(|trial| {
         trial.put("src/main.rs", "fn main() {}\n");
         trial.put(".git/objects/ab/ef", "x");
@@ -62,7 +62,7 @@ fn ordinary_work_is_not_named() {
 
 #[test]
 fn what_git_runs_or_obeys_is_named() {
-    let trial = Trial::new(&REPOSITORY);
+    let trial = LiveFixture::new(&REPOSITORY);
     for (path, text) in [
         (
             ".git/config",
@@ -86,7 +86,8 @@ fn what_git_runs_or_obeys_is_named() {
 
 #[test]
 fn repositories_that_come_go_or_lead_elsewhere_are_named() {
-    let trial = Trial::new(&[("sub/.git", "gitdir: ../store/sub\n"), ("store/sub/HEAD", "x")]);
+    let trial =
+        LiveFixture::new(&[("sub/.git", "gitdir: ../store/sub\n"), ("store/sub/HEAD", "x")]);
     assert_eq!(trial.found(|trial| trial.put("store/sub/config", "x")), ["store/sub/config"]);
     assert_eq!(
         trial.found(|trial| trial.put("sub/.git", "gitdir: ../evil\n")),
@@ -122,19 +123,19 @@ fn repositories_that_come_go_or_lead_elsewhere_are_named() {
 
 #[test]
 fn what_runs_as_its_owner_and_what_leads_to_other_programs_is_named() {
-    let trial = Trial::new(&[("tool", "x"), ("secret/x", "x")]);
+    let trial = LiveFixture::new(&[("tool", "x"), ("secret/x", "x")]);
     let mode = |path: &str, mode: u32| {
         std::fs::set_permissions(trial.at(path), std::fs::Permissions::from_mode(mode)).unwrap();
     };
     assert_eq!(trial.found(|_| mode("tool", 0o4755)), ["tool"]);
     let socket =
-        |trial: &Trial| drop(std::os::unix::net::UnixListener::bind(trial.at("s")).unwrap());
+        |trial: &LiveFixture| drop(std::os::unix::net::UnixListener::bind(trial.at("s")).unwrap());
     assert_eq!(trial.found(socket), ["s"]);
 }
 
 #[test]
 fn a_large_hook_that_changes_in_its_middle_is_named() {
-    let trial = Trial::new(&REPOSITORY);
+    let trial = LiveFixture::new(&REPOSITORY);
     let large = vec![b'x'; 3 << 20];
     std::fs::create_dir(trial.at(".git/hooks")).unwrap();
     std::fs::write(trial.at(".git/hooks/h"), &large).unwrap();
@@ -152,7 +153,7 @@ fn a_large_hook_that_changes_in_its_middle_is_named() {
 /// The files of other programs than git: by itself first, then what somebody must start.
 #[test]
 fn what_an_editor_an_agent_or_a_build_runs_is_named() {
-    let trial = Trial::new(&[
+    let trial = LiveFixture::new(&[
         ("Makefile", "all:\n"),
         (".claude/settings.json", "{}\n"),
         (".hg/hgrc", "[ui]\n"),
@@ -162,7 +163,7 @@ fn what_an_editor_an_agent_or_a_build_runs_is_named() {
     ]);
     symlink("agents", trial.at(".cursor")).unwrap();
     symlink("../hooks", trial.at(".claude/hooks")).unwrap();
-    let all = |trial: &Trial| -> Vec<(String, String)> {
+    let all = |trial: &LiveFixture| -> Vec<(String, String)> {
         let before = trial.look();
         trial.put("Makefile", "all: evil\n");
         trial.put(".vscode/tasks.json", "{}\n");
@@ -200,7 +201,7 @@ fn what_an_editor_an_agent_or_a_build_runs_is_named() {
 
 #[test]
 fn another_version_controls_repository_that_comes_or_goes_is_named() {
-    let trial = Trial::new(&[(".hg/hgrc", "[ui]\n")]);
+    let trial = LiveFixture::new(&[(".hg/hgrc", "[ui]\n")]);
     let found = trial.found(|trial| {
         std::fs::rename(trial.at(".hg"), trial.at("old")).unwrap();
         trial.put("sub/.jj/repo/config.toml", "x");
@@ -212,7 +213,7 @@ fn another_version_controls_repository_that_comes_or_goes_is_named() {
 #[test]
 fn a_git_file_may_name_any_bytes() {
     use std::os::unix::ffi::OsStrExt as _;
-    let trial = Trial::new(&[("sub/x", "x")]);
+    let trial = LiveFixture::new(&[("sub/x", "x")]);
     let store = trial.0.path().join(std::ffi::OsStr::from_bytes(b"store\xff"));
     std::fs::create_dir(&store).unwrap();
     std::fs::write(store.join("HEAD"), "x").unwrap();

@@ -4,14 +4,14 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::workspace::trial::{DISK, Trial};
+use crate::workspace::trial::{ApplyFixture, DISK};
 
 const LOGIN: &str = "home/.local/state/airlock/logins/default.json";
 const KEY: &str = "sk-canary";
 
 /// A home with a project in it, and all that we would keep there.
-fn home() -> (Trial, Private) {
-    let trial = Trial::new(&[
+fn home() -> (ApplyFixture, Private) {
+    let trial = ApplyFixture::new(&[
         &format!("{LOGIN} = {KEY}"),
         "home/.local/state/airlock/runs/r/events.jsonl",
         "home/.local/share/x",
@@ -27,12 +27,17 @@ fn home() -> (Trial, Private) {
 }
 
 /// The paths that go in, and those that are left out as ours.
-async fn copied(trial: &Trial, private: &Private, include: &[&str]) -> (Vec<String>, Vec<String>) {
+async fn copied(
+    trial: &ApplyFixture,
+    private: &Private,
+    include: &[&str],
+) -> (Vec<String>, Vec<String>) {
     let (stream, copied, _) = trial.copy_private(include, &[], DISK, private.clone()).await;
     let text = String::from_utf8_lossy(&stream).into_owned();
     assert!(!text.contains(KEY), "a credential went in");
     let left_out = copied.unwrap().left_out.into_iter();
-    let left_out = left_out.filter(|it| matches!(it.why, Why::Own | Why::Credential));
+    let left_out =
+        left_out.filter(|it| matches!(it.why, LeftOutReason::Own | LeftOutReason::Credential));
     let left_out = left_out.map(|it| it.path.to_string()).collect();
     let mut archive = tar::Archive::new(stream.as_slice());
     let entries = archive.entries().unwrap().map(|entry| entry.unwrap());
@@ -78,7 +83,7 @@ async fn another_name_of_a_login_is_the_login() {
 /// is still the key file after an editor has replaced it.
 #[tokio::test]
 async fn the_file_of_a_key_never_goes_in() {
-    let trial = Trial::new(&[&format!("deep/key.txt = {KEY}"), "key -> deep/key.txt", "a"]);
+    let trial = ApplyFixture::new(&[&format!("deep/key.txt = {KEY}"), "key -> deep/key.txt", "a"]);
     let (stream, ..) = trial.copy_with(&[], &[], DISK).await;
     assert!(String::from_utf8_lossy(&stream).contains(KEY), "an ordinary name");
     let private = Private::default().file(&trial.root.join("key"));
@@ -107,7 +112,7 @@ async fn settings_behind_a_link_are_ours() {
     assert!(inside.contains(&"home/dotfiles/airlock/config.toml".to_owned()), "{inside:?}");
     let private = private.settings(&at(".config/airlock/config.toml"));
     let refused = private.admits(&at("dotfiles"), true).unwrap_err();
-    assert!(matches!(refused, NotGiven::LiveSettings { .. }), "{refused}");
+    assert!(matches!(refused, NotAllowed::LiveSettings { .. }), "{refused}");
     private.admits(&at("dotfiles"), false).unwrap();
     private.admits(&at("project"), true).unwrap();
     let (inside, left_out) = copied(&trial, &private, &["**"]).await;
@@ -115,7 +120,7 @@ async fn settings_behind_a_link_are_ours() {
     assert!(inside.contains(&"home/dotfiles/vimrc".to_owned()), "{inside:?}");
     std::fs::hard_link(at("dotfiles/airlock/config.toml"), at("project/second")).unwrap();
     let refused = private.admits(&at("project"), true).unwrap_err();
-    assert!(matches!(refused, NotGiven::LiveSettings { .. }), "{refused}");
+    assert!(matches!(refused, NotAllowed::LiveSettings { .. }), "{refused}");
 }
 
 fn paths(paths: &[&str]) -> Vec<String> {
@@ -130,7 +135,7 @@ fn our_own_folders_are_no_work() {
     for own in [".local/state/airlock", ".local/state/airlock/runs/r", ".config/airlock"] {
         for live in [false, true] {
             let refused = private.admits(&at(own), live).unwrap_err();
-            assert!(matches!(refused, NotGiven::Own { .. }), "{own}: {refused}");
+            assert!(matches!(refused, NotAllowed::Own { .. }), "{own}: {refused}");
             assert_eq!(refused.hint(), "airlock run -C DIR …");
         }
     }
@@ -147,13 +152,13 @@ fn what_holds_something_private_is_not_given_live() {
     let at = |path: &str| trial.root.join("home").join(path);
     for holds in ["", ".local", ".local/state"] {
         let refused = private.admits(&at(holds), true).unwrap_err();
-        assert!(matches!(refused, NotGiven::LiveOwn { .. }), "{holds}: {refused}");
+        assert!(matches!(refused, NotAllowed::LiveOwn { .. }), "{holds}: {refused}");
         assert_eq!(refused.hint(), "leave out --live");
     }
     private.admits(&at("project"), true).unwrap();
     std::fs::hard_link(trial.root.join(LOGIN), at("project/notes")).unwrap();
     let refused = private.admits(&at("project"), true).unwrap_err();
-    assert!(matches!(refused, NotGiven::LiveCredential { .. }), "{refused}");
+    assert!(matches!(refused, NotAllowed::LiveCredential { .. }), "{refused}");
     // The official client's folder, which may not be there.
     let private = Private::default().file(&at("project/.codex/auth.json"));
     private.admits(&at("project"), true).unwrap();

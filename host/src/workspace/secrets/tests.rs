@@ -1,8 +1,8 @@
 //! Both sides of the line: secrets by name and content, and files that a build reads. Real files,
 //! copied in.
 
-use crate::workspace::Why;
-use crate::workspace::trial::{DISK, Trial};
+use crate::workspace::LeftOutReason;
+use crate::workspace::trial::{ApplyFixture, DISK};
 
 /// Left out whatever is in them.
 const BY_NAME: &[&str] = &[
@@ -346,7 +346,7 @@ const ORDINARY: &[(&str, &str)] = &[
 
 /// Which of these files are left out, each in a folder of its own.
 async fn left_out(files: &[(&str, &str)]) -> Vec<String> {
-    let trial = Trial::new(&[]);
+    let trial = ApplyFixture::new(&[]);
     for (at, (path, content)) in files.iter().enumerate() {
         let path = trial.root.join(format!("{at}")).join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -354,7 +354,7 @@ async fn left_out(files: &[(&str, &str)]) -> Vec<String> {
     }
     let (_, copied, _) = trial.copy_with(&[], &[], DISK).await;
     let left_out = copied.unwrap().left_out;
-    assert!(left_out.iter().all(|it| it.why == Why::Secret));
+    assert!(left_out.iter().all(|it| it.why == LeftOutReason::Secret));
     let at = |path: String| path.split_once('/').unwrap().0.parse::<usize>().unwrap();
     let mut at: Vec<_> = left_out.into_iter().map(|it| at(it.path.to_string())).collect();
     at.sort_unstable();

@@ -41,7 +41,7 @@ async fn edits_come_before_what_git_ignores_and_moves_before_what_they_leave() {
     })
     .await;
     let baseline = Arc::new(came.baseline);
-    let paths = |out: &Out| -> Vec<String> {
+    let paths = |out: &CollectedTar| -> Vec<String> {
         out.lines.iter().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
     };
     let edits = [
@@ -73,7 +73,7 @@ async fn edits_come_before_what_git_ignores_and_moves_before_what_they_leave() {
     derived.sort();
     assert_eq!((rest, &whole.end), (derived, &ChangesEnd::default()));
     // Room for the small edits alone: the move is not half done, and the end says what is missing.
-    let tight = Wanted { bytes: 1000, ..all() };
+    let tight = ChangesRequest { bytes: 1000, ..all() };
     let cut = out(folder.path(), user, &baseline, tight).await.expect("it is wanted");
     assert_eq!(paths(&cut)[..5], edits[..5]);
     assert!(!paths(&cut).contains(&"gone/moved".to_owned()), "{:?}", paths(&cut));
@@ -87,11 +87,11 @@ async fn edits_come_before_what_git_ignores_and_moves_before_what_they_leave() {
     };
     assert_eq!(said, expected);
     // So far: the edits, and nothing a second time.
-    let so_far = out(folder.path(), user, &baseline, Wanted { last: false, ..all() })
+    let so_far = out(folder.path(), user, &baseline, ChangesRequest { last: false, ..all() })
         .await
         .expect("it is wanted");
     assert_eq!((paths(&so_far), so_far.end.so_far), (edits.map(str::to_owned).to_vec(), true));
-    let again = Wanted { last: false, out: Some(so_far.digest), ..all() };
+    let again = ChangesRequest { last: false, out: Some(so_far.digest), ..all() };
     assert!(out(folder.path(), user, &baseline, again.clone()).await.is_none());
     acting(user, folder.path(), |root| std::fs::write(root.join("z"), "other").expect("write"))
         .await;
@@ -161,7 +161,7 @@ async fn too_deep_and_too_many_cost_only_the_tail() {
         }
     })
     .await;
-    let wanted = Wanted { paths: 1000, ..all() };
+    let wanted = ChangesRequest { paths: 1000, ..all() };
     let out =
         out(folder.path(), user, &Arc::new(came.baseline), wanted).await.expect("it is wanted");
     assert_eq!((out.lines[0].as_str(), out.lines.len()), ("tree/fix 755 2", 1000));

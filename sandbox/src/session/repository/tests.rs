@@ -13,7 +13,7 @@ use serde_json::json;
 use super::*;
 use crate::exec::ToolUser;
 use crate::exec::tests::user;
-use crate::files::{self, Wanted};
+use crate::files::{self, ChangesRequest};
 
 fn left_out(path: &str) -> NotCopied {
     NotCopied { path: path.as_bytes().to_vec(), why: "secret".to_owned() }
@@ -45,14 +45,14 @@ fn many_paths_are_several_scripts() {
 }
 
 /// A work tree as it comes in: the folder that the tool user owns, tools on it, what was unpacked.
-struct Bench {
+struct RepositoryFixture {
     folder: tempfile::TempDir,
     user: ToolUser,
     tools: Toolbox,
-    unpacked: files::Unpacked,
+    unpacked: files::UnpackResult,
 }
 
-impl Bench {
+impl RepositoryFixture {
     /// `script` makes the folder on the host; of it `left_out` stays there.
     #[expect(clippy::disallowed_methods, reason = "git of this machine makes the repository")]
     async fn new(number: u32, script: &str, left_out: &[(&str, &str)]) -> Self {
@@ -109,16 +109,16 @@ impl Bench {
     async fn says(&self, command: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(60);
         let said = self.tools.script(command.to_owned(), deadline, &CancellationToken::new()).await;
-        let said = said.expect("a box that is safe");
+        let said = said.expect("a sandbox that is safe");
         let (_, output) = said.output.split_once("Output:\n").expect("a result");
         output.trim().to_owned()
     }
 
-    async fn tell(&mut self) -> Told {
+    async fn tell(&mut self) -> RepositoryNote {
         let deadline = Instant::now() + Duration::from_secs(60);
         let told =
             tell(&self.tools, &self.unpacked.not_there, deadline, &CancellationToken::new()).await;
-        let told = told.expect("a box that is safe");
+        let told = told.expect("a sandbox that is safe");
         let baseline = std::mem::take(&mut self.unpacked.baseline);
         let (uid, gid) = (self.user.uid(), self.user.gid());
         let renewed = files::renew(self.root(), uid, gid, Arc::new(baseline)).await;
@@ -131,7 +131,7 @@ impl Bench {
         let (uid, gid) = (self.user.uid(), self.user.gid());
         let (looked, enough) = (CancellationToken::new(), CancellationToken::new());
         let (paths, bytes) = (u64::MAX, u64::MAX);
-        let wanted = Wanted { last: true, paths, bytes, out: None, looked, enough };
+        let wanted = ChangesRequest { last: true, paths, bytes, out: None, looked, enough };
         let baseline = Arc::new(self.unpacked.baseline);
         let changes = files::changes(self.folder.path(), uid, gid, baseline, wanted).await;
         let (mut stream, _) = changes.expect("a tree").expect("no set is out yet");
@@ -160,7 +160,7 @@ const AT_HOME: [(&str, &str); 4] =
 #[tokio::test]
 async fn git_is_told_what_was_left_out() {
     let script = format!("{REPOSITORY}; echo u > untracked");
-    let mut bench = Bench::new(40, &script, &AT_HOME).await;
+    let mut bench = RepositoryFixture::new(40, &script, &AT_HOME).await;
     let status = "git status --short; git -C sub status --short";
     assert_eq!(bench.says(status).await, "D .env\n D keys/a\n D keys/b\n D .env");
     let told = bench.tell().await;
@@ -177,18 +177,19 @@ async fn what_git_could_not_mark_is_said() {
     let dashed = "mkdir -- -P; git init -q ./-P; cd ./-P; echo s > .env; git add -f .; \
         git -c user.name=t -c user.email=t@example.org commit -qm x";
     let at_home = [("-P/.env", "secret")];
-    let mut bench = Bench::new(45, dashed, &at_home).await;
+    let mut bench = RepositoryFixture::new(45, dashed, &at_home).await;
     let status = "git -C ./-P status --short";
     assert_eq!(bench.says(status).await, "D .env", "control");
     let told = bench.tell().await;
     assert_eq!((bench.says(status).await.as_str(), told.notes.len()), ("", 0));
-    let mut bench = Bench::new(46, &format!("{dashed}; echo broken > .git/index"), &at_home).await;
+    let mut bench =
+        RepositoryFixture::new(46, &format!("{dashed}; echo broken > .git/index"), &at_home).await;
     assert_eq!(bench.tell().await.notes, [UNMARKED]);
 }
 
 #[tokio::test]
 async fn what_git_writes_when_it_is_told_is_no_change() {
-    let mut bench = Bench::new(44, REPOSITORY, &AT_HOME[..3]).await;
+    let mut bench = RepositoryFixture::new(44, REPOSITORY, &AT_HOME[..3]).await;
     assert!(bench.tell().await.wrote);
     assert_eq!(bench.changed().await, Vec::<String>::new());
 }
@@ -196,7 +197,7 @@ async fn what_git_writes_when_it_is_told_is_no_change() {
 /// It comes back where the agent asks for it by name, and then it comes out, to be held.
 #[tokio::test]
 async fn the_history_still_has_it() {
-    let mut bench = Bench::new(41, REPOSITORY, &AT_HOME[..3]).await;
+    let mut bench = RepositoryFixture::new(41, REPOSITORY, &AT_HOME[..3]).await;
     bench.tell().await;
     assert_eq!(bench.says("git show HEAD:.env").await, "K=committed");
     bench.says("git show HEAD:.env > .env; echo two >> a.txt").await;
@@ -207,7 +208,7 @@ async fn the_history_still_has_it() {
 #[tokio::test]
 async fn without_its_history_the_repository_has_one_commit() {
     let at_home = [(".git", LEFT_OUT_HISTORY), ("sub/.git", LEFT_OUT_HISTORY), (".env", "secret")];
-    let mut bench = Bench::new(42, REPOSITORY, &at_home).await;
+    let mut bench = RepositoryFixture::new(42, REPOSITORY, &at_home).await;
     assert!(bench.says("git log").await.contains("not a git repository"));
     let told = bench.tell().await;
     assert!(told.wrote && told.notes.is_empty(), "{:?}", told.notes);
@@ -224,7 +225,8 @@ async fn without_its_history_the_repository_has_one_commit() {
 
 #[tokio::test]
 async fn a_folder_without_a_repository_is_left_as_it_is() {
-    let mut bench = Bench::new(43, "echo a > a; echo s > .env", &[(".env", "secret")]).await;
+    let mut bench =
+        RepositoryFixture::new(43, "echo a > a; echo s > .env", &[(".env", "secret")]).await;
     assert!(!bench.tell().await.wrote);
     assert_eq!(bench.says("ls -A").await, "a");
     assert_eq!(bench.changed().await, Vec::<String>::new());

@@ -6,13 +6,13 @@ fn sse(events: &[Value]) -> Relayed {
     Relayed::Backend(200, events.iter().map(|event| format!("data: {event}\n\n")).collect())
 }
 
-fn handoff(base_url: &str, tree: &Tree, bearer: bool) -> Handoff {
+fn handoff(base_url: &str, tree: &DocsFixture, bearer: bool) -> Handoff {
     let mut job = job(base_url, tree);
     job["workspace"]["copied"] = json!(true);
     Handoff {
         protocol: 1,
-        run: "run-1".into(),
-        run_key: Secret::new(KEY.into()),
+        session: "run-1".into(),
+        session_key: Secret::new(KEY.into()),
         link: LinkKind::H2,
         secrets: if bearer { secrets() } else { Secrets::default() },
         job: serde_json::from_value(job).expect("a job"),
@@ -36,8 +36,8 @@ async fn through(
 ) -> (Host, ExitCode) {
     let (host, input, output, serving) = Host::start(relayed, packed());
     let deadline = Instant::now() + Duration::from_secs(60);
-    let run = linked(handoff, Vec::new(), input, output, deadline, CancellationToken::new());
-    let (code, ()) = tokio::join!(run, during(&host, serving));
+    let session = linked(handoff, Vec::new(), input, output, deadline, CancellationToken::new());
+    let (code, ()) = tokio::join!(session, during(&host, serving));
     (host, code)
 }
 
@@ -60,7 +60,7 @@ fn read_changes(tar: &[u8]) -> (Vec<(String, String)>, routes::ChangesEnd) {
 /// While the model thinks, what was edited goes out; all of it at the end.
 #[tokio::test]
 async fn edits_so_far_go_out_between_calls() {
-    let tree = Tree::new();
+    let tree = DocsFixture::new();
     let relayed = vec![
         sse(&[bash("c1", "printf 1 > one"), completed()]),
         sse(&[call("c2", "read_file", r#"{"path":"one"}"#), completed()]),
@@ -83,7 +83,7 @@ async fn edits_so_far_go_out_between_calls() {
 
 #[tokio::test]
 async fn a_relayed_run_from_work_tree_to_changes() {
-    let tree = Tree::new();
+    let tree = DocsFixture::new();
     let relayed = vec![
         sse(&[bash("c1", "printf x >> written"), completed()]),
         sse(&[text("done"), completed()]),
@@ -114,24 +114,24 @@ async fn a_relayed_run_from_work_tree_to_changes() {
 async fn what_the_host_refuses_has_a_name() {
     let cases = [
         (
-            routes::Refusal::Budget,
+            routes::HostRefusal::Budget,
             json!({"outcome": "stopped", "reason": {"reason": "budget", "spent": "steps"}, "answer": null}),
         ),
         (
-            routes::Refusal::Policy,
+            routes::HostRefusal::Policy,
             json!({"outcome": "failed", "fault": {"kind": "policy", "message": "no"}}),
         ),
         (
-            routes::Refusal::Cassette,
-            json!({"outcome": "failed", "fault": {"kind": "cassette", "message": "no"}}),
+            routes::HostRefusal::Recording,
+            json!({"outcome": "failed", "fault": {"kind": "recording", "message": "no"}}),
         ),
         (
-            routes::Refusal::SignIn,
+            routes::HostRefusal::SignIn,
             json!({"outcome": "failed", "fault": {"kind": "sign_in", "message": "no"}}),
         ),
     ];
     for (refusal, expected) in cases {
-        let tree = Tree::new();
+        let tree = DocsFixture::new();
         let relayed = vec![Relayed::Host(refusal, "no")];
         let handoff = handoff("https://backend.invalid", &tree, false);
         let (host, _) = through(handoff, relayed, async |_, _| {}).await;
@@ -143,17 +143,17 @@ async fn what_the_host_refuses_has_a_name() {
 /// The same bodies from the backend are refusals of the backend's.
 #[tokio::test]
 async fn a_backend_does_not_speak_in_the_hosts_name() {
-    use routes::Refusal as R;
+    use routes::HostRefusal as R;
     let message = |kind: &str, message: String| json!({"outcome": "failed", "fault": {"kind": kind, "message": message}});
     let refused = "the backend refused the request: ";
     for (refusal, expected) in [
         (R::Budget, message("refused", format!("{refused}402: no"))),
         (R::Policy, message("refused", format!("{refused}403: no"))),
-        (R::Cassette, message("refused", format!("{refused}409: no"))),
+        (R::Recording, message("refused", format!("{refused}409: no"))),
         (R::SignIn, message("refused", format!("{refused}460: no"))),
         (R::Key, message("sign_in", "the backend refused the login: 401: no".to_owned())),
     ] {
-        let tree = Tree::new();
+        let tree = DocsFixture::new();
         let relayed = vec![Relayed::Backend(refusal.status(), refusal.body("no").to_string())];
         let handoff = handoff("https://backend.invalid", &tree, false);
         let (host, _) = through(handoff, relayed, async |_, _| {}).await;
@@ -163,7 +163,7 @@ async fn a_backend_does_not_speak_in_the_hosts_name() {
 
 #[tokio::test]
 async fn an_interrupt_ends_the_run_and_keeps_the_changes() {
-    let tree = Tree::new();
+    let tree = DocsFixture::new();
     let relayed =
         vec![sse(&[bash("c1", "printf x >> written"), bash("c2", "sleep 60"), completed()])];
     let handoff = handoff("https://backend.invalid", &tree, false);
@@ -183,7 +183,7 @@ async fn an_interrupt_ends_the_run_and_keeps_the_changes() {
 
 #[tokio::test]
 async fn the_end_of_the_pipe_ends_the_run() {
-    let tree = Tree::new();
+    let tree = DocsFixture::new();
     let relayed = vec![sse(&[bash("c1", ": >begun; sleep 600"), completed()])];
     let handoff = handoff("https://backend.invalid", &tree, false);
     let began = Instant::now();
@@ -199,9 +199,9 @@ async fn the_end_of_the_pipe_ends_the_run() {
 
 #[tokio::test]
 async fn a_host_that_takes_no_events_ends_the_run() {
-    let tree = Tree::new();
+    let tree = DocsFixture::new();
     let mut handoff = handoff("https://backend.invalid", &tree, false);
-    handoff.run_key = Secret::new("another key".into());
+    handoff.session_key = Secret::new("another key".into());
     let relayed = vec![sse(&[bash("c1", "sleep 60"), completed()])];
     let (host, code) = through(handoff, relayed, async |_, _| {}).await;
     assert!(same(code, 1));
@@ -210,7 +210,7 @@ async fn a_host_that_takes_no_events_ends_the_run() {
 
 #[tokio::test]
 async fn a_command_that_never_ends_ends_the_run() {
-    let tree = Tree::new();
+    let tree = DocsFixture::new();
     let handoff = handoff("https://backend.invalid", &tree, false);
     let relayed = vec![sse(&[bash("c1", "sleep 60"), completed()])];
     let (_, code) = through(handoff, relayed, async |host, _| {
@@ -223,7 +223,7 @@ async fn a_command_that_never_ends_ends_the_run() {
 
 #[tokio::test]
 async fn a_work_tree_that_breaks_off_is_a_fault_of_its_own() {
-    let tree = Tree::new();
+    let tree = DocsFixture::new();
     let handoff = handoff("https://backend.invalid", &tree, false);
     let (host, input, output, _serving) = Host::start([], packed()[..700].to_vec());
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -234,11 +234,11 @@ async fn a_work_tree_that_breaks_off_is_a_fault_of_its_own() {
 
 #[tokio::test]
 async fn garbage_instead_of_http_ends_the_run() {
-    let tree = Tree::new();
+    let tree = DocsFixture::new();
     let handoff = handoff("https://backend.invalid", &tree, false);
     let (input, output) = (tokio::io::repeat(b'x'), tokio::io::sink());
     let deadline = Instant::now() + Duration::from_secs(60);
-    let run = linked(
+    let session = linked(
         handoff,
         Vec::new(),
         Box::new(input),
@@ -246,7 +246,7 @@ async fn garbage_instead_of_http_ends_the_run() {
         deadline,
         CancellationToken::new(),
     );
-    let code = timeout(Duration::from_secs(50), run).await.expect("in time");
+    let code = timeout(Duration::from_secs(50), session).await.expect("in time");
     assert!(same(code, 1));
 }
 
@@ -268,10 +268,10 @@ pub(super) fn certificate(protocols: &[&str]) -> (String, tokio_rustls::TlsAccep
 #[tokio::test]
 async fn a_tunnelled_run_gets_a_fresh_token_after_a_401() {
     let (pem, tls) = certificate(&[]);
-    let expired = Reply::Status(401, "", r#"{"error":{"message":"expired"}}"#.into());
+    let expired = ScriptedReply::Status(401, "", r#"{"error":{"message":"expired"}}"#.into());
     let script = [asks([bash("c1", "echo x")]), expired, answer("done")];
     let backend = Backend::start_with(script, None, Some(tls)).await;
-    let tree = Tree::new();
+    let tree = DocsFixture::new();
     let mut handoff = handoff(&format!("https://{}/v1", backend.authority), &tree, true);
     handoff.job.backend.ca = Some(pem);
     let (host, code) = through(handoff, vec![], async |host, _| {
@@ -299,7 +299,7 @@ async fn a_tunnelled_run_gets_a_fresh_token_after_a_401() {
 async fn a_tunnel_trusts_no_certificate_of_its_own() {
     let (_, tls) = certificate(&[]);
     let backend = Backend::start_with([answer("done")], None, Some(tls)).await;
-    let tree = Tree::new();
+    let tree = DocsFixture::new();
     let handoff = handoff(&format!("https://{}/v1", backend.authority), &tree, true);
     let (host, code) = through(handoff, vec![], async |_, _| {}).await;
     assert!(same(code, 1));

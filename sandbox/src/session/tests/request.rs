@@ -5,17 +5,17 @@ use super::*;
 fn client(connector: Connector, report: Report) -> Client {
     let scrub = Scrub::default();
     let credentials = Credentials::new(secrets(), scrub.clone());
-    let road = Road::Own { connector, credentials, renewable: false };
-    let job: Job = serde_json::from_value(job("", &Tree::new())).expect("a job");
+    let road = ModelRoute::Own { connector, credentials, renewable: false };
+    let job: Job = serde_json::from_value(job("", &DocsFixture::new())).expect("a job");
     Client::new(road, job.backend, "s-1".into(), report, scrub)
 }
 
 /// One request, without the tools and their threads, so that time can be paused.
-async fn asked(backend: &Backend) -> (Result<usize, End>, Vec<Value>) {
+async fn asked(backend: &Backend) -> (Result<usize, GiveUp>, Vec<Value>) {
     let base = Base::parse(&format!("http://{}/v1", backend.authority)).expect("a base");
     let (report, lines) = Report::new(Scrub::default());
     let collecting = tokio::spawn(collect(lines));
-    let mut client = client(Connector::new(base, Net::Own, None).expect("no TLS"), report);
+    let mut client = client(Connector::new(base, Network::Own, None).expect("no TLS"), report);
     let prompt = Prompt { instructions: "be good", tools: &[], input: &[] };
     let answer = client.answer(&Model::default(), prompt).await.map(|answer| answer.items.len());
     drop(client);
@@ -24,10 +24,10 @@ async fn asked(backend: &Backend) -> (Result<usize, End>, Vec<Value>) {
 
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_stays_broken_is_given_up() {
-    let backend = Backend::start(vec![Reply::Status(503, "", "busy".into()); 9]).await;
+    let backend = Backend::start(vec![ScriptedReply::Status(503, "", "busy".into()); 9]).await;
     let (answer, events) = asked(&backend).await;
     let fault = Fault::new(FaultKind::Backend, "the backend failed 6 times, at last: 503: busy");
-    assert_eq!(answer, Err(End::Fault(fault)));
+    assert_eq!(answer, Err(GiveUp::Fault(fault)));
     assert_eq!(backend.seen().len(), 6);
     let tries: Vec<_> = events.iter().map(|event| event["attempt"].as_u64()).collect();
     assert_eq!(tries, [1, 2, 3, 4, 5].map(Some));
@@ -35,7 +35,7 @@ async fn a_backend_that_stays_broken_is_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_stream_ends() {
-    let silent = Reply::Silent(vec![json!({"type": "response.created", "response": {}})]);
+    let silent = ScriptedReply::Silent(vec![json!({"type": "response.created", "response": {}})]);
     let backend = Backend::start([silent, answer("done")]).await;
     let began = Instant::now();
     let (answer, events) = asked(&backend).await;
@@ -47,7 +47,7 @@ async fn a_silent_stream_ends() {
 /// A backend that works on it says so with comments; the turn's seconds bound that.
 #[tokio::test(start_paused = true)]
 async fn a_comment_is_a_sign_of_life() {
-    let commented = Reply::Commented(vec![text("done"), completed()]);
+    let commented = ScriptedReply::Commented(vec![text("done"), completed()]);
     let backend = Backend::start([commented]).await;
     let began = Instant::now();
     let (answer, events) = asked(&backend).await;
@@ -58,8 +58,9 @@ async fn a_comment_is_a_sign_of_life() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_the_backend_asks_for_is_kept() {
-    let slow = Reply::Status(429, "retry-after: 7\r\n", r#"{"error":{"message":"slow"}}"#.into());
-    let failed = Reply::Events(vec![
+    let slow =
+        ScriptedReply::Status(429, "retry-after: 7\r\n", r#"{"error":{"message":"slow"}}"#.into());
+    let failed = ScriptedReply::Events(vec![
         json!({"type": "response.failed", "response": {"error": {"code": "rate_limit_exceeded", "message": "Please try again in 11s."}}}),
     ]);
     let backend = Backend::start([slow, failed, answer("done")]).await;
@@ -87,7 +88,7 @@ async fn a_backend_that_speaks_http_2_is_spoken_to_so() {
         server.serve_connection(hyper_util::rt::TokioIo::new(stream), service).await
     });
     let base = Base::parse(&format!("https://{authority}/v1")).expect("a base");
-    let connector = Connector::new(base, Net::Own, Some(&pem)).expect("a certificate");
+    let connector = Connector::new(base, Network::Own, Some(&pem)).expect("a certificate");
     let mut client = client(connector, Report::new(Scrub::default()).0);
     for _ in 0..2 {
         let prompt = Prompt { instructions: "be good", tools: &[], input: &[] };

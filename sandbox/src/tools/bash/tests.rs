@@ -6,7 +6,7 @@ use airlock_shared::item::Input;
 use airlock_shared::model::Model;
 use tokio_util::sync::CancellationToken;
 
-use super::super::tests::Bench;
+use super::super::tests::ToolFixture;
 use super::*;
 
 /// The text after `Output:`.
@@ -16,7 +16,7 @@ fn said(result: &ToolResult) -> &str {
 
 #[tokio::test]
 async fn streams_exit_code_and_folder_are_told() {
-    let bench = Bench::new(20);
+    let bench = ToolFixture::new(20);
     let run = |command: &'static str| bench.call(NAME, json!({"command": command}));
     let result = run("mkdir sub; echo out; echo err >&2; echo out; pwd; exit 3").await;
     let root = bench.folder.path().display();
@@ -37,7 +37,7 @@ async fn a_command_starts_with_nothing_of_ours() {
         ("GIVEN".to_owned(), "yes".to_owned()),
         ("LANG".to_owned(), "C".to_owned()),
     ]);
-    let bench = Bench::with(21, Model::default(), env);
+    let bench = ToolFixture::with(21, Model::default(), env);
     let result = bench
         .call(NAME, json!({"command": "env | grep -v -e ^_= -e ^PWD= -e ^SHLVL= | sort"}))
         .await;
@@ -61,7 +61,7 @@ async fn a_command_starts_with_nothing_of_ours() {
 
 #[tokio::test]
 async fn what_a_command_leaves_behind_is_gone_when_it_ends() {
-    let bench = Bench::new(22);
+    let bench = ToolFixture::new(22);
     let result = bench
         .call(NAME, json!({"command": "trap '' TERM; (setsid sh -c 'trap \"\" TERM; echo late; : >late; sleep 1000' &); until [ -e late ]; do sleep 0.01; done; echo done"}))
         .await;
@@ -75,7 +75,7 @@ async fn what_a_command_leaves_behind_is_gone_when_it_ends() {
 
 #[tokio::test]
 async fn a_command_over_its_time_is_ended() {
-    let bench = Bench::new(23);
+    let bench = ToolFixture::new(23);
     let result = bench
         .call(NAME, json!({"command": "echo start; trap '' TERM; setsid sleep 1000 & sleep 1000", "timeout_seconds": 3}))
         .await;
@@ -89,7 +89,7 @@ async fn a_command_over_its_time_is_ended() {
 
 #[tokio::test]
 async fn a_cancelled_command_is_gone_before_the_call_returns() {
-    let bench = Bench::new(24);
+    let bench = ToolFixture::new(24);
     let cancel = CancellationToken::new();
     let input =
         Input::Arguments(json!({"command": "echo start; : >begun; sleep 1000"}).to_string());
@@ -105,7 +105,7 @@ async fn a_cancelled_command_is_gone_before_the_call_returns() {
 
 #[tokio::test]
 async fn a_dropped_call_is_swept_and_does_not_harm_the_next() {
-    let bench = Bench::new(27);
+    let bench = ToolFixture::new(27);
     let call = bench.call(NAME, json!({"command": "sleep 1000 & sleep 1000"}));
     assert!(tokio::time::timeout(Duration::from_millis(300), call).await.is_err());
     let next = "sleep 0.2; ps -o args= -u $(id -u) | grep -c '[s]leep 1000'; echo alive";
@@ -115,7 +115,7 @@ async fn a_dropped_call_is_swept_and_does_not_harm_the_next() {
 
 #[tokio::test]
 async fn a_patch_in_a_command_is_applied() {
-    let bench = Bench::new(28);
+    let bench = ToolFixture::new(28);
     let command = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: a\n+x\n*** End Patch\nEOF\n";
     let result = bench.call(NAME, json!({"command": command})).await;
     assert!(result.ok, "{}", result.output);
@@ -124,7 +124,7 @@ async fn a_patch_in_a_command_is_applied() {
 
 #[tokio::test]
 async fn a_flood_is_cut_and_costs_no_memory() {
-    let bench = Bench::new(25);
+    let bench = ToolFixture::new(25);
     let result = bench.call(NAME, json!({"command": "echo first; head -c 30000000 /dev/zero | tr '\\0' x; echo; printf '\\377last'"})).await;
     let text = said(&result);
     assert!(
@@ -141,7 +141,7 @@ async fn a_flood_is_cut_and_costs_no_memory() {
 
 #[tokio::test]
 async fn a_command_the_kernel_does_not_take_is_said() {
-    let bench = Bench::new(26);
+    let bench = ToolFixture::new(26);
     let long = "x".repeat(200_000);
     let result = bench.call(NAME, json!({"command": format!("echo {long}")})).await;
     assert!(result.output.starts_with("the command is too long"), "{}", result.output);

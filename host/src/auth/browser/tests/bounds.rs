@@ -64,7 +64,7 @@ async fn every_answer_keeps_to_itself() {
         assert!(!text.contains("canary") && !answer.body.contains(&state), "{text}");
         assert!(!answer.body.contains("<script"));
     }
-    assert_eq!(opened.rig.end().await, Ok(Way::Browser));
+    assert_eq!(opened.rig.end().await, Ok(SignInMethod::Browser));
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn a_busy_port_is_explained_and_the_next_is_taken() {
     rig.task.abort();
 
     let mut rig = Rig::at(PRINTED, &[busy]).await;
-    let Said::PortsBusy { holders } = rig.said().await else { panic!("not busy") };
+    let SignInEvent::PortsBusy { holders } = rig.said().await else { panic!("not busy") };
     let program = holders[0].program.clone().expect("this process");
     assert!(program.ends_with(&format!("(pid {})", std::process::id())), "{program}");
     let why = format!("port {busy} is held by {program}");

@@ -5,15 +5,15 @@ use airlock_shared::outcome::{Outcome, Stop};
 
 use super::{effort, short};
 use crate::cli::view::run::RunView;
-use crate::run::public::{Changes, Image, Limits, Payer};
-use crate::run::{count, name_all, told};
-use crate::session::{self, Record, RunFolder, Store, TreeMode};
-use crate::workspace::{self, View};
+use crate::records::{self, Record, SessionFolder, SessionStore, TreeMode};
+use crate::session::public::{ChangesEvent, Image, Limits, LoginEvent};
+use crate::session::{count, name_all, told};
+use crate::workspace::{self, DiffView};
 
 const APPLIED: &str = "its changes were applied already, and are in your directory";
 
 /// Why there is nothing of a run that could be shown, applied or discarded.
-pub(super) fn why_nothing(folder: &RunFolder) -> String {
+pub(super) fn why_nothing(folder: &SessionFolder) -> String {
     let Ok(Some(record)) = folder.record() else {
         return "the run was killed before it began".to_owned();
     };
@@ -21,26 +21,31 @@ pub(super) fn why_nothing(folder: &RunFolder) -> String {
     let why = match changes_of(folder, &record, alive) {
         // Its record may be older than that.
         _ if workspace::is_applied(folder) => APPLIED,
-        session::Changes::Lost { why } => return format!("its changes are lost: {why}"),
-        session::Changes::Applied { .. } => APPLIED,
-        session::Changes::Discarded => "its changes were discarded",
-        session::Changes::Kept { .. } => "its changes were kept, and their files are gone",
-        session::Changes::None if alive => "the run is still going on",
-        session::Changes::None if !began => "the agent never began",
-        session::Changes::None if record.workspace.mode == TreeMode::Live => {
+        records::ChangesRecord::Lost { why } => return format!("its changes are lost: {why}"),
+        records::ChangesRecord::Applied { .. } => APPLIED,
+        records::ChangesRecord::Discarded => "its changes were discarded",
+        records::ChangesRecord::Kept { .. } => "its changes were kept, and their files are gone",
+        records::ChangesRecord::None if alive => "the run is still going on",
+        records::ChangesRecord::None if !began => "the agent never began",
+        records::ChangesRecord::None if record.workspace.mode == TreeMode::Live => {
             "it worked in the directory itself (--live), and its changes are there"
         }
-        session::Changes::None => "it changed nothing",
+        records::ChangesRecord::None => "it changed nothing",
     };
     why.to_owned()
 }
 
 /// Whether the agent asked the model for something. A host that died could not count that.
-fn has_begun(folder: &RunFolder, record: &Record) -> bool {
+fn has_begun(folder: &SessionFolder, record: &Record) -> bool {
     record.steps > 0 || (record.outcome.is_none() && folder.tells_of_a_request())
 }
 
-pub(super) fn view(store: &Store, folder: &RunFolder, record: &Record, whole: bool) -> RunView {
+pub(super) fn view(
+    store: &SessionStore,
+    folder: &SessionFolder,
+    record: &Record,
+    whole: bool,
+) -> RunView {
     let alive = folder.is_alive();
     let (outcome, message, answer) = match &record.outcome {
         None if alive => ("running", None, None),
@@ -58,15 +63,19 @@ pub(super) fn view(store: &Store, folder: &RunFolder, record: &Record, whole: bo
     let changes = changes_of(folder, record, alive);
     let began = has_begun(folder, record);
     let changes_note = match &changes {
-        session::Changes::Kept { note, .. } => note.clone(),
-        session::Changes::Lost { why } => Some(why.clone()),
+        records::ChangesRecord::Kept { note, .. } => note.clone(),
+        records::ChangesRecord::Lost { why } => Some(why.clone()),
         _ => None,
     };
     let changes_are = told(&changes, record.workspace.mode, began);
     let changes = match changes {
-        session::Changes::Kept { .. } | session::Changes::Applied { .. } if whole => stored(folder),
-        session::Changes::Kept { files, held, .. } => Changes { files, held, ..Changes::default() },
-        _ => Changes::default(),
+        records::ChangesRecord::Kept { .. } | records::ChangesRecord::Applied { .. } if whole => {
+            stored(folder)
+        }
+        records::ChangesRecord::Kept { files, held, .. } => {
+            ChangesEvent { files, held, ..ChangesEvent::default() }
+        }
+        _ => ChangesEvent::default(),
     };
     RunView {
         v: 1,
@@ -77,15 +86,15 @@ pub(super) fn view(store: &Store, folder: &RunFolder, record: &Record, whole: bo
         ms: record.ms,
         prompt: record.prompt.clone(),
         dir: record.workspace.path.clone(),
-        payer: Payer {
-            name: record.payer.name.clone(),
-            kind: record.payer.kind.clone(),
-            plan: record.payer.plan.clone(),
+        login: LoginEvent {
+            name: record.login.name.clone(),
+            kind: record.login.kind.clone(),
+            plan: record.login.plan.clone(),
             base: record.base.clone(),
         },
         model: record.model.clone(),
         effort: record.effort.clone(),
-        custody: record.custody.clone(),
+        credentials: record.credentials.clone(),
         image: Image { name: record.image.name.clone(), digest: record.image.digest.clone() },
         network: "none".to_owned(),
         live: record.workspace.mode == TreeMode::Live,
@@ -118,8 +127,8 @@ pub(super) fn view(store: &Store, folder: &RunFolder, record: &Record, whole: bo
 }
 
 /// The changes as they lie on the disk; none where they cannot be read.
-fn stored(folder: &RunFolder) -> Changes {
-    let lines = workspace::stat(folder, View::Applied, &effort()).unwrap_or_default();
+fn stored(folder: &SessionFolder) -> ChangesEvent {
+    let lines = workspace::stat(folder, DiffView::Applied, &effort()).unwrap_or_default();
     let set = workspace::changes(folder).ok().flatten().unwrap_or_default();
     let mut changes = count(&lines, set.held().count() as u64);
     name_all(&mut changes, &set);
@@ -127,21 +136,21 @@ fn stored(folder: &RunFolder) -> Changes {
 }
 
 /// What became of the changes. Where the host died before it could write that down, the disk knows.
-fn changes_of(folder: &RunFolder, record: &Record, alive: bool) -> session::Changes {
+fn changes_of(folder: &SessionFolder, record: &Record, alive: bool) -> records::ChangesRecord {
     if record.outcome.is_some()
-        || record.changes != session::Changes::None
+        || record.changes != records::ChangesRecord::None
         || alive
         || record.workspace.mode != TreeMode::Copy
     {
         return record.changes.clone();
     }
     match workspace::changes(folder) {
-        Ok(Some(set)) if !set.is_empty() => session::Changes::Kept {
+        Ok(Some(set)) if !set.is_empty() => records::ChangesRecord::Kept {
             files: set.applied().count() as u64,
             held: set.held().count() as u64,
             note: set.extent.note(None),
         },
-        _ if !has_begun(folder, record) => session::Changes::None,
-        _ => session::Changes::Lost { why: "the host died before they came out".to_owned() },
+        _ if !has_begun(folder, record) => records::ChangesRecord::None,
+        _ => records::ChangesRecord::Lost { why: "the host died before they came out".to_owned() },
     }
 }

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use airlock_shared::secret::Secret;
 
 use super::*;
-use crate::setup::{Gone, Whose};
+use crate::setup::{LoginGone, LoginInfo};
 
 const NOW: u64 = 1_795_258_080;
 
-fn ada() -> Whose {
-    Whose {
+fn ada() -> LoginInfo {
+    LoginInfo {
         login: "default".into(),
         key: None,
         email: Some("ada@example.org".into()),
@@ -26,11 +26,14 @@ fn ada() -> Whose {
     }
 }
 
-fn standing(name: &str, whose: Whose, usage: UsageKnown) -> Standing {
-    Standing { name: name.to_owned(), found: Found::Login { whose: Box::new(whose), usage } }
+fn standing(name: &str, login_info: LoginInfo, usage: PlanUsage) -> LoginStatus {
+    LoginStatus {
+        name: name.to_owned(),
+        found: LoginState::Login { login_info: Box::new(login_info), usage },
+    }
 }
 
-fn all() -> Vec<Standing> {
+fn all() -> Vec<LoginStatus> {
     let window = |percent, seconds, resets_at| Window { percent, seconds, resets_at };
     let usage = Usage {
         plan: Some("plus".into()),
@@ -40,9 +43,11 @@ fn all() -> Vec<Standing> {
             window(11, 604_800, Some(NOW + 270_000)),
         ],
     };
-    let gone =
-        Gone { words: "revoked on 21 Nov 09:14 UTC (signed out in another place)".into(), at: 1 };
-    let key = Whose {
+    let gone = LoginGone {
+        words: "revoked on 21 Nov 09:14 UTC (signed out in another place)".into(),
+        at: 1,
+    };
+    let key = LoginInfo {
         key: Some("…a1b2".into()),
         email: None,
         plan: None,
@@ -57,10 +62,10 @@ fn all() -> Vec<Standing> {
     };
     let unusable = "/x/old.json: others can read it (chmod 600)".to_owned();
     vec![
-        standing("default", ada(), UsageKnown::Known(usage)),
-        Standing { name: "old".into(), found: Found::Unusable(unusable) },
-        standing("ops", Whose { gone: Some(gone), ..ada() }, UsageKnown::None),
-        standing("team", Whose { model: Some("gpt-5.5".into()), ..key }, UsageKnown::None),
+        standing("default", ada(), PlanUsage::Known(usage)),
+        LoginStatus { name: "old".into(), found: LoginState::Unusable(unusable) },
+        standing("ops", LoginInfo { gone: Some(gone), ..ada() }, PlanUsage::None),
+        standing("team", LoginInfo { model: Some("gpt-5.5".into()), ..key }, PlanUsage::None),
     ]
 }
 
@@ -76,38 +81,41 @@ login      ops · ada@example.org · plus · account 9f2c… · revoked on 21 No
            airlock setup codex-auth --name ops
 login      team · API key …a1b2 · metered · https://api.openai.com/v1 · model gpt-5.5
 ";
-    assert_eq!(status(&all(), &Pays::Unsaid, NOW, Style::default()), expected);
+    assert_eq!(status(&all(), &LoginChoice::Unsaid, NOW, Style::default()), expected);
 }
 
 #[test]
 fn who_pays_is_said_whoever_it_is() {
-    let pays = |pays: &Pays| {
+    let pays = |pays: &LoginChoice| {
         let text = status(&[], pays, NOW, Style::default());
         text.replace('\n', "|")
     };
-    assert_eq!(pays(&Pays::Unsaid), "pays       nobody yet|           airlock setup codex-auth|");
-    assert_eq!(pays(&Pays::KeyFile(PathBuf::from("/k"))), "pays       the key in /k|");
     assert_eq!(
-        pays(&Pays::Login("ops".into())),
+        pays(&LoginChoice::Unsaid),
+        "pays       nobody yet|           airlock setup codex-auth|"
+    );
+    assert_eq!(pays(&LoginChoice::KeyFile(PathBuf::from("/k"))), "pays       the key in /k|");
+    assert_eq!(
+        pays(&LoginChoice::Login("ops".into())),
         "pays       login ops, which is not there|           airlock setup codex-auth --name ops|"
     );
     let others = &all()[1..];
-    let text = status(others, &Pays::Unsaid, NOW, Style::default());
+    let text = status(others, &LoginChoice::Unsaid, NOW, Style::default());
     let expected = "pays       nobody unless a run names a login: there is no `default`\n           \
                     airlock run --login team …\n";
     assert!(text.ends_with(expected), "{text}");
-    let one = status_of(&others[2..], &Pays::Unsaid, NOW, Style::default());
+    let one = status_of(&others[2..], &LoginChoice::Unsaid, NOW, Style::default());
     let team = "login      team · API key …a1b2 · metered · https://api.openai.com/v1 \
                 · model gpt-5.5";
     assert_eq!(one, format!("{team}\n"));
-    let text = status(&all(), &Pays::Login("team".into()), NOW, Style::default());
+    let text = status(&all(), &LoginChoice::Login("team".into()), NOW, Style::default());
     assert!(text.replace("\n           ", " ").ends_with(&format!("{team} · pays\n")), "{text}");
     assert_eq!(text.matches("pays").count(), 1);
 }
 
 #[test]
 fn a_program_reads_one_object_a_login() {
-    let text = status_json(&all(), &Pays::Unsaid);
+    let text = status_json(&all(), &LoginChoice::Unsaid);
     let lines: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let states: Vec<_> = lines.iter().map(|line| (&line["login"], &line["state"])).collect();
@@ -127,11 +135,11 @@ fn a_logout_says_which_of_the_two_worked() {
     let done = |revoked| LoggedOut { name: "x".into(), revoked, path: PathBuf::from("/x.json") };
     let said = |revoked| logged_out(&done(revoked), "~/x.json", Style::default());
     assert_eq!(
-        said(Revoked::By("auth.openai.com".into())),
+        said(Revocation::By("auth.openai.com".into())),
         "revoked    by auth.openai.com: no copy of it works any more\ndeleted    ~/x.json\n"
     );
     assert_eq!(
-        said(Revoked::Not("auth.openai.com: connection refused".into())),
+        said(Revocation::Not("auth.openai.com: connection refused".into())),
         "not revoked  auth.openai.com: connection refused\n           \
          if a copy of it may exist, sign out of all sessions in ChatGPT's settings\n\
          deleted    ~/x.json\n"
@@ -142,7 +150,7 @@ fn a_logout_says_which_of_the_two_worked() {
 fn a_login_without_an_account_gives_a_token_alone() {
     let given = |account: Option<&str>| {
         let access_token = Secret::new("token-canary".to_owned());
-        secrets(&Given { access_token, account_id: account.map(str::to_owned) })
+        secrets(&ContainerSecrets { access_token, account_id: account.map(str::to_owned) })
     };
     assert_eq!(*given(None), "{\"CODEX_ACCESS_TOKEN\":\"token-canary\"}\n");
     let both = "{\"CODEX_ACCESS_TOKEN\":\"token-canary\",\"CODEX_ACCOUNT_ID\":\"acct-1\"}\n";

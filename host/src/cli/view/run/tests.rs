@@ -1,7 +1,7 @@
 //! A record as a row, as a page and as JSON.
 
 use super::*;
-use crate::run::public::{Change, ChangeKind};
+use crate::session::public::{Change, ChangeKind};
 
 fn view() -> RunView {
     RunView {
@@ -13,7 +13,7 @@ fn view() -> RunView {
         ms: 22_300,
         prompt: "make the tests pass;\nsay what was wrong\u{1b}[2J".into(),
         dir: "/home/ada/src/left-pad-ng".into(),
-        payer: Payer {
+        login: LoginEvent {
             name: "key".into(),
             kind: "api key".into(),
             plan: None,
@@ -21,7 +21,7 @@ fn view() -> RunView {
         },
         model: "gpt-5.6-luna".into(),
         effort: Some("low".into()),
-        custody: "relay".into(),
+        credentials: "relay".into(),
         image: Image { name: "airlock-base:6f1c02".into(), digest: "sha256:6f1c".into() },
         network: "none".into(),
         live: false,
@@ -44,7 +44,7 @@ fn view() -> RunView {
         answer: Some("The failing case was `pad(\"\", 3)`.\n".into()),
         exit: Some(0),
         changes_are: ChangesAre::Kept,
-        changes: Changes {
+        changes: ChangesEvent {
             files: 1,
             added: 3,
             removed: 1,
@@ -56,7 +56,7 @@ fn view() -> RunView {
                 binary: false,
                 bytes: None,
             }],
-            ..Changes::default()
+            ..ChangesEvent::default()
         },
         changes_note: None,
     }
@@ -70,7 +70,7 @@ fn the_table() {
         ms: 131_000,
         requests: 0,
         usage: Usage::default(),
-        payer: Payer { name: "ops".into(), ..view().payer },
+        login: LoginEvent { name: "ops".into(), ..view().login },
         prompt: "x".repeat(200),
         ..view()
     };
@@ -97,7 +97,7 @@ asked      make the tests pass; say what was wrong␛[2J
 directory  /home/ada/src/left-pad-ng
 paid by    key (api key) · https://api.openai.com/v1
 model      gpt-5.6-luna low · credentials relay
-box        airlock-base:6f1c02 · sha256:6f1c
+sandbox        airlock-base:6f1c02 · sha256:6f1c
 limits     memory 2 GiB · cpus 2 · pids 512 · disk 2 GiB on tmpfs · network none
 left out   1 path
 used       6 of 100 requests · 42,244 of 4,000,000 tokens: 41,210 in (88% cached), 1,034 out
@@ -113,7 +113,7 @@ The failing case was `pad(\"\", 3)`.
 fn a_run_that_failed_early_has_no_empty_rows() {
     let none = || String::new();
     let early = RunView {
-        payer: Payer { name: none(), kind: none(), plan: None, base: none() },
+        login: LoginEvent { name: none(), kind: none(), plan: None, base: none() },
         model: none(),
         effort: None,
         image: Image { name: none(), digest: none() },
@@ -124,7 +124,7 @@ fn a_run_that_failed_early_has_no_empty_rows() {
         answer: None,
         exit: Some(6),
         changes_are: ChangesAre::None,
-        changes: Changes::default(),
+        changes: ChangesEvent::default(),
         ..view()
     };
     let shown = shown(&early, Style::default());
@@ -139,7 +139,7 @@ fn where_the_changes_of_a_live_run_are() {
     let live = RunView {
         live: true,
         changes_are: ChangesAre::Live,
-        changes: Changes::default(),
+        changes: ChangesEvent::default(),
         answer: None,
         ..view()
     };
@@ -166,7 +166,7 @@ fn applied_changes_are_shown_with_where_they_are() {
     let expected =
         "changes    src/pad.js | 4 +++-\n           applied: they are in your directory\n";
     assert!(shown(&applied).contains(expected), "{}", shown(&applied));
-    let gone = RunView { changes: Changes::default(), ..applied };
+    let gone = RunView { changes: ChangesEvent::default(), ..applied };
     let expected = "changes    applied: they are in your directory\n";
     assert!(shown(&gone).contains(expected), "{}", shown(&gone));
 }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::exit::Exit;
-use crate::setup::{Gone, Holder};
+use crate::setup::{LoginGone, PortHolder};
 
-const ALL: Ways = Ways { browser: true, open: true, device: true, paste: true };
+const ALL: SignInMethods = SignInMethods { browser: true, open: true, device: true, paste: true };
 
-fn ada() -> Whose {
-    Whose {
+fn ada() -> LoginInfo {
+    LoginInfo {
         login: "default".into(),
         key: None,
         email: Some("ada@example.org".into()),
@@ -25,37 +25,37 @@ fn ada() -> Whose {
     }
 }
 
-fn said(ways: Ways, told: &[Told]) -> String {
+fn said(ways: SignInMethods, told: &[SetupEvent]) -> String {
     let shown = |path: &Path| path.display().to_string();
     let mut view = SignInView::new(ways, Style::default(), &shown);
     told.iter().map(|told| view.text(told)).collect()
 }
 
-fn browser(opened: bool) -> Told {
+fn browser(opened: bool) -> SetupEvent {
     let authorize = "https://auth.openai.com/oauth/authorize?state=B".to_owned();
-    Told::Way(Said::Browser { authorize, port: 1455, opened })
+    SetupEvent::Method(SignInEvent::Browser { authorize, port: 1455, opened })
 }
 
-fn device() -> Told {
+fn device() -> SetupEvent {
     let page = "https://auth.openai.com/codex/device".to_owned();
-    Told::Way(Said::Device { page, code: "KXQF-7M2P".into(), expires_in: 900 })
+    SetupEvent::Method(SignInEvent::Device { page, code: "KXQF-7M2P".into(), expires_in: 900 })
 }
 
-fn listed() -> Proof {
-    Proof::Listed { models: 5, default: Some("gpt-5.6-luna".into()) }
+fn listed() -> ProofResult {
+    ProofResult::Listed { models: 5, default: Some("gpt-5.6-luna".into()) }
 }
 
 #[test]
 fn three_ways_and_a_login() {
     let note = "A ChatGPT plan is for your own use.";
     let told = [
-        Told::Before(Before::None),
+        SetupEvent::Before(StoredLogin::None),
         browser(true),
         device(),
-        Told::SignedIn(ada()),
-        Told::Stored { path: PathBuf::from("~/logins/default.json") },
-        Told::Proof(listed()),
-        Told::Note(note.into()),
+        SetupEvent::SignedIn(ada()),
+        SetupEvent::Stored { path: PathBuf::from("~/logins/default.json") },
+        SetupEvent::Proof(listed()),
+        SetupEvent::Note(note.into()),
     ];
     let expected = "\
 login      none yet
@@ -75,36 +75,38 @@ note       A ChatGPT plan is for your own use.
 
 #[test]
 fn one_way_has_no_number() {
-    let only = Ways { browser: false, open: false, device: true, paste: false };
+    let only = SignInMethods { browser: false, open: false, device: true, paste: false };
     let expected = "Sign in to ChatGPT on any device: https://auth.openai.com/codex/device   \
                     code  KXQF-7M2P   (15 minutes)\n";
     assert_eq!(said(only, &[device()]), expected);
     let authorize = "https://auth.openai.com/oauth/authorize?state=B".to_owned();
-    let only = Ways { browser: true, open: true, device: false, paste: false };
+    let only = SignInMethods { browser: true, open: true, device: false, paste: false };
     let expected = "Sign in to ChatGPT in your browser; if it did not open: \
                     https://auth.openai.com/oauth/authorize?state=B\n";
-    let browser = Said::Browser { authorize: authorize.clone(), port: 1455, opened: true };
-    assert_eq!(said(only, &[Told::Way(browser)]), expected);
-    let only = Ways { browser: false, open: false, device: false, paste: true };
+    let browser = SignInEvent::Browser { authorize: authorize.clone(), port: 1455, opened: true };
+    assert_eq!(said(only, &[SetupEvent::Method(browser)]), expected);
+    let only = SignInMethods { browser: false, open: false, device: false, paste: true };
     let expected = "Sign in to ChatGPT in a browser anywhere: \
                     https://auth.openai.com/oauth/authorize?state=B\n     \
                     the page it ends on will not load: paste its address here\n";
-    assert_eq!(said(only, &[Told::Way(Said::Address { authorize })]), expected);
+    assert_eq!(said(only, &[SetupEvent::Method(SignInEvent::Address { authorize })]), expected);
 }
 
 #[test]
 fn a_way_that_is_closed_says_why_and_the_others_go_on() {
     let holders = vec![
-        Holder { port: 1455, program: Some("codex (pid 812)".into()) },
-        Holder { port: 1457, program: None },
+        PortHolder { port: 1455, program: Some("codex (pid 812)".into()) },
+        PortHolder { port: 1457, program: None },
     ];
     let authorize = "https://auth.openai.com/oauth/authorize?state=B".to_owned();
     let told = [
-        Told::Way(Said::PortsBusy { holders }),
-        Told::Way(Said::Address { authorize }),
-        Told::Way(Said::NoDevice { why: "it refused (404): device login is not enabled".into() }),
-        Told::Way(Said::NotPasted { why: "the state is another one's".into() }),
-        Told::Way(Said::Denied { why: "access_denied\u{1b}[2J".into() }),
+        SetupEvent::Method(SignInEvent::PortsBusy { holders }),
+        SetupEvent::Method(SignInEvent::Address { authorize }),
+        SetupEvent::Method(SignInEvent::NoDevice {
+            why: "it refused (404): device login is not enabled".into(),
+        }),
+        SetupEvent::Method(SignInEvent::NotPasted { why: "the state is another one's".into() }),
+        SetupEvent::Method(SignInEvent::Denied { why: "access_denied\u{1b}[2J".into() }),
     ];
     let expected = "\
 note       no browser way, its ports are taken: port 1455 by codex (pid 812), port 1457 by
@@ -122,9 +124,11 @@ note       denied: access_denied␛[2J
 
 #[test]
 fn what_was_there_is_said_first() {
-    let gone =
-        Gone { words: "revoked on 21 Nov 09:14 UTC (signed out in another place)".into(), at: 1 };
-    let key = Whose {
+    let gone = LoginGone {
+        words: "revoked on 21 Nov 09:14 UTC (signed out in another place)".into(),
+        at: 1,
+    };
+    let key = LoginInfo {
         login: "team".into(),
         key: Some("…a1b2".into()),
         email: None,
@@ -140,28 +144,33 @@ fn what_was_there_is_said_first() {
     };
     let cases = [
         (
-            Told::Before(Before::Good { whose: ada(), proof: listed() }),
+            SetupEvent::Before(StoredLogin::Good { login_info: ada(), proof: listed() }),
             "signed in  ada@example.org · plus · account 9f2c… · token good for 9 d 23 h  ok\n",
         ),
         (
-            Told::Before(Before::Gone(Whose { gone: Some(gone), ..ada() })),
+            SetupEvent::Before(StoredLogin::Gone(LoginInfo { gone: Some(gone), ..ada() })),
             "login      revoked on 21 Nov 09:14 UTC (signed out in another place)\n",
         ),
         (
-            Told::Before(Before::Unusable("/x/default.json: it is a symbolic link".into())),
+            SetupEvent::Before(StoredLogin::Unusable(
+                "/x/default.json: it is a symbolic link".into(),
+            )),
             "login      cannot be used: /x/default.json: it is a symbolic link\n",
         ),
         (
-            Told::SignedIn(key),
+            SetupEvent::SignedIn(key),
             "login      team · API key …a1b2 · metered · https://api.openai.com/v1\n",
         ),
         (
-            Told::Another(Box::new([ada(), Whose { email: Some("eve@x".into()), ..ada() }])),
+            SetupEvent::Another(Box::new([
+                ada(),
+                LoginInfo { email: Some("eve@x".into()), ..ada() },
+            ])),
             "another    login `default` is ada@example.org · plus · account 9f2c…; put eve@x · \
              plus · account\n           9f2c… in its place? [y/N] ",
         ),
         (
-            Told::Proof(Proof::Unasked("https://chatgpt.com: it answered 502".into())),
+            SetupEvent::Proof(ProofResult::Unasked("https://chatgpt.com: it answered 502".into())),
             "proof      none yet: https://chatgpt.com: it answered 502\n",
         ),
     ];
@@ -173,12 +182,12 @@ fn what_was_there_is_said_first() {
 #[test]
 fn a_program_reads_one_object_a_line() {
     let told = [
-        Told::Before(Before::None),
+        SetupEvent::Before(StoredLogin::None),
         browser(false),
         device(),
-        Told::Another(Box::new([ada(), ada()])),
-        Told::SignedIn(ada()),
-        Told::Note("a\u{202e}b".into()),
+        SetupEvent::Another(Box::new([ada(), ada()])),
+        SetupEvent::SignedIn(ada()),
+        SetupEvent::Note("a\u{202e}b".into()),
     ];
     let lines: Vec<String> = told.iter().filter_map(event).collect();
     let expected = [
@@ -189,7 +198,7 @@ fn a_program_reads_one_object_a_line() {
         "{\"v\":1,\"event\":\"note\",\"text\":\"a\\u202eb\"}\n",
     ];
     assert_eq!(lines, expected);
-    let done = Done { whose: ada(), already: false, proof: listed() };
+    let done = SignedIn { login_info: ada(), already: false, proof: listed() };
     let last: serde_json::Value = serde_json::from_str(&signed_in(&done)).expect("JSON");
     let expected = json!({
         "v": 1, "event": "signed_in", "login": "default", "email": "ada@example.org",
@@ -209,7 +218,7 @@ fn a_program_reads_one_object_a_line() {
 
 #[test]
 fn a_framework_reads_its_block() {
-    let done = |already| Done { whose: ada(), already, proof: listed() };
+    let done = |already| SignedIn { login_info: ada(), already, proof: listed() };
     let head = "=== NANOCLAW SETUP: CODEX_AUTH ===\n";
     assert_eq!(
         status_block(Ok(&done(true))),

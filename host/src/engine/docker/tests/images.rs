@@ -65,6 +65,6 @@ async fn a_volume_of_the_image_is_read_only() {
     assert_eq!(data.len(), 1);
     assert_eq!(data[0].rw, Some(false));
     let volume = docker.client().inspect_volume(data[0].name.as_deref().unwrap()).await;
-    assert!(volume.is_err(), "the anonymous volume is gone with its box");
+    assert!(volume.is_err(), "the anonymous volume is gone with its sandbox");
     remove_image(&docker, &image).await;
 }

@@ -8,13 +8,13 @@ async fn an_engine_that_holds_less_is_refused() {
     let image = empty(&docker, "LABEL airlock.trial=tests").await;
     let spec = spec(IN_MEMORY);
     let sandbox = docker.prepare(&image, &spec).await.unwrap();
-    let entry = Entry::random();
+    let entry = BinaryMount::random();
     let asked = plan::plan(&spec, &image, &sandbox, &entry);
-    let options = CreateContainerOptionsBuilder::new().name(&plan::container_name(&spec.run));
+    let options = CreateContainerOptionsBuilder::new().name(&plan::container_name(&spec.session));
     let made = docker.client().create_container(Some(options.build()), asked.body.clone()).await;
     let found = docker.client().inspect_container(&made.unwrap().id, None).await.unwrap();
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-    let name = plan::container_name(&spec.run);
+    let name = plan::container_name(&spec.session);
     docker.client().remove_container(&name, Some(options)).await.unwrap();
     for volume in plan::own_volumes(&spec, &asked.body) {
         docker.remove_volume(&volume).await.unwrap();
@@ -50,7 +50,7 @@ async fn another_program_that_says_ready_gets_nothing() {
     let other: &'static [u8] = script.into_bytes().leak();
     let spec = self::spec(IN_MEMORY);
     let sandbox = docker.put_binary(other, &sha, &image, &spec).await.unwrap();
-    let name = plan::container_name(&spec.run);
+    let name = plan::container_name(&spec.session);
     let error = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await;
     let error = error.unwrap_err();
     assert!(matches!(&error, EngineError::Impostor { found } if found.ends_with("sh")), "{error}");
@@ -61,7 +61,7 @@ async fn another_program_that_says_ready_gets_nothing() {
         panic!("not even a ready line")
     };
     let spec = self::spec(IN_MEMORY);
-    let plan = plan::plan(&spec, &image, &sandbox, &Entry::random());
+    let plan = plan::plan(&spec, &image, &sandbox, &BinaryMount::random());
     assert_eq!(verify::inside(&plan.checks, line.confinement.as_ref(), &[]), []);
     docker.remove_volume(&format!("airlock-sandbox-{}", &sha[..24])).await.unwrap();
     docker.remove_volume(sandbox.name()).await.unwrap();

@@ -9,16 +9,16 @@ use bollard::models::{
 };
 
 use super::*;
-use crate::engine::confine::{self, BoxSpec, Entry, Work};
+use crate::engine::confine::{self, BinaryMount, ContainerSpec, WorkspaceMount};
 use crate::engine::docker::inject::SandboxVolume;
 use crate::engine::docker::plan::{self, Plan};
-use crate::engine::docker::terms::{Meant, Written};
+use crate::engine::docker::rules::{RuleContext, WrittenRules};
 use crate::engine::docker::{ResolvedImage, verify};
-use crate::engine::live::LiveTree;
+use crate::engine::live::LiveDirectory;
 
-fn spec(work: Work) -> BoxSpec {
-    BoxSpec {
-        run: "0".repeat(32),
+fn spec(work: WorkspaceMount) -> ContainerSpec {
+    ContainerSpec {
+        session: "0".repeat(32),
         install: "1".repeat(32),
         lock: String::new(),
         owner: "tests".to_owned(),
@@ -41,7 +41,7 @@ fn image() -> ResolvedImage {
 
 fn plan() -> Plan {
     let sandbox = SandboxVolume { name: "airlock-sandbox-x".to_owned() };
-    plan::plan(&spec(Work::EngineDisk), &image(), &sandbox, &Entry::random())
+    plan::plan(&spec(WorkspaceMount::EngineDisk), &image(), &sandbox, &BinaryMount::random())
 }
 
 /// The description of an engine that holds all that was asked.
@@ -106,13 +106,13 @@ fn dropped(change: impl Fn(&mut HostConfig)) -> Vec<String> {
 }
 
 /// A directory of somebody's with a repository in it.
-fn live() -> (tempfile::TempDir, Work) {
+fn live() -> (tempfile::TempDir, WorkspaceMount) {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::create_dir_all(folder.path().join("sub/.git")).expect("a folder");
     if rustix::process::geteuid().is_root() {
         std::os::unix::fs::chown(folder.path(), Some(12_345), Some(12_345)).expect("root may");
     }
-    let work = Work::Live(LiveTree::look(folder.path()).expect("a tree"));
+    let work = WorkspaceMount::Live(LiveDirectory::look(folder.path()).expect("a tree"));
     (folder, work)
 }
 
@@ -120,13 +120,13 @@ fn live() -> (tempfile::TempDir, Work) {
 fn every_term_is_verified() {
     let sandbox = SandboxVolume { name: "airlock-sandbox-x".to_owned() };
     let (_folder, live) = live();
-    for work in [Work::EngineDisk, Work::Memory { bytes: 1 << 20 }, live] {
-        let (spec, image, entry) = (spec(work), image(), Entry::random());
-        let meant = Meant { spec: &spec, image: &image, sandbox: &sandbox, entry: &entry };
+    for work in [WorkspaceMount::EngineDisk, WorkspaceMount::Memory { bytes: 1 << 20 }, live] {
+        let (spec, image, entry) = (spec(work), image(), BinaryMount::random());
+        let meant = RuleContext { spec: &spec, image: &image, sandbox: &sandbox, entry: &entry };
         for clause in confine::clauses(&spec) {
-            let mut written = Written::default();
-            written.term(clause.term.clone(), &meant);
-            assert!(!written.checks.is_empty(), "{:?} is asked for and not verified", clause.term);
+            let mut written = WrittenRules::default();
+            written.rule(clause.rule.clone(), &meant);
+            assert!(!written.checks.is_empty(), "{:?} is asked for and not verified", clause.rule);
         }
     }
 }
@@ -272,8 +272,8 @@ fn refusal(change: impl Fn(&mut Confinement)) -> Result<(), EngineError> {
     let mut found = held();
     change(&mut found);
     let sandbox = SandboxVolume { name: "airlock-sandbox-x".to_owned() };
-    let spec = spec(Work::Memory { bytes: 1 << 20 });
-    let plan = plan::plan(&spec, &image(), &sandbox, &Entry::random());
+    let spec = spec(WorkspaceMount::Memory { bytes: 1 << 20 });
+    let plan = plan::plan(&spec, &image(), &sandbox, &BinaryMount::random());
     refused(verify::inside(&plan.checks, Some(&found), &[]))
 }
 
@@ -281,7 +281,7 @@ fn refusal(change: impl Fn(&mut Confinement)) -> Result<(), EngineError> {
 fn what_the_sandbox_finds_is_compared() {
     assert_eq!(refusal(|_| {}), Ok(()));
     assert_eq!(refusal(|it| it.seccomp = 0), Err(EngineError::NoFilter));
-    let weaker = |term: &str| Err(EngineError::Weaker { missing: vec![term.to_owned()] });
+    let weaker = |rule: &str| Err(EngineError::Weaker { missing: vec![rule.to_owned()] });
     assert_eq!(refusal(|it| it.no_new_privs = 0), weaker("new privileges can be gained"));
     assert_eq!(
         refusal(|it| it.capabilities = "000001ffffffffff".to_owned()),
@@ -344,8 +344,8 @@ fn of_own_kernel(change: impl Fn(&mut Confinement)) -> (Vec<Waiver>, Result<(), 
     let mut found = held();
     change(&mut found);
     let sandbox = SandboxVolume { name: "airlock-sandbox-x".to_owned() };
-    let spec = spec(Work::Memory { bytes: 1 << 20 });
-    let plan = plan::plan(&spec, &image(), &sandbox, &Entry::random());
+    let spec = spec(WorkspaceMount::Memory { bytes: 1 << 20 });
+    let plan = plan::plan(&spec, &image(), &sandbox, &BinaryMount::random());
     let waived = verify::not_shown(Some(&found));
     let refusal = refused(verify::inside(&plan.checks, Some(&found), &waived));
     (waived, refusal)
@@ -355,7 +355,7 @@ fn of_own_kernel(change: impl Fn(&mut Confinement)) -> (Vec<Waiver>, Result<(), 
 fn a_kernel_of_its_own_is_excused_only_what_it_does_not_show() {
     use Waiver::{FilterOfOwnKernel as Filter, MountsOfOwnKernel as Mounts};
     let program = Waiver::ProgramOfOwnKernel;
-    let weaker = |term: &str| Err(EngineError::Weaker { missing: vec![term.to_owned()] });
+    let weaker = |rule: &str| Err(EngineError::Weaker { missing: vec![rule.to_owned()] });
     assert_eq!(of_own_kernel(|_| {}), (vec![program], Ok(())));
     assert_eq!(of_own_kernel(|it| it.seccomp = 0), (vec![program, Filter], Ok(())));
     let no_mount = |it: &mut Confinement| it.mounts.values_mut().for_each(|at| *at = None);

@@ -4,17 +4,17 @@
 use super::*;
 
 /// What was copied with `exclude = ["target"]`, and an agent that builds and writes `.env`.
-async fn left_out(trial: &Trial, known: bool) {
+async fn left_out(trial: &ApplyFixture, known: bool) {
     chmod(&trial.root.join("locked"), 0o000);
     let (_, copied, workspace) = trial.copy_with(&[".aws/config"], &["target"], 1 << 20).await;
     copied.unwrap();
     if !known {
-        let base = trial.run.path().join("base.jsonl");
+        let base = trial.session.path().join("base.jsonl");
         let text = std::fs::read_to_string(&base).unwrap();
         let kept: Vec<_> = text.lines().filter(|line| !line.contains("left_out")).collect();
         std::fs::write(&base, kept.join("\n")).unwrap();
     }
-    let stream = Tar::default()
+    let stream = TarBytes::default()
         .file("src", "agent")
         .file(".env", "agent")
         .folder("target")
@@ -43,9 +43,9 @@ const LEFT_OUT: [&str; 10] = [
 
 #[tokio::test]
 async fn what_was_left_out_is_held_and_the_rest_is_applied() {
-    let trial = Trial::new(&LEFT_OUT);
+    let trial = ApplyFixture::new(&LEFT_OUT);
     left_out(&trial, true).await;
-    let applied = apply(&trial.run).unwrap();
+    let applied = apply(&trial.session).unwrap();
     let held: Vec<_> = applied
         .held
         .iter()
@@ -71,10 +71,10 @@ async fn what_was_left_out_is_held_and_the_rest_is_applied() {
         assert_eq!(now[untouched], "644 person", "{untouched}");
     }
     assert!(!now.contains_key("target/debug") && !now.contains_key("d/.ENV"));
-    assert!(matches!(apply(&trial.run), Err(ApplyError::AlreadyApplied)));
+    assert!(matches!(apply(&trial.session), Err(ApplyError::AlreadyApplied)));
 
     // The control: were it not known what was left out, it would be in the way of everything.
-    let trial = Trial::new(&LEFT_OUT);
+    let trial = ApplyFixture::new(&LEFT_OUT);
     left_out(&trial, false).await;
     let expected = [".aws/credentials", ".env", "conf", "target/x"];
     let found: Vec<_> = conflicts(&trial).into_iter().map(|(path, _)| path).collect();

@@ -6,14 +6,14 @@ use rustix::fs::{XattrFlags, getxattr, setxattr};
 use tar::EntryType;
 
 use super::*;
-use crate::workspace::apply::attributes::Remarked;
-use crate::workspace::trial::{NOBODY, as_nobody};
+use crate::workspace::apply::attributes::NoteKind;
+use crate::workspace::trial::{KILLER_REAL_UID, as_nobody};
 
-fn remarks(applied: &Applied) -> Vec<(String, Remarked)> {
+fn remarks(applied: &Applied) -> Vec<(String, NoteKind)> {
     applied.remarks.iter().map(|it| (it.path.to_string(), it.what)).collect()
 }
 
-fn mode(trial: &Trial, path: &str) -> u32 {
+fn mode(trial: &ApplyFixture, path: &str) -> u32 {
     std::fs::metadata(trial.root.join(path)).unwrap().permissions().mode() & 0o7777
 }
 
@@ -27,14 +27,14 @@ fn umask() -> u32 {
 #[tokio::test]
 async fn new_files_and_folders_are_within_the_umask() {
     assert_ne!(umask() & 0o022, 0, "a umask that takes something is needed");
-    let trial = Trial::new(&["shared/"]);
+    let trial = ApplyFixture::new(&["shared/"]);
     let shared = trial.root.join("shared");
     let is_root = rustix::process::geteuid().is_root();
     if is_root {
-        chown(&shared, None, Some(NOBODY)).unwrap();
+        chown(&shared, None, Some(KILLER_REAL_UID)).unwrap();
         chmod(&shared, 0o2775);
     }
-    let stream = Tar::default()
+    let stream = TarBytes::default()
         .entry(EntryType::Regular, "tree/open", "", 0o666, b"x")
         .entry(EntryType::Regular, "tree/tool", "", 0o777, b"x")
         .entry(EntryType::Regular, "tree/private", "", 0o600, b"x")
@@ -44,17 +44,21 @@ async fn new_files_and_folders_are_within_the_umask() {
         .folder("shared/deep")
         .file("shared/deep/new", "x");
     taken(&trial, stream).await;
-    let applied = apply(&trial.run).unwrap();
+    let applied = apply(&trial.session).unwrap();
     let (file, program) = (0o666 & !umask(), 0o777 & !umask());
     assert_eq!((mode(&trial, "open"), mode(&trial, "private")), (file, file));
     assert_eq!((mode(&trial, "tool"), mode(&trial, "drop/root")), (program, program));
     assert_eq!(mode(&trial, "drop"), program);
-    let special = |path: &str| (path.to_owned(), Remarked::SpecialBits);
+    let special = |path: &str| (path.to_owned(), NoteKind::SpecialBits);
     assert_eq!(remarks(&applied), [special("drop"), special("drop/root")]);
     if is_root {
         assert_eq!(mode(&trial, "shared/deep"), 0o2000 | program);
         for new in ["shared/new", "shared/deep/new"] {
-            assert_eq!(std::fs::metadata(trial.root.join(new)).unwrap().gid(), NOBODY, "{new}");
+            assert_eq!(
+                std::fs::metadata(trial.root.join(new)).unwrap().gid(),
+                KILLER_REAL_UID,
+                "{new}"
+            );
         }
     }
 }
@@ -72,7 +76,7 @@ fn access_list() -> Vec<u8> {
 
 #[tokio::test]
 async fn an_edited_file_keeps_its_mode_owner_and_attributes() {
-    let trial = Trial::new(&["edit = 1", "kept = 1", "less = 1", "root = 1", "rw = 1"]);
+    let trial = ApplyFixture::new(&["edit = 1", "kept = 1", "less = 1", "root = 1", "rw = 1"]);
     let at = |path: &str| trial.root.join(path);
     chmod(&at("edit"), 0o640);
     chmod(&at("less"), 0o755);
@@ -90,7 +94,7 @@ async fn an_edited_file_keeps_its_mode_owner_and_attributes() {
     let capability = [&[0, 0, 0, 2][..], &[0, 4, 0, 0], &[0; 12]].concat();
     let capable = set("edit", "security.capability", &capability);
     let is_root = rustix::process::geteuid().is_root();
-    let stream = Tar::default()
+    let stream = TarBytes::default()
         .entry(EntryType::Regular, "tree/edit", "", 0o777, b"2")
         .entry(EntryType::Regular, "tree/kept", "", 0o644, b"2")
         .entry(EntryType::Regular, "tree/less", "", 0o600, b"1")
@@ -98,20 +102,20 @@ async fn an_edited_file_keeps_its_mode_owner_and_attributes() {
         .entry(EntryType::Regular, "tree/rw", "", 0o600, b"1");
     let workspace = trial.copy().await;
     if is_root {
-        lchown(at("edit"), Some(NOBODY), Some(NOBODY)).unwrap();
+        lchown(at("edit"), Some(KILLER_REAL_UID), Some(KILLER_REAL_UID)).unwrap();
         assert!(!capable || set("edit", "security.capability", &capability));
     }
     workspace.take_changes(crate::workspace::trial::body(stream.end())).await.unwrap();
     let kept_before = mode(&trial, "kept");
-    let applied = apply(&trial.run).unwrap();
-    let changed = |path: &str, from, to| (path.to_owned(), Remarked::Mode { from, to });
+    let applied = apply(&trial.session).unwrap();
+    let changed = |path: &str, from, to| (path.to_owned(), NoteKind::Mode { from, to });
     assert_eq!(
         remarks(&applied),
         [
             changed("edit", 0o640, 0o750),
             changed("less", 0o755, 0o644),
-            ("root".to_owned(), Remarked::SpecialBits),
-            ("rw".to_owned(), Remarked::ModeKept),
+            ("root".to_owned(), NoteKind::SpecialBits),
+            ("rw".to_owned(), NoteKind::ModeKept),
         ]
     );
     assert_eq!((mode(&trial, "edit"), mode(&trial, "less")), (0o750, 0o644));
@@ -124,43 +128,43 @@ async fn an_edited_file_keeps_its_mode_owner_and_attributes() {
     }
     if is_root {
         let now = std::fs::metadata(at("edit")).unwrap();
-        assert_eq!((now.uid(), now.gid()), (NOBODY, NOBODY));
+        assert_eq!((now.uid(), now.gid()), (KILLER_REAL_UID, KILLER_REAL_UID));
     }
 }
 
 #[tokio::test]
 async fn an_owner_who_cannot_be_kept_is_named() {
-    let trial = Trial::new(&["theirs = 1", "mine = 1"]);
-    taken(&trial, Tar::default().file("theirs", "2").file("mine", "2")).await;
+    let trial = ApplyFixture::new(&["theirs = 1", "mine = 1"]);
+    taken(&trial, TarBytes::default().file("theirs", "2").file("mine", "2")).await;
     trial.give_away();
     if !rustix::process::geteuid().is_root() {
         // Only root can make a file somebody else's.
         return;
     }
     lchown(trial.root.join("theirs"), Some(0), Some(0)).unwrap();
-    let applied = as_nobody(|| apply(&trial.run)).unwrap();
-    assert_eq!(remarks(&applied), [("theirs".to_owned(), Remarked::Owner)]);
-    assert_eq!(std::fs::metadata(trial.root.join("theirs")).unwrap().uid(), NOBODY);
+    let applied = as_nobody(|| apply(&trial.session)).unwrap();
+    assert_eq!(remarks(&applied), [("theirs".to_owned(), NoteKind::Owner)]);
+    assert_eq!(std::fs::metadata(trial.root.join("theirs")).unwrap().uid(), KILLER_REAL_UID);
 }
 
 #[tokio::test]
 async fn a_hard_link_is_broken_and_named() {
-    let elsewhere = |trial: &Trial| {
+    let elsewhere = |trial: &ApplyFixture| {
         let outside = trial.root.parent().unwrap().join("outside");
         std::fs::write(&outside, "1").unwrap();
         std::fs::hard_link(&outside, trial.root.join("a")).unwrap();
         outside
     };
-    let trial = Trial::new(&[]);
+    let trial = ApplyFixture::new(&[]);
     let outside = elsewhere(&trial);
-    taken(&trial, Tar::default().file("a", "2")).await;
-    let applied = apply(&trial.run).unwrap();
-    assert_eq!(remarks(&applied), [("a".to_owned(), Remarked::HardLink)]);
+    taken(&trial, TarBytes::default().file("a", "2")).await;
+    let applied = apply(&trial.session).unwrap();
+    assert_eq!(remarks(&applied), [("a".to_owned(), NoteKind::HardLink)]);
     assert_eq!(tree(&trial.root)["a"], "644 2");
     assert_eq!(std::fs::read_to_string(&outside).unwrap(), "1");
 
     // The control: written through, it would be changed outside.
-    let trial = Trial::new(&[]);
+    let trial = ApplyFixture::new(&[]);
     let outside = elsewhere(&trial);
     trial.put("a = 2");
     assert_eq!(std::fs::read_to_string(&outside).unwrap(), "2");
@@ -168,15 +172,15 @@ async fn a_hard_link_is_broken_and_named() {
 
 #[tokio::test]
 async fn a_mode_that_is_not_applied_is_said() {
-    let trial = Trial::new(&["d/x = 1", "rw = 1"]);
-    let stream = Tar::default()
+    let trial = ApplyFixture::new(&["d/x = 1", "rw = 1"]);
+    let stream = TarBytes::default()
         .entry(EntryType::Directory, "tree/d", "", 0o700, b"")
         .entry(EntryType::Regular, "tree/rw", "", 0o600, b"1")
         .file("new", "x");
     taken(&trial, stream).await;
-    let applied = apply(&trial.run).unwrap();
-    let kept = |path: &str| (path.to_owned(), Remarked::ModeKept);
+    let applied = apply(&trial.session).unwrap();
+    let kept = |path: &str| (path.to_owned(), NoteKind::ModeKept);
     assert_eq!(remarks(&applied), [kept("d"), kept("rw")]);
     assert_eq!((mode(&trial, "d"), mode(&trial, "rw")), (0o755, 0o644));
-    assert!(matches!(apply(&trial.run), Err(ApplyError::AlreadyApplied)));
+    assert!(matches!(apply(&trial.session), Err(ApplyError::AlreadyApplied)));
 }

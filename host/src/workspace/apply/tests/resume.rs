@@ -7,14 +7,14 @@ use std::os::unix::fs::lchown;
 use std::path::PathBuf;
 
 use super::*;
-use crate::workspace::apply::obstacle::Hindrance;
-use crate::workspace::trial::{NOBODY, as_nobody};
+use crate::workspace::apply::obstacle::Obstruction;
+use crate::workspace::trial::{KILLER_REAL_UID, as_nobody};
 
 /// Applies up to a step; true: it was killed there.
-fn killed_at(trial: &Trial, step: usize) -> bool {
+fn killed_at(trial: &ApplyFixture, step: usize) -> bool {
     let mut count = 0;
     let result = catch_unwind(AssertUnwindSafe(|| {
-        apply_watched(&trial.run, &mut |_| {
+        apply_watched(&trial.session, &mut |_| {
             assert!(count != step, "killed");
             count += 1;
         })
@@ -22,12 +22,12 @@ fn killed_at(trial: &Trial, step: usize) -> bool {
     result.is_err()
 }
 
-fn staging(trial: &Trial) -> PathBuf {
-    trial.root.join(format!(".airlock-apply-{}", trial.run.id()))
+fn staging(trial: &ApplyFixture) -> PathBuf {
+    trial.root.join(format!(".airlock-apply-{}", trial.session.id()))
 }
 
-fn is_begun(trial: &Trial) -> bool {
-    store::read_journal::<Journal>(trial.run.path()).unwrap().is_some()
+fn is_begun(trial: &ApplyFixture) -> bool {
+    store::read_journal::<ApplyJournal>(trial.session.path()).unwrap().is_some()
 }
 
 #[tokio::test]
@@ -40,14 +40,14 @@ async fn contents_that_are_staged_no_more_are_written_again() {
         }
         // What `git clean -fdx` takes: the staging folder, and a folder that was put in.
         let _before_it_was_made = std::fs::remove_dir_all(staging(&trial));
-        if is_begun(&trial) && !store::is_applied(trial.run.path()) {
+        if is_begun(&trial) && !store::is_applied(trial.session.path()) {
             let _before_it_was_made = std::fs::remove_dir_all(trial.root.join("closed"));
             rewritten += 1;
         }
-        let applied = apply(&trial.run).unwrap();
+        let applied = apply(&trial.session).unwrap();
         assert_eq!(applied.left, [], "killed at {step}");
         assert_eq!(tree(&trial.root), expected, "killed at {step}");
-        assert!(matches!(apply(&trial.run), Err(ApplyError::AlreadyApplied)));
+        assert!(matches!(apply(&trial.session), Err(ApplyError::AlreadyApplied)));
     }
     assert!(rewritten > 15, "{rewritten}");
 }
@@ -60,7 +60,7 @@ async fn what_was_edited_since_is_named_and_not_called_applied() {
         if !killed_at(&trial, step) {
             break;
         }
-        let was_marked = store::is_applied(trial.run.path());
+        let was_marked = store::is_applied(trial.session.path());
         let was_begun = is_begun(&trial);
         trial.put("edit = person");
         if !was_begun {
@@ -68,7 +68,7 @@ async fn what_was_edited_since_is_named_and_not_called_applied() {
             continue;
         }
         expected.insert("edit".to_owned(), "644 person".to_owned());
-        let applied = apply(&trial.run).unwrap();
+        let applied = apply(&trial.session).unwrap();
         assert_eq!(tree(&trial.root), expected, "killed at {step}");
         assert!(!staging(&trial).exists() && !is_begun(&trial));
         if was_marked {
@@ -77,26 +77,30 @@ async fn what_was_edited_since_is_named_and_not_called_applied() {
         }
         named += 1;
         let edit = RelPath::parse(b"edit").unwrap();
-        let left = Left { path: edit.clone(), why: WhyLeft::Changed };
+        let left = Skipped { path: edit.clone(), why: SkipReason::Changed };
         assert_eq!((applied.left, applied.done.contains(&edit)), (vec![left], false));
-        assert!(!store::is_applied(trial.run.path()), "killed at {step}");
+        assert!(!store::is_applied(trial.session.path()), "killed at {step}");
         // What is left is a conflict like any other, and can be given up.
         assert_eq!(conflicts_after(&trial), ["edit"], "killed at {step}");
-        assert!(!discard(&trial.run).unwrap());
+        assert!(!discard(&trial.session).unwrap());
         assert_eq!(tree(&trial.root), expected);
     }
     assert!(named > 15, "{named}");
 }
 
-fn conflicts_after(trial: &Trial) -> Vec<String> {
+fn conflicts_after(trial: &ApplyFixture) -> Vec<String> {
     conflicts(trial).into_iter().map(|(path, _)| path).collect()
 }
 
 /// A folder that anybody may close, with edits in it and beside it.
-async fn beside() -> (Trial, BTreeMap<String, String>) {
-    let trial = Trial::new(&["d/x = 1", "d/y = 1", "e = 1", "f = 1"]);
-    let stream =
-        Tar::default().file("d/x", "2").gone("d/y").file("d/z", "2").file("e", "2").file("f", "2");
+async fn beside() -> (ApplyFixture, BTreeMap<String, String>) {
+    let trial = ApplyFixture::new(&["d/x = 1", "d/y = 1", "e = 1", "f = 1"]);
+    let stream = TarBytes::default()
+        .file("d/x", "2")
+        .gone("d/y")
+        .file("d/z", "2")
+        .file("e", "2")
+        .file("f", "2");
     taken(&trial, stream).await;
     trial.give_away();
     let expected =
@@ -113,26 +117,26 @@ async fn a_folder_that_was_closed_since_is_named_and_the_rest_is_done() {
             break;
         }
         let was_begun = is_begun(&trial);
-        let was_marked = store::is_applied(trial.run.path());
+        let was_marked = store::is_applied(trial.session.path());
         chmod(&trial.root.join("d"), 0o555);
-        let closed = as_nobody(|| apply(&trial.run));
+        let closed = as_nobody(|| apply(&trial.session));
         chmod(&trial.root.join("d"), 0o755);
         match closed {
             Err(ApplyError::Obstacles(found)) => {
                 assert!(!was_begun, "killed at {step}");
                 let path = RelPath::parse(b"d").unwrap();
-                assert_eq!(found, [Obstacle { path, why: Hindrance::Closed }]);
+                assert_eq!(found, [Obstacle { path, why: Obstruction::Closed }]);
             }
             Err(ApplyError::CutShort(stuck)) => {
                 assert!(was_begun && !stuck.is_empty());
                 assert!(stuck.iter().all(|it| it.path.to_string().starts_with("d/")), "{stuck:?}");
-                assert!(is_begun(&trial) && !store::is_applied(trial.run.path()));
+                assert!(is_begun(&trial) && !store::is_applied(trial.session.path()));
                 let now = tree(&trial.root);
                 assert_eq!((&now["e"], &now["f"]), (&expected["e"], &expected["f"]));
                 stuck_once += 1;
                 if step % 2 == 0 {
                     // Given up: what is done stays, and nothing of ours is left.
-                    assert!(as_nobody(|| discard(&trial.run)).unwrap());
+                    assert!(as_nobody(|| discard(&trial.session)).unwrap());
                     assert!(!staging(&trial).exists() && !is_begun(&trial));
                     given_up += 1;
                     continue;
@@ -142,19 +146,24 @@ async fn a_folder_that_was_closed_since_is_named_and_the_rest_is_done() {
             Err(other) => panic!("{other:?}"),
         }
         if !was_marked && is_begun(&trial) || !was_begun {
-            assert!(as_nobody(|| apply(&trial.run)).unwrap().left.is_empty());
+            assert!(as_nobody(|| apply(&trial.session)).unwrap().left.is_empty());
         }
         assert_eq!(tree(&trial.root), expected, "killed at {step}");
-        assert!(matches!(apply(&trial.run), Err(ApplyError::AlreadyApplied)));
+        assert!(matches!(apply(&trial.session), Err(ApplyError::AlreadyApplied)));
     }
     assert!(stuck_once > 2 && given_up > 0, "{stuck_once} {given_up}");
 }
 
 #[tokio::test]
 async fn every_step_is_checked_before_the_first() {
-    let trial =
-        Trial::new(&["closed/x = 1", "closed/deep/x = 1", "a = 1", "run = 1", "sticky/x = 1"]);
-    let stream = Tar::default()
+    let trial = ApplyFixture::new(&[
+        "closed/x = 1",
+        "closed/deep/x = 1",
+        "a = 1",
+        "run = 1",
+        "sticky/x = 1",
+    ]);
+    let stream = TarBytes::default()
         .file("a", "2")
         .file("closed/new", "2")
         .gone("closed/deep")
@@ -171,29 +180,29 @@ async fn every_step_is_checked_before_the_first() {
         chmod(&trial.root.join("sticky"), 0o1777);
     }
     let before = tree(&trial.root);
-    let Err(ApplyError::Obstacles(found)) = as_nobody(|| apply(&trial.run)) else {
+    let Err(ApplyError::Obstacles(found)) = as_nobody(|| apply(&trial.session)) else {
         panic!("nothing was in the way");
     };
     let found: Vec<_> = found.into_iter().map(|it| (it.path.to_string(), it.why)).collect();
-    let mut expected = vec![("closed".to_owned(), Hindrance::Closed)];
+    let mut expected = vec![("closed".to_owned(), Obstruction::Closed)];
     if is_root {
-        expected.push(("run".to_owned(), Hindrance::NotOwner));
-        expected.push(("sticky/x".to_owned(), Hindrance::Sticky));
+        expected.push(("run".to_owned(), Obstruction::NotOwner));
+        expected.push(("sticky/x".to_owned(), Obstruction::Sticky));
     }
     assert_eq!(found, expected);
     assert_eq!(tree(&trial.root), before);
     chmod(&trial.root.join("closed"), 0o755);
     if is_root {
         // The control: who may do all of it does.
-        assert!(apply(&trial.run).unwrap().left.is_empty());
+        assert!(apply(&trial.session).unwrap().left.is_empty());
         assert_eq!(tree(&trial.root)["sticky/x"], "644 2");
     }
 }
 
 #[tokio::test]
 async fn a_staging_folder_of_somebody_else_is_not_used() {
-    let trial = Trial::new(&["a = 1", "b = 1"]);
-    taken(&trial, Tar::default().file("a", "2").file("b", "2")).await;
+    let trial = ApplyFixture::new(&["a = 1", "b = 1"]);
+    taken(&trial, TarBytes::default().file("a", "2").file("b", "2")).await;
     // Both are staged, and the first is about to be put in.
     assert!(killed_at(&trial, 5) && is_begun(&trial));
     let theirs = staging(&trial);
@@ -204,21 +213,21 @@ async fn a_staging_folder_of_somebody_else_is_not_used() {
     }
     chmod(&theirs, 0o777);
     if rustix::process::geteuid().is_root() {
-        lchown(&theirs, Some(NOBODY), Some(NOBODY)).unwrap();
+        lchown(&theirs, Some(KILLER_REAL_UID), Some(KILLER_REAL_UID)).unwrap();
     }
-    assert!(matches!(apply(&trial.run), Err(ApplyError::CutShort(stuck)) if stuck.len() == 2));
+    assert!(matches!(apply(&trial.session), Err(ApplyError::CutShort(stuck)) if stuck.len() == 2));
     assert_eq!((&*tree(&trial.root)["a"], &*tree(&trial.root)["b"]), ("644 1", "644 1"));
     std::fs::remove_dir_all(&theirs).unwrap();
-    assert!(apply(&trial.run).unwrap().left.is_empty());
+    assert!(apply(&trial.session).unwrap().left.is_empty());
     assert_eq!(tree(&trial.root)["a"], "644 2");
 }
 
 #[tokio::test]
 async fn an_unreadable_journal_can_be_given_up() {
-    let trial = Trial::new(&["a = 1"]);
-    taken(&trial, Tar::default().file("a", "2")).await;
-    std::fs::write(trial.run.path().join("apply.journal"), "{").unwrap();
-    assert!(matches!(apply(&trial.run), Err(ApplyError::Store(_))));
-    assert!(discard(&trial.run).unwrap());
-    assert!(matches!(apply(&trial.run), Err(ApplyError::NoChanges)));
+    let trial = ApplyFixture::new(&["a = 1"]);
+    taken(&trial, TarBytes::default().file("a", "2")).await;
+    std::fs::write(trial.session.path().join("apply.journal"), "{").unwrap();
+    assert!(matches!(apply(&trial.session), Err(ApplyError::Store(_))));
+    assert!(discard(&trial.session).unwrap());
+    assert!(matches!(apply(&trial.session), Err(ApplyError::NoChanges)));
 }

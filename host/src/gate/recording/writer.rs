@@ -1,0 +1,150 @@
+//! The file of a recording, written by a thread of its own: a reader of `/dev/stdout` that stalls, or
+//! a disk that does, holds up no thread that others wait for.
+
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+/// Bytes that wait to be written: more than one exchange may have, and no more than the memory bears.
+const WAITING_BYTES: usize = 64 << 20;
+/// How long the end may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+const TOO_SLOW: &str = "what it is written to does not take it";
+
+pub(super) struct Writer {
+    work: Sender<Work>,
+    /// Bytes that wait.
+    waiting: Arc<AtomicUsize>,
+}
+
+enum Work {
+    Lines(Vec<u8>),
+    /// Says whether all of it is written, and on the disk.
+    Finish(oneshot::Sender<Result<(), String>>),
+}
+
+impl Writer {
+    /// `is_file`: it is cut before the first line is written, and synced at the end. What is no file
+    /// is a terminal, a pipe, or what keeps nothing. The thread ends with the writer, once all is
+    /// written.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub(super) fn start(file: File, is_file: bool) -> io::Result<Self> {
+        let (work, to_do) = mpsc::channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&waiting);
+        let run = move || write(file, is_file, &to_do, &left);
+        std::thread::Builder::new().name("recording".to_owned()).spawn(run)?;
+        Ok(Self { work, waiting })
+    }
+
+    /// Takes whole lines, and waits for nothing.
+    ///
+    /// # Errors
+    /// When too much waits already.
+    pub(super) fn put(&self, lines: Vec<u8>) -> Result<(), &'static str> {
+        // THREAT: whoever reads the recording has stopped, and it fills the memory. Tried by
+        // `gate::recording::writer::tests::a_reader_that_stalls_holds_nothing_up`.
+        let before = self.waiting.fetch_add(lines.len(), Ordering::AcqRel);
+        if before + lines.len() > WAITING_BYTES {
+            return Err(TOO_SLOW);
+        }
+        self.work.send(Work::Lines(lines)).map_err(|_| "its thread is gone")
+    }
+
+    /// # Errors
+    /// What went wrong first.
+    pub(super) async fn finish(&self) -> Result<(), String> {
+        let (told, written) = oneshot::channel();
+        self.work.send(Work::Finish(told)).map_err(|_| "its thread is gone")?;
+        match tokio::time::timeout(PATIENCE, written).await {
+            Ok(Ok(written)) => written,
+            Ok(Err(_)) => Err("its thread is gone".to_owned()),
+            Err(_) => Err(TOO_SLOW.to_owned()),
+        }
+    }
+}
+
+fn write(mut file: File, is_file: bool, to_do: &Receiver<Work>, waiting: &AtomicUsize) {
+    let mut is_begun = false;
+    let mut fault = None;
+    for work in to_do {
+        match work {
+            Work::Lines(lines) => {
+                let begin = || if is_file && !is_begun { cut(&file) } else { Ok(()) };
+                if fault.is_none() {
+                    fault = begin().and_then(|()| file.write_all(&lines)).err();
+                    is_begun = true;
+                }
+                waiting.fetch_sub(lines.len(), Ordering::AcqRel);
+            }
+            Work::Finish(told) => {
+                if fault.is_none() && is_file {
+                    fault = file.sync_data().err();
+                }
+                let written = fault.as_ref().map_or(Ok(()), |error| Err(error.to_string()));
+                // Whoever asked may have had enough of it.
+                let _unheard = told.send(written);
+            }
+        }
+    }
+}
+
+fn cut(mut file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_stalls_holds_nothing_up() {
+        let (mut reader, pipe) = io::pipe().expect("a pipe");
+        let pipe = File::from(std::os::fd::OwnedFd::from(pipe));
+        let writer = Writer::start(pipe, false).expect("a thread");
+        let line = vec![b'x'; 8 << 20];
+        // The pipe takes some of the first: it counts as long as not all of it is written.
+        for _ in 0..WAITING_BYTES / line.len() {
+            assert_eq!(writer.put(line.clone()), Ok(()));
+        }
+        assert_eq!(writer.put(line.clone()), Err(TOO_SLOW));
+        // What it has taken comes out, once somebody reads.
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut came = vec![0; WAITING_BYTES];
+            reader.read_exact(&mut came).map(|()| came.iter().all(|byte| *byte == b'x'))
+        });
+        assert_eq!(writer.finish().await, Ok(()));
+        assert!(reading.await.expect("no panic").expect("read"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_is_not_waited_for_without_end() {
+        let (reader, pipe) = io::pipe().expect("a pipe");
+        let pipe = File::from(std::os::fd::OwnedFd::from(pipe));
+        let writer = Writer::start(pipe, false).expect("a thread");
+        assert_eq!(writer.put(vec![b'x'; 1 << 20]), Ok(()));
+        assert_eq!(writer.finish().await, Err(TOO_SLOW.to_owned()));
+        drop(reader);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_gone_is_named() {
+        let (reader, pipe) = io::pipe().expect("a pipe");
+        drop(reader);
+        let pipe = File::from(std::os::fd::OwnedFd::from(pipe));
+        let writer = Writer::start(pipe, false).expect("a thread");
+        assert_eq!(writer.put(b"x\n".to_vec()), Ok(()));
+        let written = writer.finish().await;
+        assert!(written.as_ref().is_err_and(|why| why.contains("Broken pipe")), "{written:?}");
+    }
+}

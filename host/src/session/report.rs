@@ -1,0 +1,396 @@
+//! What is told and kept of a run: its lines, numbered, on disk and shown; its record.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use airlock_shared::base::Base;
+use airlock_shared::defaults;
+use airlock_shared::event::Event;
+use airlock_shared::outcome::{Fault, FaultKind, Outcome, Stop as Reason};
+use airlock_shared::scrub::Needles;
+use airlock_shared::stream::Usage;
+use tokio::time::Instant;
+
+use super::credentials::{Credentials, mends, sign_in_again};
+use super::public::{self, EventLine, OutcomeEvent, PublicEvent};
+use super::settings::CredentialChoice::Login;
+use super::settings::{CredentialsMode, SessionSettings, WorkspaceMode};
+use super::{HostContext, SessionError, Stop};
+use crate::auth::Signer;
+use crate::auth::store::{LoginKind, LoginStore};
+use crate::clock;
+use crate::engine::docker::ResolvedImage;
+use crate::engine::{ContainerSpec, Waiver};
+use crate::exit::Exit;
+use crate::records::{
+    EventLog, LimitsRecord, LoginRecord, Record, SessionFolder, TreeMode, WorkspaceRecord,
+};
+use crate::workspace::{CopySummary, Counted, LeftOutReason};
+
+mod changes; // what became of them, told and counted
+mod counting; // a directory that takes long to count
+
+pub use changes::{count, name_all, told};
+
+/// Hears every public line, in order.
+pub type EventSink<'a> = &'a mut (dyn FnMut(&EventLine) + Send);
+
+/// A run that is over.
+pub struct EndedSession {
+    pub run: String,
+    pub outcome: Outcome,
+    pub exit: Exit,
+    pub changes: public::ChangesAre,
+    /// Whether the agent began: it asked the model for something.
+    pub began: bool,
+    /// The command that mends what broke, where one is known.
+    pub hint: Option<String>,
+}
+
+pub(super) struct Report<'a> {
+    folder: SessionFolder,
+    log: Option<EventLog>,
+    record: Record,
+    began: Instant,
+    lines: u64,
+    /// Requests that the sandbox says it made, and what it says they used: the host's own count is
+    /// better where it has one.
+    requests: u32,
+    usage: Usage,
+    /// The model was asked something: before that nothing can have been changed.
+    has_worked: bool,
+    show: EventSink<'a>,
+    /// The command that mends a sign-in that is needed, where no stored key is given again.
+    mends: String,
+    /// The command that tries the backend as this run did.
+    doctor: String,
+    /// Knows the secrets that nothing told or kept may hold.
+    signer: Option<Arc<dyn Signer>>,
+    /// Where the login is that pays, and its name.
+    login: Option<(PathBuf, String)>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn open(
+        context: &HostContext,
+        settings: &SessionSettings,
+        show: EventSink<'a>,
+    ) -> Result<Self, Fault> {
+        let broken = |error: std::io::Error| {
+            let folder = context.store.folder().display();
+            Fault::new(FaultKind::Workspace, format!("{folder} cannot be written: {error}"))
+        };
+        let folder = context.store.create_run().map_err(broken)?;
+        let log = folder.events().map_err(broken)?;
+        let mut record = Record::begun(folder.id(), clock::now());
+        record.prompt = public::cut(&settings.prompt, public::LINE_BYTES).0;
+        record.credentials = settings.credentials.to_string();
+        record.limits = LimitsRecord {
+            steps: settings.budget.steps,
+            tokens: settings.budget.tokens,
+            seconds: settings.budget.seconds,
+            memory_bytes: settings.limits.memory,
+            cpus: settings.limits.cpus,
+            pids: settings.limits.pids,
+            disk_bytes: settings.limits.disk,
+            disk_on: settings.limits.disk_on.to_string(),
+        };
+        record.workspace = WorkspaceRecord {
+            path: settings.dir.display().to_string(),
+            mode: match settings.workspace {
+                WorkspaceMode::Live => TreeMode::Live,
+                WorkspaceMode::Copy { .. } => TreeMode::Copy,
+            },
+            ..WorkspaceRecord::default()
+        };
+        folder.begin_record(&record).map_err(broken)?;
+        let (log, mends) = (Some(log), mends(&settings.credential));
+        let login = match &settings.credential {
+            Login(name) => Some((context.logins.clone(), name.clone())),
+            _ => None,
+        };
+        let began = Instant::now();
+        Ok(Self {
+            folder,
+            log,
+            record,
+            began,
+            lines: 0,
+            requests: 0,
+            usage: Usage::default(),
+            has_worked: false,
+            show,
+            mends,
+            doctor: settings.doctor(),
+            signer: None,
+            login,
+        })
+    }
+
+    pub(super) fn folder(&self) -> &SessionFolder {
+        &self.folder
+    }
+
+    pub(super) fn session(&self) -> &str {
+        self.folder.id()
+    }
+
+    pub(super) fn say(&mut self, what: PublicEvent) {
+        self.lines += 1;
+        let line = EventLine::new(self.lines, self.folder.id(), self.elapsed_ms(), what);
+        let kept = self.log.as_mut().map_or(Ok(()), |log| log.add(&line));
+        (self.show)(&line);
+        // A log that cannot be written ends here; what happens is told all the same.
+        if let Err(error) = kept {
+            self.log = None;
+            self.unkept("events", &error);
+        }
+    }
+
+    /// Says that something of the run cannot be kept, and why.
+    fn unkept(&mut self, what: &str, error: &std::io::Error) {
+        let folder = self.folder.path().display();
+        let why = match error.kind() {
+            std::io::ErrorKind::StorageFull => format!("there is no space left in {folder}"),
+            _ => format!("{folder} cannot be written: {error}"),
+        };
+        self.note(format!("the {what} of this run cannot be kept: {why}"));
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn note(&mut self, text: impl Into<String>) {
+        let text = self.message(text.into());
+        self.say(PublicEvent::Note { text, by: public::By::Host });
+    }
+
+    /// A message of ours, which may hold words of the engine's, the sandbox's or the backend's.
+    fn message(&self, text: String) -> String {
+        let Some(signer) = &self.signer else { return text };
+        Needles::for_messages(&signer.canaries()).text(&text).into_owned()
+    }
+
+    /// How it ended, with a message that can be shown and kept.
+    fn tellable(&self, outcome: &Outcome) -> Outcome {
+        match outcome.clone() {
+            Outcome::Failed { fault: Fault { kind, message } } => {
+                Outcome::Failed { fault: Fault::new(kind, self.message(message)) }
+            }
+            other => other,
+        }
+    }
+
+    /// What the sandbox says.
+    pub(super) fn hear(&mut self, event: &Event) {
+        self.has_worked |= matches!(event, Event::Request { .. } | Event::CallStarted { .. });
+        match event {
+            Event::Request { n } => self.requests = self.requests.max(*n),
+            Event::Usage { usage } => self.usage += *usage,
+            _ => {}
+        }
+        if let Some(public) = PublicEvent::of_hearsay(event) {
+            self.say(public);
+        }
+    }
+
+    pub(super) fn waived(&mut self, terms: &ContainerSpec) {
+        self.record.waivers = terms.waivers().iter().map(|it| it.as_str().to_owned()).collect();
+    }
+
+    /// What the engine cannot show of the container that is ready.
+    pub(super) fn unchecked(&mut self, waivers: &[Waiver]) {
+        self.record.waivers.extend(waivers.iter().map(|it| it.as_str().to_owned()));
+    }
+
+    pub(super) fn started(
+        &mut self,
+        settings: &SessionSettings,
+        credentials: &Credentials,
+        image: &ResolvedImage,
+    ) {
+        self.signer = credentials.signer();
+        self.record.prompt = self.message(self.record.prompt.clone());
+        let login = public::LoginEvent {
+            name: credentials.login.name.clone(),
+            kind: credentials.login.kind.as_str().to_owned(),
+            plan: credentials.login.plan.clone(),
+            base: credentials.base.to_string(),
+        };
+        let record = &mut self.record;
+        record.login = LoginRecord {
+            name: login.name.clone(),
+            kind: login.kind.clone(),
+            plan: login.plan.clone(),
+        };
+        record.base.clone_from(&login.base);
+        record.model.clone_from(&credentials.model.slug);
+        record.effort.clone_from(&credentials.model.effort);
+        record.image.name.clone_from(&image.name);
+        record.image.digest.clone_from(&image.digest);
+        let started = public::Started {
+            login,
+            model: credentials.model.slug.clone(),
+            effort: credentials.model.effort.clone(),
+            credentials: settings.credentials.to_string(),
+            image: public::Image { name: image.name.clone(), digest: image.digest.clone() },
+            network: "none".to_owned(),
+            live: settings.workspace == WorkspaceMode::Live,
+            budget: settings.budget,
+            limits: public::Limits {
+                memory: settings.limits.memory,
+                cpus: settings.limits.cpus,
+                pids: settings.limits.pids,
+                disk: settings.limits.disk,
+                disk_on: settings.limits.disk_on.to_string(),
+            },
+            waivers: record.waivers.clone(),
+        };
+        self.say(PublicEvent::Started(started));
+    }
+
+    /// Says now and then how far a directory is counted that takes long.
+    pub(super) fn counting(&mut self) -> impl FnMut(Counted) {
+        counting::counting(|text| self.note(text))
+    }
+
+    pub(super) fn copied(&mut self, copied: &CopySummary) {
+        let record = &mut self.record.workspace;
+        (record.entries, record.bytes) = (copied.entries, copied.bytes);
+        let count = |why: LeftOutReason| copied.left_out_count.get(&why).copied().unwrap_or(0);
+        record.left_out = copied.left_out_count.values().sum();
+        let told = |why: LeftOutReason| why != LeftOutReason::Git && why != LeftOutReason::Special;
+        let named = || copied.left_out.iter().filter(|left| told(left.why)).take(public::LIST);
+        let counts = copied.left_out_count.iter().filter(|(why, _)| told(**why));
+        let by_reason = counts.map(|(why, count)| {
+            let paths = named().filter(|left| left.why == *why);
+            let paths = paths.map(|left| left.path.to_string()).collect();
+            (why.as_str(), public::LeftOutFor { count: *count, paths })
+        });
+        let left_out_why: BTreeMap<_, _> = by_reason.collect();
+        let workspace = public::Workspace {
+            dir: record.path.clone(),
+            files: copied.files,
+            bytes: copied.bytes,
+            git: copied.git,
+            live: false,
+            left_out: named().map(|left| left.path.to_string()).collect(),
+            left_out_count: left_out_why.values().map(|left| left.count).sum(),
+            left_out_why,
+            special: count(LeftOutReason::Special),
+        };
+        self.say(PublicEvent::Workspace(workspace));
+    }
+
+    /// What commands left in a live tree that acts by itself. The outcome is kept by now.
+    pub(super) fn triggers(&mut self, found: Vec<crate::records::Trigger>) {
+        if found.is_empty() {
+            return;
+        }
+        let more = found.len().saturating_sub(public::LIST) as u64;
+        self.record.workspace.triggers = found.iter().take(public::LIST).cloned().collect();
+        if let Err(error) = self.folder.write_record(&self.record) {
+            tracing::error!(%error, "the record of this run cannot be written");
+        }
+        let list = self.record.workspace.triggers.clone();
+        self.say(PublicEvent::Triggers { list, more });
+    }
+
+    /// What the host counted, where it could see.
+    pub(super) fn spent(&mut self, credentials: CredentialsMode, used: crate::gate::Spending) {
+        let (steps, usage) = match credentials {
+            CredentialsMode::Relay => (used.steps, used.usage),
+            CredentialsMode::Handoff => (self.requests, self.usage),
+        };
+        self.has_worked |= used.steps > 0;
+        (self.record.steps, self.record.usage) = (steps, usage);
+        self.record.estimated = used.estimated;
+    }
+
+    /// Puts the outcome on disk. After it only [`Report::end`] follows.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub(super) fn keep(&mut self, outcome: &Outcome, exit: Exit) -> std::io::Result<()> {
+        let mut record = self.record.clone();
+        record.outcome = Some(self.tellable(outcome));
+        record.exit = Some(exit.code());
+        record.ended = Some(clock::now());
+        record.ms = self.elapsed_ms();
+        // The events are for reading again; the record alone says how it ended.
+        if self.log.as_mut().is_some_and(|log| log.sync().is_err()) {
+            tracing::warn!("the last events of this run may not be on disk");
+        }
+        self.folder.write_record(&record)?;
+        self.record = record;
+        Ok(())
+    }
+
+    /// Whether the outcome is on disk.
+    pub(super) fn is_kept(&self) -> bool {
+        self.record.outcome.is_some()
+    }
+
+    /// Tells the end. The container is gone by now.
+    pub(super) fn end(mut self, ended: Result<Outcome, SessionError>, stop: &Stop) -> EndedSession {
+        let (outcome, hint) = match ended {
+            Ok(outcome) => (outcome, None),
+            Err(SessionError { fault, hint }) => (Outcome::Failed { fault }, hint),
+        };
+        let outcome = self.tellable(&outcome);
+        let kind = match &outcome {
+            Outcome::Failed { fault } => Some(fault.kind),
+            _ => None,
+        };
+        let hint = hint.or_else(|| match kind {
+            Some(FaultKind::SignIn) => {
+                let again = |(folder, name): &(PathBuf, String)| key_again(folder, name);
+                Some(self.login.as_ref().and_then(again).unwrap_or_else(|| self.mends.clone()))
+            }
+            Some(FaultKind::Backend) => Some(self.doctor.clone()),
+            _ => None,
+        });
+        let exit = exit(&outcome, stop);
+        if self.record.outcome.as_ref() != Some(&outcome)
+            && let Err(error) = self.keep(&outcome, exit)
+        {
+            self.unkept("record", &error);
+        }
+        let began = self.record.steps > 0;
+        let changes = told(&self.record.changes, self.record.workspace.mode, began);
+        let last = OutcomeEvent::of(&outcome, exit, self.record.steps, self.record.usage, changes);
+        let last = OutcomeEvent { estimated: self.record.estimated, ..last };
+        self.say(PublicEvent::Outcome(last));
+        EndedSession { run: self.folder.id().to_owned(), outcome, exit, changes, began, hint }
+    }
+}
+
+/// The command that gives a stored key again, for the same base; None: what is stored is no key.
+fn key_again(folder: &Path, name: &str) -> Option<String> {
+    let login =
+        LoginStore::new(folder).read(name).ok().filter(|login| login.kind == LoginKind::ApiKey)?;
+    let base = login.base.to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/.-_[]".contains(&byte);
+    let base = match base.bytes().all(is_plain) {
+        _ if Base::parse(defaults::API_BASE).is_ok_and(|usual| usual == login.base) => {
+            String::new()
+        }
+        true => format!(" --base-url {base}"),
+        // It is there to be copied into a shell.
+        false => " --base-url URL".to_owned(),
+    };
+    Some(format!("{}{base} --api-key - < FILE", sign_in_again(name)))
+}
+
+/// The exit of an outcome; who was told by SIGTERM says so.
+pub(super) fn exit(outcome: &Outcome, stop: &Stop) -> Exit {
+    match outcome {
+        Outcome::Stopped { reason: Reason::Cancelled, .. } => stop.exit(),
+        other => Exit::of(other),
+    }
+}
+
+#[cfg(test)]
+mod tests; // the command that gives a stored key again, all that is named

@@ -1,0 +1,115 @@
+//! Cassettes through the command line: recorded against a backend, played back without one, and
+//! every departure said with its place.
+
+use std::path::{Path, PathBuf};
+
+use airlock_tests::Rig;
+use airlock_tests::backend::{Backend, answer, call, script};
+use airlock_tests::engine::Engine;
+use airlock_tests::images;
+use airlock_tests::rig::Ran;
+use serde_json::{Value, json};
+
+use super::{Said, flags, said, unwrapped};
+
+/// A recorded run, and where its recording is.
+async fn recorded() -> (Ran, PathBuf) {
+    let rig = Rig::new().files(&[("a", "one\n")]);
+    let file = rig.home().join("run.recording.jsonl");
+    let path = file.display().to_string();
+    let rig = rig.flags(&["--record", &path]).model(script![
+        call("bash", json!({"command": "cat a; echo two > a"})),
+        call("read_file", json!({"path": "a"})),
+        answer("it said one"),
+    ]);
+    (rig.prompt("what is in a?").run().await.assert_finished("it said one"), file)
+}
+
+/// Played back in a home that has no key, with a proxy that nobody serves in every variable.
+async fn played(recording: &str, more: &[&str]) -> Said {
+    let rig = Rig::new().files(&[("a", "one\n")]).variable("HTTPS_PROXY", "http://127.0.0.1:1");
+    let file = rig.home().join("played.jsonl");
+    std::fs::write(&file, recording).expect("written");
+    let path = file.display().to_string();
+    let line = ["run", "what is in a?", "--image", images::BUSYBOX, "--json", "--replay", &path];
+    said(&rig, &[&line[..], more].concat()).await
+}
+
+fn outcome(said: &Said) -> Value {
+    let last = said.stdout.lines().last().unwrap_or_default();
+    serde_json::from_str(last).unwrap_or_else(|_| panic!("no outcome: {said:#?}"))
+}
+
+/// Ended with 1 by a fault of the recording that says this.
+#[track_caller]
+fn assert_departs(said: &Said, says: &str) {
+    assert_eq!(said.exit, Some(1), "{said:#?}");
+    let outcome = outcome(said);
+    assert_eq!((&outcome["outcome"], &outcome["fault"]), (&json!("failed"), &json!("recording")));
+    assert!(outcome["message"].to_string().contains(says), "{says}: {outcome}");
+    assert!(said.stderr.starts_with("recording: "), "{said:#?}");
+}
+
+#[tokio::test]
+async fn a_recorded_run_is_played_back_and_a_departure_says_where() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (ran, file) = recorded().await;
+    let mode = std::fs::metadata(&file).expect("a recording").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let recording = std::fs::read_to_string(&file).expect("text");
+    assert!(!recording.contains(ran.rig.key()) && !recording.contains("uthorization"));
+    let asked = ran.backend.model_requests().len();
+    let first = ran.outcome();
+
+    // The same again, with nobody at the other end.
+    let again = played(&recording, &[]).await;
+    assert_eq!((again.exit, again.stderr.as_str()), (Some(0), ""), "{again:#?}");
+    let second = outcome(&again);
+    for field in ["outcome", "answer", "exit", "requests", "usage", "changes"] {
+        assert_eq!(first[field], second[field], "{field}");
+    }
+    assert_eq!(ran.backend.model_requests().len(), asked);
+
+    // One byte of what the model was said to have asked for.
+    let at = recording.find("cat a; echo two").expect("the call's arguments");
+    let mut changed = recording.clone();
+    changed.replace_range(at..at + 3, "cut");
+    assert_departs(&played(&changed, &[]).await, "departs from its recording at exchange ");
+
+    // An exchange too few, one too many, one in the middle that is not there.
+    let lines: Vec<&str> = recording.lines().collect();
+    let shorter = lines[..lines.len() - 1].join("\n") + "\n";
+    assert_departs(&played(&shorter, &[]).await, "one more request of responses than it holds");
+    let mut last: Value = serde_json::from_str(lines[lines.len() - 1]).expect("an exchange");
+    last["n"] = json!(last["n"].as_u64().unwrap_or_default() + 1);
+    let longer = format!("{recording}{last}\n");
+    assert_departs(&played(&longer, &[]).await, "ended before its recording: 1 left");
+    let holed: Vec<&str> =
+        lines.iter().enumerate().filter(|(n, _)| *n != lines.len() - 2).map(|(_, l)| *l).collect();
+    assert_departs(&played(&(holed.join("\n") + "\n"), &[]).await, "is missing: line ");
+    assert_departs(&played("{\"airlock_recording\":99}\n", &[]).await, "of version 99");
+    assert_departs(&played("not a recording\n", &[]).await, "it is no recording");
+}
+
+/// A file that is no recording is not overwritten by one.
+#[tokio::test]
+async fn recording_overwrites_recordings_alone() {
+    let engine = Engine::connect().await;
+    images::ready(&engine).await;
+    let rig = Rig::new();
+    let file = rig.home().join("thesis.txt");
+    std::fs::write(&file, "years of work\n").expect("written");
+    let backend = Backend::scripted(script![answer("ok")]);
+    let mut line = vec!["run".to_owned(), "p".to_owned(), "--record".to_owned()];
+    line.push(file.display().to_string());
+    line.extend(flags(&rig, &backend));
+    let line: Vec<&str> = line.iter().map(String::as_str).collect();
+    let refused = said(&rig, &line).await;
+    assert_eq!(refused.exit, Some(1), "{refused:?}");
+    assert!(unwrapped(&refused.stderr).contains("nothing was overwritten"), "{refused:?}");
+    assert_eq!(read(&file), "years of work\n");
+}
+
+fn read(file: &Path) -> String {
+    std::fs::read_to_string(file).unwrap_or_default()
+}
