@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! sandbox → host   {"ready":1,"version":"0.1.0",…}\n      ready = the protocol
-//! host → sandbox   {"protocol":1,"run":"…","run_key":"…","link":"h2","secrets":{…},"job":{…}}\n
+//! host → sandbox   {"protocol":1,"session":"…","session_key":"…","link":"h2","secrets":{…},"job":{…}}\n
 //! both             HTTP/2 with prior knowledge, sandbox as client   (link "none": nothing)
 //! ```
 //!

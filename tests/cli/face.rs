@@ -201,7 +201,7 @@ async fn a_stalled_reader_holds_neither_the_run_nor_sigterm() {
 
 /// The one run of a rig's home, as `runs --json` has it.
 async fn said_by_runs(rig: &Rig) -> Option<serde_json::Value> {
-    let runs = said(rig, &["runs", "--json"]).await.stdout;
+    let runs = said(rig, &["sessions", "--json"]).await.stdout;
     serde_json::from_str(runs.lines().next()?).ok()
 }
 
@@ -223,7 +223,7 @@ async fn nothing_of_the_model_or_the_sandbox_steers_a_terminal() {
     assert!(shown.contains("a␛]52;c;cm0gLXJmIH4=␇b<U+202E>c<U+200B>d␛[2Je"), "{shown}");
     assert!(shown.contains("2 requests"), "{shown}");
     assert_harmless(&shown);
-    let runs = said(&rig, &["runs"]).await.stdout;
+    let runs = said(&rig, &["sessions"]).await.stdout;
     let id = runs.lines().nth(1).and_then(|row| row.split(' ').next()).unwrap_or_default();
     for name in ["show", "diff"] {
         let shown = on_a_terminal(&rig, &[name.to_owned(), id.to_owned()]).await;

@@ -10,7 +10,7 @@ use super::{done, said, unwrapped};
 #[tokio::test]
 async fn a_run_is_listed_shown_compared_applied() {
     let rig = Rig::new().files(&[("edit", "old\nkept\n"), ("gone", "x\n")]);
-    let none = said(&rig, &["runs"]).await;
+    let none = said(&rig, &["sessions"]).await;
     assert_eq!((none.exit, none.stdout.as_str()), (Some(0), "no runs yet\n"));
     let command = "printf 'new\\nkept\\n' > edit; rm gone; mkdir d; echo made > d/f";
     let ran = rig.model(script![call("bash", json!({"command": command})), answer("done")]);
@@ -18,13 +18,14 @@ async fn a_run_is_listed_shown_compared_applied() {
     let id = ran.id();
     assert_eq!(id.len(), 32);
 
-    let runs = done(&ran, &["runs"]).await;
+    let runs = done(&ran, &["sessions"]).await;
     let rows: Vec<&str> = runs.lines().collect();
     assert!(rows[0].starts_with("RUN   OUTCOME"), "{runs}");
     assert!(rows[1].starts_with(&format!("{}  finished", &id[..4])), "{runs}");
     assert!(rows[1].ends_with("tidy up"), "{runs}");
-    let listed: Value = serde_json::from_str(&done(&ran, &["runs", "--json"]).await).expect("JSON");
-    assert_eq!((&listed["v"], &listed["run"]), (&json!(1), &json!(id)));
+    let listed: Value =
+        serde_json::from_str(&done(&ran, &["sessions", "--json"]).await).expect("JSON");
+    assert_eq!((&listed["v"], &listed["session"]), (&json!(1), &json!(id)));
 
     let shown = done(&ran, &["show", &id]).await;
     for part in [
@@ -179,7 +180,7 @@ async fn a_prefix_names_one_run_or_none() {
     }
     let nobody = if id.starts_with("ffff") { "eeee" } else { "ffff" };
     let none = said(&ran.rig, &["show", nobody]).await;
-    let expected = format!("which run: no run begins with {nobody}\nairlock runs\n");
+    let expected = format!("which run: no run begins with {nobody}\nairlock sessions\n");
     assert_eq!((none.exit, none.stderr), (Some(2), expected));
     for wrong in ["abc", "zzzz", "../../etc", &"a".repeat(33)] {
         assert_eq!(said(&ran.rig, &["show", wrong]).await.exit, Some(2), "{wrong}");

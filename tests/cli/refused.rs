@@ -53,7 +53,7 @@ async fn what_was_typed_is_answered_word_for_word() {
         (
             &["show", "7c"],
             "usage: invalid value '7c' for '<RUN>': a run is named by the first 4 to 32 digits of \
-             its id,\nsee: airlock runs\nairlock show --help\n",
+             its id,\nsee: airlock sessions\nairlock show --help\n",
         ),
     ];
     for (line, expected) in cases {
@@ -218,5 +218,5 @@ async fn nothing_is_written_through_a_link_or_into_a_fifo_of_the_directory() {
     let expected = "usage: --extract fifo: it is a fifo\nairlock sandbox --extract FILE\n";
     assert_eq!((extracted.exit, extracted.stderr.as_str()), (Some(2), expected));
     assert_eq!(std::fs::read_to_string(&bashrc).expect("there"), "mine\n");
-    assert!(said(&rig, &["runs"]).await.stdout.starts_with("no runs"), "a run was begun");
+    assert!(said(&rig, &["sessions"]).await.stdout.starts_with("no runs"), "a run was begun");
 }

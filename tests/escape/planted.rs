@@ -61,7 +61,7 @@ async fn no_module_of_the_image_is_loaded_where_the_sandbox_resolves_names() {
             .spawn()
             .expect("the docker program is there where the engine is");
         let handoff = json!({
-            "protocol": 1, "run": "plain-1", "link": "none",
+            "protocol": 1, "session": "plain-1", "link": "none",
             "secrets": {"bearer": "sk-plain-0123456789abcdef"},
             "job": {"prompt": "x", "model": {"slug": CLASSIC}, "backend": {"base_url": base}},
         });

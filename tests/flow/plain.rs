@@ -26,7 +26,7 @@ async fn plain(backend: &Backend, prompt: &str) -> Vec<Value> {
         .spawn()
         .expect("the docker program is there where the engine is");
     let handoff = json!({
-        "protocol": 1, "run": "plain-1", "link": "none",
+        "protocol": 1, "session": "plain-1", "link": "none",
         "secrets": {"bearer": "sk-plain-0123456789abcdef"},
         "job": {"prompt": prompt, "model": {"slug": CLASSIC}, "backend": {"base_url": backend.url()}},
     });

@@ -82,7 +82,7 @@ async fn events_are_numbered_and_end_with_the_outcome() {
     let ran = Rig::new().model(script).prompt("x").run().await.assert_finished("done");
     for (index, event) in ran.events().iter().enumerate() {
         assert_eq!((&event["v"], &event["n"]), (&json!(1), &json!(index + 1)), "{event}");
-        assert_eq!(event["run"], ran.id());
+        assert_eq!(event["session"], ran.id());
     }
     assert_eq!(ran.outcome()["event"], "outcome");
 }

@@ -15,6 +15,7 @@ use crate::cli::config::OutputChoice;
 use crate::cli::environment::Environment;
 use crate::cli::login_args::{ImportArgs, LoginArgs, SignInArgs, StatusArgs, Trial};
 use crate::cli::places::Places;
+use crate::cli::progress::labelled;
 use crate::cli::screen::Screen;
 use crate::cli::view::triggers;
 use crate::engine::{Docker, EngineChoice, EngineError, binary};
@@ -24,6 +25,7 @@ use crate::output::{self, Output};
 use crate::records::SessionStore;
 use crate::session::HostContext;
 use crate::session::settings::SessionSettings;
+use crate::text;
 use crate::workspace::{self, Private};
 
 /// One thing to do, with nothing left to resolve.
@@ -32,28 +34,28 @@ pub enum Action {
         settings: Box<SessionSettings>,
         turn_printer: OutputChoice,
     },
-    Runs {
+    Sessions {
         json: bool,
     },
-    /// `run`: a prefix of its id, 4 to 32 hexadecimal digits.
+    /// `session`: a prefix of its id, 4 to 32 hexadecimal digits.
     Show {
-        run: String,
+        session: String,
         json: bool,
     },
     Content {
-        run: String,
+        session: String,
         path: String,
     },
     Diff {
-        run: String,
+        session: String,
         held: bool,
         stat: bool,
     },
     Apply {
-        run: String,
+        session: String,
     },
     Discard {
-        run: String,
+        session: String,
     },
     /// Prints the names that `apply` holds or points out.
     Triggers,
@@ -83,14 +85,24 @@ pub fn act(asked: Action, environment: &Environment, places: &Places) -> Result<
         Action::Run { settings, turn_printer } => {
             in_runtime(start::run(*settings, turn_printer, places, screen))
         }
-        Action::Runs { json } => kept::runs(&store(places)?, json, &mut screen),
-        Action::Show { run, json } => kept::show(&store(places)?, &run, json, &mut screen),
-        Action::Content { run, path } => kept::content(&store(places)?, &run, &path, &mut screen),
-        Action::Diff { run, held, stat } => {
-            kept::diff(&store(places)?, &run, held, stat, &mut screen)
+        Action::Sessions { json } => {
+            kept::sessions(&store(places, &mut screen)?, json, &mut screen)
         }
-        Action::Apply { run } => kept::apply(&store(places)?, &run, places, &mut screen),
-        Action::Discard { run } => kept::discard(&store(places)?, &run, &mut screen),
+        Action::Show { session, json } => {
+            kept::show(&store(places, &mut screen)?, &session, json, &mut screen)
+        }
+        Action::Content { session, path } => {
+            kept::content(&store(places, &mut screen)?, &session, &path, &mut screen)
+        }
+        Action::Diff { session, held, stat } => {
+            kept::diff(&store(places, &mut screen)?, &session, held, stat, &mut screen)
+        }
+        Action::Apply { session } => {
+            kept::apply(&store(places, &mut screen)?, &session, places, &mut screen)
+        }
+        Action::Discard { session } => {
+            kept::discard(&store(places, &mut screen)?, &session, &mut screen)
+        }
         Action::Triggers => {
             screen.print(&triggers::text(workspace::triggers())).map(|()| Exit::Finished)
         }
@@ -147,17 +159,28 @@ fn in_runtime(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit,
     done
 }
 
-fn store(places: &Places) -> Result<SessionStore, Failure> {
-    SessionStore::open(&places.state).map_err(|error| {
-        Failure::new(Exit::Failed, "no place to keep runs", error.to_string())
-            .hint("export XDG_STATE_HOME=/path/to/a/folder/of/yours")
-    })
+/// Where sessions are kept. What an earlier release left there is named on the first use.
+fn store(places: &Places, screen: &mut Screen) -> Result<SessionStore, Failure> {
+    let store = SessionStore::open(&places.state).map_err(|error| {
+        Failure::new(Exit::Failed, "no place to keep sessions", error.to_string())
+            .hint("export XDG_STATE_HOME=/path/to/a/directory/of/yours")
+    })?;
+    if let Ok(Some((directory, waiting))) = store.earlier() {
+        let said = format!(
+            "{} is of an earlier airlock and is left as it is; {} in it have changes that wait: \
+             apply them with that airlock, which this one cannot",
+            places.shown(&directory),
+            text::counted(waiting as u64, "session"),
+        );
+        screen.tell(&format!("{}\n", labelled("note", &said, text::COLUMNS, screen.err_style)));
+    }
+    Ok(store)
 }
 
-async fn context(places: &Places) -> Result<HostContext, Failure> {
+async fn context(places: &Places, screen: &mut Screen) -> Result<HostContext, Failure> {
     Ok(HostContext {
         docker: docker().await?,
-        store: store(places)?,
+        store: store(places, screen)?,
         logins: places.logins(),
         private: private(places),
         owner: owner(),
@@ -172,7 +195,7 @@ fn private(places: &Places) -> Private {
         .folder(&places.state)
         .folder(&places.config)
         .folder(&logins)
-        .folder(&places.runs())
+        .folder(&places.sessions())
         .settings(&places.config_file())
         .files_in(&logins);
     places.codex.iter().fold(private, |private, file| private.file(file))

@@ -131,14 +131,14 @@ pub fn asked(
                 turn_printer,
             }
         }
-        Command::Runs(runs) => Action::Runs { json: runs.json },
-        Command::Show(show) => Action::Show { run: show.run, json: show.json },
+        Command::Sessions(sessions) => Action::Sessions { json: sessions.json },
+        Command::Show(show) => Action::Show { session: show.session, json: show.json },
         Command::Diff(diff) => match diff.content {
-            Some(path) => Action::Content { run: diff.run, path },
-            None => Action::Diff { run: diff.run, held: diff.held, stat: diff.stat },
+            Some(path) => Action::Content { session: diff.session, path },
+            None => Action::Diff { session: diff.session, held: diff.held, stat: diff.stat },
         },
-        Command::Apply(apply) => Action::Apply { run: apply.run },
-        Command::Discard(discard) => Action::Discard { run: discard.run },
+        Command::Apply(apply) => Action::Apply { session: apply.session },
+        Command::Discard(discard) => Action::Discard { session: discard.session },
         Command::Triggers(Triggers {}) => Action::Triggers,
         Command::Setup(Setup { step: Step::CodexAuth(flags) }) => {
             Action::SignIn(Box::new(login_args::sign_in(*flags, environment, places, stdin)?))

@@ -183,11 +183,13 @@ pub(super) fn glob(text: &str) -> Result<String, String> {
 }
 
 /// Four or more hexadecimal digits of a run's id.
-pub(super) fn run_id(text: &str) -> Result<String, String> {
-    if (4..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Ok(text.to_ascii_lowercase());
+pub(super) fn session_id(text: &str) -> Result<String, String> {
+    let digits = text.replace('-', "");
+    if (4..=32).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(digits.to_ascii_lowercase());
     }
-    Err("a run is named by the first 4 to 32 digits of its id, see: airlock runs".to_owned())
+    Err("a session is named by the first 4 or more digits of its id, see: airlock sessions"
+        .to_owned())
 }
 
 /// Never fails, so that no message can quote a key.
@@ -251,8 +253,9 @@ mod tests {
         assert_eq!(cpus("NaN"), Err("it must be 0.05 to 1024, like 1.5".to_owned()));
         assert_eq!(cpus("1.5"), Ok(1.5));
         assert_eq!(memory("1MiB"), Err("a sandbox needs at least 32MiB".to_owned()));
-        assert!(run_id("7c4").is_err() && run_id("../x").is_err());
-        assert_eq!(run_id("7C41"), Ok("7c41".to_owned()));
+        assert!(session_id("7c4").is_err() && session_id("../x").is_err());
+        assert_eq!(session_id("7C41"), Ok("7c41".to_owned()));
+        assert_eq!(session_id("7C41aaaa-0"), Ok("7c41aaaa0".to_owned()));
         assert!(login("../x").is_err() && login(".x").is_err() && login("").is_err());
         assert!(variable("A=b").is_err() && variable("1A").is_err());
         assert!(plain("--privileged").is_err());

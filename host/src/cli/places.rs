@@ -51,8 +51,8 @@ impl Places {
 
     /// The folder of records and changes.
     #[must_use]
-    pub fn runs(&self) -> PathBuf {
-        self.state.join("runs")
+    pub fn sessions(&self) -> PathBuf {
+        self.state.join("sessions")
     }
 
     /// The folder of logins.

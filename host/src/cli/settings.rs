@@ -25,22 +25,22 @@ pub struct Settings {
     pub effort: Option<String>,
 
     /// Pay with a stored login; `env`: with OPENAI_API_KEY
-    #[arg(long, value_name = "NAME", group = "credential", value_parser = parse::login, help_heading = "Who pays")]
+    #[arg(long, value_name = "NAME", group = "credential", value_parser = parse::login, help_heading = "The credential")]
     pub login: Option<String>,
     /// Pay with the API key that stdin holds; only `-` is taken
-    #[arg(long, value_name = "-", group = "credential", value_parser = parse::secret, help_heading = "Who pays")]
+    #[arg(long, value_name = "-", group = "credential", value_parser = parse::secret, help_heading = "The credential")]
     pub api_key: Option<Secret>,
     /// Pay with the API key in FILE
-    #[arg(long, value_name = "FILE", group = "credential", help_heading = "Who pays")]
+    #[arg(long, value_name = "FILE", group = "credential", help_heading = "The credential")]
     pub api_key_file: Option<PathBuf>,
     /// Where the backend is [default: the credential's own]
-    #[arg(long, value_name = "URL", value_parser = parse::base, help_heading = "Who pays")]
+    #[arg(long, value_name = "URL", value_parser = parse::base, help_heading = "The credential")]
     pub base_url: Option<Base>,
     /// Trust this certificate authority (PEM) beside the usual ones
-    #[arg(long, value_name = "FILE", help_heading = "Who pays")]
+    #[arg(long, value_name = "FILE", help_heading = "The credential")]
     pub ca: Option<PathBuf>,
     /// Where the credential stays: `relay` on this host, `handoff` in the sandbox [default: relay]
-    #[arg(long, value_name = "WHERE", value_parser = parse::credentials, help_heading = "Who pays")]
+    #[arg(long, value_name = "WHERE", alias = "custody", value_parser = parse::credentials, help_heading = "The credential")]
     pub credentials: Option<CredentialsMode>,
 
     /// The image of the sandbox [default: airlock-base]

@@ -351,9 +351,9 @@ fn the_configuration_names_files_from_its_own_folder() {
 #[test]
 fn the_other_commands() {
     let asked = |line: &[&str]| Desk::new().asked(line).map_err(|failure| failure.to_string());
-    assert!(matches!(asked(&["runs", "--json"]), Ok(Action::Runs { json: true })));
+    assert!(matches!(asked(&["sessions", "--json"]), Ok(Action::Sessions { json: true })));
     assert!(
-        matches!(asked(&["show", "7C41"]), Ok(Action::Show { run, json: false }) if run == "7c41")
+        matches!(asked(&["show", "7C41"]), Ok(Action::Show { session, json: false }) if session == "7c41")
     );
     let diff = asked(&["diff", "7c41", "--held"]);
     assert!(matches!(diff, Ok(Action::Diff { held: true, stat: false, .. })));

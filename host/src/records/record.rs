@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(json["started"], "2026-11-21T10:00:00Z");
         json["mood"] = "good".into();
         assert_eq!(serde_json::from_value::<Record>(json).unwrap(), record);
-        let least = r#"{"v":1,"run":"ab","started":"2026-11-21T10:00:00Z"}"#;
+        let least = r#"{"v":1,"session":"ab","started":"2026-11-21T10:00:00Z"}"#;
         let least: Record = serde_json::from_str(least).unwrap();
         assert_eq!(least, Record::begun("ab", time));
     }

@@ -2,7 +2,7 @@
 //! event, the last one always `outcome`.
 //!
 //! ```text
-//! {"v":1,"n":4,"run":"7c41…","at_ms":3120,"event":"call_ended","call_id":"c1","tool":"bash",
+//! {"v":1,"n":4,"session":"7c41…","at_ms":3120,"event":"call_ended","call_id":"c1","tool":"bash",
 //!  "title":"ls -la","ok":true,"exit":0,"ms":104,"note":"","output":"total 8…","output_cut":false}
 //! ```
 //!

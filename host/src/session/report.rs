@@ -81,7 +81,7 @@ impl<'a> Report<'a> {
             let folder = context.store.folder().display();
             Fault::new(FaultKind::Workspace, format!("{folder} cannot be written: {error}"))
         };
-        let folder = context.store.create_run().map_err(broken)?;
+        let folder = context.store.create_session().map_err(broken)?;
         let log = folder.events().map_err(broken)?;
         let mut record = Record::begun(folder.id(), clock::now());
         record.prompt = public::cut(&settings.prompt, public::LINE_BYTES).0;

@@ -32,7 +32,7 @@ impl ApplyFixture {
         let store = SessionStore::open(&folder.path().join("state")).unwrap();
         let root = folder.path().join("work");
         std::fs::create_dir(&root).unwrap();
-        let trial = Self { _folder: folder, root, session: store.create_run().unwrap() };
+        let trial = Self { _folder: folder, root, session: store.create_session().unwrap() };
         tree.iter().for_each(|line| trial.put(line));
         trial
     }

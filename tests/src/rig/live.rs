@@ -98,8 +98,10 @@ impl Live {
     pub async fn processes(&mut self, command: &str, count: usize) {
         let deadline = clock::now() + PATIENCE;
         loop {
-            let run =
-                self.events().first().and_then(|event| event["run"].as_str().map(str::to_owned));
+            let run = self
+                .events()
+                .first()
+                .and_then(|event| event["session"].as_str().map(str::to_owned));
             let mut found = 0;
             for container in Ran::containers_with(&self.engine, run.as_slice()).await {
                 found += self.engine.count_of(&container, command).await;

@@ -281,7 +281,7 @@ impl Rig {
         command
     }
 
-    /// Any other command, `airlock runs` or `airlock apply`, in the same home.
+    /// Any other command, `airlock sessions` or `airlock apply`, in the same home.
     pub async fn command(&self, name: &str) -> Command {
         let mut command = self.at_home(airlock().await);
         command.arg(name);

@@ -48,7 +48,7 @@ impl Ran {
     #[must_use]
     #[track_caller]
     pub fn id(&self) -> String {
-        let id = self.outcome()["run"].as_str().map(str::to_owned);
+        let id = self.outcome()["session"].as_str().map(str::to_owned);
         id.unwrap_or_else(|| panic!("no event names the run{}", self.told()))
     }
 

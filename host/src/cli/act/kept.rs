@@ -1,4 +1,4 @@
-//! What is done with runs that are over: `runs`, `show`, `diff`, `apply`, `discard`.
+//! What is done with runs that are over: `sessions`, `show`, `diff`, `apply`, `discard`.
 
 mod standing; // how a run stands
 
@@ -8,7 +8,7 @@ use crate::cli::places::Places;
 use crate::cli::progress::labelled;
 use crate::cli::screen::Screen;
 use crate::cli::view::changes::{AppliedView, Discarded, HeldView, by_reason};
-use crate::cli::view::run::{self, RunView};
+use crate::cli::view::session::{self, SessionView};
 use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -19,15 +19,19 @@ use crate::workspace::{
     self, Applied, ApplyError, ChangeSet, ChangedContent, CompareDeadline, DiffView,
 };
 
-pub(super) fn runs(store: &SessionStore, json: bool, screen: &mut Screen) -> Result<Exit, Failure> {
+pub(super) fn sessions(
+    store: &SessionStore,
+    json: bool,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
     let listed = store.list().map_err(|error| unreadable(&error))?;
     let views = listed.iter().filter_map(|(folder, record)| {
         record.as_ref().map(|record| standing::view(store, folder, record, false))
     });
-    let views: Vec<RunView> = views.collect();
+    let views: Vec<SessionView> = views.collect();
     let text = match json {
-        true => views.iter().map(run::json).collect(),
-        false => run::table(&views),
+        true => views.iter().map(session::json).collect(),
+        false => session::table(&views),
     };
     screen.print(&text).map(|()| Exit::Finished)
 }
@@ -40,7 +44,7 @@ pub(super) fn show(
 ) -> Result<Exit, Failure> {
     let folder = find(store, prefix)?;
     let view = standing::view(store, &folder, &record(&folder)?, true);
-    let text = if json { run::json(&view) } else { run::shown(&view, screen.out_style) };
+    let text = if json { session::json(&view) } else { session::shown(&view, screen.out_style) };
     screen.print(&text).map(|()| Exit::Finished)
 }
 
@@ -281,11 +285,11 @@ fn find(store: &SessionStore, prefix: &str) -> Result<SessionFolder, Failure> {
     store.find(prefix).map_err(|error| {
         let failure = Failure::new(Exit::Usage, "which run", error.to_string());
         match &error {
-            FindError::Ambiguous { runs, .. } => {
-                let some: Vec<&str> = runs.iter().take(5).map(String::as_str).collect();
+            FindError::Ambiguous { sessions, .. } => {
+                let some: Vec<&str> = sessions.iter().take(5).map(String::as_str).collect();
                 failure.hint(format!("airlock show {}", some.first().copied().unwrap_or("RUN")))
             }
-            _ => failure.hint("airlock runs"),
+            _ => failure.hint("airlock sessions"),
         }
     })
 }
@@ -294,7 +298,7 @@ fn record(folder: &SessionFolder) -> Result<Record, Failure> {
     let found = folder.record().map_err(|error| unreadable(&error))?;
     found.ok_or_else(|| {
         Failure::new(Exit::Failed, "no record", "the run was killed before it began")
-            .hint("airlock runs")
+            .hint("airlock sessions")
     })
 }
 

@@ -33,11 +33,11 @@ pub(super) async fn doctor(
     places: &Places,
     screen: &mut Screen,
 ) -> Result<Exit, Failure> {
-    let store = store(places)?;
+    let store = store(places, screen)?;
     let choice = EngineChoice::from_environment();
-    let run = crate::records::random_id();
+    let session = uuid::Uuid::new_v4().to_string();
     let (folder, claim) = (store.folder(), crate::session::claim(&store));
-    let mut checks = doctor::run(&choice, folder, store.install(), &owner(), &run, claim).await;
+    let mut checks = doctor::run(&choice, folder, store.install(), &owner(), &session, claim).await;
     let Trial { pays, base, ca } = trial;
     let (login, credential) = match pays {
         LoginChoice::Login(name) => {
@@ -85,7 +85,7 @@ pub(super) async fn demo(
     environment: &Environment,
     mut screen: Screen,
 ) -> Result<Exit, Failure> {
-    let context = context(places).await?;
+    let context = context(places, &mut screen).await?;
     let demo = demo::Demo::unpack().map_err(|error| {
         Failure::new(Exit::Failed, "demo", format!("its folder cannot be made: {error}"))
     })?;

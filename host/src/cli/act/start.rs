@@ -27,12 +27,12 @@ pub(super) async fn run(
     settings: SessionSettings,
     choice: OutputChoice,
     places: &Places,
-    screen: Screen,
+    mut screen: Screen,
 ) -> Result<Exit, Failure> {
     let stop = Stop::default();
     let _signals = obey_signals(&stop);
     let context = tokio::select! {
-        context = context(places) => context?,
+        context = context(places, &mut screen) => context?,
         () = stop.asked() => return Err(stopped(&stop, "nothing was begun")),
     };
     let style = screen.err_style;

@@ -1,13 +1,13 @@
-//! `airlock diff RUN`
+//! `airlock diff SESSION`
 
 use crate::cli::parse;
 
 /// Shows what a run changed, before any of it touches your directory
 #[derive(clap::Args)]
 pub struct Diff {
-    /// The run's id, or the first four or more digits of it
-    #[arg(value_parser = parse::run_id)]
-    pub run: String,
+    /// The session's id, or the first four or more digits of it
+    #[arg(value_parser = parse::session_id)]
+    pub session: String,
     /// What `apply` keeps back, and why
     #[arg(long)]
     pub held: bool,
@@ -15,7 +15,7 @@ pub struct Diff {
     #[arg(long)]
     pub stat: bool,
     /// What the run made of one file, byte for byte, to take what apply keeps back:
-    /// `airlock diff RUN --content PATH > PATH`
+    /// `airlock diff SESSION --content PATH > PATH`
     #[arg(long, value_name = "PATH", conflicts_with_all = ["held", "stat"])]
     pub content: Option<String>,
 }

@@ -1,11 +1,11 @@
-//! `airlock discard RUN`
+//! `airlock discard SESSION`
 
 use crate::cli::parse;
 
 /// Throws a run's changes away; its record stays
 #[derive(clap::Args)]
 pub struct Discard {
-    /// The run's id, or the first four or more digits of it
-    #[arg(value_parser = parse::run_id)]
-    pub run: String,
+    /// The session's id, or the first four or more digits of it
+    #[arg(value_parser = parse::session_id)]
+    pub session: String,
 }

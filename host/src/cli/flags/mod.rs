@@ -9,7 +9,7 @@ pub mod doctor;
 pub mod import;
 pub mod logout;
 pub mod run;
-pub mod runs;
+pub mod sessions;
 pub mod sandbox;
 pub mod secrets;
 pub mod setup;
@@ -38,7 +38,7 @@ pub struct Flags {
 #[derive(Subcommand)]
 pub enum Command {
     Run(Box<run::RunArgs>),
-    Runs(runs::Runs),
+    Sessions(sessions::Sessions),
     Show(show::Show),
     Diff(diff::Diff),
     Apply(apply::Apply),

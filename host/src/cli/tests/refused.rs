@@ -159,7 +159,7 @@ fn what_does_not_go_is_said_with_what_does() {
         (
             &["show", "7c"],
             "usage: invalid value '7c' for '<RUN>': a run is named by the first 4 to 32 digits of \
-             its id, see: airlock runs\nairlock show --help",
+             its id, see: airlock sessions\nairlock show --help",
         ),
         (
             &["login"],

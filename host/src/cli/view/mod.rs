@@ -3,7 +3,7 @@
 
 pub mod changes; // what apply and discard did
 pub mod triggers; // the names that apply goes by
-pub mod run; // one record: a row of a table, or all of it
+pub mod session; // one record: a row of a table, or all of it
 pub mod sign_in; // signing in, line by line
 pub mod logins; // what status and logout say
 

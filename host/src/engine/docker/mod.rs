@@ -36,6 +36,8 @@ use super::error::{EngineError, Unusable};
 pub(crate) mod label {
     pub(crate) const INSTALL: &str = "airlock.install";
     pub(crate) const SESSION: &str = "airlock.session";
+    /// The same by the name that releases before 0.2 gave it.
+    pub(super) const EARLIER_SESSION: &str = "airlock.run";
     pub(crate) const OWNER: &str = "airlock.owner";
     /// The mark of the lock that is held while the session lives.
     pub(crate) const LOCK: &str = "airlock.lock";

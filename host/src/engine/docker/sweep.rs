@@ -98,6 +98,11 @@ impl EngineObject {
         self.labels.get(name).map(String::as_str)
     }
 
+    /// Which session it is of; also one of a release before 0.2, whose label had another name.
+    fn session(&self) -> Option<&str> {
+        self.label(label::SESSION).or_else(|| self.label(label::EARLIER_SESSION))
+    }
+
     fn is_of(&self, install: &str) -> bool {
         self.label(label::INSTALL) == Some(install)
     }
@@ -121,7 +126,7 @@ fn container(
     install: &str,
     claim: &impl Fn(&str, &str) -> Owner,
 ) -> Disposal {
-    let Some(session) = thing.label(label::SESSION) else {
+    let Some(session) = thing.session() else {
         // An upload by an earlier release.
         let old = thing.is_of(install) && thing.is_binary() && age > FILLER_SECONDS;
         return if old { Disposal::RemoveEnded } else { Disposal::Leave };
@@ -147,7 +152,7 @@ fn volume(
     there: &HashSet<String>,
     claim: &impl Fn(&str, &str) -> Owner,
 ) -> Disposal {
-    let Some(session) = thing.label(label::SESSION) else { return Disposal::Leave };
+    let Some(session) = thing.session() else { return Disposal::Leave };
     if !thing.is_of(install) || !is_id(session) || !is_work_volume(&thing.name, session) {
         return Disposal::Leave;
     }
@@ -174,7 +179,7 @@ impl Docker {
         let mut swept = SweepReport::default();
         let (mut over, mut there) = (HashSet::new(), HashSet::new());
         for (id, thing, is, made) in self.containers_of(install).await? {
-            let session = thing.label(label::SESSION).unwrap_or_default().to_owned();
+            let session = thing.session().unwrap_or_default().to_owned();
             let verdict = container(&thing, is, now - made.unwrap_or(now), install, &claim);
             let force = match verdict {
                 Disposal::Leave | Disposal::Unclaimed => {
@@ -234,7 +239,7 @@ impl Docker {
             if container(&thing, is, 0, install, &claim) == Disposal::Unclaimed {
                 unclaimed.containers.push(thing.name);
             } else {
-                there.extend(thing.label(label::SESSION).map(str::to_owned));
+                there.extend(thing.session().map(str::to_owned));
             }
         }
         for thing in self.volumes_of(install).await? {
@@ -284,7 +289,7 @@ fn is_hex(text: &str, digits: usize) -> bool {
 
 /// A session's id: without it a name's prefix would be everybody's.
 fn is_id(session: &str) -> bool {
-    is_hex(session, 32)
+    is_hex(session, 32) || uuid::Uuid::try_parse(session).is_ok_and(|id| id.to_string() == session)
 }
 
 /// `airlock-work-<session>`, or the same with `-<number>`, or with what its terminals' has.
@@ -312,7 +317,8 @@ fn is_upload(name: &str, sha256: &str) -> bool {
 mod tests {
     use super::*;
 
-    const SESSION: &str = "0123456789abcdef0123456789abcdef";
+    const SESSION: &str = "01234567-89ab-4def-8123-456789abcdef";
+    const EARLIER: &str = "0123456789abcdef0123456789abcdef";
     const SHA: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
     fn thing(name: &str, labels: &[(&str, &str)]) -> EngineObject {
@@ -337,6 +343,10 @@ mod tests {
         }
         let filler = thing(&plan::filler_name(SESSION), &ours);
         assert_eq!(judged(&filler, Is::CREATED, Owner::Over), Disposal::Remove);
+        let earlier =
+            [(label::INSTALL, "me"), (label::EARLIER_SESSION, EARLIER), (label::LOCK, "7-1.2")];
+        let earlier = thing(&plan::container_name(EARLIER), &earlier);
+        assert_eq!(judged(&earlier, Is::CREATED, Owner::Over), Disposal::Remove);
         // Another install's; somebody's, whose image has our labels; one that says it is a prefix.
         let short = [(label::INSTALL, "me"), (label::SESSION, "0")];
         for other in [

@@ -48,6 +48,8 @@ const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct RecordingHeader {
+    /// Its version; recordings made before 0.2 have the other name.
+    #[serde(alias = "airlock_cassette")]
     airlock_recording: u32,
     made_by: String,
     /// The model of the run.

@@ -70,7 +70,9 @@ impl Recorder {
         if is_file {
             let mut begin = Vec::new();
             let read = (&file).take(64).read_to_end(&mut begin);
-            let is_ours = begin.is_empty() || begin.starts_with(b"{\"airlock_recording\":");
+            let is_ours = begin.is_empty()
+                || begin.starts_with(b"{\"airlock_recording\":")
+                || begin.starts_with(b"{\"airlock_cassette\":");
             if read.is_err() || !is_ours {
                 return Err(fault("it is there and is no recording; nothing was overwritten"));
             }

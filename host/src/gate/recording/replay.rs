@@ -317,7 +317,11 @@ fn parse(file: File) -> Result<Replayer, String> {
     let mut text = BufReader::new(&file).take(limits::CASSETTE_BYTES);
     let first = line(&mut text, 1)?.ok_or("it is empty")?;
     let version: Value = serde_json::from_slice(&first).map_err(|_| "it is no recording")?;
-    match version.get("airlock_recording").and_then(Value::as_u64) {
+    match version
+        .get("airlock_recording")
+        .or_else(|| version.get("airlock_cassette"))
+        .and_then(Value::as_u64)
+    {
         Some(known) if known == u64::from(VERSION) => {}
         Some(other) => {
             return Err(format!(

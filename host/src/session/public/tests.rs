@@ -26,7 +26,7 @@ fn hearsay_is_bounded_and_numbered_by_us() {
     assert_eq!(
         as_json(public),
         json!({
-            "v": 1, "n": 4, "run": "7c41", "at_ms": 3_120, "event": "call_ended",
+            "v": 1, "n": 4, "session": "7c41", "at_ms": 3_120, "event": "call_ended",
             "call_id": "c1", "tool": "bash", "title": "ls", "ok": true, "exit": 0, "ms": 104,
             "note": "", "output": "é".repeat(2_048), "output_cut": true,
         })
@@ -46,7 +46,7 @@ fn the_last_line_of_each_end() {
     let line = |outcome: Outcome, changes| {
         let ended = OutcomeEvent::of(&outcome, Exit::of(&outcome), 6, usage, changes);
         let mut line = as_json(PublicEvent::Outcome(ended));
-        for common in ["v", "n", "run", "at_ms", "event", "usage", "requests"] {
+        for common in ["v", "n", "session", "at_ms", "event", "usage", "requests"] {
             line.as_object_mut().expect("an object").remove(common);
         }
         line
@@ -87,7 +87,7 @@ fn no_event_says_the_fields_of_its_line_again() {
     ] {
         let line =
             EventLine::new(4, "7c41", 0, PublicEvent::of_hearsay(&event).expect("shown")).json();
-        for field in ["v", "n", "run", "at_ms", "event"] {
+        for field in ["v", "n", "session", "at_ms", "event"] {
             let says = line.matches(&format!("\"{field}\":")).count();
             assert_eq!(says, 1, "{field}: {line}");
         }
@@ -197,7 +197,7 @@ fn every_event_and_every_field_is_in_the_readme_and_every_event_in_the_help() {
         let row = row.unwrap_or_else(|| panic!("README.md has no row for {name}"));
         let said: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
         for field in event.as_object().into_iter().flatten().map(|(field, _)| field.as_str()) {
-            let is_common = ["v", "n", "run", "at_ms", "event"].contains(&field);
+            let is_common = ["v", "n", "session", "at_ms", "event"].contains(&field);
             assert!(is_common || said.contains(&field), "README.md: {name} has no {field}");
         }
     }

@@ -4,7 +4,7 @@ use airlock_shared::job::Budget;
 use airlock_shared::outcome::{Outcome, Stop};
 
 use super::{effort, short};
-use crate::cli::view::run::RunView;
+use crate::cli::view::session::SessionView;
 use crate::records::{self, Record, SessionFolder, SessionStore, TreeMode};
 use crate::session::public::{ChangesEvent, Image, Limits, LoginEvent};
 use crate::session::{count, name_all, told};
@@ -45,7 +45,7 @@ pub(super) fn view(
     folder: &SessionFolder,
     record: &Record,
     whole: bool,
-) -> RunView {
+) -> SessionView {
     let alive = folder.is_alive();
     let (outcome, message, answer) = match &record.outcome {
         None if alive => ("running", None, None),
@@ -77,9 +77,9 @@ pub(super) fn view(
         }
         _ => ChangesEvent::default(),
     };
-    RunView {
+    SessionView {
         v: 1,
-        run: folder.id().to_owned(),
+        session: folder.id().to_owned(),
         short: short(store, folder),
         started: record.started.to_string(),
         ended: record.ended.map(|ended| ended.to_string()),

@@ -1,4 +1,4 @@
-//! One run's record: a row of `airlock runs`, all of it for `airlock show`, and the same as JSON.
+//! One run's record: a row of `airlock sessions`, all of it for `airlock show`, and the same as JSON.
 
 use airlock_shared::job::Budget;
 use airlock_shared::stream::Usage;
@@ -11,12 +11,12 @@ use crate::records::Trigger;
 use crate::session::public::{ChangesAre, ChangesEvent, Image, Limits, LoginEvent};
 use crate::text::{self, COLUMNS};
 
-/// What `airlock runs --json` (one a line) and `airlock show --json` print. Like the events it
+/// What `airlock sessions --json` (one a line) and `airlock show --json` print. Like the events it
 /// only grows under the same `v`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct RunView {
+pub struct SessionView {
     pub v: u32,
-    pub run: String,
+    pub session: String,
     /// The shortest prefix that is this run's alone.
     #[serde(skip)]
     pub short: String,
@@ -63,15 +63,15 @@ pub struct RunView {
 
 /// A view as one line of JSON, newline included.
 #[must_use]
-pub fn json(view: &RunView) -> String {
+pub fn json(view: &SessionView) -> String {
     let mut line = neutral::json(serde_json::to_string(view).unwrap_or_default());
     line.push('\n');
     line
 }
 
-/// `airlock runs`.
+/// `airlock sessions`.
 #[must_use]
-pub fn table(views: &[RunView]) -> String {
+pub fn table(views: &[SessionView]) -> String {
     if views.is_empty() {
         return "no runs yet\n".to_owned();
     }
@@ -97,7 +97,7 @@ pub fn table(views: &[RunView]) -> String {
     table
 }
 
-fn row(view: &RunView) -> [String; 7] {
+fn row(view: &SessionView) -> [String; 7] {
     let total = view.usage.total();
     let tokens = match text::share(view.usage.cached, view.usage.input) {
         Some(share) => format!("{} ({share}%)", text::short_number(total)),
@@ -119,14 +119,14 @@ fn row(view: &RunView) -> [String; 7] {
 
 /// `airlock show RUN`.
 #[must_use]
-pub fn shown(view: &RunView, style: Style) -> String {
+pub fn shown(view: &SessionView, style: Style) -> String {
     let mut shown = String::new();
     let mut say = |label: &str, said: &str| {
         shown.push_str(&progress::labelled(label, said, COLUMNS, style));
         shown.push('\n');
     };
     let clean = |text: &str| neutral::line(text);
-    say("run", &view.run);
+    say("session", &view.session);
     let exit = view.exit.map(|exit| format!(" · exit {exit}")).unwrap_or_default();
     let message = view.message.as_ref().map(|message| format!(" · {}", clean(message)));
     say("outcome", &format!("{}{exit}{}", view.outcome, message.unwrap_or_default()));
@@ -231,7 +231,7 @@ pub fn shown(view: &RunView, style: Style) -> String {
 /// Where the changes of a live run are seen.
 // THREAT: the agent left a repository whose settings start a program, and we name the command that
 // starts it. Tried by flow::live::git_is_named_only_where_it_runs_nothing_new.
-fn how_to_see_them(view: &RunView) -> &'static str {
+fn how_to_see_them(view: &SessionView) -> &'static str {
     match view.triggers.is_empty() && view.exit.is_some() {
         true => "git status and git diff, in the directory, if it is a git repository",
         false => "look at the directory, without git: something there may run by itself",

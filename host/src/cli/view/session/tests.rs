@@ -3,10 +3,10 @@
 use super::*;
 use crate::session::public::{Change, ChangeKind};
 
-fn view() -> RunView {
-    RunView {
+fn view() -> SessionView {
+    SessionView {
         v: 1,
-        run: "7c41".repeat(8),
+        session: "7c41".repeat(8),
         short: "7c41".into(),
         started: "2026-11-21T09:14:00Z".into(),
         ended: Some("2026-11-21T09:14:22Z".into()),
@@ -64,7 +64,7 @@ fn view() -> RunView {
 
 #[test]
 fn the_table() {
-    let limit = RunView {
+    let limit = SessionView {
         short: "7e13".into(),
         outcome: "usage_limit".into(),
         ms: 131_000,
@@ -112,7 +112,7 @@ The failing case was `pad(\"\", 3)`.
 #[test]
 fn a_run_that_failed_early_has_no_empty_rows() {
     let none = || String::new();
-    let early = RunView {
+    let early = SessionView {
         login: LoginEvent { name: none(), kind: none(), plan: None, base: none() },
         model: none(),
         effort: None,
@@ -129,21 +129,30 @@ fn a_run_that_failed_early_has_no_empty_rows() {
     };
     let shown = shown(&early, Style::default());
     let labels: Vec<&str> = shown.lines().filter_map(|line| line.split("  ").next()).collect();
-    let expected =
-        ["run", "outcome", "time", "asked", "directory", "limits", "left out", "used", "changes"];
+    let expected = [
+        "session",
+        "outcome",
+        "time",
+        "asked",
+        "directory",
+        "limits",
+        "left out",
+        "used",
+        "changes",
+    ];
     assert_eq!(labels, expected, "{shown}");
 }
 
 #[test]
 fn where_the_changes_of_a_live_run_are() {
-    let live = RunView {
+    let live = SessionView {
         live: true,
         changes_are: ChangesAre::Live,
         changes: ChangesEvent::default(),
         answer: None,
         ..view()
     };
-    let last = |view: &RunView| {
+    let last = |view: &SessionView| {
         let shown = shown(view, Style::default());
         let lines: Vec<String> = shown.lines().rev().take(2).map(str::to_owned).collect();
         format!("{}\n{}", lines[1], lines[0])
@@ -153,20 +162,20 @@ fn where_the_changes_of_a_live_run_are() {
     let look = "next       look at the directory, without git: something there may run by itself";
     assert_eq!(last(&live), format!("{there}{git}"));
     let trigger = Trigger { path: "new/.git".into(), what: "a repository".into() };
-    let triggers = RunView { triggers: vec![trigger], ..live.clone() };
+    let triggers = SessionView { triggers: vec![trigger], ..live.clone() };
     assert_eq!(last(&triggers), format!("{there}{look}"));
     // Its host died: what is new there was never compared.
-    assert_eq!(last(&RunView { exit: None, ..live }), format!("{there}{look}"));
+    assert_eq!(last(&SessionView { exit: None, ..live }), format!("{there}{look}"));
 }
 
 #[test]
 fn applied_changes_are_shown_with_where_they_are() {
-    let applied = RunView { changes_are: ChangesAre::Applied, ..view() };
-    let shown = |view: &RunView| shown(view, Style::default());
+    let applied = SessionView { changes_are: ChangesAre::Applied, ..view() };
+    let shown = |view: &SessionView| shown(view, Style::default());
     let expected =
         "changes    src/pad.js | 4 +++-\n           applied: they are in your directory\n";
     assert!(shown(&applied).contains(expected), "{}", shown(&applied));
-    let gone = RunView { changes: ChangesEvent::default(), ..applied };
+    let gone = SessionView { changes: ChangesEvent::default(), ..applied };
     let expected = "changes    applied: they are in your directory\n";
     assert!(shown(&gone).contains(expected), "{}", shown(&gone));
 }
