@@ -8,9 +8,9 @@ const HOST: [&[&str]; 9] = [
     &["main"],
     &["cli"],
     &["setup"],
-    &["run"],
+    &["session"],
     &["gate", "engine", "workspace"],
-    &["auth", "session"],
+    &["auth", "records"],
     &["failure"],
     &["exit", "text"],
     &["clock", "neutral", "output"],
@@ -35,7 +35,7 @@ const NEVER: [(&str, &str); 4] =
     [("cli", "gate"), ("cli", "engine"), ("cli", "auth"), ("failure", "clock")];
 
 /// Who knows nobody at all, whatever stands below.
-const ALONE: [(&str, &str); 3] = [("host", "auth"), ("host", "engine"), ("host", "session")];
+const ALONE: [(&str, &str); 3] = [("host", "auth"), ("host", "engine"), ("host", "records")];
 
 /// Arrows that turn: below which path, towards whom, why.
 const EXCEPTIONS: [(&str, &str, &str); 1] = [(

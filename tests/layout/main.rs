@@ -2,7 +2,6 @@
 //! by which test, and that the formatter and the linter have nothing to say.
 
 mod arrows; // who may import whom
-mod events; // what `--json` prints is what the README lists
 mod house; // what stands at the top, and what the workspace depends on
 mod lints; // rustfmt and clippy
 mod promises; // every promise names a test that exists

@@ -10,7 +10,8 @@ use airlock_shared::base::Base;
 use airlock_shared::defaults;
 
 use super::proof::{self, ProofResult};
-use crate::auth::{self, AuthError, Credential, Deps};
+pub use crate::auth::Credential;
+use crate::auth::{self, AuthError, Deps};
 use crate::clock;
 use crate::engine::base as image;
 use crate::engine::docker::{Docker, EngineChoice, EngineInfo, Owner, ResolvedImage, Unclaimed};

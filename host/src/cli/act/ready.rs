@@ -2,7 +2,6 @@
 
 use super::start::{stopped, unless_stopped};
 use super::{context, described, docker, owner, store};
-use crate::auth::Credential;
 use crate::cli::config::{LoginChoice, OutputChoice};
 use crate::cli::environment::Environment;
 use crate::cli::login_args::Trial;
@@ -15,7 +14,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::neutral;
 use crate::session::Stop;
-use crate::setup::doctor::{self, CheckState};
+use crate::setup::doctor::{self, CheckState, Credential};
 use crate::setup::{Logins, demo, status};
 use crate::text::COLUMNS;
 
