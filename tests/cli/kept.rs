@@ -11,16 +11,16 @@ use super::{done, said, unwrapped};
 async fn a_run_is_listed_shown_compared_applied() {
     let rig = Rig::new().files(&[("edit", "old\nkept\n"), ("gone", "x\n")]);
     let none = said(&rig, &["sessions"]).await;
-    assert_eq!((none.exit, none.stdout.as_str()), (Some(0), "no runs yet\n"));
+    assert_eq!((none.exit, none.stdout.as_str()), (Some(0), "no sessions yet\n"));
     let command = "printf 'new\\nkept\\n' > edit; rm gone; mkdir d; echo made > d/f";
     let ran = rig.model(script![call("bash", json!({"command": command})), answer("done")]);
     let ran = ran.prompt("tidy up").run().await.assert_finished("done");
     let id = ran.id();
-    assert_eq!(id.len(), 32);
+    assert_eq!(id.len(), 36);
 
     let runs = done(&ran, &["sessions"]).await;
     let rows: Vec<&str> = runs.lines().collect();
-    assert!(rows[0].starts_with("RUN   OUTCOME"), "{runs}");
+    assert!(rows[0].starts_with("ID    OUTCOME"), "{runs}");
     assert!(rows[1].starts_with(&format!("{}  finished", &id[..4])), "{runs}");
     assert!(rows[1].ends_with("tidy up"), "{runs}");
     let listed: Value =
@@ -32,7 +32,7 @@ async fn a_run_is_listed_shown_compared_applied() {
         &format!("run        {id}"),
         "outcome    finished · exit 0",
         "asked      tidy up",
-        "paid by    key",
+        "login      key",
         "network none",
         "\ndone\n",
     ] {
@@ -164,23 +164,23 @@ async fn a_prefix_names_one_run_or_none() {
     let rig = Rig::new();
     let ran = rig.model(script![answer("ok")]).prompt("x").run().await.assert_finished("ok");
     let id = ran.id();
-    let runs = ran.rig.home().join("state/airlock/runs");
-    let twin =
-        format!("{}{}", &id[..5], if id[5..] == "0".repeat(27) { "1" } else { "0" }.repeat(27));
-    copy(&runs.join(&id), &runs.join(&twin));
-    let at = (0..32).find(|at| id.as_bytes()[*at] != twin.as_bytes()[*at]).unwrap_or(31);
+    let sessions = ran.rig.home().join("state/airlock/sessions");
+    let other = if &id[5..8] == "000" { "111" } else { "000" };
+    let twin = format!("{}{other}{}", &id[..5], &id[8..]);
+    copy(&sessions.join(&id), &sessions.join(&twin));
+    let at = (5..8).find(|at| id.as_bytes()[*at] != twin.as_bytes()[*at]).expect("they differ");
 
     let common = said(&ran.rig, &["show", &id[..at]]).await;
     assert_eq!(common.exit, Some(2), "{common:?}");
-    assert!(common.stderr.starts_with("which run: "), "{common:?}");
+    assert!(common.stderr.starts_with("which session: "), "{common:?}");
     assert!(common.stderr.contains(&id) || common.stderr.contains(&twin), "{common:?}");
-    for own in [&id[..=at], &id, &id.to_uppercase()] {
+    for own in [&id[..=at], &id, &id.to_uppercase(), &id.replace('-', "")] {
         let shown = said(&ran.rig, &["show", own]).await;
-        assert!(shown.stdout.starts_with(&format!("run        {id}\n")), "{own}: {shown:?}");
+        assert!(shown.stdout.starts_with(&format!("session    {id}\n")), "{own}: {shown:?}");
     }
     let nobody = if id.starts_with("ffff") { "eeee" } else { "ffff" };
     let none = said(&ran.rig, &["show", nobody]).await;
-    let expected = format!("which run: no run begins with {nobody}\nairlock sessions\n");
+    let expected = format!("which session: no session begins with {nobody}\nairlock sessions\n");
     assert_eq!((none.exit, none.stderr), (Some(2), expected));
     for wrong in ["abc", "zzzz", "../../etc", &"a".repeat(33)] {
         assert_eq!(said(&ran.rig, &["show", wrong]).await.exit, Some(2), "{wrong}");

@@ -23,7 +23,7 @@ async fn what_was_typed_is_answered_word_for_word() {
     let cases: [(&[&str], &str); 10] = [
         (
             &["rum"],
-            "usage: unrecognized subcommand 'rum'; tip: some similar subcommands exist: 'runs', \
+            "usage: unrecognized subcommand 'rum'; tip: a similar subcommand exists: \
              'run'\nairlock --help\n",
         ),
         (&["run"], "usage: a prompt is missing\nairlock run \"say what this directory is\"\n"),
@@ -52,7 +52,7 @@ async fn what_was_typed_is_answered_word_for_word() {
         ),
         (
             &["show", "7c"],
-            "usage: invalid value '7c' for '<RUN>': a run is named by the first 4 to 32 digits of \
+            "usage: invalid value '7c' for '<SESSION>': a session is named by the first 4 or more digits of \
              its id,\nsee: airlock sessions\nairlock show --help\n",
         ),
     ];
@@ -218,5 +218,8 @@ async fn nothing_is_written_through_a_link_or_into_a_fifo_of_the_directory() {
     let expected = "usage: --extract fifo: it is a fifo\nairlock sandbox --extract FILE\n";
     assert_eq!((extracted.exit, extracted.stderr.as_str()), (Some(2), expected));
     assert_eq!(std::fs::read_to_string(&bashrc).expect("there"), "mine\n");
-    assert!(said(&rig, &["sessions"]).await.stdout.starts_with("no runs"), "a run was begun");
+    assert!(
+        said(&rig, &["sessions"]).await.stdout.starts_with("no sessions"),
+        "a session was begun"
+    );
 }

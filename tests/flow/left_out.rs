@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// A login of ours and a record of an earlier run, as they lie in the state folder.
 const STATE: [(&str, &str); 2] = [
     ("state/airlock/logins/me.json", "canary-refresh-token"),
-    ("state/airlock/runs/0123/events.jsonl", "canary-event"),
+    ("state/airlock/sessions/0123/events.jsonl", "canary-event"),
 ];
 const LOOK: &str = "grep -rl -e canary -e sk- . ; ls -A state state/airlock; cat key; cat notes";
 
@@ -59,7 +59,7 @@ async fn a_directory_of_ours_is_refused_before_anything_is_begun() {
     let rig = Rig::new();
     tree::write(rig.home(), &STATE);
     let state = rig.home().join("state/airlock");
-    for folder in [state.clone(), state.join("logins"), state.join("runs/0123")] {
+    for folder in [state.clone(), state.join("logins"), state.join("sessions/0123")] {
         let rig = rig.beside().folder(&folder).model(script![]);
         let ran = rig.prompt("x").run().await.assert_exit(1, "workspace: ");
         assert!(said(&ran).contains("where airlock keeps its own logins"), "{}", ran.stderr);

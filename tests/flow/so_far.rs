@@ -16,7 +16,7 @@ async fn kept_so_far(rig: Rig) -> Live {
         .prompt("x")
         .start()
         .await;
-    let runs = live.rig().home().join("state/airlock/runs");
+    let runs = live.rig().home().join("state/airlock/sessions");
     live.until("the edits so far", |_| {
         let mut runs = std::fs::read_dir(&runs).ok()?.flatten();
         runs.any(|run| run.path().join("changes/list.jsonl").exists()).then_some(())

@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn every_kind_of_value() {
         let text = "model = \"gpt-5.5\"\ntokens = 400_000\ncpus = 1.5\nmemory = \"4GiB\"\n\
-                    live = false\nenv = [\"CARGO_HOME\"]\ncustody = \"handoff\"\nsteps = \"7\"\n\
+                    live = false\nenv = [\"CARGO_HOME\"]\ncredentials = \"handoff\"\nsteps = \"7\"\n\
                     disk = 4194304\nsummary = \"concise\"\n";
         let settings = parse(text, Path::new("x")).expect("taken");
         assert_eq!(settings.model.as_deref(), Some("gpt-5.5"));

@@ -2,7 +2,7 @@
 //! the time is the event's own. Everything that came from the model or the sandbox is neutralised.
 //!
 //! ```text
-//! run 7c41   key · gpt-5.6-luna low · sandbox airlock-base · commands offline · credentials relay
+//! session 7c41  key · gpt-5.6-luna low · image airlock-base · no network · credentials relay
 //!  0.4s  sandbox up
 //!  3.1s  $ npm test                                                             1 · 4.2s
 //! ```
@@ -108,20 +108,22 @@ impl TurnProgress {
         drawn + "\n"
     }
 
-    fn started(&self, run: &str, started: &Started) -> String {
+    fn started(&self, session: &str, started: &Started) -> String {
         let login = login(&started.login);
         let effort = started.effort.as_ref().map(|effort| format!(" {effort}"));
         let tree = if started.live { " · directory live" } else { "" };
         let text = format!(
-            "{login} · {}{} · sandbox {} · commands {} · credentials {}{tree}",
+            "{login} · {}{} · image {} · {} · credentials {}{tree}",
             started.model,
             effort.unwrap_or_default(),
             short_image(&started.image.name),
-            if started.network == "none" { "offline" } else { &started.network },
+            if started.network == "none" { "no network" } else { &started.network },
             started.credentials,
         );
-        let mut drawn =
-            self.labelled(&format!("run {}", run.get(..4).unwrap_or(run)), &neutral::line(&text));
+        let mut drawn = self.labelled(
+            &format!("session {}", session.get(..4).unwrap_or(session)),
+            &neutral::line(&text),
+        );
         for waiver in &started.waivers {
             drawn.push('\n');
             drawn.push_str(&self.labelled("without", &neutral::line(waiver)));

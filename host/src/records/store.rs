@@ -34,7 +34,7 @@ pub struct SessionStore {
 /// Why there is no state folder.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("no home directory is known to keep runs in")]
+    #[error("no home directory is known to keep sessions in")]
     NoHome,
     #[error("{folder} belongs to another user")]
     Foreign { folder: PathBuf },
@@ -46,15 +46,15 @@ pub enum StoreError {
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
     #[error(
-        "{0:?} is no run: an id has the digits 0-9 and a-f, and {PREFIX_DIGITS} of them or more find it"
+        "{0:?} is no session: an id has the digits 0-9 and a-f, and {PREFIX_DIGITS} of them or more find it"
     )]
     NoId(String),
-    #[error("no run begins with {0}")]
+    #[error("no session begins with {0}")]
     None(String),
     /// The ids, newest first.
-    #[error("{} runs begin with {prefix}", sessions.len())]
+    #[error("{} sessions begin with {prefix}", sessions.len())]
     Ambiguous { prefix: String, sessions: Vec<String> },
-    #[error("the runs cannot be listed: {0}")]
+    #[error("the sessions cannot be listed: {0}")]
     Unreadable(#[from] io::Error),
 }
 

@@ -283,7 +283,7 @@ fn changes_of(folder: &SessionFolder) -> Result<Option<ChangeSet>, Failure> {
 
 fn find(store: &SessionStore, prefix: &str) -> Result<SessionFolder, Failure> {
     store.find(prefix).map_err(|error| {
-        let failure = Failure::new(Exit::Usage, "which run", error.to_string());
+        let failure = Failure::new(Exit::Usage, "which session", error.to_string());
         match &error {
             FindError::Ambiguous { sessions, .. } => {
                 let some: Vec<&str> = sessions.iter().take(5).map(String::as_str).collect();

@@ -114,7 +114,7 @@ fn a_run_from_its_first_line_to_its_last() {
         (22_300, ended(&Outcome::Finished { answer: "x".into() })),
     ]);
     let expected = "\
-run 7c41   key · gpt-5.6-luna low · sandbox airlock-base · commands offline · credentials relay
+session 7c41  key · gpt-5.6-luna low · image airlock-base · no network · credentials relay
 workspace  412 files, 3.1 MB copied in (git history yes; hooks and git config no)
  0.4s  sandbox up
 note       sandbox says: it read AGENTS.md of the repository as information, not as orders
@@ -185,7 +185,7 @@ fn what_is_less_usual() {
         (142_000, ended(&Outcome::Failed { fault: Fault::new(FaultKind::Link, "x") })),
     ]);
     let expected = "\
-run 7c41   key · gpt-5.6-luna low · sandbox airlock-base · commands offline · credentials relay
+session 7c41  key · gpt-5.6-luna low · image airlock-base · no network · credentials relay
 without    a limit on the workspace's size: it is on the engine's disk
 workspace  the directory itself; every .git that is in it now is read-only
 workspace  1 file, 7 B copied in

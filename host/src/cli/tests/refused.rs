@@ -82,7 +82,7 @@ fn what_does_not_go_is_said_with_what_does() {
         (&["setup"], "usage: say what to do\nairlock setup --help"),
         (
             &["rum"],
-            "usage: unrecognized subcommand 'rum'; tip: some similar subcommands exist: 'runs', 'run'\n\
+            "usage: unrecognized subcommand 'rum'; tip: a similar subcommand exists: 'run'\n\
              airlock --help",
         ),
         (&["run"], "usage: a prompt is missing\nairlock run \"say what this directory is\""),
@@ -158,8 +158,8 @@ fn what_does_not_go_is_said_with_what_does() {
         ),
         (
             &["show", "7c"],
-            "usage: invalid value '7c' for '<RUN>': a run is named by the first 4 to 32 digits of \
-             its id, see: airlock sessions\nairlock show --help",
+            "usage: invalid value '7c' for '<SESSION>': a session is named by the first 4 or more \
+             digits of its id, see: airlock sessions\nairlock show --help",
         ),
         (
             &["login"],

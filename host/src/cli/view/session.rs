@@ -73,9 +73,9 @@ pub fn json(view: &SessionView) -> String {
 #[must_use]
 pub fn table(views: &[SessionView]) -> String {
     if views.is_empty() {
-        return "no runs yet\n".to_owned();
+        return "no sessions yet\n".to_owned();
     }
-    let heads = ["RUN", "OUTCOME", "TIME", "STEPS", "TOKENS (cached)", "PAID BY", "WHAT"];
+    let heads = ["ID", "OUTCOME", "TIME", "REQS", "TOKENS (cached)", "LOGIN", "WHAT"];
     let mut rows = vec![heads.map(str::to_owned)];
     rows.extend(views.iter().map(row));
     let width = |column: usize| rows.iter().map(|row| text::width(&row[column])).max().unwrap_or(0);
@@ -139,14 +139,14 @@ pub fn shown(view: &SessionView, style: Style) -> String {
     if !login.name.is_empty() {
         let plan = login.plan.as_ref().map(|plan| format!(", plan {plan}")).unwrap_or_default();
         let paid = format!("{} ({}{plan}) · {}", login.name, login.kind, login.base);
-        say("paid by", &clean(&paid));
+        say("login", &clean(&paid));
     }
     if !view.model.is_empty() {
         let effort = view.effort.as_ref().map(|effort| format!(" {effort}")).unwrap_or_default();
         say("model", &clean(&format!("{}{effort} · credentials {}", view.model, view.credentials)));
     }
     if !view.image.name.is_empty() {
-        say("sandbox", &clean(&format!("{} · {}", view.image.name, view.image.digest)));
+        say("image", &clean(&format!("{} · {}", view.image.name, view.image.digest)));
     }
     let limits = &view.limits;
     let limit = text::limit;

@@ -161,7 +161,8 @@ fn one_of_each() -> Vec<PublicEvent> {
 
 /// The variants of `PublicEvent` as they stand in its file, in their order.
 fn variants() -> Vec<String> {
-    let source = include_str!("../public.rs").split("pub enum Public {").nth(1).unwrap_or_default();
+    let source =
+        include_str!("../public.rs").split("pub enum PublicEvent {").nth(1).unwrap_or_default();
     let source = source.split("\n}").next().unwrap_or_default();
     let names = source.lines().filter_map(|line| line.strip_prefix("    "));
     let names = names.filter(|line| line.starts_with(|first: char| first.is_ascii_uppercase()));

@@ -75,7 +75,7 @@ fn the_table() {
         ..view()
     };
     let expected = "\
-RUN   OUTCOME       TIME  STEPS  TOKENS (cached)  PAID BY  WHAT
+ID    OUTCOME       TIME  REQS  TOKENS (cached)  LOGIN  WHAT
 7c41  finished     22.3s      6  42.2k (88%)      key      make the tests pass; say what was wr…
 7e13  usage_limit  2m11s      0  –                ops      xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
 ";
@@ -84,20 +84,20 @@ RUN   OUTCOME       TIME  STEPS  TOKENS (cached)  PAID BY  WHAT
     assert!(table.lines().all(|line| text::width(line) <= COLUMNS), "{table}");
     assert!(!table.chars().any(neutral::steers));
     assert!(table.contains("42.2k (88%)"), "{table}");
-    assert_eq!(super::table(&[]), "no runs yet\n");
+    assert_eq!(super::table(&[]), "no sessions yet\n");
 }
 
 #[test]
 fn all_of_a_record() {
     let expected = "\
-run        7c417c417c417c417c417c417c417c41
+session    7c417c417c417c417c417c417c417c41
 outcome    finished · exit 0
 time       2026-11-21T09:14:00Z · 22.3s of 1h00m
 asked      make the tests pass; say what was wrong␛[2J
 directory  /home/ada/src/left-pad-ng
-paid by    key (api key) · https://api.openai.com/v1
+login      key (api key) · https://api.openai.com/v1
 model      gpt-5.6-luna low · credentials relay
-sandbox        airlock-base:6f1c02 · sha256:6f1c
+image      airlock-base:6f1c02 · sha256:6f1c
 limits     memory 2 GiB · cpus 2 · pids 512 · disk 2 GiB on tmpfs · network none
 left out   1 path
 used       6 of 100 requests · 42,244 of 4,000,000 tokens: 41,210 in (88% cached), 1,034 out
