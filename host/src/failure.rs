@@ -188,9 +188,9 @@ mod tests {
             (
                 failed(
                     FaultKind::Disk,
-                    "the login cannot be kept: /x/me.json: Read-only file system",
+                    "the login cannot be stored: /x/me.json: Read-only file system",
                 ),
-                "cannot write: the login cannot be kept: /x/me.json: Read-only file system\n\
+                "cannot write: the login cannot be stored: /x/me.json: Read-only file system\n\
                  export XDG_STATE_HOME=/path/to/a/folder/of/yours",
             ),
             (stopped(Stop::Cancelled), "cancelled: the sandbox is gone"),

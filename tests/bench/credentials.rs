@@ -42,7 +42,8 @@ impl Login {
         for _ in 0..TIMES {
             let folder = self.folder.path();
             let base = auth::base_of(folder, "default").expect("a login");
-            let login = Credential::Login { name: "default".to_owned(), folder: folder.to_owned() };
+            let login =
+                Credential::Login { name: "default".to_owned(), directory: folder.to_owned() };
             let signer = auth::open(login, &base, &self.means).expect("a signer");
             let signed = signer.sign().await.expect("headers");
             assert_eq!(signed.headers.len(), 2);

@@ -1,5 +1,5 @@
-//! The way of the browser: whoever is not the browser that was opened, or does not bring what was
-//! printed here, gets nothing and changes nothing.
+//! Signing in with a browser. Any browser other than the one that was opened, without the printed
+//! address, gets nothing and changes nothing.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -14,18 +14,17 @@ use serde_json::{Value, json};
 
 use crate::machine::{BROWSER, Machine, agreed, event, part};
 
-/// The two ports are this machine's only ones: whoever listens there keeps everybody else out, in
-/// this process and in others.
+/// Exclusive use of the two callback ports, among all tests of this machine.
 pub(crate) struct Ports {
     _locked: File,
 }
 
 impl Ports {
-    pub(crate) async fn alone() -> Self {
+    pub(crate) async fn lock() -> Self {
         let locked = tokio::task::spawn_blocking(|| {
             let path = std::env::temp_dir().join("airlock-tests-callback-ports");
             let file = File::options().create(true).append(true).open(path);
-            let file = file.expect("a file in the temporary folder");
+            let file = file.expect("a file in the temporary directory");
             file.lock().expect("a lock");
             file
         });
@@ -33,7 +32,7 @@ impl Ports {
     }
 }
 
-/// A sign-in that goes on in a browser.
+/// A running sign-in with a browser.
 struct SigningIn {
     machine: Machine,
     process: Process,
@@ -42,9 +41,9 @@ struct SigningIn {
 }
 
 impl SigningIn {
-    /// With a browser that does this (see `scripted-browser`).
+    /// With a browser in this mode (see `scripted-browser`).
     async fn begin(mode: &str, flags: &[&str]) -> Self {
-        Self::beside(Ports::alone().await, mode, flags).await
+        Self::beside(Ports::lock().await, mode, flags).await
     }
 
     async fn beside(ports: Ports, mode: &str, flags: &[&str]) -> Self {
@@ -63,7 +62,7 @@ impl SigningIn {
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// What the browser was told to open: all that stands in its arguments.
+    /// The address in the browser's arguments.
     async fn start_address(&mut self) -> String {
         let log = self.log.clone();
         let opened = move |_: &Process| {
@@ -74,7 +73,7 @@ impl SigningIn {
         self.process.until("address in the browser's argument", opened).await
     }
 
-    /// What is printed for a browser that was not opened.
+    /// The address that is printed for another browser.
     async fn printed(&mut self) -> String {
         event(&mut self.process, "browser").await["url"].as_str().unwrap_or_default().to_owned()
     }
@@ -83,17 +82,17 @@ impl SigningIn {
         (self.machine, self.process.end().await)
     }
 
-    /// Goes on to the end in a browser that has been at the start page.
+    /// Finishes the sign-in in this browser.
     async fn finished_in(mut self, browser: &mut Browser) -> (Machine, Said) {
         let start = self.start_address().await;
         let page = browser.go(&start).expect("the page of the issuer");
         browser.press(&page, ("answer", "allow")).expect("the page at the end");
-        let (machine, said) = self.ended().await;
-        assert_eq!(said.exit, Some(0), "{said:#?}");
+        let (machine, output) = self.ended().await;
+        assert_eq!(output.exit, Some(0), "{output:#?}");
         assert!(machine.stored("default")["refresh_token"].is_string(), "nothing is stored");
         assert_eq!(machine.issuer.asked_for(What::Exchange).len(), 1);
         machine.assert_no_complaints();
-        (machine, said)
+        (machine, output)
     }
 
     fn exchanges(&self) -> usize {
@@ -105,7 +104,8 @@ fn ask(browser: &mut Browser, url: &str) -> Seen {
     browser.ask(url, None).expect("an answer")
 }
 
-/// The first page of the issuer, and where it sends who agrees: not gone to.
+/// Opens the issuer's page from the start page and allows. Gives the redirect, which is not
+/// followed.
 fn agree(browser: &mut Browser, start: &str) -> String {
     let to_issuer = ask(browser, start);
     assert_eq!(to_issuer.status, 302, "{to_issuer:?}");
@@ -116,21 +116,21 @@ fn agree(browser: &mut Browser, start: &str) -> String {
 async fn a_browser_that_is_opened_signs_in() {
     let signing_in = SigningIn::begin("allow", &[]).await;
     let log = signing_in.log.clone();
-    let (machine, said) = signing_in.ended().await;
-    assert_eq!(said.exit, Some(0), "{said:#?}");
+    let (machine, output) = signing_in.ended().await;
+    assert_eq!(output.exit, Some(0), "{output:#?}");
     let log = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<Value> =
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let statuses: Vec<u64> = lines.iter().filter_map(|line| line["status"].as_u64()).collect();
     assert_eq!(statuses, [302, 200, 302, 303, 200], "start, page, agreed, callback, done: {log}");
-    let events: Vec<Value> = said.stdout.lines().flat_map(serde_json::from_str).collect();
+    let events: Vec<Value> = output.stdout.lines().flat_map(serde_json::from_str).collect();
     assert_eq!((&events[0]["event"], &events[0]["opened"]), (&json!("browser"), &json!(true)));
     assert_eq!(events.last().map(|event| event["event"].clone()), Some(json!("signed_in")));
     machine.assert_no_complaints();
-    machine.assert_no_secret_in(&[&said.stderr]);
+    machine.assert_no_secret_in(&[&output.stderr]);
 }
 
-/// What every user of this machine can read of the browser that we start.
+/// Every user of this machine can read the arguments of the browser that we start.
 #[tokio::test]
 async fn state_and_challenge_stand_in_no_argument() {
     let mut signing_in = SigningIn::begin("look", &[]).await;
@@ -144,40 +144,44 @@ async fn state_and_challenge_stand_in_no_argument() {
     let mut scan = Scan::for_values([("state", state.as_str()), ("challenge", &challenge)]);
     scan.all_processes();
     scan.assert_clean();
-    // The address that is printed is another sign-in's: what the browser has is not on the screen.
+    // The printed address has another state and challenge than the browser's.
     let printed = signing_in.printed().await;
     assert!(!printed.contains(&state) && !printed.contains(&challenge), "{printed}");
     assert!(!printed.is_empty());
 }
 
-/// Somebody reads the browser's arguments, or has learned the state: without the cookie it is of
-/// no use, and the person goes on.
+/// An attacker reads the browser's arguments or knows the state. Without the cookie that has no
+/// effect, and the person can finish.
 #[tokio::test]
 async fn another_browser_cannot_finish_it() {
     let mut signing_in = SigningIn::begin("note", &[]).await;
     let start = signing_in.start_address().await;
     let mut person = Browser::default();
     let back = agree(&mut person, &start);
-    let mut thief = Browser::default();
-    let refused = ask(&mut thief, &start);
-    assert!((400..500).contains(&refused.status), "the start page opens twice: {refused:?}");
+    let mut attacker = Browser::default();
+    let refused = ask(&mut attacker, &start);
+    assert!((400..500).contains(&refused.status), "the start page opened twice: {refused:?}");
     assert_eq!(refused.header("set-cookie"), None);
     for callback in
-        [back.clone(), format!("{}&x=y", back.replace(&part(&back, "code"), "ac_of-a-thief"))]
+        [back.clone(), format!("{}&x=y", back.replace(&part(&back, "code"), "ac_of-an-attacker"))]
     {
-        let refused = ask(&mut thief, &callback);
+        let refused = ask(&mut attacker, &callback);
         assert!((400..500).contains(&refused.status), "{refused:?}");
     }
     assert_eq!(signing_in.exchanges(), 0, "a code of another browser was exchanged");
     let done = person.go(&back).expect("a page");
     assert_eq!(done.status, 200, "{done:?}");
-    let (machine, said) = signing_in.ended().await;
+    let (machine, output) = signing_in.ended().await;
     assert_eq!(
-        (said.exit, machine.issuer.asked_for(What::Exchange).len()),
+        (output.exit, machine.issuer.asked_for(What::Exchange).len()),
         (Some(0), 1),
-        "{said:#?}"
+        "{output:#?}"
     );
-    assert!(said.stdout.contains("another browser"), "the stranger is not named: {}", said.stdout);
+    assert!(
+        output.stdout.contains("another browser"),
+        "the rejected request is not reported: {}",
+        output.stdout
+    );
 }
 
 #[tokio::test]
@@ -195,7 +199,7 @@ async fn a_wrong_state_changes_nothing() {
     let twice = ask(&mut person, &format!("{back}&state=another"));
     assert_eq!(twice.status, 400, "two states: {twice:?}");
     let denied = back.replace(&state, "x").replace("code=", "error=access_denied&old=");
-    assert_eq!(ask(&mut person, &denied).status, 400, "a stranger's refusal ends nothing");
+    assert_eq!(ask(&mut person, &denied).status, 400, "a refusal with another state has no effect");
     assert_eq!(signing_in.exchanges(), 0);
     signing_in.finished_in(&mut person).await;
 }
@@ -207,7 +211,7 @@ async fn a_replayed_code_is_exchanged_once() {
     let start = signing_in.start_address().await;
     let mut person = Browser::default();
     let back = agree(&mut person, &start);
-    // Twice at the same time, and once more while the issuer takes its time.
+    // Three times at the same time, while the issuer is slow.
     let twins: Vec<_> = (0..3)
         .map(|_| {
             let (mut twin, back) = (person.clone(), back.clone());
@@ -216,18 +220,18 @@ async fn a_replayed_code_is_exchanged_once() {
         .collect();
     let mut done = 0;
     for twin in twins {
-        // One that comes too late finds nobody.
-        let answer = twin.await.expect("a thread of ours");
+        // A late one may find the port closed.
+        let answer = twin.await.expect("no panic");
         done += usize::from(answer.is_ok_and(|page| page.status == 200));
     }
     assert!(done >= 1, "the person sees no page");
-    let (machine, said) = signing_in.ended().await;
-    assert_eq!(said.exit, Some(0), "{said:#?}");
+    let (machine, output) = signing_in.ended().await;
+    assert_eq!(output.exit, Some(0), "{output:#?}");
     assert_eq!(machine.issuer.asked_for(What::Exchange).len(), 1, "a code was exchanged twice");
 }
 
 #[tokio::test]
-async fn a_second_tab_of_the_same_browser_is_welcome() {
+async fn a_second_tab_of_the_same_browser_can_finish() {
     let mut signing_in = SigningIn::begin("note", &[]).await;
     let start = signing_in.start_address().await;
     let mut person = Browser::default();
@@ -236,17 +240,17 @@ async fn a_second_tab_of_the_same_browser_is_welcome() {
     assert_ne!(part(&first, "code"), part(&second, "code"));
     let done = person.go(&second).expect("a page");
     assert_eq!(done.status, 200, "{done:?}");
-    // The first tab is late; whatever it is shown, its code is nobody's any more.
+    // The first tab comes late; its code is not exchanged.
     drop(person.go(&first));
-    let (machine, said) = signing_in.ended().await;
+    let (machine, output) = signing_in.ended().await;
     assert_eq!(
-        (said.exit, machine.issuer.asked_for(What::Exchange).len()),
+        (output.exit, machine.issuer.asked_for(What::Exchange).len()),
         (Some(0), 1),
-        "{said:#?}"
+        "{output:#?}"
     );
 }
 
-/// A page of the open web whose name was pointed at this machine.
+/// DNS rebinding: the name of a web page points to this machine.
 #[tokio::test]
 async fn another_host_name_is_refused() {
     let mut signing_in = SigningIn::begin("note", &[]).await;
@@ -261,19 +265,18 @@ async fn another_host_name_is_refused() {
 }
 
 #[tokio::test]
-async fn strangers_can_end_nothing() {
+async fn no_request_of_another_program_ends_the_sign_in() {
     let mut signing_in = SigningIn::begin("note", &[]).await;
     let start = signing_in.start_address().await;
     let origin = &start[..start.find("/start").unwrap_or(0)];
-    let mut stranger = Browser::default();
+    let mut other = Browser::default();
     for path in ["/cancel", "/success", "/", "/start/", "/start/guess", "/auth/callback", "/done"] {
-        let refused = ask(&mut stranger, &format!("{origin}{path}"));
+        let refused = ask(&mut other, &format!("{origin}{path}"));
         assert!((400..500).contains(&refused.status), "{path}: {refused:?}");
     }
-    let posted =
-        stranger.ask(&format!("{origin}/auth/callback"), Some("code=x")).expect("an answer");
+    let posted = other.ask(&format!("{origin}/auth/callback"), Some("code=x")).expect("an answer");
     assert!((400..500).contains(&posted.status), "{posted:?}");
-    // Connections that say nothing keep nobody out, however many they are.
+    // Many silent connections do not block the browser.
     let address = origin.trim_start_matches("http://").replace("localhost", "127.0.0.1");
     let silent: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(&address)).collect();
     signing_in.finished_in(&mut Browser::default()).await;
@@ -281,12 +284,12 @@ async fn strangers_can_end_nothing() {
 }
 
 #[tokio::test]
-async fn the_page_and_its_address_hold_no_code() {
+async fn the_last_page_and_its_address_hold_no_code() {
     let mut person = Browser::default();
-    let (machine, said) = SigningIn::begin("note", &[]).await.finished_in(&mut person).await;
+    let (machine, output) = SigningIn::begin("note", &[]).await.finished_in(&mut person).await;
     let last = person.seen.last().expect("a page").clone();
     assert!(last.url.ends_with("/done"), "{}", last.url);
-    machine.assert_no_secret_in(&[&last.url, &last.body, &said.stderr]);
+    machine.assert_no_secret_in(&[&last.url, &last.body, &output.stderr]);
     let body = last.body.to_ascii_lowercase();
     assert!(!body.contains("<script") && !body.contains("src="), "{body}");
     for seen in person.seen.iter().filter(|seen| seen.url.starts_with("http://localhost:")) {
@@ -303,7 +306,7 @@ async fn the_page_and_its_address_hold_no_code() {
     }
 }
 
-/// The printed address needs no cookie: it was shown at this terminal alone.
+/// The printed address needs no cookie, because it is shown only at this terminal.
 #[tokio::test]
 async fn the_printed_address_can_be_opened_anywhere() {
     let mut signing_in = SigningIn::begin("note", &["--no-browser"]).await;
@@ -314,21 +317,21 @@ async fn the_printed_address_can_be_opened_anywhere() {
     let page = person.go(&format!("{url}&auto=allow")).expect("a page");
     assert_eq!(page.status, 200, "{page:?}");
     let log = signing_in.logged();
-    let (machine, said) = signing_in.ended().await;
-    assert_eq!((said.exit, log.len()), (Some(0), 0), "a browser was opened: {said:#?}");
+    let (machine, output) = signing_in.ended().await;
+    assert_eq!((output.exit, log.len()), (Some(0), 0), "a browser was opened: {output:#?}");
     machine.assert_no_complaints();
 }
 
 #[tokio::test]
-async fn a_person_who_says_no_is_not_signed_in() {
+async fn a_person_who_denies_is_not_signed_in() {
     let signing_in = SigningIn::begin("deny", &[]).await;
     let log = signing_in.log.clone();
-    let (machine, said) = signing_in.ended().await;
-    assert_eq!(said.exit, Some(3), "{said:#?}");
+    let (machine, output) = signing_in.ended().await;
+    assert_eq!(output.exit, Some(3), "{output:#?}");
     assert_eq!(machine.stored("default"), Value::Null);
-    assert!(said.stdout.contains("access_denied"), "{said:#?}");
+    assert!(output.stdout.contains("access_denied"), "{output:#?}");
     assert_eq!(machine.issuer.asked_for(What::Exchange).len(), 0);
-    // The issuer's own words are text on our page, never a part of it.
+    // The issuer's message is not HTML on our page.
     let log = std::fs::read_to_string(log).unwrap_or_default();
     let last: Value =
         log.lines().last().and_then(|l| serde_json::from_str(l).ok()).unwrap_or_default();
@@ -337,8 +340,8 @@ async fn a_person_who_says_no_is_not_signed_in() {
 }
 
 #[tokio::test]
-async fn a_busy_port_is_explained() {
-    let ports = Ports::alone().await;
+async fn a_busy_port_is_reported() {
+    let ports = Ports::lock().await;
     let first = TcpListener::bind("127.0.0.1:1455").expect("the lock says that it is free");
     let mut signing_in = SigningIn::beside(ports, "note", &[]).await;
     let browser = event(&mut signing_in.process, "browser").await;
@@ -346,34 +349,34 @@ async fn a_busy_port_is_explained() {
     let (machine, _) = signing_in.finished_in(&mut Browser::default()).await;
     drop(machine);
 
-    // Neither is free: who has them is said, and the other ways go on.
-    let ports = Ports::alone().await;
+    // Neither port is free: the program that holds them is named, and the other methods go on.
+    let ports = Ports::lock().await;
     let second = TcpListener::bind("127.0.0.1:1457").expect("the lock says that it is free");
     let machine = Machine::new();
     let mut command = machine.signing_in(&["--browser"]).await;
     command.stdin(Stdio::null());
-    let said = crate::machine::ended(command).await;
-    assert_eq!(said.exit, Some(3), "{said:#?}");
+    let output = crate::machine::run_to_end(command).await;
+    assert_eq!(output.exit, Some(3), "{output:#?}");
     let holder = format!("(pid {})", std::process::id());
     for part in ["1455", "1457", holder.as_str()] {
-        assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
+        assert!(output.stderr.contains(part), "{part}: {}", output.stderr);
     }
-    let said = machine.signed_in(&["--json"]).await;
-    assert!(said.stdout.contains("1455") && said.stdout.contains("device_code"), "{said:#?}");
+    let output = machine.signed_in(&["--json"]).await;
+    assert!(output.stdout.contains("1455") && output.stdout.contains("device_code"), "{output:#?}");
     drop((first, second, ports));
 }
 
-/// Browser and code at once, and the browser is quicker.
+/// Browser and device code at the same time, and the browser is faster.
 #[tokio::test]
-async fn the_first_way_to_finish_wins() {
-    let ports = Ports::alone().await;
+async fn the_first_method_to_finish_wins() {
+    let ports = Ports::lock().await;
     let device = airlock_tests::issuer::Device::Waits;
     let machine = Machine::with(airlock_tests::issuer::Options { device, ..Default::default() });
     let machine = machine.variable("BROWSER", BROWSER);
-    let said = machine.signed_in(&["--json"]).await;
-    let events: Vec<Value> = said.stdout.lines().flat_map(serde_json::from_str).collect();
+    let output = machine.signed_in(&["--json"]).await;
+    let events: Vec<Value> = output.stdout.lines().flat_map(serde_json::from_str).collect();
     let mut names: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
-    assert_eq!(names.pop(), Some("signed_in"), "{said:#?}");
-    assert!(names.contains(&"browser"), "{said:#?}");
+    assert_eq!(names.pop(), Some("signed_in"), "{output:#?}");
+    assert!(names.contains(&"browser"), "{output:#?}");
     drop(ports);
 }

@@ -1,162 +1,165 @@
-//! What goes wrong at the issuer or on the way to it: each fault in its own sentence, with its exit
-//! code, and never with what was sent.
+//! Faults of the issuer and of the network: each has its own message and exit code, and no message
+//! holds what was sent.
 
 use airlock_tests::issuer::{Device, Fault, Options, What};
 use serde_json::{Value, json};
 
-use crate::machine::{Machine, ended, unwrapped};
+use crate::machine::{Machine, run_to_end, unwrapped};
 
-/// What of a sentence tells the fault apart from the others.
+/// Each fault with the part of the message that is specific to it.
 fn faults() -> Vec<(Fault, &'static str)> {
     vec![
-        (Fault::Close, "cut"),
-        (Fault::Reset, "cut"),
+        (Fault::Close, "the connection broke"),
+        (Fault::Reset, "the connection broke"),
         (Fault::Status { status: 500 }, "it answered 500"),
         (Fault::Status { status: 503 }, "it answered 503"),
         (Fault::RetryAfter { seconds: 60 }, "it answered 429"),
-        (Fault::Html { status: 200 }, "a web page came in place of its answer (200)"),
-        (Fault::Html { status: 403 }, "a web page came in place of its answer (403)"),
+        (Fault::Html { status: 200 }, "a web page came instead of its answer (200)"),
+        (Fault::Html { status: 403 }, "a web page came instead of its answer (403)"),
         (Fault::Challenge, "Cloudflare"),
-        (Fault::Captive, "this network may want a sign-in of its own first"),
+        (Fault::Captive, "this network may need its own sign-in first"),
         (Fault::Redirect { location: "http://127.0.0.1:1/portal".to_owned() }, "a redirect came"),
-        (Fault::ProxyPassword, "the proxy of this machine wants a user and password (407)"),
+        (Fault::ProxyPassword, "the proxy of this machine needs a user and a password (407)"),
         (Fault::Garbage, "is not JSON"),
         (Fault::Huge { bytes: 1 << 20 }, "is too long"),
         (Fault::Echo, "it refused (400)"),
     ]
 }
 
-/// Nothing of a terminal's own in what is shown.
+/// The text has no control characters.
 #[track_caller]
 fn assert_plain(text: &str) {
     assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
 }
 
 #[tokio::test]
-async fn each_fault_has_its_sentence() {
+async fn each_fault_of_a_refresh_has_its_message() {
     let echo = |fault: &Fault| matches!(fault, Fault::Echo);
-    for (fault, sentence) in faults().into_iter().filter(|(fault, _)| !echo(fault)) {
+    for (fault, message) in faults().into_iter().filter(|(fault, _)| !echo(fault)) {
         let machine = Machine::new();
-        machine.hold("default", -60);
+        machine.grant_login("default", -60);
         machine.issuer.fault(What::Refresh, fault.clone());
-        let said = machine.said(&["secrets", "--json"]).await;
-        assert_eq!((said.exit, said.stdout.as_str()), (Some(1), ""), "{fault:?}: {said:#?}");
-        let words = unwrapped(&said.stderr);
-        assert!(words.starts_with("the issuer cannot be asked: 127.0.0.1"), "{fault:?}: {words}");
-        assert!(words.contains(sentence), "{fault:?}: {words}");
-        assert_plain(&said.stderr);
-        machine.assert_no_secret_in(&[&said.stderr]);
+        let output = machine.run(&["secrets", "--json"]).await;
+        assert_eq!((output.exit, output.stdout.as_str()), (Some(1), ""), "{fault:?}: {output:#?}");
+        let words = unwrapped(&output.stderr);
+        assert!(
+            words.starts_with("no usable answer from the issuer: 127.0.0.1"),
+            "{fault:?}: {words}"
+        );
+        assert!(words.contains(message), "{fault:?}: {words}");
+        assert_plain(&output.stderr);
+        machine.assert_no_secret_in(&[&output.stderr]);
         assert_eq!(machine.stored("default")["ended"], Value::Null, "{fault:?}");
     }
 }
 
-/// A refusal is the issuer's word, whatever it says: once the token has ended, only signing in
-/// mends it, and it is not asked again. What it said of the token is nowhere.
+/// After an unknown refusal of an expired token, the person must sign in again, and the issuer is
+/// not asked again. Its message about the token is not shown.
 #[tokio::test]
-async fn a_refusal_that_nobody_knows_ends_a_login_whose_token_has_ended() {
+async fn an_unknown_refusal_ends_a_login_whose_token_has_expired() {
     let machine = Machine::new();
-    machine.hold("default", -60);
+    machine.grant_login("default", -60);
     machine.issuer.fault(What::Refresh, Fault::Echo);
     for _ in 0..2 {
-        let said = machine.said(&["secrets", "--json"]).await;
-        assert_eq!((said.exit, said.stdout.as_str()), (Some(3), ""), "{said:#?}");
-        let words = unwrapped(&said.stderr);
-        assert!(words.contains("its issuer renews it no more"), "{words}");
-        assert_plain(&said.stderr);
-        machine.assert_no_secret_in(&[&said.stderr]);
+        let output = machine.run(&["secrets", "--json"]).await;
+        assert_eq!((output.exit, output.stdout.as_str()), (Some(3), ""), "{output:#?}");
+        let words = unwrapped(&output.stderr);
+        assert!(words.contains("the issuer does not renew it any more"), "{words}");
+        assert_plain(&output.stderr);
+        machine.assert_no_secret_in(&[&output.stderr]);
     }
     assert_eq!(machine.refreshes(), 1);
     assert_eq!(machine.stored("default")["ended"]["why"], json!("refused"));
 }
 
-/// The same while signing in, when a code is exchanged.
+/// The same for the exchange of a code.
 #[tokio::test]
-async fn each_fault_of_an_exchange_has_its_sentence() {
-    for (fault, sentence) in faults() {
+async fn each_fault_of_an_exchange_has_its_message() {
+    for (fault, message) in faults() {
         let machine = Machine::new();
         machine.issuer.fault(What::Exchange, fault.clone());
-        let said = ended(machine.signing_in(&["--device"]).await).await;
-        assert_ne!(said.exit, Some(0), "{fault:?}: {said:#?}");
-        assert!(unwrapped(&said.stderr).contains(sentence), "{fault:?}: {said:#?}");
+        let output = run_to_end(machine.signing_in(&["--device"]).await).await;
+        assert_ne!(output.exit, Some(0), "{fault:?}: {output:#?}");
+        assert!(unwrapped(&output.stderr).contains(message), "{fault:?}: {output:#?}");
         assert_eq!(machine.stored("default"), Value::Null, "{fault:?}");
-        assert_plain(&said.stderr);
-        machine.assert_no_secret_in(&[&said.stdout, &said.stderr]);
+        assert_plain(&output.stderr);
+        machine.assert_no_secret_in(&[&output.stdout, &output.stderr]);
     }
 }
 
-/// And when a code for another device is asked for.
+/// The same for the request of a device code.
 #[tokio::test]
-async fn each_fault_of_a_device_code_has_its_sentence() {
-    for (fault, sentence) in faults() {
+async fn each_fault_of_a_device_code_has_its_message() {
+    for (fault, message) in faults() {
         let machine = Machine::new();
         machine.issuer.fault(What::UserCode, fault.clone());
-        let said = ended(machine.signing_in(&["--device"]).await).await;
-        assert_ne!(said.exit, Some(0), "{fault:?}: {said:#?}");
-        assert!(unwrapped(&said.stderr).contains(sentence), "{fault:?}: {said:#?}");
-        assert_plain(&said.stderr);
+        let output = run_to_end(machine.signing_in(&["--device"]).await).await;
+        assert_ne!(output.exit, Some(0), "{fault:?}: {output:#?}");
+        assert!(unwrapped(&output.stderr).contains(message), "{fault:?}: {output:#?}");
+        assert_plain(&output.stderr);
     }
     let machine = Machine::with(Options { device: Device::Off, ..Options::default() });
-    let said = ended(machine.signing_in(&["--device"]).await).await;
-    assert_eq!(said.exit, Some(3), "{said:#?}");
+    let output = run_to_end(machine.signing_in(&["--device"]).await).await;
+    assert_eq!(output.exit, Some(3), "{output:#?}");
     assert_eq!(machine.issuer.asked_for(What::UserCode).len(), 1);
 }
 
-/// Trouble between two polls is not the end of fifteen minutes.
+/// A fault of one poll does not end the sign-in.
 #[tokio::test]
-async fn polling_survives_trouble() {
+async fn polling_goes_on_after_a_fault() {
     for fault in [Fault::Close, Fault::Status { status: 502 }, Fault::RetryAfter { seconds: 1 }] {
         let device = Device::Types { after_polls: 3 };
         let machine = Machine::with(Options { device, ..Options::default() });
         machine.issuer.fault(What::Poll, fault.clone());
-        let said = ended(machine.signing_in(&["--device"]).await).await;
-        assert_eq!(said.exit, Some(0), "{fault:?}: {said:#?}");
+        let output = run_to_end(machine.signing_in(&["--device"]).await).await;
+        assert_eq!(output.exit, Some(0), "{fault:?}: {output:#?}");
         machine.assert_no_complaints();
     }
 }
 
-/// A redirect is never followed: a token goes to its issuer and to nobody else.
+/// A redirect is never followed: a token goes only to its issuer.
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let machine = Machine::new();
     let elsewhere = airlock_tests::issuer::Issuer::default();
-    machine.hold("default", -60);
+    machine.grant_login("default", -60);
     for status in 0..2 {
         let path = ["/oauth/token", "/"][status];
         let location = format!("{}{path}", elsewhere.url());
         machine.issuer.fault(What::Refresh, Fault::Redirect { location });
-        assert_eq!(machine.said(&["secrets", "--json"]).await.exit, Some(1));
+        assert_eq!(machine.run(&["secrets", "--json"]).await.exit, Some(1));
     }
-    assert!(elsewhere.asked().is_empty(), "somebody else was told");
+    assert!(elsewhere.asked().is_empty(), "another server got a request");
     assert_eq!(machine.refreshes(), 2);
 }
 
-/// A certificate of nobody's is refused and named; with `--ca` it is trusted.
+/// A certificate of an unknown authority is refused; with `--ca` it is trusted.
 #[tokio::test]
 async fn a_certificate_authority_can_be_named() {
     let machine = Machine::with(Options { tls: true, ..Options::default() });
-    machine.hold("default", -60);
-    let said = machine.said(&["secrets", "--json"]).await;
-    assert_eq!(said.exit, Some(1), "{said:#?}");
-    assert!(unwrapped(&said.stderr).contains("--ca FILE"), "{said:#?}");
-    assert_eq!(machine.issuer.asked().len(), 0, "a stranger was told");
+    machine.grant_login("default", -60);
+    let output = machine.run(&["secrets", "--json"]).await;
+    assert_eq!(output.exit, Some(1), "{output:#?}");
+    assert!(unwrapped(&output.stderr).contains("--ca FILE"), "{output:#?}");
+    assert_eq!(machine.issuer.asked().len(), 0, "an untrusted server got a request");
     let ca = machine.rig.home().join("ca.pem");
     std::fs::write(&ca, machine.issuer.ca().unwrap_or_default()).expect("the home can be written");
     let ca = ca.display().to_string();
-    let said = machine.said(&["secrets", "--json", "--ca", &ca]).await;
-    assert_eq!(said.exit, Some(0), "{said:#?}");
-    machine.hold("other", -60);
-    let said = machine.signed_in(&["--device", "--name", "third", "--ca", &ca]).await;
-    assert!(said.stderr.contains("signed in"), "{said:#?}");
+    let output = machine.run(&["secrets", "--json", "--ca", &ca]).await;
+    assert_eq!(output.exit, Some(0), "{output:#?}");
+    machine.grant_login("other", -60);
+    let output = machine.signed_in(&["--device", "--name", "third", "--ca", &ca]).await;
+    assert!(output.stderr.contains("signed in"), "{output:#?}");
     assert_eq!(machine.stored("third")["email"], json!("ada@example.org"));
 }
 
-/// One whom nobody answers does not wait for ever, and says whom it waited for.
+/// A request without an answer ends after a timeout.
 #[tokio::test]
-async fn silence_ends() {
+async fn a_silent_issuer_causes_a_timeout() {
     let machine = Machine::new();
-    machine.hold("default", -60);
+    machine.grant_login("default", -60);
     machine.issuer.fault(What::Refresh, Fault::Silence);
-    let said = machine.said(&["secrets", "--json"]).await;
-    assert_eq!(said.exit, Some(1), "{said:#?}");
-    assert!(unwrapped(&said.stderr).contains("no answer within"), "{said:#?}");
+    let output = machine.run(&["secrets", "--json"]).await;
+    assert_eq!(output.exit, Some(1), "{output:#?}");
+    assert!(unwrapped(&output.stderr).contains("no answer within"), "{output:#?}");
 }

@@ -1,4 +1,5 @@
-//! The issuer tried on itself: an issuer that gives tokens to everybody proves nothing.
+//! Tests of the scripted issuer: if it gave tokens for any request, the other tests would prove
+//! nothing.
 
 use airlock_tests::browser::{Browser, Seen};
 use airlock_tests::issuer::{Account, CLIENT_ID, Device, Fault, Issuer, Options, What};
@@ -11,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 const VERIFIER: &str = "a-verifier-of-enough-characters-for-the-rules-of-pkce";
 const REDIRECT: &str = "http://localhost:1455/auth/callback";
 
-/// An issuer that is not held to what our own client promises.
+/// An issuer that does not check the promises of our own client.
 fn issuer(device: Device) -> Issuer {
     Issuer::start(Options { device, ours: false, ..Options::default() })
 }
@@ -22,7 +23,7 @@ fn form(pairs: &[(&str, &str)]) -> String {
     form.finish()
 }
 
-fn asked(issuer: &Issuer, path: &str, body: &Value) -> (u16, Value) {
+fn post(issuer: &Issuer, path: &str, body: &Value) -> (u16, Value) {
     let (url, body) = (format!("{}{path}", issuer.url()), body.to_string());
     let json = [("Content-Type", "application/json")];
     let seen = Browser::default().ask_with(&url, Some(&body), &json).expect("it answers");
@@ -80,11 +81,11 @@ fn exchange(issuer: &Issuer, code: &str, changed: (&str, &str)) -> (u16, Value) 
 fn refresh(issuer: &Issuer, token: &str) -> (u16, Value) {
     let body =
         json!({"client_id": CLIENT_ID, "grant_type": "refresh_token", "refresh_token": token});
-    asked(issuer, "/oauth/token", &body)
+    post(issuer, "/oauth/token", &body)
 }
 
 #[test]
-fn the_issuer_checks_code_verifier_address_and_client_and_takes_a_code_once() {
+fn the_issuer_checks_every_field_and_accepts_a_code_once() {
     let issuer = issuer(Device::Off);
     for (name, wrong) in [
         ("code", "another"),
@@ -93,14 +94,18 @@ fn the_issuer_checks_code_verifier_address_and_client_and_takes_a_code_once() {
         ("code_verifier", "another-verifier-of-enough-characters-for-pkce"),
         ("grant_type", "password"),
     ] {
-        let (status, said) = exchange(&issuer, &code(&issuer), (name, wrong));
-        assert_eq!(status, 400, "{name}: {said}");
+        let (status, body) = exchange(&issuer, &code(&issuer), (name, wrong));
+        assert_eq!(status, 400, "{name}: {body}");
     }
     let code = code(&issuer);
     let (status, tokens) = exchange(&issuer, &code, ("", ""));
     assert_eq!((status, tokens["expires_in"].as_u64()), (200, Some(864_000)), "{tokens}");
-    let (status, said) = exchange(&issuer, &code, ("", ""));
-    assert_eq!((status, &said["error"]), (400, &json!("invalid_grant")), "a code was taken twice");
+    let (status, body) = exchange(&issuer, &code, ("", ""));
+    assert_eq!(
+        (status, &body["error"]),
+        (400, &json!("invalid_grant")),
+        "a code was accepted twice"
+    );
     for name in ["response_type", "client_id", "redirect_uri", "code_challenge_method", "scope"] {
         let url = authorize(&issuer, (name, "http://evil.example/"));
         let seen = Browser::default().ask(&url, None).expect("it answers");
@@ -109,7 +114,7 @@ fn the_issuer_checks_code_verifier_address_and_client_and_takes_a_code_once() {
 }
 
 #[test]
-fn a_person_agrees_or_not_on_a_page() {
+fn a_person_allows_or_denies_on_a_page() {
     let issuer = issuer(Device::Off);
     let url = authorize(&issuer, ("auto", ""));
     for (answer, name) in [("allow", "code"), ("deny", "error")] {
@@ -134,12 +139,12 @@ fn a_used_refresh_token_ends_its_family() {
     assert_eq!(status, 200, "{second}");
     let access = second["access_token"].as_str().unwrap_or_default();
     assert!((issuer.newest().0)(access) && !(issuer.newest().0)(&first.access));
-    let (status, said) = refresh(&issuer, &first.refresh);
-    assert_eq!((status, &said["error"]["code"]), (401, &json!("refresh_token_reused")));
+    let (status, body) = refresh(&issuer, &first.refresh);
+    assert_eq!((status, &body["error"]["code"]), (401, &json!("refresh_token_reused")));
     let last = second["refresh_token"].as_str().unwrap_or_default();
-    let (status, said) = refresh(&issuer, last);
-    assert_eq!((status, &said["error"]["code"]), (401, &json!("refresh_token_invalidated")));
-    assert!(!(issuer.newest().0)(access), "a token of an ended family is taken");
+    let (status, body) = refresh(&issuer, last);
+    assert_eq!((status, &body["error"]["code"]), (401, &json!("refresh_token_invalidated")));
+    assert!(!(issuer.newest().0)(access), "a token of an ended family is accepted");
     assert!(issuer.takes(&other.refresh), "another sign-in was ended with it");
     assert_eq!(issuer.complaints(), [""; 0]);
     drop(refresh(&issuer, last));
@@ -159,7 +164,7 @@ fn a_refresh_may_be_a_form_too() {
 }
 
 #[test]
-fn tokens_say_whose_they_are() {
+fn tokens_name_their_account() {
     let issuer = Issuer::start(Options { lifetime: 60, ahead: 36_000, ..Options::default() });
     let granted = issuer.grant();
     let claims = |token: &str| -> Value {
@@ -185,9 +190,9 @@ fn tokens_say_whose_they_are() {
 fn a_device_is_told_to_wait_until_the_code_is_typed() {
     let issuer = issuer(Device::Waits);
     let client = json!({"client_id": CLIENT_ID});
-    let (status, code) = asked(&issuer, "/api/accounts/deviceauth/usercode", &client);
+    let (status, code) = post(&issuer, "/api/accounts/deviceauth/usercode", &client);
     assert_eq!((status, &code["interval"]), (200, &json!("0")), "{code}");
-    let poll = || asked(&issuer, "/api/accounts/deviceauth/token", &code);
+    let poll = || post(&issuer, "/api/accounts/deviceauth/token", &code);
     assert_eq!([poll().0, poll().0], [403, 404]);
     assert!(!issuer.type_code("AAAA-AAAA"));
     assert!(issuer.type_code(code["user_code"].as_str().unwrap_or_default()));
@@ -209,7 +214,7 @@ fn a_device_is_told_to_wait_until_the_code_is_typed() {
 }
 
 #[test]
-fn a_lost_answer_has_been_given() {
+fn after_a_lost_answer_the_token_is_used() {
     let issuer = Issuer::default();
     for fault in [Fault::Lost, Fault::Cut] {
         let token = issuer.grant().refresh;
@@ -230,15 +235,15 @@ fn a_lost_answer_has_been_given() {
 }
 
 #[test]
-fn a_revoked_sign_in_is_gone() {
+fn a_revoked_sign_in_has_ended() {
     let issuer = Issuer::default();
     let granted = issuer.grant();
     let body = json!({"token": granted.refresh, "token_type_hint": "refresh_token"});
-    assert_eq!(asked(&issuer, "/oauth/revoke", &body).0, 400, "without its client");
+    assert_eq!(post(&issuer, "/oauth/revoke", &body).0, 400, "without its client");
     let body = json!({
         "token": granted.refresh, "token_type_hint": "refresh_token", "client_id": CLIENT_ID,
     });
-    assert_eq!(asked(&issuer, "/oauth/revoke", &body).0, 200);
-    let (status, said) = refresh(&issuer, &granted.refresh);
-    assert_eq!((status, &said["error"]["code"]), (401, &json!("refresh_token_invalidated")));
+    assert_eq!(post(&issuer, "/oauth/revoke", &body).0, 200);
+    let (status, body) = refresh(&issuer, &granted.refresh);
+    assert_eq!((status, &body["error"]["code"]), (401, &json!("refresh_token_invalidated")));
 }

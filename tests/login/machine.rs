@@ -1,5 +1,4 @@
-//! A machine on which somebody signs in: a home of its own, an issuer and a backend on loopback,
-//! and the programs.
+//! A test machine: a home of its own, an issuer and a backend on loopback, and the programs.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -15,9 +14,9 @@ use airlock_tests::{Rig, clock};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-/// The program that holds a login and can be killed at any step of a refresh.
+/// A program that uses a login and can be killed at any step of a refresh.
 pub(crate) const HOLDER: &str = env!("CARGO_BIN_EXE_login-holder");
-/// A browser without eyes.
+/// A scripted browser.
 pub(crate) const BROWSER: &str = env!("CARGO_BIN_EXE_scripted-browser");
 
 pub(crate) struct Machine {
@@ -27,7 +26,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Nobody has signed in.
+    /// A machine without a login.
     pub(crate) fn new() -> Self {
         Self::with(Options::default())
     }
@@ -36,7 +35,7 @@ impl Machine {
         let issuer = Arc::new(Issuer::start(options));
         let taken = Some(issuer.newest());
         let backend = Backend::start(backend::Options { taken, ..backend::Options::default() });
-        // No test opens a person's browser.
+        // No test starts a real browser.
         let rig = Rig::new().variable("BROWSER", "/bin/true");
         Self { rig, issuer, backend: Arc::new(backend) }
     }
@@ -55,7 +54,7 @@ impl Machine {
     }
 
     /// `airlock …`, to its end.
-    pub(crate) async fn said(&self, line: &[&str]) -> Said {
+    pub(crate) async fn run(&self, line: &[&str]) -> Said {
         Process::start(self.airlock(line).await).end().await
     }
 
@@ -66,7 +65,7 @@ impl Machine {
         command
     }
 
-    /// The same through the other door: the program `setup`.
+    /// The same with the program `setup`.
     pub(crate) async fn setting_up(&self, flags: &[&str]) -> Command {
         let program = host_program("airlock-setup", "setup").await;
         let mut command = self.rig.at_home(program);
@@ -78,11 +77,11 @@ impl Machine {
         ["--issuer".to_owned(), self.issuer.url(), "--base-url".to_owned(), self.backend.url()]
     }
 
-    /// Signs in as a program would, and must get there.
+    /// Signs in; panics if that fails.
     pub(crate) async fn signed_in(&self, flags: &[&str]) -> Said {
-        let said = Process::start(self.signing_in(flags).await).end().await;
-        assert_eq!(said.exit, Some(0), "{said:#?}");
-        said
+        let output = Process::start(self.signing_in(flags).await).end().await;
+        assert_eq!(output.exit, Some(0), "{output:#?}");
+        output
     }
 
     pub(crate) fn logins(&self) -> PathBuf {
@@ -93,7 +92,7 @@ impl Machine {
         self.rig.login_file(name)
     }
 
-    /// What is stored; null where nothing is.
+    /// The stored login; null if there is none.
     pub(crate) fn stored(&self, name: &str) -> Value {
         let text = std::fs::read(self.file(name)).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or(Value::Null)
@@ -104,21 +103,20 @@ impl Machine {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
         };
         std::fs::create_dir_all(self.logins()).expect("the home can be written");
-        private(&self.logins(), 0o700).expect("a folder of the test's");
+        private(&self.logins(), 0o700).expect("a directory of the test's");
         std::fs::write(self.file(name), login.to_string()).expect("the home can be written");
         private(&self.file(name), 0o600).expect("a file of the test's");
     }
 
-    /// Changes what is stored.
+    /// Changes a field of the stored login.
     pub(crate) fn change(&self, name: &str, part: &str, to: Value) {
         let mut login = self.stored(name);
         login[part] = to;
         self.store(name, &login);
     }
 
-    /// A login as it is kept, of tokens that the issuer gave just now; its access token ends in so
-    /// many seconds, or did.
-    pub(crate) fn hold(&self, name: &str, ends_in: i64) -> Granted {
+    /// Stores a login with new tokens of the issuer. Its access token expires in `ends_in` seconds.
+    pub(crate) fn grant_login(&self, name: &str, ends_in: i64) -> Granted {
         let granted = self.issuer.grant();
         let now = clock::unix();
         let login = json!({
@@ -143,19 +141,19 @@ impl Machine {
         self.issuer.asked_for(What::Refresh).len()
     }
 
-    /// Nothing the issuer gave or was told stands in these texts.
+    /// No secret of the issuer is in these texts.
     #[track_caller]
-    pub(crate) fn assert_no_secret_in(&self, said: &[&str]) {
+    pub(crate) fn assert_no_secret_in(&self, texts: &[&str]) {
         let secrets = self.issuer.secrets();
         let mut scan =
             Scan::for_values(secrets.iter().map(|(name, v)| (name.as_str(), v.as_str())));
-        for text in said {
-            scan.text("what was said", text);
+        for text in texts {
+            scan.text("output", text);
         }
         scan.assert_clean();
     }
 
-    /// The issuer and the backend had nothing to complain about.
+    /// The issuer and the backend have recorded no violation.
     #[track_caller]
     pub(crate) fn assert_no_complaints(&self) {
         let complaints = [self.issuer.complaints(), self.backend.complaints()].concat();
@@ -163,13 +161,13 @@ impl Machine {
     }
 }
 
-/// The words alone: where lines break depends on how long a temporary folder is called.
+/// The text on one line: where lines break depends on the length of a temporary path.
 pub(crate) fn unwrapped(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// To its end, with a stdin that says this.
-pub(crate) async fn told(mut command: Command, stdin: &str) -> Said {
+/// Runs a command to its end, with this line on stdin.
+pub(crate) async fn run_with_stdin(mut command: Command, stdin: &str) -> Said {
     command.stdin(Stdio::piped());
     let mut process = Process::start(command);
     process.line(stdin).await;
@@ -177,14 +175,14 @@ pub(crate) async fn told(mut command: Command, stdin: &str) -> Said {
     process.end().await
 }
 
-/// To its end, with no stdin.
-pub(crate) async fn ended(command: Command) -> Said {
+/// Runs a command to its end, without stdin.
+pub(crate) async fn run_to_end(command: Command) -> Said {
     Process::start(command).end().await
 }
 
-/// The one line of JSON that a holder prints.
-pub(crate) fn held(said: &Said) -> Value {
-    serde_json::from_str(said.stdout.trim()).unwrap_or_else(|_| panic!("not held: {said:#?}"))
+/// The line of JSON that `login-holder` prints.
+pub(crate) fn holder_output(output: &Said) -> Value {
+    serde_json::from_str(output.stdout.trim()).unwrap_or_else(|_| panic!("no JSON: {output:#?}"))
 }
 
 /// SHA-256, hexadecimal.
@@ -193,20 +191,20 @@ pub(crate) fn digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Waits for an event of this name among the lines of JSON.
+/// Waits for an event of this name in the JSON lines.
 pub(crate) async fn event(process: &mut Process, name: &str) -> Value {
     let find = |it: &Process| it.events().into_iter().find(|event| event["event"] == name);
     process.until(&format!("event {name}"), find).await
 }
 
-/// The person agrees at the address of an authorization; where the issuer sends them then.
+/// Allows at the address of an authorization. Gives the address that the issuer redirects to.
 pub(crate) fn agreed(authorize: &str) -> String {
     let page = Browser::default().ask(&format!("{authorize}&auto=allow"), None).expect("a page");
     let location = page.header("location").map(str::to_owned);
-    location.unwrap_or_else(|| panic!("not sent back: {page:?}"))
+    location.unwrap_or_else(|| panic!("no redirect: {page:?}"))
 }
 
-/// A part of an address's query.
+/// A parameter of an address's query.
 pub(crate) fn part(url: &str, name: &str) -> String {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let mut pairs = form_urlencoded::parse(query.as_bytes());

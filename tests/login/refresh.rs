@@ -1,4 +1,4 @@
-//! Staying signed in: one refresher for all who share a login, and nothing asked in vain.
+//! Refreshing: once for all processes that share a login, and no needless request.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use airlock_tests::rig::{Process, Said};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::machine::{Machine, digest, ended, held};
+use crate::machine::{Machine, digest, holder_output, run_to_end};
 
 const RACERS: usize = 40;
 
-/// Forty operating-system processes that want the token at once: they wait at a pipe, all have said
-/// that they do, and its end releases them together.
+/// Forty processes that want the token at the same time. All wait at a pipe; closing it releases
+/// them together.
 async fn race(machine: &Machine) -> Vec<Said> {
     let gate = machine.rig.home().join("gate");
     let made = Command::new("mkfifo").arg(&gate).status().await.expect("mkfifo(1) is there");
@@ -38,22 +38,22 @@ async fn race(machine: &Machine) -> Vec<Said> {
     drop(barrier);
     let mut ended = Vec::new();
     for racer in racers {
-        let said = racer.end().await;
-        ended.push(Said { stdout: said.stdout.replace("ready\n", ""), ..said });
+        let output = racer.end().await;
+        ended.push(Said { stdout: output.stdout.replace("ready\n", ""), ..output });
     }
     ended
 }
 
-/// Everybody has the same new token, and the issuer was asked once.
+/// Whether all have the same new token after one request to the issuer.
 fn one_refresh(machine: &Machine, racers: &[Said]) -> Result<(), String> {
-    let asked = machine.refreshes();
-    if asked != 1 {
-        return Err(format!("{asked} refreshes"));
+    let refreshes = machine.refreshes();
+    if refreshes != 1 {
+        return Err(format!("{refreshes} refreshes"));
     }
     let stored = machine.stored("me");
     let bearer = digest(stored["access_token"].as_str().unwrap_or_default());
     let expected = json!({"generation": 1, "bearer": bearer});
-    match racers.iter().find(|said| said.exit != Some(0) || held(said) != expected) {
+    match racers.iter().find(|output| output.exit != Some(0) || holder_output(output) != expected) {
         Some(other) => Err(format!("not {expected}: {other:#?}")),
         None => Ok(()),
     }
@@ -61,7 +61,7 @@ fn one_refresh(machine: &Machine, racers: &[Said]) -> Result<(), String> {
 
 fn stalled(ms: u64) -> Machine {
     let machine = Machine::new();
-    machine.hold("me", -60);
+    machine.grant_login("me", -60);
     machine.issuer.fault(What::Refresh, Fault::Slow { ms });
     machine
 }
@@ -75,19 +75,19 @@ async fn forty_processes_refresh_once() {
     machine.assert_no_complaints();
 }
 
-/// The control: the lock's file is taken away without pause, so that each locks another one. If
-/// this passed for one refresh, the test above would be blind.
+/// The control: a thread removes the lock file again and again, so that processes lock different
+/// files. If there were still only one refresh, the test above would prove nothing.
 #[tokio::test]
 async fn without_the_lock_there_are_more() {
-    // Time for the others to come, however busy the machine is.
+    // Enough time for the other processes, even on a busy machine.
     let machine = stalled(5_000);
     let lock = machine.logins().join("me.lock");
     let racing = Arc::new(AtomicBool::new(true));
-    let thief = std::thread::spawn({
+    let remover = std::thread::spawn({
         let racing = Arc::clone(&racing);
         move || {
             while racing.load(Ordering::Relaxed) {
-                // It is there only now and then.
+                // It does not always exist.
                 drop(std::fs::remove_file(&lock));
                 std::thread::sleep(Duration::from_micros(200));
             }
@@ -95,62 +95,62 @@ async fn without_the_lock_there_are_more() {
     });
     let racers = race(&machine).await;
     racing.store(false, Ordering::Relaxed);
-    thief.join().expect("a thread that only removes a file");
+    remover.join().expect("a thread that only removes a file");
     let found = one_refresh(&machine, &racers);
     assert!(found.as_ref().is_err_and(|why| why.contains("refreshes")), "{found:?}");
 }
 
 #[tokio::test]
-async fn a_token_near_its_end_is_renewed_and_one_far_from_it_is_not() {
-    for (ends_in, asked) in [(-60, 1), (0, 1), (250, 1), (400, 0), (864_000, 0)] {
+async fn a_token_is_renewed_only_if_it_expires_soon() {
+    for (ends_in, refreshes) in [(-60, 1), (0, 1), (250, 1), (400, 0), (864_000, 0)] {
         let machine = Machine::new();
-        let granted = machine.hold("me", ends_in);
-        let said = held(&ended(machine.holder("me", &[])).await);
-        assert_eq!(machine.refreshes(), asked, "{ends_in}: {said}");
-        assert_eq!(machine.issuer.takes(&granted.refresh), asked == 0, "{ends_in}: {said}");
+        let granted = machine.grant_login("me", ends_in);
+        let output = holder_output(&run_to_end(machine.holder("me", &[])).await);
+        assert_eq!(machine.refreshes(), refreshes, "{ends_in}: {output}");
+        assert_eq!(machine.issuer.takes(&granted.refresh), refreshes == 0, "{ends_in}: {output}");
         let stored = machine.stored("me");
-        assert_eq!(stored["generation"], json!(asked), "{ends_in}");
+        assert_eq!(stored["generation"], json!(refreshes), "{ends_in}");
         let bearer = digest(stored["access_token"].as_str().unwrap_or_default());
-        assert_eq!(said, json!({"generation": asked, "bearer": bearer}), "{ends_in}");
+        assert_eq!(output, json!({"generation": refreshes, "bearer": bearer}), "{ends_in}");
     }
 }
 
-/// The request is what was agreed, and nobody else's tokens stand in it.
+/// The request has the fields of the protocol and nothing else.
 #[tokio::test]
 async fn a_refresh_sends_three_fields_and_no_more() {
     let machine = Machine::new();
-    let granted = machine.hold("me", -60);
-    ended(machine.holder("me", &[])).await;
-    let asked = machine.issuer.asked_for(What::Refresh).pop().expect("a refresh");
+    let granted = machine.grant_login("me", -60);
+    run_to_end(machine.holder("me", &[])).await;
+    let request = machine.issuer.asked_for(What::Refresh).pop().expect("a refresh");
     let expected = json!({
         "client_id": airlock_tests::issuer::CLIENT_ID, "grant_type": "refresh_token",
         "refresh_token": granted.refresh,
     });
-    assert_eq!(asked.json(), expected);
-    assert_eq!(asked.header("content-type"), Some("application/json"));
+    assert_eq!(request.json(), expected);
+    assert_eq!(request.header("content-type"), Some("application/json"));
     machine.assert_no_complaints();
 }
 
 #[tokio::test]
-async fn what_the_answer_leaves_out_stays() {
+async fn fields_that_the_answer_leaves_out_stay() {
     let machine = Machine::new();
-    let granted = machine.hold("me", -60);
+    let granted = machine.grant_login("me", -60);
     machine.issuer.fault(What::Refresh, Fault::KeepsRefresh);
-    assert_eq!(held(&ended(machine.holder("me", &[])).await)["generation"], 1);
+    assert_eq!(holder_output(&run_to_end(machine.holder("me", &[])).await)["generation"], 1);
     let stored = machine.stored("me");
     assert_eq!(stored["refresh_token"].as_str(), Some(granted.refresh.as_str()));
     assert_ne!(stored["access_token"].as_str(), Some(granted.access.as_str()));
     machine.change("me", "expires_at", json!(1));
     machine.issuer.fault(What::Refresh, Fault::Terse);
-    assert_eq!(held(&ended(machine.holder("me", &[])).await)["generation"], 2);
+    assert_eq!(holder_output(&run_to_end(machine.holder("me", &[])).await)["generation"], 2);
     let stored = machine.stored("me");
     assert_eq!(stored["email"], "ada@example.org");
-    // No word of how long: the token itself says it.
+    // The answer gives no lifetime, so it comes from the token.
     let left = stored["expires_at"].as_u64().map(|at| at.abs_diff(airlock_tests::clock::unix()));
     assert!(left.is_some_and(|left| left > 863_000), "{left:?}");
 }
 
-/// Every way an early refresh can fail, and the token goes on.
+/// An early refresh can fail in many ways; the token stays in use.
 #[tokio::test]
 async fn a_failed_early_refresh_keeps_the_token() {
     let faults = [
@@ -171,103 +171,106 @@ async fn a_failed_early_refresh_keeps_the_token() {
     ];
     for fault in faults {
         let machine = Machine::new();
-        let granted = machine.hold("me", 200);
+        let granted = machine.grant_login("me", 200);
         machine.issuer.fault(What::Refresh, fault.clone());
-        let said = ended(machine.holder("me", &[])).await;
-        assert_eq!(said.exit, Some(0), "{fault:?}: {said:#?}");
-        assert_eq!(held(&said)["bearer"], digest(&granted.access), "{fault:?}");
-        machine.assert_no_secret_in(&[&said.stdout, &said.stderr]);
+        let output = run_to_end(machine.holder("me", &[])).await;
+        assert_eq!(output.exit, Some(0), "{fault:?}: {output:#?}");
+        assert_eq!(holder_output(&output)["bearer"], digest(&granted.access), "{fault:?}");
+        machine.assert_no_secret_in(&[&output.stdout, &output.stderr]);
     }
 }
 
-/// Told apart, kept against that very token, and never asked again: neither by a token that is
-/// still good nor by one that has ended.
+/// The reason is stored for this refresh token, and the issuer is not asked again, neither before
+/// nor after the access token has expired.
 #[tokio::test]
-async fn what_is_gone_for_good_is_asked_once() {
+async fn a_final_refusal_is_requested_once() {
     for (code, why) in [
         ("refresh_token_expired", "ended: expired"),
         ("refresh_token_reused", "ended: reused"),
         ("refresh_token_invalidated", "ended: revoked"),
     ] {
         let machine = Machine::new();
-        let granted = machine.hold("me", 200);
+        let granted = machine.grant_login("me", 200);
         machine.issuer.end(&granted.refresh, code);
         for _ in 0..3 {
-            let said = ended(machine.holder("me", &[])).await;
-            assert_eq!(held(&said)["bearer"], digest(&granted.access), "{code}: {said:#?}");
+            let output = run_to_end(machine.holder("me", &[])).await;
+            assert_eq!(
+                holder_output(&output)["bearer"],
+                digest(&granted.access),
+                "{code}: {output:#?}"
+            );
         }
         for flags in [&["--ahead", "400"][..], &["--refused", "0"][..], &["--ahead", "9999"][..]] {
-            let said = ended(machine.holder("me", flags)).await;
-            assert_eq!(held(&said)["error"], why, "{code} {flags:?}: {said:#?}");
+            let output = run_to_end(machine.holder("me", flags)).await;
+            assert_eq!(holder_output(&output)["error"], why, "{code} {flags:?}: {output:#?}");
         }
-        assert_eq!(machine.refreshes(), 1, "{code}: the issuer is hammered");
+        assert_eq!(machine.refreshes(), 1, "{code}: the issuer was asked again");
         machine.assert_no_complaints();
-        // Another sign-in, another token: what was said of the old one says nothing of it.
-        machine.hold("me", -60);
-        let said = ended(machine.holder("me", &[])).await;
-        assert_eq!(held(&said)["generation"], 1, "{code}: {said:#?}");
+        // A new sign-in gives a new token, and the stored reason does not apply to it.
+        machine.grant_login("me", -60);
+        let output = run_to_end(machine.holder("me", &[])).await;
+        assert_eq!(holder_output(&output)["generation"], 1, "{code}: {output:#?}");
     }
 }
 
 #[tokio::test]
-async fn a_grant_that_is_invalid_is_gone_too() {
+async fn an_invalid_grant_ends_the_login() {
     let machine = Machine::new();
-    machine.hold("me", -60);
+    machine.grant_login("me", -60);
     machine.issuer.fault(What::Refresh, Fault::InvalidGrant);
     for _ in 0..2 {
-        let said = ended(machine.holder("me", &[])).await;
-        assert_eq!(held(&said)["error"], "ended: refused", "{said:#?}");
+        let output = run_to_end(machine.holder("me", &[])).await;
+        assert_eq!(holder_output(&output)["error"], "ended: refused", "{output:#?}");
     }
     assert_eq!(machine.refreshes(), 1);
 }
 
-/// Somebody else's tokens are not used, and never asked for again.
+/// Tokens of another account are not used, and the issuer is not asked again.
 #[tokio::test]
 async fn another_accounts_tokens_are_not_used() {
     let machine = Machine::new();
-    let granted = machine.hold("me", -60);
+    let granted = machine.grant_login("me", -60);
     machine.issuer.fault(What::Refresh, Fault::OtherAccount);
-    let said = ended(machine.holder("me", &[])).await;
-    assert_eq!(held(&said)["error"], "other_account", "{said:#?}");
+    let output = run_to_end(machine.holder("me", &[])).await;
+    assert_eq!(holder_output(&output)["error"], "other_account", "{output:#?}");
     let stored = machine.stored("me");
     assert_eq!(stored["access_token"].as_str(), Some(granted.access.as_str()));
     assert_eq!(stored["ended"]["why"], "other_account");
-    assert_ne!(ended(machine.holder("me", &[])).await.exit, Some(0));
+    assert_ne!(run_to_end(machine.holder("me", &[])).await.exit, Some(0));
     assert_eq!(machine.refreshes(), 1);
 }
 
-/// A token the backend refused is renewed though its time is not over; who comes late takes what
-/// is there.
+/// A token that the backend refused is renewed before it expires. A later process uses the new one.
 #[tokio::test]
 async fn a_refused_token_is_renewed_once() {
     let machine = Machine::new();
-    machine.hold("me", 864_000);
+    machine.grant_login("me", 864_000);
     for _ in 0..3 {
-        let said = ended(machine.holder("me", &["--refused", "0"])).await;
-        assert_eq!(held(&said)["generation"], 1, "{said:#?}");
+        let output = run_to_end(machine.holder("me", &["--refused", "0"])).await;
+        assert_eq!(holder_output(&output)["generation"], 1, "{output:#?}");
     }
     assert_eq!(machine.refreshes(), 1);
 }
 
-/// One that is not ended is not refused for a day's trouble: the next start asks again.
+/// A network fault does not end a login: the next start asks again.
 #[tokio::test]
-async fn trouble_on_the_way_is_not_the_end() {
+async fn a_network_fault_does_not_end_a_login() {
     for fault in [Fault::Close, Fault::Status { status: 503 }, Fault::Challenge, Fault::Captive] {
         let machine = Machine::new();
-        machine.hold("me", -60);
+        machine.grant_login("me", -60);
         machine.issuer.fault(What::Refresh, fault.clone());
-        let said = ended(machine.holder("me", &[])).await;
-        assert_eq!(held(&said)["error"], "unreachable", "{fault:?}: {said:#?}");
+        let output = run_to_end(machine.holder("me", &[])).await;
+        assert_eq!(holder_output(&output)["error"], "unreachable", "{fault:?}: {output:#?}");
         let stored = machine.stored("me");
         assert_eq!(stored["ended"], Value::Null, "{fault:?}");
-        let said = ended(machine.holder("me", &[])).await;
-        assert_eq!(held(&said)["generation"], 1, "{fault:?}: {said:#?}");
+        let output = run_to_end(machine.holder("me", &[])).await;
+        assert_eq!(holder_output(&output)["generation"], 1, "{fault:?}: {output:#?}");
     }
 }
 
-/// The first layout there was is read, and becomes the second when it is written.
+/// Version 1 of the layout is read. Only a write makes it version 2.
 #[tokio::test]
-async fn a_login_of_the_first_layout_goes_on() {
+async fn a_login_of_version_1_is_read() {
     let machine = Machine::new();
     let granted = machine.issuer.grant();
     let first = json!({
@@ -275,12 +278,12 @@ async fn a_login_of_the_first_layout_goes_on() {
         "access_token": granted.access, "account_id": granted.account.id,
     });
     machine.store("me", &first);
-    let said = ended(machine.holder("me", &[])).await;
-    assert_eq!(held(&said)["bearer"], digest(&granted.access));
-    assert_eq!(machine.stored("me"), first, "what was only read has changed");
+    let output = run_to_end(machine.holder("me", &[])).await;
+    assert_eq!(holder_output(&output)["bearer"], digest(&granted.access));
+    assert_eq!(machine.stored("me"), first, "reading changed the file");
     let newer = json!({"v": 3, "kind": "chatgpt", "base": machine.backend.url()});
     machine.store("me", &newer);
-    let said = ended(machine.holder("me", &[])).await;
-    assert_eq!(held(&said)["error"], "malformed", "{said:#?}");
-    assert!(said.stdout.contains("version"), "{said:#?}");
+    let output = run_to_end(machine.holder("me", &[])).await;
+    assert_eq!(holder_output(&output)["error"], "malformed", "{output:#?}");
+    assert!(output.stdout.contains("version"), "{output:#?}");
 }

@@ -1,4 +1,4 @@
-//! Signing in by each way that needs no browser here, again, and after the login is gone.
+//! Signing in with the methods that need no browser here, again, and after a login has ended.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
@@ -9,9 +9,9 @@ use airlock_tests::rig::{Process, terminal};
 use serde_json::{Value, json};
 
 use crate::browser::Ports;
-use crate::machine::{Machine, agreed, ended, event, part, unwrapped};
+use crate::machine::{Machine, agreed, event, part, run_to_end, unwrapped};
 
-/// What is there after a sign-in: one file of ours, and nobody else's business.
+/// After a sign-in there is one private file with the right content.
 fn assert_stored(machine: &Machine, name: &str) {
     let mode = |path: &std::path::Path| {
         let about = std::fs::metadata(path).unwrap_or_else(|_| panic!("no {}", path.display()));
@@ -32,14 +32,14 @@ fn assert_stored(machine: &Machine, name: &str) {
     assert!(ids.map(|(_, id)| id).all(|id| !text.contains(&id)), "the id token was kept");
 }
 
-/// The code as a person reads it on the screen.
+/// The code on the screen.
 fn code_on(screen: &str) -> Option<String> {
     let mut words = screen.split_whitespace().skip_while(|word| *word != "code");
     words.nth(1).filter(|word| word.len() == 9 && word.contains('-')).map(str::to_owned)
 }
 
 #[tokio::test]
-async fn by_a_code_on_another_device() {
+async fn with_a_code_on_another_device() {
     for door in ["airlock", "setup"] {
         let machine = Machine::with(Options { device: Device::Waits, ..Options::default() });
         let command = match door {
@@ -53,9 +53,9 @@ async fn by_a_code_on_another_device() {
         let page = phone.go(&format!("{}/codex/device", machine.issuer.url())).expect("a page");
         let done = phone.press(&page, ("user_code", &code)).expect("a page");
         assert_eq!(done.status, 200, "{done:?}");
-        let said = process.end().await;
-        assert_eq!((said.exit, said.stdout.as_str()), (Some(0), ""), "{door}: {said:#?}");
-        let (screen, account) = (unwrapped(&said.stderr), &Account::named("ada").id[..4]);
+        let output = process.end().await;
+        assert_eq!((output.exit, output.stdout.as_str()), (Some(0), ""), "{door}: {output:#?}");
+        let (screen, account) = (unwrapped(&output.stderr), &Account::named("ada").id[..4]);
         let whose = format!("signed in ada@example.org · plus · account {account}…");
         for line in [
             "login none yet",
@@ -66,15 +66,15 @@ async fn by_a_code_on_another_device() {
             assert!(screen.contains(line), "{door}: {line}: {screen}");
         }
         assert_stored(&machine, "default");
-        machine.assert_no_secret_in(&[&said.stdout, &said.stderr]);
+        machine.assert_no_secret_in(&[&output.stdout, &output.stderr]);
         machine.assert_no_complaints();
     }
 }
 
 #[tokio::test]
-async fn by_a_pasted_address_in_every_shape() {
-    type Shape = fn(&str) -> String;
-    let shapes: [(&str, Shape); 6] = [
+async fn with_a_pasted_address_in_every_form() {
+    type Form = fn(&str) -> String;
+    let forms: [(&str, Form); 6] = [
         ("whole", str::to_owned),
         ("spaces around", |url| format!("   {url}  ")),
         ("code#state", |url| format!("{}#{}", part(url, "code"), part(url, "state"))),
@@ -82,22 +82,22 @@ async fn by_a_pasted_address_in_every_shape() {
         ("query", |url| url.split_once('?').map_or("", |(_, query)| query).to_owned()),
         ("code", |url| part(url, "code")),
     ];
-    for (name, shape) in shapes {
+    for (name, form) in forms {
         let machine = Machine::new();
         let mut command = machine.signing_in(&["--paste", "--json"]).await;
         command.stdin(Stdio::piped());
         let mut process = Process::start(command);
         let url = event(&mut process, "paste").await["url"].as_str().unwrap_or("").to_owned();
-        process.line(&shape(&agreed(&url))).await;
-        let said = process.end().await;
-        assert_eq!(said.exit, Some(0), "{name}: {said:#?}");
+        process.line(&form(&agreed(&url))).await;
+        let output = process.end().await;
+        assert_eq!(output.exit, Some(0), "{name}: {output:#?}");
         assert_stored(&machine, "default");
         machine.assert_no_complaints();
     }
 }
 
 #[tokio::test]
-async fn what_is_not_of_this_sign_in_is_asked_for_again() {
+async fn after_a_paste_of_another_sign_in_another_is_read() {
     let machine = Machine::new();
     let mut command = machine.signing_in(&["--paste", "--json"]).await;
     command.stdin(Stdio::piped());
@@ -125,45 +125,45 @@ async fn what_is_not_of_this_sign_in_is_asked_for_again() {
     }
     assert!(machine.issuer.asked_for(What::Exchange).is_empty(), "a wrong paste was exchanged");
     process.line(&back).await;
-    let said = process.end().await;
-    assert_eq!(said.exit, Some(0), "{said:#?}");
+    let output = process.end().await;
+    assert_eq!(output.exit, Some(0), "{output:#?}");
     assert_eq!(machine.issuer.asked_for(What::Exchange).len(), 1);
-    machine.assert_no_secret_in(&[&said.stderr]);
-    assert!(!said.stdout.contains(&code), "the code is shown: {}", said.stdout);
+    machine.assert_no_secret_in(&[&output.stderr]);
+    assert!(!output.stdout.contains(&code), "the code is shown: {}", output.stdout);
 }
 
-/// Nobody types any more, and there is no other way: nobody is signed in.
+/// If the input ends and there is no other method, the sign-in fails.
 #[tokio::test]
-async fn an_end_of_the_input_ends_the_pasting() {
+async fn the_end_of_the_input_ends_the_sign_in() {
     let machine = Machine::new();
-    let said = ended(machine.signing_in(&["--paste"]).await).await;
-    assert_eq!(said.exit, Some(3), "{said:#?}");
+    let output = run_to_end(machine.signing_in(&["--paste"]).await).await;
+    assert_eq!(output.exit, Some(3), "{output:#?}");
     assert_eq!(machine.stored("default"), Value::Null);
 }
 
 #[tokio::test]
-async fn programs_are_told_in_lines_of_json() {
+async fn events_are_lines_of_json() {
     let machine = Machine::new();
-    let said = machine.signed_in(&["--device", "--json"]).await;
+    let output = machine.signed_in(&["--device", "--json"]).await;
     let events: Vec<Value> =
-        said.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        output.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let names: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
-    assert_eq!(names, ["device_code", "note", "signed_in"], "{said:#?}");
-    assert!(events.iter().all(|event| event["v"] == 1), "{said:#?}");
+    assert_eq!(names, ["device_code", "note", "signed_in"], "{output:#?}");
+    assert!(events.iter().all(|event| event["v"] == 1), "{output:#?}");
     let code = &events[0];
     assert_eq!(code["url"], json!(format!("{}/codex/device", machine.issuer.url())));
     assert_eq!(code["expires_in"], json!(900), "{code}");
     let done = &events[2];
-    let told = ["login", "plan", "email", "already"].map(|name| done[name].clone());
-    assert_eq!(told, [json!("default"), json!("plus"), json!("ada@example.org"), json!(false)]);
-    machine.assert_no_secret_in(&[&said.stdout, &said.stderr]);
+    let fields = ["login", "plan", "email", "already"].map(|name| done[name].clone());
+    assert_eq!(fields, [json!("default"), json!("plus"), json!("ada@example.org"), json!(false)]);
+    machine.assert_no_secret_in(&[&output.stdout, &output.stderr]);
 }
 
-/// A terminal on stdin opens the third way, and what was typed at it for another way is not taken.
+/// With a terminal on stdin the third method is open.
 #[tokio::test]
-async fn at_a_terminal_three_ways_are_open() {
+async fn at_a_terminal_three_methods_are_open() {
     use std::io::Write as _;
-    let _ports = Ports::alone().await;
+    let _ports = Ports::lock().await;
     let machine = Machine::with(Options { device: Device::Waits, ..Options::default() });
     let (mut person, theirs) = terminal();
     let mut command = machine.signing_in(&["--no-browser"]).await;
@@ -175,11 +175,11 @@ async fn at_a_terminal_three_ways_are_open() {
         let url = screen.split_whitespace().find(|word| word.contains("/oauth/authorize?"));
         url.filter(|_| is_whole).map(str::to_owned)
     };
-    let url = process.until("three ways", authorize).await;
+    let url = process.until("three methods", authorize).await;
     person.write_all(format!("{}\n", agreed(&url)).as_bytes()).expect("a terminal");
-    let said = process.end().await;
-    assert_eq!(said.exit, Some(0), "{said:#?}");
-    assert!(said.stderr.contains("The first to finish wins."), "{said:#?}");
+    let output = process.end().await;
+    assert_eq!(output.exit, Some(0), "{output:#?}");
+    assert!(output.stderr.contains("The first to finish wins."), "{output:#?}");
     assert_stored(&machine, "default");
 }
 
@@ -188,18 +188,18 @@ async fn a_good_login_is_left_alone() {
     let machine = Machine::new();
     machine.signed_in(&["--device"]).await;
     let (asked, before) = (machine.issuer.asked().len(), machine.stored("default"));
-    let said = machine.signed_in(&[]).await;
-    let screen = unwrapped(&said.stderr);
+    let output = machine.signed_in(&[]).await;
+    let screen = unwrapped(&output.stderr);
     let good = "signed in ada@example.org · plus";
     assert!(screen.starts_with(good) || screen.contains(good), "{screen}");
     assert!(screen.contains("token good for 9 d 23 h") || screen.contains("10 d 0 h"), "{screen}");
-    let said = machine.signed_in(&["--json"]).await;
-    assert!(said.stdout.contains("\"already\":true"), "{said:#?}");
+    let output = machine.signed_in(&["--json"]).await;
+    assert!(output.stdout.contains("\"already\":true"), "{output:#?}");
     assert_eq!(machine.issuer.asked().len(), asked, "the issuer was asked");
     assert_eq!(machine.stored("default"), before);
 }
 
-/// Ended for good, each in its words, and repaired by the same command.
+/// Each reason has its own message, and the same command repairs the login.
 #[tokio::test]
 async fn a_revoked_login_is_repaired() {
     for (code, words) in [
@@ -208,32 +208,32 @@ async fn a_revoked_login_is_repaired() {
         ("refresh_token_expired", "refresh_token_expired"),
     ] {
         let machine = Machine::new();
-        let old = machine.hold("default", -60);
+        let old = machine.grant_login("default", -60);
         machine.issuer.end(&old.refresh, code);
-        let needed = machine.said(&["secrets", "--json"]).await;
+        let needed = machine.run(&["secrets", "--json"]).await;
         let screen = unwrapped(&needed.stderr);
         assert_eq!(needed.exit, Some(3), "{needed:#?}");
         assert!(screen.starts_with("sign-in needed: "), "{screen}");
         assert!(screen.contains(words), "{screen}");
         assert!(screen.ends_with("airlock setup codex-auth"), "{screen}");
-        let said = machine.signed_in(&["--device"]).await;
-        let screen = unwrapped(&said.stderr);
+        let output = machine.signed_in(&["--device"]).await;
+        let screen = unwrapped(&output.stderr);
         assert!(screen.contains(words) && screen.contains("signed in ada@"), "{screen}");
         assert_stored(&machine, "default");
         assert_eq!(machine.stored("default")["ended"], Value::Null);
-        assert_eq!(machine.said(&["secrets", "--json"]).await.exit, Some(0));
+        assert_eq!(machine.run(&["secrets", "--json"]).await.exit, Some(0));
         machine.assert_no_complaints();
     }
 }
 
-/// One that was revoked while its token still looks good: the service's word counts.
+/// A revoked login whose token has not expired: the service refuses it.
 #[tokio::test]
-async fn a_login_the_service_does_not_take_is_not_called_good() {
+async fn a_login_that_the_service_refuses_is_not_good() {
     let machine = Machine::new();
-    let old = machine.hold("default", 864_000);
+    let old = machine.grant_login("default", 864_000);
     machine.issuer.end(&old.refresh, "refresh_token_invalidated");
-    let said = machine.signed_in(&["--device"]).await;
-    assert!(unwrapped(&said.stderr).contains("signed in ada@"), "{said:#?}");
+    let output = machine.signed_in(&["--device"]).await;
+    assert!(unwrapped(&output.stderr).contains("signed in ada@"), "{output:#?}");
     assert_stored(&machine, "default");
 }
 
@@ -241,14 +241,14 @@ async fn a_login_the_service_does_not_take_is_not_called_good() {
 async fn several_logins_at_once() {
     let machine = Machine::new();
     let names = ["ada", "work", "home", "default"];
-    let mut going = Vec::new();
+    let mut processes = Vec::new();
     for name in names {
         let flags = ["--device", "--json", "--name", name];
-        going.push(Process::start(machine.signing_in(&flags).await));
+        processes.push(Process::start(machine.signing_in(&flags).await));
     }
-    for process in going {
-        let said = process.end().await;
-        assert_eq!(said.exit, Some(0), "{said:#?}");
+    for process in processes {
+        let output = process.end().await;
+        assert_eq!(output.exit, Some(0), "{output:#?}");
     }
     let mut tokens = Vec::new();
     for name in names {
@@ -257,7 +257,7 @@ async fn several_logins_at_once() {
     }
     tokens.dedup();
     assert_eq!(tokens.len(), names.len(), "two logins have one token");
-    // The same name twice at the same time: one of the two is there, whole.
+    // The same name twice at the same time: one of the two logins is stored completely.
     let twice = [&["--device", "--name", "twice"][..]; 2];
     let [first, second] = twice;
     let first = Process::start(machine.signing_in(first).await);
@@ -268,9 +268,9 @@ async fn several_logins_at_once() {
     machine.assert_no_complaints();
 }
 
-/// The form that chat-bot frameworks call.
+/// The command that chat-bot frameworks call.
 #[tokio::test]
-async fn a_framework_reads_its_block() {
+async fn a_framework_gets_its_status_block() {
     let block = |auth: &str, status: &str| {
         format!(
             "=== NANOCLAW SETUP: CODEX_AUTH ===\nAUTH_STATUS: {auth}\nSTATUS: {status}\n=== END ===\n"
@@ -279,42 +279,42 @@ async fn a_framework_reads_its_block() {
     let machine = Machine::new();
     let step = ["--step", "codex-auth", "--device"];
     for expected in ["authenticated", "already_authenticated"] {
-        let said = ended(machine.setting_up(&step).await).await;
-        let whole = (said.exit, said.stdout.as_str());
-        assert_eq!(whole, (Some(0), block(expected, "success").as_str()), "{said:#?}");
+        let output = run_to_end(machine.setting_up(&step).await).await;
+        let whole = (output.exit, output.stdout.as_str());
+        assert_eq!(whole, (Some(0), block(expected, "success").as_str()), "{output:#?}");
     }
-    let nobody = Machine::with(Options { device: Device::Off, ..Options::default() });
-    let said = ended(nobody.setting_up(&step).await).await;
-    assert_eq!(said.exit, Some(3), "{said:#?}");
-    let lines: Vec<&str> = said.stdout.lines().collect();
-    assert_eq!(lines[1..3], ["AUTH_STATUS: failed", "STATUS: failed"], "{said:#?}");
-    assert!(lines[3].starts_with("ERROR: ") && lines.len() == 5, "{said:#?}");
+    let without_device = Machine::with(Options { device: Device::Off, ..Options::default() });
+    let output = run_to_end(without_device.setting_up(&step).await).await;
+    assert_eq!(output.exit, Some(3), "{output:#?}");
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(lines[1..3], ["AUTH_STATUS: failed", "STATUS: failed"], "{output:#?}");
+    assert!(lines[3].starts_with("ERROR: ") && lines.len() == 5, "{output:#?}");
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_not_there_is_one_sentence() {
+async fn an_unreachable_issuer_is_one_sentence() {
     let gone = { Issuer::default().url() };
     let machine = Machine::new();
     for flags in [&["--device"][..], &["--device", "--json"]] {
         let mut command = machine.airlock(&["setup", "codex-auth"]).await;
         command.args(["--issuer", &gone, "--base-url", &machine.backend.url()]).args(flags);
-        let said = ended(command).await;
-        assert_eq!(said.exit, Some(1), "{said:#?}");
+        let output = run_to_end(command).await;
+        assert_eq!(output.exit, Some(1), "{output:#?}");
         assert!(
-            unwrapped(&said.stderr).contains("the issuer cannot be asked: 127.0.0.1"),
-            "{said:#?}"
+            unwrapped(&output.stderr).contains("no usable answer from the issuer: 127.0.0.1"),
+            "{output:#?}"
         );
     }
     assert_eq!(machine.stored("default"), Value::Null);
 }
 
 #[tokio::test]
-async fn what_cannot_be_an_issuer_is_refused() {
+async fn an_invalid_issuer_url_is_refused() {
     let machine = Machine::new();
     for url in ["http://example.org", "https://user:word@example.org", "ftp://x", "https://x/?a=b"]
     {
         let line = ["setup", "codex-auth", "--device", "--issuer", url];
-        let said = machine.said(&line).await;
-        assert_eq!(said.exit, Some(2), "{url}: {said:#?}");
+        let output = machine.run(&line).await;
+        assert_eq!(output.exit, Some(2), "{url}: {output:#?}");
     }
 }

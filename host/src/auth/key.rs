@@ -1,6 +1,5 @@
-//! An API key that a person gave, on stdin, in a file, or in the environment; or an access token
-//! that is tried before it is kept. It is good for the base it was given with, and when the backend
-//! refuses it there is no other.
+//! An API key from stdin, a file or the environment, or an access token that is tried before it is
+//! stored. It is valid for one base, and it cannot be renewed.
 
 use std::io::Read;
 use std::path::Path;
@@ -22,7 +21,7 @@ pub(super) struct KeySigner {
     key: Secret,
     place: String,
     base: Base,
-    /// Whose token it is; none of a key.
+    /// The account of an access token; `None` for a key.
     account: Option<String>,
     kind: AccountKind,
 }
@@ -38,12 +37,12 @@ impl KeySigner {
         })
     }
 
-    /// The same as the access token of an account.
-    pub(super) fn of_account(self, account: Option<String>) -> Self {
+    /// The same credential as the access token of an account.
+    pub(super) fn with_account(self, account: Option<String>) -> Self {
         Self { account, kind: AccountKind::ChatGpt, ..self }
     }
 
-    /// The path is the person's own word, so links and pipes (`<(…)`) are followed.
+    /// The person gave this path, so links and pipes (`<(…)`) are followed.
     pub(super) fn from_file(path: &Path, base: &Base) -> Result<Self, AuthError> {
         let place = path.display().to_string();
         let missing = || AuthError::Missing { place: place.clone() };
@@ -84,7 +83,7 @@ impl Signer for KeySigner {
         })
     }
 
-    fn canaries(&self) -> Vec<Secret> {
+    fn secrets_to_scrub(&self) -> Vec<Secret> {
         vec![self.key.clone()]
     }
 }

@@ -1,6 +1,6 @@
-//! A stored login as a signer: bound to the base it was made for, renewed before its token ends and
-//! when the backend refuses it. Another process may have renewed it, or a person signed in again:
-//! what is in the file is always looked at first.
+//! A stored login as a signer. It signs for its own base only. It renews the token before it
+//! expires, and when the backend refuses it. Another process may have renewed it already, or the
+//! person may have signed in again, so the file is always read first.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,18 +12,18 @@ use airlock_shared::{request, secret::Secret};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, header};
 
-use super::refresh::{RefreshCause, refreshed};
+use super::refresh::{RefreshCause, fresh_login};
 use super::store::{Login, LoginKind, LoginStore};
 use super::{Account, AccountKind, AuthError, Deps, HandedOver, Signed, Signer, bearer, sensitive};
 
-/// Earlier tokens of this run that are still scrubbed from answers.
-const REMEMBERED: usize = 8;
-/// An account id shorter than this would be found by chance in ordinary text.
-const ACCOUNT_CANARY_BYTES: usize = 16;
-/// How long a request waits for a newer token while the one that is there is good.
-const EARLY_PATIENCE: Duration = Duration::from_secs(5);
-/// After an early refresh that failed, the next one, in seconds.
-const AGAIN_SECONDS: u64 = 60;
+/// How many earlier tokens of this session are still removed from answers.
+const EARLIER_TOKENS: usize = 8;
+/// A shorter account id could be found by chance in ordinary text.
+const ACCOUNT_SCRUB_BYTES: usize = 16;
+/// How long a request waits for a new token while the current one is valid.
+const EARLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Seconds until the next try after an early refresh has failed.
+const EARLY_RETRY_SECONDS: u64 = 60;
 
 pub(super) struct LoginSigner {
     name: String,
@@ -33,7 +33,7 @@ pub(super) struct LoginSigner {
     current: Mutex<Current>,
 }
 
-/// What of a login signs; its refresh token stays on disk.
+/// The parts of a login that sign a request. The refresh token stays on disk.
 struct Current {
     kind: AccountKind,
     bearer: Secret,
@@ -42,13 +42,13 @@ struct Current {
     due: Option<u64>,
     expires_at: Option<u64>,
     model: Option<String>,
-    /// Of this signer: grows with each token that is taken.
+    /// Counts the tokens that this signer has adopted.
     generation: u64,
     earlier: Vec<Secret>,
 }
 
 impl Current {
-    fn of(login: &Login) -> Self {
+    fn from_login(login: &Login) -> Self {
         let kind = match login.kind {
             LoginKind::ApiKey => AccountKind::ApiKey,
             LoginKind::ChatGpt => AccountKind::ChatGpt,
@@ -73,17 +73,17 @@ impl Current {
 
 impl LoginSigner {
     pub(super) fn open(
-        folder: &Path,
+        directory: &Path,
         name: &str,
         base: &Base,
         deps: &Deps,
     ) -> Result<Self, AuthError> {
-        let store = LoginStore::new(folder);
+        let store = LoginStore::new(directory);
         let login = store.read(name)?;
-        let current = Mutex::new(Current::of(&login));
+        let current = Mutex::new(Current::from_login(&login));
         let (name, base, deps) = (name.to_owned(), base.clone(), deps.clone());
         let signer = Self { name, store, base, deps, current };
-        signer.bound(&login)?;
+        signer.check_base(&login)?;
         Ok(signer)
     }
 
@@ -95,9 +95,9 @@ impl LoginSigner {
         self.store.path(&self.name).map(|path| path.display().to_string()).unwrap_or_default()
     }
 
-    fn bound(&self, login: &Login) -> Result<(), AuthError> {
-        // THREAT: a base in a copied command line or a configuration file collects somebody's login.
-        // Tried by auth::login::tests::a_login_goes_to_its_own_base_only.
+    fn check_base(&self, login: &Login) -> Result<(), AuthError> {
+        // THREAT: a copied command line or configuration names another base, and the login is sent
+        // there. Tried by auth::login::tests::a_login_goes_to_its_own_base_only.
         if login.base != self.base {
             return Err(AuthError::OtherBase {
                 place: self.place(),
@@ -108,33 +108,33 @@ impl LoginSigner {
         Ok(())
     }
 
-    /// Takes what the file holds now. True: it is another token.
-    fn take(&self, login: &Login) -> Result<bool, AuthError> {
-        self.bound(login)?;
+    /// Adopts the login that the file holds now. True: its token is a new one.
+    fn adopt(&self, login: &Login) -> Result<bool, AuthError> {
+        self.check_base(login)?;
         let mut current = self.current();
         if current.account.is_some() && current.account != login.account {
             return Err(AuthError::OtherAccount { place: self.place() });
         }
         let is_new = !login.bearer.matches(current.bearer.reveal().as_bytes());
-        let old = std::mem::replace(&mut *current, Current::of(login));
+        let old = std::mem::replace(&mut *current, Current::from_login(login));
         (current.generation, current.earlier) = (old.generation, old.earlier);
         if is_new {
             current.generation += 1;
             current.earlier.push(old.bearer);
-            if current.earlier.len() > REMEMBERED {
+            if current.earlier.len() > EARLIER_TOKENS {
                 current.earlier.remove(0);
             }
         }
         Ok(is_new)
     }
 
-    async fn refreshed(&self, cause: RefreshCause) -> Result<Login, AuthError> {
+    async fn fresh_login(&self, cause: RefreshCause) -> Result<Login, AuthError> {
         let (ca, clock) = (self.deps.ca.as_deref(), &self.deps.clock);
-        refreshed(&self.store, &self.name, cause, ca, clock).await
+        fresh_login(&self.store, &self.name, cause, ca, clock).await
     }
 
-    /// Renews a token near its end. Where that fails a good one goes on.
-    async fn renewed_early(&self) -> Result<(), AuthError> {
+    /// Renews a token that expires soon. If that fails, a valid token stays in use.
+    async fn renew_if_due(&self) -> Result<(), AuthError> {
         let now = (self.deps.clock)();
         let (is_due, is_good) = {
             let current = self.current();
@@ -144,53 +144,54 @@ impl LoginSigner {
             return Ok(());
         }
         if !is_good {
-            return self.take(&self.refreshed(RefreshCause::Early).await?).map(|_| ());
+            return self.adopt(&self.fresh_login(RefreshCause::Early).await?).map(|_| ());
         }
-        let early = tokio::time::timeout(EARLY_PATIENCE, self.refreshed(RefreshCause::Early)).await;
+        let early =
+            tokio::time::timeout(EARLY_TIMEOUT, self.fresh_login(RefreshCause::Early)).await;
         match early {
             Ok(Ok(login)) => {
-                self.take(&login)?;
+                self.adopt(&login)?;
             }
-            Ok(Err(error)) => tracing::warn!(%error, "the token goes on without being renewed"),
-            Err(_) => tracing::warn!("the issuer is slow; the token goes on meanwhile"),
+            Ok(Err(error)) => tracing::warn!(%error, "the token stays in use without a renewal"),
+            Err(_) => tracing::warn!("the issuer is slow; the token stays in use"),
         }
         let mut current = self.current();
         if current.due.is_some_and(|due| due <= now) {
-            current.due = Some(now.saturating_add(AGAIN_SECONDS));
+            current.due = Some(now.saturating_add(EARLY_RETRY_SECONDS));
         }
         Ok(())
     }
 
-    /// The file is read first: whoever signed in again, or renewed it, spares the issuer.
-    async fn renewed(&self, refused: u64) -> Result<bool, AuthError> {
+    /// Reads the file first: if it holds a new token, the issuer is not asked.
+    async fn renew_refused(&self, refused: u64) -> Result<bool, AuthError> {
         if self.current().generation != refused {
             return Ok(true);
         }
         let login = self.store.read(&self.name)?;
-        if self.take(&login)? {
+        if self.adopt(&login)? {
             return Ok(true);
         }
         if login.refresh.is_none() {
             return Ok(false);
         }
-        let login = self.refreshed(RefreshCause::Refused(login.generation)).await?;
-        self.take(&login)
+        let login = self.fresh_login(RefreshCause::Refused(login.generation)).await?;
+        self.adopt(&login)
     }
 
-    /// Everything else in the file stays, as it is by then.
-    async fn kept_model(&self, slug: &str) -> Result<(), AuthError> {
+    /// Stores the model, and changes nothing else in the file.
+    async fn store_model(&self, slug: &str) -> Result<(), AuthError> {
         let locked = self.store.lock(&self.name).await?;
         let login = locked.read()?;
-        // THREAT: somebody signs in to another account or base while a person chooses, and a name
-        // from one backend's list is asked of another. Tried by
+        // THREAT: the login gets another account or base while a person chooses, and a model from
+        // one backend's list is requested from another backend. Tried by
         // auth::login::tests::a_model_is_kept_with_the_login_it_was_chosen_for.
-        self.take(&login)?;
+        self.adopt(&login)?;
         let login = Login { model: Some(slug.to_owned()), ..login };
         locked.write(&login)?;
-        self.take(&login).map(drop)
+        self.adopt(&login).map(drop)
     }
 
-    fn signed(&self) -> Result<Signed, AuthError> {
+    fn headers(&self) -> Result<Signed, AuthError> {
         let current = self.current();
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, bearer(&current.bearer, &self.name)?);
@@ -210,18 +211,18 @@ impl Signer for LoginSigner {
 
     fn sign(&self) -> BoxFuture<'_, Result<Signed, AuthError>> {
         Box::pin(async {
-            self.renewed_early().await?;
-            self.signed()
+            self.renew_if_due().await?;
+            self.headers()
         })
     }
 
     fn renew(&self, refused: u64) -> BoxFuture<'_, Result<bool, AuthError>> {
-        Box::pin(self.renewed(refused))
+        Box::pin(self.renew_refused(refused))
     }
 
     fn hand_over(&self) -> BoxFuture<'_, Result<HandedOver, AuthError>> {
         Box::pin(async {
-            self.renewed_early().await?;
+            self.renew_if_due().await?;
             let current = self.current();
             let bearer = Some(current.bearer.clone());
             let secrets = Secrets { bearer, account_id: current.account.clone() };
@@ -238,13 +239,13 @@ impl Signer for LoginSigner {
     }
 
     fn keep_model<'a>(&'a self, slug: &'a str) -> BoxFuture<'a, Result<bool, AuthError>> {
-        Box::pin(async move { self.kept_model(slug).await.map(|()| true) })
+        Box::pin(async move { self.store_model(slug).await.map(|()| true) })
     }
 
-    fn canaries(&self) -> Vec<Secret> {
+    fn secrets_to_scrub(&self) -> Vec<Secret> {
         let current = self.current();
         let account = current.account.iter();
-        let account = account.filter(|account| account.len() >= ACCOUNT_CANARY_BYTES);
+        let account = account.filter(|account| account.len() >= ACCOUNT_SCRUB_BYTES);
         let tokens = current.earlier.iter().chain([&current.bearer]).cloned();
         tokens.chain(account.cloned().map(Secret::new)).collect()
     }

@@ -1,29 +1,29 @@
-//! Who pays: the credential of a run, and the only place that holds one.
+//! The credential of a session. No other module holds one.
 //!
-//! Everybody else has a [`Signer`], which writes headers for one base and for no other. A secret
-//! here cannot be printed, compared by accident or serialized; errors say where something stood
-//! and never what it was.
+//! Other modules get a [`Signer`], which writes headers for one base only. A secret cannot be
+//! printed, serialized or compared by accident. An error names the place of a secret, never the
+//! secret.
 //!
 //! ```text
 //! sign_in ─→ issuer ─→ received ─→ store        once, by a person
-//! open ─→ login ─→ refresh ─→ store, issuer     every run
+//! open ─→ login ─→ refresh ─→ store, issuer     in every session
 //! ```
 //!
-//! Absent on purpose: words of the command line, and writing another program's login.
+//! Absent on purpose: flags of the command line; writing another program's login.
 
-pub mod sign_in; // up to three ways at once, the first to finish wins
-mod browser; // the way of the browser: start page, cookie, callback on loopback
-mod device; // the way of a code typed on another device
-mod paste; // the way of an address pasted here
-pub mod issuer; // who makes logins: exchange, refresh, revoke
+pub mod sign_in; // up to three methods at once, the first to finish wins
+mod browser; // sign-in in a browser: start page, cookie, callback on loopback
+mod device; // sign-in with a code that is typed on another device
+mod paste; // sign-in with an address that is pasted here
+pub mod issuer; // requests to the issuer: exchange, refresh, revoke
 pub mod store; // logins on disk
-pub mod refresh; // the one refresher
-pub mod received; // what the issuer gave becomes a login
-pub mod claims; // what a token says of its owner
+pub mod refresh; // one refresh at a time for all processes
+pub mod received; // from the issuer's tokens to a login
+pub mod claims; // what a token says about its owner
 pub mod import; // the official client's login, read once
 mod login; // a stored login as a signer
 mod key; // an API key that a person gave
-pub mod reach; // the way to one origin
+pub mod reach; // an HTTP client for one origin
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,18 +34,18 @@ use airlock_shared::secret::Secret;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue};
 
-/// The longest key or token that is taken.
+/// The longest key or token that is accepted.
 const CREDENTIAL_BYTES: usize = 16 << 10;
-/// Where a key of the variable `OPENAI_API_KEY` may go: it was issued for that origin.
+/// The one origin that a key in `OPENAI_API_KEY` may go to: the key was issued for it.
 const ENVIRONMENT_ORIGIN: &str = "https://api.openai.com";
 
-/// Who pays for a run, for records and first lines. Nothing in it is secret.
+/// The account of a credential, as records and the first line show it. It holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// The login's name, or `key`, or `recording`.
     pub name: String,
     pub kind: AccountKind,
-    /// `plus`, `pro`, …; None: a key, or nobody has said.
+    /// `plus`, `pro`, …; `None` for a key, or if the plan is not known.
     pub plan: Option<String>,
     pub base: Base,
 }
@@ -69,35 +69,35 @@ impl AccountKind {
 }
 
 impl Account {
-    /// Nobody: the answers come from a recording.
+    /// No account: the answers come from a recording.
     #[must_use]
     pub fn replay(base: Base) -> Self {
         Self { name: "recording".to_owned(), kind: AccountKind::Replay, plan: None, base }
     }
 }
 
-/// Unix seconds. Asked for, never read here, so that a test can say what time it is.
+/// The time in Unix seconds. It is a parameter so that a test can set the time.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// What a credential needs of its surroundings.
+/// What a credential needs from its environment.
 #[derive(Clone)]
 pub struct Deps {
-    /// One certificate authority more, PEM.
+    /// An additional certificate authority, PEM.
     pub ca: Option<String>,
     pub clock: Clock,
 }
 
-/// What a person chose to pay with.
+/// The credential that a person chose.
 pub enum Credential {
     /// A key read from stdin.
     Key(Secret),
-    /// An access token that is not stored yet; nothing renews it.
+    /// An access token that is not stored yet. It cannot be renewed.
     Token { token: Secret, account: Option<String> },
     /// A file that holds a key and nothing else.
     KeyFile(PathBuf),
-    /// `<folder>/<name>.json`, a token file of ours.
-    Login { name: String, folder: PathBuf },
-    /// `OPENAI_API_KEY`, because the person said `--login env`.
+    /// The login stored in `<directory>/<name>.json`.
+    Login { name: String, directory: PathBuf },
+    /// `OPENAI_API_KEY`, if the person gave `--login env`.
     Environment,
 }
 
@@ -105,93 +105,95 @@ pub enum Credential {
 pub struct Signed {
     /// Each value is marked sensitive.
     pub headers: HeaderMap,
-    /// Which credential this was: what [`Signer::renew`] is told when the backend refuses it.
+    /// Identifies the credential. [`Signer::renew`] takes it when the backend refused it.
     pub generation: u64,
 }
 
-/// What enters the sandbox in handoff, and which credential that is.
+/// The secrets that enter the sandbox in handoff, and the generation of the credential.
 pub struct HandedOver {
     pub secrets: Secrets,
     pub generation: u64,
 }
 
-/// Writes the headers that make a request ours.
+/// Writes the headers that authenticate a request.
 pub trait Signer: Send + Sync {
     fn account(&self) -> Account;
 
     /// The authorization and account headers, for `account().base` only.
     fn sign(&self) -> BoxFuture<'_, Result<Signed, AuthError>>;
 
-    /// The backend answered 401 to that generation. True: [`Signer::sign`] has another one now.
+    /// Renews the credential after the backend answered 401 to this generation. True:
+    /// [`Signer::sign`] now has another one.
     fn renew(&self, refused: u64) -> BoxFuture<'_, Result<bool, AuthError>>;
 
-    /// What enters the sandbox in handoff.
+    /// The secrets that enter the sandbox in handoff.
     fn hand_over(&self) -> BoxFuture<'_, Result<HandedOver, AuthError>>;
 
-    /// When [`Signer::sign`] will look for a newer token, Unix seconds; None: it never needs to.
+    /// When [`Signer::sign`] renews the token, Unix seconds; `None`: never.
     fn due(&self) -> Option<u64> {
         None
     }
 
-    /// The model that a person chose for this credential, where it is kept with it.
+    /// The model that a person chose for this login, if one is stored with it.
     fn model(&self) -> Option<String> {
         None
     }
 
-    /// Keeps such a choice. False: the credential is not stored, so nothing is kept with it.
+    /// Stores the model that a person chose. False: the credential is not a stored login.
     fn keep_model<'a>(&'a self, _slug: &'a str) -> BoxFuture<'a, Result<bool, AuthError>> {
         Box::pin(std::future::ready(Ok(false)))
     }
 
-    /// Every text that must be scrubbed from whatever comes back.
-    fn canaries(&self) -> Vec<Secret>;
+    /// Every secret that must be removed from answers and outputs.
+    fn secrets_to_scrub(&self) -> Vec<Secret>;
 }
 
-/// Why there is no credential. One variant for each consequence; never a part of a secret.
+/// Why there is no usable credential: one variant for each consequence. Never a part of a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// There is nothing there: a person must sign in or give a key.
-    #[error("{place}: no credential is there")]
+    /// There is no credential: a person must sign in or give a key.
+    #[error("{place}: there is no credential")]
     Missing { place: String },
-    /// It is there and cannot be trusted: a link, another owner, readable by others.
+    /// It cannot be trusted: it is a link, has another owner, or others can read it.
     #[error("{place}: {why}")]
     Unsafe { place: String, why: &'static str },
-    /// It is there and cannot be understood.
+    /// It cannot be parsed.
     #[error("{place}: {why}")]
     Malformed { place: String, why: &'static str },
-    /// It is good, and not for this base.
+    /// It is for another base.
     #[error("{place} is a credential for {bound}; {asked} needs another one, given explicitly")]
     OtherBase { place: String, bound: String, asked: String },
-    /// The login changed its account under the run.
+    /// The login now belongs to another account than at the start of the session.
     #[error("{place}: it belongs to another account now")]
     OtherAccount { place: String },
-    /// The login is gone: the issuer will not renew it. Signing in again mends it.
-    #[error("the login was {}", why.words(*at))]
+    /// The login cannot be used any more. The person must sign in again.
+    #[error("the login was {}", why.describe(*at))]
     Ended { login: String, why: store::EndReason, at: u64 },
-    /// The token has ended and the issuer could not be asked for the next one. Later may do.
+    /// The token has expired, and no new one came from the issuer. A later try may succeed.
     #[error("the login cannot be renewed: {issuer}: {why}")]
     Unreachable { issuer: String, why: String },
-    /// Where logins are kept cannot be written: a full disk, a read-only folder.
-    #[error("the login cannot be kept: {place}: {why}")]
+    /// The login cannot be stored: the disk is full, or the directory is read-only.
+    #[error("the login cannot be stored: {place}: {why}")]
     Store { place: String, why: String },
 }
 
-/// Opens the credential a person chose, for one base.
+/// Opens the credential that a person chose, for one base.
 ///
 /// # Errors
-/// When it is missing, cannot be trusted or understood, or belongs to another base.
+/// If it is missing, cannot be trusted or parsed, or belongs to another base.
 pub fn open(choice: Credential, base: &Base, deps: &Deps) -> Result<Arc<dyn Signer>, AuthError> {
     match choice {
         Credential::Key(key) => Ok(Arc::new(key::KeySigner::new(key, "the key given", base)?)),
         Credential::Token { token, account } => {
             let signer = key::KeySigner::new(token, "the token given", base)?;
-            Ok(Arc::new(signer.of_account(account)))
+            Ok(Arc::new(signer.with_account(account)))
         }
         Credential::KeyFile(path) => Ok(Arc::new(key::KeySigner::from_file(&path, base)?)),
         Credential::Environment => {
             let place = "OPENAI_API_KEY";
-            // THREAT: a base in a copied command line collects the key that every OpenAI tool on
-            // this machine shares. Tried by auth::tests::a_key_of_the_environment_goes_to_its_issuer_only.
+            // THREAT: a copied command line names another base, and the key that all OpenAI tools
+            // of this machine share is sent there. Tried by
+            // auth::tests::a_key_from_the_environment_goes_to_its_issuer_only.
             if base.origin() != ENVIRONMENT_ORIGIN {
                 return Err(AuthError::OtherBase {
                     place: place.to_owned(),
@@ -203,22 +205,22 @@ pub fn open(choice: Credential, base: &Base, deps: &Deps) -> Result<Arc<dyn Sign
                 std::env::var(place).map_err(|_| AuthError::Missing { place: place.to_owned() })?;
             Ok(Arc::new(key::KeySigner::new(Secret::new(key), place, base)?))
         }
-        Credential::Login { name, folder } => {
-            Ok(Arc::new(login::LoginSigner::open(&folder, &name, base, deps)?))
+        Credential::Login { name, directory } => {
+            Ok(Arc::new(login::LoginSigner::open(&directory, &name, base, deps)?))
         }
     }
 }
 
-/// The base that the login `name` in `folder` was made for.
+/// The base of the login `name` in `directory`.
 ///
 /// # Errors
 /// As [`open`].
-pub fn base_of(folder: &std::path::Path, name: &str) -> Result<Base, AuthError> {
-    Ok(store::LoginStore::new(folder).read(name)?.base)
+pub fn base_of(directory: &std::path::Path, name: &str) -> Result<Base, AuthError> {
+    Ok(store::LoginStore::new(directory).read(name)?.base)
 }
 
-/// Takes the text of a key or token: white space at its ends is the editor's, anything else but
-/// printable ASCII is a mistake that must not become a header.
+/// The text of a key or token without the white space around it, which an editor may add. It must
+/// be printable ASCII, so that it can be sent as a header.
 fn checked(secret: &Secret, place: &str) -> Result<Secret, AuthError> {
     let malformed = |why| AuthError::Malformed { place: place.to_owned(), why };
     let text = secret.reveal().trim();
@@ -228,14 +230,14 @@ fn checked(secret: &Secret, place: &str) -> Result<Secret, AuthError> {
     if text.len() > CREDENTIAL_BYTES {
         return Err(malformed("it is too long for a key or token"));
     }
-    // A quote or a backslash is two bytes on disk, and there is room for one.
+    // JSON escapes a quote or a backslash, so that it takes two bytes on disk; one is reserved.
     if !text.bytes().all(|byte| byte.is_ascii_graphic() && !br#""\"#.contains(&byte)) {
         return Err(malformed("a key or token is printable ASCII without spaces or quotes"));
     }
     Ok(Secret::new(text.to_owned()))
 }
 
-/// `Bearer …`, marked sensitive so that no library prints it.
+/// `Bearer …`, marked as sensitive so that no library prints it.
 fn bearer(secret: &Secret, place: &str) -> Result<HeaderValue, AuthError> {
     let text = zeroize::Zeroizing::new(format!("Bearer {}", secret.reveal()));
     sensitive(&text, place)
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_the_environment_goes_to_its_issuer_only() {
+    fn a_key_from_the_environment_goes_to_its_issuer_only() {
         for elsewhere in ["https://codex.example.org", "https://api.openai.com.example.org"] {
             let error =
                 open(Credential::Environment, &base(elsewhere), &deps()).err().expect("refused");
@@ -296,7 +298,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_signs_and_has_no_better_one() {
+    async fn a_key_signs_and_cannot_be_renewed() {
         let key = Credential::Key(Secret::new("sk-canary-1\n".to_owned()));
         let signer = open(key, &base("https://api.openai.com"), &deps()).expect("a signer");
         let signed = signer.sign().await.expect("signed");
@@ -305,6 +307,6 @@ mod tests {
         assert_eq!(format!("{value:?}"), "Sensitive");
         assert_eq!(signer.renew(signed.generation).await, Ok(false));
         assert_eq!(signer.account().kind.as_str(), "api key");
-        assert!(signer.canaries().iter().any(|canary| canary.matches(b"sk-canary-1")));
+        assert!(signer.secrets_to_scrub().iter().any(|canary| canary.matches(b"sk-canary-1")));
     }
 }

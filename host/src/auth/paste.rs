@@ -1,4 +1,4 @@
-//! The way of an address pasted here: whatever of it a person has copied.
+//! Sign-in with an address that a person pastes here, or with the part of it that they copied.
 
 use std::borrow::Cow;
 
@@ -7,30 +7,30 @@ use oauth2::url::{Host, Url, form_urlencoded};
 use tokio::sync::mpsc;
 
 use super::browser::authorize::{Attempt, CALLBACK};
-use super::issuer::{Issuer, IssuerError, Tokens, shown};
+use super::issuer::{Issuer, IssuerError, Tokens, sanitized};
 use super::sign_in::{CodeExchange, SignInError, SignInEvent};
 
 /// The longest line that is read.
 const LINE_BYTES: usize = 8 << 10;
-/// What is shorter and alone was typed, not copied.
+/// A shorter line is not a code that was copied.
 const CODE_BYTES_LEAST: usize = 8;
 
-/// Ends when what was pasted was exchanged, or when nothing more will be pasted.
+/// Ends when a pasted code was exchanged, or when there is no more input.
 pub(super) async fn wait(
     issuer: &Issuer,
     code_exchange: &CodeExchange<'_>,
     attempt: &Attempt,
     mut pasted: mpsc::Receiver<Secret>,
-    say: &(dyn Fn(SignInEvent) + Sync),
+    emit: &(dyn Fn(SignInEvent) + Sync),
 ) -> Result<Tokens, SignInError> {
     let mut last = None;
     while let Some(line) = pasted.recv().await {
         let why = match code(line.reveal(), attempt) {
             Err(why) => why,
             Ok(code) => {
-                let traded =
+                let exchanged =
                     code_exchange.exchange(&code, &attempt.verifier, &attempt.redirect).await;
-                match traded {
+                match exchanged {
                     Ok(tokens) => return Ok(tokens),
                     Err(error @ IssuerError::Refused { .. }) => error.to_string(),
                     Err(error) => {
@@ -41,27 +41,27 @@ pub(super) async fn wait(
                 }
             }
         };
-        say(SignInEvent::NotPasted { why });
+        emit(SignInEvent::NotPasted { why });
     }
     Err(last.map_or_else(
-        || SignInError::NoWay("nothing was pasted that could be used".to_owned()),
+        || SignInError::NoMethod("nothing was pasted that could be used".to_owned()),
         SignInError::Issuer,
     ))
 }
 
-/// The code in a line: a whole address, `code#state`, a query, or a code alone. The error says what
-/// is wrong with it, and holds no part of it but what the issuer said.
+/// The code in a line, which is a whole address, `code#state`, a query, or a code alone. The error
+/// says what is wrong. It holds no part of the line except the issuer's message.
 fn code(line: &str, attempt: &Attempt) -> Result<Secret, String> {
-    let no = |why: &str| Err(why.to_owned());
+    let fail = |why: &str| Err(why.to_owned());
     if line.len() > LINE_BYTES {
-        return no("it is too long");
+        return fail("it is too long");
     }
     let line = line.trim().trim_matches(['"', '\'', '<', '>', '`']).trim();
     if line.is_empty() {
-        return no("nothing was pasted");
+        return fail("nothing was pasted");
     }
     if line.contains(char::is_whitespace) || line.contains(char::is_control) {
-        return no("there is a space in it: paste the whole address as one line");
+        return fail("there is a space in it: paste the whole address as one line");
     }
     let is_local = ["localhost:", "127.0.0.1:"].iter().any(|local| line.starts_with(local));
     if line.contains("://") || is_local {
@@ -73,22 +73,22 @@ fn code(line: &str, attempt: &Attempt) -> Result<Secret, String> {
                 attempt.redirect
             ));
         }
-        return of_query(url.query().unwrap_or_default(), attempt);
+        return code_in_query(url.query().unwrap_or_default(), attempt);
     }
     let query = line.strip_prefix('?').unwrap_or(line);
     if ["code=", "state=", "error="]
         .iter()
         .any(|key| query.starts_with(key) || query.contains(&format!("&{key}")))
     {
-        return of_query(query.split('#').next().unwrap_or_default(), attempt);
+        return code_in_query(query.split('#').next().unwrap_or_default(), attempt);
     }
     match line.split_once('#') {
-        Some((code, state)) if attempt.is_state(state) => whole(code),
-        Some(_) => no(OTHER),
-        // No state vouches for it; the challenge does: the issuer gives tokens for a code of this
-        // sign-in only.
-        None if line.len() < CODE_BYTES_LEAST => no("it is too short for a code"),
-        None => whole(line),
+        Some((code, state)) if attempt.is_state(state) => checked_code(code),
+        Some(_) => fail(OTHER),
+        // There is no state to check. The PKCE challenge protects it: the issuer gives tokens only
+        // for a code of this sign-in.
+        None if line.len() < CODE_BYTES_LEAST => fail("it is too short for a code"),
+        None => checked_code(line),
     }
 }
 
@@ -109,28 +109,29 @@ fn is_callback(url: &Url, attempt: &Attempt) -> bool {
         && url.path() == CALLBACK
 }
 
-fn of_query(query: &str, attempt: &Attempt) -> Result<Secret, String> {
+fn code_in_query(query: &str, attempt: &Attempt) -> Result<Secret, String> {
     let fields: Vec<(Cow<'_, str>, Cow<'_, str>)> =
         form_urlencoded::parse(query.as_bytes()).collect();
-    // None: not there, or more than once.
+    // `None`: missing, empty, or given more than once.
     let field = |name: &str| {
         let mut found = fields.iter().filter(|(known, _)| known == name);
         let first = found.next().map(|(_, value)| value.as_ref());
         first.filter(|value| !value.is_empty() && found.next().is_none())
     };
-    // THREAT: somebody talks the person into pasting an address of theirs, and the login is to
-    // their account. Tried by auth::paste::another_sign_in_is_not_pasted.
+    // THREAT: an attacker persuades the person to paste the address of another sign-in, and the
+    // login is for the attacker's account. Tried by
+    // auth::paste::tests::an_address_of_another_sign_in_is_refused.
     if !field("state").is_some_and(|state| attempt.is_state(state)) {
         return Err(OTHER.to_owned());
     }
     if let Some(error) = field("error") {
-        let said = format!("{error} {}", field("error_description").unwrap_or_default());
-        return Err(format!("the issuer did not sign you in: {}", shown(&said, &[])));
+        let message = format!("{error} {}", field("error_description").unwrap_or_default());
+        return Err(format!("the issuer did not sign you in: {}", sanitized(&message, &[])));
     }
-    field("code").map_or_else(|| Err("there is no code in it".to_owned()), whole)
+    field("code").map_or_else(|| Err("there is no code in it".to_owned()), checked_code)
 }
 
-fn whole(code: &str) -> Result<Secret, String> {
+fn checked_code(code: &str) -> Result<Secret, String> {
     if code.is_empty() || !code.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("there is no code in it".to_owned());
     }
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_person_has_copied_is_understood() {
+    fn every_part_that_a_person_may_copy_is_accepted() {
         let (attempt, state) = attempt();
         let lines = [
             format!("http://localhost:1457/auth/callback?code=ac_Canary-1&scope=x&state={state}"),
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn another_sign_in_is_not_pasted() {
+    fn an_address_of_another_sign_in_is_refused() {
         let (attempt, state) = attempt();
         let (_, other) = super::tests::attempt();
         let lines = [
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_and_holds_no_code() {
+    fn errors_say_what_is_wrong_and_hold_no_code() {
         let (attempt, state) = attempt();
         let place = "it is another page's address; the right one starts with \
                      http://localhost:1457/auth/callback?";
@@ -241,7 +242,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_line_is_a_code_alone_or_brings_the_state(line in "(\\PC|[?&=#:/%]|code=|state=|localhost:1457){0,60}") {
+        fn an_accepted_line_is_a_code_alone_or_has_the_state(line in "(\\PC|[?&=#:/%]|code=|state=|localhost:1457){0,60}") {
             let (attempt, _) = attempt();
             if let Ok(code) = read(&line, &attempt) {
                 prop_assert!(line.contains(&code) && !code.contains(['#', ' ']), "{}", code);
@@ -250,7 +251,7 @@ mod tests {
         }
 
         #[test]
-        fn a_code_survives_every_shape(given in "[A-Za-z0-9._~-]{8,120}") {
+        fn a_code_is_found_in_every_form(given in "[A-Za-z0-9._~-]{8,120}") {
             let (attempt, state) = attempt();
             for line in [
                 format!("{}?code={given}&state={state}", attempt.redirect),

@@ -1,9 +1,9 @@
-//! The way to one origin: system roots, the machine's proxies, one certificate authority more
-//! where a person named one; no redirect followed, no cookie kept.
+//! An HTTP client for one origin. It uses the system's certificates, the machine's proxies, and a
+//! certificate authority that a person named. It follows no redirect and keeps no cookie.
 
 use std::time::Duration;
 
-/// Connections that wait to be used again.
+/// Idle connections that are kept open.
 const IDLE_CONNECTIONS: usize = 4;
 
 /// One origin. `https`, or `http` on loopback; never a user or password in it.
@@ -18,19 +18,19 @@ pub struct Reach<'a> {
 }
 
 /// # Errors
-/// A certificate authority that is none, or TLS that cannot be set up, as a sentence.
+/// The certificate authority cannot be read, or TLS cannot be set up: a message.
 pub fn client(reach: Reach<'_>) -> Result<reqwest::Client, String> {
-    // Another part of the process may have been first, with the same one.
+    // It fails if the same provider is already installed.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(reach.connect)
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
         .tcp_nodelay(true);
-    // A proxy set for the machine would read, in the clear, a credential that was to stay on it.
+    // A proxy could read the credential in clear text, and it must not leave this machine.
     if reach.is_loopback {
         builder = builder.no_proxy();
-        // Without TLS nobody is verified: the machine's certificates (a hundred files) stay unread.
+        // Plain HTTP needs no certificates, and reading the system's takes a hundred files.
         if reach.origin.starts_with("http://") {
             builder = builder.tls_certs_only([]);
         }
@@ -46,7 +46,7 @@ pub fn client(reach: Reach<'_>) -> Result<reqwest::Client, String> {
     builder.build().map_err(|error| format!("no connection can be made: {}", cause(&error)))
 }
 
-/// The deepest reason, which says what happened; the outer ones say where we were.
+/// The innermost error, which says what happened. The outer ones only say where.
 #[must_use]
 pub fn cause(error: &dyn std::error::Error) -> String {
     let mut deepest = error;
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_authority_that_is_none_is_said() {
+    fn an_unusable_certificate_authority_is_reported() {
         let with = |ca| {
             let connect = Duration::from_secs(1);
             let origin = "http://127.0.0.1:1";

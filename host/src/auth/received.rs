@@ -1,5 +1,5 @@
-//! What the issuer gave becomes a login: whose it is, and until when it is good by this machine's
-//! clock. The id token is read for its claims and dropped.
+//! Turns the issuer's tokens into a login: its account, and when it expires by this machine's
+//! clock. The id token is read for its claims and is not stored.
 
 use airlock_shared::base::Base;
 use airlock_shared::secret::Secret;
@@ -9,22 +9,21 @@ use super::issuer::{IssuerUrl, Tokens};
 use super::store::{Login, LoginKind};
 use super::{AuthError, checked};
 
-/// Clocks that differ by no more than this are taken to agree.
+/// A smaller difference between two clocks is ignored.
 const CLOCK_SECONDS: u64 = 300;
 
 impl Login {
-    /// The login of somebody who has just signed in.
+    /// The login of a person who has just signed in.
     ///
     /// # Errors
-    /// What of the tokens cannot be used, as a fragment.
-    pub fn granted(
+    /// Which token cannot be used, as a fragment.
+    pub fn from_tokens(
         tokens: &Tokens,
         base: Base,
         issuer: IssuerUrl,
         now: u64,
     ) -> Result<Self, &'static str> {
-        let token =
-            |token: &Secret| checked(token, "").map_err(|_| "it holds a token that is none");
+        let token = |token: &Secret| checked(token, "").map_err(|_| "it holds an invalid token");
         let bearer = tokens.access.as_ref().ok_or("it holds no access token")?;
         let claims = claims(tokens);
         Ok(Self {
@@ -47,19 +46,19 @@ impl Login {
     }
 }
 
-/// The same login with what a refresh gave: what is missing in the answer stays.
+/// The login after a refresh. What the answer leaves out stays as it was.
 ///
 /// # Errors
-/// `Malformed` where a token is none; `OtherAccount` where it is another's.
-pub(super) fn renewed(
+/// `Malformed`: a token is invalid. `OtherAccount`: the tokens belong to another account.
+pub(super) fn apply_refresh(
     old: &Login,
     tokens: &Tokens,
     now: u64,
     place: &str,
 ) -> Result<Login, AuthError> {
     let claims = claims(tokens);
-    // THREAT: an issuer that was deceived answers with somebody else's tokens, and our work goes to
-    // an account of theirs. Tried by auth::refresh::tests::another_accounts_tokens_are_not_used.
+    // THREAT: an issuer answers with another person's tokens, and the work goes to the account of
+    // that person. Tried by auth::refresh::tests::another_accounts_tokens_are_not_used.
     if old.account.is_some() && claims.account.is_some() && old.account != claims.account {
         return Err(AuthError::OtherAccount { place: place.to_owned() });
     }
@@ -82,25 +81,25 @@ pub(super) fn renewed(
     })
 }
 
-/// By the access token first, which is what pays; then by the id token.
+/// The claims of the access token; those that are missing come from the id token.
 #[must_use]
 pub fn claims(tokens: &Tokens) -> Claims {
-    let of = |token: &Option<Secret>| token.as_ref().and_then(Claims::of).unwrap_or_default();
-    of(&tokens.access).or(Claims { issued: None, expires: None, ..of(&tokens.id) })
+    let parse = |token: &Option<Secret>| token.as_ref().and_then(Claims::parse).unwrap_or_default();
+    parse(&tokens.access).or(Claims { issued: None, expires: None, ..parse(&tokens.id) })
 }
 
-/// By this machine's clock: a lifetime that begins now, so that a clock that is off by hours
-/// neither renews without end nor keeps a dead token for long. Only where no lifetime is known, the
-/// issuer's own time.
+/// When the token expires, by this machine's clock: the lifetime begins now. So even if the clock
+/// is wrong by hours, the token is not renewed again and again, and an expired one is not used for
+/// long. If no lifetime is known, it is the time that the issuer gave.
 #[must_use]
 pub fn expires_at(tokens: &Tokens, claims: &Claims, now: u64) -> Option<u64> {
     let lifetime = tokens.expires_in.or_else(|| claims.lifetime());
     lifetime.map(|seconds| now.saturating_add(seconds)).or(claims.expires)
 }
 
-/// Names a clock that is off: `this machine's clock is 10 h ahead of auth.openai.com`.
+/// Reports a wrong clock: `this machine's clock is 10 h ahead of auth.openai.com`.
 #[must_use]
-pub fn clock_off(date: Option<u64>, now: u64, issuer: &str) -> Option<String> {
+pub fn clock_skew(date: Option<u64>, now: u64, issuer: &str) -> Option<String> {
     let date = date?;
     let difference = now.abs_diff(date);
     let direction = if now > date { "ahead of" } else { "behind" };
@@ -141,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_off_is_named() {
+    fn a_wrong_clock_is_reported() {
         let now = 1_000_000;
-        let said = |date| clock_off(Some(date), now, "auth.openai.com");
-        assert_eq!(clock_off(None, now, "x"), None);
-        assert_eq!(said(now - 300), None);
+        let skew = |date| clock_skew(Some(date), now, "auth.openai.com");
+        assert_eq!(clock_skew(None, now, "x"), None);
+        assert_eq!(skew(now - 300), None);
         let ahead = "this machine's clock is 10 h ahead of auth.openai.com";
-        assert_eq!(said(now - 36_000).as_deref(), Some(ahead));
+        assert_eq!(skew(now - 36_000).as_deref(), Some(ahead));
         let behind = "this machine's clock is 10 min behind auth.openai.com";
-        assert_eq!(said(now + 600).as_deref(), Some(behind));
+        assert_eq!(skew(now + 600).as_deref(), Some(behind));
     }
 }

@@ -1,18 +1,18 @@
-//! Logins on disk, and the only place that knows their layout.
+//! Logins on disk. No other module knows their layout.
 //!
 //! ```text
 //! logins/            0700
 //!   NAME.json        0600, one login, replaced whole: {"v":2,"kind":…,"base":…, …}
-//!   NAME.json.part   the same while it is written
-//!   NAME.json.next   the login that a refresh is about to put there: room taken before the issuer
-//!                    is asked, renamed over NAME.json when all of it is on disk
-//!   NAME.lock        locked by whoever changes NAME; never deleted, so that nobody locks another
-//!                    inode. Holds the last word of one who had it: that the issuer was not reached
+//!   NAME.json.part   a new NAME.json while it is written
+//!   NAME.json.next   the login that a refresh will store: its space is reserved before the issuer
+//!                    is asked, and it is renamed to NAME.json when it is complete on disk
+//!   NAME.lock        locked while NAME changes; never deleted, so that all lock the same inode.
+//!                    Holds the last failure to reach the issuer
 //! ```
 
-mod layout; // one login as the text of a file
-mod folder; // files that only we can have written
-mod locked; // one login that nobody else changes meanwhile
+mod layout; // the JSON of one login
+mod directory; // files that only our user can have written
+mod locked; // one login under its lock
 #[cfg(test)]
 pub(super) mod tests; // links, modes, owners, pipes, full disks, torn files
 
@@ -28,46 +28,46 @@ use tokio::time::Instant;
 
 use super::AuthError;
 use super::issuer::IssuerUrl;
-use folder::Folder;
+use directory::Directory;
 
-pub(crate) use folder::{LINK, OPEN};
+pub(crate) use directory::{DIRECTORY_IS_LINK, DIRECTORY_IS_OPEN};
 
-pub use locked::{LastFailure, Locked, ReservedFile};
+pub use locked::{LastFailure, LockedLogin, ReservedFile};
 
-/// How long a lock is waited for: longer than any issuer is.
-const LOCK_PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is tried.
-const LOCK_EVERY: Duration = Duration::from_millis(10);
+/// How long to wait for a lock: longer than a request to an issuer takes.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+/// The pause between two tries.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 /// How long before its end a token is renewed, in seconds (codex protocol, B.2).
 pub const EARLY_SECONDS: u64 = 300;
 
-/// One login, whole.
+/// One login.
 #[derive(Clone)]
 pub struct Login {
     pub kind: LoginKind,
-    /// Where its credential may go, and nowhere else.
+    /// The only base that its credential may go to.
     pub base: Base,
-    /// Who made it, and who alone may renew or revoke it. None: a key.
+    /// The issuer, the only one that may renew or revoke it. `None`: a key.
     pub issuer: Option<IssuerUrl>,
     /// The API key or the access token.
     pub bearer: Secret,
-    /// Single-use. None: a key, or an access token given alone.
+    /// The refresh token, which works only once. `None`: a key, or an access token given alone.
     pub refresh: Option<Secret>,
     pub account: Option<String>,
     pub email: Option<String>,
     pub plan: Option<String>,
-    /// Unix seconds by this machine's clock: when it was received, and its lifetime. None: unknown,
-    /// it is good until it is refused.
+    /// Unix seconds by this machine's clock: the time it was received plus its lifetime. `None`:
+    /// not known; it is valid until the backend refuses it.
     pub expires_at: Option<u64>,
     pub signed_in_at: Option<u64>,
     pub refreshed_at: Option<u64>,
-    /// Grows with each refresh.
+    /// Counts the refreshes.
     pub generation: u64,
-    /// The model that a person chose for it, where its backend has no default.
+    /// The model that a person chose, if the backend has no default.
     pub model: Option<String>,
-    /// A refresh was begun with the token of this digest, and its end is not known.
+    /// A refresh with the token of this digest was begun; its result is not known.
     pub intent: Option<RefreshIntent>,
-    /// The issuer will not renew the token of this digest any more.
+    /// The issuer does not renew the token of this digest any more.
     pub ended: Option<LoginEnd>,
 }
 
@@ -96,7 +96,7 @@ pub struct LoginEnd {
     pub at: u64,
 }
 
-/// Why a login is gone for good (codex protocol, B.4).
+/// Why a login cannot be renewed any more (codex protocol, B.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
@@ -104,22 +104,22 @@ pub enum EndReason {
     Expired,
     /// `refresh_token_reused`: another program used it up.
     Reused,
-    /// `refresh_token_invalidated`: signed out elsewhere, password changed.
+    /// `refresh_token_invalidated`: signed out elsewhere, or the password was changed.
     Revoked,
-    /// A refresh of ours was cut between the issuer's answer and our write.
+    /// A refresh was interrupted between the issuer's answer and the write to disk.
     Interrupted,
     /// The issuer answered with another account's tokens.
     OtherAccount,
-    /// Refused for good with a code we do not know, `invalid_grant` among them.
+    /// Refused with `invalid_grant` or a code that is not known here.
     Refused,
-    /// The access token has ended and there is nothing to renew it with.
+    /// The access token has expired, and there is no refresh token.
     Ended,
 }
 
 impl Login {
-    /// When its token should be renewed, Unix seconds: five minutes before its end, or at half of a
-    /// life that is shorter than that. None: there is nothing to renew it with, or nobody knows
-    /// when it ends, or its issuer has said no.
+    /// When its token should be renewed, Unix seconds: five minutes before it expires, or after
+    /// half of a lifetime that is shorter than that. `None`: there is no refresh token, the expiry
+    /// is not known, or the issuer has refused to renew it.
     #[must_use]
     pub fn due(&self) -> Option<u64> {
         let expires = self.expires_at?;
@@ -130,7 +130,7 @@ impl Login {
         Some(expires.saturating_sub(early.unwrap_or(EARLY_SECONDS)))
     }
 
-    /// Whether its token is good, as far as this machine's clock knows.
+    /// Whether its token is valid by this machine's clock.
     #[must_use]
     pub fn is_good(&self, now: u64) -> bool {
         self.expires_at.is_none_or(|expires| now < expires)
@@ -144,14 +144,14 @@ impl Login {
         Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// The issuer's last word on the refresh token that is there now.
+    /// Why the issuer does not renew the current refresh token.
     #[must_use]
     pub fn ended(&self) -> Option<&LoginEnd> {
         self.ended.as_ref().filter(|ended| self.digest().as_ref() == Some(&ended.token))
     }
 
-    /// What it ended of, where it is of no use any more: its token has ended, and the issuer renews
-    /// it no more or there is nothing to renew it with.
+    /// Why the login cannot be used any more: its token has expired, and the issuer does not renew
+    /// it or there is no refresh token. `None`: it can be used.
     #[must_use]
     pub fn ended_now(&self, now: u64) -> Option<LoginEnd> {
         match (self.is_good(now), self.ended()) {
@@ -165,7 +165,7 @@ impl Login {
         }
     }
 
-    /// Whether a refresh with the token that is there now was begun, and its end is not known.
+    /// Whether a refresh with the current token was begun and its result is not known.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
         let intent = self.intent.as_ref();
@@ -174,79 +174,79 @@ impl Login {
 }
 
 impl LoginEnd {
-    /// What the login was: `revoked on 21 Nov 09:14 UTC (signed out in another place)`.
+    /// A description: `revoked on 21 Nov 09:14 UTC (signed out in another place)`.
     #[must_use]
-    pub fn words(&self) -> String {
-        self.why.words(self.at)
+    pub fn describe(&self) -> String {
+        self.why.describe(self.at)
     }
 }
 
 impl EndReason {
-    /// How that came, in a few words.
+    /// The cause, in a few words.
     #[must_use]
-    pub fn said(self) -> &'static str {
+    pub fn cause(self) -> &'static str {
         match self {
             Self::Expired => "not used for too long (refresh_token_expired)",
             Self::Reused => "used up by another program (refresh_token_reused)",
             Self::Revoked => "signed out in another place",
-            Self::Interrupted => "a renewal was cut off after the issuer had answered it",
+            Self::Interrupted => "a renewal was interrupted after the issuer had answered",
             Self::OtherAccount => "it was renewed for another account",
-            Self::Refused => "its issuer renews it no more",
-            Self::Ended => "there is nothing to renew it with",
+            Self::Refused => "the issuer does not renew it any more",
+            Self::Ended => "there is no refresh token",
         }
     }
 
-    /// What the login was, as it was found at `at`.
+    /// A description of what happened to the login, which was noticed at `at`.
     #[must_use]
-    pub fn words(self, at: u64) -> String {
+    pub fn describe(self, at: u64) -> String {
         let at = i64::try_from(at).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
         let on = at.map(|at| at.strftime(" on %-d %b %H:%M UTC").to_string()).unwrap_or_default();
-        let said = self.said();
+        let cause = self.cause();
         match self {
-            Self::Reused => said.to_owned(),
-            Self::Expired => format!("{said}, seen{on}"),
-            Self::Revoked => format!("revoked{on} ({said})"),
-            Self::Interrupted => format!("lost{on}: {said}"),
-            Self::OtherAccount | Self::Refused => format!("stopped{on}: {said}"),
-            Self::Ended => format!("at its end{on}: {said}"),
+            Self::Reused => cause.to_owned(),
+            Self::Expired => format!("{cause}, seen{on}"),
+            Self::Revoked => format!("revoked{on} ({cause})"),
+            Self::Interrupted => format!("lost{on}: {cause}"),
+            Self::OtherAccount | Self::Refused => format!("refused{on}: {cause}"),
+            Self::Ended => format!("no longer valid{on}: {cause}"),
         }
     }
 }
 
-/// The folder of logins.
+/// The directory of logins.
 #[derive(Clone, Debug)]
 pub struct LoginStore {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl LoginStore {
     #[must_use]
-    pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
     }
 
-    /// Where the login is, for messages.
+    /// The path of the login's file, for messages.
     ///
     /// # Errors
-    /// A name that could be a path.
+    /// The name is not a login's name.
     pub fn path(&self, name: &str) -> Result<PathBuf, AuthError> {
         if !is_name(name) {
             return Err(AuthError::Malformed {
                 place: format!("login `{}`", name.escape_debug()),
-                why: "a login's name is letters, digits, dashes, dots and underscores",
+                why: "a login's name may have letters, digits, dashes, dots and underscores",
             });
         }
-        Ok(self.folder.join(format!("{name}.json")))
+        Ok(self.directory.join(format!("{name}.json")))
     }
 
-    /// Names of all logins, sorted. None of them was opened.
+    /// The names of all logins, sorted. No file is opened.
     ///
     /// # Errors
-    /// A folder that cannot be read; one that does not exist is empty.
+    /// The directory cannot be read. One that does not exist is empty.
     pub fn names(&self) -> Result<Vec<String>, AuthError> {
-        let entries = match std::fs::read_dir(&self.folder) {
+        let entries = match std::fs::read_dir(&self.directory) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(|error| folder::failed(&self.folder, &error))?,
+            entries => entries.map_err(|error| directory::failed(&self.directory, &error))?,
         };
         let named = |entry: std::fs::DirEntry| {
             let file = entry.file_name().into_string().ok()?;
@@ -258,51 +258,50 @@ impl LoginStore {
         Ok(names)
     }
 
-    /// Opens, trusts and understands the file, in that order. Takes no lock and changes nothing.
+    /// Opens, checks and parses the file. Takes no lock and changes nothing.
     ///
     /// # Errors
     /// `Missing`, `Unsafe`, `Malformed`.
     pub fn read(&self, name: &str) -> Result<Login, AuthError> {
         let path = self.path(name)?;
         let missing = || AuthError::Missing { place: path.display().to_string() };
-        let folder = Folder::open(&self.folder)?.ok_or_else(missing)?;
-        let text = folder.read(&format!("{name}.json"))?.ok_or_else(missing)?;
+        let directory = Directory::open(&self.directory)?.ok_or_else(missing)?;
+        let text = directory.read(&format!("{name}.json"))?.ok_or_else(missing)?;
         layout::parse(&text, &path.display().to_string())
     }
 
-    /// The lock of one login, across threads and processes; waits for whoever has it, not for ever.
-    /// Makes the folder where there is none.
+    /// Locks one login, across threads and processes. Creates the directory if it does not exist.
     ///
     /// # Errors
-    /// `LoginStore`: the folder cannot be written, or somebody holds the lock for too long.
-    pub async fn lock(&self, name: &str) -> Result<Locked, AuthError> {
+    /// `Store`: the directory cannot be written, or another process holds the lock for too long.
+    pub async fn lock(&self, name: &str) -> Result<LockedLogin, AuthError> {
         let path = self.path(name)?;
-        let folder = Arc::new(Folder::make(&self.folder)?);
-        let lock = folder.open_lock(&format!("{name}.lock"))?;
-        let patience = Instant::now() + LOCK_PATIENCE;
+        let directory = Arc::new(Directory::create_or_open(&self.directory)?);
+        let lock = directory.open_lock(&format!("{name}.lock"))?;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         let mut has_waited = false;
         loop {
-            // THREAT: two programs renew at once, and the issuer takes the second for a thief's.
+            // THREAT: two processes refresh with one token, and the issuer takes it for stolen.
             // Tried by login::refresh::forty_processes_refresh_once.
             match lock.try_lock() {
-                Ok(()) => return Ok(Locked::new(folder, name, path, lock, has_waited)),
+                Ok(()) => return Ok(LockedLogin::new(directory, name, path, lock, has_waited)),
                 Err(std::fs::TryLockError::Error(error)) => {
-                    return Err(folder::failed(&self.folder, &error));
+                    return Err(directory::failed(&self.directory, &error));
                 }
-                Err(std::fs::TryLockError::WouldBlock) if Instant::now() >= patience => {
+                Err(std::fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
                     return Err(AuthError::Store {
                         place: path.display().to_string(),
                         why: "another process has been changing it for a minute".to_owned(),
                     });
                 }
-                Err(std::fs::TryLockError::WouldBlock) => tokio::time::sleep(LOCK_EVERY).await,
+                Err(std::fs::TryLockError::WouldBlock) => tokio::time::sleep(LOCK_RETRY).await,
             }
             has_waited = true;
         }
     }
 }
 
-/// Whether it can be a login's name: never a path, never hidden.
+/// Whether it can be a login's name, which is never a path and never a hidden file.
 fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     !name.is_empty() && name.len() <= 64 && !name.starts_with('.') && name.chars().all(plain)

@@ -105,13 +105,13 @@ pub fn sign_in(
         (None, None) => {
             let chosen = flags.browser || flags.device || flags.paste;
             let browser = flags.browser || !chosen;
-            let ways = SignInMethods {
+            let methods = SignInMethods {
                 browser,
                 open: browser && !flags.no_browser,
                 device: flags.device || !chosen,
                 paste: flags.paste || (!chosen && typed == TypedBy::Person),
             };
-            SignInWith::SignIn { ways, chosen }
+            SignInWith::SignIn { methods, chosen }
         }
     };
     Ok(SignInArgs {

@@ -276,12 +276,12 @@ impl Gate {
 
     /// What is looked for in what others say.
     fn texts(&self) -> Needles {
-        self.scrub().texts(self.canaries())
+        self.scrub().texts(self.secrets_to_scrub())
     }
 
     /// What is looked for in headers and messages.
     fn messages(&self) -> Needles {
-        Needles::for_messages(&self.canaries())
+        Needles::for_messages(&self.secrets_to_scrub())
     }
 
     /// The last words of a sandbox, or of the engine, for people and records.
@@ -294,9 +294,9 @@ impl Gate {
         self.scrub.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn canaries(&self) -> Vec<Secret> {
+    fn secrets_to_scrub(&self) -> Vec<Secret> {
         match &self.config.upstream {
-            Upstream::Live { signer, .. } => signer.canaries(),
+            Upstream::Live { signer, .. } => signer.secrets_to_scrub(),
             Upstream::Replay(_) => Vec::new(),
         }
     }

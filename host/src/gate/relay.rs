@@ -111,7 +111,7 @@ fn admitted(gate: &Gate, route: Route, mut given: Value) -> Result<Value, Refuse
         body
     };
     drop(given);
-    gate.scrub().request(gate.canaries(), &mut body);
+    gate.scrub().request(gate.secrets_to_scrub(), &mut body);
     Ok(body)
 }
 

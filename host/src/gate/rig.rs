@@ -207,7 +207,7 @@ impl Signer for TwoTokens {
         Box::pin(async { Ok(HandedOver { secrets: Secrets::default(), generation: 0 }) })
     }
 
-    fn canaries(&self) -> Vec<Secret> {
+    fn secrets_to_scrub(&self) -> Vec<Secret> {
         [TOKEN, NEXT_TOKEN].map(|token| Secret::new(token.to_owned())).into()
     }
 }

@@ -99,7 +99,7 @@ pub(super) async fn get(
         if dense::structure_bytes(&body) > limits::JSON_STRUCTURE_BYTES {
             return Err(unreachable("its answer has too many values".to_owned()));
         }
-        let body = Needles::for_texts(&signer.canaries()).bytes(body);
+        let body = Needles::for_texts(&signer.secrets_to_scrub()).bytes(body);
         serde_json::from_slice(&body).map_err(|_| unreachable("its answer is not JSON".to_owned()))
     };
     let answer = tokio::time::timeout(patience, asking).await;
@@ -202,7 +202,7 @@ async fn send_signed(
 /// Why the backend refuses, for a message of ours.
 fn said(signer: &dyn Signer, body: &[u8]) -> String {
     let said = stream::Refusal::of_body(body).message;
-    Needles::for_messages(&signer.canaries()).text(&said).into_owned()
+    Needles::for_messages(&signer.secrets_to_scrub()).text(&said).into_owned()
 }
 
 /// Sends it once. Whatever the backend says is an answer, but a redirect.

@@ -222,7 +222,7 @@ fn signer(
 ) -> Result<Arc<dyn Signer>, Fault> {
     let credential = match &settings.credential {
         CredentialChoice::Login(name) => {
-            Credential::Login { name: name.clone(), folder: logins.to_owned() }
+            Credential::Login { name: name.clone(), directory: logins.to_owned() }
         }
         CredentialChoice::KeyStdin(key) => Credential::Key(key.clone()),
         CredentialChoice::KeyFile(path) => Credential::KeyFile(path.clone()),
@@ -309,7 +309,7 @@ mod tests {
                 3,
                 "the login was revoked on 21 Nov 09:14 UTC (signed out in another place)",
             ),
-            (AuthError::Missing { place: place() }, 3, "~/logins/me.json: no credential is there"),
+            (AuthError::Missing { place: place() }, 3, "~/logins/me.json: there is no credential"),
             (
                 AuthError::Unreachable { issuer: "auth.example.org".into(), why: "slow".into() },
                 1,
@@ -318,7 +318,7 @@ mod tests {
             (
                 AuthError::Store { place: place(), why: "No space left on device".into() },
                 1,
-                "the login cannot be kept: ~/logins/me.json: No space left on device",
+                "the login cannot be stored: ~/logins/me.json: No space left on device",
             ),
         ];
         for (error, exit, said) in cases {
@@ -349,7 +349,7 @@ mod tests {
             Box::pin(std::future::pending())
         }
 
-        fn canaries(&self) -> Vec<Secret> {
+        fn secrets_to_scrub(&self) -> Vec<Secret> {
             Vec::new()
         }
     }

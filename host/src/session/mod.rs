@@ -85,7 +85,7 @@ pub async fn run(
     report.tell_changes(stop).await;
     let done = report.end(ended, stop);
     // A login that is being renewed is not to be lost with the process.
-    crate::auth::refresh::settled().await;
+    crate::auth::refresh::wait_for_refreshes().await;
     Ok(done)
 }
 

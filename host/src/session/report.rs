@@ -170,7 +170,7 @@ impl<'a> Report<'a> {
     /// A message of ours, which may hold words of the engine's, the sandbox's or the backend's.
     fn message(&self, text: String) -> String {
         let Some(signer) = &self.signer else { return text };
-        Needles::for_messages(&signer.canaries()).text(&text).into_owned()
+        Needles::for_messages(&signer.secrets_to_scrub()).text(&text).into_owned()
     }
 
     /// How it ended, with a message that can be shown and kept.

@@ -250,7 +250,7 @@ mod tests {
             Some(self.made.load(Ordering::Relaxed) + 3_300)
         }
 
-        fn canaries(&self) -> Vec<Secret> {
+        fn secrets_to_scrub(&self) -> Vec<Secret> {
             Vec::new()
         }
     }

@@ -1,5 +1,5 @@
-//! What a machine lacks: one line for each thing, with the command that mends it. Looks and tries;
-//! changes nothing but the volume with our binary.
+//! Checks what this machine lacks: one line for each check, with the command that fixes it. It
+//! changes nothing except the volume with the sandbox binary.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -21,23 +21,23 @@ use crate::failure::{GIVE_A_KEY, address};
 use crate::session::sign_in_again;
 use crate::text;
 
-/// One line.
+/// One check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     pub name: &'static str,
     pub state: CheckState,
     pub text: String,
-    /// What mends it.
+    /// The command that fixes it.
     pub command: Option<String>,
 }
 
-/// How it is.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckState {
     Ok,
-    /// A run would end with this because of it.
+    /// A session would end with this exit code.
     Missing(Exit),
-    /// Could not be looked at, because something before it is missing.
+    /// It could not be checked, because something else is missing.
     Unknown,
 }
 
@@ -59,30 +59,30 @@ impl Check {
         Self { name, state: CheckState::Unknown, text: text.to_owned(), command: None }
     }
 
-    fn of(name: &'static str, error: &EngineError) -> Self {
+    fn from_error(name: &'static str, error: &EngineError) -> Self {
         let (headline, reason, command) = error.describe();
         Self::missing(Exit::Sandbox, name, format!("{headline}: {reason}"), command)
     }
 }
 
-/// Looks at everything. `state` is the folder of logins and runs, `install` and `owner` are what
-/// the sandbox of the trial is labelled with, `run` is an id that nobody else has; `claim` says how the
-/// session of a container is.
+/// Runs all checks. `state` is the directory of logins and sessions, `install` and `owner` are
+/// labels for the container of the trial, `session` is a unique id for it, and `claim` gives the
+/// owner of a container's session.
 pub async fn run(
     choice: &EngineChoice,
     state: &Path,
     install: &str,
     owner: &str,
-    run: &str,
+    session: &str,
     claim: impl Fn(&str, &str) -> Owner,
 ) -> Vec<Check> {
-    let mut checks = vec![folder(state)];
+    let mut checks = vec![directory(state)];
     let docker = match Docker::connect(choice).await {
         Ok(docker) => docker,
         Err(error) => {
-            checks.push(Check::of("engine", &error));
+            checks.push(Check::from_error("engine", &error));
             for name in ["limits", "seccomp", "image", "sandbox"] {
-                checks.push(Check::unknown(name, "there is no engine to ask"));
+                checks.push(Check::unknown(name, "there is no engine"));
             }
             return checks;
         }
@@ -102,9 +102,9 @@ pub async fn run(
             checks.push(limits(&about));
             checks.push(seccomp(&about));
         }
-        Err(error) => checks.push(Check::of("engine", &error)),
+        Err(error) => checks.push(Check::from_error("engine", &error)),
     }
-    // Before the trial, which is nobody's session.
+    // Before the trial, whose container belongs to no session.
     if let Ok(found) = docker.unclaimed(install, claim).await
         && !found.is_empty()
     {
@@ -115,7 +115,7 @@ pub async fn run(
     match docker.find_image(&name).await {
         Ok(Some(found)) => {
             checks.push(Check::ok("image", name));
-            checks.push(trial(&docker, &found, install, owner, run).await);
+            checks.push(trial(&docker, &found, install, owner, session).await);
         }
         Ok(None) => {
             checks.push(Check::missing(
@@ -124,60 +124,60 @@ pub async fn run(
                 format!("{name} is not on the engine yet"),
                 Some("airlock setup image".to_owned()),
             ));
-            checks.push(Check::unknown("sandbox", "there is no image to try it with"));
+            checks.push(Check::unknown("sandbox", "there is no image for it"));
         }
         Err(error) => {
-            checks.push(Check::of("image", &error));
-            checks.push(Check::unknown("sandbox", "there is no image to try it with"));
+            checks.push(Check::from_error("image", &error));
+            checks.push(Check::unknown("sandbox", "there is no image for it"));
         }
     }
     checks
 }
 
-/// Logins and records are for one user's eyes.
-fn folder(state: &Path) -> Check {
+/// Only the person may read logins and records.
+fn directory(state: &Path) -> Check {
     let name = "state";
     let at = state.display();
     let Ok(found) = state.symlink_metadata() else {
-        return Check::ok(name, format!("{at} is made when it is needed"));
+        return Check::ok(name, format!("{at} is created when it is needed"));
     };
     let command = Some(format!("chmod 700 {at}"));
     if !found.is_dir() {
         let command = Some(format!("ls -ld {at}"));
-        return Check::missing(Exit::Sandbox, name, format!("{at} is not a folder"), command);
+        return Check::missing(Exit::Sandbox, name, format!("{at} is not a directory"), command);
     }
     if found.uid() != rustix::process::geteuid().as_raw() {
         let command = Some(format!("sudo chown -R \"$USER\" {at}"));
         return Check::missing(
             Exit::Sandbox,
             name,
-            format!("{at} belongs to somebody else"),
+            format!("{at} belongs to another user"),
             command,
         );
     }
     if found.mode() & 0o077 != 0 {
-        return Check::missing(Exit::Sandbox, name, format!("{at} can be read by others"), command);
+        return Check::missing(Exit::Sandbox, name, format!("others can read {at}"), command);
     }
     Check::ok(name, format!("{at}, private"))
 }
 
 fn limits(about: &EngineInfo) -> Check {
-    let lacking: Vec<&str> = [
+    let missing: Vec<&str> = [
         (about.memory, "memory"),
         (about.swap, "swap"),
         (about.pids, "processes"),
         (about.cpus, "processors"),
     ]
     .iter()
-    .filter_map(|&(held, name)| (!held).then_some(name))
+    .filter_map(|&(is_enforced, name)| (!is_enforced).then_some(name))
     .collect();
-    if lacking.is_empty() {
-        return Check::ok("limits", "memory, swap, processes and processors are held");
+    if missing.is_empty() {
+        return Check::ok("limits", "memory, swap, processes and processors are limited");
     }
     Check::missing(
         Exit::Sandbox,
         "limits",
-        format!("the engine's kernel does not limit {}", lacking.join(", ")),
+        format!("the engine's kernel does not limit {}", missing.join(", ")),
         Some("docker info    (its warnings name the kernel's setting)".to_owned()),
     )
 }
@@ -189,33 +189,33 @@ fn seccomp(about: &EngineInfo) -> Check {
     Check::missing(
         Exit::Sandbox,
         "seccomp",
-        "the engine filters no system calls",
+        "the engine does not filter system calls",
         Some("docker info --format '{{.SecurityOptions}}'".to_owned()),
     )
 }
 
-/// What stays because nobody here can tell whether it is somebody's.
+/// Containers and volumes that are not removed, because their session cannot be found.
 fn unclaimed(found: &Unclaimed) -> Check {
     let names: Vec<&str> =
         found.containers.iter().chain(&found.volumes).map(String::as_str).collect();
     let text = format!(
-        "{} of this state directory, whose session nobody here can see: of a copy of the \
-         directory, or of a session that was deleted; if nothing else uses them:",
+        "{} of this state directory: their session is not here; it belongs to a copy of the \
+         directory, or was deleted; if nothing else uses them:",
         names.join(", ")
     );
     Check { name: "leftovers", state: CheckState::Unknown, text, command: Some(found.command()) }
 }
 
-/// A real sandbox, as a run would have it, up to its word that it is ready.
+/// Starts a real sandbox, up to its ready line.
 async fn trial(
     docker: &Docker,
     image: &ResolvedImage,
     install: &str,
     owner: &str,
-    run: &str,
+    session: &str,
 ) -> Check {
     let spec = ContainerSpec {
-        session: run.to_owned(),
+        session: session.to_owned(),
         install: install.to_owned(),
         lock: String::new(),
         owner: owner.to_owned(),
@@ -225,30 +225,30 @@ async fn trial(
         pids: 64,
         work: WorkspaceMount::Memory { bytes: 16 << 20 },
     };
-    let tried = async {
+    let trial = async {
         let sandbox = docker.prepare(image, &spec).await?;
-        let from = tokio::time::Instant::now();
+        let start = tokio::time::Instant::now();
         let ready = docker.plan(spec, image, &sandbox).create().await?.start().await?;
-        let took: Duration = from.elapsed();
+        let took: Duration = start.elapsed();
         let version = ready.version().to_owned();
         ready.remove().await?;
         Ok::<_, EngineError>((took, version))
     };
-    match tried.await {
+    match trial.await {
         Ok((took, version)) => Check::ok(
             "sandbox",
             format!(
-                "made, held to its terms and ready in {} ms (sandbox {version}, {})",
+                "created, confinement verified, ready in {} ms (sandbox {version}, {})",
                 took.as_millis(),
                 &binary::SANDBOX_SHA256[..12]
             ),
         ),
-        Err(error) => Check::of("sandbox", &error),
+        Err(error) => Check::from_error("sandbox", &error),
     }
 }
 
-/// The backend, asked for its models as a run would ask it. `base`: another one than the
-/// credential's own.
+/// Requests the list of models from the backend, as a session does. `base`: instead of the
+/// credential's own base.
 pub async fn backend(credential: Credential, base: Option<Base>, ca: Option<String>) -> Check {
     let name = "backend";
     let again = match &credential {
@@ -271,7 +271,7 @@ pub async fn backend(credential: Credential, base: Option<Base>, ca: Option<Stri
             Check::ok(name, listed)
         }
         ProofResult::Refused(why) => refused(why),
-        ProofResult::Unasked(why) => {
+        ProofResult::Unknown(why) => {
             let command = Some(format!("curl -I {}", address(&base.origin())));
             Check::missing(Exit::Failed, name, format!("no list of models: {why}"), command)
         }
@@ -281,15 +281,15 @@ pub async fn backend(credential: Credential, base: Option<Base>, ca: Option<Stri
 fn base_of(credential: &Credential, named: Option<Base>) -> Result<Base, AuthError> {
     match (named, credential) {
         (Some(base), _) => Ok(base),
-        (None, Credential::Login { name, folder }) => auth::base_of(folder, name),
+        (None, Credential::Login { name, directory }) => auth::base_of(directory, name),
         (None, _) => Base::parse(defaults::API_BASE)
             .map_err(|_| AuthError::Missing { place: defaults::API_BASE.to_owned() }),
     }
 }
 
-/// For a run that has no login or key to pay with.
+/// The check of the backend if there is no login or key; why.
 #[must_use]
-pub fn backend_unasked(why: &str) -> Check {
+pub fn backend_unchecked(why: &str) -> Check {
     Check::unknown("backend", why)
 }
 
@@ -300,18 +300,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_others_read_is_named_with_its_command() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        let check = super::folder(folder.path());
+    fn a_directory_that_others_read_is_named_with_its_command() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let check = super::directory(directory.path());
         assert_eq!(check.state, CheckState::Missing(Exit::Sandbox));
-        assert_eq!(check.command, Some(format!("chmod 700 {}", folder.path().display())));
-        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
-        assert_eq!(super::folder(folder.path()).state, CheckState::Ok);
+        assert_eq!(check.command, Some(format!("chmod 700 {}", directory.path().display())));
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o700)).unwrap();
+        assert_eq!(super::directory(directory.path()).state, CheckState::Ok);
     }
 
     #[test]
-    fn every_limit_that_is_not_held_is_named() {
+    fn every_limit_that_is_not_enforced_is_named() {
         let about = EngineInfo {
             version: "20.10".into(),
             cgroups: "1".into(),
@@ -327,12 +327,13 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_are_named_with_what_removes_each_of_them() {
+    fn leftovers_are_named_with_the_command_that_removes_them() {
         let text = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
         let command = |containers: &[&str], volumes: &[&str]| {
             let found = Unclaimed { containers: text(containers), volumes: text(volumes) };
             let check = unclaimed(&found);
-            let all_named = [containers, volumes].concat().iter().all(|it| check.text.contains(it));
+            let all_named =
+                [containers, volumes].concat().iter().all(|name| check.text.contains(name));
             assert!(all_named, "{check:?}");
             check.command.unwrap_or_default()
         };
@@ -345,15 +346,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_backend_that_cannot_be_asked_is_said() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("key");
+    async fn a_backend_that_cannot_be_reached_is_reported() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("key");
         std::fs::write(&file, "sk-canary-of-this-test").unwrap();
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
-        // A port that was free a moment ago.
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let origin = format!("http://{}", taken.local_addr().unwrap());
-        drop(taken);
+        // A port that is free now.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
         let base = || Base::parse(&format!("{origin}/v1")).ok();
         let check = backend(Credential::KeyFile(file), base(), None).await;
         assert_eq!(check.state, CheckState::Missing(Exit::Failed), "{}", check.text);
@@ -363,14 +364,14 @@ mod tests {
             check.text
         );
         assert_eq!(check.command, Some(format!("curl -I {origin}")));
-        let none = Credential::Login { name: "ops".into(), folder: folder.path().to_owned() };
+        let none = Credential::Login { name: "ops".into(), directory: directory.path().to_owned() };
         let check = backend(none, base(), None).await;
         assert_eq!(check.state, CheckState::Missing(Exit::SignIn), "{}", check.text);
         assert_eq!(check.command.as_deref(), Some("airlock setup codex-auth --name ops"));
     }
 
     #[tokio::test]
-    async fn without_an_engine_each_line_is_still_there() {
+    async fn without_an_engine_every_check_is_listed() {
         let choice = EngineChoice { host: Some("unix:///none".into()), ..EngineChoice::default() };
         let checks = run(&choice, Path::new("/none"), "i", "o", "r", |_, _| Owner::Unknown).await;
         let found: Vec<_> = checks.iter().map(|check| (check.name, check.state)).collect();

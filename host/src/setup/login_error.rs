@@ -1,5 +1,4 @@
-//! Why a command about logins was not carried out: one variant for each consequence, and for each
-//! what a person is told.
+//! Why a command about logins failed: one variant for each consequence, each with its message.
 
 use crate::auth::AuthError;
 use crate::auth::issuer::IssuerError;
@@ -9,34 +8,34 @@ use crate::exit::Exit;
 use crate::failure::{Failure, address, elsewhere};
 use crate::session::sign_in_again;
 
-/// For what may do later.
+/// The hint if a later try may succeed.
 const AGAIN: &str = "the same command again, once it answers";
 
-/// Nothing in it is secret.
+/// It holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoginError {
-    /// Nobody signed in: time is up, it was denied, or no way is left.
+    /// The sign-in failed: a timeout, a refusal, or no method is left.
     NotSignedIn { name: String, why: String },
-    /// The issuer could not be asked: later may do.
+    /// The issuer gave no usable answer. A later try may succeed.
     Issuer { host: String, why: String },
-    /// It was asked, and gave no login: it refused, or answered something else, or not to the end.
+    /// The issuer gave no login: it refused, or its answer was invalid or incomplete.
     NotGranted { name: String, host: String, why: String },
-    /// The name is another account's, and nobody said that it may be replaced.
+    /// The stored login belongs to another account, and the person did not allow to replace it.
     Another { name: String, has: String, is: String },
     /// A person said no.
     Declined { what: &'static str },
-    /// The service does not take the credential. `kept`: it is stored all the same; `again`: the
-    /// command that gives another.
+    /// The service does not accept the credential. `kept`: it is stored all the same. `again`: the
+    /// command that gives another one.
     Refused { why: String, kept: bool, again: String },
     /// There is no login of that name.
     NotFound { name: String },
-    /// The login is an API key, which has no token to give.
+    /// The login is an API key, which has no access token.
     Key { name: String },
-    /// The login, as `auth` says it.
+    /// An error of the login.
     Login { name: String, error: AuthError },
-    /// What was given cannot be used: a file, or what stdin holds.
+    /// The given file or input cannot be used.
     Given { why: String, hint: String },
-    /// It was done in part.
+    /// The command was carried out only in part.
     InPart { headline: &'static str, why: String },
 }
 
@@ -58,7 +57,7 @@ impl LoginError {
             SignInError::Issuer(
                 error @ (IssuerError::Unreachable(_)
                 | IssuerError::Busy { .. }
-                | IssuerError::Between(_)),
+                | IssuerError::Intercepted(_)),
             ) => Self::issuer(host, &error),
             SignInError::Issuer(error) => Self::not_granted(name, host, error.to_string()),
             error => Self::NotSignedIn { name: name.to_owned(), why: error.to_string() },
@@ -72,10 +71,12 @@ impl From<LoginError> for Failure {
             LoginError::NotSignedIn { name, why } => {
                 Self::new(Exit::SignIn, "not signed in", why).hint(sign_in_again(&name))
             }
-            LoginError::Issuer { host, why } => {
-                Self::new(Exit::Failed, "the issuer cannot be asked", format!("{host}: {why}"))
-                    .hint(AGAIN)
-            }
+            LoginError::Issuer { host, why } => Self::new(
+                Exit::Failed,
+                "no usable answer from the issuer",
+                format!("{host}: {why}"),
+            )
+            .hint(AGAIN),
             LoginError::NotGranted { name, host, why } => {
                 let why = format!("{host}: {why}");
                 Self::new(Exit::Failed, "the issuer did not sign you in", why)
@@ -84,7 +85,7 @@ impl From<LoginError> for Failure {
             LoginError::Another { name, has, is } => {
                 let why = format!(
                     "login `{name}` is {has}; this is {is}, and was not stored; --name keeps both, \
-                     --replace gives it the name"
+                     --replace replaces the stored one"
                 );
                 Self::new(Exit::Failed, "another account", why)
                     .hint("airlock setup codex-auth --name NAME")
@@ -92,7 +93,7 @@ impl From<LoginError> for Failure {
             LoginError::Declined { what } => Self::new(Exit::Failed, "nothing was changed", what),
             LoginError::Refused { why, kept, again } => {
                 let headline = match kept {
-                    true => "the service does not take this login",
+                    true => "the service does not accept this login",
                     false => "not stored",
                 };
                 Self::new(Exit::SignIn, headline, why).hint(again)
@@ -102,28 +103,28 @@ impl From<LoginError> for Failure {
             }
             LoginError::Key { name } => {
                 let why = format!(
-                    "login `{name}` is an API key; a token and an account come with a ChatGPT login"
+                    "login `{name}` is an API key; only a ChatGPT login has a token and an account"
                 );
                 Self::usage(why).hint("airlock setup codex-auth --name NAME")
             }
-            LoginError::Login { name, error } => of_login(&name, &error),
+            LoginError::Login { name, error } => login_failure(&name, &error),
             LoginError::Given { why, hint } => Self::usage(why).hint(hint),
             LoginError::InPart { headline, why } => Self::new(Exit::Failed, headline, why),
         }
     }
 }
 
-fn of_login(name: &str, error: &AuthError) -> Failure {
+fn login_failure(name: &str, error: &AuthError) -> Failure {
     let needed =
         |why: String| Failure::new(Exit::SignIn, "sign-in needed", why).hint(sign_in_again(name));
     match error {
-        AuthError::Unsafe { place, why } if *why == store::OPEN => {
-            Failure::new(Exit::SignIn, "logins cannot be trusted", error.to_string())
+        AuthError::Unsafe { place, why } if *why == store::DIRECTORY_IS_OPEN => {
+            Failure::new(Exit::SignIn, "the logins cannot be trusted", error.to_string())
                 .hint(format!("chmod 700 {}", address(place)))
         }
-        AuthError::Unsafe { why, .. } if *why == store::LINK => {
-            Failure::new(Exit::SignIn, "logins cannot be trusted", error.to_string())
-                .hint("export XDG_STATE_HOME=/path/to/a/folder/of/yours")
+        AuthError::Unsafe { why, .. } if *why == store::DIRECTORY_IS_LINK => {
+            Failure::new(Exit::SignIn, "the logins cannot be trusted", error.to_string())
+                .hint("export XDG_STATE_HOME=/path/to/a/directory/of/yours")
         }
         AuthError::Missing { .. } => needed(format!("there is no login `{name}`")),
         AuthError::Ended { .. }
@@ -132,10 +133,12 @@ fn of_login(name: &str, error: &AuthError) -> Failure {
         | AuthError::OtherAccount { .. } => needed(error.to_string()),
         AuthError::OtherBase { asked, .. } => Failure::usage(error.to_string())
             .hint(format!("airlock setup codex-auth --base-url {} --name NAME", address(asked))),
-        AuthError::Unreachable { issuer, why } => {
-            Failure::new(Exit::Failed, "the issuer cannot be asked", format!("{issuer}: {why}"))
-                .hint(AGAIN)
-        }
+        AuthError::Unreachable { issuer, why } => Failure::new(
+            Exit::Failed,
+            "no usable answer from the issuer",
+            format!("{issuer}: {why}"),
+        )
+        .hint(AGAIN),
         AuthError::Store { place, why } => {
             Failure::new(Exit::Failed, "the login cannot be written", format!("{place}: {why}"))
                 .hint(elsewhere(place, why))
@@ -148,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_to_try_again_touches_no_other_login() {
+    fn the_hint_names_the_same_login() {
         let refused = |name: &str| {
             let (name, why) = (name.to_owned(), "time is up".to_owned());
             Failure::from(LoginError::NotSignedIn { name, why }).hint
@@ -158,28 +161,28 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_that_answered_is_told_from_one_that_could_not_be_asked() {
-        let said = |error| {
+    fn a_refusal_of_the_issuer_differs_from_an_unreachable_issuer() {
+        let failure = |error| {
             let login_error =
                 LoginError::sign_in("team", "issuer.example.org", SignInError::Issuer(error));
             Failure::from(login_error).to_string()
         };
-        let refused = IssuerError::Refused { status: 400, said: "invalid_grant".to_owned() };
+        let refused = IssuerError::Refused { status: 400, message: "invalid_grant".to_owned() };
         let again = "\nairlock setup codex-auth --name team";
-        let asked = [
+        let answered = [
             (refused, "it refused (400): invalid_grant"),
             (IssuerError::Malformed("holds no access token"), "its answer holds no access token"),
             (IssuerError::Lost("no answer within 30 s".to_owned()), "no answer within 30 s"),
         ];
-        for (error, why) in asked {
+        for (error, why) in answered {
             let head = "the issuer did not sign you in: issuer.example.org: ";
-            assert_eq!(said(error), format!("{head}{why}{again}"));
+            assert_eq!(failure(error), format!("{head}{why}{again}"));
         }
-        let head = "the issuer cannot be asked: issuer.example.org: ";
+        let head = "no usable answer from the issuer: issuer.example.org: ";
         let why = "no such host";
-        let unreachable = said(IssuerError::Unreachable(why.to_owned()));
+        let unreachable = failure(IssuerError::Unreachable(why.to_owned()));
         assert_eq!(unreachable, format!("{head}{why}\n{AGAIN}"));
-        assert!(said(IssuerError::Busy { status: 503 }).starts_with(head));
-        assert!(said(IssuerError::Between("a portal".to_owned())).starts_with(head));
+        assert!(failure(IssuerError::Busy { status: 503 }).starts_with(head));
+        assert!(failure(IssuerError::Intercepted("a portal".to_owned())).starts_with(head));
     }
 }

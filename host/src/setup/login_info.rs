@@ -1,57 +1,57 @@
-//! A login as anybody may see it: whose it is, how long it is good, why it is gone. Pure, and
-//! nothing in it is secret.
+//! The parts of a login that may be shown: its account, how long it is valid, why it ended. It
+//! holds no secret.
 
 use crate::auth::store::{Login, LoginEnd, LoginKind};
 use crate::text;
 
-/// A shorter key would be told by its last characters.
-const TELLABLE_KEY: usize = 24;
-/// Characters of an account, or of a key's end, that are shown.
+/// Of a shorter key no characters are shown: four would be too much of it.
+const MIN_KEY_TO_SHOW: usize = 24;
+/// How many characters of an account, or of the end of a key, are shown.
 const SHOWN: usize = 4;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginInfo {
     /// The login's name.
     pub login: String,
-    /// An API key, by its last characters; none for a ChatGPT login.
+    /// The last characters of an API key; `None` for a ChatGPT login.
     pub key: Option<String>,
     pub email: Option<String>,
     pub plan: Option<String>,
-    /// Its first characters.
+    /// The first characters of the account id.
     pub account: Option<String>,
-    /// Where its credential may go.
+    /// The base that its credential may go to.
     pub base: String,
-    /// Who made it, and alone may renew it.
+    /// The issuer, the only one that may renew it.
     pub issuer: Option<String>,
-    /// Unix seconds; none where it is good until it is refused.
+    /// Unix seconds; `None`: it is valid until the backend refuses it.
     pub expires_at: Option<u64>,
-    /// Seconds of it that are left.
+    /// Seconds until it expires.
     pub left: Option<u64>,
-    /// It is renewed by itself.
+    /// It is renewed automatically.
     pub renews: bool,
-    /// The model that a person chose for it.
+    /// The model that the person chose for it.
     pub model: Option<String>,
-    /// It is of no use any more.
+    /// Why it cannot be used any more.
     pub gone: Option<LoginGone>,
 }
 
-/// Why a login is of no use any more, and since when.
+/// Why a login cannot be used any more, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginGone {
     /// `revoked on 21 Nov 09:14 UTC (signed out in another place)`
-    pub words: String,
+    pub reason: String,
     /// Unix seconds.
     pub at: u64,
 }
 
 impl LoginGone {
-    pub(super) fn of(ended: &LoginEnd) -> Self {
-        Self { words: ended.words(), at: ended.at }
+    pub(super) fn new(ended: &LoginEnd) -> Self {
+        Self { reason: ended.describe(), at: ended.at }
     }
 }
 
 impl LoginInfo {
-    pub(super) fn of(name: &str, login: &Login, now: u64) -> Self {
+    pub(super) fn new(name: &str, login: &Login, now: u64) -> Self {
         let is_key = login.kind == LoginKind::ApiKey;
         Self {
             login: name.to_owned(),
@@ -65,13 +65,13 @@ impl LoginInfo {
             left: login.expires_at.map(|at| at.saturating_sub(now)),
             renews: login.refresh.is_some(),
             model: login.model.clone(),
-            gone: login.ended_now(now).as_ref().map(LoginGone::of),
+            gone: login.ended_now(now).as_ref().map(LoginGone::new),
         }
     }
 
-    /// `ada@example.org · plus · account 9f2c…`, `API key …a1b2 · metered · https://…`: who pays.
+    /// `ada@example.org · plus · account 9f2c…`, `API key …a1b2 · metered · https://…`.
     #[must_use]
-    pub fn said(&self) -> String {
+    pub fn describe(&self) -> String {
         let account = self.account.as_ref().map(|account| format!("account {account}"));
         let parts = match &self.key {
             Some(key) => vec![format!("API key {key}"), "metered".to_owned(), self.base.clone()],
@@ -80,39 +80,39 @@ impl LoginInfo {
             }
         };
         match parts.is_empty() {
-            true => "an account that does not say whose it is".to_owned(),
+            true => "an unknown account".to_owned(),
             false => parts.join(" · "),
         }
     }
 
-    /// The same, and where it differs from the `other` that says as much, what differs.
+    /// The same; if the `other` has the same description, with what differs.
     #[must_use]
-    pub fn said_beside(&self, other: &Self) -> String {
-        let mut said = self.said();
-        if said == other.said() {
+    pub fn describe_beside(&self, other: &Self) -> String {
+        let mut text = self.describe();
+        if text == other.describe() {
             if self.key.is_none() && self.base != other.base {
-                said = format!("{said} · for {}", self.base);
+                text = format!("{text} · for {}", self.base);
             }
             if let Some(issuer) = self.issuer.as_ref().filter(|_| self.issuer != other.issuer) {
-                said = format!("{said} · by {issuer}");
+                text = format!("{text} · by {issuer}");
             }
         }
-        said
+        text
     }
 
-    /// How long the token is good: `token good for 9 d 23 h`, `token ended`.
+    /// How long the token is valid: `token good for 9 d 23 h`, `token expired`.
     #[must_use]
     pub fn good_for(&self) -> Option<String> {
         Some(match self.left? {
-            0 => "token ended".to_owned(),
+            0 => "token expired".to_owned(),
             left => format!("token good for {}", text::long_time(left)),
         })
     }
 }
 
-/// `…a1b2`, or `…` alone where that would be much of it.
+/// `…a1b2`, or `…` alone for a short key.
 fn tail(key: &str) -> String {
-    let last = key.get(key.len().saturating_sub(SHOWN)..).filter(|_| key.len() >= TELLABLE_KEY);
+    let last = key.get(key.len().saturating_sub(SHOWN)..).filter(|_| key.len() >= MIN_KEY_TO_SHOW);
     format!("…{}", last.unwrap_or_default())
 }
 
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_key_or_an_account_little_is_shown() {
+    fn only_a_few_characters_of_a_key_or_an_account_are_shown() {
         assert_eq!(tail("sk-proj-0123456789-0123456789-a1b2"), "…a1b2");
         assert_eq!(tail("sk-short-a1b2"), "…");
         assert_eq!(tail(""), "…");

@@ -1,4 +1,4 @@
-//! Where logins are, and what using one takes.
+//! The directory of logins, and access to them.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,28 +13,28 @@ use crate::auth::store::{Login, LoginStore};
 use crate::auth::{self, AuthError, Clock, Credential, Deps, Signer};
 use crate::clock;
 
-/// What one login takes on the disk, and more.
+/// More than one login takes on the disk.
 const LOGIN_BYTES: usize = 64 << 10;
-/// How long anybody waits for a login that nobody wants to be revoked.
-const GIVING_BACK: Duration = Duration::from_secs(3);
+/// The timeout for revoking a login that is not stored.
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The folder of logins, and the surroundings of whoever uses one.
+/// The directory of logins, with what is needed to use them.
 #[derive(Clone)]
 pub struct Logins {
     pub(super) store: LoginStore,
-    pub(super) folder: PathBuf,
+    pub(super) directory: PathBuf,
     pub(super) deps: Deps,
 }
 
 impl Logins {
-    /// `ca`: one certificate authority more, PEM.
+    /// `ca`: an additional certificate authority, PEM.
     #[must_use]
-    pub fn new(folder: &Path, ca: Option<String>) -> Self {
-        Self::at(folder, Deps { ca, clock: Arc::new(clock::seconds) as Clock })
+    pub fn new(directory: &Path, ca: Option<String>) -> Self {
+        Self::at(directory, Deps { ca, clock: Arc::new(clock::seconds) as Clock })
     }
 
-    pub(super) fn at(folder: &Path, deps: Deps) -> Self {
-        Self { store: LoginStore::new(folder), folder: folder.to_owned(), deps }
+    pub(super) fn at(directory: &Path, deps: Deps) -> Self {
+        Self { store: LoginStore::new(directory), directory: directory.to_owned(), deps }
     }
 
     /// Unix seconds.
@@ -43,7 +43,7 @@ impl Logins {
         (self.deps.clock)()
     }
 
-    /// Where the login of that name may go. None: there is none that can be read.
+    /// The base of the login. `None`: there is no such login, or it cannot be read.
     #[must_use]
     pub fn base(&self, name: &str) -> Option<Base> {
         self.store.read(name).ok().map(|login| login.base)
@@ -55,30 +55,30 @@ impl Logins {
     }
 
     pub(super) fn signer(&self, name: &str, base: &Base) -> Result<Arc<dyn Signer>, AuthError> {
-        let choice = Credential::Login { name: name.to_owned(), folder: self.folder.clone() };
+        let choice = Credential::Login { name: name.to_owned(), directory: self.directory.clone() };
         auth::open(choice, base, &self.deps)
     }
 
-    /// Whether a login could be written: noticed before a person signs in, not after. Leaves
-    /// nothing behind, not even a folder.
-    pub(super) fn room(&self) -> Result<(), AuthError> {
-        let there = self.folder.ancestors().find(|folder| folder.is_dir());
-        let there = there.unwrap_or(&self.folder);
-        let tried = tempfile::tempfile_in(there).and_then(|mut file| {
+    /// Checks that a login can be written, before a person signs in. Leaves no file and no
+    /// directory behind.
+    pub(super) fn check_room(&self) -> Result<(), AuthError> {
+        let existing = self.directory.ancestors().find(|directory| directory.is_dir());
+        let existing = existing.unwrap_or(&self.directory);
+        let written = tempfile::tempfile_in(existing).and_then(|mut file| {
             file.write_all(&[0; LOGIN_BYTES])?;
             file.sync_all()
         });
-        tried.map_err(|error| AuthError::Store {
-            place: there.display().to_string(),
+        written.map_err(|error| AuthError::Store {
+            place: existing.display().to_string(),
             why: error.to_string(),
         })
     }
 
-    /// Signs out a login that was granted and is not kept, where that can be done quickly. What is
-    /// dropped instead is known to nobody either.
-    pub(super) async fn give_back(&self, login: &Login) {
+    /// Revokes a login that was granted and is not stored, if the issuer answers quickly. Otherwise
+    /// its token is only dropped, and no one else has it.
+    pub(super) async fn revoke_unstored(&self, login: &Login) {
         let (Some(url), Some(token)) = (&login.issuer, &login.refresh) else { return };
         let Ok(issuer) = self.issuer(url.clone()) else { return };
-        let _ = tokio::time::timeout(GIVING_BACK, issuer.revoke(token, true)).await;
+        let _ = tokio::time::timeout(REVOKE_TIMEOUT, issuer.revoke(token, true)).await;
     }
 }

@@ -1,5 +1,5 @@
-//! `logout`: revoked where it was made, deleted here; which of the two worked is said. What cannot
-//! be revoked is deleted all the same.
+//! `logout`: revokes the login at its issuer and deletes the file. It reports both. A login that
+//! cannot be revoked is deleted too.
 
 use std::time::Duration;
 
@@ -7,38 +7,39 @@ use super::{LoginError, Logins};
 use crate::auth::AuthError;
 use crate::auth::store::{Login, LoginKind};
 
-/// How long the issuer may take (codex protocol, A.10).
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The timeout for the issuer (codex protocol, A.10).
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What became of it.
+/// The result of a logout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedOut {
     pub name: String,
     pub revoked: Revocation,
-    /// The file that is gone.
+    /// The file that was deleted.
     pub path: std::path::PathBuf,
 }
 
+/// Whether the login was revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
-    /// By this issuer.
-    By(String),
-    /// A key is revoked by hand, where it was made.
-    ByHand,
-    /// It was of no use any more.
-    Before,
-    /// It is still good for whoever has it: why.
-    Not(String),
+    /// Revoked by this issuer.
+    Done(String),
+    /// A key: the person must revoke it where it was created.
+    Manual,
+    /// The login could not be used any more.
+    NotNeeded,
+    /// Not revoked, so the token is still valid; why.
+    Failed(String),
 }
 
-/// Logs out. The lock is held throughout, so that nobody renews meanwhile what is to go.
+/// Logs out. It holds the login's lock, so that no other process renews the login meanwhile.
 ///
 /// # Errors
-/// `Nothing` where there is no such login; `Login` where the file cannot be deleted.
+/// `NotFound`: there is no such login. `InPart`: the file cannot be deleted.
 pub async fn run(logins: &Logins, name: &str) -> Result<LoggedOut, LoginError> {
     let login_error = |error| LoginError::login(name, error);
     let path = logins.store.path(name).map_err(login_error)?;
-    // Before the lock, which would make the folder.
+    // Before the lock, because locking creates the directory.
     if let Err(AuthError::Missing { .. }) = logins.store.read(name) {
         return Err(LoginError::NotFound { name: name.to_owned() });
     }
@@ -48,19 +49,19 @@ pub async fn run(logins: &Logins, name: &str) -> Result<LoggedOut, LoginError> {
         Err(AuthError::Missing { .. }) => {
             return Err(LoginError::NotFound { name: name.to_owned() });
         }
-        Err(error) => Revocation::Not(error.to_string()),
+        Err(error) => Revocation::Failed(error.to_string()),
     };
     match locked.delete() {
         Ok(_) => Ok(LoggedOut { name: name.to_owned(), revoked, path }),
         Err(AuthError::Store { place, why }) => {
             let done = match revoked {
-                Revocation::By(issuer) => format!("revoked at {issuer}"),
-                Revocation::ByHand | Revocation::Before | Revocation::Not(_) => {
+                Revocation::Done(issuer) => format!("revoked at {issuer}"),
+                Revocation::Manual | Revocation::NotNeeded | Revocation::Failed(_) => {
                     "not revoked".to_owned()
                 }
             };
             let why = format!("{done}, but {place} cannot be deleted: {why}");
-            Err(LoginError::InPart { headline: "logged out in part", why })
+            Err(LoginError::InPart { headline: "not completely logged out", why })
         }
         Err(error) => Err(login_error(error)),
     }
@@ -68,29 +69,32 @@ pub async fn run(logins: &Logins, name: &str) -> Result<LoggedOut, LoginError> {
 
 async fn revoke(logins: &Logins, login: &Login) -> Revocation {
     let url = match (login.kind, &login.issuer) {
-        (LoginKind::ApiKey, _) => return Revocation::ByHand,
+        (LoginKind::ApiKey, _) => return Revocation::Manual,
         (LoginKind::ChatGpt, None) => {
-            return Revocation::Not("nobody knows who made it".to_owned());
+            return Revocation::Failed("its issuer is not known".to_owned());
         }
         (LoginKind::ChatGpt, Some(url)) => url.clone(),
     };
     if login.ended_now(logins.now()).is_some() {
-        return Revocation::Before;
+        return Revocation::NotNeeded;
     }
     let host = url.host().to_owned();
     let issuer = match logins.issuer(url) {
         Ok(issuer) => issuer,
         Err(login_error) => {
-            return Revocation::Not(crate::failure::Failure::from(login_error).reason);
+            return Revocation::Failed(crate::failure::Failure::from(login_error).reason);
         }
     };
     let (token, is_refresh) = match &login.refresh {
         Some(refresh) => (refresh, true),
         None => (&login.bearer, false),
     };
-    match tokio::time::timeout(PATIENCE, issuer.revoke(token, is_refresh)).await {
-        Ok(Ok(())) => Revocation::By(host),
-        Ok(Err(error)) => Revocation::Not(format!("{host}: {error}")),
-        Err(_) => Revocation::Not(format!("{host} did not answer within {} s", PATIENCE.as_secs())),
+    match tokio::time::timeout(REVOKE_TIMEOUT, issuer.revoke(token, is_refresh)).await {
+        Ok(Ok(())) => Revocation::Done(host),
+        Ok(Err(error)) => Revocation::Failed(format!("{host}: {error}")),
+        Err(_) => Revocation::Failed(format!(
+            "{host} did not answer within {} s",
+            REVOKE_TIMEOUT.as_secs()
+        )),
     }
 }

@@ -1,4 +1,4 @@
-//! Proof that a credential is taken: the service, asked for its models.
+//! Proves that the service accepts a credential: requests the list of models.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use crate::gate;
 pub(super) use crate::session::client;
 use crate::session::settings::Identity;
 
-/// What the service said.
+/// The result of a proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProofResult {
-    /// It takes the credential: so many models, and the one that a session gets which names none.
+    /// The service accepts the credential: the number of models, and the default model.
     Listed { models: usize, default: Option<String> },
-    /// It could not be asked, or has no catalogue: neither for nor against the credential.
-    Unasked(String),
-    /// It does not take the credential.
+    /// The service could not be reached, or has no catalogue: the result is not known.
+    Unknown(String),
+    /// The service does not accept the credential.
     Refused(String),
 }
 
-/// How a command of set-up introduces itself: as a run does unless told otherwise.
+/// The identity in the requests of set-up commands: the default of a session.
 pub(super) fn identity() -> Identity {
     Identity {
         originator: defaults::ORIGINATOR.to_owned(),
@@ -35,18 +35,18 @@ pub(super) fn identity() -> Identity {
 
 pub(super) async fn prove(signer: &dyn Signer, base: &Base, ca: Option<&str>) -> ProofResult {
     let backend = identity().backend(base, "", ca);
-    let patience = Duration::from_secs(limits::CATALOGUE_SECONDS);
-    let asked = async {
+    let timeout = Duration::from_secs(limits::CATALOGUE_SECONDS);
+    let request = async {
         let client = client(base, ca.map(str::to_owned)).await?;
-        gate::catalogue(&client, signer, base, &backend, patience).await
+        gate::catalogue(&client, signer, base, &backend, timeout).await
     };
-    match asked.await {
+    match request.await {
         Ok(answer) => {
             let catalogue = Catalogue::parse(&answer);
             let default = catalogue.choose(None, None).ok().map(|model| model.slug);
             ProofResult::Listed { models: catalogue.listed().len(), default }
         }
         Err(fault) if fault.kind == FaultKind::SignIn => ProofResult::Refused(fault.message),
-        Err(fault) => ProofResult::Unasked(fault.message),
+        Err(fault) => ProofResult::Unknown(fault.message),
     }
 }

@@ -13,7 +13,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use airlock_host::auth::refresh::{RefreshCause, refreshed};
+use airlock_host::auth::refresh::{RefreshCause, fresh_login};
 use airlock_host::auth::store::LoginStore;
 use airlock_host::auth::{AuthError, Clock};
 use airlock_tests::clock;
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else { return ExitCode::from(2) };
     let store = LoginStore::new(folder.as_ref());
-    let held = runtime.block_on(refreshed(&store, &name, cause, None, &time));
+    let held = runtime.block_on(fresh_login(&store, &name, cause, None, &time));
     let line = match &held {
         Ok(login) => {
             let digest = Sha256::digest(login.bearer.reveal().as_bytes());

@@ -1,4 +1,4 @@
-//! One authorization that was begun: its state, its verifier, and the address to sign in at.
+//! One authorization: its state, its verifier, and the address to sign in at.
 
 use airlock_shared::secret::Secret;
 use oauth2::basic::BasicClient;
@@ -7,14 +7,14 @@ use oauth2::{AuthUrl, ClientId, CsrfToken, PkceCodeChallenge, RedirectUrl, Scope
 
 use super::super::issuer::{CLIENT_ID, IssuerUrl};
 
-/// The path the issuer sends the browser back to, registered with it (A.1).
+/// The callback path that is registered with the issuer (A.1).
 pub(in crate::auth) const CALLBACK: &str = "/auth/callback";
 
 const SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
 const STATE_BYTES: u32 = 32;
 const VERIFIER_BYTES: u32 = 64;
 
-/// The order of the official client (A.2).
+/// The order of the parameters, as in the official client (A.2).
 const ORDER: [&str; 10] = [
     "response_type",
     "client_id",
@@ -28,18 +28,19 @@ const ORDER: [&str; 10] = [
     "originator",
 ];
 
-/// Its state comes back with a code, which only its verifier can exchange.
+/// One authorization. The callback brings its state and a code, and only its verifier can exchange
+/// the code.
 #[derive(Clone)]
 pub(in crate::auth) struct Attempt {
     state: Secret,
     pub(in crate::auth) verifier: Secret,
     pub(in crate::auth) redirect: String,
-    /// Holds state and challenge.
+    /// The address, which holds state and challenge.
     authorize: Secret,
 }
 
 impl Attempt {
-    /// `port`: of the callback. None: the issuer's URL takes no query.
+    /// `port` is the callback's port. `None`: the issuer's URL cannot have a query.
     pub(in crate::auth) fn begin(issuer: &IssuerUrl, originator: &str, port: u16) -> Option<Self> {
         let redirect = format!("http://localhost:{port}{CALLBACK}");
         let url = AuthUrl::new(format!("{issuer}/oauth/authorize")).ok()?;
@@ -63,7 +64,7 @@ impl Attempt {
         })
     }
 
-    /// The address to sign in at: for the person's browser, and for nobody else.
+    /// The address to sign in at. It is only for the person's browser.
     pub(in crate::auth) fn address(&self) -> &str {
         self.authorize.reveal()
     }
@@ -73,7 +74,7 @@ impl Attempt {
     }
 }
 
-/// The same query as the official client writes it: in its order, a space as `%20`.
+/// The address with the query as the official client writes it: its order, and a space as `%20`.
 fn ordered(url: &Url) -> String {
     let value = |name: &str| url.query_pairs().find(|(known, _)| known == name);
     let encoded = |text: &str| {
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_originator_of_the_configuration_adds_no_parameter() {
+    fn a_configured_originator_adds_no_parameter() {
         let attempt = Attempt::begin(&IssuerUrl::default(), "x&state=mine #", 1455);
         let address = attempt.expect("an attempt").address().to_owned();
         assert!(address.ends_with("&originator=x%26state%3Dmine%20%23"), "{address}");

@@ -1,11 +1,11 @@
-//! Who listens at a port of this machine, and whose a connection is, where that can be known: the
-//! tables of sockets in `/proc`, and the descriptors of the processes of our own user.
+//! Which program listens at a port, and which user a connection belongs to, as far as this can be
+//! known from the socket tables in `/proc` and the descriptors of our user's processes.
 
 use std::path::Path;
 
 use super::super::sign_in::PortHolder;
 
-/// A command name is shown so far.
+/// How much of a command name is shown.
 const NAME_CHARS: usize = 32;
 
 /// One line of `/proc/net/tcp`.
@@ -19,8 +19,9 @@ struct Row {
 }
 
 impl Row {
-    /// `sl local remote st tx:rx tr:when retrnsmt uid timeout inode …`; None: a heading, or not so.
-    fn of(line: &str) -> Option<Self> {
+    /// `sl local remote st tx:rx tr:when retrnsmt uid timeout inode …`; `None`: a heading, or not a
+    /// line of this form.
+    fn parse(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.split_ascii_whitespace().take(10).collect();
         let [_, local, remote, state, _, _, _, uid, _, inode] = fields[..] else { return None };
         let port = |address: &str| u16::from_str_radix(address.rsplit_once(':')?.1, 16).ok();
@@ -36,30 +37,30 @@ impl Row {
 
 fn rows() -> Vec<Row> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(std::fs::read_to_string);
-    tables.iter().flatten().flat_map(|table| table.lines().filter_map(Row::of)).collect()
+    tables.iter().flatten().flat_map(|table| table.lines().filter_map(Row::parse)).collect()
 }
 
-/// Who holds a port that cannot be had. Slow where there are many processes.
+/// The program that holds a busy port. Slow if there are many processes.
 pub(super) fn holder(port: u16) -> PortHolder {
     let rows = rows().into_iter().filter(|row| row.listens && row.port == port);
     let sockets: Vec<String> = rows.map(|row| format!("socket:[{}]", row.inode)).collect();
     PortHolder { port, program: program(&sockets) }
 }
 
-/// Whether a connection to our `port` from `peer`, both on loopback, comes from another person of
-/// this machine. What cannot be known is no.
-pub(super) fn is_anothers(peer: u16, port: u16) -> bool {
-    is_strange(&rows(), peer, port, rustix::process::geteuid().as_raw())
+/// Whether the loopback connection from the port `peer` to our `port` comes from another user of
+/// this machine. False if this is not known.
+pub(super) fn is_other_user(peer: u16, port: u16) -> bool {
+    is_of_other_uid(&rows(), peer, port, rustix::process::geteuid().as_raw())
 }
 
-fn is_strange(rows: &[Row], peer: u16, port: u16, own: u32) -> bool {
-    // Root may speak for anybody, and to root anybody may: the browser is the desktop's user's.
-    let strange = |row: &&Row| row.uid != own && row.uid != 0 && own != 0;
-    let mut theirs = rows.iter().filter(|row| row.port == peer && row.peer == port);
-    theirs.any(|row| strange(&row))
+fn is_of_other_uid(rows: &[Row], peer: u16, port: u16, own: u32) -> bool {
+    // Root may act for any user. If we run as root, the browser runs as the desktop's user.
+    let is_other = |row: &&Row| row.uid != own && row.uid != 0 && own != 0;
+    let mut matching = rows.iter().filter(|row| row.port == peer && row.peer == port);
+    matching.any(|row| is_other(&row))
 }
 
-/// The first process that has one of the sockets open and lets us see it.
+/// The first process whose open descriptors we can read and that has one of the sockets.
 fn program(sockets: &[String]) -> Option<String> {
     let holds = |process: &Path| {
         let descriptors = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
@@ -73,7 +74,7 @@ fn program(sockets: &[String]) -> Option<String> {
     });
     let (pid, path) = processes.find(|(_, path)| !sockets.is_empty() && holds(path))?;
     let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
-    // A process names itself as it likes.
+    // A process can choose its name, so only printable characters are shown.
     let plain = name.chars().filter(|c| c.is_ascii_graphic() || *c == ' ');
     Some(format!("{} (pid {pid})", plain.take(NAME_CHARS).collect::<String>()))
 }
@@ -90,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_table_of_sockets_is_read() {
-        let rows: Vec<Row> = TABLE.lines().filter_map(Row::of).collect();
+        let rows: Vec<Row> = TABLE.lines().filter_map(Row::parse).collect();
         let expected = [
             Row { port: 1455, peer: 0, listens: true, uid: 1000, inode: 31337 },
             Row { port: 53924, peer: 1455, listens: false, uid: 7, inode: 4242 },
@@ -100,20 +101,20 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_of_another_user_is_known() {
-        let rows: Vec<Row> = TABLE.lines().filter_map(Row::of).collect();
-        // Our user, its port, and whether it is a stranger's.
+    fn a_connection_of_another_user_is_recognised() {
+        let rows: Vec<Row> = TABLE.lines().filter_map(Row::parse).collect();
+        // Our user, the peer's port, and whether the connection is of another user.
         let cases =
             [(1000, 53924, true), (7, 53924, false), (0, 53924, false), (1000, 53925, false)];
         for (own, peer, expected) in cases {
-            assert_eq!(is_strange(&rows, peer, 1455, own), expected, "{own} {peer}");
+            assert_eq!(is_of_other_uid(&rows, peer, 1455, own), expected, "{own} {peer}");
         }
         let roots = [Row { port: 9, peer: 1455, listens: false, uid: 0, inode: 1 }];
-        assert!(!is_strange(&roots, 9, 1455, 1000));
+        assert!(!is_of_other_uid(&roots, 9, 1455, 1000));
     }
 
     #[test]
-    fn whoever_holds_a_port_is_named() {
+    fn the_program_that_holds_a_port_is_named() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let holder = holder(port);

@@ -1,16 +1,17 @@
-//! The way of the browser: a callback on loopback, at one of the two ports that the issuer knows.
+//! Sign-in in a browser, with a callback on loopback at one of the two ports that the issuer knows.
 //!
-//! Two authorizations are open on it. The browser that we start ourselves is sent to a start page
-//! of ours, which sets a cookie and redirects: its state and challenge stand in no process's
-//! arguments, and its callback needs the cookie. The address for a browser that we did not start is
-//! shown at this terminal alone, and its callback needs the state it holds.
+//! Two authorizations are open at the same time. A browser that we start opens our start page,
+//! which sets a cookie and redirects to the issuer. So the state and the challenge are in no
+//! process's arguments, and the callback needs the cookie. The address for any other browser is
+//! shown only at this terminal. Its callback needs the state, and no cookie.
 //!
-//! Absent on purpose: a `/cancel`, which anybody could call; any page that holds a word of a request.
+//! Absent on purpose: a `/cancel` page, which any program could call; a page that shows a part of a
+//! request.
 
-pub(super) mod authorize; // one authorization that was begun
-mod callback_handler; // what each request means
-mod holder; // who holds a port
-mod pages; // what the browser is shown
+pub(super) mod authorize; // one authorization: state, verifier, address
+mod callback_handler; // what to do with each request
+mod holder; // which program holds a port
+mod pages; // the pages that a browser gets
 #[cfg(test)]
 mod tests; // real requests
 
@@ -40,35 +41,35 @@ use self::callback_handler::{CallbackAction, CallbackHandler};
 use self::pages::{Page, redirect};
 use super::sign_in::PortHolder;
 
-/// The ports whose callback the issuer knows (A.1).
+/// The ports that are registered with the issuer for the callback (A.1).
 pub(super) const PORTS: [u16; 2] = [1455, 1457];
 
-/// A request's line and headers: other servers of `localhost` leave cookies that come here too.
+/// The largest request head. It is large because cookies of other `localhost` servers come too.
 const HEAD_BYTES: usize = 64 << 10;
 const HEADERS: usize = 100;
-/// How long a request may take to come whole.
+/// How long a request head may take to arrive.
 const HEAD_SECONDS: u64 = 10;
-/// How long a connection may live: the exchange of a code is in it.
+/// How long a connection may live. The exchange of a code happens within it.
 const CONNECTION_SECONDS: u64 = 120;
-/// Connections at once.
+/// The most connections at once.
 const CONNECTIONS: usize = 64;
-/// How long the last page may take to be fetched.
-const FAREWELL: Duration = Duration::from_secs(2);
-/// How long what was written to it may take to leave.
-const FLUSH: Duration = Duration::from_millis(200);
-/// Events that wait to be looked at.
+/// How long to wait for the browser to fetch the last page.
+const LAST_PAGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait until the last page is sent.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
+/// How many events can wait.
 const EVENTS: usize = 16;
 
-/// What the browsers did.
+/// What a browser did.
 pub(super) enum BrowserEvent {
     Code(Callback),
-    /// What the issuer sent back in place of a code.
+    /// The issuer sent an error instead of a code.
     Declined(String),
-    /// Nothing was taken from it.
-    Stranger(&'static str),
+    /// A request was rejected; why.
+    Rejected(&'static str),
 }
 
-/// The callback, open. Dropping it closes the port.
+/// The open callback. Dropping it closes the port.
 pub(super) struct Browser {
     events: mpsc::Receiver<BrowserEvent>,
     shared: Arc<ListenerState>,
@@ -79,13 +80,13 @@ pub(super) struct Browser {
 struct ListenerState {
     callback_handler: Mutex<CallbackHandler>,
     phase: watch::Sender<Phase>,
-    /// The last page was asked for.
-    farewell: Notify,
+    /// Notified when the last page was requested.
+    last_page: Notify,
     events: mpsc::Sender<BrowserEvent>,
     port: u16,
 }
 
-/// The first of the ports that is free, or who holds them.
+/// Binds the first free port. The error says which programs hold the ports.
 pub(super) async fn bind(ports: &[u16]) -> Result<Bound, Vec<PortHolder>> {
     for &port in ports {
         if let Ok(bound) = Bound::at(port).await {
@@ -97,7 +98,7 @@ pub(super) async fn bind(ports: &[u16]) -> Result<Bound, Vec<PortHolder>> {
     Err(tokio::task::spawn_blocking(looking).await.unwrap_or_default())
 }
 
-/// A port of ours.
+/// A port that is bound.
 pub(super) struct Bound {
     pub(super) port: u16,
     listeners: Vec<TcpListener>,
@@ -107,13 +108,13 @@ impl Bound {
     async fn at(port: u16) -> std::io::Result<Self> {
         let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let port = v4.local_addr()?.port();
-        // THREAT: `localhost` is ::1 to many browsers first; whoever listens there gets the start
-        // page and the code that were meant for us. Tried by
-        // auth::browser::the_other_localhost_is_held_too.
+        // THREAT: many browsers take `localhost` for ::1 first, and a program that listens there
+        // gets the request for the start page and the code. Tried by
+        // auth::browser::tests::bounds::the_ipv6_loopback_is_bound_too.
         let v6 = match TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await {
             Ok(listener) => Some(listener),
             Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
-            // No such address on this machine.
+            // This machine has no IPv6 loopback address.
             Err(_) => None,
         };
         Ok(Self { port, listeners: std::iter::once(v4).chain(v6).collect() })
@@ -125,7 +126,7 @@ impl Bound {
         let shared = Arc::new(ListenerState {
             callback_handler: Mutex::new(CallbackHandler::new(port, opened, printed)),
             phase: watch::Sender::new(Phase::Open),
-            farewell: Notify::new(),
+            last_page: Notify::new(),
             events: sender,
             port,
         });
@@ -139,30 +140,30 @@ impl Bound {
 }
 
 impl Browser {
-    /// The address to open in the person's browser.
+    /// The address to open in the browser.
     pub(super) fn start_address(&self) -> String {
         self.shared.callback_handler().start_address()
     }
 
-    /// What the browsers did next.
+    /// The next event.
     pub(super) async fn next(&mut self) -> Option<BrowserEvent> {
         self.events.recv().await
     }
 
-    /// What became of it: whoever waits for an answer gets it.
-    pub(super) fn settle(&self, phase: Phase) {
-        self.shared.turn(phase);
+    /// Sets the result. The browser that waits is redirected to its page.
+    pub(super) fn finish(&self, phase: Phase) {
+        self.shared.set_phase(phase);
     }
 
-    /// Closes the port; where something became of it, once the page that says so was fetched.
+    /// Closes the port. If there is a result, it first waits until the browser has its page.
     pub(super) async fn end(mut self) {
-        if !matches!(*self.shared.phase.borrow(), Phase::Open | Phase::Asking) {
-            let farewell = self.shared.farewell.notified();
-            let _fetched = tokio::time::timeout(FAREWELL, farewell).await;
-            // No new connections; that page may still be on its way.
+        if !matches!(*self.shared.phase.borrow(), Phase::Open | Phase::Exchanging) {
+            let last_page = self.shared.last_page.notified();
+            let _fetched = tokio::time::timeout(LAST_PAGE_TIMEOUT, last_page).await;
+            // No new connections. The page may still be in transit.
             self.ending.cancel();
             let finishing = async { while self.tasks.join_next().await.is_some() {} };
-            let _finished = tokio::time::timeout(FLUSH, finishing).await;
+            let _finished = tokio::time::timeout(FLUSH_TIMEOUT, finishing).await;
         }
         self.tasks.shutdown().await;
     }
@@ -173,65 +174,65 @@ impl ListenerState {
         self.callback_handler.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn turn(&self, phase: Phase) {
-        self.callback_handler().phase(phase);
+    fn set_phase(&self, phase: Phase) {
+        self.callback_handler().set_phase(phase);
         self.phase.send_replace(phase);
     }
 
     async fn answer<B>(&self, request: Request<B>, peer: u16) -> Response<Full<Bytes>> {
-        // THREAT: a page of the open web, or a local program, asks for start pages that are none and
-        // has the whole machine's sockets read for each. Tried by
-        // auth::browser::only_the_start_page_asks_whose_a_connection_is.
+        // THREAT: a web page or a local program sends many requests, and for each the sockets of
+        // the whole machine are read. Tried by
+        // auth::browser::tests::only_the_start_page_looks_up_the_user_of_a_connection.
         let is_start = self.callback_handler().is_start(&request);
-        let is_anothers = is_start && self.is_anothers(peer).await;
-        let verdict = self.callback_handler().judge(&request, is_anothers);
-        match verdict {
+        let is_other_user = is_start && self.is_other_user(peer).await;
+        let action = self.callback_handler().handle(&request, is_other_user);
+        match action {
             CallbackAction::Answer(response) => {
-                if request.uri().path() == place(*self.phase.borrow()) {
-                    self.farewell.notify_one();
+                if request.uri().path() == page_path(*self.phase.borrow()) {
+                    self.last_page.notify_one();
                 }
                 response
             }
-            CallbackAction::Stranger(why) => {
-                // Nobody waits for one who calls again and again.
-                let _told = self.events.try_send(BrowserEvent::Stranger(why));
+            CallbackAction::Reject(why) => {
+                // Does not wait: a program may send many such requests.
+                let _sent = self.events.try_send(BrowserEvent::Rejected(why));
                 let is_start = request.uri().path().starts_with("/start/");
-                if is_start { Page::Used.response() } else { Page::Stranger.response() }
+                if is_start { Page::Used.response() } else { Page::Rejected.response() }
             }
-            CallbackAction::Code(came) => {
-                self.turn(Phase::Asking);
-                let _told = self.events.send(BrowserEvent::Code(came)).await;
+            CallbackAction::Code(callback) => {
+                self.set_phase(Phase::Exchanging);
+                let _sent = self.events.send(BrowserEvent::Code(callback)).await;
                 self.outcome().await
             }
             CallbackAction::Declined(why) => {
-                self.turn(Phase::Declined);
-                let _told = self.events.send(BrowserEvent::Declined(why)).await;
+                self.set_phase(Phase::Declined);
+                let _sent = self.events.send(BrowserEvent::Declined(why)).await;
                 self.outcome().await
             }
-            CallbackAction::Again => self.outcome().await,
+            CallbackAction::Repeat => self.outcome().await,
         }
     }
 
-    async fn is_anothers(&self, peer: u16) -> bool {
+    async fn is_other_user(&self, peer: u16) -> bool {
         let port = self.port;
-        let looking = tokio::task::spawn_blocking(move || holder::is_anothers(peer, port));
+        let looking = tokio::task::spawn_blocking(move || holder::is_other_user(peer, port));
         looking.await.unwrap_or(false)
     }
 
-    /// Where what became of it can be read: the code leaves the address.
+    /// Redirects to the page of the result, so that the code is no longer in the address.
     async fn outcome(&self) -> Response<Full<Bytes>> {
         let mut phases = self.phase.subscribe();
-        let settled = |phase: &Phase| !matches!(phase, Phase::Open | Phase::Asking);
+        let settled = |phase: &Phase| !matches!(phase, Phase::Open | Phase::Exchanging);
         let phase = phases.wait_for(settled).await.map(|phase| *phase);
         let phase = phase.unwrap_or(Phase::Failed);
-        redirect(StatusCode::SEE_OTHER, place(phase), None)
+        redirect(StatusCode::SEE_OTHER, page_path(phase), None)
     }
 }
 
-/// The page that says it.
-fn place(phase: Phase) -> &'static str {
+/// The path of the page for this result.
+fn page_path(phase: Phase) -> &'static str {
     match phase {
-        Phase::Open | Phase::Asking => "",
+        Phase::Open | Phase::Exchanging => "",
         Phase::Done => "/done",
         Phase::Declined => "/declined",
         Phase::Failed => "/failed",
@@ -240,7 +241,7 @@ fn place(phase: Phase) -> &'static str {
 
 async fn accept(listener: TcpListener, shared: Arc<ListenerState>, ending: CancellationToken) {
     let mut connections = JoinSet::new();
-    let mut waiting: VecDeque<Waiting> = VecDeque::new();
+    let mut open: VecDeque<Connection> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -251,33 +252,39 @@ async fn accept(listener: TcpListener, shared: Arc<ListenerState>, ending: Cance
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        waiting.retain(|one| !one.task.is_finished());
-        // THREAT: a local program opens connections and says nothing, until our descriptors are
-        // used up or the person's browser is kept out: the one that is silent for longest goes.
-        // Tried by auth::browser::connections_that_say_nothing_keep_nobody_out.
-        if waiting.len() >= CONNECTIONS {
-            let silent = waiting.iter().position(|one| !one.asked.load(Ordering::Relaxed));
-            let Some(silent) = silent.and_then(|at| waiting.remove(at)) else { continue };
+        open.retain(|connection| !connection.task.is_finished());
+        // THREAT: a local program opens many connections and sends nothing, until there are no
+        // descriptors left or the browser cannot connect. The oldest silent connection is closed.
+        // Tried by auth::browser::tests::bounds::silent_connections_do_not_block_the_browser.
+        if open.len() >= CONNECTIONS {
+            let silent =
+                open.iter().position(|connection| !connection.has_request.load(Ordering::Relaxed));
+            let Some(silent) = silent.and_then(|at| open.remove(at)) else { continue };
             silent.task.abort();
         }
-        let asked = Arc::new(AtomicBool::new(false));
-        let serving = serve(stream, peer.port(), Arc::clone(&shared), Arc::clone(&asked));
-        waiting.push_back(Waiting { task: connections.spawn(serving), asked });
+        let has_request = Arc::new(AtomicBool::new(false));
+        let serving = serve(stream, peer.port(), Arc::clone(&shared), Arc::clone(&has_request));
+        open.push_back(Connection { task: connections.spawn(serving), has_request });
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
 /// One connection.
-struct Waiting {
+struct Connection {
     task: AbortHandle,
-    /// Its request has come whole.
-    asked: Arc<AtomicBool>,
+    /// A complete request has arrived.
+    has_request: Arc<AtomicBool>,
 }
 
-async fn serve(stream: TcpStream, peer: u16, shared: Arc<ListenerState>, asked: Arc<AtomicBool>) {
+async fn serve(
+    stream: TcpStream,
+    peer: u16,
+    shared: Arc<ListenerState>,
+    has_request: Arc<AtomicBool>,
+) {
     let service = service_fn(|request: Request<Incoming>| async {
-        asked.store(true, Ordering::Relaxed);
+        has_request.store(true, Ordering::Relaxed);
         Ok::<_, Infallible>(shared.answer(request, peer).await)
     });
     let connection = http1::Builder::new()
@@ -288,6 +295,6 @@ async fn serve(stream: TcpStream, peer: u16, shared: Arc<ListenerState>, asked: 
         .max_headers(HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let whole = Duration::from_secs(CONNECTION_SECONDS);
-    // A browser that went away has nothing to be told.
+    // An error means that the browser is gone.
     let _served = tokio::time::timeout(whole, connection).await;
 }

@@ -1,5 +1,5 @@
-//! What the browser is shown: whole pages, written here. Nothing of a request is in any of them, so
-//! there is nothing to escape; no script, no picture, no token.
+//! The pages that a browser gets. They are constant: they hold no part of a request, so there is
+//! nothing to escape. They have no script, no picture and no token.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -13,40 +13,42 @@ pub(super) enum Page {
     Failed,
     /// The start page was used by another browser, or the sign-in is over.
     Used,
-    /// A callback that is not of this sign-in.
-    Stranger,
-    NotOurs,
+    /// The callback does not belong to this sign-in.
+    Rejected,
+    OtherHost,
     NotFound,
 }
 
 impl Page {
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::Done => {
-                (StatusCode::OK, "Signed in", "You can close this window; the terminal goes on.")
-            }
+            Self::Done => (
+                StatusCode::OK,
+                "Signed in",
+                "You can close this window and go back to the terminal.",
+            ),
             Self::Declined => (
                 StatusCode::OK,
                 "Not signed in",
-                "The sign-in was declined. The terminal says what can be done.",
+                "The sign-in was declined. The terminal says what to do.",
             ),
             Self::Failed => (
                 StatusCode::OK,
                 "Not signed in",
-                "The issuer did not take it. The terminal says why.",
+                "The issuer refused the sign-in. The terminal says why.",
             ),
             Self::Used => (
                 StatusCode::GONE,
                 "This address has been used",
-                "It was for one browser. Take the address that the terminal shows.",
+                "It works in one browser only. Open the address that the terminal shows.",
             ),
-            Self::Stranger => (
+            Self::Rejected => (
                 StatusCode::BAD_REQUEST,
                 "Not this sign-in",
-                "This answer belongs to another sign-in, or to another browser. Nothing was taken \
-                 from it; the sign-in in the terminal is still open.",
+                "This answer belongs to another sign-in or to another browser, and was ignored. \
+                 The sign-in in the terminal is still open.",
             ),
-            Self::NotOurs => {
+            Self::OtherHost => {
                 (StatusCode::BAD_REQUEST, "Not here", "This address is only for localhost.")
             }
             Self::NotFound => (StatusCode::NOT_FOUND, "Not here", "There is nothing here."),
@@ -54,36 +56,37 @@ impl Page {
     }
 
     pub(super) fn response(self) -> Response<Full<Bytes>> {
-        let (status, title, words) = self.parts();
-        let text = format!(
+        let (status, title, text) = self.parts();
+        let html = format!(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\
-             <body><h1>{title}</h1><p>{words}</p></body></html>\n"
+             <body><h1>{title}</h1><p>{text}</p></body></html>\n"
         );
-        let mut response = bare(status, text);
+        let mut response = with_security_headers(status, html);
         let kind = HeaderValue::from_static("text/html; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
     }
 }
 
-/// To another place; `cookie` goes with it.
+/// A redirect, which may set a cookie.
 pub(super) fn redirect(
     status: StatusCode,
-    place: &str,
+    location: &str,
     cookie: Option<&str>,
 ) -> Response<Full<Bytes>> {
-    let Ok(place) = HeaderValue::from_str(place) else { return Page::NotFound.response() };
-    let mut response = bare(status, String::new());
-    response.headers_mut().insert(header::LOCATION, place);
+    let Ok(location) = HeaderValue::from_str(location) else { return Page::NotFound.response() };
+    let mut response = with_security_headers(status, String::new());
+    response.headers_mut().insert(header::LOCATION, location);
     if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
     response
 }
 
-/// THREAT: the code or the state leaves the machine in a `Referer`, stays in a cache, or a page of
-/// somebody else's frames ours. Tried by auth::browser::every_answer_keeps_to_itself.
-fn bare(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+/// THREAT: the code or the state leaves the machine in a `Referer` header, stays in a cache, or
+/// another site shows our page in a frame. Tried by
+/// auth::browser::tests::bounds::every_answer_has_the_security_headers.
+fn with_security_headers(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
     let headers = [

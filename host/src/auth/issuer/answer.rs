@@ -1,5 +1,4 @@
-//! What an answer means: status, headers and body into a value or an [`IssuerError`], and nothing
-//! else is looked at.
+//! Turns an answer (status, headers, body) into a value or an [`IssuerError`].
 
 use airlock_shared::secret::Secret;
 use http::{HeaderMap, StatusCode, header};
@@ -8,15 +7,15 @@ use zeroize::Zeroizing;
 
 use super::super::CREDENTIAL_BYTES;
 use super::super::store::EndReason;
-use super::said::shown;
+use super::message::sanitized;
 use super::{IssuerError, Tokens};
 
 /// The longest body that is read.
 pub(super) const BODY_BYTES: usize = 64 << 10;
-/// How much of a page is searched for whose it is.
+/// How much of a web page is searched for marks of Cloudflare.
 const PAGE_BYTES: usize = 16 << 10;
 
-/// An answer, whole.
+/// A complete answer.
 pub(super) struct IssuerAnswer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -24,15 +23,15 @@ pub(super) struct IssuerAnswer {
 }
 
 impl IssuerAnswer {
-    /// The clock of whoever answered, Unix seconds.
+    /// The server's clock, Unix seconds.
     pub(super) fn date(&self) -> Option<u64> {
         let text = self.headers.get(header::DATE)?.to_str().ok()?;
         let date = jiff::fmt::rfc2822::parse(text).ok()?;
         date.timestamp().as_second().try_into().ok()
     }
 
-    /// The JSON of a success, or why there is none. `sent`: what must not come back in an error.
-    /// `is_refresh`: whether a refusal says that a login is gone.
+    /// The JSON of a successful answer. `sent`: secrets that must not be in an error. `is_refresh`:
+    /// a refusal may mean that the login has ended.
     pub(super) fn json(&self, sent: &[&Secret], is_refresh: bool) -> Result<Value, IssuerError> {
         self.success(sent, is_refresh)?;
         if self.body.len() > BODY_BYTES {
@@ -41,44 +40,44 @@ impl IssuerAnswer {
         serde_json::from_slice(&self.body).map_err(|_| IssuerError::Malformed("is not JSON"))
     }
 
-    /// Whether it says yes.
+    /// Whether the request succeeded.
     pub(super) fn success(&self, sent: &[&Secret], is_refresh: bool) -> Result<(), IssuerError> {
         let status = self.status.as_u16();
-        if let Some(between) = self.between() {
-            return Err(IssuerError::Between(between));
+        if let Some(reason) = self.interception() {
+            return Err(IssuerError::Intercepted(reason));
         }
         if self.status.is_success() {
             return match self.is_page() {
                 false => Ok(()),
-                true => Err(IssuerError::Between(format!(
-                    "a web page came in place of its answer ({status}): this network may want a \
-                     sign-in of its own first; open any page in a browser"
+                true => Err(IssuerError::Intercepted(format!(
+                    "a web page came instead of its answer ({status}): this network may need its \
+                     own sign-in first; open any page in a browser"
                 ))),
             };
         }
-        let said: Option<Value> = serde_json::from_slice(&self.body).ok();
-        let code = said.as_ref().and_then(code);
-        if is_refresh && let Some(why) = code.as_deref().and_then(|code| gone(status, code)) {
-            return Err(IssuerError::Gone { why, said: self.said(sent) });
+        let json: Option<Value> = serde_json::from_slice(&self.body).ok();
+        let code = json.as_ref().and_then(code);
+        if is_refresh && let Some(why) = code.as_deref().and_then(|code| end_reason(status, code)) {
+            return Err(IssuerError::Gone { why, message: self.message(sent) });
         }
         match status {
             408 | 429 | 500.. => Err(IssuerError::Busy { status }),
-            _ if self.is_page() && status != 404 => Err(IssuerError::Between(format!(
-                "a web page came in place of its answer ({status}): a proxy or firewall of this \
-                 network may not let it through"
+            _ if self.is_page() && status != 404 => Err(IssuerError::Intercepted(format!(
+                "a web page came instead of its answer ({status}): a proxy or firewall of this \
+                 network may block it"
             ))),
-            _ => Err(IssuerError::Refused { status, said: self.said(sent) }),
+            _ => Err(IssuerError::Refused { status, message: self.message(sent) }),
         }
     }
 
-    /// Whether somebody on the way answered, whatever was asked.
-    fn between(&self) -> Option<String> {
+    /// The reason, if another server answered instead of the issuer.
+    fn interception(&self) -> Option<String> {
         let status = self.status.as_u16();
         let mitigated = self.headers.get("cf-mitigated").is_some_and(|value| value == "challenge");
         if mitigated || (self.is_page() && is_challenge(&self.body)) {
             return Some(format!(
-                "Cloudflare wants to see a browser before it lets this network through ({status}, \
-                 a challenge): try again later, from another network, or without a VPN"
+                "Cloudflare blocks this network for programs ({status}, a challenge): try again \
+                 later, from another network, or without a VPN"
             ));
         }
         if status == 407 {
@@ -86,8 +85,8 @@ impl IssuerAnswer {
         }
         if status == 511 || self.status.is_redirection() {
             return Some(format!(
-                "a redirect came in place of its answer ({status}): this network may want a \
-                 sign-in of its own first; open any page in a browser"
+                "a redirect came instead of its answer ({status}): this network may need its own \
+                 sign-in first; open any page in a browser"
             ));
         }
         None
@@ -101,21 +100,21 @@ impl IssuerAnswer {
             || self.body.trim_ascii_start().starts_with(b"<")
     }
 
-    fn said(&self, sent: &[&Secret]) -> String {
+    fn message(&self, sent: &[&Secret]) -> String {
         if self.is_page() {
             return "it answered with a web page".to_owned();
         }
         let text = String::from_utf8_lossy(&self.body);
-        let said: Option<Value> = serde_json::from_str(&text).ok();
-        let said = said.as_ref().map_or(Some(text.into_owned()), sentence);
-        let said = shown(&said.unwrap_or_default(), sent);
-        if said.is_empty() { "it did not say why".to_owned() } else { said }
+        let json: Option<Value> = serde_json::from_str(&text).ok();
+        let message = json.as_ref().map_or(Some(text.into_owned()), description);
+        let message = sanitized(&message.unwrap_or_default(), sent);
+        if message.is_empty() { "it gave no reason".to_owned() } else { message }
     }
 }
 
-/// The way out through a proxy is closed without a password.
+/// The message for a proxy that needs a password.
 pub(super) fn proxy_password() -> String {
-    "the proxy of this machine wants a user and password (407): \
+    "the proxy of this machine needs a user and a password (407): \
      HTTPS_PROXY=http://USER:PASSWORD@PROXY:PORT"
         .to_owned()
 }
@@ -128,14 +127,14 @@ fn is_challenge(body: &[u8]) -> bool {
 }
 
 /// `error.code`, `error` or `code`, lower-cased (B.4).
-fn code(said: &Value) -> Option<String> {
-    let error = &said["error"];
-    let code = error["code"].as_str().or_else(|| error.as_str()).or_else(|| said["code"].as_str());
+fn code(json: &Value) -> Option<String> {
+    let error = &json["error"];
+    let code = error["code"].as_str().or_else(|| error.as_str()).or_else(|| json["code"].as_str());
     code.map(str::to_ascii_lowercase)
 }
 
-/// Known codes are for good under any status.
-fn gone(status: u16, code: &str) -> Option<EndReason> {
+/// The known codes that end a login. They count under any status.
+fn end_reason(status: u16, code: &str) -> Option<EndReason> {
     match code {
         "refresh_token_expired" => Some(EndReason::Expired),
         "refresh_token_reused" => Some(EndReason::Reused),
@@ -145,30 +144,30 @@ fn gone(status: u16, code: &str) -> Option<EndReason> {
     }
 }
 
-/// What it says to people, its code before it where there are both.
-fn sentence(said: &Value) -> Option<String> {
-    let error = &said["error"];
-    let words = [&said["error_description"], &error["message"], &said["message"], &said["detail"]];
-    let words = words.iter().find_map(|words| words.as_str());
-    match (code(said), words) {
-        (Some(code), Some(words)) => Some(format!("{code}: {words}")),
-        (code, words) => code.or_else(|| words.map(str::to_owned)),
+/// The error's code and its message for people, or the one of them that there is.
+fn description(json: &Value) -> Option<String> {
+    let error = &json["error"];
+    let texts = [&json["error_description"], &error["message"], &json["message"], &json["detail"]];
+    let text = texts.iter().find_map(|text| text.as_str());
+    match (code(json), text) {
+        (Some(code), Some(text)) => Some(format!("{code}: {text}")),
+        (code, text) => code.or_else(|| text.map(str::to_owned)),
     }
 }
 
 impl Tokens {
     /// `date`: the issuer's clock.
-    pub(super) fn of(json: &Value, date: Option<u64>) -> Result<Self, IssuerError> {
+    pub(super) fn parse(json: &Value, date: Option<u64>) -> Result<Self, IssuerError> {
         let token = |name: &str| match &json[name] {
             Value::Null => Ok(None),
             Value::String(token) if token.is_empty() => Ok(None),
             Value::String(token) if is_token(token) => Ok(Some(Secret::new(token.clone()))),
-            _ => Err(IssuerError::Malformed("holds something that is no token")),
+            _ => Err(IssuerError::Malformed("holds an invalid token")),
         };
         Ok(Self {
             access: token("access_token")?,
             refresh: token("refresh_token")?,
-            // It is read for its claims and dropped: no reason to lose what came with it.
+            // The id token is only read for its claims, so an invalid one is ignored.
             id: token("id_token").ok().flatten(),
             expires_in: seconds(&json["expires_in"]),
             date,
@@ -176,12 +175,12 @@ impl Tokens {
     }
 }
 
-/// What can be kept in a file and sent as a header.
+/// Whether it can be stored in a file and sent as a header.
 fn is_token(text: &str) -> bool {
     text.len() <= CREDENTIAL_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// A number, or the text of one; some issuers write the one, some the other.
+/// A number, or a string that holds a number: issuers use both.
 pub(super) fn seconds(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
 }
@@ -206,16 +205,16 @@ mod tests {
         IssuerAnswer { status, headers: map, body: Zeroizing::new(body.as_bytes().to_vec()) }
     }
 
-    fn of_refresh(answer: &IssuerAnswer) -> Option<IssuerError> {
+    fn refresh_error(answer: &IssuerAnswer) -> Option<IssuerError> {
         answer.json(&[&Secret::new(CANARY.to_owned())], true).err()
     }
 
-    fn gone(why: EndReason, said: &str) -> Option<IssuerError> {
-        Some(IssuerError::Gone { why, said: said.to_owned() })
+    fn gone(why: EndReason, message: &str) -> Option<IssuerError> {
+        Some(IssuerError::Gone { why, message: message.to_owned() })
     }
 
-    fn refused(status: u16, said: &str) -> Option<IssuerError> {
-        Some(IssuerError::Refused { status, said: said.to_owned() })
+    fn refused(status: u16, message: &str) -> Option<IssuerError> {
+        Some(IssuerError::Refused { status, message: message.to_owned() })
     }
 
     #[test]
@@ -248,7 +247,7 @@ mod tests {
             (400, r#"{"detail":"not like this"}"#, refused(400, "not like this")),
             (400, &echo, refused(400, "other: you sent [removed]")),
             (400, "plain words", refused(400, "plain words")),
-            (400, "", refused(400, "it did not say why")),
+            (400, "", refused(400, "it gave no reason")),
             (404, "<html>", refused(404, "it answered with a web page")),
             (429, r#"{"error":"slow_down"}"#, busy(429)),
             (408, "", busy(408)),
@@ -259,7 +258,7 @@ mod tests {
             (200, "{}", None),
         ];
         for (status, body, expected) in cases {
-            assert_eq!(of_refresh(&answer(status, &[], body)), expected, "{status} {body}");
+            assert_eq!(refresh_error(&answer(status, &[], body)), expected, "{status} {body}");
         }
     }
 
@@ -271,10 +270,10 @@ mod tests {
     }
 
     #[test]
-    fn who_stands_between_is_named() {
+    fn an_answer_of_another_server_is_reported() {
         let html = ("content-type", "text/html; charset=utf-8");
         let challenge = "<!DOCTYPE html><title>Just a moment...</title><script>window._cf_chl_opt";
-        // Status, headers, body, and a word of what is said.
+        // Status, headers, body, and a part of the message.
         let cases: [(u16, &[HeaderPair], &str, &str); 10] = [
             (403, &[("cf-mitigated", "challenge")], "", "Cloudflare"),
             (200, &[("cf-mitigated", "challenge")], "{}", "Cloudflare"),
@@ -288,9 +287,11 @@ mod tests {
             (403, &[html], "<html>Blocked", "firewall"),
         ];
         for (status, headers, body, word) in cases {
-            let error = of_refresh(&answer(status, headers, body));
-            let Some(IssuerError::Between(said)) = &error else { panic!("{status}: {error:?}") };
-            assert!(said.contains(word), "{said}");
+            let error = refresh_error(&answer(status, headers, body));
+            let Some(IssuerError::Intercepted(reason)) = &error else {
+                panic!("{status}: {error:?}")
+            };
+            assert!(reason.contains(word), "{reason}");
         }
     }
 
@@ -307,20 +308,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_not_taken_for_one() {
-        let tokens = |json: Value| Tokens::of(&json, None).err();
-        let malformed = Some(IssuerError::Malformed("holds something that is no token"));
+    fn an_invalid_token_is_refused() {
+        let tokens = |json: Value| Tokens::parse(&json, None).err();
+        let malformed = Some(IssuerError::Malformed("holds an invalid token"));
         for wrong in [json!(7), json!("a b"), json!("a\nb"), json!("é"), json!({"x": 1})] {
             assert_eq!(tokens(json!({"access_token": wrong})), malformed, "{wrong}");
         }
         let long = "a".repeat(CREDENTIAL_BYTES + 1);
         assert_eq!(tokens(json!({"refresh_token": long})), malformed);
-        let read = Tokens::of(&json!({"expires_in": "60", "refresh_token": ""}), None);
+        let read = Tokens::parse(&json!({"expires_in": "60", "refresh_token": ""}), None);
         let read = read.unwrap_or_else(|error| panic!("{error}"));
         assert!(read.access.is_none() && read.refresh.is_none());
         assert_eq!(read.expires_in, Some(60));
         for id in [json!(7), json!("a b"), json!("a".repeat(CREDENTIAL_BYTES + 1))] {
-            let read = Tokens::of(&json!({"refresh_token": "rt-2", "id_token": id}), None);
+            let read = Tokens::parse(&json!({"refresh_token": "rt-2", "id_token": id}), None);
             let read = read.unwrap_or_else(|error| panic!("{error}"));
             assert!(read.refresh.is_some() && read.id.is_none());
         }
@@ -331,9 +332,9 @@ mod tests {
         fn no_answer_makes_an_error_that_holds_the_token(
             status in 200_u16..600, before in ".{0,60}", after in ".{0,60}", name in "error|detail|code|message",
         ) {
-            let said = format!("{before}{CANARY}{after}");
-            for body in [json!({&name: &said}).to_string(), json!({"error": {&name: &said}}).to_string(), said] {
-                if let Some(error) = of_refresh(&answer(status, &[], &body)) {
+            let text = format!("{before}{CANARY}{after}");
+            for body in [json!({&name: &text}).to_string(), json!({"error": {&name: &text}}).to_string(), text] {
+                if let Some(error) = refresh_error(&answer(status, &[], &body)) {
                     let shown = format!("{error} {error:?}");
                     prop_assert!(!shown.contains(CANARY) && shown.len() < 2_000, "{}", shown);
                 }

@@ -1,17 +1,17 @@
-//! The issuer of logins, as it is asked: exchange, refresh, revoke, and the device code of its own
-//! shape (codex protocol, A and B). Everything it says is bounded, and no error holds a code, a
-//! token or a verifier.
+//! Requests to the issuer of logins: exchange, refresh, revoke, and its own kind of device code
+//! (codex protocol, A and B). The size of an answer is limited, and no error holds a code, a token
+//! or a verifier.
 
-mod url; // where it is
-mod answer; // what an answer means, and nothing else is looked at
-mod said; // what it said, fit to be shown
-mod reached; // why no answer came
-mod grant; // the exchange of a code, as the OAuth library speaks it
+mod url; // the issuer's URL
+mod answer; // from an answer to a value or an error
+mod message; // the issuer's messages, made safe to show
+mod transport_error; // why there was no answer
+mod grant; // the exchange of a code, with the OAuth library
 mod device; // the code that a person types on another device
 #[cfg(test)]
-pub(super) mod script; // an issuer on the wire, for tests
+pub(super) mod script; // a scripted issuer, for tests
 #[cfg(test)]
-mod tests; // before a real server
+mod tests; // requests to a real server
 
 use std::time::Duration;
 
@@ -24,87 +24,89 @@ use zeroize::Zeroizing;
 
 use self::answer::{BODY_BYTES, IssuerAnswer};
 pub use self::device::{DeviceCode, DeviceGrant};
-pub(super) use self::said::shown;
+pub(super) use self::message::sanitized;
 pub use self::url::IssuerUrl;
 use super::reach::{Reach, client};
 use super::store::EndReason;
 
 /// The issuer of ChatGPT logins.
 pub const ISSUER: &str = "https://auth.openai.com";
-/// The public client (A.1).
+/// The id of the public client (A.1).
 pub const CLIENT_ID: &str = "app_EMoamEEZ73f0CkXaXp7hrann";
 
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(10);
-/// How long the whole of a question may take.
-const WHOLE: Duration = Duration::from_secs(30);
+/// The timeout for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The timeout for a request and its answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the issuer gave. A refresh may leave parts out: what is missing stays as it was.
+/// The tokens that the issuer gave. A refresh may leave some out: those stay as they were.
 pub struct Tokens {
     pub access: Option<Secret>,
     pub refresh: Option<Secret>,
     pub id: Option<Secret>,
-    /// Seconds.
+    /// The lifetime, seconds.
     pub expires_in: Option<u64>,
     /// The issuer's clock (`Date`), Unix seconds.
     pub date: Option<u64>,
 }
 
-/// Why the issuer did not do it. One variant for each consequence.
+/// Why a request to the issuer failed. One variant for each consequence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IssuerError {
-    /// Nothing was sent: name, connection, TLS (with the clock named where that is why). Trying
-    /// again later may do.
+    /// Nothing was sent: the name, the connection or TLS failed. A later try may succeed.
     #[error("{0}")]
     Unreachable(String),
-    /// It was, or may have been, and no whole answer came: timeout, cut. The issuer may have
-    /// obeyed.
+    /// The request may have arrived, but no complete answer came: a timeout, or a broken
+    /// connection. The issuer may have carried it out.
     #[error("{0}")]
     Lost(String),
-    /// 408, 429, 5xx. Trying again later may do.
+    /// 408, 429, 5xx. A later try may succeed.
     #[error("it is busy or broken (it answered {status})")]
     Busy { status: u16 },
-    /// Somebody between us and it answered: a Cloudflare challenge, a captive portal, a proxy that
-    /// wants a password. Trying again later may do.
+    /// Another server answered: a Cloudflare challenge, a captive portal, a proxy that needs a
+    /// password. A later try may succeed.
     #[error("{0}")]
-    Between(String),
-    /// It refused the token for good.
-    #[error("{said}")]
-    Gone { why: EndReason, said: String },
-    /// It refused this request: a code that was used, a state it does not know, device login not
-    /// enabled (404 of the user code).
-    #[error("it refused ({status}): {said}")]
-    Refused { status: u16, said: String },
-    /// An answer that is not what was agreed.
+    Intercepted(String),
+    /// It does not accept the token any more.
+    #[error("{message}")]
+    Gone { why: EndReason, message: String },
+    /// It refused this request: a used code, an unknown state, no sign-in by device code (404).
+    #[error("it refused ({status}): {message}")]
+    Refused { status: u16, message: String },
+    /// The answer does not follow the protocol.
     #[error("its answer {0}")]
     Malformed(&'static str),
 }
 
-/// One issuer, and the way to it.
+/// One issuer and a client for it.
 #[derive(Clone)]
 pub struct Issuer {
     pub url: IssuerUrl,
     client: reqwest::Client,
-    /// The time limit of the whole of a question.
-    whole: Duration,
+    /// The timeout for a request and its answer.
+    timeout: Duration,
 }
 
 impl Issuer {
-    /// Nothing is asked yet. `ca`: PEM.
+    /// Makes the client; sends nothing yet. `ca`: PEM.
     ///
     /// # Errors
-    /// `Unreachable` where no connection can ever be made.
+    /// `Unreachable`: the client cannot be made.
     pub fn open(url: IssuerUrl, ca: Option<&str>) -> Result<Self, IssuerError> {
-        let reach =
-            Reach { origin: url.origin(), is_loopback: url.is_loopback(), ca, connect: CONNECT };
+        let reach = Reach {
+            origin: url.origin(),
+            is_loopback: url.is_loopback(),
+            ca,
+            connect: CONNECT_TIMEOUT,
+        };
         let client = client(reach).map_err(IssuerError::Unreachable)?;
-        Ok(Self { url, client, whole: WHOLE })
+        Ok(Self { url, client, timeout: REQUEST_TIMEOUT })
     }
 
-    /// `grant_type=authorization_code` (A.5). All three tokens, or an error.
+    /// `grant_type=authorization_code` (A.5). Gives all three tokens.
     ///
     /// # Errors
-    /// As it is.
+    /// The request failed, or a token is missing.
     pub async fn exchange(
         &self,
         code: &Secret,
@@ -114,10 +116,10 @@ impl Issuer {
         grant::exchange(self, code, verifier, redirect).await
     }
 
-    /// `grant_type=refresh_token` (B.3). An access token, a refresh token, or both.
+    /// `grant_type=refresh_token` (B.3). Gives an access token, a refresh token, or both.
     ///
     /// # Errors
-    /// As it is.
+    /// The request failed, or there is neither token.
     pub async fn refresh(&self, token: &Secret) -> Result<Tokens, IssuerError> {
         let body = json!({
             "client_id": CLIENT_ID,
@@ -125,18 +127,18 @@ impl Issuer {
             "refresh_token": token.reveal(),
         });
         let answer = self.ask_json("/oauth/token", &body).await?;
-        let tokens = Tokens::of(&answer.json(&[token], true)?, answer.date())?;
-        // A refresh token alone is to be kept: the one before it is used up.
+        let tokens = Tokens::parse(&answer.json(&[token], true)?, answer.date())?;
+        // A refresh token alone must be stored, because the old one is used up.
         if tokens.access.is_none() && tokens.refresh.is_none() {
             return Err(IssuerError::Malformed("holds no access token"));
         }
         Ok(tokens)
     }
 
-    /// Revokes a refresh token, or an access token where there is no other (A.10).
+    /// Revokes a refresh token, or an access token if there is no refresh token (A.10).
     ///
     /// # Errors
-    /// As it is.
+    /// The request failed.
     pub async fn revoke(&self, token: &Secret, is_refresh: bool) -> Result<(), IssuerError> {
         let body = if is_refresh {
             json!({
@@ -157,7 +159,7 @@ impl Issuer {
         self.ask(path, headers, Zeroizing::new(body.to_string().into_bytes())).await
     }
 
-    /// Posts it, and reads the answer to its end or its bound.
+    /// Sends a POST request, and reads the answer up to its limit.
     async fn ask(
         &self,
         path: &str,
@@ -172,14 +174,16 @@ impl Issuer {
         headers.insert(HeaderName::from_static("originator"), originator);
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         let url = format!("{}{path}", self.url);
-        // Neither headers nor body: the body is the secret.
-        tracing::debug!(url, "asking the issuer");
-        // Wiped when the last who has a part of it lets go.
+        // Headers and body are not logged: the body holds secrets.
+        tracing::debug!(url, "sending a request to the issuer");
+        // The body is wiped when its last owner drops it.
         let body = Bytes::from_owner(body);
         let request = self.client.request(Method::POST, &url).headers(headers).body(body);
-        let asking = async {
-            let mut answer = request.send().await.map_err(|error| reached::unreachable(&error))?;
-            // The room is there before, so that growing leaves no copy of a token behind.
+        let exchange = async {
+            let mut answer =
+                request.send().await.map_err(|error| transport_error::classify(&error))?;
+            // Enough capacity from the start: a buffer that grows leaves copies of a token in
+            // memory.
             let mut body = Zeroizing::new(Vec::with_capacity(BODY_BYTES + 1));
             loop {
                 match answer.chunk().await {
@@ -188,10 +192,10 @@ impl Issuer {
                         body.extend_from_slice(&piece[..piece.len().min(room)]);
                     }
                     Ok(None) => break,
-                    Err(error) => return Err(reached::unreachable(&error)),
+                    Err(error) => return Err(transport_error::classify(&error)),
                 }
-                // THREAT: whoever answers in the issuer's place fills our memory. Tried by
-                // auth::issuer::an_endless_answer_is_left.
+                // THREAT: a server that answers instead of the issuer fills our memory. Tried by
+                // auth::issuer::tests::an_endless_answer_is_cut.
                 if body.len() > BODY_BYTES {
                     break;
                 }
@@ -199,10 +203,11 @@ impl Issuer {
             tracing::debug!(status = answer.status().as_u16(), "the issuer answered");
             Ok(IssuerAnswer { status: answer.status(), headers: answer.headers().clone(), body })
         };
-        // THREAT: an issuer that accepts and is silent holds the login's lock, and with it every
-        // run. Tried by auth::issuer::an_issuer_that_is_silent_is_left.
-        tokio::time::timeout(self.whole, asking).await.unwrap_or_else(|_| {
-            Err(IssuerError::Lost(format!("no answer within {} s", self.whole.as_secs())))
+        // THREAT: an issuer accepts the connection and does not answer. Meanwhile the login's lock
+        // is held, and every session waits. Tried by
+        // auth::issuer::tests::a_silent_issuer_causes_a_timeout.
+        tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| {
+            Err(IssuerError::Lost(format!("no answer within {} s", self.timeout.as_secs())))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! An issuer on the wire for the tests of this folder and of the ways: raw answers, by path.
+//! A scripted issuer for tests: raw replies by path.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,39 +8,39 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{Issuer, IssuerUrl};
 
-/// One request that it got.
+/// One request that the issuer received.
 #[derive(Clone, Debug)]
-pub(in crate::auth) struct Asked {
+pub(in crate::auth) struct ReceivedRequest {
     /// Method, path, version, headers.
     pub(in crate::auth) head: String,
     pub(in crate::auth) body: String,
 }
 
-impl Asked {
+impl ReceivedRequest {
     pub(in crate::auth) fn path(&self) -> &str {
         self.head.split(' ').nth(1).unwrap_or_default()
     }
 
-    /// A field of a body that is a form.
+    /// A field of the body, which is a form.
     pub(in crate::auth) fn field(&self, name: &str) -> Option<String> {
         let mut fields = oauth2::url::form_urlencoded::parse(self.body.as_bytes());
         fields.find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
     }
 }
 
-/// What it says; the last one for a path is said again and again.
+/// A reply. The last one for a path is repeated.
 #[derive(Clone, Debug)]
 pub(in crate::auth) enum Reply {
     Raw(String),
     /// Nothing, and the connection stays open.
     Silence,
-    /// Nothing until it is told to go on, then the raw answer.
+    /// The raw reply, after a notification.
     Held(Arc<tokio::sync::Notify>, String),
-    /// As long as anybody reads.
+    /// A body without an end.
     Endless,
 }
 
-pub(in crate::auth) fn says(status: &str, headers: &str, body: &str) -> Reply {
+pub(in crate::auth) fn response(status: &str, headers: &str, body: &str) -> Reply {
     Reply::Raw(format!(
         "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
@@ -48,13 +48,13 @@ pub(in crate::auth) fn says(status: &str, headers: &str, body: &str) -> Reply {
 }
 
 pub(in crate::auth) fn json(status: &str, body: &serde_json::Value) -> Reply {
-    says(status, "content-type: application/json\r\n", &body.to_string())
+    response(status, "content-type: application/json\r\n", &body.to_string())
 }
 
 #[derive(Default)]
 pub(in crate::auth) struct Script {
     replies: Mutex<HashMap<String, VecDeque<Reply>>>,
-    asked: Mutex<Vec<Asked>>,
+    requests: Mutex<Vec<ReceivedRequest>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -80,14 +80,14 @@ impl Script {
         locked(&self.replies).insert(path.to_owned(), replies.into_iter().collect());
     }
 
-    /// What was asked at a path.
-    pub(in crate::auth) fn asked(&self, path: &str) -> Vec<Asked> {
-        locked(&self.asked).iter().filter(|asked| asked.path() == path).cloned().collect()
+    /// The requests for a path.
+    pub(in crate::auth) fn requests(&self, path: &str) -> Vec<ReceivedRequest> {
+        locked(&self.requests).iter().filter(|request| request.path() == path).cloned().collect()
     }
 
     fn next(&self, path: &str) -> Reply {
         let mut replies = locked(&self.replies);
-        let Some(queue) = replies.get_mut(path) else { return says("404 Not Found", "", "") };
+        let Some(queue) = replies.get_mut(path) else { return response("404 Not Found", "", "") };
         match queue.len() {
             1 => queue[0].clone(),
             _ => queue.pop_front().unwrap_or(Reply::Silence),
@@ -112,9 +112,9 @@ impl Script {
                 break (head.to_owned(), body.to_owned());
             }
         };
-        let asked = Asked { head, body };
-        let reply = self.next(asked.path());
-        locked(&self.asked).push(asked);
+        let request = ReceivedRequest { head, body };
+        let reply = self.next(request.path());
+        locked(&self.requests).push(request);
         match reply {
             Reply::Raw(text) => stream.write_all(text.as_bytes()).await,
             Reply::Held(go, text) => {

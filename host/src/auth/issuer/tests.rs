@@ -1,9 +1,9 @@
-//! The issuer before a real server.
+//! Requests to a real server on loopback.
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
-use super::script::{self, Reply, Script, says};
+use super::script::{self, Reply, Script, response};
 use super::*;
 
 const TOKEN: &str = "/oauth/token";
@@ -34,7 +34,7 @@ async fn refresh(reply: Reply) -> Result<Tokens, IssuerError> {
 async fn a_code_is_exchanged_as_a_form() {
     let (script, issuer) = Script::start().await;
     let head = "content-type: application/json\r\ndate: Sat, 21 Nov 2026 09:14:00 GMT\r\n";
-    script.on(TOKEN, [says("200 OK", head, &all_three().to_string())]);
+    script.on(TOKEN, [response("200 OK", head, &all_three().to_string())]);
     let verifier = "v".repeat(86);
     let redirect = "http://localhost:1455/auth/callback";
     let tokens = issuer.exchange(&secret("ac/1+x"), &secret(&verifier), redirect).await;
@@ -43,18 +43,18 @@ async fn a_code_is_exchanged_as_a_form() {
     assert_eq!(revealed(tokens.refresh.as_ref()), Some("rt-1"));
     assert_eq!(revealed(tokens.id.as_ref()), Some("it-1"));
     assert_eq!((tokens.expires_in, tokens.date), (Some(864_000), Some(1_795_252_440)));
-    let asked = script.asked(TOKEN).remove(0);
+    let request = script.requests(TOKEN).remove(0);
     let fields = ["grant_type", "code", "redirect_uri", "client_id", "code_verifier"];
-    let sent: Vec<_> = fields.iter().filter_map(|name| asked.field(name)).collect();
+    let sent: Vec<_> = fields.iter().filter_map(|name| request.field(name)).collect();
     assert_eq!(sent, ["authorization_code", "ac/1+x", redirect, CLIENT_ID, &verifier]);
-    let head = asked.head.to_ascii_lowercase();
+    let head = request.head.to_ascii_lowercase();
     assert!(head.contains("content-type: application/x-www-form-urlencoded"), "{head}");
     assert!(head.contains("originator: codex_cli_rs"), "{head}");
     assert!(!head.contains("authorization:") && !head.contains("cookie:"), "{head}");
 }
 
 #[tokio::test]
-async fn an_exchange_without_all_three_tokens_is_none() {
+async fn an_exchange_without_all_three_tokens_is_an_error() {
     for missing in ["access_token", "refresh_token", "id_token"] {
         let (script, issuer) = Script::start().await;
         let mut body = all_three();
@@ -72,22 +72,22 @@ async fn a_refresh_is_json_and_may_leave_parts_out() {
     let tokens = issuer.refresh(&secret(CANARY)).await.expect("tokens");
     assert_eq!(revealed(tokens.access.as_ref()), Some("at-2"));
     assert!(tokens.refresh.is_none() && tokens.id.is_none() && tokens.expires_in.is_none());
-    let asked = script.asked(TOKEN).remove(0);
-    let body: Value = serde_json::from_str(&asked.body).expect("json");
+    let request = script.requests(TOKEN).remove(0);
+    let body: Value = serde_json::from_str(&request.body).expect("json");
     let expected =
         json!({"client_id": CLIENT_ID, "grant_type": "refresh_token", "refresh_token": CANARY});
     assert_eq!(body, expected);
 }
 
 #[tokio::test]
-async fn a_token_is_revoked_by_its_kind() {
+async fn a_revocation_names_the_kind_of_token() {
     let (script, issuer) = Script::start().await;
-    script.on("/oauth/revoke", [says("200 OK", "", "")]);
+    script.on("/oauth/revoke", [response("200 OK", "", "")]);
     issuer.revoke(&secret("rt"), true).await.expect("revoked");
     issuer.revoke(&secret("at"), false).await.expect("revoked");
-    let bodies = script.asked("/oauth/revoke").into_iter();
+    let bodies = script.requests("/oauth/revoke").into_iter();
     let bodies: Vec<Value> =
-        bodies.map(|asked| serde_json::from_str(&asked.body).expect("json")).collect();
+        bodies.map(|request| serde_json::from_str(&request.body).expect("json")).collect();
     let expected = [
         json!({"token": "rt", "token_type_hint": "refresh_token", "client_id": CLIENT_ID}),
         json!({"token": "at", "token_type_hint": "access_token"}),
@@ -96,32 +96,32 @@ async fn a_token_is_revoked_by_its_kind() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_silent_is_left() {
+async fn a_silent_issuer_causes_a_timeout() {
     let (script, mut issuer) = Script::start().await;
-    issuer.whole = Duration::from_millis(150);
+    issuer.timeout = Duration::from_millis(150);
     script.on(TOKEN, [Reply::Silence]);
     let error = issuer.refresh(&secret(CANARY)).await.err();
     assert!(matches!(error, Some(IssuerError::Lost(_))), "{error:?}");
 }
 
 #[tokio::test]
-async fn an_endless_answer_is_left() {
+async fn an_endless_answer_is_cut() {
     let error = refresh(Reply::Endless).await.err();
     assert_eq!(error, Some(IssuerError::Malformed("is too long")));
 }
 
 #[tokio::test]
-async fn a_cut_answer_may_have_been_obeyed() {
+async fn after_a_broken_answer_the_request_may_have_been_carried_out() {
     for cut in ["", "HTTP/1.1 200 OK\r\ncontent-length: 400\r\n\r\n{\"access_token\":"] {
         let error = refresh(Reply::Raw(cut.to_owned())).await.err();
-        let expected = "the connection was cut before it had answered".to_owned();
+        let expected = "the connection broke before the whole answer came".to_owned();
         assert_eq!(error, Some(IssuerError::Lost(expected)), "{cut}");
     }
 }
 
 #[tokio::test]
-async fn nobody_at_the_port_means_that_nothing_was_sent() {
-    // Ours alone, and nobody listens.
+async fn a_refused_connection_means_that_nothing_was_sent() {
+    // A port that is bound, without a listener.
     let port = tokio::net::TcpSocket::new_v4().expect("a socket");
     port.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
     let url = format!("http://{}", port.local_addr().expect("an address"));
@@ -132,19 +132,20 @@ async fn nobody_at_the_port_means_that_nothing_was_sent() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_not_found_is_named() {
-    // `.invalid` never is (RFC 6761).
+async fn an_unknown_host_name_is_reported() {
+    // `.invalid` never exists (RFC 6761).
     let url = IssuerUrl::parse("https://issuer.invalid").expect("a url");
-    let reach = Reach { origin: url.origin(), is_loopback: true, ca: None, connect: CONNECT };
+    let reach =
+        Reach { origin: url.origin(), is_loopback: true, ca: None, connect: CONNECT_TIMEOUT };
     let client = client(reach).expect("a client");
-    let issuer = Issuer { url, client, whole: WHOLE };
+    let issuer = Issuer { url, client, timeout: REQUEST_TIMEOUT };
     let error = issuer.refresh(&secret(CANARY)).await.err().expect("an error");
     assert!(error.to_string().starts_with("its name is not found"), "{error}");
     assert!(matches!(error, IssuerError::Unreachable(_)), "{error:?}");
 }
 
 #[tokio::test]
-async fn a_proxy_that_wants_a_password_is_named() {
+async fn a_proxy_that_needs_a_password_is_reported() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let proxy = format!("http://{}", listener.local_addr().expect("an address"));
     tokio::spawn(async move {
@@ -157,7 +158,7 @@ async fn a_proxy_that_wants_a_password_is_named() {
     let proxy = reqwest::Proxy::all(proxy).expect("a proxy");
     issuer.client = reqwest::Client::builder().proxy(proxy).build().expect("a client");
     let error = issuer.refresh(&secret(CANARY)).await.err();
-    assert_eq!(error, Some(IssuerError::Between(answer::proxy_password())));
+    assert_eq!(error, Some(IssuerError::Intercepted(answer::proxy_password())));
 }
 
 /// A TLS server for `localhost` whose certificate is valid between the two years.
@@ -193,7 +194,7 @@ async fn over_tls(from: i32, until: i32, trusted: bool) -> String {
 }
 
 #[tokio::test]
-async fn a_certificate_is_trusted_named_or_out_of_its_time() {
+async fn each_certificate_error_has_its_message() {
     assert_eq!(over_tls(2020, 4000, true).await, "it is busy or broken (it answered 503)");
     let untrusted = over_tls(2020, 4000, false).await;
     assert!(untrusted.contains("--ca FILE"), "{untrusted}");
@@ -209,7 +210,7 @@ async fn a_certificate_is_trusted_named_or_out_of_its_time() {
 async fn a_user_code_is_letters_and_digits() {
     let path = "/api/accounts/deviceauth/usercode";
     let answer = |code: &str, interval: Value| json!({"device_auth_id": "id-1", "user_code": code, "interval": interval});
-    // What is answered, and code and milliseconds where they are taken.
+    // The answer, and the code and the interval in milliseconds if it is accepted.
     let cases = [
         (answer("KXQF-7M2P", json!("5")), Some(("KXQF-7M2P", 5_000))),
         (answer("A", json!(7)), Some(("A", 7_000))),
@@ -249,10 +250,10 @@ async fn a_poll_is_pending_granted_or_an_error() {
     script.on(
         "/api/accounts/deviceauth/token",
         [
-            says("403 Forbidden", "", ""),
-            says("404 Not Found", "content-type: text/html\r\n", "<html>"),
-            says("403 Forbidden", challenge, ""),
-            says("429 Slow", "", ""),
+            response("403 Forbidden", "", ""),
+            response("404 Not Found", "content-type: text/html\r\n", "<html>"),
+            response("403 Forbidden", challenge, ""),
+            response("429 Slow", "", ""),
             script::json(
                 "400 Bad Request",
                 &json!({"error": "id canary-Device-0123456 is unknown"}),
@@ -268,11 +269,11 @@ async fn a_poll_is_pending_granted_or_an_error() {
     };
     assert!(matches!(issuer.device_poll(&code).await, Ok(None)));
     assert!(matches!(issuer.device_poll(&code).await, Ok(None)));
-    assert!(matches!(issuer.device_poll(&code).await, Err(IssuerError::Between(_))));
+    assert!(matches!(issuer.device_poll(&code).await, Err(IssuerError::Intercepted(_))));
     assert!(matches!(issuer.device_poll(&code).await, Err(IssuerError::Busy { status: 429 })));
     let error = issuer.device_poll(&code).await.err();
-    let said = "id [removed] is unknown".to_owned();
-    assert_eq!(error, Some(IssuerError::Refused { status: 400, said }));
+    let message = "id [removed] is unknown".to_owned();
+    assert_eq!(error, Some(IssuerError::Refused { status: 400, message }));
     let granted = issuer.device_poll(&code).await.ok().flatten().expect("a grant");
     assert!(granted.code.matches(b"ac-1") && granted.verifier.matches(b"cv-1"));
 }

@@ -1,11 +1,11 @@
-//! Where an issuer is.
+//! The URL of an issuer.
 
 use http::Uri;
 
-/// The longest one that is taken.
+/// The longest URL that is accepted.
 const URL_BYTES: usize = 1024;
 
-/// `https`, or `http` on loopback; no user, query or fragment; no `/` at its end.
+/// `https`, or `http` on loopback. No user, query or fragment, and no `/` at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerUrl(String);
 
@@ -24,21 +24,21 @@ impl IssuerUrl {
         let uri: Uri = text.parse().map_err(|_| not_a_url)?;
         let authority = uri.authority().ok_or(not_a_url)?;
         if authority.as_str().contains('@') {
-            return Err("a URL with a user or password in it is not taken");
+            return Err("a URL with a user or password is not accepted");
         }
         let host = authority.host();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
         if host.is_empty() || !authority.as_str().chars().all(plain) {
             return Err(not_a_url);
         }
-        // THREAT: whoever listens on the way reads code and verifier, and the login is theirs.
+        // THREAT: an attacker on the network reads the code and the verifier, and takes the login.
         // Tried by auth::issuer::url::an_issuer_that_would_leak_a_login_is_refused.
         let scheme = match uri.scheme_str() {
             Some("https") => "https",
             Some("http") if is_loopback(host) => "http",
             Some("http") => {
                 return Err(
-                    "plain http is taken only for this machine (127.0.0.1, ::1, localhost)",
+                    "plain http is accepted only for this machine (127.0.0.1, ::1, localhost)",
                 );
             }
             _ => return Err(not_a_url),
@@ -46,7 +46,7 @@ impl IssuerUrl {
         let path = uri.path().trim_end_matches('/');
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
         if !path.chars().all(plain) || path.split('/').any(|part| part == "..") {
-            return Err("its path is not plain");
+            return Err("its path may have only letters, digits and -._~/");
         }
         Ok(Self(format!("{scheme}://{}{path}", authority.as_str().to_ascii_lowercase())))
     }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_issuer_is_read_as_written() {
+    fn an_issuer_url_is_parsed() {
         // Given, whole, host, origin.
         let cases = [
             ("https://auth.openai.com", "", "auth.openai.com", "https://auth.openai.com"),

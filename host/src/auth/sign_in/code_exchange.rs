@@ -1,4 +1,4 @@
-//! Codes for tokens, each code once, whichever way it came.
+//! Exchanges codes for tokens, each code only once, whichever method it came by.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,9 +7,9 @@ use airlock_shared::secret::Secret;
 
 use super::super::issuer::{Issuer, IssuerError, Tokens};
 
-/// Codes that are remembered, so that none is exchanged twice.
+/// How many codes are remembered, so that none is exchanged twice.
 const CODES: usize = 64;
-/// Before an exchange that never left this machine is tried again.
+/// The pauses before the next try, if the request could not be sent.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
 
 pub(in crate::auth) struct CodeExchange<'a> {
@@ -28,18 +28,18 @@ impl<'a> CodeExchange<'a> {
         verifier: &Secret,
         redirect: &str,
     ) -> Result<Tokens, IssuerError> {
-        // THREAT: a code that comes twice (pasted and called back) ends the login that its first
-        // exchange made. Tried by auth::sign_in::a_code_that_comes_twice_is_exchanged_once.
+        // THREAT: a code comes twice (pasted and by the callback), and its second exchange ends the
+        // login. Tried by auth::sign_in::tests::a_code_that_comes_twice_is_exchanged_once.
         if !self.is_first(code) {
-            let said = "this code was used already".to_owned();
-            return Err(IssuerError::Refused { status: 400, said });
+            let message = "this code was already used".to_owned();
+            return Err(IssuerError::Refused { status: 400, message });
         }
         for pause in PAUSES {
             match self.issuer.exchange(code, verifier, redirect).await {
                 Err(IssuerError::Unreachable(why)) => {
-                    tracing::warn!(why, "the issuer could not be reached; once more");
+                    tracing::warn!(why, "the issuer could not be reached; trying again");
                 }
-                answered => return answered,
+                result => return result,
             }
             tokio::time::sleep(pause).await;
         }

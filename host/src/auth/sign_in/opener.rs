@@ -1,13 +1,13 @@
-//! Starts the person's browser, if that is a program with a window of its own.
+//! Starts the person's browser, if it has a window of its own.
 //!
-//! A text browser would take this terminal, on which the other ways are shown and an address may be
-//! pasted. Nobody could sign in with one either: the issuer's page needs scripts.
+//! A text browser would use this terminal, where the other methods are shown and an address can be
+//! pasted. It could not sign in either, because the issuer's page needs scripts.
 
 use std::path::Path;
 
 use webbrowser::{Browser, BrowserOptions};
 
-/// Programs that take the terminal, or only fetch.
+/// Programs that use the terminal or only download.
 const TEXT_BROWSERS: [&str; 12] = [
     "lynx",
     "links",
@@ -22,24 +22,25 @@ const TEXT_BROWSERS: [&str; 12] = [
     "wget",
     "www-browser",
 ];
-/// Any of these says that a window can be shown.
+/// If one of these is set, a window can be shown.
 const DISPLAYS: [&str; 3] = ["DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME"];
 
-/// Whether a browser was started at this address.
+/// Opens the address in the browser. True: the browser was started.
 pub(super) fn open(address: &str) -> bool {
-    let said = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let has_display = !cfg!(target_os = "linux") || DISPLAYS.iter().any(|it| said(it).is_some());
-    if !has_window(said("BROWSER").as_deref(), has_display) {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let has_display =
+        !cfg!(target_os = "linux") || DISPLAYS.iter().any(|name| variable(name).is_some());
+    if !has_window(variable("BROWSER").as_deref(), has_display) {
         return false;
     }
     let mut options = BrowserOptions::new();
-    // Nothing of a browser's is shown between our lines, and it reads nothing of what is pasted.
+    // The browser writes nothing to this terminal and reads nothing from it.
     options.with_suppress_output(true);
     webbrowser::open_browser_with_options(Browser::Default, address, &options).is_ok()
 }
 
-/// `browser`: `$BROWSER`, commands between colons. Without it the desktop's own is taken; where
-/// there is no desktop that would be a text browser.
+/// Whether the browser has a window. `browser`: `$BROWSER`, commands separated by colons. Without
+/// it the desktop's browser is used; without a desktop that would be a text browser.
 fn has_window(browser: Option<&str>, has_display: bool) -> bool {
     let Some(commands) = browser else { return has_display };
     let programs = commands.split(':').filter_map(|command| command.split_whitespace().next());

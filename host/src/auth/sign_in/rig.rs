@@ -1,4 +1,4 @@
-//! A sign-in that waits, and browsers that go to it: for the tests of the ways.
+//! A running sign-in and a scripted browser, for the tests of the methods.
 
 use std::collections::HashMap;
 
@@ -25,14 +25,14 @@ pub(in crate::auth) const PASTE: SignInMethods =
 pub(in crate::auth) const ALL: SignInMethods =
     SignInMethods { browser: true, open: true, device: true, paste: true };
 
-const SOON: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One sign-in, running.
+/// One running sign-in.
 pub(in crate::auth) struct Rig {
     pub(in crate::auth) script: Arc<Script>,
     pub(in crate::auth) pasted: mpsc::Sender<Secret>,
     pub(in crate::auth) task: JoinHandle<Result<(SignInMethod, String), SignInError>>,
-    said: mpsc::UnboundedReceiver<SignInEvent>,
+    events: mpsc::UnboundedReceiver<SignInEvent>,
     started: mpsc::UnboundedReceiver<String>,
 }
 
@@ -47,11 +47,11 @@ pub(in crate::auth) fn tokens() -> Reply {
 }
 
 impl Rig {
-    pub(in crate::auth) async fn start(ways: SignInMethods) -> Self {
-        Self::at(ways, &[0]).await
+    pub(in crate::auth) async fn start(methods: SignInMethods) -> Self {
+        Self::at(methods, &[0]).await
     }
 
-    pub(in crate::auth) async fn at(ways: SignInMethods, ports: &[u16]) -> Self {
+    pub(in crate::auth) async fn at(methods: SignInMethods, ports: &[u16]) -> Self {
         let (script, issuer) = Script::start().await;
         script.on(TOKEN, [tokens()]);
         script.on(
@@ -61,51 +61,54 @@ impl Rig {
                 &json!({"device_auth_id": "id-1", "user_code": "KXQF-7M2P", "interval": "0"}),
             )],
         );
-        script.on(DEVICE_TOKEN, [script::says("403 Forbidden", "", "")]);
+        script.on(DEVICE_TOKEN, [script::response("403 Forbidden", "", "")]);
         let (pasted, lines) = mpsc::channel(4);
-        let (say, said) = mpsc::unbounded_channel();
+        let (emit, events) = mpsc::unbounded_channel();
         let (start, started) = mpsc::unbounded_channel();
         let ports = ports.to_vec();
         let task = tokio::spawn(async move {
             let start = move |address: &str| start.send(address.to_owned()).is_ok();
-            let here = Machine { ports: &ports, start: Arc::new(start) };
-            let mut say = |what| drop(say.send(what));
-            let (way, tokens) = race(&issuer, ways, "codex_cli_rs", lines, &mut say, &here).await?;
+            let machine = Machine { ports: &ports, start: Arc::new(start) };
+            let mut emit = |event| drop(emit.send(event));
+            let (method, tokens) =
+                race(&issuer, methods, "codex_cli_rs", lines, &mut emit, &machine).await?;
             let access = tokens.access.as_ref().map(Secret::reveal).unwrap_or_default();
-            Ok((way, access.to_owned()))
+            Ok((method, access.to_owned()))
         });
-        Self { script, pasted, task, said, started }
+        Self { script, pasted, task, events, started }
     }
 
-    pub(in crate::auth) async fn said(&mut self) -> SignInEvent {
-        let said = tokio::time::timeout(SOON, self.said.recv()).await;
-        said.expect("in time").expect("something said")
+    pub(in crate::auth) async fn next_event(&mut self) -> SignInEvent {
+        let event = tokio::time::timeout(TEST_TIMEOUT, self.events.recv()).await;
+        event.expect("in time").expect("an event")
     }
 
     /// The address that is printed, and the port.
     pub(in crate::auth) async fn printed(&mut self) -> (String, u16) {
-        match self.said().await {
+        match self.next_event().await {
             SignInEvent::Browser { authorize, port, .. } => (authorize, port),
             other => panic!("{other:?}"),
         }
     }
 
-    /// The address that a browser was started at.
+    /// The address that the browser was started with.
     pub(in crate::auth) async fn started(&mut self) -> String {
-        let started = tokio::time::timeout(SOON, self.started.recv()).await;
+        let started = tokio::time::timeout(TEST_TIMEOUT, self.started.recv()).await;
         started.expect("in time").expect("a browser")
     }
 
     pub(in crate::auth) async fn paste(&self, line: &str) {
-        self.pasted.send(Secret::new(line.to_owned())).await.expect("somebody who reads");
+        self.pasted.send(Secret::new(line.to_owned())).await.expect("a reader");
     }
 
     pub(in crate::auth) async fn end(self) -> Result<SignInMethod, SignInError> {
-        let ended =
-            tokio::time::timeout(SOON, self.task).await.expect("in time").expect("no panic");
-        ended.map(|(way, access)| {
+        let ended = tokio::time::timeout(TEST_TIMEOUT, self.task)
+            .await
+            .expect("in time")
+            .expect("no panic");
+        ended.map(|(method, access)| {
             assert_eq!(access, "canary-access");
-            way
+            method
         })
     }
 }
@@ -118,7 +121,7 @@ pub(in crate::auth) fn parameter(address: &str, name: &str) -> String {
     found.unwrap_or_else(|| panic!("no {name} in it")).1.into_owned()
 }
 
-/// A browser: it keeps its cookies.
+/// A browser that keeps its cookie.
 #[derive(Default)]
 pub(in crate::auth) struct Client {
     pub(in crate::auth) cookie: Option<String>,
@@ -149,13 +152,14 @@ impl Client {
     }
 }
 
-/// What a server says to some bytes; status 0 where it says nothing.
+/// The answer of a server to some bytes; status 0 if it sends none.
 pub(in crate::auth) async fn raw(port: u16, request: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
-    // It may close before it has read all.
+    // The server may close before it has read everything.
     let _written = stream.write_all(request).await;
     let mut read = Vec::new();
-    let _read = tokio::time::timeout(SOON, stream.read_to_end(&mut read)).await.expect("in time");
+    let _read =
+        tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut read)).await.expect("in time");
     let text = String::from_utf8_lossy(&read).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let mut lines = head.split("\r\n");
@@ -168,7 +172,7 @@ pub(in crate::auth) async fn raw(port: u16, request: &[u8]) -> Answer {
     }
 }
 
-/// Nobody listens there any more.
+/// Waits until the port is free; false if it stays in use.
 pub(in crate::auth) async fn is_free(port: u16) -> bool {
     for _ in 0..100 {
         if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {

@@ -1,4 +1,4 @@
-//! One login as the text of a file.
+//! The JSON of one login.
 //!
 //! ```text
 //! {"v":2,"kind":"chatgpt"|"api_key","base":"…","issuer":"…"?,"api_key"?|"access_token"?,
@@ -6,8 +6,8 @@
 //!  "generation":n,"model"?:"…","intent"?:{"token":"<sha256>","at":unix},"ended"?:{"why":"…","token","at"}}
 //! ```
 //!
-//! Version 1 knew less and is read as it is; the next write makes it version 2. A newer version is
-//! refused by its number, whatever else it holds.
+//! Version 1 has fewer fields. It is read, and the next write makes it version 2. A newer version
+//! is refused.
 
 use airlock_shared::base::Base;
 use airlock_shared::model::is_slug;
@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{Login, LoginEnd, LoginKind, RefreshIntent};
-use crate::auth::claims::{is_plain, is_text};
+use crate::auth::claims::{is_account_id, is_claim_text};
 use crate::auth::issuer::IssuerUrl;
 use crate::auth::{AuthError, CREDENTIAL_BYTES, checked};
 
 const VERSION: u32 = 2;
-/// Two tokens of the longest kind, and a little.
+/// Room for two tokens of the greatest length and the rest.
 pub(super) const FILE_BYTES: usize = 4 * CREDENTIAL_BYTES;
 
 #[derive(Deserialize)]
@@ -30,7 +30,7 @@ struct Version {
 }
 
 #[derive(Deserialize)]
-struct Wire {
+struct StoredFields {
     kind: LoginKind,
     base: String,
     issuer: Option<String>,
@@ -50,9 +50,9 @@ struct Wire {
     ended: Option<LoginEnd>,
 }
 
-/// The same with everything borrowed: a secret is written here and nowhere else.
+/// The same fields, borrowed. Only this type serializes secrets.
 #[derive(Serialize)]
-struct Written<'a> {
+struct StoredFieldsRef<'a> {
     v: u32,
     kind: LoginKind,
     base: String,
@@ -89,58 +89,58 @@ struct Written<'a> {
 pub(super) fn parse(text: &[u8], place: &str) -> Result<Login, AuthError> {
     let malformed = |why| AuthError::Malformed { place: place.to_owned(), why };
     let missing = || AuthError::Missing { place: place.to_owned() };
-    let not_ours = |_| malformed("it is not a login of ours");
-    let Version { v } = serde_json::from_slice(text).map_err(not_ours)?;
+    let not_a_login = |_| malformed("it is not a login of airlock");
+    let Version { v } = serde_json::from_slice(text).map_err(not_a_login)?;
     if v == 0 || v > VERSION {
-        return Err(malformed("it is of another version"));
+        return Err(malformed("its version is not supported"));
     }
-    let wire: Wire = serde_json::from_slice(text).map_err(not_ours)?;
-    let base = Base::parse(&wire.base).map_err(|_| malformed("its base is not a URL"))?;
-    let issuer = wire.issuer.as_deref().map(IssuerUrl::parse).transpose();
+    let fields: StoredFields = serde_json::from_slice(text).map_err(not_a_login)?;
+    let base = Base::parse(&fields.base).map_err(|_| malformed("its base is not a URL"))?;
+    let issuer = fields.issuer.as_deref().map(IssuerUrl::parse).transpose();
     let issuer = issuer.map_err(|_| malformed("its issuer is not a URL"))?;
-    let bearer = match wire.kind {
-        LoginKind::ApiKey => wire.api_key,
-        LoginKind::ChatGpt => wire.access_token,
+    let bearer = match fields.kind {
+        LoginKind::ApiKey => fields.api_key,
+        LoginKind::ChatGpt => fields.access_token,
     };
     let bearer = checked(&bearer.ok_or_else(missing)?, place)?;
-    let refresh = wire.refresh_token.map(|token| checked(&token, place)).transpose()?;
+    let refresh = fields.refresh_token.map(|token| checked(&token, place)).transpose()?;
     if refresh.is_some() && issuer.is_none() {
         return Err(malformed("it has a refresh token and no issuer"));
     }
-    if !wire.account_id.as_deref().is_none_or(is_plain) {
-        return Err(malformed("its account is not one"));
+    if !fields.account_id.as_deref().is_none_or(is_account_id) {
+        return Err(malformed("its account id is not valid"));
     }
-    for shown in [&wire.email, &wire.plan] {
-        if !shown.as_deref().is_none_or(is_text) {
-            return Err(malformed("its email or plan is not one"));
+    for shown in [&fields.email, &fields.plan] {
+        if !shown.as_deref().is_none_or(is_claim_text) {
+            return Err(malformed("its email or plan is not valid"));
         }
     }
-    if !wire.model.as_deref().is_none_or(is_slug) {
-        return Err(malformed("its model is not one"));
+    if !fields.model.as_deref().is_none_or(is_slug) {
+        return Err(malformed("its model is not valid"));
     }
     Ok(Login {
-        kind: wire.kind,
+        kind: fields.kind,
         base,
         issuer,
         bearer,
         refresh,
-        account: wire.account_id,
-        email: wire.email,
-        plan: wire.plan,
-        expires_at: wire.expires_at,
-        signed_in_at: wire.signed_in_at,
-        refreshed_at: wire.refreshed_at,
-        generation: wire.generation,
-        model: wire.model,
-        intent: wire.intent,
-        ended: wire.ended,
+        account: fields.account_id,
+        email: fields.email,
+        plan: fields.plan,
+        expires_at: fields.expires_at,
+        signed_in_at: fields.signed_in_at,
+        refreshed_at: fields.refreshed_at,
+        generation: fields.generation,
+        model: fields.model,
+        intent: fields.intent,
+        ended: fields.ended,
     })
 }
 
-/// None: it would be longer than what is read again.
-pub(super) fn text(login: &Login) -> Option<Zeroizing<Vec<u8>>> {
+/// `None`: it would be longer than [`FILE_BYTES`].
+pub(super) fn serialize(login: &Login) -> Option<Zeroizing<Vec<u8>>> {
     let bearer = |kind| (login.kind == kind).then(|| login.bearer.reveal());
-    let written = Written {
+    let written = StoredFieldsRef {
         v: VERSION,
         kind: login.kind,
         base: login.base.to_string(),
@@ -159,7 +159,7 @@ pub(super) fn text(login: &Login) -> Option<Zeroizing<Vec<u8>>> {
         intent: login.intent.as_ref(),
         ended: login.ended.as_ref(),
     };
-    // The room is there before, so that growing leaves no copy of a token behind.
+    // Enough capacity from the start: a buffer that grows leaves copies of a token in memory.
     let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES * 2));
     serde_json::to_writer(&mut *text, &written).ok()?;
     text.push(b'\n');

@@ -1,4 +1,4 @@
-//! One login that nobody else changes meanwhile.
+//! One login under its lock: no other process changes it meanwhile.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -7,26 +7,26 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::folder::{self, Folder};
+use super::directory::{self, Directory};
 use super::{Login, layout};
 use crate::auth::AuthError;
 
-/// The longest word that is read.
-const WORD_BYTES: u64 = 4096;
+/// The longest record of a failure that is read.
+const LAST_FAILURE_BYTES: u64 = 4096;
 
-/// Held until it is dropped.
-pub struct Locked {
-    folder: Arc<Folder>,
-    /// `NAME.json`, within the folder.
+/// A locked login. Dropping it releases the lock.
+pub struct LockedLogin {
+    directory: Arc<Directory>,
+    /// `NAME.json`, within the directory.
     file: String,
     path: PathBuf,
     lock: File,
-    /// Somebody else had the lock when it was asked for.
+    /// Another process or thread had the lock first.
     has_waited: bool,
 }
 
-/// What whoever had the lock found out, for those who wait for it meanwhile: that the issuer could
-/// not be asked with the token of this digest.
+/// The last failed request to the issuer, with the token of this digest. Callers that waited for
+/// the lock read it, so that they do not ask again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastFailure {
     /// SHA-256 of the refresh token, hexadecimal.
@@ -36,37 +36,37 @@ pub struct LastFailure {
     pub why: String,
 }
 
-impl Locked {
+impl LockedLogin {
     pub(super) fn new(
-        folder: Arc<Folder>,
+        directory: Arc<Directory>,
         name: &str,
         path: PathBuf,
         lock: File,
         has_waited: bool,
     ) -> Self {
-        Self { folder, file: format!("{name}.json"), path, lock, has_waited }
+        Self { directory, file: format!("{name}.json"), path, lock, has_waited }
     }
 
-    /// The word that was left last, for those who waited; nobody else has a use for it.
+    /// The last failure, if this caller has waited for the lock.
     #[must_use]
-    pub fn word(&self) -> Option<LastFailure> {
+    pub fn last_failure(&self) -> Option<LastFailure> {
         let mut lock = Some(&self.lock).filter(|_| self.has_waited)?;
         let mut text = Vec::new();
         lock.rewind().ok()?;
-        lock.take(WORD_BYTES).read_to_end(&mut text).ok()?;
+        lock.take(LAST_FAILURE_BYTES).read_to_end(&mut text).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
-    /// Leaves a word to those who wait.
-    pub fn leave(&self, word: &LastFailure) {
+    /// Records a failure for the callers that wait for the lock.
+    pub fn record_failure(&self, failure: &LastFailure) {
         let mut lock = &self.lock;
-        let left = serde_json::to_vec(word).map_err(std::io::Error::from).and_then(|text| {
+        let written = serde_json::to_vec(failure).map_err(std::io::Error::from).and_then(|text| {
             lock.set_len(0)?;
             lock.rewind()?;
             lock.write_all(&text)
         });
-        if let Err(error) = left {
-            tracing::debug!(%error, "whoever waits finds it out again");
+        if let Err(error) = written {
+            tracing::debug!(%error, "the failure cannot be recorded");
         }
     }
 
@@ -79,83 +79,92 @@ impl Locked {
     }
 
     fn failed(&self, error: &std::io::Error) -> AuthError {
-        folder::failed(&self.path, error)
+        directory::failed(&self.path, error)
     }
 
-    /// What is there now; a refresh that was cut after its answer was on disk is finished first.
+    /// Reads the login. If a refresh was interrupted after its answer was on disk, it is finished
+    /// first.
     ///
     /// # Errors
-    /// As [`super::LoginStore::read`]; `Missing` where there is none.
+    /// As [`super::LoginStore::read`].
     pub fn read(&self) -> Result<Login, AuthError> {
         let missing = || AuthError::Missing { place: self.place() };
-        let text = self.folder.read(&self.file)?.ok_or_else(missing)?;
+        let text = self.directory.read(&self.file)?.ok_or_else(missing)?;
         let current = layout::parse(&text, &self.place())?;
-        let left = match self.folder.read(&self.next()) {
+        let pending = match self.directory.read(&self.next()) {
             Ok(None) => return Ok(current),
-            // The room may be larger than what was put there.
-            Ok(Some(room)) => {
-                let length = room.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-                layout::parse(&room[..length], "").ok().map(|next| (next, length))
+            // The reserved file may be larger than the login in it.
+            Ok(Some(reserved)) => {
+                let length =
+                    reserved.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+                layout::parse(&reserved[..length], "").ok().map(|next| (next, length))
             }
             Err(_) => None,
         };
-        match left {
-            Some((next, length)) if follows(&current, &next) => {
-                let finished = self.folder.finish(&self.next(), &self.file, length);
+        match pending {
+            Some((next, length)) if completes_refresh(&current, &next) => {
+                let finished = self.directory.finish(&self.next(), &self.file, length);
                 finished.map_err(|error| self.failed(&error))?;
-                tracing::info!(login = self.file, "a renewal that was cut off is finished");
+                tracing::info!(login = self.file, "an interrupted renewal is finished");
                 Ok(next)
             }
             _ => {
-                // Room that was taken for an answer that never came. What stays is taken again.
-                let _stays = self.folder.remove(&self.next());
+                // A reserved file without a complete answer. If it cannot be removed, the next
+                // refresh replaces it.
+                let _stays = self.directory.remove(&self.next());
                 Ok(current)
             }
         }
     }
 
-    /// Replaces it whole: 0600, file and folder synced.
+    /// Replaces the login: mode 0600, file and directory synced.
     ///
     /// # Errors
-    /// `LoginStore`.
+    /// `Store`; `Malformed` if it is too large.
     pub fn write(&self, login: &Login) -> Result<(), AuthError> {
-        let text = layout::text(login).ok_or_else(|| too_large(self.place()))?;
-        self.folder.replace(&self.file, &text).map_err(|error| self.failed(&error))
+        let text = layout::serialize(login).ok_or_else(|| too_large(self.place()))?;
+        self.directory.replace(&self.file, &text).map_err(|error| self.failed(&error))
     }
 
-    /// Takes room on the disk for the next login, before anything is asked of the issuer: a full
-    /// disk must not be noticed when the old token is used up.
+    /// Reserves disk space for the next login before the issuer is asked, so that a full disk is
+    /// noticed before the old token is used.
     ///
     /// # Errors
-    /// `LoginStore`.
+    /// `Store`.
     pub fn reserve(&self) -> Result<ReservedFile, AuthError> {
         let next = self.next();
-        let file = self.folder.reserve(&next).map_err(|error| self.failed(&error))?;
-        let folder = Arc::clone(&self.folder);
-        Ok(ReservedFile { folder, file, next, login: self.file.clone(), path: self.path.clone() })
+        let file = self.directory.reserve(&next).map_err(|error| self.failed(&error))?;
+        let directory = Arc::clone(&self.directory);
+        Ok(ReservedFile {
+            directory,
+            file,
+            next,
+            login: self.file.clone(),
+            path: self.path.clone(),
+        })
     }
 
-    /// Removes it. `false`: there was none.
+    /// Deletes the login. `false`: it did not exist.
     ///
     /// # Errors
-    /// `LoginStore`.
+    /// `Store`.
     pub fn delete(&self) -> Result<bool, AuthError> {
         let deleted = || {
-            let was_there = self.folder.remove(&self.file)?;
-            self.folder.remove(&self.next())?;
-            self.folder.remove(&format!("{}.part", self.file))?;
-            self.folder.sync()?;
+            let was_there = self.directory.remove(&self.file)?;
+            self.directory.remove(&self.next())?;
+            self.directory.remove(&format!("{}.part", self.file))?;
+            self.directory.sync()?;
             Ok(was_there)
         };
         deleted().map_err(|error| self.failed(&error))
     }
 }
 
-/// Whether `next` is what a refresh of `current`, begun and not ended, was about to put there.
-fn follows(current: &Login, next: &Login) -> bool {
+/// Whether `next` is the result of a refresh of `current` that was begun and not finished.
+fn completes_refresh(current: &Login, next: &Login) -> bool {
     let same_account = current.account.is_none() || current.account == next.account;
-    // THREAT: what an earlier login left behind takes the place of the one that a person signed in
-    // to since. Tried by auth::store::tests::what_an_earlier_login_left_behind_is_not_taken.
+    // THREAT: a file that an earlier login left replaces the login that a person has signed in to
+    // since. Tried by auth::store::tests::a_pending_file_of_an_earlier_login_is_not_used.
     current.is_interrupted()
         && next.intent.is_none()
         && next.generation == current.generation + 1
@@ -167,9 +176,9 @@ fn too_large(place: String) -> AuthError {
     AuthError::Malformed { place, why: "it is too large" }
 }
 
-/// Room on the disk for one login.
+/// A file with reserved disk space for one login.
 pub struct ReservedFile {
-    folder: Arc<Folder>,
+    directory: Arc<Directory>,
     file: File,
     next: String,
     login: String,
@@ -177,31 +186,32 @@ pub struct ReservedFile {
 }
 
 impl ReservedFile {
-    /// Writes it there, syncs it, and renames it into place.
+    /// Writes the login to the file, syncs it, and renames it into place.
     ///
     /// # Errors
-    /// `LoginStore`.
+    /// `Store`; `Malformed` if it is too large.
     pub fn commit(mut self, login: &Login) -> Result<(), AuthError> {
-        let text = layout::text(login).ok_or_else(|| too_large(self.path.display().to_string()))?;
-        let written = self.put(&text);
-        written.map_err(|error| folder::failed(&self.path, &error))?;
+        let text =
+            layout::serialize(login).ok_or_else(|| too_large(self.path.display().to_string()))?;
+        let written = self.write(&text);
+        written.map_err(|error| directory::failed(&self.path, &error))?;
         tracing::debug!(target: "airlock_host::auth::refresh", step = "written");
-        let renamed = self.folder.rename(&self.next, &self.login);
-        renamed.map_err(|error| folder::failed(&self.path, &error))?;
+        let renamed = self.directory.rename(&self.next, &self.login);
+        renamed.map_err(|error| directory::failed(&self.path, &error))?;
         tracing::debug!(target: "airlock_host::auth::refresh", step = "renamed");
         Ok(())
     }
 
-    fn put(&mut self, text: &[u8]) -> std::io::Result<()> {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<()> {
         self.file.rewind()?;
         self.file.write_all(text)?;
         self.file.set_len(text.len() as u64)?;
         self.file.sync_all()
     }
 
-    /// Gives it back: there is nothing to put there.
+    /// Removes the file: there is no login to store.
     pub fn release(self) {
-        // What stays is removed by the next who has the lock.
-        let _stays = self.folder.remove(&self.next);
+        // If it stays, the next reader under the lock removes it.
+        let _stays = self.directory.remove(&self.next);
     }
 }

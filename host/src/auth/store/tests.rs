@@ -1,4 +1,4 @@
-//! Links, modes, owners, pipes, full disks, torn files.
+//! Links, modes, owners, pipes, full disks, incomplete files.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -11,7 +11,7 @@ use super::*;
 
 pub(in crate::auth) const BASE: &str = "https://chatgpt.com/backend-api/codex";
 
-/// A login that was renewed seven times, and whose token is good for an hour.
+/// A login that was renewed seven times. Its token is valid for an hour.
 pub(in crate::auth) fn login(now: u64) -> Login {
     Login {
         kind: LoginKind::ChatGpt,
@@ -32,7 +32,7 @@ pub(in crate::auth) fn login(now: u64) -> Login {
     }
 }
 
-/// What follows it, and the same with the intent that went before.
+/// A login with the intent of a refresh, and the login that this refresh gives.
 fn begun_and_next() -> (Login, Login) {
     let old = login(0);
     let token = old.digest().expect("a refresh token");
@@ -46,25 +46,25 @@ fn begun_and_next() -> (Login, Login) {
 }
 
 fn text(login: &Login) -> Vec<u8> {
-    layout::text(login).expect("it fits").to_vec()
+    layout::serialize(login).expect("it fits").to_vec()
 }
 
 fn store() -> (tempfile::TempDir, LoginStore) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = LoginStore::new(&folder.path().join("airlock/logins"));
-    (folder, store)
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = LoginStore::new(&directory.path().join("airlock/logins"));
+    (directory, store)
 }
 
 fn put(store: &LoginStore, file: &str, text: &[u8]) -> PathBuf {
-    let path = store.folder.join(file);
-    fs::create_dir_all(&store.folder).expect("a folder");
+    let path = store.directory.join(file);
+    fs::create_dir_all(&store.directory).expect("a directory");
     fs::write(&path, text).expect("written");
     fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("a mode");
     path
 }
 
 fn files(store: &LoginStore) -> Vec<String> {
-    let files = fs::read_dir(&store.folder).expect("a folder").flatten();
+    let files = fs::read_dir(&store.directory).expect("a directory").flatten();
     let mut files: Vec<String> =
         files.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
     files.sort();
@@ -76,8 +76,8 @@ fn bearer(login: &Login) -> &str {
 }
 
 #[tokio::test]
-async fn a_login_is_kept_whole_and_closed_to_others() {
-    let (_folder, store) = store();
+async fn a_login_is_stored_completely_and_private() {
+    let (_directory, store) = store();
     assert_eq!(store.names(), Ok(vec![]));
     assert!(matches!(store.read("me"), Err(AuthError::Missing { .. })));
     let ended = LoginEnd { why: EndReason::Reused, token: "0f".into(), at: 4 };
@@ -89,7 +89,7 @@ async fn a_login_is_kept_whole_and_closed_to_others() {
     assert_eq!((text(&read), read.model.as_deref()), (text(&given), Some("gpt-5.5")));
     let mode = |path: &Path| fs::metadata(path).expect("it is there").mode() & 0o777;
     let file = store.path("me").expect("a path");
-    let modes = (mode(&file), mode(&store.folder), mode(&store.folder.join("me.lock")));
+    let modes = (mode(&file), mode(&store.directory), mode(&store.directory.join("me.lock")));
     assert_eq!(modes, (0o600, 0o700, 0o600));
     assert_eq!(store.names(), Ok(vec!["me".to_owned()]));
     assert_eq!(files(&store), ["me.json", "me.lock"]);
@@ -99,18 +99,18 @@ async fn a_login_is_kept_whole_and_closed_to_others() {
 }
 
 #[tokio::test]
-async fn an_open_folder_is_closed_by_whoever_writes_there() {
-    let (_folder, store) = store();
-    fs::create_dir_all(&store.folder).expect("a folder");
-    fs::set_permissions(&store.folder, Permissions::from_mode(0o755)).expect("a mode");
+async fn a_write_makes_an_open_directory_private() {
+    let (_directory, store) = store();
+    fs::create_dir_all(&store.directory).expect("a directory");
+    fs::set_permissions(&store.directory, Permissions::from_mode(0o755)).expect("a mode");
     drop(store.lock("me").await.expect("a lock"));
-    let mode = fs::metadata(&store.folder).expect("a folder").mode();
+    let mode = fs::metadata(&store.directory).expect("a directory").mode();
     assert_eq!(mode & 0o777, 0o700);
 }
 
 #[tokio::test]
-async fn the_layout_before_is_read_and_the_next_write_makes_it_ours() {
-    let (_folder, store) = store();
+async fn version_1_is_read_and_the_next_write_makes_it_version_2() {
+    let (_directory, store) = store();
     let old = format!(
         r#"{{"v":1,"kind":"chatgpt","issuer":"https://auth.openai.com","base":"{BASE}",
             "access_token":"canary-access","account_id":"acct"}}"#
@@ -138,8 +138,8 @@ async fn the_layout_before_is_read_and_the_next_write_makes_it_ours() {
 }
 
 #[test]
-fn a_file_that_is_no_login_is_refused_without_being_shown() {
-    let (_folder, store) = store();
+fn a_file_that_is_not_a_login_is_refused_without_being_shown() {
+    let (_directory, store) = store();
     let good = String::from_utf8(text(&login(0))).expect("text");
     let cases = [
         String::new(),
@@ -169,16 +169,16 @@ fn a_file_that_is_no_login_is_refused_without_being_shown() {
 
 #[tokio::test]
 async fn a_file_that_cannot_be_trusted_is_refused() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let good = put(&store, "good.json", &text(&login(0)));
     let open = put(&store, "open.json", &text(&login(0)));
     fs::set_permissions(open, Permissions::from_mode(0o644)).expect("a mode");
-    symlink(&good, store.folder.join("link.json")).expect("a link");
-    symlink("nowhere", store.folder.join("loose.json")).expect("a link");
-    fs::create_dir(store.folder.join("folder.json")).expect("a folder");
-    let pipe = store.folder.join("pipe.json");
+    symlink(&good, store.directory.join("link.json")).expect("a link");
+    symlink("nowhere", store.directory.join("loose.json")).expect("a link");
+    fs::create_dir(store.directory.join("directory.json")).expect("a directory");
+    let pipe = store.directory.join("pipe.json");
     rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
-    let mut names = vec!["open", "link", "loose", "folder", "pipe"];
+    let mut names = vec!["open", "link", "loose", "directory", "pipe"];
     if rustix::process::geteuid().is_root() {
         let theirs = put(&store, "theirs.json", &text(&login(0)));
         std::os::unix::fs::chown(theirs, Some(4242), None).expect("given away");
@@ -199,13 +199,13 @@ async fn a_file_that_cannot_be_trusted_is_refused() {
 }
 
 #[tokio::test]
-async fn a_link_in_the_place_of_what_is_written_is_not_followed() {
-    let (folder, store) = store();
-    let precious = folder.path().join("precious");
+async fn a_link_at_a_written_path_is_not_followed() {
+    let (directory, store) = store();
+    let precious = directory.path().join("precious");
     fs::write(&precious, "precious").expect("written");
-    fs::create_dir_all(&store.folder).expect("a folder");
+    fs::create_dir_all(&store.directory).expect("a directory");
     for file in ["me.json", "me.json.part", "me.json.next"] {
-        symlink(&precious, store.folder.join(file)).expect("a link");
+        symlink(&precious, store.directory.join(file)).expect("a link");
     }
     let locked = store.lock("me").await.expect("a lock");
     locked.write(&begun_and_next().0).expect("written");
@@ -213,43 +213,43 @@ async fn a_link_in_the_place_of_what_is_written_is_not_followed() {
     room.commit(&begun_and_next().1).expect("written");
     assert_eq!(store.read("me").expect("a login").generation, 8);
     assert_eq!(fs::read_to_string(&precious).expect("a file"), "precious");
-    symlink(&precious, store.folder.join("you.lock")).expect("a link");
+    symlink(&precious, store.directory.join("you.lock")).expect("a link");
     assert!(matches!(store.lock("you").await, Err(AuthError::Unsafe { .. })));
 }
 
 #[tokio::test]
-async fn a_folder_of_another_user_is_refused() {
-    let (_folder, store) = store();
+async fn a_directory_of_another_user_is_refused() {
+    let (_directory, store) = store();
     put(&store, "me.json", &text(&login(0)));
-    std::os::unix::fs::chown(&store.folder, Some(4242), None).expect("these tests need root");
+    std::os::unix::fs::chown(&store.directory, Some(4242), None).expect("these tests need root");
     assert!(matches!(store.read("me"), Err(AuthError::Unsafe { .. })));
     assert!(matches!(store.lock("me").await, Err(AuthError::Unsafe { .. })));
 }
 
 #[tokio::test]
-async fn a_folder_that_is_a_link_or_open_to_others_is_refused() {
-    let (folder, store) = store();
+async fn a_directory_that_is_a_link_or_open_to_others_is_refused() {
+    let (directory, store) = store();
     put(&store, "me.json", &text(&login(0)));
-    assert!(store.read("me").is_ok(), "the control: as it is made");
+    assert!(store.read("me").is_ok(), "the control: a private directory");
     for mode in [0o770, 0o707, 0o1777] {
-        fs::set_permissions(&store.folder, Permissions::from_mode(mode)).expect("a mode");
+        fs::set_permissions(&store.directory, Permissions::from_mode(mode)).expect("a mode");
         let error = store.read("me").err().expect("refused").to_string();
-        assert!(error.ends_with("others can write in the folder"), "{mode:o}: {error}");
+        assert!(error.ends_with("others can write in the directory"), "{mode:o}: {error}");
         assert!(matches!(store.lock("me").await, Err(AuthError::Unsafe { .. })));
     }
-    fs::set_permissions(&store.folder, Permissions::from_mode(0o755)).expect("a mode");
+    fs::set_permissions(&store.directory, Permissions::from_mode(0o755)).expect("a mode");
     assert!(store.read("me").is_ok());
-    let link = folder.path().join("linked");
-    std::os::unix::fs::symlink(&store.folder, &link).expect("a link");
+    let link = directory.path().join("linked");
+    std::os::unix::fs::symlink(&store.directory, &link).expect("a link");
     let linked = LoginStore::new(&link);
     let error = linked.read("me").err().expect("refused").to_string();
-    assert!(error.ends_with("the folder is a symbolic link"), "{error}");
+    assert!(error.ends_with("the directory is a symbolic link"), "{error}");
     assert!(matches!(linked.lock("me").await, Err(AuthError::Unsafe { .. })));
 }
 
 #[tokio::test]
-async fn one_has_the_lock_and_the_next_waits_for_it() {
-    let (_folder, store) = store();
+async fn a_lock_is_exclusive_and_the_next_caller_waits() {
+    let (_directory, store) = store();
     let first = store.lock("me").await.expect("a lock");
     let other = store.lock("you").await;
     assert!(other.is_ok(), "another login's lock is another lock");
@@ -260,25 +260,26 @@ async fn one_has_the_lock_and_the_next_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_is_not_waited_for_for_ever() {
-    let (_folder, store) = store();
+async fn waiting_for_a_lock_has_a_limit() {
+    let (_directory, store) = store();
     let _held = store.lock("me").await.expect("a lock");
     let error = store.lock("me").await.err().expect("held");
     assert!(error.to_string().contains("for a minute"), "{error}");
 }
 
-/// Killed anywhere in the write of the next login: it is there whole, or the old one is.
+/// A process may be killed anywhere in the write of the next login. Then either the next login or
+/// the old one is complete.
 #[tokio::test]
-async fn a_torn_answer_is_dropped_and_a_whole_one_is_finished() {
+async fn an_incomplete_answer_is_dropped_and_a_complete_one_is_stored() {
     let (begun, next) = begun_and_next();
     let whole = text(&next);
     let last = whole.len();
     for cut in (0..last).step_by(16).chain([last - 2, last - 1, last]) {
         for room in [0, 100] {
-            let (_folder, store) = store();
+            let (_directory, store) = store();
             put(&store, "me.json", &text(&begun));
-            let torn = [&whole[..cut], &vec![0; room]].concat();
-            put(&store, "me.json.next", &torn);
+            let incomplete = [&whole[..cut], &vec![0; room]].concat();
+            put(&store, "me.json.next", &incomplete);
             let read = store.lock("me").await.expect("a lock").read().expect("a login");
             // Its last byte is a newline.
             let expected = if cut + 1 < last { &begun } else { &next };
@@ -291,7 +292,7 @@ async fn a_torn_answer_is_dropped_and_a_whole_one_is_finished() {
 }
 
 #[tokio::test]
-async fn what_an_earlier_login_left_behind_is_not_taken() {
+async fn a_pending_file_of_an_earlier_login_is_not_used() {
     let (begun, next) = begun_and_next();
     let anew = Login { intent: None, ..begun.clone() };
     let elsewhere = IssuerUrl::parse("https://elsewhere.example.org").expect("an issuer");
@@ -303,7 +304,7 @@ async fn what_an_earlier_login_left_behind_is_not_taken() {
         (begun.clone(), begun),
     ];
     for (now, left) in cases {
-        let (_folder, store) = store();
+        let (_directory, store) = store();
         put(&store, "me.json", &text(&now));
         put(&store, "me.json.next", &text(&left));
         let read = store.lock("me").await.expect("a lock").read().expect("a login");
@@ -313,14 +314,14 @@ async fn what_an_earlier_login_left_behind_is_not_taken() {
 }
 
 /// A file system of 256 KiB. Needs root.
-struct Small(PathBuf);
+struct SmallDisk(PathBuf);
 
-impl Small {
+impl SmallDisk {
     fn mounted(on: &Path) -> Self {
-        fs::create_dir_all(on).expect("a folder");
+        fs::create_dir_all(on).expect("a directory");
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         mount(c"tmpfs", on, c"tmpfs", flags, c"size=256k,mode=700")
-            .expect("a file system of its own, which root alone may mount");
+            .expect("a mounted file system: this needs root");
         Self(on.to_owned())
     }
 
@@ -330,52 +331,52 @@ impl Small {
     }
 }
 
-impl Drop for Small {
+impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _gone = unmount(&self.0, UnmountFlags::DETACH);
     }
 }
 
 #[tokio::test]
-async fn a_full_disk_is_noticed_before_and_not_after() {
-    let (_folder, store) = store();
-    let small = Small::mounted(&store.folder);
+async fn a_full_disk_is_noticed_before_a_refresh() {
+    let (_directory, store) = store();
+    let disk = SmallDisk::mounted(&store.directory);
     let (begun, next) = begun_and_next();
     let locked = store.lock("me").await.expect("a lock");
     locked.write(&begun).expect("written");
     let room = locked.reserve().expect("room");
-    small.fill();
+    disk.fill();
     let full = AuthError::Store {
-        place: store.folder.join("me.json").display().to_string(),
+        place: store.directory.join("me.json").display().to_string(),
         why: "No space left on device".to_owned(),
     };
     assert_eq!(locked.write(&next), Err(full.clone()));
-    room.commit(&next).expect("there was room for it");
+    room.commit(&next).expect("its space was reserved");
     assert_eq!(store.read("me").expect("a login").generation, 8);
-    small.fill();
+    disk.fill();
     assert_eq!(locked.reserve().err(), Some(full));
     assert_eq!(locked.read().expect("a login").generation, 8);
     assert_eq!(files(&store), ["filler", "me.json", "me.lock"]);
 }
 
 #[tokio::test]
-async fn a_read_only_folder_is_read_and_said() {
-    let (_folder, store) = store();
-    let small = Small::mounted(&store.folder);
+async fn a_read_only_directory_can_be_read_and_a_write_is_refused() {
+    let (_directory, store) = store();
+    let disk = SmallDisk::mounted(&store.directory);
     put(&store, "me.json", &text(&login(0)));
-    mount_remount(&small.0, MountFlags::RDONLY, c"").expect("read-only");
+    mount_remount(&disk.0, MountFlags::RDONLY, c"").expect("read-only");
     assert_eq!(store.read("me").expect("a login").generation, 7);
     let error = store.lock("me").await.err().expect("no lock");
     assert!(error.to_string().ends_with("Read-only file system"), "{error}");
 }
 
 #[test]
-fn when_a_token_is_due() {
-    let born = |at, expires| Login { refreshed_at: Some(at), expires_at: expires, ..login(0) };
-    assert_eq!(born(1_000, Some(1_000 + 864_000)).due(), Some(1_000 + 863_700));
-    assert_eq!(born(1_000, Some(1_060)).due(), Some(1_030), "half of a short life");
-    assert_eq!(born(5_000, Some(1_000)).due(), Some(700), "a clock that was set back");
-    assert_eq!(born(1_000, None).due(), None);
+fn a_token_is_due_before_it_expires() {
+    let received = |at, expires| Login { refreshed_at: Some(at), expires_at: expires, ..login(0) };
+    assert_eq!(received(1_000, Some(1_000 + 864_000)).due(), Some(1_000 + 863_700));
+    assert_eq!(received(1_000, Some(1_060)).due(), Some(1_030), "half of a short lifetime");
+    assert_eq!(received(5_000, Some(1_000)).due(), Some(700), "a clock that was set back");
+    assert_eq!(received(1_000, None).due(), None);
     assert_eq!(Login { refresh: None, ..login(0) }.due(), None);
     let token = login(0).digest().expect("a token");
     let ended = LoginEnd { why: EndReason::Revoked, token, at: 1_795_252_440 };
@@ -384,8 +385,8 @@ fn when_a_token_is_due() {
         (gone.due(), gone.ended_now(3_599), gone.ended_now(3_600)),
         (None, None, Some(ended))
     );
-    let words = gone.ended().map(LoginEnd::words);
+    let words = gone.ended().map(LoginEnd::describe);
     assert_eq!(words.as_deref(), Some("revoked on 21 Nov 09:14 UTC (signed out in another place)"));
     let anew = Login { refresh: Some(Secret::new("another".to_owned())), ..gone };
-    assert_eq!(anew.ended_now(4_000), None, "a new sign-in knows nothing of the old one");
+    assert_eq!(anew.ended_now(4_000), None, "the old end does not apply to a new sign-in");
 }

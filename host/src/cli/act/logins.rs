@@ -53,8 +53,8 @@ pub(super) async fn logout(
     screen.tell(&view::logged_out(&done, &path, screen.err_style));
     // What is still good somewhere is no logout.
     Ok(match done.revoked {
-        Revocation::Not(_) => Exit::Failed,
-        Revocation::By(_) | Revocation::ByHand | Revocation::Before => Exit::Finished,
+        Revocation::Failed(_) => Exit::Failed,
+        Revocation::Done(_) | Revocation::Manual | Revocation::NotNeeded => Exit::Finished,
     })
 }
 
@@ -73,9 +73,9 @@ pub(super) async fn import(
         yes: login_args.yes,
         replace: login_args.replace,
     };
-    let ways = SignInMethods { browser: true, open: true, device: true, paste: true };
+    let methods = SignInMethods { browser: true, open: true, device: true, paste: true };
     let shown = |path: &std::path::Path| places.shown(path);
-    let mut view = SignInView::new(ways, screen.err_style, &shown);
+    let mut view = SignInView::new(methods, screen.err_style, &shown);
     let mut is_stored = false;
     let mut tell = |told: SetupEvent| {
         is_stored |= matches!(told, SetupEvent::Stored { .. });
@@ -84,11 +84,11 @@ pub(super) async fn import(
     let done = unless_stopped(import::run(asked, &logins, &mut typed, &mut tell)).await;
     match done.map_err(|stop| stopped(&stop, so_far(is_stored)))?? {
         ImportResult::Kept => return Ok(Exit::Finished),
-        ImportResult::OwnWanted => {}
+        ImportResult::SignInInstead => {}
     }
     let own = SignInArgs {
         common: login_args.common,
-        how: SignInWith::SignIn { ways, chosen: true },
+        how: SignInWith::SignIn { methods, chosen: true },
         issuer: login_args.issuer,
         base: login_args.base,
         replace: login_args.replace,

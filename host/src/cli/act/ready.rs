@@ -40,7 +40,7 @@ pub(super) async fn doctor(
     let Trial { pays, base, ca } = trial;
     let (login, credential) = match pays {
         LoginChoice::Login(name) => {
-            let login = Credential::Login { name: name.clone(), folder: places.logins() };
+            let login = Credential::Login { name: name.clone(), directory: places.logins() };
             (Some(name), Some(login))
         }
         LoginChoice::Env => (None, Some(Credential::Environment)),
@@ -54,8 +54,8 @@ pub(super) async fn doctor(
             let asked = unless_stopped(doctor::backend(credential, base, ca)).await;
             asked.map_err(|stop| stopped(&stop, "not everything was looked at"))?
         }
-        Some(_) => doctor::backend_unasked("there is no good login to ask with"),
-        None => doctor::backend_unasked("there is no login or key to ask with"),
+        Some(_) => doctor::backend_unchecked("there is no good login to ask with"),
+        None => doctor::backend_unchecked("there is no login or key to ask with"),
     };
     checks.extend([logins, backend]);
     for check in &checks {
@@ -102,8 +102,8 @@ pub(super) async fn demo(
         TurnPrinter::new(OutputChoice::default(), Screen::of_this_process(environment));
     let stop = Stop::default();
     let _signals = super::start::obey_signals(&stop);
-    let done =
-        super::start::carried_out(demo.run(), &context, &stop, None, &mut turn_printer).await?;
+    let done = super::start::carried_out(demo.settings(), &context, &stop, None, &mut turn_printer)
+        .await?;
     let short = context.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
     if let Some(failure) = super::start::failure(&done, &short) {
         turn_printer.end(&short, Some(&failure))?;

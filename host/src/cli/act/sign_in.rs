@@ -38,8 +38,8 @@ pub(super) async fn carried_out(
     let SignInArgs { common: LoginArgs { name, ca }, how, issuer, base, replace, form, .. } =
         login_args;
     let logins = Logins::new(&places.logins(), ca);
-    let ways = match how {
-        SignInWith::SignIn { ways, .. } => ways,
+    let methods = match how {
+        SignInWith::SignIn { methods, .. } => methods,
         SignInWith::ApiKey(_) | SignInWith::AccessToken(_) => {
             SignInMethods { browser: false, open: false, device: false, paste: false }
         }
@@ -47,7 +47,7 @@ pub(super) async fn carried_out(
     let engine = (form != OutputForm::Json).then(EngineChoice::from_environment);
     let login_args = SignInRequest { name, how, issuer, base, replace, engine };
     let shown = |path: &std::path::Path| places.shown(path);
-    let mut view = SignInView::new(ways, screen.err_style, &shown);
+    let mut view = SignInView::new(methods, screen.err_style, &shown);
     let mut is_stored = false;
     let mut unshown = None;
     let mut tell = |told: SetupEvent| {

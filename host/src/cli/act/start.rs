@@ -110,7 +110,7 @@ pub(super) async fn unless_stopped<T>(work: impl Future<Output = T>) -> Result<T
         done = work => Ok(done),
         () = stop.asked() => Err(stop.clone()),
     };
-    setup::settled().await;
+    setup::wait_for_refreshes().await;
     done
 }
 

@@ -17,9 +17,9 @@ fn sign_in(desk: &Desk, line: &[&str]) -> SignInArgs {
     }
 }
 
-fn ways(desk: &Desk, line: &[&str]) -> (SignInMethods, bool) {
+fn methods(desk: &Desk, line: &[&str]) -> (SignInMethods, bool) {
     match sign_in(desk, line).how {
-        SignInWith::SignIn { ways, chosen } => (ways, chosen),
+        SignInWith::SignIn { methods, chosen } => (methods, chosen),
         SignInWith::ApiKey(_) | SignInWith::AccessToken(_) => panic!("not a way"),
     }
 }
@@ -44,7 +44,7 @@ fn every_way_is_open_unless_one_was_chosen() {
     for (line, is_terminal, expected) in cases {
         let desk = Desk { is_terminal, ..Desk::new() };
         let chosen = line.iter().any(|flag| ["--browser", "--device", "--paste"].contains(flag));
-        assert_eq!(ways(&desk, line), (expected, chosen), "{line:?} {is_terminal}");
+        assert_eq!(methods(&desk, line), (expected, chosen), "{line:?} {is_terminal}");
     }
 }
 

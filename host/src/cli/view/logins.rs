@@ -57,7 +57,7 @@ pub fn status_of(all: &[LoginStatus], pays: &LoginChoice, now: u64, style: Style
     for standing in all {
         let name = &standing.name;
         let marks = if is_payer(pays, name) { " · pays" } else { "" };
-        match &standing.found {
+        match &standing.state {
             LoginState::Unusable(why) => {
                 say("login", &format!("{name} · cannot be used: {why}{marks}"));
                 say("", &sign_in_again(name));
@@ -66,7 +66,7 @@ pub fn status_of(all: &[LoginStatus], pays: &LoginChoice, now: u64, style: Style
                 if let Some(gone) = &login_info.gone {
                     say(
                         "login",
-                        &format!("{name} · {} · {}{marks}", login_info.said(), gone.words),
+                        &format!("{name} · {} · {}{marks}", login_info.describe(), gone.reason),
                     );
                     say("", &sign_in_again(name));
                     continue;
@@ -74,11 +74,11 @@ pub fn status_of(all: &[LoginStatus], pays: &LoginChoice, now: u64, style: Style
                 let good = login_info.good_for().map(|good| format!(" · {good}"));
                 let model = login_info.model.as_ref().map(|model| format!(" · model {model}"));
                 let (good, model) = (good.unwrap_or_default(), model.unwrap_or_default());
-                say("login", &format!("{name} · {}{good}{model}{marks}", login_info.said()));
+                say("login", &format!("{name} · {}{good}{model}{marks}", login_info.describe()));
                 match usage {
                     PlanUsage::None => {}
                     PlanUsage::Known(usage) => say("", &windows(usage, now)),
-                    PlanUsage::Unasked(why) => say("", &format!("usage is not known: {why}")),
+                    PlanUsage::Unknown(why) => say("", &format!("usage is not known: {why}")),
                 }
             }
         }
@@ -91,7 +91,7 @@ pub fn status_of(all: &[LoginStatus], pays: &LoginChoice, now: u64, style: Style
 pub fn status_json(all: &[LoginStatus], pays: &LoginChoice) -> String {
     let line = |standing: &LoginStatus| {
         let pays = is_payer(pays, &standing.name);
-        let (login_info, usage) = match &standing.found {
+        let (login_info, usage) = match &standing.state {
             LoginState::Login { login_info, usage } => (login_info, usage),
             LoginState::Unusable(why) => {
                 return object(&[
@@ -105,12 +105,12 @@ pub fn status_json(all: &[LoginStatus], pays: &LoginChoice) -> String {
         let (usage, note) = match usage {
             PlanUsage::None => (None, None),
             PlanUsage::Known(usage) => (Some(usage_json(usage)), None),
-            PlanUsage::Unasked(why) => (None, Some(why)),
+            PlanUsage::Unknown(why) => (None, Some(why)),
         };
         object(&[
             ("login", json!(standing.name)),
             ("state", json!(if login_info.gone.is_some() { "gone" } else { "good" })),
-            ("why", json!(login_info.gone.as_ref().map(|gone| &gone.words))),
+            ("why", json!(login_info.gone.as_ref().map(|gone| &gone.reason))),
             ("pays", json!(pays)),
             ("kind", json!(if login_info.key.is_some() { "api_key" } else { "chatgpt" })),
             ("email", json!(login_info.email)),
@@ -200,12 +200,12 @@ pub fn logged_out(done: &LoggedOut, path: &str, style: Style) -> String {
     let say =
         |label: &str, said: &str| labelled(label, &neutral::line(said), COLUMNS, style) + "\n";
     let revoked = match &done.revoked {
-        Revocation::By(issuer) => {
+        Revocation::Done(issuer) => {
             say("revoked", &format!("by {issuer}: no copy of it works any more"))
         }
-        Revocation::ByHand => say("not revoked", "a key is revoked where it was made, by hand"),
-        Revocation::Before => say("revoked", "it was of no use any more"),
-        Revocation::Not(why) => {
+        Revocation::Manual => say("not revoked", "a key is revoked where it was made, by hand"),
+        Revocation::NotNeeded => say("revoked", "it was of no use any more"),
+        Revocation::Failed(why) => {
             let mend = "if a copy of it may exist, sign out of all sessions in ChatGPT's settings";
             say("not revoked", why) + &say("", mend)
         }

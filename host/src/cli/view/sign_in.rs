@@ -64,17 +64,17 @@ impl<'a> SignInView<'a> {
             }
             SetupEvent::Before(before) => self.before(before),
             SetupEvent::Method(said) => self.way(said),
-            SetupEvent::Another(two) => {
+            SetupEvent::ConfirmReplace(two) => {
                 let [has, is] = &**two;
                 let question = format!(
                     "login `{}` is {}; put {} in its place?",
                     has.login,
-                    neutral::line(&has.said_beside(is)),
-                    neutral::line(&is.said_beside(has))
+                    neutral::line(&has.describe_beside(is)),
+                    neutral::line(&is.describe_beside(has))
                 );
                 self.question("another", &question, "[y/N]")
             }
-            SetupEvent::OwnLogin => {
+            SetupEvent::OfferOwnLogin => {
                 self.question("instead", "sign in for a login of airlock's own?", "[Y/n]")
             }
             SetupEvent::SignedIn(login_info) => self.signed_in(login_info),
@@ -92,26 +92,26 @@ impl<'a> SignInView<'a> {
         match before {
             StoredLogin::None => self.line("login", "none yet"),
             StoredLogin::Good { login_info, proof } => {
-                let said = [Some(login_info.said()), login_info.good_for()];
+                let said = [Some(login_info.describe()), login_info.good_for()];
                 let said: Vec<String> = said.into_iter().flatten().collect();
                 let said = neutral::line(&said.join(" · "));
                 match proof {
                     ProofResult::Listed { .. } => self.ok("signed in", &said),
-                    ProofResult::Unasked(why) | ProofResult::Refused(why) => {
+                    ProofResult::Unknown(why) | ProofResult::Refused(why) => {
                         self.line("signed in", &said)
                             + &self.line("note", &format!("not tried: {}", neutral::line(why)))
                     }
                 }
             }
             StoredLogin::Gone(login_info) => {
-                let words = login_info.gone.as_ref().map_or("gone", |gone| gone.words.as_str());
+                let words = login_info.gone.as_ref().map_or("gone", |gone| gone.reason.as_str());
                 self.line("login", &neutral::line(words))
             }
             StoredLogin::Unusable(why) => {
                 self.line("login", &format!("cannot be used: {}", neutral::line(why)))
             }
             StoredLogin::Kept(login_info) => {
-                let said = neutral::line(&login_info.said());
+                let said = neutral::line(&login_info.describe());
                 self.line("login", &format!("{said}; it stays until another takes its place"))
             }
         }
@@ -159,7 +159,7 @@ impl<'a> SignInView<'a> {
             SignInEvent::NotPasted { why } => {
                 self.note(&format!("not taken: {}; paste it again", neutral::line(why)))
             }
-            SignInEvent::Stranger { why } => self.note(&format!(
+            SignInEvent::Rejected { why } => self.note(&format!(
                 "something called that this sign-in did not ask for, and got \
                                     nothing: {why}"
             )),
@@ -200,7 +200,7 @@ impl<'a> SignInView<'a> {
             (false, None) => None,
         };
         let name = (login_info.login != "default").then(|| login_info.login.clone());
-        let parts = [name, Some(login_info.said()), lasts].into_iter().flatten();
+        let parts = [name, Some(login_info.describe()), lasts].into_iter().flatten();
         let said = parts.collect::<Vec<_>>().join(" · ");
         let space = if self.numbered > 0 { "\n" } else { "" };
         let label = if login_info.key.is_some() { "login" } else { "signed in" };
@@ -223,7 +223,7 @@ impl<'a> SignInView<'a> {
                     }
                 }
             }
-            ProofResult::Unasked(why) | ProofResult::Refused(why) => {
+            ProofResult::Unknown(why) | ProofResult::Refused(why) => {
                 self.line("proof", &format!("none yet: {}", neutral::line(why)))
             }
         }
@@ -273,13 +273,13 @@ pub fn event(told: &SetupEvent) -> Option<String> {
             | SignInEvent::NotPasted { why }
             | SignInEvent::Denied { why },
         ) => note(why),
-        SetupEvent::Method(SignInEvent::Stranger { why }) => note(why),
+        SetupEvent::Method(SignInEvent::Rejected { why }) => note(why),
         SetupEvent::Note(text) => note(text),
-        SetupEvent::Proof(ProofResult::Unasked(why)) => note(&format!("not tried: {why}")),
+        SetupEvent::Proof(ProofResult::Unknown(why)) => note(&format!("not tried: {why}")),
         SetupEvent::Machine(_)
         | SetupEvent::Before(_)
-        | SetupEvent::Another(_)
-        | SetupEvent::OwnLogin
+        | SetupEvent::ConfirmReplace(_)
+        | SetupEvent::OfferOwnLogin
         | SetupEvent::SignedIn(_)
         | SetupEvent::Proof(_)
         | SetupEvent::Stored { .. } => return None,
@@ -306,7 +306,7 @@ pub fn signed_in(done: &SignedIn) -> String {
     let login_info = &done.login_info;
     let (models, model) = match &done.proof {
         ProofResult::Listed { models, default } => (Some(models), default.as_deref()),
-        ProofResult::Unasked(_) | ProofResult::Refused(_) => (None, None),
+        ProofResult::Unknown(_) | ProofResult::Refused(_) => (None, None),
     };
     object(&[
         ("event", json!("signed_in")),

@@ -1,5 +1,5 @@
-//! A key or a token that a person brought. It is tried before it is kept: one that the service
-//! refuses is not stored.
+//! A key or a token that a person gave. It is tried first: if the service refuses it, it is not
+//! stored.
 
 use airlock_shared::base::Base;
 use airlock_shared::defaults;
@@ -14,25 +14,25 @@ use crate::failure::address;
 use crate::session::sign_in_again;
 use crate::setup::{LoginError, Logins, ProofResult, proof};
 
-/// What is to be kept, and what the service said of it already.
-pub(in crate::setup) type ToKeep = (Login, Option<ProofResult>);
+/// A login to store, and the proof of it, if there is one.
+pub(in crate::setup) type ProvenLogin = (Login, Option<ProofResult>);
 
 /// An API key as a login.
 pub(super) async fn key(
     key: &Secret,
-    wish: &SignInRequest,
+    request: &SignInRequest,
     logins: &Logins,
-) -> Result<ToKeep, LoginError> {
-    key_for(key, base_of(wish, None, defaults::API_BASE)?, &wish.name, logins).await
+) -> Result<ProvenLogin, LoginError> {
+    key_for(key, base_of(request, None, defaults::API_BASE)?, &request.name, logins).await
 }
 
-/// The same for the base it is meant for.
+/// An API key as a login for this base.
 pub(in crate::setup) async fn key_for(
     key: &Secret,
     base: Base,
     name: &str,
     logins: &Logins,
-) -> Result<ToKeep, LoginError> {
+) -> Result<ProvenLogin, LoginError> {
     let login = Login {
         kind: LoginKind::ApiKey,
         base,
@@ -50,16 +50,16 @@ pub(in crate::setup) async fn key_for(
         intent: None,
         ended: None,
     };
-    tried(login, name, logins).await
+    prove_first(login, name, logins).await
 }
 
-/// An access token as a login that nothing renews.
+/// An access token as a login that cannot be renewed.
 pub(super) async fn token(
     token: &Secret,
-    wish: &SignInRequest,
-    there: Option<&Login>,
+    request: &SignInRequest,
+    stored: Option<&Login>,
     logins: &Logins,
-) -> Result<ToKeep, LoginError> {
+) -> Result<ProvenLogin, LoginError> {
     let tokens = Tokens {
         access: Some(token.clone()),
         refresh: None,
@@ -67,12 +67,13 @@ pub(super) async fn token(
         expires_in: None,
         date: None,
     };
-    let base = base_of(wish, there, defaults::CHATGPT_BASE)?;
-    let login = from_tokens(&tokens, base, issuer_of(wish, there), &wish.name, logins)?;
-    tried(login, &wish.name, logins).await
+    let base = base_of(request, stored, defaults::CHATGPT_BASE)?;
+    let login = from_tokens(&tokens, base, issuer_of(request, stored), &request.name, logins)?;
+    prove_first(login, &request.name, logins).await
 }
 
-/// Tokens that were made elsewhere, some time ago: they end when they say, not as long from now.
+/// A login from tokens that were issued earlier. They expire at the time in the token; their
+/// lifetime does not begin now.
 pub(in crate::setup) fn from_tokens(
     tokens: &Tokens,
     base: Base,
@@ -80,30 +81,30 @@ pub(in crate::setup) fn from_tokens(
     name: &str,
     logins: &Logins,
 ) -> Result<Login, LoginError> {
-    let login = Login::granted(tokens, base, issuer, logins.now());
-    let login = login.map_err(|what| LoginError::Given {
-        why: format!("what was given cannot be used: {what}"),
+    let login = Login::from_tokens(tokens, base, issuer, logins.now());
+    let login = login.map_err(|reason| LoginError::Given {
+        why: format!("the given token cannot be used: {reason}"),
         hint: sign_in_again(name),
     })?;
-    let says = Claims::of(&login.bearer).and_then(|claims| claims.expires);
-    Ok(Login { expires_at: says.or(login.expires_at), ..login })
+    let expires = Claims::parse(&login.bearer).and_then(|claims| claims.expires);
+    Ok(Login { expires_at: expires.or(login.expires_at), ..login })
 }
 
-/// The command for whoever has another key: signing in does not mend one.
-fn given_again(login: &Login, name: &str) -> String {
-    let (flag, usual) = match login.kind {
+/// The command that replaces this key or token with another one.
+fn command_to_replace(login: &Login, name: &str) -> String {
+    let (flag, default) = match login.kind {
         LoginKind::ApiKey => ("--api-key", defaults::API_BASE),
         LoginKind::ChatGpt => ("--access-token", defaults::CHATGPT_BASE),
     };
-    let base = match Base::parse(usual) {
-        Ok(usual) if usual == login.base => String::new(),
+    let base = match Base::parse(default) {
+        Ok(default) if default == login.base => String::new(),
         _ => format!(" --base-url {}", address(&login.base.to_string())),
     };
     format!("{}{base} {flag} - < FILE", sign_in_again(name))
 }
 
-/// The login, once the service took its credential or could not be asked.
-async fn tried(login: Login, name: &str, logins: &Logins) -> Result<ToKeep, LoginError> {
+/// The login, unless the service refuses its credential.
+async fn prove_first(login: Login, name: &str, logins: &Logins) -> Result<ProvenLogin, LoginError> {
     let token = login.bearer.clone();
     let credential = match login.kind {
         LoginKind::ApiKey => Credential::Key(token),
@@ -111,13 +112,13 @@ async fn tried(login: Login, name: &str, logins: &Logins) -> Result<ToKeep, Logi
     };
     let signer = auth::open(credential, &login.base, &logins.deps);
     let signer = signer.map_err(|error| LoginError::login(name, error))?;
-    // THREAT: a mistyped or stolen and withdrawn key is kept, and every run fails with it. Tried by
+    // THREAT: a mistyped or revoked key is stored, and every session fails with it. Tried by
     // login::account::a_key_the_service_refuses_is_not_stored.
     match proof::prove(&*signer, &login.base, logins.deps.ca.as_deref()).await {
         ProofResult::Refused(why) => {
-            Err(LoginError::Refused { why, kept: false, again: given_again(&login, name) })
+            Err(LoginError::Refused { why, kept: false, again: command_to_replace(&login, name) })
         }
-        proof @ (ProofResult::Listed { .. } | ProofResult::Unasked(_)) => Ok((login, Some(proof))),
+        proof @ (ProofResult::Listed { .. } | ProofResult::Unknown(_)) => Ok((login, Some(proof))),
     }
 }
 
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_brought_a_key_is_not_told_to_sign_in() {
+    fn the_hint_for_a_refused_key_is_to_give_another_one() {
         let again = |base: &str, kind: LoginKind| {
             let login = Login {
                 kind,
@@ -145,7 +146,7 @@ mod tests {
                 intent: None,
                 ended: None,
             };
-            given_again(&login, "team")
+            command_to_replace(&login, "team")
         };
         let setup = "airlock setup codex-auth --name team";
         let usual = again(defaults::API_BASE, LoginKind::ApiKey);

@@ -1,5 +1,5 @@
-//! A login that was granted becomes one that is kept: whose it is is shown first, another's place
-//! is not taken unasked, and then it is tried.
+//! Stores a new login. If the name belongs to another account, the person is asked first. A login
+//! that was not just granted is tried before it is stored.
 
 use airlock_shared::secret::Secret;
 
@@ -12,58 +12,59 @@ use crate::setup::{LoginError, LoginInfo, Logins, ProofResult, proof};
 pub(in crate::setup) struct Keeping<'a> {
     pub(in crate::setup) name: &'a str,
     pub(in crate::setup) replace: bool,
-    /// The login was granted just now, to us: signed out again where it is not kept.
+    /// The login was just granted by a sign-in. It is revoked if it is not stored.
     pub(in crate::setup) granted: bool,
     pub(in crate::setup) logins: &'a Logins,
 }
 
 impl Keeping<'_> {
-    /// What another program granted itself is that program's.
-    async fn give_back(&self, login: &Login) {
+    /// Revokes the login, but not one that another program uses too.
+    async fn revoke_unstored(&self, login: &Login) {
         if self.granted {
-            self.logins.give_back(login).await;
+            self.logins.revoke_unstored(login).await;
         }
     }
 }
 
-/// Asks, stores, shows, and proves what is not `proven` yet. What was not granted just now is proven
-/// before it is stored.
+/// Asks, stores, and proves the login if it is not `proven` yet. A login that was not just granted
+/// is proven before it is stored.
 pub(in crate::setup) async fn keep(
     keeping: Keeping<'_>,
     login: Login,
     proven: Option<ProofResult>,
     typed: &mut TypedLines,
-    tell: &mut (dyn FnMut(SetupEvent) + Send),
+    emit: &mut (dyn FnMut(SetupEvent) + Send),
 ) -> Result<(LoginInfo, ProofResult), LoginError> {
     let Keeping { name, logins, .. } = keeping;
     let now = logins.now();
-    let login_info = LoginInfo::of(name, &login, now);
-    let there = logins.store.read(name).ok();
-    let other = there.as_ref().filter(|there| is_anothers(there, &login));
-    // THREAT: somebody who gets a person to finish a sign-in of theirs makes that person's work
-    // run, and be read, under their account. Tried by
+    let login_info = LoginInfo::new(name, &login, now);
+    let stored = logins.store.read(name).ok();
+    let other = stored.as_ref().filter(|stored| is_of_another(stored, &login));
+    // THREAT: an attacker makes a person finish the attacker's sign-in. Then the person's work runs
+    // under the attacker's account, and the attacker can read it. Tried by
     // login::account::another_account_is_asked_about_before_anything_is_stored.
     if let Some(other) = other
         && !keeping.replace
-        && let Err(refused) = asked(LoginInfo::of(name, other, now), &login_info, typed, tell).await
+        && let Err(refused) =
+            ask_to_replace(LoginInfo::new(name, other, now), &login_info, typed, emit).await
     {
-        keeping.give_back(&login).await;
+        keeping.revoke_unstored(&login).await;
         return Err(refused);
     }
     let (login, proven) = match proven {
-        None if !keeping.granted => apart(name, login, logins).await?,
+        None if !keeping.granted => prove_in_temporary_store(name, login, logins).await?,
         proven => (login, proven),
     };
-    let stored = store(&keeping, &login, there.as_ref()).await;
-    if let Err(login_error) = stored {
-        keeping.give_back(&login).await;
+    let result = store(&keeping, &login, stored.as_ref()).await;
+    if let Err(login_error) = result {
+        keeping.revoke_unstored(&login).await;
         return Err(login_error);
     }
     let path = logins.store.path(name).map_err(|error| LoginError::login(name, error))?;
-    // Not before: who reads that somebody is signed in takes the login for stored.
-    let login_info = LoginInfo::of(name, &login, logins.now());
-    tell(SetupEvent::SignedIn(login_info.clone()));
-    tell(SetupEvent::Stored { path });
+    // Only after the login is stored: `SignedIn` means that.
+    let login_info = LoginInfo::new(name, &login, logins.now());
+    emit(SetupEvent::SignedIn(login_info.clone()));
+    emit(SetupEvent::Stored { path });
     let proof = match (proven, logins.signer(name, &login.base)) {
         (_, Err(error)) => return Err(LoginError::login(name, error)),
         (Some(proof), Ok(_)) => proof,
@@ -72,69 +73,74 @@ pub(in crate::setup) async fn keep(
     if let ProofResult::Refused(why) = proof {
         return Err(LoginError::Refused { why, kept: true, again: sign_in_again(name) });
     }
-    tell(SetupEvent::Proof(proof.clone()));
+    emit(SetupEvent::Proof(proof.clone()));
     Ok((login_info, proof))
 }
 
-/// The login as it is once the service was asked with it, in a folder of its own: it is renewed there
-/// where that is due, and what has its name stays meanwhile.
-async fn apart(
+/// Proves the login in a temporary directory, where it is renewed if that is due. The stored login
+/// of that name stays meanwhile.
+async fn prove_in_temporary_store(
     name: &str,
     login: Login,
     logins: &Logins,
 ) -> Result<(Login, Option<ProofResult>), LoginError> {
     let login_error = |error| LoginError::login(name, error);
-    // Made and closed to others by whoever locks a login in it.
+    // Locking a login creates the directory and makes it private.
     drop(logins.store.lock(name).await.map_err(login_error)?);
-    let folder = tempfile::Builder::new().prefix(".import-").tempdir_in(&logins.folder);
-    let folder = folder.map_err(|error| {
+    let directory = tempfile::Builder::new().prefix(".import-").tempdir_in(&logins.directory);
+    let directory = directory.map_err(|error| {
         login_error(AuthError::Store {
-            place: logins.folder.display().to_string(),
+            place: logins.directory.display().to_string(),
             why: error.to_string(),
         })
     })?;
-    let alone = Logins::at(folder.path(), logins.deps.clone());
-    alone.store.lock(name).await.and_then(|locked| locked.write(&login)).map_err(login_error)?;
-    let signer = alone.signer(name, &login.base).map_err(login_error)?;
-    // THREAT: a login that its issuer has revoked takes the place of a good one. Tried by
-    // setup::codex_auth::keep::tests::a_dead_login_takes_nobodys_place.
+    let temporary = Logins::at(directory.path(), logins.deps.clone());
+    temporary
+        .store
+        .lock(name)
+        .await
+        .and_then(|locked| locked.write(&login))
+        .map_err(login_error)?;
+    let signer = temporary.signer(name, &login.base).map_err(login_error)?;
+    // THREAT: a revoked login replaces a valid one. Tried by
+    // setup::codex_auth::keep::tests::a_revoked_login_replaces_nothing.
     let ca = logins.deps.ca.as_deref();
     match proof::prove(&*signer, &login.base, ca).await {
         ProofResult::Refused(why) => {
             Err(LoginError::Refused { why, kept: false, again: sign_in_again(name) })
         }
-        proof => Ok((alone.store.read(name).unwrap_or(login), Some(proof))),
+        proof => Ok((temporary.store.read(name).unwrap_or(login), Some(proof))),
     }
 }
 
-async fn asked(
+async fn ask_to_replace(
     has: LoginInfo,
     is: &LoginInfo,
     typed: &mut TypedLines,
-    tell: &mut (dyn FnMut(SetupEvent) + Send),
+    emit: &mut (dyn FnMut(SetupEvent) + Send),
 ) -> Result<(), LoginError> {
     if !typed.is_person {
         let name = has.login.clone();
         return Err(LoginError::Another {
             name,
-            has: has.said_beside(is),
-            is: is.said_beside(&has),
+            has: has.describe_beside(is),
+            is: is.describe_beside(&has),
         });
     }
-    tell(SetupEvent::Another(Box::new([has, is.clone()])));
+    emit(SetupEvent::ConfirmReplace(Box::new([has, is.clone()])));
     let answer = typed.lines.recv().await;
     if answer.as_ref().is_some_and(is_yes) {
         return Ok(());
     }
-    Err(LoginError::Declined { what: "the login that was there stays" })
+    Err(LoginError::Declined { what: "the stored login stays" })
 }
 
-/// `y` or `yes`, in any case; everything else is no.
+/// `y` or `yes`, upper or lower case. Everything else means no.
 pub(in crate::setup) fn is_yes(answer: &Secret) -> bool {
     matches!(answer.reveal().trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
-/// Writes it under the login's lock; `seen` is what the person was asked about.
+/// Writes the login under its lock. `seen` is the stored login that the person was asked about.
 async fn store(
     keeping: &Keeping<'_>,
     login: &Login,
@@ -143,40 +149,39 @@ async fn store(
     let name = keeping.name;
     let login_error = |error| LoginError::login(name, error);
     let locked = keeping.logins.store.lock(name).await.map_err(login_error)?;
-    // What a killed refresh left is finished here, before it is replaced.
-    let there = locked.read().ok();
-    let changed = match (seen, &there) {
-        (Some(seen), Some(there)) => is_anothers(seen, there),
-        (None, Some(there)) => is_anothers(there, login),
+    // Reading finishes an interrupted refresh before the login is replaced.
+    let stored = locked.read().ok();
+    let changed = match (seen, &stored) {
+        (Some(seen), Some(stored)) => is_of_another(seen, stored),
+        (None, Some(stored)) => is_of_another(stored, login),
         (_, None) => false,
     };
     if changed && !keeping.replace {
-        let why = "somebody else signed in to it at the same moment; that login stays".to_owned();
+        let why = "another sign-in stored this login at the same time; that login stays".to_owned();
         return Err(LoginError::InPart { headline: "not stored", why });
     }
-    let generation = there.as_ref().map_or(0, |there| there.generation.saturating_add(1));
-    // A model was chosen from the list of one account at one base: another may not have it.
-    let same = there.filter(|there| !is_anothers(there, login));
-    let model = same.and_then(|there| there.model);
+    let generation = stored.as_ref().map_or(0, |stored| stored.generation.saturating_add(1));
+    // The model was chosen from the list of one account at one base. Another may not have it.
+    let same = stored.filter(|stored| !is_of_another(stored, login));
+    let model = same.and_then(|stored| stored.model);
     locked.write(&Login { generation, model, ..login.clone() }).map_err(login_error)
 }
 
-/// Whether what is there belongs to another account than what would take its place, or pays for
-/// something else.
-fn is_anothers(there: &Login, fresh: &Login) -> bool {
+/// Whether the stored login belongs to another account, base or issuer than the new one.
+fn is_of_another(stored: &Login, fresh: &Login) -> bool {
     let differ = |a: &Option<String>, b: &Option<String>| match (a, b) {
         (Some(a), Some(b)) => a != b,
-        // A token need not say it.
+        // Not every token says it.
         _ => false,
     };
-    match (there.kind, fresh.kind) {
-        (LoginKind::ApiKey, LoginKind::ApiKey) => there.base != fresh.base,
+    match (stored.kind, fresh.kind) {
+        (LoginKind::ApiKey, LoginKind::ApiKey) => stored.base != fresh.base,
         (LoginKind::ChatGpt, LoginKind::ChatGpt) => {
-            // Two people of one workspace have one account, and an address each.
-            there.account != fresh.account
-                || differ(&there.email, &fresh.email)
-                || there.issuer != fresh.issuer
-                || there.base != fresh.base
+            // Two people of one ChatGPT workspace share the account, but not the email.
+            stored.account != fresh.account
+                || differ(&stored.email, &fresh.email)
+                || stored.issuer != fresh.issuer
+                || stored.base != fresh.base
         }
         (LoginKind::ApiKey, LoginKind::ChatGpt) | (LoginKind::ChatGpt, LoginKind::ApiKey) => true,
     }
@@ -218,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn anothers_is_told_from_ones_own() {
+    fn a_login_of_another_account_is_recognised() {
         let ours = login(LoginKind::ChatGpt, "acct-1", "ada@example.org");
         let key = login(LoginKind::ApiKey, "", "");
         let elsewhere = Base::parse("https://codex.example.org").expect("a base");
@@ -233,14 +238,14 @@ mod tests {
             (key.clone(), true),
         ];
         for (at, (fresh, expected)) in cases.iter().enumerate() {
-            assert_eq!(is_anothers(&ours, fresh), *expected, "case {at}");
+            assert_eq!(is_of_another(&ours, fresh), *expected, "case {at}");
         }
-        assert!(!is_anothers(&key, &key.clone()));
-        assert!(is_anothers(&key, &Login { base: elsewhere, ..key.clone() }));
+        assert!(!is_of_another(&key, &key.clone()));
+        assert!(is_of_another(&key, &Login { base: elsewhere, ..key.clone() }));
     }
 
     #[tokio::test]
-    async fn a_dead_login_takes_nobodys_place() {
+    async fn a_revoked_login_replaces_nothing() {
         for (answer, is_kept) in [("401 Unauthorized", false), ("500 Oops", true)] {
             let service = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let base = format!("http://{}/v1", service.local_addr().expect("an address"));
@@ -252,34 +257,37 @@ mod tests {
                     let _ = stream.write_all(answer.as_bytes()).await;
                 }
             });
-            let folder = tempfile::tempdir().expect("a folder");
+            let directory = tempfile::tempdir().expect("a directory");
             let deps = Deps { ca: None, clock: Arc::new(|| 7) };
-            let logins = Logins::at(folder.path(), deps);
+            let logins = Logins::at(directory.path(), deps);
             let base = Base::parse(&base).expect("a base");
             let good = Login { base, ..login(LoginKind::ChatGpt, "acct-1", "ada@example.org") };
             logins.store.lock("me").await.expect("a lock").write(&good).expect("written");
-            let dead = Login { bearer: Secret::new("imported".to_owned()), ..good };
+            let revoked = Login { bearer: Secret::new("imported".to_owned()), ..good };
             let mut typed = TypedLines { lines: mpsc::channel(1).1, is_person: false };
-            let mut told = Vec::new();
-            let mut tell = |what| told.push(what);
+            let mut events = Vec::new();
+            let mut emit = |event| events.push(event);
             let keeping = Keeping { name: "me", replace: false, granted: false, logins: &logins };
-            let kept = keep(keeping, dead, None, &mut typed, &mut tell).await;
+            let kept = keep(keeping, revoked, None, &mut typed, &mut emit).await;
             assert_eq!(kept.is_ok(), is_kept, "{kept:?}");
-            assert_eq!(told.is_empty(), !is_kept, "{told:?}");
-            let there = logins.store.read("me").expect("a login");
-            assert_eq!(there.bearer.reveal() == "imported", is_kept);
+            assert_eq!(events.is_empty(), !is_kept, "{events:?}");
+            let stored = logins.store.read("me").expect("a login");
+            assert_eq!(stored.bearer.reveal() == "imported", is_kept);
             if let Err(login_error) = kept {
                 let failure = Failure::from(login_error);
                 assert_eq!(failure.exit, Exit::SignIn);
                 assert_eq!(failure.hint.as_deref(), Some("airlock setup codex-auth --name me"));
             }
-            let left = std::fs::read_dir(folder.path()).expect("a folder").flatten();
-            assert!(left.into_iter().all(|left| left.path().is_file()), "the trial left something");
+            let left = std::fs::read_dir(directory.path()).expect("a directory").flatten();
+            assert!(
+                left.into_iter().all(|left| left.path().is_file()),
+                "the proof left a directory"
+            );
         }
     }
 
     #[tokio::test]
-    async fn a_chosen_model_stays_until_another_takes_the_place() {
+    async fn a_chosen_model_stays_until_another_account_replaces_the_login() {
         let ours = login(LoginKind::ChatGpt, "acct-1", "ada@example.org");
         let key = login(LoginKind::ApiKey, "", "");
         let elsewhere = Base::parse("https://codex.example.org").expect("a base");
@@ -293,8 +301,8 @@ mod tests {
             (&key, Login { base: elsewhere, ..key.clone() }, false),
         ];
         for (at, (there, fresh, stays)) in cases.into_iter().enumerate() {
-            let folder = tempfile::tempdir().expect("a folder");
-            let logins = Logins::at(folder.path(), Deps { ca: None, clock: Arc::new(|| 7) });
+            let directory = tempfile::tempdir().expect("a directory");
+            let logins = Logins::at(directory.path(), Deps { ca: None, clock: Arc::new(|| 7) });
             let there = Login { model: Some("gpt-5.5".to_owned()), ..there.clone() };
             logins.store.lock("me").await.expect("a lock").write(&there).expect("written");
             let keeping = Keeping { name: "me", replace: true, granted: true, logins: &logins };
@@ -306,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_yes_is_one() {
+    fn only_y_and_yes_mean_yes() {
         let yes = |text: &str| is_yes(&Secret::new(text.to_owned()));
         assert!(yes("y") && yes(" Yes\r\n"));
         assert!(!yes("") && !yes("n") && !yes("yo") && !yes("https://localhost/?code=y"));

@@ -1,5 +1,5 @@
-//! Docker and the sandbox image, a line each. Nobody needs them to sign in, so they are asked quickly
-//! and nothing hangs on the answer.
+//! Docker and the base image, one line each. A sign-in does not need them, so the checks have a
+//! short timeout and their result changes nothing.
 
 use std::time::Duration;
 
@@ -7,19 +7,20 @@ use crate::engine::base;
 use crate::engine::docker::{Docker, EngineChoice};
 use crate::setup::doctor::Check;
 
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) async fn brief(choice: &EngineChoice) -> Vec<Check> {
-    let asked = tokio::time::timeout(PATIENCE, asked(choice)).await;
-    asked.unwrap_or_else(|_| vec![Check::unknown("docker", "it does not answer (airlock doctor)")])
+    let checks = tokio::time::timeout(TIMEOUT, checks(choice)).await;
+    checks.unwrap_or_else(|_| vec![Check::unknown("docker", "it does not answer (airlock doctor)")])
 }
 
-async fn asked(choice: &EngineChoice) -> Vec<Check> {
+async fn checks(choice: &EngineChoice) -> Vec<Check> {
     let docker = match Docker::connect(choice).await {
         Ok(docker) => docker,
         Err(error) => {
             let (headline, reason, _) = error.describe();
-            let text = format!("{headline}: {reason}; runs need one, signing in does not");
+            let text =
+                format!("{headline}: {reason}; sessions need an engine, signing in does not");
             return vec![Check::unknown("docker", &text)];
         }
     };
@@ -36,7 +37,7 @@ async fn asked(choice: &EngineChoice) -> Vec<Check> {
     match docker.find_image(&name).await {
         Ok(Some(_)) => checks.push(Check::ok("base image", name)),
         Ok(None) => {
-            let text = "not made yet: the first run does it, or airlock setup image";
+            let text = "not built yet: the first `airlock run` builds it, or airlock setup image";
             checks.push(Check::unknown("base image", text));
         }
         Err(_) => {}

@@ -1,21 +1,21 @@
-//! `setup codex-auth`: one login, from what is there to the proof that it works.
+//! `setup codex-auth`: makes one login and proves that it works.
 //!
 //! ```text
-//! what is there? ── good ───────────────────────────────────────────→ say so
+//! read the stored login ── good ──────────────────────────────────→ report it
 //!       │ none · gone · --replace
 //!       ▼
-//! the machine, in brief → a way in → whose is it? → another's? ask → store → prove
+//! check the machine → sign in → another account? ask → store → prove
 //! ```
 //!
-//! Absent on purpose: how any of it is shown or typed. Whoever calls hears [`SetupEvent`] and gives
+//! Absent on purpose: output and input. The caller receives each [`SetupEvent`] and passes
 //! [`TypedLines`].
 
-mod before; // what login is there
-pub(super) mod given; // a key or a token that a person brought
-mod machine; // docker and the sandbox image, in brief
-mod keep; // asked about, stored
+mod stored_login; // the stored login before a sign-in
+pub(super) mod given; // a key or a token that a person gave
+mod machine; // a short check of docker and the base image
+mod keep; // asks and stores
 #[cfg(test)]
-mod tests; // what a login takes over from the one before it
+mod tests; // what a new login takes from the stored one
 
 use std::convert::Infallible;
 
@@ -32,27 +32,27 @@ use crate::auth::sign_in::{SignInError, sign_in};
 use crate::auth::store::{Login, LoginKind};
 use crate::engine::docker::EngineChoice;
 
-pub use before::StoredLogin;
 pub(super) use keep::{Keeping, is_yes, keep};
+pub use stored_login::StoredLogin;
 
-/// What was asked for.
+/// The request for a login.
 pub struct SignInRequest {
     pub name: String,
     pub how: SignInWith,
-    /// None: as the login that is there has it, else OpenAI's.
+    /// `None`: the issuer of the stored login, else OpenAI's.
     pub issuer: Option<IssuerUrl>,
-    /// None: as the login that is there has it, else the one that goes with the credential.
+    /// `None`: the base of the stored login, else the default for this kind of credential.
     pub base: Option<Base>,
-    /// Whatever is there goes, unasked.
+    /// Replace the stored login without a question.
     pub replace: bool,
-    /// Whom to ask about the machine; none: nobody wants to know.
+    /// The engine to check; `None`: no check.
     pub engine: Option<EngineChoice>,
 }
 
 pub enum SignInWith {
-    /// `chosen`: a person said which way, so a key that is there is not what is wanted.
+    /// `chosen`: the person chose the method, so a stored key is not wanted.
     SignIn {
-        ways: SignInMethods,
+        methods: SignInMethods,
         chosen: bool,
     },
     ApiKey(Secret),
@@ -65,153 +65,162 @@ pub enum SetupEvent {
     Machine(Check),
     Before(StoredLogin),
     Method(SignInEvent),
-    /// Asked of whoever types: shall the second take the place of the first? The next line is
-    /// the answer.
-    Another(Box<[LoginInfo; 2]>),
-    /// Asked in the same way: a login of one's own instead of an imported one?
-    OwnLogin,
-    /// Whose login it became. It is stored.
+    /// A question: should the second login replace the first? The next typed line is the answer.
+    ConfirmReplace(Box<[LoginInfo; 2]>),
+    /// A question: sign in for a new login instead of importing one? The next typed line is the
+    /// answer.
+    OfferOwnLogin,
+    /// The login is stored.
     SignedIn(LoginInfo),
     Proof(ProofResult),
     Stored {
         path: std::path::PathBuf,
     },
-    /// One sentence to know.
+    /// A sentence for the person.
     Note(String),
 }
 
 /// Lines as they are typed.
 pub struct TypedLines {
     pub lines: mpsc::Receiver<Secret>,
-    /// Somebody is there who can be asked.
+    /// A person types, who can be asked.
     pub is_person: bool,
 }
 
-/// How it ended, where it ended well.
+/// The result of a successful sign-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedIn {
     pub login_info: LoginInfo,
-    /// It was good before.
+    /// The stored login was already good.
     pub already: bool,
     pub proof: ProofResult,
 }
 
-/// Takes it from what is there to the proof.
+/// Makes a login, unless the stored one is good.
 ///
 /// # Errors
-/// Nobody signed in, or what came of it could not be kept. What is there stays as it was.
+/// The sign-in failed, or the new login could not be stored. The stored login stays.
 pub async fn run(
-    wish: SignInRequest,
+    request: SignInRequest,
     logins: &Logins,
     mut typed: TypedLines,
-    tell: &mut (dyn FnMut(SetupEvent) + Send),
+    emit: &mut (dyn FnMut(SetupEvent) + Send),
 ) -> Result<SignedIn, LoginError> {
-    let before = before::look(&wish, logins).await?;
+    let before = stored_login::check(&request, logins).await?;
     if let StoredLogin::Good { login_info, proof } = &before {
-        tell(SetupEvent::Before(before.clone()));
+        emit(SetupEvent::Before(before.clone()));
         return Ok(SignedIn {
             login_info: login_info.clone(),
             already: true,
             proof: proof.clone(),
         });
     }
-    // Whoever brings a key knows their machine, and what they want of it.
-    let is_way_in = matches!(wish.how, SignInWith::SignIn { .. });
-    if let Some(engine) = wish.engine.as_ref().filter(|_| is_way_in) {
-        machine::brief(engine).await.into_iter().for_each(|check| tell(SetupEvent::Machine(check)));
+    // The machine is not checked for a key or token that was given.
+    let is_sign_in = matches!(request.how, SignInWith::SignIn { .. });
+    if let Some(engine) = request.engine.as_ref().filter(|_| is_sign_in) {
+        machine::brief(engine).await.into_iter().for_each(|check| emit(SetupEvent::Machine(check)));
     }
-    if is_way_in || before != StoredLogin::None {
-        tell(SetupEvent::Before(before));
+    if is_sign_in || before != StoredLogin::None {
+        emit(SetupEvent::Before(before));
     }
-    logins.room().map_err(|error| LoginError::login(&wish.name, error))?;
-    let there = predecessor(logins, &wish.name);
-    let (login, proof) = match &wish.how {
-        SignInWith::SignIn { ways, .. } => {
-            (by_a_way(*ways, &wish, there.as_ref(), logins, &mut typed, tell).await?, None)
-        }
-        SignInWith::ApiKey(key) => given::key(key, &wish, logins).await?,
+    logins.check_room().map_err(|error| LoginError::login(&request.name, error))?;
+    let stored = chatgpt_login(logins, &request.name);
+    let (login, proof) = match &request.how {
+        SignInWith::SignIn { methods, .. } => (
+            sign_in_with(*methods, &request, stored.as_ref(), logins, &mut typed, emit).await?,
+            None,
+        ),
+        SignInWith::ApiKey(key) => given::key(key, &request, logins).await?,
         SignInWith::AccessToken(token) => {
-            given::token(token, &wish, there.as_ref(), logins).await?
+            given::token(token, &request, stored.as_ref(), logins).await?
         }
     };
-    let keeping = Keeping { name: &wish.name, replace: wish.replace, granted: is_way_in, logins };
-    let (login_info, proof) = keep(keeping, login, proof, &mut typed, tell).await?;
-    if is_way_in && wish.name == "default" {
+    let keeping =
+        Keeping { name: &request.name, replace: request.replace, granted: is_sign_in, logins };
+    let (login_info, proof) = keep(keeping, login, proof, &mut typed, emit).await?;
+    if is_sign_in && request.name == "default" {
         let team =
             "A ChatGPT plan is for your own use. For teams: airlock setup codex-auth --api-key -";
-        tell(SetupEvent::Note(team.to_owned()));
+        emit(SetupEvent::Note(team.to_owned()));
     }
     Ok(SignedIn { login_info, already: false, proof })
 }
 
-async fn by_a_way(
-    ways: SignInMethods,
-    wish: &SignInRequest,
-    there: Option<&Login>,
+async fn sign_in_with(
+    methods: SignInMethods,
+    request: &SignInRequest,
+    stored: Option<&Login>,
     logins: &Logins,
     typed: &mut TypedLines,
-    tell: &mut (dyn FnMut(SetupEvent) + Send),
+    emit: &mut (dyn FnMut(SetupEvent) + Send),
 ) -> Result<Login, LoginError> {
-    let url = issuer_of(wish, there);
-    let base = base_of(wish, there, defaults::CHATGPT_BASE)?;
+    let url = issuer_of(request, stored);
+    let base = base_of(request, stored, defaults::CHATGPT_BASE)?;
     let issuer = logins.issuer(url.clone())?;
-    let tokens = race(&issuer, ways, typed, tell).await;
-    let tokens = tokens.map_err(|error| LoginError::sign_in(&wish.name, url.host(), error))?;
-    if let Some(off) = received::clock_off(tokens.date, logins.now(), url.host()) {
-        tell(SetupEvent::Note(off));
+    let tokens = race(&issuer, methods, typed, emit).await;
+    let tokens = tokens.map_err(|error| LoginError::sign_in(&request.name, url.host(), error))?;
+    if let Some(skew) = received::clock_skew(tokens.date, logins.now(), url.host()) {
+        emit(SetupEvent::Note(skew));
     }
-    let login = Login::granted(&tokens, base, url.clone(), logins.now());
-    login.map_err(|what| {
-        let why = format!("its answer cannot be used: {what}");
-        LoginError::not_granted(&wish.name, url.host(), why)
+    let login = Login::from_tokens(&tokens, base, url.clone(), logins.now());
+    login.map_err(|reason| {
+        let why = format!("its answer cannot be used: {reason}");
+        LoginError::not_granted(&request.name, url.host(), why)
     })
 }
 
-/// The ways, and what is typed meanwhile handed on to the one that wants it.
+/// Runs the sign-in, and forwards typed lines to it.
 async fn race(
     issuer: &Issuer,
-    ways: SignInMethods,
+    methods: SignInMethods,
     typed: &mut TypedLines,
-    tell: &mut (dyn FnMut(SetupEvent) + Send),
+    emit: &mut (dyn FnMut(SetupEvent) + Send),
 ) -> Result<Tokens, SignInError> {
-    let (give, pasted) = mpsc::channel(1);
-    let mut say = |said| tell(SetupEvent::Method(said));
-    let signing = sign_in(issuer, ways, defaults::ORIGINATOR, pasted, &mut say);
+    let (sender, pasted) = mpsc::channel(1);
+    let mut emit = |event| emit(SetupEvent::Method(event));
+    let sign_in = sign_in(issuer, methods, defaults::ORIGINATOR, pasted, &mut emit);
     tokio::select! {
-        granted = signing => granted,
-        never = hand_on(&mut typed.lines, give) => match never {},
+        tokens = sign_in => tokens,
+        never = forward_lines(&mut typed.lines, sender) => match never {},
     }
 }
 
-async fn hand_on(lines: &mut mpsc::Receiver<Secret>, give: mpsc::Sender<Secret>) -> Infallible {
+async fn forward_lines(
+    lines: &mut mpsc::Receiver<Secret>,
+    sender: mpsc::Sender<Secret>,
+) -> Infallible {
     while let Some(line) = lines.recv().await {
-        if give.send(line).await.is_err() {
+        if sender.send(line).await.is_err() {
             break;
         }
     }
-    drop(give);
+    drop(sender);
     std::future::pending().await
 }
 
-/// The login that is there, where it says whom to ask and where to go: a key does not.
-fn predecessor(logins: &Logins, name: &str) -> Option<Login> {
-    let there = logins.store.read(name).ok();
-    // THREAT: a key that is bound to somebody's gateway makes the ChatGPT login that takes its place
-    // go to that gateway too. Tried by setup::codex_auth::tests::a_chatgpt_login_does_not_go_where_a_key_went.
-    there.filter(|login| login.kind == LoginKind::ChatGpt)
+/// The stored login, if it is a ChatGPT login: only that has an issuer and a base for the new one.
+fn chatgpt_login(logins: &Logins, name: &str) -> Option<Login> {
+    let stored = logins.store.read(name).ok();
+    // THREAT: a ChatGPT login replaces a key for a gateway and is sent to that gateway too. Tried
+    // by setup::codex_auth::tests::a_chatgpt_login_does_not_take_the_base_of_a_key.
+    stored.filter(|login| login.kind == LoginKind::ChatGpt)
 }
 
-fn issuer_of(wish: &SignInRequest, there: Option<&Login>) -> IssuerUrl {
-    let known = there.and_then(|login| login.issuer.clone());
-    wish.issuer.clone().or(known).unwrap_or_default()
+fn issuer_of(request: &SignInRequest, stored: Option<&Login>) -> IssuerUrl {
+    let known = stored.and_then(|login| login.issuer.clone());
+    request.issuer.clone().or(known).unwrap_or_default()
 }
 
-/// As it was typed, else as the login has it that is there, else `usual`.
-fn base_of(wish: &SignInRequest, there: Option<&Login>, usual: &str) -> Result<Base, LoginError> {
-    let known = there.map(|login| login.base.clone());
-    match wish.base.clone().or(known) {
+/// The base that was given, else the stored login's, else `default`.
+fn base_of(
+    request: &SignInRequest,
+    stored: Option<&Login>,
+    default: &str,
+) -> Result<Base, LoginError> {
+    let known = stored.map(|login| login.base.clone());
+    match request.base.clone().or(known) {
         Some(base) => Ok(base),
-        None => Base::parse(usual).map_err(|error| LoginError::Given {
+        None => Base::parse(default).map_err(|error| LoginError::Given {
             why: error.to_string(),
             hint: "airlock setup codex-auth --base-url URL".to_owned(),
         }),

@@ -1,8 +1,8 @@
-//! A whole run without an account and without a network: the model's answers come from a recording
-//! that ships with the program. The sandbox, the commands, the patch and the tests are real.
+//! A complete session without an account and a network: the model's answers come from a recording
+//! in the program. The sandbox, the commands, the patch and the tests are real.
 //!
-//! The check afterwards is a run of its own, in a fresh sandbox on what was applied, so that nothing
-//! the first sandbox said counts.
+//! Afterwards a second session runs the tests in a new sandbox on the applied changes, so that the
+//! proof does not depend on what the first sandbox reported.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,91 +29,93 @@ const REPOSITORY: [(&str, &str); 4] = [
     ("pad.py", include_str!("repository/pad.py")),
     ("test_pad.py", include_str!("repository/test_pad.py")),
 ];
-/// What the model answered when the demo was recorded.
-const MEND: &str = include_str!("mend.recording.jsonl");
-/// A model that runs the tests once and says so.
+/// A model that fixes the repository, recorded once.
+const FIX: &str = include_str!("fix.recording.jsonl");
+/// A model that runs the tests once.
 const CHECK: &str = include_str!("check.recording.jsonl");
 
-/// What the run is asked to do.
+/// The prompt of the first session.
 pub const PROMPT: &str = "make the tests pass; say what was wrong";
 
-/// Why the demo proves nothing.
+/// Why the demo has failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    #[error("what the run changed could not be applied: {0}")]
+    #[error("the changes could not be applied: {0}")]
     NotApplied(String),
     #[error("the second sandbox: {0}")]
-    Box(Fault),
-    /// The exit code, if there was one.
-    #[error("the tests do not pass in a fresh sandbox on what was applied")]
+    Sandbox(Fault),
+    /// The exit code of the tests, if there was one.
+    #[error("the tests do not pass in a new sandbox on the applied changes")]
     Tests(Option<i32>),
 }
 
-/// The demo's folder: gone when it is dropped.
+/// The demo's directory. Dropping it deletes the directory.
 pub struct Demo {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Demo {
+    /// Writes the repository and the recordings to a temporary directory.
+    ///
     /// # Errors
-    /// The folder cannot be made.
+    /// The directory cannot be created.
     pub fn unpack() -> io::Result<Self> {
-        Self::with(MEND)
+        Self::with(FIX)
     }
 
-    fn with(mend: &str) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("airlock-demo-").tempdir()?;
-        let repository = folder.path().join("repository");
+    fn with(fix: &str) -> io::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("airlock-demo-").tempdir()?;
+        let repository = directory.path().join("repository");
         std::fs::create_dir(&repository)?;
         for (name, text) in REPOSITORY {
             std::fs::write(repository.join(name), text)?;
         }
-        std::fs::write(folder.path().join("mend.jsonl"), mend)?;
-        std::fs::write(folder.path().join("check.jsonl"), CHECK)?;
-        Ok(Self { folder })
+        std::fs::write(directory.path().join("fix.jsonl"), fix)?;
+        std::fs::write(directory.path().join("check.jsonl"), CHECK)?;
+        Ok(Self { directory })
     }
 
-    /// The run that mends the repository.
+    /// The settings of the session that fixes the repository.
     #[must_use]
-    pub fn run(&self) -> SessionSettings {
-        self.settings(PROMPT, "mend.jsonl")
+    pub fn settings(&self) -> SessionSettings {
+        self.settings_for(PROMPT, "fix.jsonl")
     }
 
-    /// Applies what the run changed to the copy of the repository, and runs its tests in a fresh
-    /// sandbox. Gives how many files were applied.
+    /// Applies the session's changes to the copy of the repository, and runs its tests in a new
+    /// sandbox. Gives the number of applied files.
     ///
     /// # Errors
-    /// Why it proves nothing.
+    /// The changes cannot be applied, or the tests do not pass.
     pub async fn prove(
         &self,
         context: &HostContext,
         stop: &Stop,
-        run: &str,
+        session: &str,
     ) -> Result<usize, DemoError> {
-        let kept = |error: &dyn std::error::Error| DemoError::NotApplied(error.to_string());
-        let folder = context.store.find(run).map_err(|error| kept(&error))?;
-        let applied = workspace::apply(&folder).map_err(|error| kept(&error))?.done.len();
-        folder.record_applied(clock::now()).map_err(|error| kept(&error))?;
+        let not_applied = |error: &dyn std::error::Error| DemoError::NotApplied(error.to_string());
+        let directory = context.store.find(session).map_err(|error| not_applied(&error))?;
+        let applied = workspace::apply(&directory).map_err(|error| not_applied(&error))?.done.len();
+        directory.record_applied(clock::now()).map_err(|error| not_applied(&error))?;
         let mut tests = None;
-        let mut hear = |line: &EventLine| {
+        let mut on_event = |line: &EventLine| {
             if let PublicEvent::CallEnded(call) = &line.what {
                 tests = call.exit;
             }
         };
-        let check = self.settings("run the tests", "check.jsonl");
-        match session::run(check, context, stop, None, &mut hear)
+        let check = self.settings_for("run the tests", "check.jsonl");
+        match session::run(check, context, stop, None, &mut on_event)
             .await
-            .map_err(|broken| DemoError::Box(broken.fault))?
+            .map_err(|failed| DemoError::Sandbox(failed.fault))?
             .outcome
         {
             Outcome::Finished { .. } if tests == Some(0) => Ok(applied),
-            Outcome::Failed { fault } => Err(DemoError::Box(fault)),
+            Outcome::Failed { fault } => Err(DemoError::Sandbox(fault)),
             _ => Err(DemoError::Tests(tests)),
         }
     }
 
-    fn settings(&self, prompt: &str, recording: &str) -> SessionSettings {
-        let at = |name: &str| self.folder.path().join(Path::new(name));
+    fn settings_for(&self, prompt: &str, recording: &str) -> SessionSettings {
+        let at = |name: &str| self.directory.path().join(Path::new(name));
         SessionSettings {
             prompt: prompt.to_owned(),
             dir: at("repository"),
@@ -151,30 +153,31 @@ mod tests {
     use crate::records::SessionStore;
     use crate::workspace::Private;
 
-    /// Whether the demo proves something with this recording.
-    async fn proves(mend: &str) -> bool {
+    /// Whether the demo succeeds with this recording.
+    async fn succeeds(fix: &str) -> bool {
         let docker = Docker::connect(&EngineChoice::from_environment()).await;
         let docker = docker.expect("this test needs a Docker engine");
-        let state = tempfile::tempdir().expect("a folder");
+        let state = tempfile::tempdir().expect("a directory");
         let store = SessionStore::open(state.path()).expect("a store");
         let logins = state.path().join("logins");
         let private = Private::default().folder(state.path());
         let context = HostContext { docker, store, logins, private, owner: "test".to_owned() };
-        let demo = Demo::with(mend).expect("a demo");
+        let demo = Demo::with(fix).expect("a demo");
         let stop = Stop::default();
-        let done =
-            session::run(demo.run(), &context, &stop, None, &mut |_| ()).await.expect("a run");
+        let done = session::run(demo.settings(), &context, &stop, None, &mut |_| ())
+            .await
+            .expect("a session");
         done.exit == Exit::Finished && demo.prove(&context, &stop, &done.run).await.is_ok()
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn one_changed_byte_in_the_patch_makes_the_demo_fail() {
-        assert!(proves(MEND).await, "the demo as it ships");
+        assert!(succeeds(FIX).await, "the demo as it ships");
         let (from, to) = ("-    if not text:", "-    if not text;");
-        for nth in 0..MEND.matches(from).count() {
-            let (at, _) = MEND.match_indices(from).nth(nth).expect("counted");
-            let changed = format!("{}{to}{}", &MEND[..at], &MEND[at + from.len()..]);
-            assert!(!proves(&changed).await, "the patch changed where it stands for time {nth}");
+        for nth in 0..FIX.matches(from).count() {
+            let (at, _) = FIX.match_indices(from).nth(nth).expect("counted");
+            let changed = format!("{}{to}{}", &FIX[..at], &FIX[at + from.len()..]);
+            assert!(!succeeds(&changed).await, "occurrence {nth} in the patch was changed");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What is large, late or many, and what leaves with an answer.
+//! Large requests, many connections, busy ports, and the headers of answers.
 
 use tokio::io::AsyncReadExt as _;
 
 use super::*;
 
 #[tokio::test]
-async fn a_request_has_a_size() {
+async fn a_request_that_is_too_large_is_refused() {
     let mut opened = opened().await;
     let port = opened.port;
     let long = "a".repeat(2 * HEAD_BYTES);
@@ -17,25 +17,25 @@ async fn a_request_has_a_size() {
     ];
     for request in requests {
         let status = raw(port, request.as_bytes()).await.status;
-        // Closed while we still write, it may not be heard.
+        // The connection may close while we still write; then there is no answer.
         assert!([414, 431, 0].contains(&status), "{status}");
     }
-    // Cookies of other servers of `localhost` are no harm.
+    // Many cookies of other `localhost` servers are accepted.
     opened.client.cookie = opened.client.cookie.map(|own| format!("z={}; {own}", "b".repeat(9000)));
     let state = parameter(&opened.authorize, "state");
-    goes_to(&opened.client.get(port, &callback(&state, "c")).await, "/done");
+    assert_redirect(&opened.client.get(port, &callback(&state, "c")).await, "/done");
     opened.rig.task.abort();
 }
 
 #[tokio::test]
-async fn connections_that_say_nothing_keep_nobody_out() {
+async fn silent_connections_do_not_block_the_browser() {
     let mut opened = opened().await;
     let port = opened.port;
     let mut silent = Vec::new();
     for _ in 0..CONNECTIONS + 20 {
         silent.push(TcpStream::connect(("127.0.0.1", port)).await.expect("a connection"));
     }
-    // The person's browser is served at once; the first of the others are gone, the last not yet.
+    // The browser is served at once. The oldest silent connections are closed, the newest are not.
     assert_eq!(opened.client.get(port, "/").await.status, 404);
     let mut buffer = [0; 16];
     let closed = tokio::time::timeout(Duration::from_secs(60), silent[0].read(&mut buffer)).await;
@@ -46,7 +46,7 @@ async fn connections_that_say_nothing_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn every_answer_keeps_to_itself() {
+async fn every_answer_has_the_security_headers() {
     let mut opened = opened().await;
     let (port, state) = (opened.port, parameter(&opened.authorize, "state"));
     let start = opened.start.clone();
@@ -68,7 +68,7 @@ async fn every_answer_keeps_to_itself() {
 }
 
 #[tokio::test]
-async fn the_cookie_is_for_this_callback_only() {
+async fn the_cookie_is_named_after_the_port() {
     let mut rig = Rig::start(BROWSER).await;
     let (_, port) = rig.printed().await;
     let start = rig.started().await;
@@ -82,7 +82,7 @@ async fn the_cookie_is_for_this_callback_only() {
 }
 
 #[tokio::test]
-async fn a_busy_port_is_explained_and_the_next_is_taken() {
+async fn a_busy_port_is_reported_and_the_next_is_used() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let busy = taken.local_addr().expect("an address").port();
     let mut rig = Rig::at(PRINTED, &[busy, 0]).await;
@@ -93,15 +93,15 @@ async fn a_busy_port_is_explained_and_the_next_is_taken() {
     rig.task.abort();
 
     let mut rig = Rig::at(PRINTED, &[busy]).await;
-    let SignInEvent::PortsBusy { holders } = rig.said().await else { panic!("not busy") };
+    let SignInEvent::PortsBusy { holders } = rig.next_event().await else { panic!("not busy") };
     let program = holders[0].program.clone().expect("this process");
     assert!(program.ends_with(&format!("(pid {})", std::process::id())), "{program}");
     let why = format!("port {busy} is held by {program}");
-    assert_eq!(rig.end().await, Err(SignInError::NoWay(why)));
+    assert_eq!(rig.end().await, Err(SignInError::NoMethod(why)));
 }
 
 #[tokio::test]
-async fn the_other_localhost_is_held_too() {
+async fn the_ipv6_loopback_is_bound_too() {
     let Ok(other) = std::net::TcpListener::bind("[::1]:0") else { return };
     let port = other.local_addr().expect("an address").port();
     assert!(bind(&[port]).await.is_err());

@@ -29,7 +29,7 @@ fn ada() -> LoginInfo {
 fn standing(name: &str, login_info: LoginInfo, usage: PlanUsage) -> LoginStatus {
     LoginStatus {
         name: name.to_owned(),
-        found: LoginState::Login { login_info: Box::new(login_info), usage },
+        state: LoginState::Login { login_info: Box::new(login_info), usage },
     }
 }
 
@@ -44,7 +44,7 @@ fn all() -> Vec<LoginStatus> {
         ],
     };
     let gone = LoginGone {
-        words: "revoked on 21 Nov 09:14 UTC (signed out in another place)".into(),
+        reason: "revoked on 21 Nov 09:14 UTC (signed out in another place)".into(),
         at: 1,
     };
     let key = LoginInfo {
@@ -63,7 +63,7 @@ fn all() -> Vec<LoginStatus> {
     let unusable = "/x/old.json: others can read it (chmod 600)".to_owned();
     vec![
         standing("default", ada(), PlanUsage::Known(usage)),
-        LoginStatus { name: "old".into(), found: LoginState::Unusable(unusable) },
+        LoginStatus { name: "old".into(), state: LoginState::Unusable(unusable) },
         standing("ops", LoginInfo { gone: Some(gone), ..ada() }, PlanUsage::None),
         standing("team", LoginInfo { model: Some("gpt-5.5".into()), ..key }, PlanUsage::None),
     ]
@@ -135,11 +135,11 @@ fn a_logout_says_which_of_the_two_worked() {
     let done = |revoked| LoggedOut { name: "x".into(), revoked, path: PathBuf::from("/x.json") };
     let said = |revoked| logged_out(&done(revoked), "~/x.json", Style::default());
     assert_eq!(
-        said(Revocation::By("auth.openai.com".into())),
+        said(Revocation::Done("auth.openai.com".into())),
         "revoked    by auth.openai.com: no copy of it works any more\ndeleted    ~/x.json\n"
     );
     assert_eq!(
-        said(Revocation::Not("auth.openai.com: connection refused".into())),
+        said(Revocation::Failed("auth.openai.com: connection refused".into())),
         "not revoked  auth.openai.com: connection refused\n           \
          if a copy of it may exist, sign out of all sessions in ChatGPT's settings\n\
          deleted    ~/x.json\n"

@@ -125,7 +125,7 @@ note       denied: access_denied␛[2J
 #[test]
 fn what_was_there_is_said_first() {
     let gone = LoginGone {
-        words: "revoked on 21 Nov 09:14 UTC (signed out in another place)".into(),
+        reason: "revoked on 21 Nov 09:14 UTC (signed out in another place)".into(),
         at: 1,
     };
     let key = LoginInfo {
@@ -162,7 +162,7 @@ fn what_was_there_is_said_first() {
             "login      team · API key …a1b2 · metered · https://api.openai.com/v1\n",
         ),
         (
-            SetupEvent::Another(Box::new([
+            SetupEvent::ConfirmReplace(Box::new([
                 ada(),
                 LoginInfo { email: Some("eve@x".into()), ..ada() },
             ])),
@@ -170,7 +170,7 @@ fn what_was_there_is_said_first() {
              plus · account\n           9f2c… in its place? [y/N] ",
         ),
         (
-            SetupEvent::Proof(ProofResult::Unasked("https://chatgpt.com: it answered 502".into())),
+            SetupEvent::Proof(ProofResult::Unknown("https://chatgpt.com: it answered 502".into())),
             "proof      none yet: https://chatgpt.com: it answered 502\n",
         ),
     ];
@@ -185,7 +185,7 @@ fn a_program_reads_one_object_a_line() {
         SetupEvent::Before(StoredLogin::None),
         browser(false),
         device(),
-        SetupEvent::Another(Box::new([ada(), ada()])),
+        SetupEvent::ConfirmReplace(Box::new([ada(), ada()])),
         SetupEvent::SignedIn(ada()),
         SetupEvent::Note("a\u{202e}b".into()),
     ];

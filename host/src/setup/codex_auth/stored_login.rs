@@ -1,4 +1,4 @@
-//! What login is there before anything is done, and whether it is good.
+//! The stored login before a sign-in, and whether it works.
 
 use super::{SignInRequest, SignInWith};
 use crate::auth::AuthError;
@@ -8,22 +8,25 @@ use crate::setup::{LoginError, LoginGone, LoginInfo, Logins, ProofResult, proof}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoredLogin {
     None,
-    /// It works, as far as it could be tried; nothing has to be done.
+    /// It works, as far as it could be tried. Nothing needs to be done.
     Good {
         login_info: LoginInfo,
         proof: ProofResult,
     },
-    /// It is of no use any more; `login_info.gone` says why.
+    /// It cannot be used any more; `login_info.gone` says why.
     Gone(LoginInfo),
-    /// There is something, and it cannot be used: why.
+    /// It cannot be used; why.
     Unusable(String),
-    /// It stays as long as nothing takes its place.
+    /// It is not tried, and stays until a new login replaces it.
     Kept(LoginInfo),
 }
 
-/// Looks at it, and asks the service where that decides.
-pub(super) async fn look(wish: &SignInRequest, logins: &Logins) -> Result<StoredLogin, LoginError> {
-    let name = &wish.name;
+/// Reads the stored login and, if needed, tries it with the service.
+pub(super) async fn check(
+    request: &SignInRequest,
+    logins: &Logins,
+) -> Result<StoredLogin, LoginError> {
+    let name = &request.name;
     let login = match logins.store.read(name) {
         Ok(login) => login,
         Err(AuthError::Missing { .. }) => return Ok(StoredLogin::None),
@@ -33,51 +36,51 @@ pub(super) async fn look(wish: &SignInRequest, logins: &Logins) -> Result<Stored
         }
         Err(error) => return Err(LoginError::login(name, error)),
     };
-    let login_info = LoginInfo::of(name, &login, logins.now());
+    let login_info = LoginInfo::new(name, &login, logins.now());
     if login_info.gone.is_some() {
         return Ok(StoredLogin::Gone(login_info));
     }
-    if wish.replace || !wants(wish, &login) {
+    if request.replace || !matches_request(request, &login) {
         return Ok(StoredLogin::Kept(login_info));
     }
     let signer = match logins.signer(name, &login.base) {
         Ok(signer) => signer,
         Err(error) => return Ok(StoredLogin::Unusable(error.to_string())),
     };
-    // Renews it where that is due, so that what is said of it afterwards is so.
+    // Renews the token if that is due, so that the state below is current.
     match signer.sign().await {
         Ok(_) => {}
         Err(AuthError::Ended { why, at, .. }) => {
-            let gone = Some(LoginGone { words: why.words(at), at });
+            let gone = Some(LoginGone { reason: why.describe(at), at });
             return Ok(StoredLogin::Gone(LoginInfo { gone, ..login_info }));
         }
         Err(error @ AuthError::OtherAccount { .. }) => {
             return Ok(StoredLogin::Unusable(error.to_string()));
         }
-        // Whoever asks to sign in is let: what its issuer does not renew is of no use.
+        // A login that cannot be renewed must not prevent a new sign-in.
         Err(error @ AuthError::Unreachable { .. }) if !login.is_good(logins.now()) => {
             return Ok(StoredLogin::Unusable(error.to_string()));
         }
         Err(error) => return Err(LoginError::login(name, error)),
     }
     let proof = proof::prove(&*signer, &login.base, logins.deps.ca.as_deref()).await;
-    let there = logins.store.read(name).unwrap_or(login);
-    let now = LoginInfo::of(name, &there, logins.now());
-    Ok(match (proof, there.ended()) {
-        // Its token may have hours left, and the service does not take it any more.
+    let stored = logins.store.read(name).unwrap_or(login);
+    let login_info = LoginInfo::new(name, &stored, logins.now());
+    Ok(match (proof, stored.ended()) {
+        // The token may not have expired, but the service does not accept it.
         (ProofResult::Refused(_), Some(ended)) => {
-            StoredLogin::Gone(LoginInfo { gone: Some(LoginGone::of(ended)), ..now })
+            StoredLogin::Gone(LoginInfo { gone: Some(LoginGone::new(ended)), ..login_info })
         }
         (ProofResult::Refused(why), None) => StoredLogin::Unusable(why),
-        (proof, _) => StoredLogin::Good { login_info: now, proof },
+        (proof, _) => StoredLogin::Good { login_info, proof },
     })
 }
 
-/// Whether the login that is there is what was asked for.
-fn wants(wish: &SignInRequest, login: &Login) -> bool {
-    let same_issuer = wish.issuer.as_ref().is_none_or(|url| login.issuer.as_ref() == Some(url));
-    let same_base = wish.base.as_ref().is_none_or(|base| *base == login.base);
-    let same_kind = match wish.how {
+/// Whether the stored login is what the request wants.
+fn matches_request(request: &SignInRequest, login: &Login) -> bool {
+    let same_issuer = request.issuer.as_ref().is_none_or(|url| login.issuer.as_ref() == Some(url));
+    let same_base = request.base.as_ref().is_none_or(|base| *base == login.base);
+    let same_kind = match request.how {
         SignInWith::SignIn { chosen, .. } => !chosen || login.kind == LoginKind::ChatGpt,
         SignInWith::ApiKey(_) | SignInWith::AccessToken(_) => false,
     };
@@ -96,13 +99,13 @@ mod tests {
     use crate::setup::{IssuerUrl, SignInMethods};
 
     #[tokio::test]
-    async fn a_login_that_its_issuer_cannot_renew_is_in_nobodys_way() {
+    async fn a_login_that_cannot_be_renewed_does_not_prevent_a_sign_in() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr();
-        let nobody = format!("http://{}", closed.expect("an address"));
+        let unreachable = format!("http://{}", closed.expect("an address"));
         let login = Login {
             kind: LoginKind::ChatGpt,
             base: Base::parse("https://chatgpt.com").expect("a base"),
-            issuer: Some(IssuerUrl::parse(&nobody).expect("an issuer")),
+            issuer: Some(IssuerUrl::parse(&unreachable).expect("an issuer")),
             bearer: Secret::new("canary-access".to_owned()),
             refresh: Some(Secret::new("canary-refresh".to_owned())),
             account: None,
@@ -116,20 +119,20 @@ mod tests {
             intent: None,
             ended: None,
         };
-        let folder = tempfile::tempdir().expect("a folder");
-        let logins = Logins::at(folder.path(), Deps { ca: None, clock: Arc::new(|| 8) });
+        let directory = tempfile::tempdir().expect("a directory");
+        let logins = Logins::at(directory.path(), Deps { ca: None, clock: Arc::new(|| 8) });
         logins.store.lock("me").await.expect("a lock").write(&login).expect("written");
-        let ways = SignInMethods { browser: false, open: false, device: true, paste: false };
-        let wish = SignInRequest {
+        let methods = SignInMethods { browser: false, open: false, device: true, paste: false };
+        let request = SignInRequest {
             name: "me".to_owned(),
-            how: SignInWith::SignIn { ways, chosen: true },
+            how: SignInWith::SignIn { methods, chosen: true },
             issuer: None,
             base: None,
             replace: false,
             engine: None,
         };
-        let before = look(&wish, &logins).await.expect("it goes on");
-        let StoredLogin::Unusable(why) = before else { panic!("{before:?}") };
+        let stored = check(&request, &logins).await.expect("a state");
+        let StoredLogin::Unusable(why) = stored else { panic!("{stored:?}") };
         assert!(why.contains("cannot be renewed: 127.0.0.1"), "{why}");
     }
 }

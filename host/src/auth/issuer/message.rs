@@ -1,33 +1,33 @@
-//! What the issuer said, fit to be shown: one line, bounded, and nothing in it that could be a
-//! code, a token or a verifier, its own echo of ours among them.
+//! The issuer's messages, made safe to show: one short line without anything that could be a code,
+//! a token or a verifier. The issuer may echo those that we sent.
 
 use airlock_shared::secret::Secret;
 
-/// Characters that are shown.
+/// The most characters that are shown.
 const SHOWN: usize = 200;
-/// A word as long as this, with a digit or an upper-case letter in it, may be a credential.
+/// A word of this length with a digit or an upper-case letter may be a credential.
 const LONG: usize = 20;
-/// So much of a secret of ours in one word is an echo of it.
+/// A word that shares this many bytes with a secret that we sent is an echo of it.
 const ECHOED: usize = 8;
-/// Characters that are looked at.
+/// The most characters that are read.
 const READ: usize = 4096;
 
 const REMOVED: &str = "[removed]";
 
-/// `sent`: the secrets of the request that this answers.
-pub(in crate::auth) fn shown(text: &str, sent: &[&Secret]) -> String {
-    // What cannot be seen must not hide a secret from the search below, nor move a cursor.
-    let seen = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
-    let seen = seen.filter(|c| is_visible(*c)).take(READ);
+/// The text as one safe line. `sent`: the secrets in the request.
+pub(in crate::auth) fn sanitized(text: &str, sent: &[&Secret]) -> String {
+    // Invisible characters are removed: they could hide a secret or move the cursor.
+    let visible = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
+    let visible = visible.filter(|c| is_visible(*c)).take(READ);
     let mut out = String::new();
     let mut word = String::new();
-    for c in seen.chain([' ']) {
+    for c in visible.chain([' ']) {
         if is_token(c) {
             word.push(c);
             continue;
         }
-        // THREAT: an issuer, or what stands before it, echoes the request, and the token is in the
-        // person's terminal, log and bug report. Tried by auth::issuer::said::an_echo_is_removed.
+        // THREAT: an issuer or a proxy echoes the request, and the token is in the person's
+        // terminal, log and bug report. Tried by auth::issuer::message::an_echo_is_removed.
         out.push_str(if is_secret(&word, sent) { REMOVED } else { &word });
         word.clear();
         if !(c == ' ' && (out.is_empty() || out.ends_with(' '))) {
@@ -48,7 +48,7 @@ fn is_visible(c: char) -> bool {
     !c.is_control() && !is_format
 }
 
-/// What codes, tokens, their base64 and their percent-encoding are made of.
+/// The characters of codes and tokens, also in base64 and in percent-encoding.
 fn is_token(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_.~+/=%".contains(c)
 }
@@ -57,7 +57,7 @@ fn is_secret(word: &str, sent: &[&Secret]) -> bool {
     if sent.iter().any(|secret| !secret.reveal().is_empty() && word.contains(secret.reveal())) {
         return true;
     }
-    // A word of prose, or a code such as `refresh_token_invalidated`.
+    // An ordinary word, or an error code such as `refresh_token_invalidated`.
     if word.chars().all(|c| c.is_ascii_lowercase() || "_-.".contains(c)) {
         return false;
     }
@@ -94,23 +94,23 @@ mod tests {
             ("", ""),
         ];
         for (given, expected) in cases {
-            assert_eq!(shown(given, &[&sent]), expected, "{given}");
+            assert_eq!(sanitized(given, &[&sent]), expected, "{given}");
         }
     }
 
     #[test]
-    fn it_is_short_whatever_was_said() {
-        let text = shown(&"word ".repeat(10_000), &[]);
+    fn a_long_text_is_cut() {
+        let text = sanitized(&"word ".repeat(10_000), &[]);
         assert_eq!(text.chars().count(), SHOWN + 1, "{text}");
-        assert!(shown(&"a".repeat(1 << 20), &[]).chars().count() <= SHOWN + 1);
+        assert!(sanitized(&"a".repeat(1 << 20), &[]).chars().count() <= SHOWN + 1);
     }
 
     proptest! {
         #[test]
-        fn no_secret_comes_through(
+        fn no_secret_is_shown(
             before in ".{0,40}", after in ".{0,40}", sent in "[A-Za-z0-9_.~-]{16,90}",
         ) {
-            let text = shown(&format!("{before}{sent}{after}"), &[&secret(&sent)]);
+            let text = sanitized(&format!("{before}{sent}{after}"), &[&secret(&sent)]);
             prop_assert!(!text.contains(&sent), "{}", text);
         }
     }

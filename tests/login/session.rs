@@ -1,5 +1,5 @@
-//! A login pays for a run: renewed before it, within it, and after the backend refused it, in both
-//! custodies, in real containers.
+//! Sessions that use a login, in real containers, with both places for credentials: the token is
+//! renewed before the session, within it, and after the backend refused it.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::machine::Machine;
 
-/// A machine whose backend takes the newest token alone, of the scheme the credentials needs.
+/// A machine whose backend accepts only the newest token. Handoff needs TLS.
 fn machine(credentials: CredentialsMode) -> Machine {
     let machine = Machine::new();
     let options = backend::Options {
@@ -25,7 +25,7 @@ fn machine(credentials: CredentialsMode) -> Machine {
     Machine { rig, backend: Arc::new(Backend::start(options)), ..machine }
 }
 
-/// The backend outlives the rig, which is given away.
+/// Runs one session to its end.
 async fn run(
     machine: Machine,
     script: backend::Script,
@@ -44,8 +44,11 @@ fn stored(ran: &Ran) -> Value {
 }
 
 fn bearers(backend: &Backend) -> Vec<(u16, String)> {
-    let asked = backend.model_requests();
-    asked.iter().map(|it| (it.status, it.bearer().unwrap_or_default().to_owned())).collect()
+    let requests = backend.model_requests();
+    requests
+        .iter()
+        .map(|request| (request.status, request.bearer().unwrap_or_default().to_owned()))
+        .collect()
 }
 
 #[track_caller]
@@ -58,24 +61,24 @@ fn assert_no_token(ran: &Ran, issuer: &airlock_tests::issuer::Issuer) {
     scan.assert_clean();
 }
 
-/// A step in whose time the token that pays is taken back by its issuer: the backend will refuse it.
-fn meanwhile(does: impl Fn() + Send + Sync + 'static) -> backend::Step {
+/// A step of the model during which something else happens.
+fn meanwhile(action: impl Fn() + Send + Sync + 'static) -> backend::Step {
     made(move |_| {
-        does();
+        action();
         let arguments = json!({"command": "echo once >> log; cat log"});
         let item = Item::Call { name: "bash".to_owned(), arguments, call_id: None };
         Reply { items: vec![item], ..Reply::default() }
     })
 }
 
-/// Another program of ours renews the login in the middle of the run: the token of the run is old,
-/// the backend says 401, and the run takes what is there. Nobody asks twice.
+/// Another process renews the login in the middle of a session. The backend refuses the session's
+/// old token with 401, and the session uses the stored one, without a request to the issuer.
 async fn adopts(credentials: CredentialsMode) {
     let machine = machine(credentials);
-    let old = machine.hold("me", 864_000);
+    let old = machine.grant_login("me", 864_000);
     let (issuer, file) = (Arc::clone(&machine.issuer), machine.file("me"));
     let renewed = meanwhile(move || {
-        // What another process of ours does: the next tokens, and they are on the disk.
+        // As another process does: gets new tokens and stores them.
         let fresh = issuer.rotate(&old.refresh).expect("a living login");
         let text = std::fs::read(&file).expect("a login");
         let mut login: Value = serde_json::from_slice(&text).expect("a login");
@@ -92,15 +95,15 @@ async fn adopts(credentials: CredentialsMode) {
     assert!(issuer.asked_for(What::Refresh).is_empty(), "the issuer was asked");
 }
 
-/// The token is of no use any more, and the file holds no other: the run has it renewed, and the
-/// call it was at does not run twice.
+/// The backend refuses the token, and the file holds no other: the session renews it, and no call
+/// runs twice.
 async fn refreshes(credentials: CredentialsMode) {
     let machine = machine(credentials);
-    let old = machine.hold("me", 864_000);
+    let old = machine.grant_login("me", 864_000);
     let backend = Arc::clone(&machine.backend);
     let refused = meanwhile({
         let (backend, token) = (Arc::downgrade(&backend), old.access.clone());
-        // Within an answer of the backend's: it learns of it when the answer is out.
+        // In a thread, because the backend is locked while it answers.
         move || {
             let (backend, token) = (backend.clone(), token.clone());
             std::thread::spawn(move || backend.upgrade().map(|backend| backend.refuse(&token)));
@@ -110,9 +113,9 @@ async fn refreshes(credentials: CredentialsMode) {
     let (ran, issuer) = run(machine, script![refused, answer("done")]).await;
     assert_no_token(&ran, &issuer);
     let ran = ran.assert_finished("done").assert_nothing_left_behind().await;
-    let asked = bearers(&ran.backend);
+    let sent = bearers(&ran.backend);
     let fresh = stored(&ran)["access_token"].as_str().unwrap_or_default().to_owned();
-    assert_eq!(asked, [(200, old.access.clone()), (401, old.access), (200, fresh)]);
+    assert_eq!(sent, [(200, old.access.clone()), (401, old.access), (200, fresh)]);
     assert_eq!(issuer.asked_for(What::Refresh).len(), 1);
     assert_eq!(stored(&ran)["generation"], json!(1));
     let last = ran.backend.model_requests().pop().expect("a request");
@@ -140,10 +143,10 @@ async fn a_sandbox_is_given_what_another_process_renewed() {
     adopts(CredentialsMode::Handoff).await;
 }
 
-/// Near its end at the start: renewed before anything is asked of the backend.
+/// The token expires soon at the start: it is renewed before the first request to the backend.
 async fn at_the_start(credentials: CredentialsMode) {
     let machine = machine(credentials);
-    machine.hold("me", 100);
+    machine.grant_login("me", 100);
     let (ran, issuer) = run(machine, script![answer("done")]).await;
     let ran = ran.assert_finished("done").assert_nothing_left_behind().await;
     let fresh = stored(&ran)["access_token"].as_str().unwrap_or_default().to_owned();
@@ -162,34 +165,34 @@ async fn handoff_renews_at_the_start() {
     at_the_start(CredentialsMode::Handoff).await;
 }
 
-/// A token that is to be renewed within the run: a timer does it, no 401 has to.
-async fn in_a_long_run(credentials: CredentialsMode) {
+/// The token is due within the session: a timer renews it, without a 401.
+async fn in_a_long_session(credentials: CredentialsMode) {
     let machine = machine(credentials);
     // Renewed 300 s before its end: eight seconds from now, while the command waits.
-    machine.hold("me", 308);
+    machine.grant_login("me", 308);
     let wait = call("bash", json!({"command": "sleep 14"}));
     let (ran, issuer) = run(machine, script![wait, answer("done")]).await;
     let ran = ran.assert_finished("done").assert_nothing_left_behind().await;
     let statuses: Vec<u16> = bearers(&ran.backend).iter().map(|(status, _)| *status).collect();
-    assert_eq!(statuses, [200, 200], "a token ended in the run: {}", ran.stderr);
+    assert_eq!(statuses, [200, 200], "a token expired in the session: {}", ran.stderr);
     assert_eq!(issuer.asked_for(What::Refresh).len(), 1);
     assert_no_token(&ran, &issuer);
 }
 
 #[tokio::test]
-async fn relay_renews_in_a_long_run() {
-    in_a_long_run(CredentialsMode::Relay).await;
+async fn relay_renews_in_a_long_session() {
+    in_a_long_session(CredentialsMode::Relay).await;
 }
 
 #[tokio::test]
-async fn a_sandbox_is_kept_supplied_in_a_long_run() {
-    in_a_long_run(CredentialsMode::Handoff).await;
+async fn a_sandbox_gets_a_new_token_in_a_long_session() {
+    in_a_long_session(CredentialsMode::Handoff).await;
 }
 
-/// Gone for good in the middle of a run: the run ends with one command, and the record says so.
-async fn gone_in_the_middle(credentials: CredentialsMode) {
+/// The login ends in the middle of a session: the session fails with one command as a hint.
+async fn ended_in_the_middle(credentials: CredentialsMode) {
     let machine = machine(credentials);
-    let old = machine.hold("me", 864_000);
+    let old = machine.grant_login("me", 864_000);
     let issuer = Arc::clone(&machine.issuer);
     let gone = meanwhile(move || issuer.end(&old.refresh, "refresh_token_reused"));
     let (ran, issuer) = run(machine, script![gone, answer("never said")]).await;
@@ -197,37 +200,37 @@ async fn gone_in_the_middle(credentials: CredentialsMode) {
     let ran = ran.assert_exit(3, "sign-in needed").assert_nothing_left_behind().await;
     assert_eq!(ran.outcome()["fault"], "sign_in");
     assert!(ran.stderr.contains("airlock setup codex-auth --name me"), "{}", ran.stderr);
-    assert_eq!(issuer.asked_for(What::Refresh).len(), 1, "the issuer was hammered");
+    assert_eq!(issuer.asked_for(What::Refresh).len(), 1, "the issuer was asked again");
 }
 
 #[tokio::test]
-async fn relay_ends_with_one_command_where_the_login_is_gone() {
-    gone_in_the_middle(CredentialsMode::Relay).await;
+async fn relay_fails_with_one_command_if_the_login_has_ended() {
+    ended_in_the_middle(CredentialsMode::Relay).await;
 }
 
 #[tokio::test]
-async fn a_sandbox_ends_with_one_command_where_the_login_is_gone() {
-    gone_in_the_middle(CredentialsMode::Handoff).await;
+async fn handoff_fails_with_one_command_if_the_login_has_ended() {
+    ended_in_the_middle(CredentialsMode::Handoff).await;
 }
 
-/// The issuer is away and the token is good: the run never hears of it.
+/// The issuer does not answer and the token is valid: the session goes on.
 #[tokio::test]
-async fn an_issuer_that_is_away_ends_no_run() {
+async fn an_unreachable_issuer_ends_no_session() {
     let machine = machine(CredentialsMode::Relay);
-    machine.hold("me", 200);
+    machine.grant_login("me", 200);
     machine.issuer.fault_times(What::Refresh, Fault::Status { status: 503 }, 50);
     let (ran, issuer) = run(machine, script![answer("done")]).await;
     let ran = ran.assert_finished("done").assert_nothing_left_behind().await;
     assert_no_token(&ran, &issuer);
-    assert!(issuer.asked_for(What::Refresh).len() < 5, "hammered");
+    assert!(issuer.asked_for(What::Refresh).len() < 5, "too many requests");
     drop(ran);
 }
 
-/// Two runs of one login at the same time, the token at its end: one refresh for both.
+/// Two sessions with one login and an expired token: one refresh for both.
 #[tokio::test]
-async fn two_runs_share_one_refresh() {
+async fn two_sessions_share_one_refresh() {
     let machine = machine(CredentialsMode::Relay);
-    machine.hold("me", -60);
+    machine.grant_login("me", -60);
     machine.issuer.fault(What::Refresh, Fault::Slow { ms: 500 });
     let engine = Engine::connect().await;
     images::ready(&engine).await;

@@ -1,4 +1,4 @@
-//! Why no answer came: the errors of connection and TLS, each with what would mend it.
+//! Why there was no answer: errors of the connection and of TLS, each with advice.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -8,10 +8,10 @@ use rustls::CertificateError;
 use super::IssuerError;
 use super::answer::proxy_password;
 
-/// The errors of the way, from the outermost to the deepest.
+/// The error and its sources, from the outermost to the innermost.
 fn chain<'e>(error: &'e (dyn Error + 'static)) -> Vec<&'e (dyn Error + 'static)> {
     let deeper = |error: &&'e (dyn Error + 'static)| -> Option<&'e (dyn Error + 'static)> {
-        // An `io::Error` does not name what it holds as its source, only the source of that.
+        // The `source` of an `io::Error` skips the error that it wraps.
         let error: &'e (dyn Error + 'static) = *error;
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(held) => Some(held),
@@ -21,7 +21,7 @@ fn chain<'e>(error: &'e (dyn Error + 'static)) -> Vec<&'e (dyn Error + 'static)>
     std::iter::successors(Some(error), deeper).collect()
 }
 
-pub(super) fn unreachable(error: &reqwest::Error) -> IssuerError {
+pub(super) fn classify(error: &reqwest::Error) -> IssuerError {
     let was_sent = !error.is_connect() && !error.is_builder();
     why(error, was_sent, error.is_dns(), error.is_timeout())
 }
@@ -34,7 +34,7 @@ fn why(
 ) -> IssuerError {
     let chain = chain(error);
     if chain.iter().any(|error| error.to_string().contains("proxy authorization required")) {
-        return IssuerError::Between(proxy_password());
+        return IssuerError::Intercepted(proxy_password());
     }
     let tls = chain.iter().find_map(|error| error.downcast_ref::<rustls::Error>());
     let kind = chain.iter().rev().find_map(|error| error.downcast_ref::<io::Error>());
@@ -42,19 +42,22 @@ fn why(
     let why = if let Some(tls) = tls {
         untrusted(tls)
     } else if is_name || chain.iter().any(|error| error.to_string() == "dns error") {
-        "its name is not found: is this machine on a network, and its DNS right?".to_owned()
+        "its name is not found: check the network and the DNS of this machine".to_owned()
     } else if is_timeout || kind == Some(ErrorKind::TimedOut) {
         "it did not answer in time".to_owned()
     } else {
         match kind {
             Some(ErrorKind::ConnectionRefused) => "the connection was refused".to_owned(),
             Some(ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable) => {
-                "there is no way to it from this machine: is it on a network?".to_owned()
+                "it cannot be reached from this machine: check the network".to_owned()
             }
-            _ if was_sent => "the connection was cut before it had answered".to_owned(),
+            _ if was_sent => "the connection broke before the whole answer came".to_owned(),
             _ => format!(
                 "no connection: {}",
-                super::said::shown(&chain.last().map(ToString::to_string).unwrap_or_default(), &[])
+                super::message::sanitized(
+                    &chain.last().map(ToString::to_string).unwrap_or_default(),
+                    &[]
+                )
             ),
         }
     };
@@ -68,9 +71,9 @@ fn untrusted(error: &rustls::Error) -> String {
         time.map_or_else(String::new, |time| time.strftime("%-d %b %Y %H:%M UTC").to_string())
     };
     let rustls::Error::InvalidCertificate(why) = error else {
-        return format!("no TLS with it: {}", super::said::shown(&error.to_string(), &[]));
+        return format!("no TLS with it: {}", super::message::sanitized(&error.to_string(), &[]));
     };
-    let clock = "is this machine's clock right?";
+    let clock = "check the clock of this machine";
     match why {
         CertificateError::NotValidYetContext { time, not_before } => format!(
             "its certificate is not valid before {}, and this machine's clock says {}: {clock}",
@@ -85,11 +88,10 @@ fn untrusted(error: &rustls::Error) -> String {
         CertificateError::NotValidYet => format!("its certificate is not valid yet: {clock}"),
         CertificateError::Expired => format!("its certificate has expired: {clock}"),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "its certificate is for another name: something on the way may answer in its place"
-                .to_owned()
+            "its certificate is for another name: another server may have answered".to_owned()
         }
-        _ => "its certificate is not signed by an authority this machine trusts; where a proxy of \
-              your own signs it: --ca FILE"
+        _ => "this machine does not trust the authority that signed its certificate; for your own \
+              proxy: --ca FILE"
             .to_owned(),
     }
 }
