@@ -1,4 +1,4 @@
-//! The program `setup`: another door to what `airlock setup` does.
+//! The program `setup`: the same commands as `airlock setup`.
 
 fn main() -> std::process::ExitCode {
     airlock_host::cli::setup()
