@@ -1,6 +1,6 @@
 //! Making ourselves unreadable to the commands we run.
 //!
-//! Absent: seccomp and landlock; separate uids carry this defence.
+//! Absent: seccomp and landlock, which are for commands alone; separate uids carry this defence.
 
 use airlock_shared::outcome::Fault;
 

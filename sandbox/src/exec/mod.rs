@@ -4,7 +4,8 @@
 //! harden        once, before a byte of stdin is read: nobody can read or trace us
 //! ToolUser      whom commands and file tools act as: never root
 //! Worker        a thread that is that user for files (fsuid), and stays ours for everything else
-//! Spawner       starts commands as that user, on a thread that may write beneath nothing of the kernel's
+//! Spawner       starts commands as that user, on a thread that may write beneath nothing of the kernel's,
+//!               and make no sockets but those of the container
 //! Broom         ends every process of that user, without a fork; a thread waits for those that linger
 //! ```
 //!
@@ -23,6 +24,7 @@ compile_error!("the raw set*id calls of 32-bit systems take 16-bit ids");
 mod harden; // before stdin is read
 mod user; // another user, for files
 mod landlock; // where commands may write
+mod filter; // which sockets they may make
 mod launch; // what is to be started
 mod child; // until it is another program
 mod spawn; // one command

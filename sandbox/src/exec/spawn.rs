@@ -1,5 +1,6 @@
-//! Starting one command as the tool user, on a standing thread: what commands may write is a
-//! property of the thread that starts them, and the sandbox's own threads keep their freedom.
+//! Starting one command as the tool user, on a standing thread: what commands may write, and which
+//! sockets they may make, are properties of the thread that starts them, and the sandbox's own
+//! threads keep their freedom.
 //!
 //! ```text
 //! caller ──order──→ thread: clone ─→ child: its pid ──→ caller: its oom_score_adj ──→ child: exec
@@ -25,7 +26,7 @@ use super::child::{Candidate, ChildPlan, MARKED, child};
 use super::launch::{Launch, Program, SpawnError};
 use super::reap;
 use super::spawned::Spawned;
-use super::{ToolUser, landlock, stay_unreadable, unsafe_sandbox};
+use super::{ToolUser, filter, landlock, stay_unreadable, unsafe_sandbox};
 
 /// The child's stack until it becomes another program.
 const STACK_BYTES: usize = 64 << 10;
@@ -54,8 +55,8 @@ impl Spawner {
     /// Starts the thread and restricts it.
     ///
     /// # Errors
-    /// When there is no thread to be had. A kernel without landlock is no error: see
-    /// [`Self::unrestricted`].
+    /// When there is no thread to be had, or the kernel filters no system calls. A kernel without
+    /// landlock is no error: see [`Self::unrestricted`].
     pub(crate) fn start() -> Result<Self, Fault> {
         let failed = |error: io::Error| unsafe_sandbox("no thread to start commands", &error);
         let (pids, told) = io::pipe().map_err(failed)?;
@@ -63,7 +64,10 @@ impl Spawner {
         let (orders, waiting) = mpsc::channel::<(SpawnOrder, mpsc::SyncSender<_>)>();
         let (ready, restricted) = mpsc::sync_channel(1);
         let run = move || {
-            if ready.send(landlock::restrict_this_thread()).is_err() {
+            let restricted = landlock::restrict_this_thread();
+            let filtered = filter::filter_this_thread().map(|()| restricted);
+            let stop = filtered.is_err();
+            if ready.send(filtered).is_err() || stop {
                 return;
             }
             let (mut told, answered) = (told, answered);
@@ -79,7 +83,7 @@ impl Spawner {
             }
         };
         std::thread::Builder::new().name("spawn".to_owned()).spawn(run).map_err(failed)?;
-        let restricted = restricted.recv().map_err(|_| gone())?;
+        let restricted = restricted.recv().unwrap_or_else(|_| Err(gone()))?;
         Ok(Self {
             line: Mutex::new(SpawnLine { orders, pids, answers }),
             unrestricted: restricted.err(),
