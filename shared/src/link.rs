@@ -66,6 +66,9 @@ pub struct Cut {
     pub edits: bool,
     /// How many paths are known to be missing.
     pub paths: u64,
+    /// Some of it could not be read, and may be in an earlier set.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unread: bool,
     /// There may be more: not every folder was looked into.
     pub unseen: bool,
     /// The first of them, escaped.

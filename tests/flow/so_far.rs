@@ -61,3 +61,26 @@ in_both_custodies! {
         drop(next.assert_finished("swept").assert_nothing_left_behind().await);
     }
 }
+
+/// A command that locks the workspace's root ends neither the calls after it nor the way out.
+#[tokio::test]
+async fn a_root_that_was_locked_costs_no_edits() {
+    let locks = "echo fixed > a; mkdir d; echo new > d/b; chmod -R 644 .";
+    let ran = Rig::new()
+        .files(&[("a", "broken\n")])
+        .model(script![
+            call("bash", json!({"command": locks})),
+            call("bash", json!({"command": "echo still here; chmod 0 $PWD"})),
+            answer("done"),
+        ])
+        .prompt("x")
+        .run()
+        .await
+        .assert_finished("done");
+    assert!(ran.outputs()[1].contains("still here"), "{:?}", ran.outputs());
+    assert_eq!(ran.outcome()["changes"], "kept", "{}", ran.outcome());
+    let applied = ran.airlock("apply", &[]).await;
+    assert_eq!(applied.exit, Some(0), "{applied:#?}");
+    let here = |name: &str| std::fs::read_to_string(ran.rig.workspace().join(name)).ok();
+    assert_eq!((here("a").as_deref(), here("d/b").as_deref()), (Some("fixed\n"), Some("new\n")));
+}

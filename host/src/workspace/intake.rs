@@ -154,6 +154,16 @@ fn intake(
     {
         return Err(IntakeError::Cut(why));
     }
+    // THREAT: a command locks a folder, and the edits so far that were kept of it are replaced by
+    // none. Tried by
+    // workspace::intake::tests::edits_so_far_that_could_not_be_read_replace_none_that_were.
+    if let Some(cut) = end.cut.as_ref().filter(|cut| cut.unread)
+        && (end.so_far || changes.is_empty())
+        && before.is_some()
+        && !has_all_of(&changes, before)
+    {
+        return Err(IntakeError::Cut(cut.why.clone()));
+    }
     export::judge(&base, &mut changes);
     let extent = ChangesExtent { kept: Some(clock::now()), so_far: end.so_far, cut: end.cut };
     let set = ChangeSet { changes, extent };

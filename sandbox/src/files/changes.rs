@@ -39,6 +39,8 @@ const PIECES: usize = 4;
 const CUT_NAMED: usize = 20;
 /// What the host's count of names knows beside those of the entries.
 const NAMES_SPARE_BYTES: usize = 64 << 10;
+/// Why what could not be read is missing.
+const UNREAD: &str = "some of it could not be read";
 
 /// What is wanted of the changes.
 #[derive(Clone)]
@@ -104,6 +106,7 @@ pub(crate) async fn changes(
                 return drop(found.send(Err(workspace_fault(why))));
             }
         };
+        root.give_back();
         let mut scan = Scan::new(&root, &baseline, wanted.last, &wanted.looked);
         let edits = scan.edits();
         let digest = digest(&baseline, &edits);
@@ -143,6 +146,7 @@ fn stream(
     if unseen {
         out.cut("there was no time to look for more").unseen = true;
     }
+    out.unread(&mut scan);
     out.differences(edits)?;
     if let Some(cut) = &mut out.cut {
         cut.edits = true;
@@ -152,6 +156,7 @@ fn stream(
         if scan.unseen && !unseen {
             out.cut("there was no time to look for more").unseen = true;
         }
+        out.unread(&mut scan);
         out.differences(derived)?;
     }
     let mut left_out = scan.left_out;
@@ -203,7 +208,7 @@ impl TarOut<'_> {
         let stat = match read::stat(self.root, path) {
             Ok(stat) => stat,
             Err(error) => {
-                self.left_out.add(path, &error.to_string());
+                self.not_read(path, &error);
                 return Ok(());
             }
         };
@@ -230,7 +235,7 @@ impl TarOut<'_> {
                 let file = match read::file(self.root, path, self.wanted.last) {
                     Ok(file) => file,
                     Err(error) => {
-                        self.left_out.add(path, &error.to_string());
+                        self.not_read(path, &error);
                         return Ok(());
                     }
                 };
@@ -269,6 +274,20 @@ impl TarOut<'_> {
 
     fn cut(&mut self, why: &str) -> &mut Cut {
         self.cut.get_or_insert_with(|| Cut { why: why.to_owned(), ..Cut::default() })
+    }
+
+    fn not_read(&mut self, path: &[u8], error: &io::Error) {
+        self.left_out.add(path, &error.to_string());
+        self.missing(path, UNREAD);
+        self.cut(UNREAD).unread = true;
+    }
+
+    /// What the scan could not read.
+    fn unread(&mut self, scan: &mut Scan<'_>) {
+        for path in std::mem::take(&mut scan.unread) {
+            self.missing(&path, UNREAD);
+            self.cut(UNREAD).unread = true;
+        }
     }
 
     fn missing(&mut self, path: &[u8], why: &str) {

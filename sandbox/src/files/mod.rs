@@ -8,6 +8,7 @@ mod unpack; // the tree in
 mod baseline; // what was there at the start
 mod renew; // and what git wrote since, before anybody worked
 mod read; // also what its owner locked
+mod place; // git's own, ignored, or neither
 mod scan; // what differs, edits first
 mod changes; // the changes out
 mod docs; // AGENTS.md, CLAUDE.md

@@ -7,11 +7,10 @@
 //!
 //! Every step asks whether there is time for more: what was found until then is what there is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::hash::Hash as _;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 
 use airlock_shared::limits;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -19,8 +18,8 @@ use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::baseline::{Baseline, Comparison};
+use super::place::{FolderPlace, Places};
 use super::read::{self, LeftOut};
-use crate::tools::ignored::{IgnoreRules, is_ignored, rules_in, rules_of_repository};
 use crate::tools::path::Root;
 use crate::tools::walk::{self, Kind};
 
@@ -32,15 +31,6 @@ const LARGE_BYTES: u64 = 1 << 20;
 const SPECIAL: &str = "a fifo, a socket or a device is in its place";
 /// A file over this with less than a sixteenth of it on disk is holes.
 const HOLES_FLOOR_BYTES: i64 = 64 << 20;
-
-/// What a path is to the repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum FolderPlace {
-    Plain,
-    /// Git's own.
-    Git,
-    Ignored,
-}
 
 /// A path that differs.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -76,13 +66,6 @@ impl Differences {
     }
 }
 
-/// Rules and place of a folder.
-#[derive(Clone)]
-struct FolderInfo {
-    rules: Option<Rc<IgnoreRules>>,
-    place: FolderPlace,
-}
-
 pub(super) struct Scan<'a> {
     root: &'a Root,
     baseline: &'a Baseline,
@@ -90,13 +73,15 @@ pub(super) struct Scan<'a> {
     enough: &'a CancellationToken,
     /// No command runs and none will: what its owner locked may be opened.
     last: bool,
-    folders: HashMap<Vec<u8>, FolderInfo>,
+    places: Places<'a>,
     /// Modes of folders that were opened, as they were.
     opened: BTreeMap<Vec<u8>, u32>,
     /// Folders and files to look at once the edits are out.
     later: Vec<(Vec<u8>, Kind)>,
     derived: Differences,
     pub(super) left_out: LeftOut,
+    /// What could not be read: whether it differs is not known.
+    pub(super) unread: Vec<Vec<u8>>,
     /// Not everything was looked at.
     pub(super) unseen: bool,
 }
@@ -113,11 +98,12 @@ impl<'a> Scan<'a> {
             baseline,
             enough,
             last,
-            folders: HashMap::new(),
+            places: Places::new(root, baseline),
             opened: BTreeMap::new(),
             later: Vec::new(),
             derived: Differences::default(),
             left_out: LeftOut::default(),
+            unread: Vec::new(),
             unseen: false,
         }
     }
@@ -158,7 +144,7 @@ impl<'a> Scan<'a> {
                 Some((_, Err(error))) => Err(*error),
                 None => continue,
             };
-            let place = |scan: &mut Self, kind| scan.place(path, kind == Kind::Folder);
+            let place = |scan: &mut Self, kind| scan.places.of(path, kind == Kind::Folder);
             match stat {
                 Ok(stat) => {
                     let kind = Kind::of(FileType::from_raw_mode(stat.st_mode));
@@ -182,8 +168,7 @@ impl<'a> Scan<'a> {
                     let differences = if plain { &mut *edits } else { &mut self.derived };
                     differences.gone.push(path.to_vec());
                 }
-                Err(error) if self.last => self.left_out.add(path, &error.to_string()),
-                Err(_) => {}
+                Err(error) => self.not_read(path, &error.into()),
             }
         }
     }
@@ -205,7 +190,7 @@ impl<'a> Scan<'a> {
                     }
                     Ok(_) => {}
                     Err(error) => {
-                        self.left_out.add(&path, &error.to_string());
+                        self.not_read(&path, &error.into());
                         continue;
                     }
                 }
@@ -214,10 +199,8 @@ impl<'a> Scan<'a> {
                 continue;
             }
             let first = todo.len();
-            if let Err(error) = self.level(&path, until, &mut todo)
-                && self.last
-            {
-                self.left_out.add(&path, &error.to_string());
+            if let Err(error) = self.level(&path, until, &mut todo) {
+                self.not_read(&path, &error);
             }
             todo[first..].reverse();
         }
@@ -243,7 +226,7 @@ impl<'a> Scan<'a> {
                 self.left_out.add(&path[..path.len().min(80)], "it lies too deep");
             } else if !is_folder && self.baseline.knows(&path) {
                 // It was compared by its name.
-            } else if self.place(&path, is_folder) > until {
+            } else if self.places.of(&path, is_folder) > until {
                 self.later.push((path, entry.kind));
             } else {
                 todo.push((path, entry.kind));
@@ -281,45 +264,14 @@ impl<'a> Scan<'a> {
         }
     }
 
+    fn not_read(&mut self, path: &[u8], error: &io::Error) {
+        self.left_out.add(path, &error.to_string());
+        self.unread.push(path.to_vec());
+    }
+
     fn is_over(&mut self) -> bool {
         self.unseen |= self.enough.is_cancelled();
         self.enough.is_cancelled()
-    }
-
-    fn place(&mut self, path: &[u8], is_folder: bool) -> FolderPlace {
-        let (folder, name) = split(path);
-        let known = self.rules(folder);
-        if known.place != FolderPlace::Plain {
-            return known.place;
-        }
-        if name == b".git" {
-            return FolderPlace::Git;
-        }
-        match is_ignored(known.rules.as_ref(), path, is_folder) {
-            true => FolderPlace::Ignored,
-            false => FolderPlace::Plain,
-        }
-    }
-
-    /// What holds in a folder. Asked for the innermost first, so no deeper than a path is.
-    fn rules(&mut self, folder: &[u8]) -> FolderInfo {
-        if let Some(known) = self.folders.get(folder) {
-            return known.clone();
-        }
-        let known = if folder.is_empty() {
-            let outer = rules_of_repository(self.root);
-            FolderInfo { rules: rules_in(self.root, folder, outer), place: FolderPlace::Plain }
-        } else {
-            let place = self.place(folder, true);
-            let outer = self.rules(split(folder).0).rules;
-            let rules = match place {
-                FolderPlace::Plain => rules_in(self.root, folder, outer),
-                _ => None,
-            };
-            FolderInfo { rules, place }
-        };
-        self.folders.insert(folder.to_vec(), known.clone());
-        known
     }
 
     /// A folder whose names can be looked up.

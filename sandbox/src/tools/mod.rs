@@ -192,6 +192,12 @@ impl Toolbox {
         cancel: &CancellationToken,
     ) -> Result<ToolResult, Fault> {
         let until = CallDeadline { deadline, cancel };
+        // THREAT: `chmod -R 644 .` ends every later call, and no call can mend it. Tried by
+        // tools::bash::tests::a_root_that_was_locked_is_opened_for_the_next_call.
+        if self.root.is_locked() {
+            let root = self.root.clone();
+            self.worker.run(move || root.give_back()).await?;
+        }
         match Tool::named(&call.name) {
             Some(Tool::Bash) => match arguments::<bash::Arguments>(call) {
                 Ok(arguments) => match arguments.patch().map(str::to_owned) {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use airlock_shared::limits;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::output::escaped;
@@ -85,6 +85,24 @@ impl Root {
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+
+    /// Whether its owner took the right to enter or to list it from himself.
+    pub(super) fn is_locked(&self) -> bool {
+        rustix::fs::fstat(&self.descriptor).is_ok_and(|stat| stat.st_mode & 0o500 != 0o500)
+    }
+
+    /// Gives the owner back what he took from himself: a command can lock the root for ever
+    /// (`chmod -R 644 .`), for the next one could not start in it. To be called where no command
+    /// runs.
+    pub(crate) fn give_back(&self) {
+        if let Ok(stat) = rustix::fs::fstat(&self.descriptor)
+            && self.is_locked()
+        {
+            let mode = Mode::from_raw_mode(stat.st_mode & 0o7777 | 0o700);
+            // What stays locked is said by whatever is tried in it.
+            let _locked = rustix::fs::chmodat(CWD, &self.path, mode, AtFlags::empty());
+        }
     }
 
     /// Understands a path of the model; absolute ones must be inside the workspace.

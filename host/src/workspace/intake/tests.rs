@@ -217,6 +217,45 @@ async fn a_stream_that_is_cut_gives_what_came_whole() {
 }
 
 #[tokio::test]
+async fn edits_so_far_that_could_not_be_read_replace_none_that_were() {
+    let trial = ApplyFixture::new(&["a", "b"]);
+    let set = |paths: &[&str], so_far: bool, unread: bool| {
+        let edited = paths.iter().fold(TarBytes::default(), |tar, path| tar.file(path, "2"));
+        let end =
+            format!("{{\"so_far\":{so_far},\"cut\":{{\"why\":\"locked\",\"unread\":{unread}}}}}");
+        edited.entry(EntryType::Regular, "end", "", 0o644, end.as_bytes()).end()
+    };
+    let workspace = trial.copy().await;
+    let mut kept = Vec::new();
+    for (paths, so_far, unread) in [
+        (&[][..], true, true),
+        (&["a"], true, false),
+        (&["b"], true, true),
+        (&["a", "b"], true, true),
+        // The control: one that could read all.
+        (&["b"], true, false),
+        (&[], false, true),
+        // The end has what there is.
+        (&["a"], false, true),
+    ] {
+        let taken = workspace.take_changes(body(set(paths, so_far, unread))).await;
+        let set = store::load(trial.session.path()).unwrap().unwrap_or_default();
+        let names: Vec<_> = set.changes.iter().map(|change| change.path.to_string()).collect();
+        kept.push((taken.is_ok(), names.join(" ")));
+    }
+    let expected = [
+        (true, ""),
+        (true, "a"),
+        (false, "a"),
+        (true, "a b"),
+        (true, "b"),
+        (false, "b"),
+        (true, "a"),
+    ];
+    assert_eq!(kept, expected.map(|(taken, names)| (taken, names.to_owned())));
+}
+
+#[tokio::test]
 async fn what_a_set_says_of_itself_is_bounded() {
     let trial = ApplyFixture::new(&[]);
     let end = |text: &str| {

@@ -82,6 +82,7 @@ async fn edits_come_before_what_git_ignores_and_moves_before_what_they_leave() {
         why: "they are larger than what may come out".to_owned(),
         edits: true,
         paths: 2,
+        unread: false,
         unseen: false,
         first: vec!["aaa-large".to_owned(), "moved".to_owned()],
     };
@@ -193,4 +194,79 @@ async fn what_a_fifo_took_the_place_of_is_named() {
     let (lines, left_out) = changed(folder.path(), user, came.baseline).await;
     assert_eq!(lines, [""; 0]);
     assert_eq!(left_out, ["a: a fifo, a socket or a device is in its place"]);
+}
+
+/// Git sees a file that it tracks, whatever the patterns say. The control: what it does not track.
+#[tokio::test]
+async fn what_git_tracks_is_not_ignored() {
+    let user = user(64);
+    let folder = workspace(user);
+    let index = [b"DIRC\0\0\0\x02\0\0\0\x01", &[0; 61][..], b"\x05out/a\0\0\0\0\0"].concat();
+    let mut tar = tar::Builder::new(Vec::new());
+    for path in ["", ".git/", "out/"] {
+        let mut header = header(tar::EntryType::Directory, 0o755, 0);
+        tar.append_data(&mut header, format!("./{path}"), std::io::empty()).expect("tar");
+    }
+    for (path, content) in
+        [(".git/index", &index[..]), (".gitignore", b"*\n"), ("out/a", b"1"), ("out/b", b"1")]
+    {
+        let mut header = header(tar::EntryType::Regular, 0o644, content.len());
+        tar.append_data(&mut header, path, content).expect("tar");
+    }
+    let tar = tar.into_inner().expect("tar");
+    let came = unpacked(folder.path(), user, &tar).await.expect("a good tar");
+    acting(user, folder.path(), |root| {
+        for path in ["out/a", "out/b", "c"] {
+            std::fs::write(root.join(path), "fixed").expect("write");
+        }
+    })
+    .await;
+    let so_far = ChangesRequest { last: false, ..all() };
+    let out = out(folder.path(), user, &Arc::new(came.baseline), so_far).await;
+    assert_eq!(out.expect("it is wanted").lines, ["tree/out/a 644 fixed"]);
+}
+
+/// What is locked is said to be missing, and nothing is said to be gone. At the end it is opened.
+#[tokio::test]
+async fn what_cannot_be_read_is_missing() {
+    let user = user(65);
+    let folder = workspace(user);
+    let tar = tar_of(&["a=1", "b=1", "d/", "d/c=1", "gone=1"]);
+    let came = unpacked(folder.path(), user, &tar).await.expect("a good tar");
+    let baseline = Arc::new(came.baseline);
+    acting(user, folder.path(), |root| {
+        let lock = |path: &str, mode| {
+            std::fs::set_permissions(root.join(path), PermissionsExt::from_mode(mode))
+                .expect("mode");
+        };
+        for path in ["a", "b", "d/c"] {
+            std::fs::write(root.join(path), "2").expect("write");
+        }
+        std::fs::remove_file(root.join("gone")).expect("remove");
+        lock("a", 0o644);
+        lock("b", 0);
+        lock("d", 0o644);
+        lock("", 0o644);
+    })
+    .await;
+    let so_far = ChangesRequest { last: false, ..all() };
+    let so_far = out(folder.path(), user, &baseline, so_far).await.expect("it is wanted");
+    let missing = Cut {
+        why: "some of it could not be read".to_owned(),
+        edits: true,
+        paths: 3,
+        unread: true,
+        unseen: false,
+        first: ["d/c", "b", "gone"].map(str::to_owned).to_vec(),
+    };
+    assert_eq!(
+        (so_far.lines, so_far.end.cut),
+        (vec!["tree/a 644 2".to_owned(), "tree/d/ 644".to_owned()], Some(missing))
+    );
+    let (lines, left_out) = changed(folder.path(), user, Baseline::clone(&baseline)).await;
+    assert_eq!(
+        lines,
+        ["tree/a 644 2", "tree/b 0 2", "tree/d/ 644", "tree/d/c 755 2", "gone/gone 644 "]
+    );
+    assert_eq!(left_out, Vec::<String>::new());
 }

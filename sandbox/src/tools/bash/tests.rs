@@ -32,6 +32,26 @@ async fn streams_exit_code_and_folder_are_told() {
 }
 
 #[tokio::test]
+async fn a_root_that_was_locked_is_opened_for_the_next_call() {
+    let bench = ToolFixture::new(19);
+    for locks in ["echo x >a; chmod -R 644 .", "chmod 0 $PWD"] {
+        bench.call(NAME, json!({"command": locks})).await;
+        let looks = bench.call(NAME, json!({"command": "stat -c %a .; chmod -R u=rwX .; cat a"}));
+        let looks = looks.await;
+        let mode = if locks.contains("644") { 744 } else { 700 };
+        assert_eq!(said(&looks), format!("{mode}\nx\n"));
+    }
+    // The control: a folder that is locked, and is not the root.
+    bench.call(NAME, json!({"command": "mkdir sub; chmod 0 sub"})).await;
+    let locked = bench.call(NAME, json!({"command": "true", "workdir": "sub"})).await;
+    assert!(locked.output.contains("ermission denied"), "{}", locked.output);
+    // One that is only not to be written is left as it is.
+    bench.call(NAME, json!({"command": "chmod 555 ."})).await;
+    let looks = bench.call(NAME, json!({"command": "stat -c %a ."})).await;
+    assert_eq!(said(&looks), "555\n");
+}
+
+#[tokio::test]
 async fn a_command_starts_with_nothing_of_ours() {
     let env = BTreeMap::from([
         ("GIVEN".to_owned(), "yes".to_owned()),
