@@ -28,6 +28,9 @@ const PATHS: [&str; 9] = [
     "/dev/pts",
 ];
 
+/// Settings that a host of ours asks for.
+const SETTINGS: [&str; 3] = ["kernel.shm_rmid_forced", "kernel.sem", "kernel.msgmni"];
+
 /// Looks. What cannot be read is not there: the host then misses it.
 pub(crate) fn found() -> Confinement {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -39,7 +42,13 @@ pub(crate) fn found() -> Confinement {
         no_new_privs: rustix::thread::no_new_privs().is_ok_and(|set| set).into(),
         capabilities: line(&status, "CapBnd").to_owned(),
         mounts: mounts.collect(),
+        settings: SETTINGS.iter().map(|&name| (name.to_owned(), setting(name))).collect(),
     }
+}
+
+fn setting(name: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
+    Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// The value of a line of `/proc/self/status`.
@@ -80,6 +89,9 @@ mod tests {
         assert_eq!((proc.at.as_str(), proc.kind.as_str()), ("/proc", "proc"));
         assert!(u64::from_str_radix(&found.capabilities, 16).is_ok(), "{found:?}");
         assert_eq!(found.mounts.len(), PATHS.len());
+        let semaphores = found.settings["kernel.sem"].as_deref().expect("a setting");
+        assert_eq!(semaphores.split(' ').count(), 4, "{semaphores}");
+        assert_eq!((found.settings.len(), setting("kernel.none")), (SETTINGS.len(), None));
         // Whatever these tests run in, a folder below a mount is not one.
         let all = mounts::all().expect("proc");
         assert_eq!(mounted("/proc/self/task", &all), None);

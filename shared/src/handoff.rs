@@ -43,6 +43,9 @@ pub struct Confinement {
     /// The paths at which something should be mounted, each with what is: nothing where the path
     /// is no directory, leads through a link of `/proc`, or is not the root of a mount.
     pub mounts: BTreeMap<String, Option<Mounted>>,
+    /// Settings of the kernel by name, as it has them for this container, words apart by one space.
+    #[serde(default)]
+    pub settings: BTreeMap<String, Option<String>>,
 }
 
 /// What is mounted at a path.

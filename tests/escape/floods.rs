@@ -93,6 +93,29 @@ async fn a_memory_bomb_takes_itself() {
     assert!(ran.outputs()[1].contains("Exit code: 0"), "{:?}", ran.outputs());
 }
 
+/// What no process has is not freed when processes end: shared memory, semaphores and messages of
+/// System V. Were it kept, the eight rounds would need more than there is, and end the sandbox.
+#[tokio::test]
+async fn what_outlives_its_process_is_bounded() {
+    let fills = "fill() { python3 -c 'import ctypes
+libc = ctypes.CDLL(None); libc.shmat.restype = ctypes.c_void_p
+at = libc.shmat(libc.shmget(0, 40 << 20, 0o1600), None, 0); ctypes.memset(at, 1, 40 << 20)'; }
+        for round in 1 2 3 4 5 6 7 8; do fill; [ $(wc -l </proc/sysvipc/shm) -gt 1 ] && works; done";
+    let many = |make: &str| {
+        format!(
+            "python3 -c 'import ctypes, sys
+libc = ctypes.CDLL(None)
+for _ in range(1000):
+    if libc.{make} < 0: sys.exit(1)' && works; true"
+        )
+    };
+    let (semaphores, messages) = (many("semget(0, 250, 0o1600)"), many("msgget(0, 0o1600)"));
+    attack(&[fills, &semaphores, &messages])
+        .flags(&["--memory", "128m", "--disk", "64m"])
+        .works_only_elsewhere()
+        .await;
+}
+
 #[tokio::test]
 async fn a_command_cannot_make_the_kernel_spare_it() {
     let spares = "echo 1000 >/proc/self/oom_score_adj; echo 0 >/proc/self/oom_score_adj && works";

@@ -2,8 +2,8 @@
 //! reason. An engine turns the list into its own words (`docker/plan.rs`) and, once the container
 //! is made, holds what it got against it (`docker/verify.rs`).
 //!
-//! Absent on purpose: a seccomp profile of ours (the engine's default applies) and any way to add
-//! a term without its sentence.
+//! Absent on purpose: a seccomp profile of ours (the engine's default applies; the sandbox filters
+//! what commands may do beyond it) and any way to add a term without its sentence.
 
 use airlock_shared::defaults;
 
@@ -107,6 +107,8 @@ pub enum Waiver {
     FilterOfOwnKernel,
     /// Such a kernel does not say where anything is mounted.
     MountsOfOwnKernel,
+    /// Such a kernel shows no settings.
+    SettingsOfOwnKernel,
 }
 
 impl Waiver {
@@ -129,6 +131,9 @@ impl Waiver {
             }
             Self::MountsOfOwnKernel => {
                 "not checked from inside: what is mounted where (the engine's runtime has a kernel of its own, which does not show it)"
+            }
+            Self::SettingsOfOwnKernel => {
+                "not checked: the bounds of what outlives processes in memory (the engine's runtime has a kernel of its own, which does not show its settings)"
             }
         }
     }
@@ -158,6 +163,8 @@ pub enum Rule {
     ReadOnlyRoot,
     NoLog,
     OwnIpc,
+    /// Settings of the kernel for this container, by name.
+    Settings(&'static [(&'static str, &'static str)]),
     OwnCgroups,
     NoHealthCheck,
     User(&'static str),
@@ -204,6 +211,13 @@ const WORK_INODES: u64 = 2 * airlock_shared::limits::WORKSPACE_ENTRIES;
 pub const CPU_PERIOD: i64 = 100_000;
 /// Terminals that are open at once.
 const TERMINALS: u32 = 64;
+/// What System V keeps for processes: it goes with the last process that has it, or is at most two
+/// MiB (the numbers for semaphores: a set, all, a call, sets).
+const KEPT_FOR_PROCESSES: &[(&str, &str)] = &[
+    ("kernel.shm_rmid_forced", "1"),
+    ("kernel.sem", "250 32000 100 128"),
+    ("kernel.msgmni", "128"),
+];
 /// Descriptors of one process.
 const OPEN_FILES: i64 = 8192;
 
@@ -234,6 +248,12 @@ pub fn clauses(spec: &ContainerSpec) -> Vec<Constraint> {
     );
     add(Rule::NoLog, "the engine would keep what goes over the pipe, unbounded, on its disk");
     add(Rule::OwnIpc, "shared memory of other containers is theirs");
+    // THREAT: commands fill shared memory that no process has, until the kernel can only end the
+    // sandbox. Tried by escape::floods::what_outlives_its_process_is_bounded.
+    add(
+        Rule::Settings(KEPT_FOR_PROCESSES),
+        "memory that outlives its process is not freed by ending processes",
+    );
     add(Rule::OwnCgroups, "the names of the engine's groups are not the sandbox's business");
     add(Rule::NoHealthCheck, "the image's check would run its command beside ours, as root");
     add(Rule::Pipe, "when the host dies the sandbox sees the end of stdin and ends");

@@ -5,7 +5,7 @@
 //! it is started (an engine may take a limit and drop it with a warning, or not know a field at
 //! all), and the sandbox's ready line, which says what the kernel does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use airlock_shared::defaults;
 use airlock_shared::handoff::{Confinement, Mounted};
@@ -205,9 +205,6 @@ impl WrittenRules {
                 self.outside("it is in groups that nobody asked for", |it| {
                     none(&it.host.group_add)
                 });
-                self.outside("settings of the kernel are changed for it", |it| {
-                    it.host.sysctls.as_ref().is_none_or(|set| set.is_empty())
-                });
             }
             Rule::ReadOnlyRoot => {
                 self.host.readonly_rootfs = Some(true);
@@ -225,6 +222,19 @@ impl WrittenRules {
                 self.host.ipc_mode = Some("private".to_owned());
                 self.outside("memory is shared with other containers", |it| {
                     matches!(it.host.ipc_mode.as_deref(), Some("private" | "none"))
+                });
+            }
+            Rule::Settings(asked) => {
+                let asked = asked.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+                let asked: HashMap<_, _> = asked.collect();
+                self.host.sysctls = Some(asked.clone());
+                let (found, lack) = (asked.clone(), "other settings of the kernel");
+                self.outside(lack, move |it| it.host.sysctls.as_ref() == Some(&found));
+                let lack = Violation::Term(lack.to_owned());
+                self.inside(lack, Some(Waiver::SettingsOfOwnKernel), move |it| {
+                    asked.iter().all(|(name, value)| {
+                        it.settings.get(name).and_then(Option::as_ref) == Some(value)
+                    })
                 });
             }
             Rule::OwnCgroups => {

@@ -72,6 +72,9 @@ pub(super) fn not_shown(found: Option<&Confinement>) -> Vec<Waiver> {
     if found.is_some_and(|it| it.mounts.values().all(Option::is_none)) {
         waived.push(Waiver::MountsOfOwnKernel);
     }
+    if found.is_some_and(|it| it.settings.values().all(Option::is_none)) {
+        waived.push(Waiver::SettingsOfOwnKernel);
+    }
     waived
 }
 

@@ -16,6 +16,8 @@ use crate::engine::docker::rules::{RuleContext, WrittenRules};
 use crate::engine::docker::{ResolvedImage, verify};
 use crate::engine::live::LiveDirectory;
 
+mod own_kernel; // what its runtime does not show
+
 fn spec(work: WorkspaceMount) -> ContainerSpec {
     ContainerSpec {
         session: "0".repeat(32),
@@ -134,7 +136,7 @@ fn every_term_is_verified() {
 #[test]
 fn each_term_that_is_dropped_is_named() {
     let some = || Some(vec!["x".to_owned()]);
-    let cases: [(Vec<String>, &str); 37] = [
+    let cases: [(Vec<String>, &str); 38] = [
         (dropped(|it| it.memory = Some(0)), "no memory limit"),
         (dropped(|it| it.memory_swap = Some(-1)), "swap is not limited"),
         (dropped(|it| it.oom_kill_disable = Some(true)), "the memory limit does not kill"),
@@ -179,8 +181,9 @@ fn each_term_that_is_dropped_is_named() {
         (dropped(|it| it.group_add = some()), "it is in groups that nobody asked for"),
         (
             dropped(|it| it.sysctls = Some(HashMap::from([("a".into(), "b".into())]))),
-            "settings of the kernel are changed for it",
+            "other settings of the kernel",
         ),
+        (dropped(|it| it.sysctls = None), "other settings of the kernel"),
         (dropped(|it| it.log_config = None), "the engine keeps a log of the pipe"),
         (
             dropped(|it| it.ipc_mode = Some("shareable".into())),
@@ -264,6 +267,13 @@ fn held() -> Confinement {
             mounted("/dev/pts", "devpts", "rw,relatime"),
         ]
         .into(),
+        settings: [
+            ("kernel.shm_rmid_forced", "1"),
+            ("kernel.sem", "250 32000 100 128"),
+            ("kernel.msgmni", "128"),
+        ]
+        .map(|(name, value)| (name.to_owned(), Some(value.to_owned())))
+        .into(),
     }
 }
 
@@ -293,6 +303,11 @@ fn what_the_sandbox_finds_is_compared() {
             found.options = found.options.replace("ro,", "rw,");
         }
     };
+    for value in [Some("0".to_owned()), None] {
+        let name = "kernel.shm_rmid_forced";
+        let other = refusal(|it| drop(it.settings.insert(name.into(), value.clone())));
+        assert_eq!(other, weaker("other settings of the kernel"));
+    }
     let settings = || weaker("settings of the kernel can be written");
     assert_eq!(refusal(writable("/proc/sys")), settings());
     assert_eq!(refusal(writable("/sys")), settings());
@@ -337,59 +352,4 @@ fn a_path_that_leads_elsewhere_is_refused() {
         found.options = "ro,nosuid,nodev".into();
     });
     assert_eq!(sticky, elsewhere(&["/workspace"]));
-}
-
-/// What a kernel of its own is excused, and the refusal of the rest.
-fn of_own_kernel(change: impl Fn(&mut Confinement)) -> (Vec<Waiver>, Result<(), EngineError>) {
-    let mut found = held();
-    change(&mut found);
-    let sandbox = SandboxVolume { name: "airlock-sandbox-x".to_owned() };
-    let spec = spec(WorkspaceMount::Memory { bytes: 1 << 20 });
-    let plan = plan::plan(&spec, &image(), &sandbox, &BinaryMount::random());
-    let waived = verify::not_shown(Some(&found));
-    let refusal = refused(verify::inside(&plan.checks, Some(&found), &waived));
-    (waived, refusal)
-}
-
-#[test]
-fn a_kernel_of_its_own_is_excused_only_what_it_does_not_show() {
-    use Waiver::{FilterOfOwnKernel as Filter, MountsOfOwnKernel as Mounts};
-    let program = Waiver::ProgramOfOwnKernel;
-    let weaker = |rule: &str| Err(EngineError::Weaker { missing: vec![rule.to_owned()] });
-    assert_eq!(of_own_kernel(|_| {}), (vec![program], Ok(())));
-    assert_eq!(of_own_kernel(|it| it.seccomp = 0), (vec![program, Filter], Ok(())));
-    let no_mount = |it: &mut Confinement| it.mounts.values_mut().for_each(|at| *at = None);
-    assert_eq!(of_own_kernel(no_mount), (vec![program, Mounts], Ok(())));
-    // What it does show is compared, also beside what it does not.
-    assert_eq!(
-        of_own_kernel(|it| {
-            it.seccomp = 0;
-            no_mount(it);
-            it.capabilities = "000001ffffffffff".to_owned();
-        }),
-        (vec![program, Filter, Mounts], weaker("it has other capabilities than were asked for"))
-    );
-    assert_eq!(
-        of_own_kernel(|it| it.no_new_privs = 0),
-        (vec![program], weaker("new privileges can be gained"))
-    );
-    assert_eq!(
-        of_own_kernel(|it| drop(it.mounts.insert("/tmp".into(), None))),
-        (vec![program], Err(EngineError::ImagePaths { paths: vec!["/tmp".to_owned()] }))
-    );
-    // Nobody else is excused anything: the same on the engine's own kernel.
-    assert_eq!(refusal(|it| it.seccomp = 0), Err(EngineError::NoFilter));
-    assert!(matches!(refusal(no_mount), Err(EngineError::ImagePaths { .. })));
-}
-
-#[test]
-fn a_runtime_with_its_own_kernel_is_known_by_its_name() {
-    let own = |name: Option<&str>| {
-        let runtime = name.map(str::to_owned);
-        let host_config = Some(HostConfig { runtime, ..HostConfig::default() });
-        let found = ContainerInspectResponse { host_config, ..Default::default() };
-        has_own_kernel(&found)
-    };
-    assert!([Some("runsc"), Some("io.containerd.kata.v2")].into_iter().all(own));
-    assert!(![None, Some("runc"), Some("crun"), Some("nvidia")].into_iter().any(own));
 }
