@@ -59,7 +59,7 @@ pub enum FaultKind {
     Backend,
     /// The model is unknown to the account, or none could be chosen.
     Model,
-    /// The model must be named, or cannot be used as it was: nothing was asked of one.
+    /// The model must be named, or what was asked for cannot be: nothing was asked of a model.
     Choice,
     /// The conversation no longer fits the model's context window.
     Context,

@@ -85,3 +85,19 @@ async fn a_live_directory_with_something_private_in_it_is_refused() {
     assert!(said(&ran).contains("a login or key is in it"), "{}", ran.stderr);
     assert!(ran.backend.model_requests().is_empty());
 }
+
+/// Commands read their environment: a variable that holds the key in use is refused, one that does
+/// not is passed on (the control).
+#[tokio::test]
+async fn a_variable_with_the_key_in_use_is_refused() {
+    let look = call("bash", json!({"command": "env | grep -c -e ^MYKEY=sk- -e ^OTHER="}));
+    let rig = Rig::new().model(script![look, answer("done")]).prompt("x");
+    let bearer = format!("Bearer {}", rig.key());
+    let rig = rig.variable("MYKEY", &bearer).variable("OTHER", "sk-of-another-service-0123456789");
+    let beside = rig.beside().variable("MYKEY", &bearer).flags(&["--env", "MYKEY"]).prompt("x");
+    let refused = beside.run().await;
+    let refused = refused.assert_exit(2, "--env MYKEY: the key or token that pays for this run");
+    drop(refused.assert_nothing_left_behind().await);
+    let ran = rig.flags(&["--env", "OTHER"]).run().await.assert_finished("done");
+    assert!(ran.outputs()[0].contains("\n1\n"), "{:?}", ran.outputs());
+}

@@ -17,7 +17,7 @@ use super::settings::{
     BaseChoice, CredentialChoice, CredentialsMode, ModelSelection, RecordingChoice, SessionSettings,
 };
 use super::token_refresher::{TokenProbe, TokenRefresher};
-use super::{SessionError, Stop};
+use super::{SessionError, Stop, passed};
 use crate::auth::{self, Account, AuthError, Credential, Deps, HandedOver, Signer};
 use crate::clock;
 use crate::failure::GIVE_A_KEY;
@@ -78,6 +78,7 @@ pub(super) async fn open(
         }
         RecordingChoice::None | RecordingChoice::Record(_) => {
             let signer = signer(settings, logins, &base)?;
+            passed::check(&settings.env, &signer.canaries())?;
             let client = client(&base, settings.ca.clone()).await?;
             let (wish, kept) = (&settings.model, signer.model());
             let patience = choice::patience(wish, kept.as_deref());

@@ -15,6 +15,7 @@ pub mod public; // what callers read while it works
 mod begin; // the container, who pays, and whether the directory fits, side by side
 mod credentials; // who pays, and which model that gives
 mod choice; // which model, where a person may have to say
+mod passed; // the variables that commands get
 mod token_refresher; // what keeps that credential fresh
 mod workspace; // the folder: a copy that comes back, or the folder itself
 mod report; // what is told and kept of it
