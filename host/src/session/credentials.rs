@@ -78,7 +78,7 @@ pub(super) async fn open(
         }
         RecordingChoice::None | RecordingChoice::Record(_) => {
             let signer = signer(settings, logins, &base)?;
-            passed::check(&settings.env, &signer.canaries())?;
+            passed::check(&settings.env, &signer.secrets_to_scrub())?;
             let client = client(&base, settings.ca.clone()).await?;
             let (wish, kept) = (&settings.model, signer.model());
             let patience = choice::patience(wish, kept.as_deref());

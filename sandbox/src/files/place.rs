@@ -26,7 +26,7 @@ const STAT_BYTES: usize = 40;
 const HASH_BYTES: [usize; 2] = [20, 32];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Place {
+pub(super) enum FolderPlace {
     Plain,
     /// Git's own.
     Git,
@@ -49,7 +49,7 @@ pub(super) struct Places<'a> {
 #[derive(Clone)]
 struct Known {
     rules: Option<Rc<IgnoreRules>>,
-    place: Place,
+    place: FolderPlace,
 }
 
 impl<'a> Places<'a> {
@@ -70,27 +70,27 @@ impl<'a> Places<'a> {
         Self { root, baseline, folders: HashMap::new(), tracked }
     }
 
-    pub(super) fn of(&mut self, path: &[u8], is_folder: bool) -> Place {
+    pub(super) fn of(&mut self, path: &[u8], is_folder: bool) -> FolderPlace {
         match self.by_rules(path, is_folder) {
-            Place::Ignored if !is_folder && self.tracked.contains(&self.baseline.hash(path)) => {
-                Place::Plain
+            FolderPlace::Ignored if !is_folder && self.tracked.contains(&self.baseline.hash(path)) => {
+                FolderPlace::Plain
             }
             place => place,
         }
     }
 
-    fn by_rules(&mut self, path: &[u8], is_folder: bool) -> Place {
+    fn by_rules(&mut self, path: &[u8], is_folder: bool) -> FolderPlace {
         let (folder, name) = split(path);
         let known = self.rules(folder);
-        if known.place != Place::Plain {
+        if known.place != FolderPlace::Plain {
             return known.place;
         }
         if name == b".git" {
-            return Place::Git;
+            return FolderPlace::Git;
         }
         match is_ignored(known.rules.as_ref(), path, is_folder) {
-            true => Place::Ignored,
-            false => Place::Plain,
+            true => FolderPlace::Ignored,
+            false => FolderPlace::Plain,
         }
     }
 
@@ -101,12 +101,12 @@ impl<'a> Places<'a> {
         }
         let known = if folder.is_empty() {
             let outer = rules_of_repository(self.root);
-            Known { rules: rules_in(self.root, folder, outer), place: Place::Plain }
+            Known { rules: rules_in(self.root, folder, outer), place: FolderPlace::Plain }
         } else {
             let place = self.by_rules(folder, true);
             let outer = self.rules(split(folder).0).rules;
             let rules = match place {
-                Place::Plain => rules_in(self.root, folder, outer),
+                FolderPlace::Plain => rules_in(self.root, folder, outer),
                 _ => None,
             };
             Known { rules, place }
