@@ -49,7 +49,8 @@ mod live; // what acts by itself in a tree that was not copied
 mod trial; // a folder, a run and a stream to try it all with
 
 pub use apply::{
-    Applied, ApplyError, ApplyNote, Conflict, FoundInstead, Obstacle, Skipped, apply, discard,
+    Applied, ApplyError, ApplyNote, Conflict, FoundInstead, Obstacle, Saved, Skipped, apply,
+    discard,
 };
 pub use autorun::{NamedTrigger, table as triggers};
 pub use bounds::Most;

@@ -16,7 +16,7 @@ use crate::neutral;
 use crate::records::{self, FindError, Record, SessionFolder, SessionStore};
 use crate::session::count;
 use crate::workspace::{
-    self, Applied, ApplyError, ChangeSet, ChangedContent, CompareDeadline, DiffView,
+    self, Applied, ApplyError, ChangeSet, ChangedContent, CompareDeadline, DiffView, Saved,
 };
 
 pub(super) fn sessions(
@@ -188,6 +188,8 @@ fn fill(view: &mut AppliedView, applied: &Applied) {
     view.left = (applied.left.iter())
         .map(|left| HeldView { path: left.path.to_string(), why: left.why.to_string() })
         .collect();
+    let saved = applied.saved.iter();
+    view.saved = saved.map(|it| moved(it, "what was saved here while apply went on")).collect();
     let remarks = applied.remarks.iter().map(|it| (it.path.to_string(), it.what.to_string()));
     view.remarks = by_reason(remarks);
     view.staging_stays = applied.staging_stays.as_ref().map(ToString::to_string);
@@ -233,7 +235,7 @@ pub(super) fn discard(
     if files == 0 {
         return Err(not_done(ApplyError::NoChanges));
     }
-    let was_begun = workspace::discard(&folder).map_err(not_done)?;
+    let begun = workspace::discard(&folder).map_err(not_done)?;
     // What was applied stays applied; only what was kept back of it goes.
     if applied {
         record_applied(&folder)?;
@@ -241,13 +243,19 @@ pub(super) fn discard(
         record.changes = records::ChangesRecord::Discarded;
         folder.write_record(&record).map_err(|error| unreadable(&error))?;
     }
-    let what = match (applied, was_begun) {
+    let what = match (applied, begun.is_some()) {
         (true, _) => Discarded::KeptBack,
         (false, true) => Discarded::Begun,
         (false, false) => Discarded::All,
     };
-    screen.tell(&what.text(&short, files, screen.err_style));
+    let saved: Vec<HeldView> =
+        begun.iter().flatten().map(|it| moved(it, "what was here")).collect();
+    screen.tell(&what.text(&short, files, &saved, screen.err_style));
     Ok(Exit::Finished)
+}
+
+fn moved(saved: &Saved, what: &str) -> HeldView {
+    HeldView { path: saved.path.to_string(), why: format!("{what} is in {}", saved.at) }
 }
 
 /// For changes that are applied: an apply that was killed before its record wrote none.

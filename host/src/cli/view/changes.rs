@@ -25,6 +25,8 @@ pub struct AppliedView {
     pub obstacles: Vec<HeldView>,
     /// Path and why: all else was written, this was not, and is kept.
     pub left: Vec<HeldView>,
+    /// Path and where it is now: what a program wrote into the old file meanwhile.
+    pub saved: Vec<HeldView>,
     /// The first paths, in one text, and what one would not think of them.
     pub remarks: Vec<HeldView>,
     /// Path and why: never written.
@@ -48,7 +50,7 @@ pub struct HeldView {
 impl AppliedView {
     #[must_use]
     pub fn exit(&self) -> Exit {
-        let failed = [&self.conflicts, &self.obstacles, &self.left];
+        let failed = [&self.conflicts, &self.obstacles, &self.left, &self.saved];
         if failed.iter().all(|all| all.is_empty()) { Exit::Finished } else { Exit::Failed }
     }
 
@@ -86,6 +88,9 @@ impl AppliedView {
         if !self.left.is_empty() {
             let how = format!("airlock diff {short}, or give it up: airlock discard {short}");
             say("note", &format!("what was not done is kept: {how}"));
+        }
+        for HeldView { path, why } in &self.saved {
+            say("saved", &neutral::line(&format!("{path}: {why}")));
         }
         for HeldView { path, why } in &self.remarks {
             say("note", &neutral::line(&format!("{path}: {why}")));
@@ -134,8 +139,9 @@ pub enum Discarded {
 }
 
 impl Discarded {
+    /// `saved`: what of the person's files is under another name now, and where.
     #[must_use]
-    pub fn text(self, short: &str, files: u64, style: Style) -> String {
+    pub fn text(self, short: &str, files: u64, saved: &[HeldView], style: Style) -> String {
         let files = text::counted(files, "changed file");
         let (which, note) = match self {
             Self::All => ("", None),
@@ -147,6 +153,10 @@ impl Discarded {
         if let Some(note) = note {
             let note = labelled("note", &format!("{note} in your directory"), COLUMNS, style);
             said.push_str(&format!("{note}\n"));
+        }
+        for HeldView { path, why } in saved {
+            let line = neutral::line(&format!("{path}: {why}"));
+            said.push_str(&format!("{}\n", labelled("saved", &line, COLUMNS, style)));
         }
         said
     }
@@ -225,11 +235,16 @@ mod tests {
 
     #[test]
     fn discarded_says_what_stays() {
-        let said = |what: Discarded| what.text("7c41", 1, Style::default());
+        let said = |what: Discarded| what.text("7c41", 1, &[], Style::default());
         let all = "discarded  1 changed file of run 7c41; its record stays: airlock show 7c41\n";
         let begun = "note       an apply of them had begun: what it did stays in your directory\n";
         assert_eq!(said(Discarded::All), all);
         assert_eq!(said(Discarded::Begun), format!("{all}{begun}"));
+        let saved = [held("f", "what was here is in f.airlock-saved")];
+        assert_eq!(
+            Discarded::Begun.text("7c41", 1, &saved, Style::default()),
+            format!("{all}{begun}saved      f: what was here is in f.airlock-saved\n")
+        );
         assert_eq!(
             said(Discarded::KeptBack),
             "discarded  1 changed file that apply kept back of run 7c41; its record stays: airlock show \

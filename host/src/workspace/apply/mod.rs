@@ -7,7 +7,9 @@
 //! journal    the steps, on the disk, in the run's folder
 //! step …     exchanges, removals, modes; each can be taken twice. What comes out of the tree is
 //!            looked at, and put back if it is not what was checked
-//! applied    marked, if all of it was; then the staging folder and the journal go
+//! applied    marked, if all of it was
+//! let go     what came out is looked at once more, and kept beside if somebody wrote into it; then
+//!            the staging folder and the journal go
 //! ```
 //! Whatever is killed after the journal is there is finished by the next apply, from what it finds
 //! on the disk: a content that is staged no more is written again. Before that, nothing was
@@ -23,6 +25,7 @@ mod attributes; // modes, owners and what else a file has
 mod check; // what is to be done, and whether it may be
 mod last_look; // what only the host's own files show
 mod obstacle; // what would keep it from being done
+mod let_go; // what came out, looked at once more
 mod stage; // the new contents, on the same file system
 mod steps; // doing it
 mod swap; // a path and a staged content, in each other's place
@@ -36,10 +39,12 @@ use super::change::Change;
 use super::rel_path::RelPath;
 use super::store;
 use crate::records::SessionFolder;
+use stage::Staging;
 use steps::ApplyJournal;
 
 pub use attributes::ApplyNote;
 pub use check::{Conflict, FoundInstead};
+pub use let_go::Saved;
 pub use obstacle::Obstacle;
 
 /// What an apply did.
@@ -60,6 +65,8 @@ pub struct Applied {
     /// Paths that were left as they are. With one of them the changes are not applied, only in
     /// part: they stay kept.
     pub left: Vec<Skipped>,
+    /// What was written into the old files while it went on.
+    pub saved: Vec<Saved>,
     /// What one would not think of the rest.
     pub remarks: Vec<ApplyNote>,
     /// An apply that had been cut short was finished.
@@ -152,6 +159,8 @@ enum ApplyStage {
     Swap,
     /// It was replaced or taken out; what came out is looked at.
     Look,
+    /// All is done; what came out is looked at once more, and removed.
+    LetGo,
 }
 
 /// Called before each of them; a test that panics in it leaves what a kill at that moment leaves,
@@ -166,23 +175,23 @@ pub fn apply(session: &SessionFolder) -> Result<Applied, ApplyError> {
     apply_watched(session, &mut |_| ())
 }
 
-/// Removes a run's changes. Of an apply that was cut short, what was done stays; true: there was
-/// one.
+/// Removes a run's changes. Of an apply that was cut short, what was done stays; `Some`: there was
+/// one, and what of the person's files is under another name now.
 ///
 /// # Errors
 /// [`ApplyError::Busy`], [`ApplyError::NoChanges`], [`ApplyError::Store`].
-pub fn discard(session: &SessionFolder) -> Result<bool, ApplyError> {
+pub fn discard(session: &SessionFolder) -> Result<Option<Vec<Saved>>, ApplyError> {
     let _lock = session.lock()?.ok_or(ApplyError::Busy)?;
     let begun = match store::read_journal::<ApplyJournal>(session.path()) {
-        Ok(None) => false,
-        Ok(Some(journal)) => {
-            journal.abandon(session.path())?;
-            true
+        Ok(None) => {
+            remove_staged(session);
+            None
         }
+        Ok(Some(journal)) => Some(journal.abandon(session.path())?),
         // A journal that cannot be read can still be given up.
         Err(_) => {
             store::remove_journal(session.path())?;
-            true
+            Some(Vec::new())
         }
     };
     if store::load(session.path())?.is_none() {
@@ -190,6 +199,15 @@ pub fn discard(session: &SessionFolder) -> Result<bool, ApplyError> {
     }
     store::discard(session.path())?;
     Ok(begun)
+}
+
+/// What an apply staged that was killed before its journal was there: nothing came out of the tree
+/// for it. A folder that cannot be removed is better than changes that cannot be given up.
+fn remove_staged(session: &SessionFolder) {
+    let root = Base::load(session.path()).and_then(|base| Root::open(&base.root));
+    if let (Ok(root), Ok(place)) = (root, steps::staging(session.id())) {
+        let _stays = Staging::open(&root, &place, session.path()).clear();
+    }
 }
 
 fn apply_watched(session: &SessionFolder, before: StageHook<'_>) -> Result<Applied, ApplyError> {

@@ -16,6 +16,7 @@ use super::super::node::Node;
 use super::super::rel_path::RelPath;
 use super::super::store::Contents;
 use super::attributes::{self, ApplyNote};
+use super::check::FileIdentity;
 use super::steps::{ApplyJournal, ApplyStep};
 
 /// Beyond this many files, the whole file system is synced at once.
@@ -155,14 +156,11 @@ impl<'a> Staging<'a> {
         }
     }
 
-    /// A content that is ready to be renamed from this folder; none: it was, or it was removed.
+    /// The folder, if there is something in it under that number: a content that is ready, or what
+    /// came out in exchange for it.
     pub(super) fn ready(&self, number: usize) -> io::Result<Option<&OwnedFd>> {
         let Some(folder) = &self.folder else { return Ok(None) };
-        match fs::statat(folder, name(number), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Ok(Some(folder)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(identity(folder, number)?.map(|_| folder))
     }
 
     /// Writes a content again that somebody removed.
@@ -196,6 +194,15 @@ impl<'a> Staging<'a> {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// What lies in the staging folder under a step's number.
+pub(super) fn identity(staged: &OwnedFd, step: usize) -> io::Result<Option<FileIdentity>> {
+    match fs::statat(staged, name(step), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(FileIdentity::of(&stat))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -21,6 +21,7 @@ use super::super::store;
 use super::super::walk::STAGING;
 use super::attributes::{ApplyNote, KeptAttributes};
 use super::check::{FileIdentity, is_no_folder};
+use super::let_go::{Saved, let_go, put_back};
 use super::stage::Staging;
 use super::swap::Exchange;
 use super::{Applied, ApplyError, ApplyStage, FailedStep, SkipReason, Skipped, StageHook};
@@ -58,7 +59,7 @@ pub(super) enum ApplyStep {
 }
 
 impl ApplyStep {
-    fn path(&self) -> &RelPath {
+    pub(super) fn path(&self) -> &RelPath {
         match self {
             Self::Remove { path, .. }
             | Self::RemoveFolder { path }
@@ -67,6 +68,13 @@ impl ApplyStep {
             | Self::Mode { path, .. } => path,
         }
     }
+}
+
+/// Paths that something comes to.
+pub(super) fn coming(steps: &[ApplyStep]) -> HashSet<&RelPath> {
+    let comes =
+        |step: &&ApplyStep| matches!(step, ApplyStep::MakeFolder { .. } | ApplyStep::Place { .. });
+    steps.iter().filter(comes).map(ApplyStep::path).collect()
 }
 
 /// What became of a step.
@@ -90,6 +98,11 @@ pub(super) struct ApplyJournal {
     pub(super) remarks: Vec<ApplyNote>,
 }
 
+/// The folder of a run's staged contents.
+pub(super) fn staging(session: &str) -> io::Result<RelPath> {
+    RelPath::parse(format!("{STAGING}{session}").as_bytes()).map_err(io::Error::other)
+}
+
 impl ApplyJournal {
     pub(super) fn new(
         session: &str,
@@ -98,11 +111,10 @@ impl ApplyJournal {
         set: &ChangeSet,
         remarks: Vec<ApplyNote>,
     ) -> io::Result<Self> {
-        let staging = format!("{STAGING}{session}");
         Ok(Self {
             v: 1,
             root: rel_path::encode(root.as_os_str().as_bytes()),
-            staging: RelPath::parse(staging.as_bytes()).map_err(io::Error::other)?,
+            staging: staging(session)?,
             steps,
             held: set.held().cloned().collect(),
             run_by_themselves: set.applied().filter(|it| it.runs.is_some()).cloned().collect(),
@@ -129,11 +141,7 @@ impl ApplyJournal {
         let (mut done, mut stuck) = (BTreeSet::new(), Vec::new());
         // Else only the cleaning up was missing, and what the person did since is theirs.
         if !store::is_applied(session) {
-            let comes = |step: &&ApplyStep| {
-                matches!(step, ApplyStep::MakeFolder { .. } | ApplyStep::Place { .. })
-            };
-            let coming: HashSet<&RelPath> =
-                self.steps.iter().filter(comes).map(ApplyStep::path).collect();
+            let coming = coming(&self.steps);
             for (number, step) in self.steps.iter().enumerate() {
                 before(ApplyStage::Step);
                 let path = step.path().clone();
@@ -158,6 +166,11 @@ impl ApplyJournal {
                 store::mark_applied(session)?;
             }
         }
+        before(ApplyStage::LetGo);
+        applied.saved = let_go(root, &staging, &self.steps).map_err(|error| {
+            let why = format!("what came out of your directory is still in it: {error}");
+            ApplyError::CutShort(vec![FailedStep { path: self.staging.clone(), why }])
+        })?;
         before(ApplyStage::Step);
         applied.staging_stays = staging.clear().is_err().then(|| self.staging.clone());
         before(ApplyStage::Step);
@@ -170,13 +183,21 @@ impl ApplyJournal {
         Ok(applied)
     }
 
-    /// Gives up what was begun: the staged contents and the journal go, what was done stays.
-    pub(super) fn abandon(&self, session: &Path) -> io::Result<()> {
+    /// Gives up what was begun: the staged contents and the journal go, what was done stays. What
+    /// came out of the tree and is neither at its path nor replaced is kept and named.
+    pub(super) fn abandon(&self, session: &Path) -> io::Result<Vec<Saved>> {
+        let mut saved = Vec::new();
         if let Ok(root) = Root::open(&self.root()) {
+            let mut staging = Staging::open(&root, &self.staging, session);
+            if !store::is_applied(session) {
+                saved = put_back(&root, &staging, &self.steps)?;
+            }
+            saved.extend(let_go(&root, &staging, &self.steps)?);
             // A hidden folder that stays is better than changes that cannot be given up.
-            let _stays = Staging::open(&root, &self.staging, session).clear();
+            let _stays = staging.clear();
         }
-        store::remove_journal(session)
+        store::remove_journal(session)?;
+        Ok(saved)
     }
 
     /// Has the renames on the disk before the journal goes; the folders of which that is not known.

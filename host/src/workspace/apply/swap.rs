@@ -16,6 +16,7 @@ use super::{ApplyStage, SkipReason, StageHook};
 /// A name in the staging folder and a name in the tree.
 pub(super) struct Exchange<'a> {
     staged: &'a OwnedFd,
+    number: usize,
     content: String,
     parent: &'a OwnedFd,
     name: &'a [u8],
@@ -28,7 +29,7 @@ impl<'a> Exchange<'a> {
         parent: &'a OwnedFd,
         name: &'a [u8],
     ) -> Self {
-        Self { staged, content: stage::name(number), parent, name }
+        Self { staged, number, content: stage::name(number), parent, name }
     }
 
     /// Puts the content where nothing is.
@@ -128,11 +129,7 @@ impl<'a> Exchange<'a> {
 
     /// What lies in the staging folder.
     fn out(&self) -> io::Result<Option<FileIdentity>> {
-        match fs::statat(self.staged, &self.content, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(FileIdentity::of(&stat))),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        stage::identity(self.staged, self.number)
     }
 
     fn rename_in(&self, flags: RenameFlags) -> Result<(), Errno> {

@@ -2,6 +2,7 @@
 
 mod left_out; // what the agent never got
 mod modes; // modes, owners, hard links
+mod open; // what a program writes into a file it had open before
 mod resume; // what happens between a kill and the next apply
 mod saved; // what a person saves while an apply goes on
 

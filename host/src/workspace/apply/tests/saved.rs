@@ -7,18 +7,18 @@ use crate::workspace::beneath::Root;
 /// How editors save, both with as many bytes as were there: over the file, and as a new one.
 const WAYS: [fn(&ApplyFixture, &str); 2] = [in_place, anew];
 
-fn in_place(trial: &ApplyFixture, text: &str) {
+pub(super) fn in_place(trial: &ApplyFixture, text: &str) {
     std::fs::write(trial.root.join("edit"), text).unwrap();
 }
 
-fn anew(trial: &ApplyFixture, text: &str) {
+pub(super) fn anew(trial: &ApplyFixture, text: &str) {
     let new = trial.session.path().with_extension("new");
     std::fs::write(&new, text).unwrap();
     std::fs::rename(new, trial.root.join("edit")).unwrap();
 }
 
 /// A change of a file, and the removal of it.
-async fn both() -> [ApplyFixture; 2] {
+pub(super) async fn both() -> [ApplyFixture; 2] {
     let trials =
         [ApplyFixture::new(&["edit = base", "other = 1"]), ApplyFixture::new(&["edit = base"])];
     taken(&trials[0], TarBytes::default().file("edit", "sand").file("other", "2")).await;
@@ -31,7 +31,10 @@ async fn both() -> [ApplyFixture; 2] {
     trials
 }
 
-fn apply_and(trial: &ApplyFixture, mut at: impl FnMut(ApplyStage)) -> Result<Applied, ApplyError> {
+pub(super) fn apply_and(
+    trial: &ApplyFixture,
+    mut at: impl FnMut(ApplyStage),
+) -> Result<Applied, ApplyError> {
     apply_watched(&trial.session, &mut at)
 }
 
@@ -97,7 +100,7 @@ async fn what_is_saved_before_the_rename_is_put_back_after_a_kill() {
             apply_and(&trial, |moment| match moment {
                 ApplyStage::Swap => in_place(&trial, "mine"),
                 ApplyStage::Look => panic!("killed"),
-                ApplyStage::Compare | ApplyStage::Step => {}
+                ApplyStage::Compare | ApplyStage::Step | ApplyStage::LetGo => {}
             })
         }));
         assert!(killed.is_err());
@@ -121,7 +124,13 @@ async fn of_two_saves_the_last_counts() {
             }
             _ => {}
         });
-        assert_eq!(applied.unwrap().left.len(), 1);
+        let applied = applied.unwrap();
+        assert_eq!(applied.left.len(), 1);
         assert_eq!(edit(&trial), "two");
+        // The other is not lost either.
+        let [path, at] = ["edit", "edit.airlock-saved"].map(|at| RelPath::parse(at.as_bytes()));
+        assert_eq!(applied.saved, [Saved { path: path.unwrap(), at: at.unwrap() }]);
+        let one = std::fs::read_to_string(trial.root.join("edit.airlock-saved")).unwrap();
+        assert_eq!(one, "one");
     }
 }
