@@ -10,12 +10,12 @@ use airlock_tests::backend::{Backend, Script, answer, call, script};
 use airlock_tests::engine::Engine;
 use airlock_tests::images;
 use airlock_tests::rig::PATIENCE;
-use airlock_tests::{Rig, clock};
+use airlock_tests::{Rig, clock, tree};
 use rustix::process::{Pid, Signal};
 use serde_json::json;
 use tokio::process::Command;
 
-use super::{flags, said};
+use super::{flags, key_file, said};
 
 #[tokio::test]
 async fn the_answer_is_on_stdout_and_in_the_file_and_progress_on_stderr() {
@@ -108,9 +108,50 @@ async fn json_lines_are_numbered_and_the_last_is_the_outcome() {
         (&last["outcome"], &last["exit"], &last["changes"]),
         (&json!("finished"), &json!(0), &json!("kept"))
     );
-    // What failed before there was a run is no line: stdout stays empty for who parses it.
-    let early = said(&Rig::new(), &["run", "p", "--json"]).await;
-    assert_eq!((early.exit, early.stdout.as_str()), (Some(3), ""));
+}
+
+/// However early it ends: for want of a login, an engine, a directory, of words that make sense.
+#[tokio::test]
+async fn a_run_that_never_began_has_its_last_line_too() {
+    let no_engine = Rig::new().variable("DOCKER_HOST", "unix:///none");
+    let key = key_file(&no_engine);
+    let misconfigured = Rig::new();
+    tree::write(&misconfigured.home().join("config/airlock"), &[("config.toml", "modle = 1")]);
+    let no_state = Rig::new();
+    let own = no_state.home().join("state");
+    tree::write(&own, &[("airlock", "a file")]);
+    let their_key = key_file(&no_state);
+    let plain = Rig::new();
+    let nowhere = ["run", "p", "-C", "/nonexistent"];
+    let cases: [(&Rig, &[&str], i32, &str, &str); 6] = [
+        (&plain, &["run", "p"], 3, "sign_in", "sign-in needed: no API key was given, and"),
+        (&plain, &nowhere, 2, "choice", "usage: /nonexistent cannot be used: No such file"),
+        (&plain, &["run", "p", "--modle"], 2, "choice", "usage: unexpected argument '--modle'"),
+        (&misconfigured, &["run", "p"], 2, "choice", "usage: "),
+        (
+            &no_engine,
+            &["run", "p", "--api-key-file", &key],
+            6,
+            "sandbox",
+            "no container engine: there",
+        ),
+        (&no_state, &["run", "p", "--api-key-file", &their_key], 1, "workspace", "no place to"),
+    ];
+    for (rig, line, exit, fault, message) in cases {
+        let whole = said(rig, line).await;
+        let json = said(rig, &[line, &["--json"]].concat()).await;
+        // The control: without the flag nothing is on stdout, and stderr is the same.
+        assert_eq!((whole.exit, whole.stdout.as_str()), (Some(exit), ""), "{line:?}");
+        assert_eq!((json.exit, &json.stderr), (Some(exit), &whole.stderr), "{line:?}");
+        let mut told: serde_json::Value = serde_json::from_str(&json.stdout).expect("one line");
+        let said = told["message"].take();
+        assert!(said.as_str().is_some_and(|it| it.starts_with(message)), "{line:?}: {said}");
+        let expected = json!({"v": 1, "n": 1, "run": "", "at_ms": 0, "event": "outcome",
+            "outcome": "failed", "fault": fault, "message": null, "answer": null, "requests": 0,
+            "usage": {"input": 0, "cached": 0, "output": 0, "reasoning": 0}, "changes": "none",
+            "exit": exit});
+        assert_eq!(told, expected, "{line:?}");
+    }
 }
 
 /// The other end of stdin stays open and silent for the whole of the run.

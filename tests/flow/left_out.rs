@@ -64,7 +64,11 @@ async fn a_directory_of_ours_is_refused_before_anything_is_begun() {
         let ran = rig.prompt("x").run().await.assert_exit(1, "workspace: ");
         assert!(said(&ran).contains("where airlock keeps its own logins"), "{}", ran.stderr);
         assert!(ran.stderr.contains("airlock run -C DIR"), "{}", ran.stderr);
-        assert!(ran.stdout.is_empty(), "{}", ran.stdout);
+        let (events, last) = (ran.events(), ran.outcome());
+        assert_eq!(
+            (events.len(), &last["outcome"], &last["run"]),
+            (1, &json!("failed"), &json!(""))
+        );
         assert!(ran.backend.model_requests().is_empty());
     }
 }

@@ -18,6 +18,7 @@ pub mod login_args; // what was asked about logins
 pub mod places; // where configuration and state are
 pub mod act; // what is done
 pub mod turn_printer; // how a run is shown
+mod unbegun; // how one is that never began
 pub mod progress; // its events as lines for a person
 pub mod view; // records and changes as text and JSON
 pub mod screen; // stdout and stderr
@@ -76,6 +77,7 @@ fn enter(
     closed::close();
     let environment = Environment::of_this_process();
     log::start(&environment);
+    let wants_json = unbegun::wants_json(&arguments, &environment);
     let command = match parse(&arguments) {
         Ok(command) => command,
         Err(error) if !error.use_stderr() => {
@@ -91,22 +93,34 @@ fn enter(
             if unknown_step(&arguments).is_some() {
                 let _ = screen.print(&status_block(Err(&failure)));
             }
+            if wants_json {
+                unbegun::tell(&mut screen, &failure);
+            }
             return failure.exit.into();
         }
     };
-    let done = Places::of(&environment).and_then(|places| {
+    let resolved = Places::of(&environment).and_then(|places| {
         let stdin = std::io::stdin();
         let is_terminal = stdin.is_terminal();
         let mut input = stdin.lock();
         let stdin = Stdin { input: &mut input, is_terminal };
         let asked = asked(command, &environment, &places, stdin)?;
-        drop(input);
-        act::act(asked, &environment, &places)
+        Ok((asked, places))
     });
+    let mut screen = Screen::of_this_process(&environment);
+    let done = match resolved {
+        Ok((asked, places)) => act::act(asked, &environment, &places),
+        Err(failure) => {
+            if wants_json {
+                unbegun::tell(&mut screen, &failure);
+            }
+            Err(failure)
+        }
+    };
     match done {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            Screen::of_this_process(&environment).fail(&failure);
+            screen.fail(&failure);
             failure.exit.into()
         }
     }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::config::OutputChoice;
 use crate::cli::progress::TurnProgress;
 use crate::cli::screen::Screen;
+use crate::cli::unbegun;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, Standard};
@@ -56,6 +57,13 @@ impl TurnPrinter {
             }
         } else if !self.quiet {
             self.screen.tell(&drawn);
+        }
+    }
+
+    /// Instead of every line: there is no run.
+    pub fn refuse(mut self, failure: &Failure) {
+        if self.json {
+            unbegun::tell(&mut self.screen, failure);
         }
     }
 

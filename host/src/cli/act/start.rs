@@ -12,6 +12,7 @@ use crate::cli::outlet::detached;
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
 use crate::cli::turn_printer::TurnPrinter;
+use crate::cli::unbegun;
 use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -32,9 +33,14 @@ pub(super) async fn run(
     let stop = Stop::default();
     let _signals = obey_signals(&stop);
     let context = tokio::select! {
-        context = context(places, &mut screen) => context?,
-        () = stop.asked() => return Err(stopped(&stop, "nothing was begun")),
+        context = context(places, &mut screen) => context,
+        () = stop.asked() => Err(stopped(&stop, "nothing was begun")),
     };
+    let context = context.inspect_err(|failure| {
+        if choice.json {
+            unbegun::tell(&mut screen, failure);
+        }
+    })?;
     let style = screen.err_style;
     let (screen, asks, written) = detached(screen).map_err(|error| unwritten(&error))?;
     // A program that reads JSON is no person, wherever it runs.
@@ -48,7 +54,7 @@ pub(super) async fn run(
             turn_printer.end(&short, failure.as_ref()).map(|()| done.exit)
         }
         Err(failure) => {
-            drop(turn_printer);
+            turn_printer.refuse(&failure);
             Err(failure)
         }
     };
