@@ -1,7 +1,7 @@
 //! A file that is written at a path a person names: `-o FILE`, `--record FILE`, `--extract FILE`.
 //!
 //! ```text
-//! /dev/null, /dev/stdout, /dev/fd/N …   written to: they are open already
+//! /dev/null, /dev/stdout, /dev/fd/N …   written to: they are open already; a terminal is shown text
 //! in the work tree or its repository    no link is followed: a repository put it there
 //! elsewhere                             links are the person's own, and are followed
 //! a file, or nothing yet                replaced as a whole
@@ -10,13 +10,18 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Seek as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{self, Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
+
+mod stream; // what is open already
+
+use stream::stream;
+pub use stream::{Standard, Stream};
 
 /// Links that are followed on the way to one file.
 const LINKS: usize = 40;
@@ -27,19 +32,40 @@ const WRITE: OFlags =
 /// Where something is to be written: found, looked at, and held.
 pub struct Output(Place);
 
-/// A stream that this process writes anyway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standard {
-    Out,
-    Err,
+/// What can be written to bit by bit.
+pub enum Opened {
+    /// Its bytes are kept: it can be read, cut and synced.
+    File(File),
+    Stream(Stream),
+}
+
+impl io::Write for Opened {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Stream(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Stream(stream) => stream.flush(),
+        }
+    }
 }
 
 enum Place {
-    /// Something that is open, or that takes all and keeps nothing.
-    Stream(File, Option<Standard>),
+    Stream(Stream),
     /// A name in a folder, and the permissions of the file that has it. `may_stay`: where it cannot
     /// be replaced, it may be overwritten. `must_stay`: it is somebody else's too.
-    Name { folder: OwnedFd, name: OsString, mode: Option<u32>, may_stay: bool, must_stay: bool },
+    Name {
+        folder: OwnedFd,
+        name: OsString,
+        mode: Option<u32>,
+        may_stay: bool,
+        must_stay: bool,
+    },
 }
 
 impl Output {
@@ -59,7 +85,7 @@ impl Output {
     #[must_use]
     pub fn standard(&self) -> Option<Standard> {
         match &self.0 {
-            Place::Stream(_, standard) => *standard,
+            Place::Stream(stream) => stream.standard,
             Place::Name { .. } => None,
         }
     }
@@ -71,7 +97,7 @@ impl Output {
     /// When it cannot be written.
     pub fn write(self, bytes: &[u8], mode: u32) -> io::Result<()> {
         let (folder, name, kept, may_stay, must_stay) = match self.0 {
-            Place::Stream(mut file, _) => return file.write_all(bytes),
+            Place::Stream(mut stream) => return stream.write_all(bytes),
             Place::Name { folder, name, mode, may_stay, must_stay } => {
                 (folder, name, mode, may_stay, must_stay)
             }
@@ -91,17 +117,16 @@ impl Output {
         }
     }
 
-    /// Opens it for reading and writing as it is; a new file is the owner's alone. False: it is no
-    /// file, and cannot be cut or read again.
+    /// Opens it for reading and writing as it is; a new file is the owner's alone.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn open_in_place(self) -> io::Result<(File, bool)> {
+    pub fn open_in_place(self) -> io::Result<Opened> {
         match self.0 {
-            Place::Stream(file, _) => Ok((file, false)),
+            Place::Stream(stream) => Ok(Opened::Stream(stream)),
             Place::Name { folder, name, .. } => {
                 let flags = OFlags::RDWR | OFlags::CREATE;
-                regular(&folder, &name, flags, Mode::RUSR | Mode::WUSR).map(|file| (file, true))
+                regular(&folder, &name, flags, Mode::RUSR | Mode::WUSR).map(Opened::File)
             }
         }
     }
@@ -113,7 +138,7 @@ const REPOSITORIES: [&str; 5] = [".git", ".hg", ".jj", ".sl", ".svn"];
 /// The whole repository that a folder lies in: the outermost one, for a submodule is put there by
 /// it. A person's home that is kept in git is none: the links in it are their own.
 #[must_use]
-pub fn repository_of(folder: &Path) -> Option<PathBuf> {
+fn repository_of(folder: &Path) -> Option<PathBuf> {
     let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
     outermost(&folder.canonicalize().ok()?, home.as_deref())
 }
@@ -143,8 +168,7 @@ impl Walk<'_> {
         let mut path = std::path::absolute(path).map_err(said)?;
         loop {
             if let Some(open) = stream(&path) {
-                let (file, standard) = open?;
-                return Ok(Output(Place::Stream(file, standard)));
+                return Ok(Output(Place::Stream(open?)));
             }
             let name = match path.components().next_back() {
                 Some(Component::Normal(name)) => name.to_owned(),
@@ -168,7 +192,7 @@ impl Walk<'_> {
                 Some(stat) if is_null(stat) => {
                     let null = fs::openat(&folder, &name, WRITE | OFlags::WRONLY, Mode::empty());
                     let null = null.map_err(|error| said(error.into()))?;
-                    return Ok(Output(Place::Stream(File::from(null), None)));
+                    return Ok(Output(Place::Stream(Stream::new(File::from(null), None))));
                 }
                 Some(stat) => Some(mode_of_file(stat)?),
                 None => None,
@@ -264,50 +288,6 @@ impl Walk<'_> {
         }
         Ok(folder)
     }
-}
-
-/// What is open already, by the names that a shell has for it. None: the path is none of them.
-///
-/// THREAT: `/dev/fd/9` is a lock or a journal of ours. What we open is closed at exec, what we were
-/// given is not. Tried by output::tests::only_descriptors_that_were_given_are_written_to.
-fn stream(path: &Path) -> Option<Result<(File, Option<Standard>), String>> {
-    let number = match path.to_str()? {
-        "/dev/stdout" => "1",
-        "/dev/stderr" => "2",
-        path => path.strip_prefix("/dev/fd/").or_else(|| path.strip_prefix("/proc/self/fd/"))?,
-    };
-    let number = number.parse().ok().filter(|number: &i32| *number >= 0)?;
-    let standard = match number {
-        1 => Some(Standard::Out),
-        2 => Some(Standard::Err),
-        _ => None,
-    };
-    let open = descriptor(number).map(|file| (file, standard));
-    Some(open.ok_or_else(|| format!("descriptor {number} is not open for writing")))
-}
-
-fn descriptor(number: i32) -> Option<File> {
-    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
-    let field = |name: &str| about.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let flags = OFlags::from_bits_retain(u32::from_str_radix(field("flags:")?, 8).ok()?);
-    if flags.contains(OFlags::CLOEXEC) && number > 2 || flags & OFlags::RWMODE == OFlags::RDONLY {
-        return None;
-    }
-    let copy = match number {
-        1 => io::stdout().as_fd().try_clone_to_owned(),
-        2 => io::stderr().as_fd().try_clone_to_owned(),
-        // Opened by its name it has a place of its own in the file: the same as before.
-        number => {
-            let flags = OFlags::WRONLY | (flags & OFlags::APPEND) | OFlags::CLOEXEC;
-            let name = format!("/proc/self/fd/{number}");
-            fs::openat(CWD, name, flags, Mode::empty()).map_err(io::Error::from)
-        }
-    };
-    let mut file = File::from(copy.ok()?);
-    if number > 2 && file.metadata().is_ok_and(|about| about.is_file()) {
-        file.seek(io::SeekFrom::Start(field("pos:")?.parse().ok()?)).ok()?;
-    }
-    Some(file)
 }
 
 fn is_null(stat: &Stat) -> bool {

@@ -247,7 +247,7 @@ async fn said_by_runs(rig: &Rig) -> Option<serde_json::Value> {
 }
 
 /// What a model or a sandbox could steer a terminal with.
-const STEERING: &str = "a\u{1b}]52;c;cm0gLXJmIH4=\u{7}b\u{202e}c\u{200b}d\u{1b}[2Je";
+const STEERING: &str = "\u{9b}31ma\u{1b}]52;c;cm0gLXJmIH4=\u{7}b\u{202e}c\u{200b}d\u{1b}[2Je";
 
 #[tokio::test]
 async fn nothing_of_the_model_or_the_sandbox_steers_a_terminal() {
@@ -260,7 +260,13 @@ async fn nothing_of_the_model_or_the_sandbox_steers_a_terminal() {
         answer(STEERING),
     ]);
     let line = ["run".to_owned(), "p".to_owned()].into_iter().chain(flags(&rig, &backend));
-    let shown = on_a_terminal(&rig, &line.collect::<Vec<_>>()).await;
+    // The terminal has other names too.
+    let named = ["-o", "/dev/fd/3", "--record", "/dev/fd/4", "3>&1", "4>&2"].map(str::to_owned);
+    let shown = on_a_terminal(&rig, &line.chain(named).collect::<Vec<_>>()).await;
+    // The control: the answer is there twice, and the recording was printed.
+    let answer = "<U+009B>31ma␛]52;c;cm0gLXJmIH4=␇b<U+202E>c<U+200B>d␛[2Je";
+    assert!(shown.matches(answer).count() >= 2, "{shown}");
+    assert!(shown.contains("{\"airlock_recording\":"), "{shown}");
     assert!(shown.contains("a␛]52;c;cm0gLXJmIH4=␇b<U+202E>c<U+200B>d␛[2Je"), "{shown}");
     assert!(shown.contains("2 requests"), "{shown}");
     assert_harmless(&shown);
@@ -286,7 +292,7 @@ fn assert_harmless(shown: &str) {
             sgr.is_some_and(|(codes, _)| codes.chars().all(|c| c.is_ascii_digit() || c == ';'));
         assert!(is_colour, "ESC {rest:?} in {shown:?}");
     }
-    for steering in ['\u{7}', '\u{202e}', '\u{200b}'] {
+    for steering in ['\u{7}', '\u{9b}', '\u{202e}', '\u{200b}'] {
         assert!(!shown.contains(steering), "{steering:?} in {shown:?}");
     }
 }

@@ -217,6 +217,12 @@ async fn nothing_is_written_through_a_link_or_into_a_fifo_of_the_directory() {
     let extracted = said(&rig, &["sandbox", "--extract", "fifo"]).await;
     let expected = "usage: --extract fifo: it is a fifo\nairlock sandbox --extract FILE\n";
     assert_eq!((extracted.exit, extracted.stderr.as_str()), (Some(2), expected));
+    // A folder that is no repository, as an archive is unpacked.
+    for name in ["answer.md", "./answer.md"] {
+        let extracted = said(&rig, &["sandbox", "--extract", name]).await;
+        assert_eq!(extracted.exit, Some(2), "{extracted:?}");
+        assert!(unwrapped(&extracted.stderr).contains("those are not followed"), "{extracted:?}");
+    }
     assert_eq!(std::fs::read_to_string(&bashrc).expect("there"), "mine\n");
     assert!(
         said(&rig, &["sessions"]).await.stdout.starts_with("no sessions"),

@@ -21,7 +21,7 @@ use crate::cli::view::triggers;
 use crate::engine::{Docker, EngineChoice, EngineError, binary};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{self, Output};
+use crate::output::Output;
 use crate::records::SessionStore;
 use crate::session::HostContext;
 use crate::session::settings::SessionSettings;
@@ -130,8 +130,10 @@ pub fn schema() -> String {
 
 /// Writes the sandbox's binary out, executable, for hosts that are not ours.
 fn extract(file: &std::path::Path, screen: &mut Screen) -> Result<Exit, Failure> {
-    let repository = output::repository_of(std::path::Path::new("."));
-    let output = Output::open(file, repository.as_deref()).map_err(|why| {
+    // THREAT: an unpacked archive has a link at the name that a person gives. Tried by
+    // cli::refused::nothing_is_written_through_a_link_or_into_a_fifo_of_the_directory.
+    let here = std::path::Path::new(".");
+    let output = Output::open(file, Some(here)).map_err(|why| {
         let reason = format!("--extract {}: {why}", file.display());
         Failure::usage(reason).hint("airlock sandbox --extract FILE")
     })?;

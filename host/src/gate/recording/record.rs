@@ -2,7 +2,7 @@
 //! that can be read up to there. What cannot be played is not written: the recording ends there, and
 //! says why.
 
-use std::io::{self, BufWriter, Read as _, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ use super::{
     fits_catalogue, hashed,
 };
 use crate::gate::policy::Route;
-use crate::output::Output;
+use crate::output::{Opened, Output};
 
 /// A recording being written.
 pub struct Recorder {
@@ -66,10 +66,10 @@ impl Recorder {
             |why: &str| Fault::new(FaultKind::Recording, format!("{}: {why}", path.display()));
         let output = Output::open(path, tree).map_err(|why| fault(&why))?;
         let cannot = |error: std::io::Error| fault(&format!("it cannot be written: {error}"));
-        let (file, is_file) = output.open_in_place().map_err(cannot)?;
-        if is_file {
+        let opened = output.open_in_place().map_err(cannot)?;
+        if let Opened::File(file) = &opened {
             let mut begin = Vec::new();
-            let read = (&file).take(64).read_to_end(&mut begin);
+            let read = Read::take(file, 64).read_to_end(&mut begin);
             let is_ours = begin.is_empty()
                 || begin.starts_with(b"{\"airlock_recording\":")
                 || begin.starts_with(b"{\"airlock_cassette\":");
@@ -91,7 +91,7 @@ impl Recorder {
             compact: LastRecorded::default(),
             fault: None,
         };
-        let writer = Writer::start(file, is_file).map_err(cannot)?;
+        let writer = Writer::start(opened).map_err(cannot)?;
         Ok(Self { tape: Mutex::new(tape), writer })
     }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::output::Opened;
+
 /// Bytes that wait to be written: more than one exchange may have, and no more than the memory bears.
 const WAITING_BYTES: usize = 64 << 20;
 /// How long the end may take.
@@ -29,17 +31,16 @@ enum Work {
 }
 
 impl Writer {
-    /// `is_file`: it is cut before the first line is written, and synced at the end. What is no file
-    /// is a terminal, a pipe, or what keeps nothing. The thread ends with the writer, once all is
-    /// written.
+    /// A file is cut before the first line is written, and synced at the end. What is no file is a
+    /// terminal, a pipe, or what keeps nothing. The thread ends with the writer, once all is written.
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub(super) fn start(file: File, is_file: bool) -> io::Result<Self> {
+    pub(super) fn start(opened: Opened) -> io::Result<Self> {
         let (work, to_do) = mpsc::channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let left = Arc::clone(&waiting);
-        let run = move || write(file, is_file, &to_do, &left);
+        let run = move || write(opened, &to_do, &left);
         std::thread::Builder::new().name("recording".to_owned()).spawn(run)?;
         Ok(Self { work, waiting })
     }
@@ -71,21 +72,26 @@ impl Writer {
     }
 }
 
-fn write(mut file: File, is_file: bool, to_do: &Receiver<Work>, waiting: &AtomicUsize) {
+fn write(mut opened: Opened, to_do: &Receiver<Work>, waiting: &AtomicUsize) {
     let mut is_begun = false;
     let mut fault = None;
     for work in to_do {
         match work {
             Work::Lines(lines) => {
-                let begin = || if is_file && !is_begun { cut(&file) } else { Ok(()) };
+                let begun = match &opened {
+                    Opened::File(file) if !is_begun => cut(file),
+                    _ => Ok(()),
+                };
                 if fault.is_none() {
-                    fault = begin().and_then(|()| file.write_all(&lines)).err();
+                    fault = begun.and_then(|()| opened.write_all(&lines)).err();
                     is_begun = true;
                 }
                 waiting.fetch_sub(lines.len(), Ordering::AcqRel);
             }
             Work::Finish(told) => {
-                if fault.is_none() && is_file {
+                if let Opened::File(file) = &opened
+                    && fault.is_none()
+                {
                     fault = file.sync_data().err();
                 }
                 let written = fault.as_ref().map_or(Ok(()), |error| Err(error.to_string()));
@@ -106,12 +112,16 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
+    use crate::output::Stream;
+
+    fn open(pipe: io::PipeWriter) -> Opened {
+        Opened::Stream(Stream::new(File::from(std::os::fd::OwnedFd::from(pipe)), None))
+    }
 
     #[tokio::test]
     async fn a_reader_that_stalls_holds_nothing_up() {
         let (mut reader, pipe) = io::pipe().expect("a pipe");
-        let pipe = File::from(std::os::fd::OwnedFd::from(pipe));
-        let writer = Writer::start(pipe, false).expect("a thread");
+        let writer = Writer::start(open(pipe)).expect("a thread");
         let line = vec![b'x'; 8 << 20];
         // The pipe takes some of the first: it counts as long as not all of it is written.
         for _ in 0..WAITING_BYTES / line.len() {
@@ -130,8 +140,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_end_is_not_waited_for_without_end() {
         let (reader, pipe) = io::pipe().expect("a pipe");
-        let pipe = File::from(std::os::fd::OwnedFd::from(pipe));
-        let writer = Writer::start(pipe, false).expect("a thread");
+        let writer = Writer::start(open(pipe)).expect("a thread");
         assert_eq!(writer.put(vec![b'x'; 1 << 20]), Ok(()));
         assert_eq!(writer.finish().await, Err(TOO_SLOW.to_owned()));
         drop(reader);
@@ -141,8 +150,7 @@ mod tests {
     async fn a_reader_that_is_gone_is_named() {
         let (reader, pipe) = io::pipe().expect("a pipe");
         drop(reader);
-        let pipe = File::from(std::os::fd::OwnedFd::from(pipe));
-        let writer = Writer::start(pipe, false).expect("a thread");
+        let writer = Writer::start(open(pipe)).expect("a thread");
         assert_eq!(writer.put(b"x\n".to_vec()), Ok(()));
         let written = writer.finish().await;
         assert!(written.as_ref().is_err_and(|why| why.contains("Broken pipe")), "{written:?}");
