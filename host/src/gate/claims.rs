@@ -30,6 +30,8 @@ pub(super) struct Observed {
     pub(super) sign_in: Option<Fault>,
     /// Why the model's last request failed; none once one is answered.
     pub(super) fault: Option<Fault>,
+    /// The last request was not sent: the rest of the budget's tokens is too few for its size.
+    pub(super) has_no_room: bool,
 }
 
 /// What else the host knows when a sandbox says how it ended.
@@ -76,6 +78,9 @@ pub(super) fn in_relay(claim: Outcome, observed: &Observed, known: &TurnFacts<'_
             let all = [spent, Spent::Steps, Spent::Tokens, Spent::Seconds];
             match all.into_iter().find(|spent| known.is_spent(*spent)) {
                 Some(spent) => Outcome::Stopped { reason: Stop::Budget { spent }, answer },
+                None if observed.has_no_room => {
+                    Outcome::Stopped { reason: Stop::Budget { spent: Spent::Tokens }, answer }
+                }
                 None => forged("the sandbox claims that a budget is spent, and it is not"),
             }
         }
@@ -267,6 +272,9 @@ mod tests {
         let tokens = known(1, 1_000, 1, false);
         let judged = in_relay(budget(Spent::Steps), &Observed::default(), &tokens);
         assert_eq!(judged, budget(Spent::Tokens), "the host's count, not the sandbox's");
+        // Nothing is spent, and the rest was too few for what the sandbox asked.
+        let observed = Observed { has_no_room: true, ..Observed::default() };
+        assert_eq!(in_relay(budget(Spent::Steps), &observed, &quiet), budget(Spent::Tokens));
     }
 
     #[test]

@@ -167,6 +167,25 @@ async fn budgets_are_the_hosts_to_count() {
 }
 
 #[tokio::test]
+async fn a_request_that_the_budget_has_no_room_for_is_not_sent() {
+    let large = user(&"x".repeat(1 << 20));
+    let budget = |tokens| Budget { steps: 9, tokens, seconds: 60 };
+    // The control: of a budget that has room it is sent, four times as large as its tokens surely are.
+    for (tokens, expected) in [(1 << 17, 200), (100, 402)] {
+        let (script, base) = Script::start(vec![says("one")]).await;
+        let config = GateConfig { budget: budget(tokens), ..config(&base, live(&base)) };
+        let mut rig = Rig::new(config).await;
+        let (status, body) = rig.ask_whole(large.clone()).await;
+        assert_eq!(status, expected, "{body}");
+        assert_eq!(script.asked().len(), usize::from(expected == 200));
+        if expected == 402 {
+            assert_eq!(code(&body), "budget");
+            assert_eq!(rig.served.gate.spent(), Spending::default());
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_the_policy_refuses_never_goes_out_and_people_are_told() {
     let (mut rig, script) = Rig::scripted(vec![]).await;
     let body = json!({"input": [], "previous_response_id": "resp_1"});
