@@ -6,6 +6,8 @@
 //! come back as it was.
 
 use airlock_shared::{item, limits, model::Model, request};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::quoted::said;
@@ -49,6 +51,9 @@ const PINNED: [&str; 10] = [
 const COMPACT: [&str; 4] = ["model", "parallel_tool_calls", "reasoning", "text"];
 /// Fields that mean nothing without the backend's memory, and nothing bad with it.
 const DROPPED: [&str; 4] = ["id", "status", "phase", "end_turn"];
+
+/// How closely a picture is looked at.
+const DETAILS: [&str; 4] = ["auto", "low", "high", "original"];
 
 /// Builds the outgoing body, or says what is in its way. What goes out is taken out of what was
 /// given: a second copy of a large request would be as large again.
@@ -214,6 +219,9 @@ fn parts(given: &mut Value, at: &str, kinds: &[&str]) -> Result<Value, Denied> {
             if name == "image_url" && !value.as_str().is_some_and(is_picture) {
                 return denied(&at, "must be a data: URL of a png, jpeg, gif or webp in base64");
             }
+            if name == "detail" && !value.as_str().is_some_and(|it| DETAILS.contains(&it)) {
+                return denied(&at, &format!("may be {}", DETAILS.join(", ")));
+            }
             built.insert(name.to_owned(), text(value, &at)?);
         }
         Ok(Value::Object(built))
@@ -221,18 +229,31 @@ fn parts(given: &mut Value, at: &str, kinds: &[&str]) -> Result<Value, Denied> {
     Ok(Value::Array(built.collect::<Result<_, _>>()?))
 }
 
-/// A picture that is all in its URL, and is nothing but pixels.
+/// A picture that is all in its URL, and begins as one of its kind.
 ///
-/// THREAT: an SVG names addresses that the provider fetches; `data:image/../…` is read as something
-/// else by the next program. Tried by gate::policy::foreign::only_pictures_are_pictures.
+/// THREAT: an SVG names addresses that the provider fetches, also one that is called a png;
+/// `data:image/../…` is read as something else by the next program. Tried by
+/// gate::policy::foreign::only_pictures_are_pictures.
 fn is_picture(url: &str) -> bool {
-    let kinds = ["png", "jpeg", "gif", "webp"];
     let data = url.strip_prefix("data:image/").and_then(|rest| rest.split_once(";base64,"));
     data.is_some_and(|(kind, data)| {
         let data = data.strip_suffix("==").or(data.strip_suffix('=')).unwrap_or(data);
         let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/".contains(&byte);
-        kinds.contains(&kind) && !data.is_empty() && data.bytes().all(is_base64)
+        data.bytes().all(is_base64) && begins_as(kind, data)
     })
+}
+
+/// Whether data in base64 begins as pictures of this kind do.
+fn begins_as(kind: &str, data: &str) -> bool {
+    let begin = data.as_bytes().get(..16).and_then(|begin| STANDARD.decode(begin).ok());
+    let begin = begin.unwrap_or_default();
+    match kind {
+        "png" => begin.starts_with(b"\x89PNG\r\n\x1a\n"),
+        "jpeg" => begin.starts_with(b"\xff\xd8\xff"),
+        "gif" => begin.starts_with(b"GIF87a") || begin.starts_with(b"GIF89a"),
+        "webp" => begin.starts_with(b"RIFF") && begin.ends_with(b"WEBP"),
+        _ => false,
+    }
 }
 
 /// A custom tool's format: text, or a grammar.
@@ -249,9 +270,11 @@ fn schema(given: &mut Value, at: &str) -> Result<Value, Denied> {
     // THREAT: the provider fetches what a schema points to. A list of targets is one too, and so is
     // the name that an older draft has for it. Tried by gate::policy::foreign::a_schema_points_nowhere_else.
     let is_foreign = |key: &str, value: &Value| match key {
-        "$ref" | "$dynamicRef" | "$recursiveRef" | "$schema" | "$id" => {
+        "$ref" | "$dynamicRef" | "$recursiveRef" | "$schema" | "$id" | "$vocabulary" => {
             !value.as_str().is_some_and(|target| target.starts_with('#'))
         }
+        // Of draft 4 and before. A property may have that name; its value is a schema, and no text.
+        "id" => value.as_str().is_some_and(|target| !target.starts_with('#')),
         _ => false,
     };
     let mut left = vec![&*given];

@@ -144,7 +144,7 @@ fn attacks() {
         ),
         (
             with_part(
-                json!({"type": "input_image", "image_url": "data:image/png;base64,eA==", "file_id": "file-1"}),
+                json!({"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAA", "file_id": "file-1"}),
             ),
             "file_id",
         ),
@@ -187,7 +187,7 @@ fn what_is_pinned_is_overwritten_and_everything_else_is_rebuilt() {
         "instructions": "i",
         "input": [
             {"type": "message", "role": "user", "id": "msg_1", "content": [
-                {"type": "input_text", "text": "t"}, {"type": "input_image", "image_url": "data:image/png;base64,eA=="}]},
+                {"type": "input_text", "text": "t"}, {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAA"}]},
             {"role": "assistant", "content": [{"type": "output_text", "text": "t", "annotations": []}]},
             {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "s"}], "encrypted_content": null},
             {"type": "function_call", "id": "fc_1", "status": "completed", "call_id": "c1", "name": "bash", "arguments": "{"},
@@ -207,7 +207,7 @@ fn what_is_pinned_is_overwritten_and_everything_else_is_rebuilt() {
         "parallel_tool_calls": true, "tool_choice": "none", "instructions": "i",
         "input": [
             {"type": "message", "role": "user", "content": [
-                {"type": "input_text", "text": "t"}, {"type": "input_image", "image_url": "data:image/png;base64,eA=="}]},
+                {"type": "input_text", "text": "t"}, {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAA"}]},
             {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "t"}]},
             {"type": "reasoning", "summary": [{"type": "summary_text", "text": "s"}], "encrypted_content": null},
             {"type": "function_call", "call_id": "c1", "name": "bash", "arguments": "{"},
@@ -304,7 +304,7 @@ fn value() -> impl Strategy<Value = Value> {
         "auto",
         "none",
         "https://evil.example",
-        "data:image/png;base64,eA==",
+        "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAA",
         "file-1",
         "true",
     ]);
