@@ -69,7 +69,8 @@ pub struct Catalogue {
     entries: Vec<Entry>,
 }
 
-/// Fields we do not know are passed over; fields of another type than expected count as absent.
+/// Fields we do not know are passed over; fields of another type than expected, and names that are
+/// none, count as absent.
 #[derive(Clone, Debug, PartialEq)]
 struct Entry {
     slug: String,
@@ -142,19 +143,12 @@ impl Catalogue {
         listed.into_iter().map(|entry| entry.slug.as_str()).collect()
     }
 
-    /// The names of [`Self::listed`] that can be asked for, each once.
+    /// The names of [`Self::listed`], each once.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
         let mut seen = HashSet::new();
-        // THREAT: a backend's name that steers a terminal, or fills it, stands where a person
-        // chooses. Tried by model::tests::only_what_can_be_asked_for_is_offered.
-        for slug in self.listed().into_iter().filter(|slug| is_slug(slug)) {
-            if seen.insert(slug) {
-                names.push(slug.to_owned());
-            }
-        }
-        names
+        let names = self.listed().into_iter().filter(|slug| seen.insert(*slug));
+        names.map(str::to_owned).collect()
     }
 
     /// Whether it knows a model of exactly this name, listed or not.
@@ -216,21 +210,28 @@ pub fn is_slug(text: &str) -> bool {
     !text.is_empty() && text.len() <= 128 && text.chars().all(plain)
 }
 
+/// A name in the catalogue, if it is one: of a model, of an effort, of a way to answer.
+// THREAT: a backend's word that steers a terminal, or fills it, stands where a person chooses, in the
+// first line of a run and in its record. Tried by model::tests::only_what_is_a_name_is_taken.
+fn word(value: &Value) -> Option<String> {
+    value.as_str().filter(|text| is_slug(text)).map(str::to_owned)
+}
+
 fn bare_entry(value: &Value) -> Option<Entry> {
-    let slug = value.get("id")?.as_str()?.to_owned();
+    let slug = word(value.get("id")?)?;
     let model = Model { slug: slug.clone(), ..Model::default() };
     Some(Entry { slug, listed: true, priority: UNRANKED, efforts: Vec::new(), model })
 }
 
 fn entry(value: &Value) -> Option<Entry> {
-    let slug = value.get("slug")?.as_str()?.to_owned();
-    let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let slug = word(value.get("slug")?)?;
+    let text = |name: &str| value.get(name).and_then(word);
     let flag = |name: &str| value.get(name).and_then(Value::as_bool).unwrap_or(false);
     let efforts = value.get("supported_reasoning_levels").and_then(Value::as_array);
     let efforts: Vec<String> = efforts
         .into_iter()
         .flatten()
-        .filter_map(|level| level.get("effort").and_then(Value::as_str).map(str::to_owned))
+        .filter_map(|level| level.get("effort").and_then(word))
         .collect();
     let reasons = flag("supports_reasoning_summaries");
     let summary = match text("default_reasoning_summary").as_deref() {
@@ -346,6 +347,32 @@ mod tests {
         assert_eq!(catalogue.names(), ["b", "a"]);
         assert!(catalogue.has("a") && !catalogue.has("a-2026") && !catalogue.is_empty());
         assert_eq!(names_said(&[]), "none");
+    }
+
+    #[test]
+    fn only_what_is_a_name_is_taken() {
+        let long = "x".repeat(129);
+        for hostile in ["\u{1b}[2J", "a\nb", "x y", "\u{202e}a", "", &long] {
+            let ranked = |slug: &str, priority: u32| {
+                json!({"slug": slug, "visibility": "list", "priority": priority,
+                    "default_reasoning_level": hostile, "default_reasoning_summary": hostile,
+                    "supports_reasoning_summaries": true, "support_verbosity": true,
+                    "default_verbosity": hostile, "supported_reasoning_levels": [{"effort": hostile}]})
+            };
+            // The control: by its rank it is the one that is chosen.
+            let both = json!({"models": [ranked(hostile, 1), ranked("honest", 2)]});
+            assert_eq!(ranked("first", 1)["priority"], both["models"][0]["priority"]);
+            let chosen = Catalogue::parse(&both).choose(None, None).expect("a model");
+            let expected = Model {
+                slug: "honest".into(),
+                summary: Some(defaults::REASONING_SUMMARY.into()),
+                verbosity: Some("medium".into()),
+                ..Model::default()
+            };
+            assert_eq!(chosen, expected, "{hostile:?}");
+            let only = Catalogue::parse(&json!({"data": [{"id": hostile}]}));
+            assert_eq!(only.choose(None, None), Err(ChoiceError::NoDefault(Vec::new())));
+        }
     }
 
     #[test]
