@@ -199,6 +199,7 @@ fn private(places: &Places) -> Private {
         .folder(&logins)
         .folder(&places.sessions())
         .settings(&places.config_file())
+        .settings(&places.install())
         .files_in(&logins);
     places.codex.iter().fold(private, |private, file| private.file(file))
 }

@@ -49,6 +49,12 @@ impl Places {
         self.config.join("config.toml")
     }
 
+    /// The file with this install's id.
+    #[must_use]
+    pub fn install(&self) -> PathBuf {
+        self.state.join("install")
+    }
+
     /// The folder of records and changes.
     #[must_use]
     pub fn sessions(&self) -> PathBuf {
