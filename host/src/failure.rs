@@ -77,7 +77,7 @@ impl Failure {
             Outcome::Finished { .. } => return None,
             Outcome::Failed { fault } => Self::from(fault),
             Outcome::Stopped { reason: Stop::Cancelled, .. } => {
-                Self::new(exit, "cancelled", "the sandbox is gone")
+                Self::new(exit, "cancelled", "the run was stopped")
             }
             Outcome::Stopped { reason: Stop::Budget { spent }, answer } => {
                 let (what, flag) = match spent {
@@ -193,7 +193,7 @@ mod tests {
                 "cannot write: the login cannot be stored: /x/me.json: Read-only file system\n\
                  export XDG_STATE_HOME=/path/to/a/folder/of/yours",
             ),
-            (stopped(Stop::Cancelled), "cancelled: the sandbox is gone"),
+            (stopped(Stop::Cancelled), "cancelled: the run was stopped"),
             (
                 stopped(Stop::Budget { spent: Spent::Tokens }),
                 "budget spent: no tokens left; the model gave no answer\nairlock run --tokens N …",
