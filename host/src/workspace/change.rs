@@ -67,6 +67,9 @@ pub enum HeldReason {
     /// A program obeys it when the folder is opened, entered or asked for its state.
     #[error("{how}")]
     RunsByItself { how: String },
+    /// A program, a configuration or a folder of hooks.
+    #[error("your git configuration names it, and git would run it or obey it")]
+    NamedInGit,
     /// The person has something here that the sandbox never got: `left_out` is this path, one that it
     /// lies in, or one that it would take the place of.
     #[error("your {left_out} was left out of the copy, {}", because(*reason))]

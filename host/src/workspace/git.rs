@@ -6,6 +6,7 @@
 
 use super::change::Change;
 use super::fold::{folded, read_by_ntfs};
+use super::git_config::{self, Setting};
 use super::node::Node;
 use super::version_control;
 
@@ -96,24 +97,16 @@ impl Shape {
 
 /// What stands in for a repository's configuration: its format, and nothing else of it.
 pub(super) fn stand_in(original: &[u8], bare: bool) -> Vec<u8> {
-    let text = String::from_utf8_lossy(original);
-    let mut section = String::new();
     let mut version = 0;
     let mut extensions = String::new();
-    for line in text.lines().map(str::trim) {
-        if let Some(header) = line.strip_prefix('[') {
-            section = header.split(']').next().unwrap_or_default().trim().to_ascii_lowercase();
-        }
-        let Some((key, value)) = line.rsplit(']').next().unwrap_or_default().split_once('=') else {
-            continue;
-        };
-        let value = value.trim();
-        match (section.as_str(), key.trim().to_ascii_lowercase().as_str()) {
-            ("core", "repositoryformatversion") if value == "1" => version = 1,
-            ("extensions", "objectformat") if value == "sha256" => {
+    for Setting { section, has_subsection, key, value } in git_config::settings(original) {
+        match (section.as_str(), key.as_str(), value.as_slice()) {
+            _ if has_subsection => {}
+            ("core", "repositoryformatversion", b"1") => version = 1,
+            ("extensions", "objectformat", b"sha256") => {
                 extensions.push_str("\tobjectFormat = sha256\n");
             }
-            ("extensions", "refstorage") if value == "reftable" => {
+            ("extensions", "refstorage", b"reftable") => {
                 extensions.push_str("\trefStorage = reftable\n");
             }
             _ => {}

@@ -3,10 +3,11 @@
 //! run as their owner, sockets and fifos.
 //!
 //! A live tree cannot be held: programs on the host take what commands left there. So it is compared,
-//! and what is new or other than it was is named. The way is by descriptor and never through a link.
+//! and what is new or other than it was is named. The way is by descriptor and never through a link;
+//! what git's configuration names of the tree is read by `git_runs`.
 //!
 //! Deliberately absent: objects and refs, which are no programs; what is only run when somebody asks
-//! for it by its name; and any configuration outside of the tree, which commands cannot write.
+//! for it by its name; and what a hook or a program starts in its turn.
 
 mod looking; // the walk
 
@@ -15,6 +16,7 @@ use std::io;
 use std::path::Path;
 
 use super::autorun::RunsWhen;
+use super::git_runs::UserConfig;
 use super::node::Sha;
 use super::rel_path::RelPath;
 use crate::records::Trigger;
@@ -70,7 +72,7 @@ impl Triggers {
     /// # Errors
     /// The tree itself cannot be opened.
     pub fn look(tree: &Path) -> io::Result<Self> {
-        TriggerSearch::through(tree)
+        TriggerSearch::through(tree, &UserConfig::of_this_user())
     }
 
     /// What is new or other than it was, and acts; what is in a new repository is the repository's.

@@ -23,6 +23,7 @@ mod content; // whether a content is one
 mod rules; // what is left out by its name
 mod fold; // names as other systems compare them
 mod version_control; // what each of them keeps in a work tree
+mod git_config; // its settings, one by one
 mod git; // what of git's folders stays at home
 mod walk; // what is there
 mod base; // what went in
@@ -40,6 +41,7 @@ mod store; // changes on disk
 mod compare; // what differs from what was copied in
 mod intake; // the way out, as far as the run's folder
 
+mod git_runs; // what the person's git runs of a tree
 mod diff; // looking at them
 mod apply; // putting them into the folder
 

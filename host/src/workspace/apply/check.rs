@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
+use std::path::Path;
 
 use rustix::fs::{self, Dir, Stat};
 use rustix::io::Errno;
@@ -81,10 +82,11 @@ pub(super) struct ApplyPlan {
 /// dangerous is held in `set`.
 pub(super) fn check(
     root: &Root,
+    tree: &Path,
     set: &mut ChangeSet,
     before: StageHook<'_>,
 ) -> io::Result<ApplyPlan> {
-    last_look(root, set);
+    last_look(root, tree, set)?;
     let becomes_folder = |change: &&Change| {
         let folder = |node: &Option<Node>| node.as_ref().is_some_and(Node::is_folder);
         folder(&change.after) && !folder(&change.before)

@@ -1,18 +1,25 @@
 //! What only the host's own files show to be dangerous. The export gate knows what was copied; here
 //! stands what was not: a link that was left out and leads outside, a half of a repository that was
-//! left out.
+//! left out, and what the person's git configuration names.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::Path;
 
 use super::super::beneath::Root;
 use super::super::change::{ChangeSet, HeldReason};
 use super::super::git::Shape;
+use super::super::git_runs::{GitRuns, UserConfig};
 use super::super::nearest::Nearest;
 use super::super::node::Node;
 use super::super::rel_path::RelPath;
 
-/// Holds in `set` what must not be applied here.
-pub(super) fn last_look(root: &Root, set: &mut ChangeSet) {
+/// Holds in `set` what must not be applied here. `root` is the folder `tree`.
+///
+/// # Errors
+/// The folder is gone.
+pub(super) fn last_look(root: &Root, tree: &Path, set: &mut ChangeSet) -> io::Result<()> {
+    let runs = GitRuns::of(root, tree, &UserConfig::of_this_user())?;
     let coming = || set.applied().filter(|it| it.after.is_some()).map(|it| &it.path);
     // Which names of a repository come into a folder.
     let mut shapes: HashMap<RelPath, Shape> = HashMap::new();
@@ -34,6 +41,10 @@ pub(super) fn last_look(root: &Root, set: &mut ChangeSet) {
         let verdict = match &change.after {
             _ if change.held.is_some() => None,
             _ if in_repository.is_in(path, &repositories) => Some(HeldReason::Repository),
+            // THREAT: the agent edits `tools/fsm`, which the person's `core.fsmonitor` names, or the
+            // file that their configuration includes, and the next `git status` runs it.
+            // Tried by workspace::apply::tests::named_in_git::what_git_runs_is_held.
+            _ if runs.is_made_by(change) => Some(HeldReason::NamedInGit),
             // THREAT: `x -> docs/credentials`, where `docs` was left out and leads to ~/.aws.
             // Tried by workspace::apply::tests::a_link_through_one_that_was_left_out_is_kept_back.
             Some(Node::Link { target }) if !root.keeps_inside(&path.parent(), target) => {
@@ -53,6 +64,7 @@ pub(super) fn last_look(root: &Root, set: &mut ChangeSet) {
     for (change, verdict) in set.changes.iter_mut().zip(verdicts) {
         change.held = change.held.take().or(verdict);
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -83,7 +95,7 @@ mod tests {
         std::fs::create_dir_all(folder.path().join("f/7/objects")).unwrap();
         let heads = (0..100_000).map(|n| format!("f/{n}/HEAD"));
         let mut set = coming(heads.chain([7, 8].map(|n| format!("f/{n}/refs"))));
-        last_look(&root, &mut set);
+        last_look(&root, folder.path(), &mut set).unwrap();
         let held: Vec<_> = set.held().map(|change| change.path.to_string()).collect();
         assert_eq!(held, ["f/7/HEAD", "f/7/refs"]);
     }

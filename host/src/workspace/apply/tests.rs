@@ -3,6 +3,7 @@
 mod left_out; // what the agent never got
 mod modes; // modes, owners, hard links
 mod open; // what a program writes into a file it had open before
+mod named_in_git; // what the person's git runs
 mod resume; // what happens between a kill and the next apply
 mod saved; // what a person saves while an apply goes on
 

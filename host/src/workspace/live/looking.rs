@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use airlock_shared::limits;
 use rustix::fs::{self, AtFlags, Dir, FileType, Stat};
@@ -13,6 +13,7 @@ use super::super::autorun::{self, Aliases, RunsWhen};
 use super::super::beneath::{self, Root};
 use super::super::fold::folded;
 use super::super::git::{self, Shape};
+use super::super::git_runs::{Reader, UserConfig};
 use super::super::node::Node;
 use super::super::rel_path::RelPath;
 use super::super::version_control;
@@ -22,32 +23,12 @@ use super::{Fingerprint, TriggerKind, TriggerState, Triggers};
 const ENTRIES: u64 = 2 * limits::WORKSPACE_ENTRIES;
 /// A file of more is not read: its size and its times, which nobody can set back, stand for it.
 const READ_BYTES: u64 = 1 << 20;
-/// A configuration of git is read no further.
-const CONFIG_BYTES: u64 = 64 << 10;
+/// A `.git` file is read no further.
+const NAMED_BYTES: u64 = 64 << 10;
 /// Folders of a repository in which nothing is run or obeyed.
 const INERT: [&str; 3] = ["objects", "refs", "logs"];
 /// Files directly in a repository that say where the rest of it is, or what git runs.
 const OBEYED: [&str; 4] = ["config", "config.worktree", "commondir", "gitdir"];
-/// Keys of git's configuration whose value is a program, or a file that may name one.
-const PROGRAMS: [&str; 16] = [
-    "hookspath",
-    "path",
-    "fsmonitor",
-    "sshcommand",
-    "askpass",
-    "editor",
-    "pager",
-    "program",
-    "command",
-    "helper",
-    "clean",
-    "smudge",
-    "process",
-    "textconv",
-    "external",
-    "attributesfile",
-];
-
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum GitPlace {
     /// The person's files.
@@ -62,7 +43,9 @@ enum GitPlace {
 
 pub(super) struct TriggerSearch<'a> {
     root: &'a Root,
-    tree: PathBuf,
+    tree: &'a Path,
+    /// What git's configuration names.
+    reader: Reader<'a>,
     found: Triggers,
     left: u64,
     pending: Vec<(RelPath, GitPlace)>,
@@ -73,12 +56,13 @@ pub(super) struct TriggerSearch<'a> {
 }
 
 impl TriggerSearch<'_> {
-    pub(super) fn through(tree: &Path) -> io::Result<Triggers> {
+    pub(super) fn through(tree: &Path, user: &UserConfig) -> io::Result<Triggers> {
         let tree = std::fs::canonicalize(tree)?;
         let root = Root::open(&tree)?;
         let mut looking = TriggerSearch {
             root: &root,
-            tree,
+            tree: &tree,
+            reader: Reader::new(&tree, user),
             found: Triggers::default(),
             left: ENTRIES,
             pending: vec![(RelPath::root(), GitPlace::Tree)],
@@ -87,6 +71,7 @@ impl TriggerSearch<'_> {
             aliases: Aliases::default(),
         };
         looking.all_pending();
+        looking.named();
         looking.follow_links();
         Ok(looking.found)
     }
@@ -97,6 +82,29 @@ impl TriggerSearch<'_> {
                 self.folder(&path, within);
             }
         }
+    }
+
+    /// What git's configuration names as a program, a configuration or a folder of hooks.
+    // THREAT: commands edit `tools/fmt`, which `filter.fmt.clean = sh tools/fmt` names, or the script
+    // that a hook is a link to, and the next `git add` or commit runs it.
+    // Tried by workspace::live::tests::what_a_configuration_names_is_named.
+    fn named(&mut self) {
+        let named = self.reader.found();
+        self.found.is_cut |= named.is_cut;
+        for at in named.files {
+            if let Ok(Some(stat)) = self.root.stat(&at)
+                && !is_folder(&stat)
+            {
+                let mark = self.mark(&at, &stat);
+                self.see(at, TriggerKind::OfGit, mark);
+            }
+        }
+        for at in named.folders {
+            if self.root.stat(&at).is_ok_and(|stat| stat.is_some_and(|stat| is_folder(&stat))) {
+                self.pending.push((at, GitPlace::Hooks));
+            }
+        }
+        self.all_pending();
     }
 
     /// `.claude -> agents`: what is in `agents` runs too.
@@ -133,6 +141,9 @@ impl TriggerSearch<'_> {
             self.pending.push((path.clone(), GitPlace::Git));
         }
         let has_head = shape.has_head();
+        if within == GitPlace::Git && has_head && !git::is_dot_git(path.name()) {
+            self.reader.bare(&self.reader.path_of(path));
+        }
         for (name, stat) in &names {
             let Ok(at) = path.join(name) else { continue };
             let is = |known: &[&str]| known.contains(&folded(name).as_str());
@@ -147,6 +158,7 @@ impl TriggerSearch<'_> {
                 GitPlace::Tree if git::is_dot_git(name) => {
                     let mark = if is_folder { Fingerprint::Is } else { self.mark(&at, stat) };
                     self.see(at.clone(), TriggerKind::Repository, mark);
+                    self.reader.work_tree(&self.reader.path_of(&at));
                     if is_folder {
                         self.pending.push((at, GitPlace::Git));
                     } else if is_file {
@@ -176,8 +188,6 @@ impl TriggerSearch<'_> {
                     self.see(at.clone(), TriggerKind::OfGit, mark);
                     if is(&["commondir"]) {
                         self.follow(&at, path);
-                    } else if !is(&["gitdir"]) {
-                        self.named(&at, path);
                     }
                 }
                 GitPlace::Git if is(&["attributes"]) && folded(path.name()) == "info" => {
@@ -266,7 +276,7 @@ impl TriggerSearch<'_> {
         let mut content = Vec::new();
         if let Ok(file) = self.root.file(path) {
             // What cannot be read says nothing.
-            let _end = file.take(CONFIG_BYTES).read_to_end(&mut content);
+            let _end = file.take(NAMED_BYTES).read_to_end(&mut content);
         }
         content
     }
@@ -281,43 +291,13 @@ impl TriggerSearch<'_> {
         }
     }
 
-    /// The files and folders of the tree that a configuration names as programs.
-    fn named(&mut self, config: &RelPath, folder: &RelPath) {
-        let content = self.beginning(config);
-        for line in String::from_utf8_lossy(&content).lines() {
-            let Some((key, value)) = line.rsplit(']').next().and_then(|line| line.split_once('='))
-            else {
-                continue;
-            };
-            let key = key.trim().to_ascii_lowercase();
-            if !PROGRAMS.contains(&key.as_str()) {
-                continue;
-            }
-            let value = value.trim().trim_start_matches('!').trim_matches('"');
-            let value = value.split_whitespace().next().unwrap_or_default();
-            for from in [folder.parent(), folder.clone()] {
-                let Some(at) = self.resolve(&from, value.as_bytes()).filter(|at| !at.is_root())
-                else {
-                    continue;
-                };
-                let Ok(Some(stat)) = self.root.stat(&at) else { continue };
-                if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-                    let mark = self.mark(&at, &stat);
-                    self.see(at, TriggerKind::OfGit, mark);
-                } else if key == "hookspath" {
-                    self.pending.push((at, GitPlace::Hooks));
-                }
-            }
-        }
-    }
-
     /// A path as git reads it; none where it is not in the tree.
     fn resolve(&self, from: &RelPath, named: &[u8]) -> Option<RelPath> {
         let mut at: Vec<&[u8]> = from.components().collect();
         let path = Path::new(OsStr::from_bytes(named));
         let beneath = if path.is_absolute() {
             at.clear();
-            path.strip_prefix(&self.tree).ok()?.as_os_str().as_bytes()
+            path.strip_prefix(self.tree).ok()?.as_os_str().as_bytes()
         } else {
             named
         };

@@ -221,3 +221,34 @@ fn a_git_file_may_name_any_bytes() {
     let found = trial.found(|_| std::fs::write(store.join("config"), "[core]\n").unwrap());
     assert_eq!(found, ["store%FF/config"]);
 }
+
+/// By an interpreter, by a configuration that another includes, by a hook that is a link.
+#[test]
+fn what_a_configuration_names_is_named() {
+    let trial = LiveFixture::new(&[
+        (".git/HEAD", "x"),
+        (".git/config", "[filter \"f\"]\n\tclean = sh tools/clean.sh\n[include]\n\tpath = ../team"),
+        ("team", "[diff \"d\"]\n\ttextconv = tools/conv.sh\n[core]\n\thooksPath = h/_\n"),
+        ("tools/clean.sh", "x"),
+        ("tools/other.sh", "x"),
+        ("scripts/pre-commit", "x"),
+        ("scripts/hooks/x", "x"),
+        ("sub/.git/HEAD", "x"),
+        ("h/_/pre-commit", "x"),
+    ]);
+    std::fs::create_dir(trial.at(".git/hooks")).unwrap();
+    symlink("../../scripts/pre-commit", trial.at(".git/hooks/pre-commit")).unwrap();
+    symlink("../../scripts/hooks", trial.at("sub/.git/hooks")).unwrap();
+    let acts = [
+        "h/pre-commit",
+        "scripts/hooks/pre-commit",
+        "scripts/pre-commit",
+        "tools/clean.sh",
+        "tools/conv.sh",
+    ];
+    let found = trial.found(|trial| {
+        acts.iter().for_each(|path| trial.put(path, "agent\n"));
+        trial.put("tools/other.sh", "agent\n");
+    });
+    assert_eq!(found, acts);
+}
