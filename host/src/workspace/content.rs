@@ -5,10 +5,12 @@
 //! Plain search, a time that is linear in what is read: no byte is looked at by more than a few of
 //! the hits. Deliberately absent: any guess by entropy.
 
+mod key; // how a private key begins
+
 /// A file is read no further.
 pub(super) const READ_BYTES: usize = 1 << 20;
-/// Nor one whose name says nothing: enough for how a key begins.
-pub(super) const KEY_BYTES: usize = 128;
+/// Nor one whose name says nothing: enough for how a key begins, and for the comment before it.
+pub(super) const KEY_BYTES: usize = 512;
 
 /// Of a token no more is looked at.
 const TOKEN_BYTES: usize = 512;
@@ -148,35 +150,34 @@ const NOTHING: &[&str] = &[
 ];
 
 /// How much counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SecretContent {
+    /// A whole private key at the very beginning. The name is of source code or a document, which
+    /// may show how a key begins.
+    Document,
+    /// How one begins at the very beginning: the name says nothing.
+    Key,
+    /// Keys and tokens alone.
+    Example,
     /// Keys, tokens and what is assigned.
     Settings,
     /// The same, and a content that is one value and nothing else: the name says what it is.
     Bare,
-    /// Keys and tokens alone.
-    Example,
-    /// A private key at the very beginning: the name says nothing.
-    Key,
 }
 
 /// Whether the beginning of a file is a secret's.
 pub(super) fn is_secret(content: &[u8], kind: SecretContent) -> bool {
-    let text = content.to_ascii_lowercase();
-    if kind == SecretContent::Key {
-        return begins_as_a_private_key(&text);
+    if key::begins(content, matches!(kind, SecretContent::Document | SecretContent::Example)) {
+        return true;
     }
+    if matches!(kind, SecretContent::Document | SecretContent::Key) {
+        return false;
+    }
+    let text = content.to_ascii_lowercase();
     has_private_key(&text, kind)
         || has_token(&text)
         || (kind != SecretContent::Example && (has_password_in_address(&text) || assigns(&text)))
         || (kind == SecretContent::Bare && is_one_value(&text))
-}
-
-fn begins_as_a_private_key(text: &[u8]) -> bool {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).trim_ascii_start();
-    let line = text.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
-    let armoured = line.starts_with(b"-----begin ") && found(line, b"private key").next().is_some();
-    armoured || line.starts_with(b"putty-user-key-file-")
 }
 
 /// A password or a token without a word about it: letters and digits, and no space.

@@ -8,16 +8,17 @@ use super::change::Change;
 use super::fold::{folded, read_by_ntfs};
 use super::git_config::{self, Setting};
 use super::node::Node;
+use super::rel_path::RelPath;
 use super::version_control;
 
 /// What never goes in from a folder of git's, whether the history does or not: programs, and what
 /// may hold a credential or a key. All in lower case.
-const STAYS_AT_HOME: [&str; 8] = [
-    "config",
-    "config.worktree",
+const STAYS_AT_HOME: [&str; 7] = [
     "hooks",
     // What `git-credential-store` was told to keep there.
     "credentials",
+    // What the last fetch brought, and from which address.
+    "fetch_head",
     // What was done, with its arguments: `pull https://bot:TOKEN@host/`. No commit needs it.
     // THREAT: `git log -g` tells the token that somebody once pulled with. Tried by
     // workspace::copy_in::tests::what_git_was_told_to_do_stays_at_home.
@@ -52,7 +53,26 @@ pub(super) fn holds_history(name: &[u8]) -> bool {
 
 /// Whether a name directly in a git folder stays at home.
 pub(super) fn stays_at_home(name: &[u8]) -> bool {
-    STAYS_AT_HOME.contains(&folded(name).as_str())
+    let name = folded(name);
+    name.starts_with("config") || STAYS_AT_HOME.contains(&name.as_str())
+}
+
+/// Whether a path deeper in a git folder stays at home: another configuration or a copy of one
+/// (never a branch or an object of such a name), and what git-annex keeps of logins.
+// THREAT: the token of `url = https://bot:TOKEN@host` goes in with `.git/config~`, which an editor
+// left. Tried by workspace::copy_in::tests::copies_of_gits_configuration_stay_at_home.
+pub(super) fn stays_at_home_within(path: &RelPath, is_folder: bool) -> bool {
+    let names: Vec<_> = path.components().collect();
+    let beneath = names.iter().rposition(|name| is_dot_git(name)).map_or(0, |at| at + 1);
+    let names: Vec<_> = names[beneath..].iter().map(|name| folded(name)).collect();
+    let holds_names = |name: &String| HISTORY.contains(&name.as_str());
+    match names.as_slice() {
+        [.., annex, creds] if annex == "annex" && creds == "creds" => true,
+        [folders @ .., name] => {
+            !is_folder && name.starts_with("config") && !folders.iter().any(holds_names)
+        }
+        [] => false,
+    }
 }
 
 /// Whether it is the configuration, for which something stands in.
@@ -205,7 +225,7 @@ mod tests {
             Some(Node::File { mode: 0o644, size, sha256 })
         };
         let refreshed = |path: &str, before: Option<Node>, after: Option<Node>| {
-            let path = super::super::rel_path::RelPath::parse(path.as_bytes()).unwrap();
+            let path = RelPath::parse(path.as_bytes()).unwrap();
             is_refreshed_index(&Change {
                 path,
                 before,

@@ -19,7 +19,6 @@ pub(super) const FILES: &[&str] = &[
     "http-client.private.env.json",
     // private keys and key stores
     "**/id_{rsa,dsa,ecdsa,ecdsa_sk,ed25519,ed25519_sk}",
-    "**/id_{rsa,dsa,ecdsa,ecdsa_sk,ed25519,ed25519_sk}.{bak,old}",
     "ssh_host_*_key",
     "*.key",
     "*.p12",
@@ -67,6 +66,9 @@ pub(super) const FILES: &[&str] = &[
     ".boto",
     ".dockercfg",
     ".databrickscfg",
+    ".databricks_cfg",
+    "*.keytab",
+    "krb5cc_*",
     ".passwd-s3fs",
     ".smbcredentials",
     ".msmtprc",
@@ -82,6 +84,7 @@ pub(super) const FILES: &[&str] = &[
     ".dbeaver-data-sources.xml",
     "credentials-config.json",
     "rclone.conf",
+    ".rclone.conf",
     "talosconfig",
     "kaggle.json",
     "credentials.json",
@@ -94,6 +97,7 @@ pub(super) const FILES: &[&str] = &[
     ".credentials.json",
     ".claude.json",
     "**/.codex/auth.json",
+    "**/airlock/logins/*",
     "**/.gemini/oauth_creds.json",
     "**/.qwen/oauth_creds.json",
     "**/opencode/auth.json",
@@ -101,7 +105,10 @@ pub(super) const FILES: &[&str] = &[
     "**/github-copilot/hosts.json",
     "**/github-copilot/apps.json",
     "**/gh/hosts.yml",
+    "**/.config/hub",
     "**/.config/hub/config",
+    "**/.config/op/config",
+    "**/{.ngrok2,ngrok}/ngrok.yml",
     "**/glab-cli/config.yml",
     "**/doctl/config.yaml",
     "**/hcloud/cli.toml",
@@ -264,6 +271,7 @@ pub(super) const ORDINARY: &[&str] = &[
     "kubeconfig.*",
     "*.kubeconfig",
     "**/hub/config",
+    "ngrok.yml",
     "token.json",
     "tokens.json",
     ".clasprc.json",
@@ -342,8 +350,16 @@ pub(super) const EXAMPLES: &[&str] = &[
     "*.{adoc,html,md,mdx,rst}",
 ];
 
+/// What editors and people append to the name of a copy: the copy is judged as what it is of.
+pub(super) const OF_A_COPY: &[&str] = &[
+    "~", " copy", ".bak", ".backup", ".copy", ".old", ".orig", ".rej", ".save", ".swn", ".swo",
+    ".swp", ".tmp",
+];
+
 /// Ordinary, whatever the lists above say: a build of a known kind reads it.
 pub(super) const PUBLIC: &[&str] = &["debug.keystore"];
 
+#[cfg(test)]
+mod copies;
 #[cfg(test)]
 mod tests;

@@ -162,15 +162,17 @@ impl WorkspaceWalk<'_> {
                 (self.found)(WalkEntry::LeftOut { path, why: LeftOutReason::History })?;
                 continue;
             }
-            if repository && git::stays_at_home(&name) {
+            let is_folder = kind == FileType::Directory;
+            let in_git_deeper =
+                in_git && !repository && git::stays_at_home_within(&path, is_folder);
+            if in_git_deeper || (repository && git::stays_at_home(&name)) {
                 (self.found)(WalkEntry::LeftOut { path: path.clone(), why: LeftOutReason::Git })?;
-                if git::is_config(&name) && !folder.left_out {
+                if repository && git::is_config(&name) && !folder.left_out {
                     let content = git::stand_in(&git_config(&opened, &name), !in_git);
                     (self.found)(WalkEntry::StandIn { path, content })?;
                 }
                 continue;
             }
-            let is_folder = kind == FileType::Directory;
             if let Some(why) = self.private(&opened, &name, inode, kind, &path) {
                 (self.found)(WalkEntry::LeftOut { path, why })?;
                 continue;
@@ -270,10 +272,9 @@ impl WorkspaceWalk<'_> {
             return Ok(Some(why));
         }
         let Some(kind) = if_content else { return Ok(None) };
-        let most = if kind == content::SecretContent::Key {
-            content::KEY_BYTES
-        } else {
-            content::READ_BYTES
+        let most = match kind {
+            content::SecretContent::Key | content::SecretContent::Document => content::KEY_BYTES,
+            _ => content::READ_BYTES,
         };
         let most = most.min(usize::try_from(about.len()).unwrap_or(usize::MAX));
         let content = beginning(file, most).map_err(read)?;

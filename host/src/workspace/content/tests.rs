@@ -49,3 +49,57 @@ fn a_token_is_found_after_hits_that_are_none() {
     assert!(is_secret(nested.as_bytes(), SecretContent::Settings));
     assert!(!is_secret(b"auth=$x&pass=$y&password=$z", SecretContent::Settings));
 }
+
+/// In every form of text that programs write, after what they write before it.
+#[test]
+fn a_private_key_is_known_by_how_it_begins() {
+    let keys = [
+        "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\nP2/56wAAA\n",
+        "SSH PRIVATE KEY FILE FORMAT 1.1\n",
+        "# created: 2024-01-01T00:00:00Z\n# public key: age1qyqszqgp\nAGE-SECRET-KEY-1QYQSZ\n",
+        "#\n# 2048 bit OpenVPN static key\n#\n-----BEGIN OpenVPN Static key V1-----\n",
+        "-\0-\0-\0-\0-\0B\0E\0G\0I\0N\0 \0P\0R\0I\0V\0A\0T\0E\0 \0K\0E\0Y\0-\0-\0-\0-\0-\0\n\0",
+        "untrusted comment: signify secret key\nRWRCSwAAAA\n",
+        "untrusted comment: minisign encrypted secret key\nRWRTY0Iy\n",
+        "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n-----BEGIN EC PRIVATE KEY-----\nMHc\n",
+        "Bag Attributes\n    friendlyName: me\n    localKeyID: 54 69\nKey Attributes: <No Attributes>\n-----BEGIN PRIVATE KEY-----\nMIIE\n",
+    ];
+    for key in keys {
+        assert!(is_secret(key.as_bytes(), SecretContent::Key), "{key:?}");
+    }
+    let others = [
+        "untrusted comment: signature from signify secret\nRWQ\n",
+        "# created: 2024-01-01T00:00:00Z\n# public key: age1qyqszqgp\n",
+        "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n",
+        "\0\0",
+        "-\0",
+        "",
+    ];
+    for other in others {
+        assert!(!is_secret(other.as_bytes(), SecretContent::Key), "{other:?}");
+    }
+}
+
+/// DER says what it is by its first bytes: keys, and beside them a public key and a certificate.
+#[test]
+fn a_private_key_is_known_in_der() {
+    let rsa = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+    let ec = b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01";
+    let ed25519 = b"\x30\x05\x06\x03\x2b\x65\x70";
+    let keys: [&[&[u8]]; 6] = [
+        &[b"\x30\x82\x04\xbe\x02\x01\x00", rsa],
+        &[b"\x30\x81\x87\x02\x01\x00", ec],
+        &[b"\x30\x2e\x02\x01\x00", ed25519],
+        &[b"\x30\x82\x04\xa4\x02\x01\x00\x02\x82\x01\x01\x00"],
+        &[b"\x30\x77\x02\x01\x01\x04\x20"],
+        &[b"\x30\x82\x09\x59\x02\x01\x03\x30\x82\x09\x1f\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01"],
+    ];
+    let others: [&[&[u8]]; 4] = [
+        &[b"\x30\x82\x01\x22", rsa],
+        &[b"\x30\x2a", ed25519],
+        &[b"\x30\x82\x03\x77\x30\x82\x02\x5f\xa0\x03\x02\x01\x02"],
+        &[b"\x30\x82\x01\x0a\x02\x82\x01\x01\x00"],
+    ];
+    assert!(keys.iter().all(|key| is_secret(&key.concat(), SecretContent::Document)));
+    assert!(!others.iter().any(|other| is_secret(&other.concat(), SecretContent::Key)));
+}

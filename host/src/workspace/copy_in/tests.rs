@@ -138,6 +138,35 @@ async fn gits_configuration_and_hooks_stay_at_home() {
     assert_eq!(copied.left_out_count, HashMap::from([(LeftOutReason::Git, 11)]));
 }
 
+/// Wherever they lie in a `.git`, and no branch or submodule of such a name.
+#[tokio::test]
+async fn copies_of_gits_configuration_stay_at_home() {
+    let at_home = [
+        ".git/annex/creds/x",
+        ".git/config.bak",
+        ".git/config~",
+        ".git/FETCH_HEAD",
+        ".git/more/config.local",
+        ".git/worktrees/w/config.worktree",
+        "refs/.git/more/config",
+    ];
+    let goes_in = [
+        ".git/HEAD",
+        ".git/annex/objects/x",
+        ".git/modules/config/HEAD",
+        ".git/objects/x",
+        ".git/refs/heads/config",
+        ".git/worktrees/w/HEAD",
+        "config~",
+    ];
+    let trial = ApplyFixture::new(&[at_home.as_slice(), &goes_in].concat());
+    let (stream, copied, _) = trial.copy_with(&[], &[], DISK).await;
+    let copied = copied.unwrap();
+    let files = unpacked(&stream).into_iter().filter(|(_, kind, _)| *kind == EntryKind::File);
+    assert_eq!(files.map(|(path, ..)| path).collect::<Vec<_>>(), goes_in);
+    assert_eq!(copied.left_out_count, HashMap::from([(LeftOutReason::Git, at_home.len() as u64)]));
+}
+
 #[tokio::test]
 async fn what_git_was_told_to_do_stays_at_home() {
     let told = "0 1 me <me@x> 1 +0000\tpull https://bot:ghp_canary@host/: Fast-forward\n";
