@@ -1,10 +1,11 @@
-//! What holds this process, as the kernel says it: told in the ready line, judged by the host.
+//! The confinement of this process, as the kernel reports it. It goes into the ready line, and the
+//! host checks it.
 //!
-//! A runtime finds the place of a mount in the image's files, text by text; the kernel follows a
-//! link when the path is used. So an image with a link in the place of `/tmp` can have it mounted
-//! elsewhere, and only from inside can it be seen where.
+//! A container runtime looks up the path of a mount in the image's files, and the kernel follows
+//! links when the path is used. So an image with a link at `/tmp` can have it mounted elsewhere,
+//! and only from inside can we see where.
 //!
-//! Absent: any judgment. Without a host of ours (`link` is `none`) nobody asked for these terms.
+//! Absent: any judgment. Without our host (`link` is `none`) there are no terms to check.
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,7 +16,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use crate::mounts::{self, Mount};
 
-/// Where a host of ours has something mounted, or must know that nothing of it lies.
+/// The paths at which our host has something mounted, or must know that nothing is.
 const PATHS: [&str; 9] = [
     defaults::WORKSPACE_PATH,
     "/tmp",
@@ -28,10 +29,10 @@ const PATHS: [&str; 9] = [
     "/dev/pts",
 ];
 
-/// Settings that a host of ours asks for.
+/// The kernel settings that our host checks.
 const SETTINGS: [&str; 3] = ["kernel.shm_rmid_forced", "kernel.sem", "kernel.msgmni"];
 
-/// Looks. What cannot be read is not there: the host then misses it.
+/// Reads the confinement. What cannot be read counts as absent, and the host refuses it.
 pub(crate) fn found() -> Confinement {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let all = mounts::all().unwrap_or_default();
@@ -46,6 +47,7 @@ pub(crate) fn found() -> Confinement {
     }
 }
 
+/// The value of a kernel setting, with one space between words.
 fn setting(name: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
     Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -57,11 +59,11 @@ fn line<'a>(status: &'a str, name: &str) -> &'a str {
     status.lines().find_map(of).unwrap_or_default()
 }
 
-/// What is mounted exactly where the path leads.
+/// What is mounted at exactly the place where the path leads.
 fn mounted(path: &str, all: &[Mount]) -> Option<Mounted> {
-    let folder = open(path)?;
-    let real = fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())).ok()?;
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", folder.as_raw_fd())).ok()?;
+    let dir = open(path)?;
+    let real = fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd())).ok()?;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", dir.as_raw_fd())).ok()?;
     let id = line(&info, "mnt_id");
     let found = all.iter().find(|mount| mount.id == id && mount.at == real)?;
     Some(Mounted {
@@ -71,7 +73,7 @@ fn mounted(path: &str, all: &[Mount]) -> Option<Mounted> {
     })
 }
 
-/// THREAT: an image whose `/tmp` is a link to `/proc/1/cwd/…` has it lead elsewhere for each
+/// THREAT: in an image whose `/tmp` is a link to `/proc/1/cwd/…`, the path leads elsewhere for each
 /// process. Tried by confinement::tests::a_path_through_a_link_of_proc_is_not_there.
 fn open(path: &str) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_says_is_told() {
+    fn the_report_is_what_the_kernel_says() {
         let found = found();
         let proc = found.mounts["/proc"].as_ref().expect("a mount");
         assert_eq!((proc.at.as_str(), proc.kind.as_str()), ("/proc", "proc"));
@@ -92,24 +94,24 @@ mod tests {
         let semaphores = found.settings["kernel.sem"].as_deref().expect("a setting");
         assert_eq!(semaphores.split(' ').count(), 4, "{semaphores}");
         assert_eq!((found.settings.len(), setting("kernel.none")), (SETTINGS.len(), None));
-        // Whatever these tests run in, a folder below a mount is not one.
+        // A directory below a mount is not a mount.
         let all = mounts::all().expect("proc");
         assert_eq!(mounted("/proc/self/task", &all), None);
     }
 
     #[test]
     fn a_path_through_a_link_of_proc_is_not_there() {
-        let folder = tempfile::tempdir().expect("folder");
+        let dir = tempfile::tempdir().expect("directory");
         let link = |name: &str, to: &str| {
-            let path = folder.path().join(name);
+            let path = dir.path().join(name);
             std::os::unix::fs::symlink(to, &path).expect("a link");
             path.display().to_string()
         };
         let all = mounts::all().expect("proc");
-        // The control: an ordinary link is followed, and the mount is told where it is.
+        // The control: an ordinary link is followed, and the real path of the mount is given.
         let plain = mounted(&link("plain", "/proc"), &all).expect("a mount");
         assert_eq!(plain.at, "/proc");
-        // Followed, this one leads to the same mount.
+        // This link leads to the same mount if it is followed.
         let magic = link("magic", "/proc/self/root/proc");
         assert!(fs::metadata(&magic).expect("it leads there").is_dir());
         assert_eq!(mounted(&magic, &all), None);

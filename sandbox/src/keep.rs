@@ -1,6 +1,7 @@
-//! Brings the changes to the host: the edits so far while the model thinks, all of them at the end.
+//! Sends the changes to the host: the edits so far while the model thinks, and all changes at the
+//! end.
 //!
-//! No command runs while either happens: the tree holds still.
+//! No command runs meanwhile, so the workspace does not change.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::files::{self, Baseline, ChangesRequest, ChangesSummary};
 use crate::link::Link;
 use crate::report::Report;
 
-/// Where changes go, and from what they differ.
+/// Sends changes: where to, and compared with what.
 #[derive(Clone)]
 pub(crate) struct ChangesKeeper {
     pub(crate) link: Link,
@@ -25,30 +26,31 @@ pub(crate) struct ChangesKeeper {
     pub(crate) report: Report,
 }
 
-/// The edits so far, brought out every now and then.
+/// Sends the edits so far, again and again during the turn.
 pub(crate) struct InterimChanges {
     keeper: ChangesKeeper,
     every: Duration,
     due: Instant,
-    /// Something may have changed since they were last brought out.
+    /// Something may have changed since the last set was sent.
     touched: bool,
-    out: Option<u64>,
-    complained: bool,
+    /// The digest of the set that was sent last.
+    sent: Option<u64>,
+    has_warned: bool,
 }
 
 impl InterimChanges {
     pub(crate) fn new(keeper: ChangesKeeper) -> Self {
         let every = Duration::from_millis(keeper.workspace.edits_every_ms);
         let due = Instant::now() + every;
-        Self { keeper, every, due, touched: false, out: None, complained: false }
+        Self { keeper, every, due, touched: false, sent: None, has_warned: false }
     }
 
-    /// A command or a tool that writes was run.
+    /// Call this after a command or a tool that writes.
     pub(crate) fn touch(&mut self) {
         self.touched = true;
     }
 
-    /// Resolves when there is something to bring out and it is time for it.
+    /// Resolves when something may have changed and it is time to send it.
     pub(crate) async fn due(&self) {
         match self.touched {
             true => sleep_until(self.due).await,
@@ -56,37 +58,38 @@ impl InterimChanges {
         }
     }
 
-    /// Brings the edits out. What does not work now is tried again, and the end brings out all.
+    /// Sends the edits so far. If it fails it is tried again later, and at the end all changes are
+    /// sent.
     ///
     /// # Errors
-    /// When the sandbox is no longer safe.
-    pub(crate) async fn bring(&mut self) -> Result<(), Fault> {
-        let (looked, enough) = (CancellationToken::new(), CancellationToken::new());
-        // Given up, it is not to go on looking beside whoever does next.
-        let _given_up = (looked.clone().drop_guard(), enough.clone().drop_guard());
+    /// If the sandbox is no longer safe.
+    pub(crate) async fn send(&mut self) -> Result<(), Fault> {
+        let (stop_scan, stop_stream) = (CancellationToken::new(), CancellationToken::new());
+        // If this future is dropped, the scan must not go on beside the next one.
+        let _guards = (stop_scan.clone().drop_guard(), stop_stream.clone().drop_guard());
         let bytes = self.keeper.workspace.changes_bytes.unwrap_or(u64::MAX);
         let wanted = ChangesRequest {
             last: false,
             paths: limits::CHANGES_ENTRIES,
             bytes: bytes.min(limits::SO_FAR_BYTES),
-            out: self.out,
-            looked: looked.clone(),
-            enough: enough.clone(),
+            sent: self.sent,
+            stop_scan: stop_scan.clone(),
+            stop_stream: stop_stream.clone(),
         };
-        let brought = tokio::select! {
-            brought = self.keeper.put(wanted) => brought,
-            late = time(limits::SO_FAR_MS, &looked, &enough) => Err(late),
+        let result = tokio::select! {
+            result = self.keeper.put(wanted) => result,
+            late = time_limit(limits::SO_FAR_MS, &stop_scan, &stop_stream) => Err(late),
         };
         self.due = Instant::now() + self.every;
-        match brought {
+        match result {
             Ok(summary) => {
                 self.touched = false;
-                self.out = summary.map(|summary| summary.digest).or(self.out);
+                self.sent = summary.map(|summary| summary.digest).or(self.sent);
             }
             Err(fault) if is_danger(&fault) => return Err(fault),
-            Err(fault) if !self.complained => {
-                self.complained = true;
-                let text = format!("the edits so far could not be brought out: {}", fault.message);
+            Err(fault) if !self.has_warned => {
+                self.has_warned = true;
+                let text = format!("the edits so far could not be copied out: {}", fault.message);
                 self.keeper.report.note(text).await;
             }
             Err(_) => {}
@@ -96,35 +99,35 @@ impl InterimChanges {
 }
 
 impl ChangesKeeper {
-    /// Brings all of it out, in a hurry once `cancel` is cancelled.
+    /// Sends all changes. Once `cancel` is cancelled there is less time for it.
     ///
     /// # Errors
-    /// Why they did not come out whole.
-    pub(crate) async fn all(&self, cancel: &CancellationToken) -> Result<(), Fault> {
-        let (looked, enough) = (CancellationToken::new(), CancellationToken::new());
+    /// Why the changes could not be sent.
+    pub(crate) async fn send_all(&self, cancel: &CancellationToken) -> Result<(), Fault> {
+        let (stop_scan, stop_stream) = (CancellationToken::new(), CancellationToken::new());
         let wanted = ChangesRequest {
             last: true,
             paths: limits::CHANGES_ENTRIES,
             bytes: self.workspace.changes_bytes.unwrap_or(u64::MAX),
-            out: None,
-            looked: looked.clone(),
-            enough: enough.clone(),
+            sent: None,
+            stop_scan: stop_scan.clone(),
+            stop_stream: stop_stream.clone(),
         };
-        let hurry = async {
+        let cancelled = async {
             cancel.cancelled().await;
-            time(limits::CHANGES_CANCELLED_MS, &looked, &enough).await
+            time_limit(limits::CHANGES_CANCELLED_MS, &stop_scan, &stop_stream).await
         };
         let summary = tokio::select! {
-            put = self.put(wanted) => put,
-            late = hurry => Err(late),
-            late = time(limits::CHANGES_SECONDS * 1000, &looked, &enough) => Err(late),
+            result = self.put(wanted) => result,
+            late = cancelled => Err(late),
+            late = time_limit(limits::CHANGES_SECONDS * 1000, &stop_scan, &stop_stream) => Err(late),
         }?;
-        let left_out = summary.map(|summary| summary.left_out).unwrap_or_default();
-        for left_out in left_out.named {
-            self.report.note(format!("not brought out: {left_out}")).await;
+        let omitted = summary.map(|summary| summary.omitted).unwrap_or_default();
+        for path in omitted.named {
+            self.report.note(format!("not copied out: {path}")).await;
         }
-        if left_out.more > 0 {
-            self.report.note(format!("not brought out: {} more", left_out.more)).await;
+        if omitted.more > 0 {
+            self.report.note(format!("not copied out: {} more", omitted.more)).await;
         }
         Ok(())
     }
@@ -138,27 +141,32 @@ impl ChangesKeeper {
             return Ok(None);
         };
         self.link.put_changes(changes).await?;
-        // It is there: the stream ended well.
+        // The stream ended well, so there is a summary.
         Ok(summary.await.ok())
     }
 }
 
-/// Runs out after `ms`: half of it is for looking, and the last two tenths for ending the stream.
-async fn time(ms: u64, looked: &CancellationToken, enough: &CancellationToken) -> Fault {
+/// Resolves after `ms`. Half of the time is for the scan, and the last two tenths are for ending
+/// the stream.
+async fn time_limit(
+    ms: u64,
+    stop_scan: &CancellationToken,
+    stop_stream: &CancellationToken,
+) -> Fault {
     let tenth = Duration::from_millis(ms) / 10;
     sleep(tenth * 5).await;
-    looked.cancel();
+    stop_scan.cancel();
     sleep(tenth * 3).await;
-    enough.cancel();
+    stop_stream.cancel();
     sleep(tenth * 2).await;
     Fault::new(FaultKind::Workspace, "there was no time for more")
 }
 
-/// Whether it means that the sandbox may be readable, or is not in our hand any more.
+/// Whether the fault means that the sandbox may be readable, or no longer under our control.
 ///
-/// THREAT: a thread that acts as the tool user finds that it cannot be made safe; told as a note, the
-/// turn goes on with commands beside it. Tried by
-/// keep::tests::what_is_not_safe_is_no_note.
+/// THREAT: a thread that acts as the tool user cannot be made safe. If that were only a note, the
+/// turn would go on with commands beside it. Tried by
+/// keep::tests::an_unsafe_sandbox_is_a_fault_and_no_note.
 pub(crate) fn is_danger(fault: &Fault) -> bool {
     fault.kind == FaultKind::Sandbox
 }
@@ -172,8 +180,9 @@ mod tests {
     use crate::scripted::host::{Host, KEY};
     use crate::scrub::Scrub;
 
-    /// Bringing out as this user, and the notes of it. The folder is none.
-    async fn brought(uid: u32) -> (Result<(), Fault>, Result<(), Fault>, usize) {
+    /// Sends changes as this user, from a directory that does not exist. Returns the number of
+    /// notes too.
+    async fn send_as(uid: u32) -> (Result<(), Fault>, Result<(), Fault>, usize) {
         let (_host, input, output, _serving) = Host::start([], Vec::new());
         let gone = CancellationToken::new();
         let link = Link::open(Vec::new(), input, output, &Secret::new(KEY.into()), gone).await;
@@ -183,9 +192,9 @@ mod tests {
         let baseline = Arc::default();
         let keeper = ChangesKeeper { link: link.expect("a host"), workspace, baseline, report };
         let mut so_far = InterimChanges::new(keeper.clone());
-        let first = so_far.bring().await;
+        let first = so_far.send().await;
         drop(so_far);
-        let all = keeper.all(&CancellationToken::new()).await;
+        let all = keeper.send_all(&CancellationToken::new()).await;
         drop(keeper);
         let mut notes = 0;
         while lines.recv().await.is_some() {
@@ -194,15 +203,15 @@ mod tests {
         (first, all, notes)
     }
 
-    /// Needs root. The control: a folder that cannot be read is a note, and is tried again.
+    /// Needs root. The control: a directory that cannot be read is a note, and is tried again.
     #[tokio::test]
-    async fn what_is_not_safe_is_no_note() {
-        let (first, all, notes) = brought(user(10).uid()).await;
+    async fn an_unsafe_sandbox_is_a_fault_and_no_note() {
+        let (first, all, notes) = send_as(user(10).uid()).await;
         assert_eq!(
             (first, all.map_err(|fault| fault.kind), notes),
             (Ok(()), Err(FaultKind::Workspace), 1)
         );
-        let (first, all, notes) = brought(0).await;
+        let (first, all, notes) = send_as(0).await;
         let kind = |ended: Result<(), Fault>| ended.map_err(|fault| fault.kind);
         assert_eq!(
             (kind(first), kind(all), notes),

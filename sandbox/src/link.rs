@@ -1,7 +1,7 @@
-//! The pipe to the host: HTTP/2 with prior knowledge, we are the client. The routes are those of
+//! The pipe to the host: HTTP/2 with prior knowledge, with us as the client. The routes are in
 //! `airlock_shared::link`.
 //!
-//! Deliberately absent: reconnecting. The pipe is born and dies with the sandbox.
+//! Deliberately absent: reconnecting. The pipe lasts as long as the sandbox.
 
 use std::io;
 use std::pin::Pin;
@@ -25,15 +25,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-/// How much of what waits goes in one frame: no frame is larger.
+/// How many bytes of waiting lines are joined in one frame. HTTP/2 frames are not larger.
 const LINES_BYTES: usize = 16 << 10;
-/// How much is gathered of a request and what else is ready; more is written as it is.
+/// How many bytes of frames are gathered before a write. More is written at once.
 const FRAMES_BYTES: usize = 32 << 10;
 
-/// Any body we send.
+/// The body of any request that we send.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// The pipe to the host; clones share it.
+/// The pipe to the host. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Link {
     sender: http2::SendRequest<Body>,
@@ -41,11 +41,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Takes the pipe, of which `prefix` was read already. `gone` is cancelled when the host is:
-    /// when its end of the pipe is closed, or carries something that is not HTTP/2.
+    /// Starts HTTP/2 on the pipe. `prefix` was already read from it. `gone` is cancelled when the
+    /// host's end of the pipe is closed or carries something that is not HTTP/2.
     ///
     /// # Errors
-    /// When nothing can be written, or the key is no header value.
+    /// If nothing can be written, or the key is not a valid header value.
     pub(crate) async fn open<R, W>(
         prefix: Vec<u8>,
         input: R,
@@ -58,11 +58,11 @@ impl Link {
         W: AsyncWrite + Send + Unpin + 'static,
     {
         let mut value = HeaderValue::from_str(key.reveal())
-            .map_err(|_| broken("the run key cannot be a header"))?;
+            .map_err(|_| link_fault("the session key cannot be a header"))?;
         value.set_sensitive(true);
         let input =
             WatchedReader { input: io::Cursor::new(prefix).chain(input), gone: gone.clone() };
-        // Frames that are ready together go together, as lines do.
+        // Frames that are ready together are written together.
         let output = BufWriter::with_capacity(FRAMES_BYTES, output);
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(limits::LINK_STREAM_WINDOW_BYTES)
@@ -71,7 +71,9 @@ impl Link {
             .max_header_list_size(limits::LINK_HEADER_BYTES)
             .handshake(TokioIo::new(tokio::io::join(input, output)))
             .await
-            .map_err(|error| broken(format!("the pipe to the host could not be used: {error}")))?;
+            .map_err(|error| {
+                link_fault(format!("the pipe to the host could not be used: {error}"))
+            })?;
         tokio::spawn(async move {
             let _how = connection.await;
             gone.cancel();
@@ -79,7 +81,7 @@ impl Link {
         Ok(Self { sender, key: value })
     }
 
-    /// Sends a request; the answer may be any.
+    /// Sends a request. The answer may have any status.
     pub(crate) async fn request(
         &self,
         method: Method,
@@ -91,21 +93,22 @@ impl Link {
         self.send(method, &uri, headers, body).await
     }
 
-    /// A stream to `host:port`, which the host resolves and connects.
+    /// A stream to `host:port`. The host resolves the name and connects.
     pub(crate) async fn tunnel(
         &self,
         authority: &str,
     ) -> Result<TokioIo<hyper::upgrade::Upgraded>, Fault> {
-        let answer =
-            self.send(Method::CONNECT, authority, HeaderMap::new(), whole(Bytes::new())).await?;
+        let answer = self
+            .send(Method::CONNECT, authority, HeaderMap::new(), full_body(Bytes::new()))
+            .await?;
         if answer.status() != StatusCode::OK {
-            return Err(refused(answer, "the host did not connect us").await);
+            return Err(refused(answer, "the host did not open the tunnel").await);
         }
         let upgraded = hyper::upgrade::on(answer).await;
-        upgraded.map(TokioIo::new).map_err(|error| broken(format!("no tunnel: {error}")))
+        upgraded.map(TokioIo::new).map_err(|error| link_fault(format!("no tunnel: {error}")))
     }
 
-    /// Streams the lines up until the last reporter is gone, and waits until the host has them.
+    /// Streams the lines to the host until the last reporter is gone, and waits until it has them.
     pub(crate) async fn report(&self, lines: mpsc::Receiver<Bytes>) -> Result<(), Fault> {
         let answer = self
             .request(Method::POST, link::EVENTS, HeaderMap::new(), streamed_lines(lines))
@@ -116,28 +119,29 @@ impl Link {
         }
     }
 
-    /// Hears the host until it has no more to say; `obey` is called with each command. What cannot
-    /// be read as one is passed over: a newer host may know more of them.
-    pub(crate) async fn commands(&self, mut obey: impl FnMut(Command)) -> Result<(), Fault> {
+    /// Reads commands of the host until the stream ends, and calls `on_command` with each. Lines
+    /// that are not commands are ignored: a newer host may have more commands.
+    pub(crate) async fn commands(&self, mut on_command: impl FnMut(Command)) -> Result<(), Fault> {
         let answer = self
-            .request(Method::GET, link::COMMANDS, HeaderMap::new(), whole(Bytes::new()))
+            .request(Method::GET, link::COMMANDS, HeaderMap::new(), full_body(Bytes::new()))
             .await?;
         if answer.status() != StatusCode::OK {
-            return Err(refused(answer, "the host gives no commands").await);
+            return Err(refused(answer, "the host sends no commands").await);
         }
         let mut body = answer.into_body();
         let mut line = Zeroizing::new(Vec::new());
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| broken(format!("commands broke off: {error}")))?;
+            let frame =
+                frame.map_err(|error| link_fault(format!("the commands broke off: {error}")))?;
             let Ok(bytes) = frame.into_data() else { continue };
             for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
                 if line.len() + piece.len() > limits::LINE_BYTES {
-                    return Err(broken("a command is too long"));
+                    return Err(link_fault("a command is too long"));
                 }
                 line.extend_from_slice(piece);
                 if piece.ends_with(b"\n") {
                     if let Ok(command) = serde_json::from_slice(&line) {
-                        obey(command);
+                        on_command(command);
                     }
                     line = Zeroizing::new(Vec::new());
                 }
@@ -146,13 +150,13 @@ impl Link {
         Ok(())
     }
 
-    /// The work tree, as a tar stream.
+    /// The person's directory, as a tar stream.
     pub(crate) async fn workspace(&self) -> Result<impl AsyncRead + Send + Unpin + use<>, Fault> {
         let answer = self
-            .request(Method::GET, link::WORKSPACE, HeaderMap::new(), whole(Bytes::new()))
+            .request(Method::GET, link::WORKSPACE, HeaderMap::new(), full_body(Bytes::new()))
             .await?;
         if answer.status() != StatusCode::OK {
-            return Err(refused(answer, "the host did not give the work tree").await);
+            return Err(refused(answer, "the host did not send the directory").await);
         }
         let body = Box::pin(stream::unfold(answer.into_body(), |mut body| async move {
             loop {
@@ -168,7 +172,7 @@ impl Link {
         Ok(tokio_util::io::StreamReader::new(body))
     }
 
-    /// Brings the changes out; done when the host has them.
+    /// Sends the changes, and waits until the host has them.
     pub(crate) async fn put_changes(
         &self,
         tar: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
@@ -191,24 +195,24 @@ impl Link {
     ) -> Result<Response<Incoming>, Fault> {
         let mut request = Request::new(body);
         *request.method_mut() = method;
-        *request.uri_mut() = uri.parse().map_err(|_| broken("no such address"))?;
+        *request.uri_mut() = uri.parse().map_err(|_| link_fault("the address is not valid"))?;
         *request.headers_mut() = headers;
-        request.headers_mut().insert(link::RUN_KEY, self.key.clone());
+        request.headers_mut().insert(link::SESSION_KEY, self.key.clone());
         let mut sender = self.sender.clone();
         sender
             .send_request(request)
             .await
-            .map_err(|error| broken(format!("the pipe to the host broke: {error}")))
+            .map_err(|error| link_fault(format!("the pipe to the host broke: {error}")))
     }
 }
 
-/// A body known in whole.
-pub(crate) fn whole(bytes: Bytes) -> Body {
+/// A body of known bytes.
+pub(crate) fn full_body(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// The first [`limits::ERROR_BODY_BYTES`] of an answer, as far as they come within a while.
-pub(crate) async fn beginning(body: Incoming) -> Vec<u8> {
+/// The first [`limits::ERROR_BODY_BYTES`] of an answer that come within 10 seconds.
+pub(crate) async fn read_start(body: Incoming) -> Vec<u8> {
     let mut body = Limited::new(body, limits::ERROR_BODY_BYTES);
     let mut bytes = Vec::new();
     let all = async {
@@ -222,10 +226,10 @@ pub(crate) async fn beginning(body: Incoming) -> Vec<u8> {
     bytes
 }
 
-/// The host's refusal in an answer, and its words.
+/// The host's refusal in an answer, and its message.
 ///
-/// THREAT: a backend answers with a body like the host's, and ends the run in the host's name. Tried
-/// by `session::tests::linked::a_backend_does_not_speak_in_the_hosts_name`.
+/// THREAT: a backend answers with a body like the host's and ends the turn in the host's name.
+/// Tried by `session::tests::linked::a_backend_does_not_speak_in_the_hosts_name`.
 pub(crate) fn refusal(headers: &HeaderMap, body: &[u8]) -> Option<(link::HostRefusal, String)> {
     headers.get(link::REFUSAL)?;
     let (refusal, why) = link::HostRefusal::of_body(body)?;
@@ -235,21 +239,21 @@ pub(crate) fn refusal(headers: &HeaderMap, body: &[u8]) -> Option<(link::HostRef
 async fn refused(answer: Response<Incoming>, what: &str) -> Fault {
     let (head, body) = answer.into_parts();
     let status = head.status;
-    let body = beginning(body).await;
+    let body = read_start(body).await;
     match refusal(&head.headers, &body) {
         Some((link::HostRefusal::Policy, why)) => {
             Fault::new(FaultKind::Policy, format!("{what}: {why}"))
         }
-        Some((_, why)) => broken(format!("{what}: {why}")),
-        None => broken(format!("{what}: status {}", status.as_u16())),
+        Some((_, why)) => link_fault(format!("{what}: {why}")),
+        None => link_fault(format!("{what}: status {}", status.as_u16())),
     }
 }
 
-fn broken(why: impl Into<String>) -> Fault {
+fn link_fault(why: impl Into<String>) -> Fault {
     Fault::new(FaultKind::Link, why)
 }
 
-/// Lines that wait together go together: each frame would find its own way through the engine.
+/// Lines that wait are sent in one frame: each frame costs a pass through the engine.
 fn streamed_lines(lines: mpsc::Receiver<Bytes>) -> Body {
     let frames = stream::unfold(lines, |mut lines| async move {
         let mut frame = lines.recv().await?;
@@ -263,7 +267,7 @@ fn streamed_lines(lines: mpsc::Receiver<Bytes>) -> Body {
     StreamBody::new(frames).boxed_unsync()
 }
 
-/// A reader that tells when there is no more to read.
+/// A reader that cancels `gone` when its input ends.
 struct WatchedReader<R> {
     input: R,
     gone: CancellationToken,
@@ -279,8 +283,8 @@ impl<R: AsyncRead + Unpin> AsyncRead for WatchedReader<R> {
         let read = Pin::new(&mut self.input).poll_read(context, buffer);
         match &read {
             Poll::Ready(Ok(())) if buffer.filled().len() > before || room == 0 => {}
-            // THREAT: a sandbox outlives a host that was killed, and works on unseen. The end of stdin
-            // is the end of the run. Tried by `session::tests::linked::the_end_of_the_pipe_ends_the_run`.
+            // THREAT: the host is killed, and the sandbox works on unseen. The end of stdin ends
+            // the session. Tried by `session::tests::linked::the_end_of_the_pipe_ends_the_session`.
             Poll::Ready(_) => self.gone.cancel(),
             Poll::Pending => {}
         }
@@ -293,14 +297,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn lines_that_wait_together_go_together() {
-        let (said, lines) = mpsc::channel(8);
+    async fn waiting_lines_are_sent_in_one_frame() {
+        let (sender, lines) = mpsc::channel(8);
         let mut body = streamed_lines(lines);
         let large = "x".repeat(LINES_BYTES);
         for line in ["a\n", "b\n", &large, "c\n"] {
-            said.send(Bytes::copy_from_slice(line.as_bytes())).await.expect("a listener");
+            sender.send(Bytes::copy_from_slice(line.as_bytes())).await.expect("a listener");
         }
-        drop(said);
+        drop(sender);
         let mut frames = Vec::new();
         while let Some(frame) = body.frame().await {
             frames.push(frame.expect("a frame").into_data().expect("data"));

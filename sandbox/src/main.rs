@@ -1,23 +1,23 @@
-//! `airlock-sandbox`: the half that runs inside the container. It makes itself unreadable, says it
-//! is ready, reads one line, and works until there is an outcome.
+//! `airlock-sandbox`: the program inside the container. It makes itself unreadable, writes the
+//! ready line, reads one line, and works until there is an outcome.
 //!
-//! Deliberately absent: flags, environment variables and configuration. All that this program is
-//! told comes in the one line on its stdin; see `airlock_shared::handoff`.
+//! Deliberately absent: flags, environment variables and configuration. All input is in the one
+//! line on stdin; see `airlock_shared::handoff`.
 
 mod mounts; // what is mounted where
-mod confinement; // what holds us, as the ready line says it
-mod agent; // the turn: ask, act, again
-mod exec; // processes and ids: the only unsafe
-mod files; // the work tree in, the changes out
-mod keep; // the changes brought to the host, so far and at the end
+mod confinement; // our confinement, for the ready line
+mod agent; // the turn: ask the model, run its calls, ask again
+mod exec; // processes and ids: the only unsafe code
+mod files; // the workspace in, the changes out
+mod keep; // sends the changes to the host, during the turn and at the end
 mod link; // HTTP/2 on the pipe to the host
-mod plain; // no host of ours: events on stdout
-mod report; // what happens, as lines for whoever listens
+mod plain; // without our host: events on stdout
+mod report; // events as JSON lines
 mod responses; // one model request, from body to answer
 #[cfg(test)]
 mod scripted; // for tests: a backend and a host on the wire
-mod scrub; // secrets taken out of what others said
-mod session; // handoff to outcome
+mod scrub; // removes our secrets from text of others
+mod session; // from the handoff to the outcome
 mod stdio; // the handoff line, and fd 0 and 1 as streams
 mod tools; // what the model can do
 
@@ -26,9 +26,9 @@ use std::process::ExitCode;
 
 use airlock_shared::outcome::Fault;
 
-const HELP: &str = "airlock-sandbox: the half of Airlock that runs inside a container.
+const HELP: &str = "airlock-sandbox: the program of Airlock that runs inside a container.
 
-It takes no arguments. It says {\"ready\":1,…} on stdout, reads one line of JSON (the handoff) from
+It takes no arguments. It writes {\"ready\":1,…} to stdout, reads one line of JSON (the handoff) from
 stdin, does the job in it, and ends. With \"link\":\"none\" it prints events as JSON lines on stdout.
 The handoff's schema: airlock sandbox --schema
 
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     }
-    // THREAT: a command of the model, or anything else in the image, reads the handoff out of our
+    // THREAT: a command of the model, or another program of the image, reads the handoff in our
     // memory. So this comes before the first byte of stdin is read.
     if let Err(fault) = exec::harden() {
         return give_up(&fault);
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(session::run());
-            // A blocked read or file operation must not keep the sandbox up.
+            // A blocked read or file operation must not delay the end.
             runtime.shutdown_background();
             code
         }
@@ -74,12 +74,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// THREAT: a panic's payload may hold a part of what we were working on, a token even. Only the
-/// place in our own sources is said.
+/// THREAT: the payload of a panic may hold data, even a token. Only the place in our sources is
+/// printed.
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        complain(&format!("the sandbox broke at {place}: this is a bug"));
+        complain(&format!("the sandbox panicked at {place}: this is a bug"));
     }));
 }
 
@@ -88,7 +88,7 @@ fn give_up(fault: &Fault) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// One line on stderr. A stderr nobody holds is no reason to fail.
+/// One line on stderr. If stderr is closed, that is no reason to fail.
 fn complain(line: &str) {
     let _unheard = writeln!(std::io::stderr().lock(), "airlock-sandbox: {line}");
 }

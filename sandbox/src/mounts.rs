@@ -1,23 +1,23 @@
-//! What is mounted where, as the kernel lists it in `/proc/self/mountinfo`.
+//! The mounts, as the kernel lists them in `/proc/self/mountinfo`.
 
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// A line of it.
+/// One line of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mount {
     pub(crate) id: String,
     pub(crate) at: PathBuf,
-    /// Of the mount: `ro,nosuid,…`.
+    /// Options of the mount: `ro,nosuid,…`.
     pub(crate) options: String,
     pub(crate) kind: String,
-    /// Of the file system, wherever it is mounted.
+    /// Options of the file system, which are the same for all its mounts.
     pub(crate) options_of_system: String,
 }
 
-/// All that this process sees, in the order in which it was mounted.
+/// All mounts that this process sees, in mount order.
 pub(crate) fn all() -> io::Result<Vec<Mount>> {
     Ok(parse(&std::fs::read_to_string("/proc/self/mountinfo")?))
 }
@@ -26,8 +26,8 @@ pub(crate) fn parse(table: &str) -> Vec<Mount> {
     table.lines().filter_map(line).collect()
 }
 
-/// Id, parent, device, root, point, options, optional fields, `-`, kind, source, options of the file
-/// system.
+/// The fields are: id, parent, device, root, point, options, optional fields, `-`, kind, source,
+/// options of the file system.
 fn line(line: &str) -> Option<Mount> {
     let (mount, system) = line.split_once(" - ")?;
     let mount: Vec<&str> = mount.split(' ').collect();
@@ -63,9 +63,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_taken_apart() {
+    fn a_line_is_parsed() {
         let table = r"106 100 0:65 /a /my\040work ro,nosuid master:1 shared:2 - tmpfs none rw,size=1k
-a line that is none";
+a line of another form";
         let expected = Mount {
             id: "106".to_owned(),
             at: "/my work".into(),

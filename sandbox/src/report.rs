@@ -1,5 +1,5 @@
-//! What happens, as JSON lines for whoever listens: the host on `POST /events`, or stdout in plain
-//! mode. One line is one event; the listener's pace is ours.
+//! Events as JSON lines: to the host on `POST /events`, or to stdout in plain mode. One line is one
+//! event. A slow reader slows us down.
 
 use airlock_shared::event::Event;
 use airlock_shared::limits;
@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 
 use crate::scrub::Scrub;
 
-/// Lines that may wait for a listener; after that, whoever reports waits too.
+/// How many lines may wait for the reader. If there are more, the sender waits too.
 const WAITING: usize = 64;
 
-/// Clones report to the same listener.
+/// Clones report to the same reader.
 #[derive(Clone)]
 pub(crate) struct Report {
     lines: mpsc::Sender<Bytes>,
@@ -19,24 +19,24 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// A reporter, and the lines it reports.
+    /// A reporter, and the receiver of its lines.
     pub(crate) fn new(scrub: Scrub) -> (Self, mpsc::Receiver<Bytes>) {
         let (lines, listener) = mpsc::channel(WAITING);
         (Self { lines, scrub }, listener)
     }
 
-    /// Says it, once there is room. Nobody listening is no fault of an event: who lost the
-    /// listener ends the session elsewhere.
-    pub(crate) async fn say(&self, event: Event) {
+    /// Sends an event, once there is room. If the reader is gone the event is dropped: the session
+    /// is ended elsewhere.
+    pub(crate) async fn send(&self, event: Event) {
         let _unheard = self.lines.send(self.line(&event)).await;
     }
 
     pub(crate) async fn note(&self, text: impl Into<String>) {
-        self.say(Event::Note { text: crate::scrub::one_line(&text.into()) }).await;
+        self.send(Event::Note { text: crate::scrub::one_line(&text.into()) }).await;
     }
 
-    /// THREAT: text of the backend or of a command carries a token of ours into a record. Every
-    /// line is scrubbed, whatever made it. Tried by `report::tests::no_line_holds_a_secret`.
+    /// THREAT: text of the backend or of a command carries our token into a record. Every line is
+    /// scrubbed. Tried by `report::tests::no_line_holds_a_secret`.
     fn line(&self, event: &Event) -> Bytes {
         let text = serde_json::to_string(event).unwrap_or_default();
         let mut text = self.scrub.clean(text);

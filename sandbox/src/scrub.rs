@@ -1,13 +1,13 @@
-//! The secrets of this process, taken out of text that somebody else wrote: a backend that echoes
-//! our headers, a command that prints a key, must not make us repeat them.
+//! Removes the secrets of this process from text that we did not write: a backend echoes our
+//! headers, a command prints a key.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use airlock_shared::scrub::Needles;
 use airlock_shared::secret::Secret;
 
-/// The secrets of this process; clones share them. In relay the host has the credential,
-/// and does the same with what we send it.
+/// The secrets of this process. Clones share them. With relay credentials the host has the token,
+/// and scrubs what we send it.
 #[derive(Clone, Default)]
 pub(crate) struct Scrub(Arc<Mutex<KnownSecrets>>);
 
@@ -26,10 +26,10 @@ impl Scrub {
         known.messages = Needles::for_messages(&known.secrets);
     }
 
-    /// The text without any of them, and without what a cut left of one. A short key stays: it may
-    /// be a word.
+    /// The text without secrets, and without parts of secrets beside a cut. A short key stays,
+    /// because it may be a word.
     ///
-    /// THREAT: the backend repeats the token in a message, or a command prints it; the text goes
+    /// THREAT: the backend repeats the token in a message, or a command prints it. The text goes
     /// into an event, and the event into a log. Tried by
     /// `session::tests::alone::a_token_the_backend_echoes_is_removed`.
     pub(crate) fn clean(&self, text: String) -> String {
@@ -37,7 +37,7 @@ impl Scrub {
         texts.text(&text).into_owned()
     }
 
-    /// The same of a message of ours, where a short key goes too.
+    /// One of our own messages without secrets, on one line. A short key is removed too.
     pub(crate) fn message(&self, text: &str) -> String {
         let messages = self.known().messages.clone();
         one_line(&messages.text(text))
@@ -48,9 +48,9 @@ impl Scrub {
     }
 }
 
-/// One line of at most 400 characters: what a message of somebody else becomes before it is shown.
+/// A message of others as one line of at most 400 characters.
 pub(crate) fn one_line(text: &str) -> String {
-    const MOST: usize = 400;
+    const MAX_CHARS: usize = 400;
     let mut line = String::new();
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
         if word.is_empty() {
@@ -59,9 +59,9 @@ pub(crate) fn one_line(text: &str) -> String {
         if !line.is_empty() {
             line.push(' ');
         }
-        line.extend(word.chars().take(MOST + 1));
-        if line.chars().count() > MOST {
-            let mut cut: String = line.chars().take(MOST - 1).collect();
+        line.extend(word.chars().take(MAX_CHARS + 1));
+        if line.chars().count() > MAX_CHARS {
+            let mut cut: String = line.chars().take(MAX_CHARS - 1).collect();
             cut.push('…');
             return cut;
         }

@@ -1,14 +1,15 @@
-//! From the handoff to the outcome: one run, read straight through.
+//! From the handoff to the outcome: one session, from top to bottom.
 //!
 //! ```text
-//! ready → handoff → link → work tree in, model chosen → turn → changes out → outcome → gone
+//! ready → handoff → link → workspace in, model chosen → turn → changes out → outcome → end
 //! ```
 //!
-//! There is one outcome, said once, last. The end of the host is the end of the run, at any point.
+//! There is one outcome. It is sent once, as the last event. If the host is gone, the session ends
+//! at any point.
 
 mod choice; // which model
-mod repository; // what git there is told
-mod work; // work tree in, turn, changes out
+mod repository; // git in the sandbox matches what was left out
+mod work; // workspace in, turn, changes out
 
 use std::pin::pin;
 use std::process::ExitCode;
@@ -31,33 +32,33 @@ use crate::responses::Credentials;
 use crate::scrub::Scrub;
 use crate::stdio::{self, Input, LineError, Output};
 
-/// The longest run there can be; more would overflow the clock.
-const SECONDS_MOST: u64 = 10 * 365 * 24 * 3600;
+/// The longest turn. More would overflow the clock.
+const MAX_SECONDS: u64 = 10 * 365 * 24 * 3600;
 
 /// The whole life of this process.
 pub(crate) async fn run() -> ExitCode {
     let cancel = CancellationToken::new();
-    if let Err(error) = heed_signals(&cancel) {
-        return broken(&format!("signals cannot be heard: {error}"));
+    if let Err(error) = handle_signals(&cancel) {
+        return fail(&format!("signals cannot be handled: {error}"));
     }
     let (mut input, mut output) = match (stdio::input(), stdio::output()) {
         (Ok(input), Ok(output)) => (input, output),
         (Err(error), _) | (_, Err(error)) => {
-            return broken(&format!("stdin or stdout cannot be used: {error}"));
+            return fail(&format!("stdin or stdout cannot be used: {error}"));
         }
     };
     if stdio::say_ready(&mut output).await.is_err() {
-        return broken("nobody listens on stdout");
+        return fail("stdout is closed");
     }
     let line = tokio::select! {
         line = stdio::first_line(&mut input) => line,
-        () = cancel.cancelled() => return code(&Outcome::Stopped { reason: Stop::Cancelled, answer: None }),
+        () = cancel.cancelled() => return exit_code(&Outcome::Stopped { reason: Stop::Cancelled, answer: None }),
     };
     let began = Instant::now();
     let line = match line {
         Ok(line) => line,
-        Err(LineError::Ended) => return broken("stdin ended before the handoff"),
-        Err(LineError::TooLong) => return broken("the handoff is too long"),
+        Err(LineError::Ended) => return fail("stdin ended before the handoff"),
+        Err(LineError::TooLong) => return fail("the handoff is too long"),
     };
     let handoff = match Handoff::parse(&line.text) {
         Ok(handoff) => handoff,
@@ -65,7 +66,7 @@ pub(crate) async fn run() -> ExitCode {
     };
     let rest = line.rest;
     drop(line.text);
-    let seconds = handoff.job.budget.seconds.min(SECONDS_MOST);
+    let seconds = handoff.job.budget.seconds.min(MAX_SECONDS);
     let deadline = began + Duration::from_secs(seconds);
     match handoff.link {
         LinkKind::H2 => linked(handoff, rest, input, output, deadline, cancel).await,
@@ -73,7 +74,7 @@ pub(crate) async fn run() -> ExitCode {
     }
 }
 
-/// With a host of ours on the pipe.
+/// With our host on the pipe.
 async fn linked(
     handoff: Handoff,
     rest: Vec<u8>,
@@ -82,30 +83,30 @@ async fn linked(
     deadline: Instant,
     cancel: CancellationToken,
 ) -> ExitCode {
-    let way = handoff.way();
+    let place = handoff.credentials_place();
     let gone = CancellationToken::new();
     let link = match Link::open(rest, input, output, &handoff.session_key, gone.clone()).await {
         Ok(link) => link,
-        Err(fault) => return broken(&fault.message),
+        Err(fault) => return fail(&fault.message),
     };
     let scrub = Scrub::default();
     scrub.add(handoff.session_key);
     let credentials = Credentials::new(handoff.secrets, scrub.clone());
     let (report, lines) = Report::new(scrub.clone());
-    let heard = tokio::spawn({
+    let sending = tokio::spawn({
         let (link, gone) = (link.clone(), gone.clone());
-        async move { link.report(lines).await.inspect_err(|fault| lose(&gone, fault)) }
+        async move { link.report(lines).await.inspect_err(|fault| host_is_gone(&gone, fault)) }
     });
     tokio::spawn({
         let (link, gone) = (link.clone(), gone.clone());
         let (cancel, credentials) = (cancel.clone(), credentials.clone());
         async move {
-            let obeyed = link.commands(|command| match command {
+            let commands = link.commands(|command| match command {
                 Command::Interrupt => cancel.cancel(),
                 Command::Secrets { bearer } => credentials.replace(bearer),
             });
-            if let Err(fault) = obeyed.await {
-                lose(&gone, &fault);
+            if let Err(fault) = commands.await {
+                host_is_gone(&gone, &fault);
             }
         }
     });
@@ -117,33 +118,34 @@ async fn linked(
         deadline,
         link: Some(link),
     };
-    let mut work = pin!(session.work(way, credentials));
+    let mut work = pin!(session.work(place, credentials));
     let outcome = tokio::select! {
         outcome = &mut work => outcome,
-        () = overdue(&cancel, deadline) => return broken("the host does not listen"),
+        () = overdue(&cancel, deadline) => return fail("the host takes no events"),
         () = gone.cancelled() => {
-            // As the first process of a sandbox our end is everybody's. Elsewhere commands are killed.
+            // If we are PID 1, the kernel ends all processes with us. Otherwise we wait until the
+            // commands are killed.
             cancel.cancel();
             if !rustix::process::getpid().is_init() {
                 let _ended = timeout(Duration::from_millis(limits::CANCEL_MS), work).await;
             }
-            return broken("the host is gone");
+            return fail("the host is gone");
         }
     };
-    let code = code(&outcome);
-    // Not before the host has it on disk: our end is what closes the pipe.
+    let code = exit_code(&outcome);
+    // Wait until the host has it on disk: when we end, the pipe closes.
     let last = async {
-        report.say(Event::Outcome { outcome }).await;
+        report.send(Event::Outcome { outcome }).await;
         drop(report);
-        heard.await
+        sending.await
     };
-    match timeout(last_words(&cancel), last).await {
+    match timeout(outcome_timeout(&cancel), last).await {
         Ok(Ok(Ok(()))) => code,
-        _ => broken("the host did not take the outcome"),
+        _ => fail("the host did not take the outcome"),
     }
 }
 
-/// Without: events go to stdout, the outcome last.
+/// Without our host: events go to stdout, the outcome last.
 async fn alone(
     handoff: Handoff,
     output: Output,
@@ -153,10 +155,10 @@ async fn alone(
     let scrub = Scrub::default();
     let credentials = Credentials::new(handoff.secrets, scrub.clone());
     let (report, lines) = Report::new(scrub.clone());
-    let unheard = cancel.clone();
+    let stdout_closed = cancel.clone();
     let printing = tokio::spawn(async move {
         crate::plain::print(lines, output).await;
-        unheard.cancel();
+        stdout_closed.cancel();
     });
     let session = Session {
         job: handoff.job,
@@ -168,22 +170,22 @@ async fn alone(
     };
     let outcome = tokio::select! {
         outcome = session.work(CredentialsPlace::Direct, credentials) => outcome,
-        () = overdue(&cancel, deadline) => return broken("nobody reads the events"),
+        () = overdue(&cancel, deadline) => return fail("the events are not read"),
     };
-    let code = code(&outcome);
+    let code = exit_code(&outcome);
     let last = async {
-        report.say(Event::Outcome { outcome }).await;
+        report.send(Event::Outcome { outcome }).await;
         drop(report);
         printing.await
     };
-    match timeout(last_words(&cancel), last).await {
+    match timeout(outcome_timeout(&cancel), last).await {
         Ok(Ok(())) => code,
-        _ => broken("nobody read the outcome"),
+        _ => fail("the outcome was not read"),
     }
 }
 
-/// Resolves when a run that should be over still is not: somebody on the pipe takes nothing, and
-/// whoever has something to say waits.
+/// Resolves if the turn should be over and is not: the other end of the pipe takes nothing, so our
+/// events wait.
 async fn overdue(cancel: &CancellationToken, deadline: Instant) {
     let cancelled = async {
         cancel.cancelled().await;
@@ -195,8 +197,8 @@ async fn overdue(cancel: &CancellationToken, deadline: Instant) {
     }
 }
 
-/// How long the outcome may take to be heard.
-fn last_words(cancel: &CancellationToken) -> Duration {
+/// How long sending the outcome may take.
+fn outcome_timeout(cancel: &CancellationToken) -> Duration {
     if cancel.is_cancelled() {
         Duration::from_millis(limits::CANCEL_MS)
     } else {
@@ -204,8 +206,8 @@ fn last_words(cancel: &CancellationToken) -> Duration {
     }
 }
 
-/// A handoff that is not taken. Where it says that nobody of ours listens, the answer is an outcome
-/// as any other; else it goes to stderr, for the protocol of stdout is not known to be ours.
+/// Refuses a handoff. If it asks for plain mode, the answer is an outcome on stdout. Otherwise it
+/// goes to stderr, because we do not know the protocol of stdout.
 async fn refuse(line: &[u8], error: &HandoffError, output: Output) -> ExitCode {
     #[derive(serde::Deserialize)]
     struct OnlyLink {
@@ -219,7 +221,7 @@ async fn refuse(line: &[u8], error: &HandoffError, output: Output) -> ExitCode {
     let is_plain = matches!(serde_json::from_slice(line), Ok(OnlyLink { link: LinkKind::None }));
     if is_plain {
         let (report, lines) = Report::new(Scrub::default());
-        report.say(Event::Outcome { outcome }).await;
+        report.send(Event::Outcome { outcome }).await;
         drop(report);
         crate::plain::print(lines, output).await;
     } else {
@@ -228,8 +230,8 @@ async fn refuse(line: &[u8], error: &HandoffError, output: Output) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn heed_signals(cancel: &CancellationToken) -> std::io::Result<()> {
-    // The first process of a sandbox gets no signal that it has no handler for.
+fn handle_signals(cancel: &CancellationToken) -> std::io::Result<()> {
+    // PID 1 gets no signal that it has no handler for.
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
         let mut signals = signal(kind)?;
         let cancel = cancel.clone();
@@ -242,18 +244,18 @@ fn heed_signals(cancel: &CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-fn lose(gone: &CancellationToken, fault: &Fault) {
+fn host_is_gone(gone: &CancellationToken, fault: &Fault) {
     complain(&fault.message);
     gone.cancel();
 }
 
-fn broken(why: &str) -> ExitCode {
+fn fail(why: &str) -> ExitCode {
     complain(why);
     ExitCode::FAILURE
 }
 
-/// The exit code an outcome has.
-fn code(outcome: &Outcome) -> ExitCode {
+/// The exit code of an outcome.
+fn exit_code(outcome: &Outcome) -> ExitCode {
     ExitCode::from(match outcome {
         Outcome::Finished { .. } => 0,
         Outcome::Failed { fault: Fault { kind: FaultKind::SignIn, .. } } => 3,

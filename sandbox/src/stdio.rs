@@ -1,9 +1,8 @@
-//! The two descriptors this program is born with: the ready line out, the handoff line in, and
-//! then both as streams.
+//! Stdin and stdout: the ready line out, the handoff line in, and then both as streams.
 //!
 //! # Why not `tokio::io::stdin`
-//! It reads on a thread and moves half the bytes a second. A pipe or a socket is polled; only what
-//! cannot be polled (a file, a terminal) gets a thread.
+//! It reads on a thread and is half as fast. We poll a pipe or a socket. A file or a terminal
+//! cannot be polled and gets a thread.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,16 +24,16 @@ use crate::confinement;
 pub(crate) type Input = Box<dyn AsyncRead + Send + Unpin>;
 pub(crate) type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// What came before the handoff's newline, and what came after it by the same read.
+/// The handoff line, and the bytes after it that came with the same read.
 pub(crate) struct HandoffInput {
     pub(crate) text: Zeroizing<Vec<u8>>,
     pub(crate) rest: Vec<u8>,
 }
 
-/// Why there is no line.
+/// Why no line could be read.
 #[derive(Debug)]
 pub(crate) enum LineError {
-    /// Stdin ended, or broke, before a byte of it.
+    /// Stdin ended, or failed, before the first byte.
     Ended,
     TooLong,
 }
@@ -59,7 +58,7 @@ pub(crate) fn output() -> io::Result<Output> {
     })
 }
 
-/// The first thing we say: that we are here, and what holds us.
+/// Writes the ready line: the protocol and our confinement.
 pub(crate) async fn say_ready(output: &mut Output) -> io::Result<()> {
     let ready = Ready {
         ready: limits::PROTOCOL,
@@ -72,7 +71,7 @@ pub(crate) async fn say_ready(output: &mut Output) -> io::Result<()> {
     output.flush().await
 }
 
-/// The first line of `input`, wiped when dropped. A line that ends with the stream counts.
+/// The first line of `input`. It is wiped when dropped. A last line without a newline counts.
 pub(crate) async fn first_line(
     input: &mut (impl AsyncRead + Unpin),
 ) -> Result<HandoffInput, LineError> {
@@ -92,7 +91,7 @@ pub(crate) async fn first_line(
     }
 }
 
-/// Appends without leaving an unwiped copy behind, as a vector that grows by itself would.
+/// Appends without an unwiped copy. A vector that grows by itself would leave one.
 fn grow(text: &mut Zeroizing<Vec<u8>>, more: &[u8]) {
     if text.len() + more.len() > text.capacity() {
         let mut larger = Zeroizing::new(Vec::with_capacity((text.len() + more.len()) * 2));
@@ -133,7 +132,7 @@ fn on_a_thread(own: OwnedFd) -> impl AsyncRead + Send + Unpin {
     tokio_util::io::StreamReader::new(stream::poll_fn(move |context| receive.poll_recv(context)))
 }
 
-/// Writes that may block for as long as a file or a terminal does.
+/// A writer that may block for as long as its file or terminal does.
 struct BlockingWriter(std::fs::File);
 
 impl AsyncWrite for BlockingWriter {
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_line_and_what_came_with_it_are_told_apart() {
+    async fn the_line_and_the_bytes_after_it_are_split() {
         assert!(matches!(read(b"{}\nPRI").await, Ok((2, rest)) if rest == b"PRI"));
         assert!(matches!(read(b"{}").await, Ok((2, rest)) if rest.is_empty()));
         assert!(matches!(read(b"").await, Err(LineError::Ended)));

@@ -1,14 +1,14 @@
-//! Where the backend is: the base a person gave, and the URLs that follow from it.
+//! Where the backend is: the base URL that a person gave, and the URLs that follow from it.
 
 use http::Uri;
 
-/// A base that was understood. `Display` is the resolved base; nothing in it is secret.
+/// A parsed base URL. `Display` gives the resolved base. It holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Base {
     scheme: Scheme,
-    /// Host and port as written, lower-cased.
+    /// Host and port as written, in lower case.
     authority: String,
-    /// Starts with `/`, does not end with one, never `/responses`.
+    /// It begins with `/` and ends with neither `/` nor `/responses`.
     path: String,
 }
 
@@ -18,15 +18,15 @@ pub enum Scheme {
     Https,
 }
 
-/// Why a base was not taken.
+/// Why a base URL is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BaseError {
     NotAUrl,
-    /// `http` to a host that is not this machine.
+    /// `http` to another machine.
     Insecure,
-    /// A user or password in it.
+    /// It has a user or a password.
     UserInfo,
-    /// A query or a fragment in it.
+    /// It has a query or a fragment.
     Query,
 }
 
@@ -35,10 +35,10 @@ impl std::fmt::Display for BaseError {
         f.write_str(match self {
             Self::NotAUrl => "it is not an http or https URL",
             Self::Insecure => {
-                "plain http is taken only for this machine (127.0.0.1, ::1, localhost)"
+                "plain http is allowed only for this machine (127.0.0.1, ::1, localhost)"
             }
-            Self::UserInfo => "a URL with a user or password in it is not taken",
-            Self::Query => "a base URL has no query and no fragment",
+            Self::UserInfo => "a URL must not hold a user or a password",
+            Self::Query => "a base URL must not have a query or a fragment",
         })
     }
 }
@@ -46,11 +46,12 @@ impl std::fmt::Display for BaseError {
 impl std::error::Error for BaseError {}
 
 impl Base {
-    /// Understands a base: `https://api.openai.com` means `/v1`; another host without a path means
-    /// `/backend-api/codex`; a path stays; a final `/responses` is the endpoint, not the base.
+    /// Parses a base URL. `https://api.openai.com` gets `/v1`, another host without a path gets
+    /// `/backend-api/codex`, and a path stays as it is. A final `/responses` is the endpoint and is
+    /// removed.
     ///
     /// # Errors
-    /// When it is no URL, or one a credential must not be sent to.
+    /// If it is not a URL, or if no credential may be sent there.
     pub fn parse(text: &str) -> Result<Self, BaseError> {
         if text.contains('#') {
             return Err(BaseError::Query);
@@ -113,13 +114,13 @@ impl Base {
         })
     }
 
-    /// Host and port as they stand in the URL: the `Host` header.
+    /// Host and port as in the URL: the `Host` header.
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// Scheme, host and port: what a credential is bound to.
+    /// Scheme, host and port. A credential is bound to them.
     #[must_use]
     pub fn origin(&self) -> String {
         let scheme = match self.scheme {
@@ -147,7 +148,7 @@ impl Base {
         format!("{}/models?client_version={client_version}", self.path)
     }
 
-    /// Whether this is a base that lists models as an API key's does (ids only).
+    /// Whether the base is on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         is_loopback(self.host())
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn host_and_port_are_told_apart() {
+    fn host_and_port_are_split() {
         let base = |text| Base::parse(text).map(|b| (b.host().to_owned(), b.port()));
         assert_eq!(base("https://a.example"), Ok(("a.example".to_owned(), 443)));
         assert_eq!(base("http://[::1]:81/x"), Ok(("::1".to_owned(), 81)));

@@ -1,4 +1,4 @@
-//! What the host says while the sandbox works: JSON lines on `GET /commands`.
+//! What the host tells the sandbox while it works: JSON lines on `GET /commands`.
 
 use serde::Deserialize;
 
@@ -8,14 +8,14 @@ use crate::secret::Secret;
 #[derive(Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
-    /// Stop asking and acting, bring the changes out, end with `Stopped(Cancelled)`.
+    /// Stop model requests and tool calls, send the changes, end with `Stopped(Cancelled)`.
     Interrupt,
     /// Handoff credentials: the token to use from now on. `None`: there is no better one.
     Secrets { bearer: Option<Secret> },
 }
 
 impl Command {
-    /// The line as it goes over the link, newline included; wiped when dropped.
+    /// The line as it is sent over the link, with its newline. It is wiped when dropped.
     #[must_use]
     pub fn line(&self) -> zeroize::Zeroizing<Vec<u8>> {
         let value = match self {

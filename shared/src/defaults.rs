@@ -1,25 +1,26 @@
-//! What we say of ourselves to the backend unless the configuration says otherwise, and what a
-//! run may use unless a flag does. The one place for both.
+//! How we present ourselves to the backend, and what a turn and a sandbox may use, unless the
+//! configuration says otherwise.
 
-/// The client we speak as. The backend treats unknown originators worse (codex protocol, C.2).
+/// The client that we present ourselves as. The backend treats unknown originators worse (codex
+/// protocol, C.2).
 pub const ORIGINATOR: &str = "codex_cli_rs";
-/// The client version we speak as: the backend lists and serves models by it (C.7).
+/// The client version that we present. The backend lists and serves models by it (C.7).
 pub const CLIENT_VERSION: &str = "0.169.0";
-/// How much the model says beside its answer; sent where the model supports it (C.3).
+/// How much of its reasoning the model summarizes. It is sent if the model supports it (C.3).
 pub const REASONING_SUMMARY: &str = "auto";
-/// Where a ChatGPT login's requests go.
+/// The base URL for a ChatGPT login.
 pub const CHATGPT_BASE: &str = "https://chatgpt.com/backend-api/codex";
-/// Where an API key's requests go.
+/// The base URL for an API key.
 pub const API_BASE: &str = "https://api.openai.com/v1";
 
-/// Model requests of one run.
+/// Model requests of one turn.
 pub const STEPS: u32 = 100;
-/// Input and output tokens of all requests of one run, as the backend reports them.
+/// Input and output tokens of all requests of one turn, as the backend reports them.
 pub const TOKENS: u64 = 4_000_000;
-/// Seconds of one run.
+/// Seconds of one turn.
 pub const SECONDS: u64 = 3_600;
 
-/// Memory of the sandbox beside its disk, in bytes.
+/// Memory of the sandbox without its disk, in bytes.
 pub const MEMORY_BYTES: u64 = 2 << 30;
 /// Processors of the sandbox.
 pub const CPUS: f64 = 2.0;
@@ -28,13 +29,13 @@ pub const PIDS: u32 = 512;
 /// Bytes of the workspace in the sandbox.
 pub const DISK_BYTES: u64 = 2 << 30;
 
-/// The user and group that commands run as where nobody says otherwise: in plain mode.
+/// The user and group that commands run as in plain mode, if the handoff names none.
 pub const TOOL_UID: u32 = 64_200;
-/// Those that our own host gives commands, one to each container. Nobody assigns them: they lie
-/// between what systemd keeps for its users and what it keeps for its services; an engine that maps
-/// 65,536 ids has them.
+/// The users that the host chooses from, one for each container. No system assigns these ids: they
+/// lie between the range that systemd reserves for users and the one it reserves for services. An
+/// engine that maps 65,536 ids has them.
 pub const TOOL_UIDS: std::ops::RangeInclusive<u32> = 60_600..=61_111;
-/// Where the work tree is in the sandbox.
+/// Where the workspace is in the sandbox.
 pub const WORKSPACE_PATH: &str = "/workspace";
 /// The home directory of commands in the sandbox.
 pub const HOME_PATH: &str = "/home/agent";

@@ -1,14 +1,14 @@
-//! What a JSON text would be in memory, known before it is parsed: eight megabytes of `[{},{},…]`
-//! are a gigabyte of objects.
+//! How much memory a JSON text takes when it is parsed, known before it is: eight megabytes of
+//! `[{},{},…]` become a gigabyte of objects.
 
-/// What an object, a list and each further entry of one take, at most: the standard library's map
-/// allocates eleven entries with the first, its vector four and then twice as many each time.
+/// The most bytes that an object, a list and each further entry take. The standard library's map
+/// allocates room for eleven entries with the first one; its vector allocates four and then
+/// doubles.
 const OBJECT_BYTES: usize = 656;
 const LIST_BYTES: usize = 144;
 const ENTRY_BYTES: usize = 144;
 
-/// Bytes that the structure of a JSON text takes when it is parsed to values, at most, beside the
-/// text itself.
+/// The most bytes that the structure of a JSON text takes in memory, without its strings.
 #[must_use]
 pub fn structure_bytes(text: &[u8]) -> usize {
     let (mut bytes, mut is_string, mut is_escaped) = (0_usize, false, false);

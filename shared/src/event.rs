@@ -1,5 +1,5 @@
-//! What the sandbox says while it works: JSON lines on `POST /events`, or on stdout in plain mode.
-//! All of it is hearsay: the host trusts no event to be true, only to be shown.
+//! What the sandbox reports while it works: JSON lines on `POST /events`, or on stdout in plain
+//! mode. All of it is hearsay: the host shows events and does not believe them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,22 +12,22 @@ use crate::stream::Usage;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// The sandbox is up and the work tree, if it is copied, is in place.
+    /// The sandbox is up, and the workspace is in place if it is copied.
     Up { entries: u64, bytes: u64 },
-    /// Instructions of the repository that were read: a path from the root, bytes taken.
+    /// Instructions of the repository that were read: their path from the root, and how many bytes.
     Docs { path: String, bytes: u64, cut: bool },
-    /// A model request goes out; 1, 2, 3, …
+    /// A model request is sent; `n` is 1, 2, 3, …
     Request { n: u32 },
     /// A model request failed and will be tried again.
     Retry { attempt: u32, of: u32, wait_ms: u64, why: String },
-    /// An item the model sent, whole, to be journalled.
+    /// A whole item that the model sent, for the journal.
     Item { item: Value },
-    /// Text of the model that came before a tool call. The last text is the outcome's answer.
+    /// Text of the model before a tool call. The last text is in the outcome, as its answer.
     Text { text: String },
-    /// A call starts. `title` is one line for people: a command, a path.
+    /// A tool call starts. `title` is one line for people: a command, a path.
     CallStarted { call_id: String, tool: String, title: String },
-    /// A call ended. `exit` is a command's exit code; `note` one line for people, may be empty
-    /// (`+3 −1`, `12 files`, `timed out after 10 s`).
+    /// A tool call ended. `exit` is a command's exit code. `note` is one line for people and may be
+    /// empty (`+3 −1`, `12 files`, `timed out after 10 s`).
     CallEnded {
         call_id: String,
         tool: String,
@@ -38,15 +38,15 @@ pub enum Event {
         note: String,
         output: String,
     },
-    /// The model's plan, whole, each time it changes.
+    /// The model's whole plan, each time it changes.
     Plan { steps: Vec<PlanStep> },
     /// What one request used.
     Usage { usage: Usage },
-    /// Handoff credentials: the backend refused the token. A fresh one may come down.
+    /// Handoff credentials: the backend refused the token. The host may send a fresh one.
     Unauthorized,
-    /// Something a person should know; one line.
+    /// One line that a person should know.
     Note { text: String },
-    /// The end; nothing follows.
+    /// The end: no event follows.
     Outcome { outcome: Outcome },
 }
 

@@ -1,14 +1,14 @@
-//! The one line that starts a sandbox, and the line the sandbox says before it.
+//! The one line that starts a sandbox, and the line that the sandbox writes before it.
 //!
 //! ```text
 //! sandbox → host   {"ready":1,"version":"0.1.0",…}\n      ready = the protocol
-//! host → sandbox   {"protocol":1,"session":"…","session_key":"…","link":"h2","secrets":{…},"job":{…}}\n
+//! host → sandbox   {"protocol":1,"session":"…","session_key":"…","link":"h2",…}\n
 //! both             HTTP/2 with prior knowledge, sandbox as client   (link "none": nothing)
 //! ```
 //!
-//! The handoff is the only way a secret enters a container: not an argument, an environment
-//! variable, a file, a label or a layer, which `docker inspect` or any command in the sandbox could
-//! read.
+//! A secret enters a container only in the handoff. It is never in an argument, an environment
+//! variable, a file, a label or a layer, because `docker inspect` or any command in the sandbox
+//! could read it there.
 
 use std::collections::BTreeMap;
 
@@ -19,19 +19,19 @@ use crate::job::Job;
 use crate::limits;
 use crate::secret::Secret;
 
-/// `{"ready":1,"version":"0.1.0",…}`. `version` is for people; of the two halves only `ready` is
-/// compared.
+/// `{"ready":1,"version":"0.1.0",…}`. `version` is for people. The host compares only `ready` with
+/// its own protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ready {
     pub ready: u32,
     pub version: String,
-    /// What holds the sandbox, as it finds it. A host of ours compares it with what it asked for,
-    /// before it hands anything over; others may.
+    /// The confinement that the sandbox finds. Our host compares it with what it asked the engine
+    /// for before it writes the handoff.
     #[serde(default)]
     pub confinement: Option<Confinement>,
 }
 
-/// What a sandbox finds that it is held by.
+/// The confinement that a sandbox finds itself in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
     /// `Seccomp` of `/proc/self/status`: 2 is a filter, 0 is none.
@@ -40,10 +40,11 @@ pub struct Confinement {
     pub no_new_privs: u32,
     /// `CapBnd` of the same file, in hexadecimal.
     pub capabilities: String,
-    /// The paths at which something should be mounted, each with what is: nothing where the path
-    /// is no directory, leads through a link of `/proc`, or is not the root of a mount.
+    /// The paths at which something should be mounted, each with what is mounted there. `None`: the
+    /// path is not a directory, leads through a link of `/proc`, or is not the root of a mount.
     pub mounts: BTreeMap<String, Option<Mounted>>,
-    /// Settings of the kernel by name, as it has them for this container, words apart by one space.
+    /// Kernel settings by name, with their values in this container. There is one space between
+    /// words. `None`: the setting could not be read.
     #[serde(default)]
     pub settings: BTreeMap<String, Option<String>>,
 }
@@ -51,7 +52,7 @@ pub struct Confinement {
 /// What is mounted at a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mounted {
-    /// Where it really is, links followed.
+    /// The real path of the mount, with links resolved.
     pub at: String,
     /// The kind of file system.
     pub kind: String,
@@ -59,16 +60,16 @@ pub struct Mounted {
     pub options: String,
 }
 
-/// What the first line says.
+/// The first line of stdin.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Handoff {
-    /// The protocol spoken: 1.
+    /// The protocol: 1.
     pub protocol: u32,
-    /// The run's id, for events: any text of at most 64 letters, digits and dashes.
+    /// The session's id: 1 to 64 letters, digits and dashes.
     pub session: String,
-    /// What every request on the link must carry. Unused where `link` is `none`.
+    /// The key that every request on the link must carry. Not used if `link` is `none`.
     #[serde(default = "empty")]
     pub session_key: Secret,
     pub link: Link,
@@ -82,9 +83,9 @@ pub struct Handoff {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Link {
-    /// A host of ours: HTTP/2 follows.
+    /// Our host: HTTP/2 follows.
     H2,
-    /// Nobody of ours: the sandbox talks to the backend itself and prints events as JSON lines.
+    /// Not our host: the sandbox connects to the backend itself and prints events as JSON lines.
     None,
 }
 
@@ -93,26 +94,26 @@ pub enum Link {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Secrets {
-    /// An access token or an API key. Absent in relay: then the host signs.
+    /// An access token or an API key. Absent with relay credentials: then the host adds it.
     #[serde(default)]
     pub bearer: Option<Secret>,
-    /// The ChatGPT account the token belongs to; absent for an API key.
+    /// The ChatGPT account of the token. Absent for an API key.
     #[serde(default)]
     pub account_id: Option<String>,
 }
 
-/// Who speaks to the backend.
+/// Where the credential is, and how the backend is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialsPlace {
-    /// The host does; no credential is in the sandbox.
+    /// On the host, which sends the requests. No credential is in the sandbox.
     Relay,
-    /// The sandbox does, with TLS end to end through the host's `CONNECT`.
+    /// In the sandbox, which has TLS to the backend through the host's `CONNECT`.
     Tunnel,
-    /// The sandbox does, over the container's own network.
+    /// In the sandbox, which uses the container's own network.
     Direct,
 }
 
-/// Counts what is written and keeps none of it.
+/// Counts what is written and does not store it.
 struct Length(usize);
 
 impl std::io::Write for Length {
@@ -128,7 +129,7 @@ impl std::io::Write for Length {
 
 impl Handoff {
     #[must_use]
-    pub fn way(&self) -> CredentialsPlace {
+    pub fn credentials_place(&self) -> CredentialsPlace {
         match (self.link, &self.secrets.bearer) {
             (Link::None, _) => CredentialsPlace::Direct,
             (Link::H2, Some(_)) => CredentialsPlace::Tunnel,
@@ -136,13 +137,13 @@ impl Handoff {
         }
     }
 
-    /// The line as it goes over the pipe, newline included; wiped when dropped.
+    /// The line as it is sent over the pipe, with its newline. It is wiped when dropped.
     ///
     /// # Errors
-    /// When it would be longer than [`limits::HANDOFF_BYTES`].
+    /// If it is longer than [`limits::HANDOFF_BYTES`].
     pub fn line(&self) -> Result<Zeroizing<Vec<u8>>, HandoffError> {
-        // Counted first, then made at its size: a vector that reallocates leaves an unwiped copy of
-        // the token behind, and one of the greatest size costs four megabytes to wipe.
+        // The length is counted first. A vector that reallocates would leave an unwiped copy of the
+        // token behind, and one of the greatest size would be four megabytes to wipe.
         let wire = Wire::of(self);
         let mut length = Length(0);
         serde_json::to_writer(&mut length, &wire).map_err(|_| HandoffError::Shape)?;
@@ -155,10 +156,10 @@ impl Handoff {
         Ok(line)
     }
 
-    /// Reads a line (with or without its newline).
+    /// Parses a line, with or without its newline.
     ///
     /// # Errors
-    /// What is wrong with the line; never a part of it, which may hold a secret.
+    /// What is wrong with the line. It never quotes the line, which may hold a secret.
     pub fn parse(line: &[u8]) -> Result<Self, HandoffError> {
         #[derive(Deserialize)]
         struct Protocol {
@@ -177,7 +178,7 @@ impl Handoff {
             || handoff.session.len() > 64
             || !handoff.session.chars().all(plain)
         {
-            return Err(HandoffError::Run);
+            return Err(HandoffError::Session);
         }
         if handoff.job.prompt.len() > limits::PROMPT_BYTES {
             return Err(HandoffError::TooLong);
@@ -186,19 +187,19 @@ impl Handoff {
     }
 }
 
-/// Why a handoff was not taken. It never quotes the line.
+/// Why a handoff is refused. It never quotes the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandoffError {
     /// More than [`limits::HANDOFF_BYTES`], or a prompt over [`limits::PROMPT_BYTES`].
     TooLong,
-    /// Not JSON of this shape; serde's own word on where, which names fields and no values.
+    /// Not JSON of this shape, and where. The message holds no values of the line.
     Json { line: usize, column: usize, category: &'static str },
-    /// Could not be written as JSON.
+    /// It could not be written as JSON.
     Shape,
-    /// Spoken for another protocol.
+    /// It is for another protocol.
     Protocol(u32),
     /// `session` is not 1 to 64 letters, digits and dashes.
-    Run,
+    Session,
 }
 
 impl HandoffError {
@@ -223,10 +224,10 @@ impl std::fmt::Display for HandoffError {
             Self::Shape => write!(f, "the handoff cannot be written"),
             Self::Protocol(theirs) => write!(
                 f,
-                "the handoff speaks protocol {theirs}, this sandbox speaks {}",
+                "the handoff has protocol {theirs}, and this sandbox supports {}",
                 limits::PROTOCOL
             ),
-            Self::Run => write!(f, "`run` must be 1 to 64 letters, digits and dashes"),
+            Self::Session => write!(f, "`session` must be 1 to 64 letters, digits and dashes"),
         }
     }
 }
@@ -237,7 +238,7 @@ fn empty() -> Secret {
     Secret::new(String::new())
 }
 
-/// The only serializable form, private so that nothing else can write a secret.
+/// The only form that can be serialized. It is private, so that no other code can write a secret.
 #[derive(Serialize)]
 struct Wire<'a> {
     protocol: u32,

@@ -1,9 +1,9 @@
-//! The items of a conversation (codex protocol, D.5, D.6). An item stays the JSON it came as, so
-//! that fields we do not know survive a round trip; this file is the typed look at it.
+//! The items of a conversation (codex protocol, D.5, D.6). An item stays the JSON that came, so
+//! that unknown fields survive a round trip. This file reads it in a typed way.
 
 use serde_json::{Value, json};
 
-/// A call of the model that the sandbox is to act on.
+/// A tool call of the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     pub call_id: String,
@@ -13,13 +13,13 @@ pub struct Call {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// `function_call`: a JSON text, as the model wrote it, valid or not.
+    /// `function_call`: JSON text as the model wrote it, valid or not.
     Arguments(String),
     /// `custom_tool_call`: raw text.
     Raw(String),
 }
 
-/// The item's `type`; a message may lack it.
+/// The item's `type`. A message may lack it.
 #[must_use]
 pub fn kind(item: &Value) -> &str {
     match item.get("type").and_then(Value::as_str) {
@@ -29,7 +29,7 @@ pub fn kind(item: &Value) -> &str {
     }
 }
 
-/// The call an item is, if it is one that expects an output.
+/// The item as a call, if it is one that expects an output.
 #[must_use]
 pub fn call(item: &Value) -> Option<Call> {
     let text = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -41,7 +41,7 @@ pub fn call(item: &Value) -> Option<Call> {
     Some(Call { call_id: text("call_id"), name: text("name"), input })
 }
 
-/// The call id an output item answers.
+/// The call id that an output item answers.
 #[must_use]
 pub fn answers(item: &Value) -> Option<&str> {
     match kind(item) {
@@ -60,7 +60,7 @@ pub fn output(call: &Call, text: &str) -> Value {
     json!({"type": kind, "call_id": call.call_id, "output": text})
 }
 
-/// A message of one text part.
+/// A message with one text part.
 #[must_use]
 pub fn message(role: &str, text: &str) -> Value {
     let part = if role == "assistant" { "output_text" } else { "input_text" };
@@ -78,8 +78,8 @@ pub fn assistant_text(item: &Value) -> Option<String> {
     Some(texts.collect::<Vec<_>>().join(""))
 }
 
-/// The item as it is sent back: without its server-side id, which `store:false` makes
-/// unresolvable, and without reasoning in plain text.
+/// The item as it is sent back: without its server-side id, which `store:false` makes useless, and
+/// without reasoning in plain text.
 #[must_use]
 pub fn resent(mut item: Value) -> Value {
     let is_reasoning = kind(&item) == "reasoning";

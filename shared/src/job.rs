@@ -1,4 +1,4 @@
-//! What a sandbox is to do: the prompt, the model, the limits, and where the work tree is.
+//! What a sandbox is to do: the prompt, the model, the budget, and where the workspace is.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::Model;
 use crate::{defaults, limits};
 
-/// One prompt to one outcome.
+/// One turn: from one prompt to one outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -21,47 +21,47 @@ pub struct Job {
     pub budget: Budget,
     #[serde(default)]
     pub workspace: Workspace,
-    /// Named variables that commands see beside their fixed environment.
+    /// Variables that commands get in addition to their fixed environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
 }
 
-/// Which model, and how it is to think.
+/// Which model, and how much it reasons.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelChoice {
-    /// Its slug; absent: the catalogue's default.
+    /// The model's slug. Absent: the default of the catalogue.
     pub slug: Option<String>,
-    /// Reasoning effort; absent: the model's default.
+    /// Reasoning effort. Absent: the default of the model.
     pub effort: Option<String>,
-    /// The model as the host resolved it; absent: the sandbox asks the catalogue.
+    /// The model as the host resolved it. Absent: the sandbox asks for the catalogue.
     pub resolved: Option<Model>,
 }
 
-/// Where the model is and how we introduce ourselves (codex protocol, C.1, C.2, C.6).
+/// Where the backend is, and how we present ourselves to it (codex protocol, C.1, C.2, C.6).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
-    /// The base as a person would write it; see [`crate::base::Base::parse`].
+    /// The base URL as a person writes it; see [`crate::base::Base::parse`].
     pub base_url: String,
     #[serde(default = "originator")]
     pub originator: String,
     #[serde(default = "client_version")]
     pub version: String,
-    /// `User-Agent`; absent: made of the two above.
+    /// `User-Agent`. Absent: made from `originator` and `version`.
     #[serde(default)]
     pub user_agent: Option<String>,
-    /// The session's id: `session-id`, `thread-id`, `x-client-request-id` and
-    /// `prompt_cache_key`, stable within a session so that the backend's cache holds. Absent: made
-    /// by the sandbox.
+    /// The session's id: `session-id`, `thread-id`, `x-client-request-id` and `prompt_cache_key`.
+    /// It stays the same within a session, so that the backend can use its cache. Absent: the
+    /// sandbox makes one.
     #[serde(default)]
     pub session: Option<String>,
-    /// `priority` or `flex`; absent: the account's usual tier.
+    /// `priority` or `flex`. Absent: the account's usual tier.
     #[serde(default)]
     pub service_tier: Option<String>,
-    /// A certificate authority (PEM) trusted beside the compiled-in roots.
+    /// A certificate authority (PEM) that is trusted in addition to the built-in roots.
     #[serde(default)]
     pub ca: Option<String>,
 }
@@ -75,14 +75,14 @@ impl Backend {
     }
 }
 
-/// What a run may use. All three are finite, always.
+/// What a turn may use. All three are always finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Budget {
-    /// Model requests that were answered.
+    /// Model requests that got an answer.
     pub steps: u32,
-    /// Input and output tokens of all requests, as reported.
+    /// Input and output tokens of all requests, as the backend reports them.
     pub tokens: u64,
     /// Seconds from the handoff.
     pub seconds: u64,
@@ -94,20 +94,21 @@ impl Default for Budget {
     }
 }
 
-/// Where the work tree is in the sandbox and whose it is.
+/// Where the workspace is in the sandbox, and which user owns it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Workspace {
     pub path: String,
-    /// True: it comes over the link and its changes go back. False: it is there already.
+    /// True: it is copied in over the link, and its changes are sent back. False: it is already
+    /// there.
     pub copied: bool,
-    /// Whom commands and file tools act as. Never 0.
+    /// The user that commands and file tools run as. Never 0.
     pub uid: u32,
     pub gid: u32,
-    /// Bytes of files that a set of changes may hold; absent: as many as there are.
+    /// How many bytes of files a set of changes may hold. Absent: no limit.
     pub changes_bytes: Option<u64>,
-    /// How often the edits so far go back while a turn runs, in milliseconds.
+    /// How often the edits so far are sent back during a turn, in milliseconds.
     pub edits_every_ms: u64,
 }
 

@@ -1,22 +1,22 @@
-//! The routes on the pipe: the whole contract between the two halves, beside the handoff.
+//! The routes on the pipe. With the handoff they are the whole contract between the two halves.
 //!
-//! The sandbox is the client. Every request carries the run key in [`RUN_KEY`]; one without it is
-//! answered 401 and nothing else happens.
+//! The sandbox is the client. Every request carries the session key in [`SESSION_KEY`]. A request
+//! without it gets 401, and nothing else happens.
 
 use serde::{Deserialize, Serialize};
 
-/// The header with the run key.
-pub const RUN_KEY: &str = "x-airlock-run-key";
-/// The header of an answer in which the host itself refuses: the code of its [`HostRefusal`]. The host
-/// passes on no such header of a backend's, so it alone says what is the host's word.
+/// The header with the session key.
+pub const SESSION_KEY: &str = "x-airlock-session-key";
+/// The header of an answer in which the host itself refuses: the code of its [`HostRefusal`]. The
+/// host removes this header from answers of a backend, so an answer with it is the host's.
 pub const REFUSAL: &str = "x-airlock-refusal";
-/// The authority the sandbox puts into its requests; nobody resolves it.
+/// The authority in the sandbox's requests. It is never resolved.
 pub const AUTHORITY: &str = "airlock";
 
-/// `POST`, one streaming request a run: JSON lines of [`crate::event::Event`], the last one an
-/// outcome. Answered 200 once the outcome is on the host's disk.
+/// `POST`, one streaming request per sandbox: JSON lines of [`crate::event::Event`], the last one
+/// an outcome. The host answers 200 once the outcome is on its disk.
 pub const EVENTS: &str = "/events";
-/// `GET`, one streaming answer a run: JSON lines of [`crate::command::Command`].
+/// `GET`, one streaming answer per sandbox: JSON lines of [`crate::command::Command`].
 pub const COMMANDS: &str = "/commands";
 /// `POST`: a model request; the answer is the backend's stream.
 pub const RESPONSES: &str = "/model/responses";
@@ -24,66 +24,67 @@ pub const RESPONSES: &str = "/model/responses";
 pub const COMPACT: &str = "/model/responses/compact";
 /// `GET`: the model catalogue.
 pub const MODELS: &str = "/model/models";
-/// `GET`: the work tree as a tar stream. Paths are relative to its root; only folders, regular
-/// files, symbolic links, and names of what was left out ([`LEFT_OUT`]).
+/// `GET`: the person's directory as a tar stream. Paths are relative to its root. The entries are
+/// directories, regular files, symbolic links, and names of what was left out ([`LEFT_OUT`]).
 pub const WORKSPACE: &str = "/workspace";
-/// The type of a tar entry that names a path that was left out; its link's target is the reason.
+/// The type of a tar entry that names a path that was left out. Its link target is the reason.
 pub const LEFT_OUT: u8 = b'O';
-/// The reason of a repository that was left out: its history stays on the host.
+/// The reason why a repository was left out: `--no-history`.
 pub const LEFT_OUT_HISTORY: &str = "history";
-/// `PUT`: the changes since the start as a tar stream: `tree/<path>` is what a path is now (folder,
-/// file, link), `gone/<path>` (an empty file) says that it is no more. Edits come first, what git
-/// ignores after them, so that whatever cuts the stream cuts what is worth least; the last entry is
-/// [`CHANGES_END`]. A later set replaces the one before. Answered 200 once it is on the host's disk.
+/// `PUT`: the changes since the start as a tar stream. `tree/<path>` is what a path is now
+/// (directory, file, link); `gone/<path>` (an empty file) names a path that was deleted. Edits come
+/// first and what git ignores comes after them, so that a cut stream loses the least important
+/// part. The last entry is [`CHANGES_END`]. A later set replaces the one before. The host answers
+/// 200 once the set is on its disk.
 pub const CHANGES: &str = "/changes";
 
-/// The folder of a changes stream that holds what is there now.
+/// The directory of a changes stream with what is new or changed.
 pub const CHANGES_TREE: &str = "tree";
-/// The folder of a changes stream that names what is gone.
+/// The directory of a changes stream with the names of what was deleted.
 pub const CHANGES_GONE: &str = "gone";
 /// The file that ends a changes stream: a [`ChangesEnd`] as JSON.
 pub const CHANGES_END: &str = "end";
-/// The longest [`CHANGES_END`].
+/// The greatest size of [`CHANGES_END`].
 pub const CHANGES_END_BYTES: u64 = 64 << 10;
 
-/// What a set of changes says of itself.
+/// The content of the last entry of a set of changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ChangesEnd {
-    /// The turn goes on: these are its edits so far, without what git ignores.
+    /// The turn goes on. These are its edits so far, without what git ignores.
     pub so_far: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<Cut>,
 }
 
-/// What of the changes a bound cut off.
+/// What is missing from a set of changes because of a bound.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Cut {
-    /// The bound, in words.
+    /// Which bound, in words.
     pub why: String,
     /// Edits are missing, not only what git ignores.
     pub edits: bool,
     /// How many paths are known to be missing.
     pub paths: u64,
-    /// Some of it could not be read, and may be in an earlier set.
+    /// Some paths could not be read. They may be in an earlier set.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unread: bool,
-    /// There may be more: not every folder was looked into.
+    /// More may be missing: not every directory was scanned.
     pub unseen: bool,
-    /// The first of them, escaped.
+    /// The first of the missing paths, escaped.
     pub first: Vec<String>,
 }
 
-/// What the host answers instead of passing something on: always with the header [`REFUSAL`], and
+/// The host's answer if it does not pass a request on: always with the header [`REFUSAL`], and
 /// `application/json`, `{"error":{"type":"airlock","code":…,"message":…}}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostRefusal {
-    /// 401: no run key, or a wrong one.
+    /// 401: no session key, or a wrong one.
     Key,
     /// 403: not allowed by the policy; the message names the field.
     Policy,
-    /// 402: steps, tokens or seconds of the run are spent.
+    /// 402: the steps, tokens or seconds of the turn are spent.
     Budget,
     /// 404: no such route.
     Route,
@@ -91,9 +92,9 @@ pub enum HostRefusal {
     TooLarge,
     /// 502: the backend could not be reached.
     Unreachable,
-    /// 409: the recording says otherwise.
+    /// 409: the request departs from the recording.
     Recording,
-    /// 460: the login is gone; only a person can mend it.
+    /// 460: the login is gone, and a person must sign in.
     SignIn,
 }
 
@@ -126,7 +127,7 @@ impl HostRefusal {
         }
     }
 
-    /// The refusal a code names.
+    /// The refusal with this code.
     #[must_use]
     pub fn of_code(code: &str) -> Option<Self> {
         [
@@ -143,8 +144,8 @@ impl HostRefusal {
         .find(|refusal| refusal.code() == code)
     }
 
-    /// Reads [`HostRefusal::body`], with its message. A backend can say the same: to be used only where
-    /// something else says that it is the host's word.
+    /// Parses [`HostRefusal::body`] and its message. A backend can send the same body: check the
+    /// header [`REFUSAL`] first.
     #[must_use]
     pub fn of_body(body: &[u8]) -> Option<(Self, String)> {
         let value: serde_json::Value = serde_json::from_slice(body).ok()?;

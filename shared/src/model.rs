@@ -1,4 +1,4 @@
-//! What a model can do, and the catalogue that says so (codex protocol, C.7, J.4).
+//! What a model can do, and the catalogue that lists it (codex protocol, C.7, J.4).
 
 use std::collections::HashSet;
 
@@ -7,27 +7,27 @@ use serde_json::Value;
 
 use crate::{defaults, limits};
 
-/// One model, as a run uses it. The defaults are those of a model the catalogue does not know.
+/// One model with its settings. The defaults are for a model that the catalogue does not list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
     pub slug: String,
-    /// Reasoning effort to ask for; `None`: the backend's own.
+    /// Reasoning effort. `None`: the backend's default.
     pub effort: Option<String>,
-    /// `auto`, `concise`, `detailed`; `None`: none asked for.
+    /// `auto`, `concise` or `detailed`. `None`: no summary.
     pub summary: Option<String>,
-    /// `low`, `medium`, `high`; `None`: the model does not take it.
+    /// `low`, `medium` or `high`. `None`: the model does not support it.
     pub verbosity: Option<String>,
-    /// Several calls in one answer.
+    /// Whether one answer may hold several calls.
     pub parallel: bool,
-    /// The lite shape of requests (J.5).
+    /// Whether requests have the lite shape (J.5).
     pub lite: bool,
     /// How `apply_patch` is offered.
     pub patch: PatchForm,
-    /// How much of one tool's output the model gets to see.
+    /// How much of one tool's output is sent to the model.
     pub tool_output_bytes: usize,
-    /// In tokens.
+    /// Its context window, in tokens.
     pub context_window: u64,
 }
 
@@ -58,19 +58,19 @@ impl Default for Model {
     }
 }
 
-/// Of a model that the catalogue does not rank: the first of such a list is nobody's choice.
+/// The priority of a model that the catalogue does not rank. The first of such a list is no
+/// default.
 const UNRANKED: i64 = i64::MAX;
-/// Names that a message shows.
-const NAMES: usize = 100;
+/// How many names a message shows.
+const NAMES_SHOWN: usize = 100;
 
-/// What `GET /models` answered.
+/// The answer of `GET /models`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Catalogue {
     entries: Vec<Entry>,
 }
 
-/// Fields we do not know are passed over; fields of another type than expected, and names that are
-/// none, count as absent.
+/// Unknown fields are ignored. A field of an unexpected type, or with an invalid name, counts as absent.
 #[derive(Clone, Debug, PartialEq)]
 struct Entry {
     slug: String,
@@ -83,11 +83,11 @@ struct Entry {
 /// Why no model was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChoiceError {
-    /// None was asked for and the catalogue names no default: the models that it lists.
+    /// No model was named and the catalogue has no default. It lists these models.
     NoDefault(Vec<String>),
-    /// The model does not take this effort.
+    /// The model does not support this effort.
     Effort { slug: String, given: String, known: Vec<String> },
-    /// A slug that cannot be one.
+    /// It is not a valid slug.
     Slug(String),
 }
 
@@ -98,32 +98,37 @@ impl std::fmt::Display for ChoiceError {
                 write!(f, "no model was named, and the backend lists none")
             }
             Self::NoDefault(names) => {
-                let names = names_said(names);
+                let names = list_names(names);
                 write!(f, "no model was named, and the backend has no default: it lists {names}")
             }
             Self::Effort { slug, given, known } => {
-                write!(f, "{slug} does not take effort `{given}`; it takes {}", known.join(", "))
+                write!(
+                    f,
+                    "{slug} does not support effort `{given}`; it supports {}",
+                    known.join(", ")
+                )
             }
-            Self::Slug(slug) => write!(f, "`{slug}` cannot be a model's name"),
+            Self::Slug(slug) => write!(f, "`{slug}` is not a valid model name"),
         }
     }
 }
 
 impl std::error::Error for ChoiceError {}
 
-/// The names in one line, as many as a message shows.
+/// The names on one line, at most as many as a message shows.
 #[must_use]
-pub fn names_said(names: &[String]) -> String {
-    let shown = &names[..names.len().min(NAMES)];
+pub fn list_names(names: &[String]) -> String {
+    let shown = &names[..names.len().min(NAMES_SHOWN)];
     match (shown.join(", "), names.len() - shown.len()) {
         (_, _) if names.is_empty() => "none".to_owned(),
-        (said, 0) => said,
-        (said, more) => format!("{said} and {more} more"),
+        (listed, 0) => listed,
+        (listed, more) => format!("{listed} and {more} more"),
     }
 }
 
 impl Catalogue {
-    /// Reads `{"models":[…]}` (ChatGPT) or `{"data":[{"id":…}]}` (API); anything else is empty.
+    /// Parses `{"models":[…]}` (ChatGPT) or `{"data":[{"id":…}]}` (API). Anything else gives an
+    /// empty catalogue.
     #[must_use]
     pub fn parse(answer: &Value) -> Self {
         let list = |name: &str| answer.get(name).and_then(Value::as_array);
@@ -151,7 +156,7 @@ impl Catalogue {
         names.map(str::to_owned).collect()
     }
 
-    /// Whether it knows a model of exactly this name, listed or not.
+    /// Whether it has a model of exactly this name, listed or not.
     #[must_use]
     pub fn has(&self, slug: &str) -> bool {
         self.entries.iter().any(|entry| entry.slug == slug)
@@ -162,11 +167,13 @@ impl Catalogue {
         self.entries.is_empty()
     }
 
-    /// The model for a run: the slug asked for (known by its longest prefix, else with defaults),
-    /// or the listed one of lowest priority, or the only one there is.
+    /// Chooses a model. A given slug takes the settings of the entry that is its longest prefix,
+    /// else the defaults. Without a slug it is the listed model of lowest priority, or the only
+    /// listed one.
     ///
     /// # Errors
-    /// When there is no default, or the effort is not one of the model's.
+    /// If the slug is not valid, if there is no default, or if the model does not support the
+    /// effort.
     pub fn choose(&self, slug: Option<&str>, effort: Option<&str>) -> Result<Model, ChoiceError> {
         let known = match slug {
             Some(slug) => {
@@ -203,7 +210,7 @@ impl Catalogue {
     }
 }
 
-/// Whether it can be a model's name: plain, and not long.
+/// Whether it is a valid model name: plain characters, and at most 128.
 #[must_use]
 pub fn is_slug(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._:/@".contains(c);
@@ -319,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_an_unordered_list_is_nobodys_choice() {
+    fn an_unordered_list_has_no_default() {
         let listed = |names: &[&str]| {
             let ids: Vec<Value> = names.iter().map(|name| json!({"id": name})).collect();
             Catalogue::parse(&json!({"object": "list", "data": ids})).choose(None, None)
@@ -340,17 +347,17 @@ mod tests {
     }
 
     #[test]
-    fn only_what_can_be_asked_for_is_offered() {
+    fn only_valid_names_are_offered() {
         let hostile = ["b", "\u{1b}[2J", "a", "x y", "\u{202e}a", "", &"x".repeat(129), "b"];
         let ids: Vec<Value> = hostile.iter().map(|name| json!({"id": name})).collect();
         let catalogue = Catalogue::parse(&json!({"object": "list", "data": ids}));
         assert_eq!(catalogue.names(), ["b", "a"]);
         assert!(catalogue.has("a") && !catalogue.has("a-2026") && !catalogue.is_empty());
-        assert_eq!(names_said(&[]), "none");
+        assert_eq!(list_names(&[]), "none");
     }
 
     #[test]
-    fn only_what_is_a_name_is_taken() {
+    fn only_valid_names_are_used() {
         let long = "x".repeat(129);
         for hostile in ["\u{1b}[2J", "a\nb", "x y", "\u{202e}a", "", &long] {
             let ranked = |slug: &str, priority: u32| {
@@ -376,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_chosen_says_why() {
+    fn a_model_that_cannot_be_chosen_says_why() {
         let none = Err(ChoiceError::NoDefault(Vec::new()));
         assert_eq!(Catalogue::parse(&json!([])).choose(None, None), none);
         assert_eq!(

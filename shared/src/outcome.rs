@@ -1,4 +1,4 @@
-//! How a run ends: exactly one of these, once.
+//! How a turn ends: with exactly one outcome.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
-    /// The model said it was done.
+    /// The model gave its final answer.
     Finished { answer: String },
-    /// The run was ended on purpose; `answer` is what the model said at its last step, if it was
+    /// The turn was ended on purpose. `answer` is what the model said at its last step, if it was
     /// asked.
     Stopped { reason: Stop, answer: Option<String> },
     /// Something broke.
     Failed { fault: Fault },
 }
 
-/// Why a run was ended on purpose.
+/// Why a turn was ended on purpose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Stop {
-    /// A person or a caller said so.
+    /// A person or a program asked for it.
     Cancelled,
     /// A budget is spent.
     Budget { spent: Spent },
-    /// The account's usage limit is reached. `resets_at` in seconds since 1970.
+    /// The account's usage limit is reached. `resets_at` is in seconds since 1970.
     UsageLimit { plan: Option<String>, resets_at: Option<u64>, message: String },
 }
 
@@ -38,7 +38,7 @@ pub enum Spent {
     Seconds,
 }
 
-/// What broke: a kind for programs, a message for people (one line, no secret).
+/// What broke: a kind for programs, and a message for people (one line, no secret).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Fault {
@@ -53,35 +53,36 @@ pub struct Fault {
 pub enum FaultKind {
     /// The login is gone: a person must sign in.
     SignIn,
-    /// The backend refused the request and would again.
+    /// The backend refused the request and would refuse it again.
     Refused,
-    /// The backend could not be reached, or broke off too often.
+    /// The backend could not be reached, or its answers broke off too often.
     Backend,
-    /// The model is unknown to the account, or none could be chosen.
+    /// The account does not have this model, or none could be chosen.
     Model,
-    /// The model must be named, or what was asked for cannot be: nothing was asked of a model.
+    /// The model must be named, or what was asked for cannot be used. No model request was sent.
     Choice,
     /// The conversation no longer fits the model's context window.
     Context,
     /// The host's policy refused a request of the sandbox.
     Policy,
-    /// The engine, the image or the container: a sandbox could not be made, or made safe.
+    /// The sandbox could not be started, or could not be made safe: the engine, the image or the
+    /// container.
     Sandbox,
-    /// The sandbox ended before the run did: killed, out of memory, engine gone.
+    /// The sandbox ended before the turn: killed, out of memory, or the engine is gone.
     SandboxDied,
     /// The pipe broke, stalled, or carried something that is not the protocol.
     Link,
     /// The two halves speak different protocols.
     Protocol,
-    /// The work tree could not be copied in, or the changes out.
+    /// The directory could not be copied in, or the changes could not be copied out.
     Workspace,
-    /// A recording departs from the run, or has exchanges missing or left over.
+    /// The session departs from its recording: other requests, or too many or too few.
     Recording,
-    /// What the sandbox claims is not what the host saw.
+    /// What the sandbox reports contradicts what the host saw.
     Forged,
-    /// The sandbox says that something broke, and the host cannot see whether it did.
+    /// The sandbox reports that something broke, and the host cannot check it.
     Claimed,
-    /// What must be kept on this machine cannot be: a full disk, a folder that is read-only.
+    /// What must be stored on the host cannot be: the disk is full, or a directory is read-only.
     Disk,
 }
 

@@ -1,7 +1,7 @@
-//! What it means for a turn that its model request failed. Pure.
+//! What a failed model request means for a turn. Pure.
 //!
-//! One function for both halves: the sandbox decides by it whether to ask again, and the host holds
-//! against it what the sandbox says of the backend.
+//! Both halves use this code: the sandbox decides by it whether to try again, and the host checks
+//! by it what the sandbox reports of the backend.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::stream::Refusal;
 pub enum Meaning {
     /// The account's usage limit.
     Limit(Stop),
-    /// It would be refused again.
+    /// Trying again would not help.
     Fault(Fault),
-    /// It may pass; `asked`: the wait that the backend asks for.
+    /// Trying again may help. `asked`: the wait that the backend asks for.
     Passing { why: String, asked: Option<Duration> },
 }
 
 impl Meaning {
-    /// Of an answer other than 2xx.
+    /// The meaning of an answer other than 2xx.
     #[must_use]
     pub fn of_status(status: u16, refusal: &Refusal, retry_after: Option<Duration>) -> Self {
         if let Some(known) = known(refusal) {
@@ -40,7 +40,7 @@ impl Meaning {
         }
     }
 
-    /// Of a failure that is said within a stream.
+    /// The meaning of a failure that is reported within a stream.
     #[must_use]
     pub fn of_stream(refusal: &Refusal) -> Self {
         if let Some(known) = known(refusal) {
@@ -62,14 +62,14 @@ impl Meaning {
         }
     }
 
-    /// Of a backend that says nothing for as long as it is waited for.
+    /// The meaning of a backend that sends nothing for too long.
     #[must_use]
     pub fn of_silence() -> Self {
         let why = format!("nothing came for {} s", limits::STREAM_IDLE_SECONDS);
         Self::Passing { why, asked: None }
     }
 
-    /// Of a request that the host did not pass on; None: a budget is spent.
+    /// The meaning of a request that the host did not pass on. `None`: a budget is spent.
     #[must_use]
     pub fn of_host(refusal: link::HostRefusal, why: &str) -> Option<Self> {
         use link::HostRefusal as R;
@@ -86,21 +86,21 @@ impl Meaning {
     }
 }
 
-/// The wait that an answer's `Retry-After` asks for, in seconds; a date is not understood and counts
-/// as absent.
+/// The wait of an answer's `Retry-After` header, in seconds. A date is not supported and counts as
+/// absent.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     Duration::try_from_secs_f64(text.parse().ok()?).ok()
 }
 
-/// Whether a backend asks to wait longer than anybody waits.
+/// Whether a backend asks for a longer wait than we accept.
 #[must_use]
 pub fn is_too_long(asked: Option<Duration>) -> bool {
     asked.is_some_and(|asked| asked > Duration::from_secs(limits::RETRY_AFTER_SECONDS))
 }
 
-/// Why it is given up after so many tries, of which the last failed with `why`.
+/// The fault after so many tries. `why` is how the last one failed.
 #[must_use]
 pub fn given_up(tries: u32, why: &str, asked: Option<Duration>) -> Fault {
     let message = match asked {
@@ -108,12 +108,12 @@ pub fn given_up(tries: u32, why: &str, asked: Option<Duration>) -> Fault {
             format!("the backend asks to wait {} s: {why}", asked.as_secs())
         }
         _ if tries == 1 => format!("the backend failed: {why}"),
-        _ => format!("the backend failed {tries} times, at last: {why}"),
+        _ => format!("the backend failed {tries} times, the last time with: {why}"),
     };
     Fault::new(FaultKind::Backend, message)
 }
 
-/// Refusals that mean the same wherever they stand.
+/// Refusals that mean the same in a status and in a stream.
 fn known(refusal: &Refusal) -> Option<Meaning> {
     if refusal.is_usage_limit() {
         let message = match (refusal.resets_at, refusal.resets_in_seconds) {

@@ -1,14 +1,14 @@
 //! One request to the model: its body and its headers (codex protocol, C.2, C.3, J.2, J.5).
 //!
-//! The sandbox builds bodies; in relay the host builds them anew from what it allows, with
-//! [`fixed`] for everything that the run has pinned. So both say the same.
+//! The sandbox builds bodies. With relay credentials the host builds them again from what it
+//! allows, with [`fixed`] for all fields that the session fixes. So both halves agree.
 
 use serde_json::{Map, Value, json};
 
 use crate::job::Backend;
 use crate::model::Model;
 
-/// What changes from request to request.
+/// The fields that change from request to request.
 #[derive(Clone, Copy, Debug)]
 pub struct Prompt<'a> {
     pub instructions: &'a str,
@@ -16,7 +16,8 @@ pub struct Prompt<'a> {
     pub input: &'a [Value],
 }
 
-/// What a run has pinned: every key of the body but `instructions`, `input` and `tools`.
+/// The fields that a session fixes: every key of the body except `instructions`, `input` and
+/// `tools`.
 #[must_use]
 pub fn fixed(model: &Model, session: &str, service_tier: Option<&str>) -> Map<String, Value> {
     let mut reasoning = Map::new();
@@ -47,7 +48,7 @@ pub fn fixed(model: &Model, session: &str, service_tier: Option<&str>) -> Map<St
     body
 }
 
-/// The whole body, in the lite shape where the model wants it.
+/// The whole body, in the lite shape if the model needs it.
 #[must_use]
 pub fn body(model: &Model, session: &str, service_tier: Option<&str>, prompt: Prompt<'_>) -> Value {
     let mut body = fixed(model, session, service_tier);
@@ -74,13 +75,13 @@ pub fn lite_id(session: &str, prefix: &str) -> String {
     format!("{prefix}_{}", uuid::Uuid::new_v5(&thread, prefix.as_bytes()))
 }
 
-/// Asks for the lite shape.
+/// The header for the lite shape.
 pub const LITE: &str = "x-openai-internal-codex-responses-lite";
-/// Given by the first answer of a turn, said again in every later request of that turn.
+/// The first answer of a turn gives this header. Every later request of the turn repeats it.
 pub const TURN_STATE: &str = "x-codex-turn-state";
 
-/// Every header of a model request but `Authorization` and `ChatGPT-Account-ID`, which only the
-/// holder of the credential adds.
+/// Every header of a model request except `Authorization` and `ChatGPT-Account-ID`. Only the half
+/// that holds the credential adds those.
 #[must_use]
 pub fn headers(
     backend: &Backend,
@@ -107,7 +108,7 @@ pub fn headers(
     headers
 }
 
-/// The header with the account, where there is one.
+/// The header with the ChatGPT account.
 pub const ACCOUNT: &str = "chatgpt-account-id";
 
 #[cfg(test)]

@@ -13,13 +13,13 @@ impl Secret {
         Self(Zeroizing::new(value))
     }
 
-    /// The secret itself: for the line that needs it, never for a name that outlives the line.
+    /// The secret itself. Use it in one expression and do not store it.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Whether `offered` is this secret, in a time that depends on the lengths alone.
+    /// Whether `offered` is this secret. The time that it takes depends on the lengths alone.
     #[must_use]
     pub fn matches(&self, offered: &[u8]) -> bool {
         let own = self.0.as_bytes();

@@ -1,21 +1,21 @@
-//! Server-sent events, decoded: any chunking of the same bytes gives the same events.
+//! Decodes server-sent events. Any chunking of the same bytes gives the same events.
 //!
-//! Lines end with LF, CR or CRLF; a byte-order mark is skipped; comments and unknown fields are
-//! passed over; bad UTF-8 becomes U+FFFD. The `event:` name is not kept: the Responses API says
+//! Lines end with LF, CR or CRLF. A byte-order mark is skipped. Comments and unknown fields are
+//! ignored. Bad UTF-8 becomes U+FFFD. The `event:` name is not kept: the Responses API has
 //! everything in the data (codex protocol, D.2).
 
 use crate::limits;
 
-/// Takes bytes, gives the data of whole events.
+/// Takes bytes and gives the data of whole events.
 #[derive(Default)]
 pub struct Decoder {
     /// The unfinished line.
     line: Vec<u8>,
-    /// The data of the unfinished event; `None`: no `data` line yet.
+    /// The data of the unfinished event. `None`: no `data` line yet.
     data: Option<Vec<u8>>,
-    /// The last byte was a CR: an LF now belongs to it.
+    /// The last byte was a CR, so an LF that comes next belongs to it.
     after_cr: bool,
-    /// The first line is behind us, and with it a byte-order mark.
+    /// The first line, which may begin with a byte-order mark, was read.
     started: bool,
 }
 
@@ -25,7 +25,7 @@ pub struct TooLarge;
 
 impl Decoder {
     /// # Errors
-    /// When an event grows over its bound; the decoder is of no use afterwards.
+    /// If an event is larger than its bound. Do not use the decoder afterwards.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<String>, TooLarge> {
         let mut events = Vec::new();
         if self.after_cr && !bytes.is_empty() {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_ending_a_mark_and_several_data_lines() {
+    fn line_endings_byte_order_mark_and_several_data_lines() {
         let text =
             "\u{FEFF}data: a\r\n\r\n: comment\rdata:b\rdata: c\r\revent: x\ndata\n\nid: 1\n\n";
         assert_eq!(all(&[text.as_bytes()]), ["a", "b\nc", ""]);

@@ -1,5 +1,5 @@
-//! What the model answers: one event of its stream, what it used, and how it can refuse
-//! (codex protocol, D.2 to D.8).
+//! The answer of the model: the events of its stream, its usage, and its refusals (codex protocol,
+//! D.2 to D.8).
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Reads `response.usage` (D.3); what is missing is 0.
+    /// Parses `response.usage` (D.3). A missing number is 0.
     #[must_use]
     pub fn parse(usage: &Value) -> Self {
         let number = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
@@ -32,7 +32,7 @@ impl Usage {
         }
     }
 
-    /// What counts against a budget of tokens.
+    /// The tokens that count against the budget.
     #[must_use]
     pub fn total(self) -> u64 {
         self.input.saturating_add(self.output)
@@ -48,34 +48,34 @@ impl std::ops::AddAssign for Usage {
     }
 }
 
-/// One event of the stream, as far as it matters.
+/// One event of the stream, as far as we use it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StreamEvent {
-    /// An item is whole: the only source of items.
+    /// A whole item. Items come from this event alone.
     Item(Value),
-    /// A piece of the answer, for people who watch.
+    /// A piece of the answer's text, for people who watch.
     Text(String),
-    /// `x-codex-turn-state`, where it comes as an event (J.6).
+    /// `x-codex-turn-state`, if it comes as an event (J.6).
     TurnState(String),
-    /// A piece of what is not shown (arguments, reasoning): its bytes.
+    /// A piece that is not shown (arguments, reasoning): how many bytes.
     Piece(u64),
-    /// The only success. `usage`: none where the backend does not say. `more`: the model wants
-    /// another turn though it called nothing.
+    /// The only success. `usage` is `None` if the backend does not report it. `more`: the model
+    /// wants to be asked again although it called nothing.
     Completed {
         usage: Option<Usage>,
         more: bool,
     },
     Failed(Refusal),
-    /// Everything else: JSON that is none, or too much of it.
+    /// Any other event, text that is not JSON, and JSON that would be too large in memory.
     Other,
 }
 
-/// What the backend said when it did not do it: `error` of an event, or the body of an answer.
+/// Why the backend refused: `error` of an event, or the body of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusal {
     /// `error.code`, else `error.type`, else empty.
     pub code: String,
-    /// One line, bounded; never empty.
+    /// One line of bounded length. It is never empty.
     pub message: String,
     pub plan: Option<String>,
     /// Seconds since 1970.
@@ -86,8 +86,8 @@ pub struct Refusal {
 impl StreamEvent {
     #[must_use]
     pub fn parse(data: &str) -> Self {
-        // THREAT: a backend, or a recording of a stranger's, sends an event that is small as text
-        // and fills the memory. Tried by gate::heavy::a_dense_answer_is_not_taken.
+        // THREAT: a backend, or a recording from a stranger, has an event that is small as text and
+        // fills the memory. Tried by gate::heavy::a_dense_answer_is_not_taken.
         if dense::structure_bytes(data.as_bytes()) > limits::JSON_STRUCTURE_BYTES {
             return Self::Other;
         }
@@ -138,7 +138,7 @@ impl StreamEvent {
 }
 
 impl Refusal {
-    /// Reads the body of an error answer in any of its three shapes (D.7).
+    /// Parses the body of an error answer in any of its three shapes (D.7).
     #[must_use]
     pub fn of_body(body: &[u8]) -> Self {
         let Ok(value) = serde_json::from_slice::<Value>(body) else {
@@ -164,7 +164,7 @@ impl Refusal {
         }
     }
 
-    /// Whether this is the account's usage limit, which only time or a person mends.
+    /// Whether this is the account's usage limit. It ends with time, or a person must act.
     #[must_use]
     pub fn is_usage_limit(&self) -> bool {
         matches!(
@@ -173,7 +173,7 @@ impl Refusal {
         )
     }
 
-    /// The pause a rate limit asks for in its words (`try again in 1.5s`), in milliseconds.
+    /// The wait that the message of a rate limit asks for (`try again in 1.5s`), in milliseconds.
     #[must_use]
     pub fn wait_ms(&self) -> Option<u64> {
         let lower = self.message.to_ascii_lowercase();
@@ -197,26 +197,27 @@ impl Refusal {
     }
 }
 
-/// What is kept of a backend's words, in characters.
-const BRIEF: usize = 500;
+/// How many characters of a backend's text are kept.
+const BRIEF_CHARS: usize = 500;
 
-/// Words of a backend as one bounded line. A cut is marked, so that what it leaves of a credential
-/// is found (`scrub::cuts`).
+/// Text of a backend as one line of bounded length. A cut is marked, so that the part of a
+/// credential that it leaves is found (`scrub::cuts`).
 ///
-/// THREAT: a backend answers with a megabyte, or with lines that look like ours, and it stands in a
-/// message of ours. Tried by `stream::tests::what_a_backend_says_is_one_bounded_line`.
+/// THREAT: a backend answers with a megabyte, or with lines that look like ours, and the text
+/// becomes part of our message. Tried by
+/// `stream::tests::the_text_of_a_backend_is_one_bounded_line`.
 fn brief(text: &str) -> String {
     let mut line = String::new();
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
-        if line.len() > 4 * BRIEF {
+        if line.len() > 4 * BRIEF_CHARS {
             break;
         }
         if !line.is_empty() && !word.is_empty() {
             line.push(' ');
         }
-        line.extend(word.chars().take(BRIEF + 1));
+        line.extend(word.chars().take(BRIEF_CHARS + 1));
     }
-    match line.char_indices().nth(BRIEF) {
+    match line.char_indices().nth(BRIEF_CHARS) {
         Some((cut, _)) => format!("{}…", &line[..cut]),
         None => line,
     }
@@ -225,7 +226,7 @@ fn brief(text: &str) -> String {
 fn refusal(error: &Value) -> Refusal {
     let text = |name: &str| error.get(name).and_then(Value::as_str).map(brief);
     let number = |name: &str| error.get(name).and_then(Value::as_u64);
-    // `usage_limit_reached` stands in `type` (D.7), everything else in `code`.
+    // `usage_limit_reached` is in `type` (D.7), every other code is in `code`.
     let code = text("code").or_else(|| text("type")).unwrap_or_default();
     Refusal {
         message: text("message").filter(|m| !m.is_empty()).unwrap_or_else(|| match code.as_str() {
@@ -244,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_events_that_matter() {
+    fn the_events_that_we_use() {
         let cases = [
             (
                 r#"{"type":"response.output_item.done","item":{"type":"x"}}"#,
@@ -313,15 +314,15 @@ mod tests {
     }
 
     #[test]
-    fn what_a_backend_says_is_one_bounded_line() {
+    fn the_text_of_a_backend_is_one_bounded_line() {
         let long = "x".repeat(9_000);
         let cut = format!("{}…", "x".repeat(500));
-        for (said, expected) in [
+        for (message, expected) in [
             ("no\r\n\tsuch\u{1b} model ", "no such model"),
             (&*long, &*cut),
             (" \n", "no reason was given"),
         ] {
-            let error = serde_json::json!({"message": said});
+            let error = serde_json::json!({"message": message});
             for body in [error.clone(), serde_json::json!({"error": error})] {
                 let refusal = Refusal::of_body(body.to_string().as_bytes());
                 assert_eq!(refusal.message, expected, "{body}");
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_in_words() {
+    fn the_wait_in_a_message_is_parsed() {
         let wait =
             |message: &str| Refusal { message: message.into(), ..Refusal::default() }.wait_ms();
         assert_eq!(wait("Please try again in 1.5s."), Some(1_500));

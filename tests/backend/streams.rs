@@ -88,11 +88,12 @@ fn what_is_wrong_in_the_headers_is_complained_of() {
     let body = good(json!([])).to_string();
     let length = body.len();
     let request = format!(
-        "POST /v1/responses HTTP/1.1\r\nauthorization: Bearer ey\r\nx-airlock-run-key: k\r\ncontent-length: {length}\r\n\r\n{body}"
+        "POST /v1/responses HTTP/1.1\r\nauthorization: Bearer ey\r\nx-airlock-session-key: k\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     drop(send(&backend, &request));
     let complaints = backend.complaints().join("\n");
-    for expected in ["no header originator", "x-airlock-run-key", "without chatgpt-account-id"] {
+    for expected in ["no header originator", "x-airlock-session-key", "without chatgpt-account-id"]
+    {
         assert!(complaints.contains(expected), "{expected}: {complaints}");
     }
 }

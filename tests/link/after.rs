@@ -28,7 +28,7 @@ pub(crate) async fn link(pipe: DuplexStream) -> (SendRequest<Body>, String) {
 
 pub(crate) fn request(method: &str, path: &str, key: &str, body: Body) -> Request<Body> {
     let request = Request::builder().method(method).uri(format!("http://airlock{path}"));
-    request.header(airlock_shared::link::RUN_KEY, key).body(body).expect("a request")
+    request.header(airlock_shared::link::SESSION_KEY, key).body(body).expect("a request")
 }
 
 pub(crate) fn full(text: String) -> Body {

@@ -175,7 +175,7 @@ mod tests {
             ("[model]\nx = 1", "/c/config.toml:1: model: one value is expected"),
             (
                 "base_url = \"http://example.org\"",
-                "/c/config.toml:1: base_url: plain http is taken only for this machine (127.0.0.1, ::1, localhost)",
+                "/c/config.toml:1: base_url: plain http is allowed only for this machine (127.0.0.1, ::1, localhost)",
             ),
             (
                 "login = \"a\"\napi_key_file = \"b\"",

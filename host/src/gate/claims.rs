@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use airlock_shared::answer::Heard;
+use airlock_shared::answer::ParsedAnswer;
 use airlock_shared::job::Budget;
 use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
 use airlock_shared::scrub::Needles;
@@ -25,7 +25,7 @@ use super::scrub;
 #[derive(Default)]
 pub(super) struct Observed {
     /// What the last completed answer said.
-    pub(super) last: Option<Heard>,
+    pub(super) last: Option<ParsedAnswer>,
     pub(super) limit: Option<Stop>,
     pub(super) sign_in: Option<Fault>,
     /// Why the model's last request failed; none once one is answered.
@@ -55,7 +55,7 @@ pub(super) struct TurnFacts<'a> {
 pub(super) fn in_relay(claim: Outcome, observed: &Observed, known: &TurnFacts<'_>) -> Outcome {
     // An answer that holds a piece of the credential is heard without it. What it is compared with
     // went the same way: tried by gate::credential::an_honest_answer_with_a_piece_of_the_key_is_believed.
-    let said = observed.last.as_ref().and_then(Heard::answer);
+    let said = observed.last.as_ref().and_then(ParsedAnswer::final_text);
     let said = said.map(|answer| scrub::answer(&known.texts, answer));
     let said = said.as_deref();
     match claim {
@@ -92,7 +92,7 @@ pub(super) fn in_relay(claim: Outcome, observed: &Observed, known: &TurnFacts<'_
             }
             (kind, _, Some(fault)) if is_of_a_request(kind) => failed(fault.clone()),
             (FaultKind::Backend, _, None) if observed.last.as_ref().is_some_and(is_empty) => {
-                failed(Fault::new(FaultKind::Backend, "the model answers nothing"))
+                failed(Fault::new(FaultKind::Backend, "the model gives no answer"))
             }
             _ => claimed(&fault.message),
         },
@@ -167,7 +167,7 @@ fn is_of_a_request(kind: FaultKind) -> bool {
     )
 }
 
-fn is_empty(heard: &Heard) -> bool {
+fn is_empty(heard: &ParsedAnswer) -> bool {
     heard.texts.is_empty() && heard.calls.is_empty()
 }
 
@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn answered(text: &str) -> Observed {
-        let last = Heard { texts: vec![text.into()], ..Heard::default() };
+        let last = ParsedAnswer { texts: vec![text.into()], ..ParsedAnswer::default() };
         Observed { last: Some(last), ..Observed::default() }
     }
 
@@ -296,9 +296,9 @@ mod tests {
         for kind in [FaultKind::Model, FaultKind::Backend, FaultKind::Policy] {
             assert_eq!(judged(fault(kind, evil)), fault(FaultKind::Model, "no such model"));
         }
-        let empty = Observed { last: Some(Heard::default()), ..Observed::default() };
+        let empty = Observed { last: Some(ParsedAnswer::default()), ..Observed::default() };
         let judged = in_relay(fault(FaultKind::Backend, evil), &empty, &quiet);
-        assert_eq!(judged, fault(FaultKind::Backend, "the model answers nothing"));
+        assert_eq!(judged, fault(FaultKind::Backend, "the model gives no answer"));
     }
 
     #[test]

@@ -37,9 +37,9 @@ async fn a_wrong_run_key_is_refused_before_anything_else() {
     ] {
         for keys in [&[][..], &["wrong"], &["run-key-012345678"], &[KEY, KEY], &["wrong", KEY]] {
             let mut request = request(Method::POST, path, Body::from("{}"));
-            request.headers_mut().remove(link::RUN_KEY);
+            request.headers_mut().remove(link::SESSION_KEY);
             for key in keys {
-                request.headers_mut().append(link::RUN_KEY, key.parse().expect("a header"));
+                request.headers_mut().append(link::SESSION_KEY, key.parse().expect("a header"));
             }
             let (status, body) =
                 text(rig.client.send_request(request).await.expect("an answer")).await;
@@ -244,7 +244,7 @@ async fn nothing_is_reached_in_relay() {
     let (mut rig, script) = Rig::scripted(vec![]).await;
     let target = rig.served.gate.config.base.authority().to_owned();
     let tunnel = Request::connect(&target)
-        .header(link::RUN_KEY, KEY)
+        .header(link::SESSION_KEY, KEY)
         .body(Body::empty())
         .expect("a request");
     let (status, body) = text(rig.client.send_request(tunnel).await.expect("an answer")).await;
@@ -267,7 +267,7 @@ async fn in_handoff_a_tunnel_reaches_the_backend_and_nothing_else() {
     .await;
     for target in [elsewhere.authority(), "169.254.169.254:80", "localhost:1"] {
         let tunnel = Request::connect(target)
-            .header(link::RUN_KEY, KEY)
+            .header(link::SESSION_KEY, KEY)
             .body(Body::empty())
             .expect("a request");
         assert_eq!(
@@ -283,7 +283,7 @@ async fn in_handoff_a_tunnel_reaches_the_backend_and_nothing_else() {
         "the relay does not sign for a sandbox that signs itself"
     );
     let tunnel = Request::connect(base.authority())
-        .header(link::RUN_KEY, KEY)
+        .header(link::SESSION_KEY, KEY)
         .body(Body::empty())
         .expect("a request");
     let mut answer = rig.client.send_request(tunnel).await.expect("an answer");
@@ -313,7 +313,7 @@ async fn a_private_backend_is_no_target_for_a_tunnel() {
     })
     .await;
     let tunnel = Request::connect("10.1.2.3:443")
-        .header(link::RUN_KEY, KEY)
+        .header(link::SESSION_KEY, KEY)
         .body(Body::empty())
         .expect("a request");
     let (status, body) = text(rig.client.send_request(tunnel).await.expect("an answer")).await;
@@ -368,7 +368,7 @@ async fn over_tls_the_relay_trusts_what_it_was_told_to_and_a_tunnel_reaches_one_
     let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
     let mut tunnelled = async |name: &'static str| {
         let tunnel = Request::connect(base.authority())
-            .header(link::RUN_KEY, KEY)
+            .header(link::SESSION_KEY, KEY)
             .body(Body::empty())
             .expect("a request");
         let mut answer = rig.client.send_request(tunnel).await.expect("an answer");

@@ -76,7 +76,7 @@ fn get(stream: u32, path: &str, open: bool) -> Vec<u8> {
     block.extend([0x01]);
     literal(&mut block, link::AUTHORITY);
     block.push(0x00);
-    literal(&mut block, link::RUN_KEY);
+    literal(&mut block, link::SESSION_KEY);
     literal(&mut block, KEY);
     frame(1, if open { 4 } else { 5 }, stream, &block)
 }

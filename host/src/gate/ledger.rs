@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use airlock_shared::answer::{Heard, Listener, Part};
+use airlock_shared::answer::{AnswerParser, ParsedAnswer, Part};
 use airlock_shared::item::{Call, Input};
 use airlock_shared::job::Budget;
 use airlock_shared::limits;
@@ -56,7 +56,7 @@ pub(super) struct BudgetLedger {
     pub(super) observed: Observed,
     /// What the answer in progress said so far.
     current: Vec<Part>,
-    listener: Listener,
+    parser: AnswerParser,
     /// Requests in a row that failed, and when the last of them did.
     failures: u32,
     failed_at: Option<Instant>,
@@ -169,7 +169,7 @@ impl BudgetLedger {
     /// but what passed is paid for. Only the backend's end counts: a sandbox that stops reading has
     /// had its answer.
     pub(super) fn broke_off(&mut self, meaning: Meaning) {
-        if let Some(open) = self.open.take().filter(|open| open.meter.has_heard()) {
+        if let Some(open) = self.open.take().filter(|open| open.meter.saw_answer()) {
             self.used.estimate(&open.meter);
         }
         self.failed(meaning);
@@ -200,7 +200,7 @@ impl BudgetLedger {
     /// One event of an answer, as the sandbox gets it.
     pub(super) fn hear(&mut self, event: &StreamEvent) {
         if let Some(open) = &mut self.open {
-            open.meter.hear(event);
+            open.meter.count(event);
         }
         match event {
             StreamEvent::Item(item) => {
@@ -209,9 +209,9 @@ impl BudgetLedger {
             }
             StreamEvent::TurnState(state) => self.keep_turn_state(state),
             StreamEvent::Completed { usage, .. } => {
-                let mut heard = Heard::default();
+                let mut heard = ParsedAnswer::default();
                 for part in self.current.drain(..) {
-                    self.listener.hear(part, &mut heard);
+                    self.parser.add(part, &mut heard);
                 }
                 self.observed.last = Some(heard);
                 self.completed(*usage);
@@ -226,7 +226,7 @@ impl BudgetLedger {
         for item in answer.get("output").and_then(Value::as_array).into_iter().flatten() {
             self.seen.learn(item);
             if let Some(open) = &mut self.open {
-                open.meter.hear(&StreamEvent::Item(item.clone()));
+                open.meter.count(&StreamEvent::Item(item.clone()));
             }
         }
         self.completed(answer.get("usage").filter(|usage| usage.is_object()).map(Usage::parse));
@@ -269,7 +269,7 @@ impl BudgetLedger {
     /// The last message of the last completed answer.
     #[cfg(test)]
     pub(super) fn last_answer(&self) -> Option<&str> {
-        self.observed.last.as_ref()?.answer()
+        self.observed.last.as_ref()?.final_text()
     }
 }
 

@@ -340,7 +340,7 @@ pub(super) fn request(method: Method, path: &str, body: Body) -> Request<Body> {
     Request::builder()
         .method(method)
         .uri(format!("http://{}{path}", link::AUTHORITY))
-        .header(link::RUN_KEY, KEY)
+        .header(link::SESSION_KEY, KEY)
         .body(body)
         .expect("a request")
 }

@@ -113,7 +113,7 @@ pub(super) async fn answer(
 }
 
 fn has_run_key(session: &GateSession, headers: &HeaderMap) -> bool {
-    let mut offered = headers.get_all(link::RUN_KEY).iter();
+    let mut offered = headers.get_all(link::SESSION_KEY).iter();
     match (offered.next(), offered.next()) {
         (Some(offered), None) => session.gate.config.session_key.matches(offered.as_bytes()),
         _ => false,

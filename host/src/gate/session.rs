@@ -82,7 +82,7 @@ impl GateSession {
 
     /// Tells people that something was refused, a bounded number of times.
     pub(super) async fn tell_refused(&self, what: String) {
-        if self.told.fetch_add(1, Ordering::Relaxed) < limits::REFUSALS_TOLD {
+        if self.told.fetch_add(1, Ordering::Relaxed) < limits::REFUSALS_SHOWN {
             let what = self.gate.message(&what);
             // A run that no longer listens needs no notice.
             let _gone = self.events.send(FromSandbox::Refused { what }).await;

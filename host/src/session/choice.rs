@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use airlock_shared::limits;
-use airlock_shared::model::{Catalogue, ChoiceError, Model, names_said};
+use airlock_shared::model::{Catalogue, ChoiceError, Model, list_names};
 use airlock_shared::outcome::{Fault, FaultKind};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -43,7 +43,7 @@ pub enum Unsettled {
 impl Question {
     /// How a run ends whose question has no answer. `was_asked`: a person saw it.
     pub(super) fn unanswered(self, was_asked: bool) -> SessionError {
-        let names = names_said(&self.names);
+        let names = list_names(&self.names);
         let message = match self.why {
             _ if was_asked => format!("no model was chosen: the backend lists {names}"),
             Unsettled::NoDefault => ChoiceError::NoDefault(self.names).to_string(),
@@ -270,11 +270,11 @@ mod tests {
         let why = |levels, effort| refused(chosen(levels, effort).expect_err("no choice"));
         assert_eq!(
             why(&["low", "medium"], "much"),
-            "gpt-5.5 does not take effort `much`; it takes low, medium airlock run --effort low …"
+            "gpt-5.5 does not support effort `much`; it supports low, medium airlock run --effort low …"
         );
         assert_eq!(
             why(&["$(x)"], "much"),
-            "gpt-5.5 does not take effort `much`; it takes $(x) airlock run --effort EFFORT …"
+            "gpt-5.5 does not support effort `much`; it supports $(x) airlock run --effort EFFORT …"
         );
         assert_eq!(chosen(&["low"], "low").expect("taken").effort.as_deref(), Some("low"));
         assert!(chosen(&[], "much").is_ok(), "nothing is known of its efforts");

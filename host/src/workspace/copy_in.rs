@@ -265,7 +265,7 @@ impl<'a> TarPacker<'a> {
             return Ok(());
         }
         self.told += 1;
-        if self.told <= limits::LEFT_OUT_TOLD {
+        if self.told <= limits::LEFT_OUT_SENT {
             let (kind, target) = (EntryType::new(LEFT_OUT), why.as_str().as_bytes());
             let path = path.as_bytes();
             let entry = TarEntry { kind, path, target, mode: 0, mtime: 0, size: 0 };

@@ -1,5 +1,5 @@
-//! What a run may still use: steps and tokens as the backend reports them. Pure; the seconds are a
-//! deadline that the turn waits on.
+//! What the turn may still use: steps, and tokens as the backend reports them. Pure. The seconds
+//! are a deadline in `turn`.
 
 use airlock_shared::job::Budget;
 use airlock_shared::outcome::Spent;
@@ -13,7 +13,7 @@ pub(crate) struct BudgetLedger {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NextStep {
-    /// Ask; `n` counts from 1, and the last one is asked without tools.
+    /// Ask the model. `n` counts from 1, and the last request has no tools.
     Ask {
         n: u32,
         last: bool,
@@ -36,14 +36,14 @@ impl BudgetLedger {
         NextStep::Ask { n: self.steps + 1, last: self.steps + 1 == self.budget.steps }
     }
 
-    /// A request was answered. `lost`: what went into tries that broke off, which are no steps.
+    /// Counts an answer. `lost`: the usage of tries that broke off, which are no steps.
     pub(crate) fn count(&mut self, usage: Usage, lost: Usage) {
         self.steps += 1;
         self.tokens = self.tokens.saturating_add(usage.total()).saturating_add(lost.total());
     }
 
-    /// Which budget the host means when it says that one is spent: ours if we see it too.
-    pub(crate) fn spent_elsewhere(&self, out_of_time: bool) -> Spent {
+    /// Which budget is spent, if the host says that one is.
+    pub(crate) fn spent_by_host(&self, out_of_time: bool) -> Spent {
         match self.next() {
             _ if out_of_time => Spent::Seconds,
             NextStep::Spent(spent) => spent,
@@ -67,15 +67,15 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_were_used_end_the_run() {
+    fn spent_tokens_end_the_turn() {
         let mut ledger = BudgetLedger::new(Budget { steps: 9, tokens: 10, seconds: 1 });
         ledger.count(
             Usage { input: u64::MAX, output: u64::MAX, ..Usage::default() },
             Usage::default(),
         );
         assert_eq!(ledger.next(), NextStep::Spent(Spent::Tokens));
-        assert_eq!(ledger.spent_elsewhere(false), Spent::Tokens);
-        assert_eq!(ledger.spent_elsewhere(true), Spent::Seconds);
+        assert_eq!(ledger.spent_by_host(false), Spent::Tokens);
+        assert_eq!(ledger.spent_by_host(true), Spent::Seconds);
     }
 
     #[test]
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_may_be_nothing() {
+    fn an_empty_budget_is_spent_at_once() {
         let ledger = BudgetLedger::new(Budget { steps: 0, tokens: 0, seconds: 0 });
         assert_eq!(ledger.next(), NextStep::Spent(Spent::Steps));
     }

@@ -1,8 +1,8 @@
-//! An answer that calls nothing: the end, or not yet. Pure.
+//! What to do after an answer without calls. Pure.
 
-/// Answers in a row that say nothing at all before the run is given up.
+/// After this many empty answers in a row the turn fails.
 const EMPTY_IN_A_ROW: u32 = 3;
-/// Answers in a row that ask for another turn without a call before the last is taken as final.
+/// The model may ask to go on without a call this often in a row. The next answer is final.
 const MORE_IN_A_ROW: u32 = 8;
 
 #[derive(Default)]
@@ -13,28 +13,28 @@ pub(crate) struct EmptyAnswerPolicy {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EmptyAnswerVerdict {
-    /// It is the answer.
+    /// It is the final answer.
     Done,
     /// The model wants to go on.
-    GoOn,
-    /// It said nothing: remind it.
+    Continue,
+    /// The answer is empty: remind the model.
     Remind,
-    /// It said nothing, again and again.
+    /// Too many answers were empty.
     GiveUp,
 }
 
 impl EmptyAnswerPolicy {
-    /// An answer came that called something.
-    pub(crate) fn restore(&mut self) {
+    /// Call this after an answer with calls.
+    pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 
-    pub(crate) fn judge(&mut self, said_something: bool, more: bool) -> EmptyAnswerVerdict {
+    pub(crate) fn judge(&mut self, has_text: bool, more: bool) -> EmptyAnswerVerdict {
         if more && self.more < MORE_IN_A_ROW {
             self.more += 1;
-            return EmptyAnswerVerdict::GoOn;
+            return EmptyAnswerVerdict::Continue;
         }
-        if said_something {
+        if has_text {
             return EmptyAnswerVerdict::Done;
         }
         self.empty += 1;
@@ -51,12 +51,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_answer_is_asked_about_and_then_given_up() {
+    fn an_empty_answer_gets_reminders_and_then_fails() {
         let mut empty_answers = EmptyAnswerPolicy::default();
         assert_eq!(empty_answers.judge(false, false), EmptyAnswerVerdict::Remind);
         assert_eq!(empty_answers.judge(false, false), EmptyAnswerVerdict::Remind);
         assert_eq!(empty_answers.judge(false, false), EmptyAnswerVerdict::GiveUp);
-        empty_answers.restore();
+        empty_answers.reset();
         assert_eq!(empty_answers.judge(false, false), EmptyAnswerVerdict::Remind);
         assert_eq!(empty_answers.judge(true, false), EmptyAnswerVerdict::Done);
     }
@@ -65,7 +65,7 @@ mod tests {
     fn a_model_that_always_wants_more_comes_to_an_end() {
         let mut empty_answers = EmptyAnswerPolicy::default();
         for _ in 0..MORE_IN_A_ROW {
-            assert_eq!(empty_answers.judge(true, true), EmptyAnswerVerdict::GoOn);
+            assert_eq!(empty_answers.judge(true, true), EmptyAnswerVerdict::Continue);
         }
         assert_eq!(empty_answers.judge(true, true), EmptyAnswerVerdict::Done);
     }

@@ -1,14 +1,14 @@
-//! The agent: a model that is asked, tools that act, and what both have said so far.
+//! The agent: it asks the model, runs the tool calls, and keeps the conversation.
 
-mod turn; // ask, act, again
+mod turn; // ask the model, run its calls, ask again
 
-mod acts; // the calls of one answer
-mod budget; // what the run may still use
-mod history; // what was said, as it is sent again
-mod empty_answers; // an answer that calls nothing
-pub(crate) mod prompt; // our own words to the model
+mod tool_runner; // the calls of one answer
+mod budget; // what the turn may still use
+mod history; // the conversation so far
+mod empty_answers; // an answer without calls
+pub(crate) mod prompt; // our own messages to the model
 
-pub(crate) use acts::ToolRunner;
 pub(crate) use budget::BudgetLedger;
 pub(crate) use history::History;
+pub(crate) use tool_runner::ToolRunner;
 pub(crate) use turn::Turn;

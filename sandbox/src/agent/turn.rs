@@ -1,20 +1,20 @@
-//! The turn: ask the model, act on what it calls, ask again, until it has an answer.
+//! The turn: ask the model, run the calls of its answer, ask again, until it gives a final answer.
 //!
-//! No call is started before its answer was completed, and none is started twice: a stream that is
-//! cut, and the retry that follows, cannot repeat what was done.
+//! No call is started before its answer is complete, and no call is started twice. So a stream that
+//! is cut and the retry after it cannot repeat a call.
 
-use airlock_shared::answer::Heard;
+use airlock_shared::answer::ParsedAnswer;
 use airlock_shared::event::Event;
 use airlock_shared::model::Model;
 use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
 use airlock_shared::request::Prompt;
 use tokio::time::Instant;
 
-use super::acts::ToolRunner;
 use super::budget::{BudgetLedger, NextStep};
 use super::empty_answers::{EmptyAnswerPolicy, EmptyAnswerVerdict};
 use super::history::History;
 use super::prompt;
+use super::tool_runner::ToolRunner;
 use crate::keep::InterimChanges;
 use crate::report::Report;
 use crate::responses::{Answer, Client, GiveUp};
@@ -26,7 +26,7 @@ pub(crate) struct Turn {
     pub(crate) history: History,
     pub(crate) ledger: BudgetLedger,
     pub(crate) tool_runner: ToolRunner,
-    /// None: nothing has to be brought out.
+    /// `None`: no changes have to be sent.
     pub(crate) so_far: Option<InterimChanges>,
     pub(crate) report: Report,
 }
@@ -44,40 +44,43 @@ impl Turn {
                 Err(outcome) => return outcome,
             };
             self.ledger.count(answer.usage, answer.lost);
-            let heard = self.hear(answer.items).await;
-            let mut texts = heard.texts;
+            let more = answer.more;
+            let answer = self.add_answer(answer.items).await;
+            let mut texts = answer.texts;
             let text = texts.pop();
             if last {
-                self.tell(texts).await;
+                self.report_texts(texts).await;
                 return stopped(Spent::Steps, text);
             }
-            if heard.calls.is_empty() {
-                match empty_answers.judge(text.is_some(), answer.more) {
+            if answer.calls.is_empty() {
+                match empty_answers.judge(text.is_some(), more) {
                     EmptyAnswerVerdict::Done => {
-                        self.tell(texts).await;
+                        self.report_texts(texts).await;
                         return Outcome::Finished { answer: text.unwrap_or_default() };
                     }
-                    EmptyAnswerVerdict::GoOn => self.tell(texts.into_iter().chain(text)).await,
-                    EmptyAnswerVerdict::Remind => self.history.say("user", prompt::EMPTY),
+                    EmptyAnswerVerdict::Continue => {
+                        self.report_texts(texts.into_iter().chain(text)).await;
+                    }
+                    EmptyAnswerVerdict::Remind => self.history.add_message("user", prompt::EMPTY),
                     EmptyAnswerVerdict::GiveUp => {
-                        return failed(FaultKind::Backend, "the model answers nothing");
+                        return failed(FaultKind::Backend, "the model gives no answer");
                     }
                 }
                 continue;
             }
-            empty_answers.restore();
-            self.tell(texts.into_iter().chain(text)).await;
-            let outputs = match self.tool_runner.act(&heard.calls).await {
+            empty_answers.reset();
+            self.report_texts(texts.into_iter().chain(text)).await;
+            let outputs = match self.tool_runner.run_calls(&answer.calls).await {
                 Ok(outputs) => outputs,
                 Err(fault) => return Outcome::Failed { fault },
             };
             if let Some(so_far) = &mut self.so_far
-                && self.tool_runner.may_write(&heard.calls)
+                && self.tool_runner.may_write(&answer.calls)
             {
                 so_far.touch();
             }
-            for (call, output) in heard.calls.iter().zip(&outputs) {
-                self.history.answer(call, output);
+            for (call, output) in answer.calls.iter().zip(&outputs) {
+                self.history.add_output(call, output);
             }
             if let Some(outcome) = self.ended() {
                 return outcome;
@@ -85,12 +88,12 @@ impl Turn {
         }
     }
 
-    /// One request, tried as often as makes sense; cancelling and the deadline end it at once.
+    /// One request with its retries. Cancelling and the deadline end it at once.
     async fn ask(&mut self, n: u32, last: bool) -> Result<Answer, Outcome> {
         if last {
-            self.history.say("developer", prompt::LAST_STEP);
+            self.history.add_message("developer", prompt::LAST_STEP);
         }
-        self.report.say(Event::Request { n }).await;
+        self.report.send(Event::Request { n }).await;
         let tools = if last { Vec::new() } else { self.tool_runner.tools.definitions() };
         let input = self.history.input();
         let prompt = Prompt { instructions: &self.instructions, tools: &tools, input };
@@ -98,44 +101,45 @@ impl Turn {
             biased;
             () = self.tool_runner.cancel.cancelled() => None,
             () = tokio::time::sleep_until(self.tool_runner.deadline) => None,
-            answer = keeping(&mut self.so_far, self.client.answer(&self.model, prompt)) => {
+            answer = with_interim_changes(&mut self.so_far, self.client.answer(&self.model, prompt)) => {
                 Some(answer.unwrap_or_else(|fault| Err(GiveUp::Fault(fault))))
             }
         };
         match answer {
             Some(Ok(answer)) => {
-                self.report.say(Event::Usage { usage: answer.usage }).await;
+                self.report.send(Event::Usage { usage: answer.usage }).await;
                 Ok(answer)
             }
             Some(Err(GiveUp::Fault(fault))) => Err(Outcome::Failed { fault }),
             Some(Err(GiveUp::Stop(reason))) => Err(Outcome::Stopped { reason, answer: None }),
             Some(Err(GiveUp::Budget)) => {
                 let out_of_time = Instant::now() >= self.tool_runner.deadline;
-                Err(stopped(self.ledger.spent_elsewhere(out_of_time), None))
+                Err(stopped(self.ledger.spent_by_host(out_of_time), None))
             }
             None => Err(self.ended().unwrap_or_else(|| stopped(Spent::Seconds, None))),
         }
     }
 
-    async fn hear(&mut self, items: Vec<serde_json::Value>) -> Heard {
+    async fn add_answer(&mut self, items: Vec<serde_json::Value>) -> ParsedAnswer {
         for item in &items {
-            self.report.say(Event::Item { item: item.clone() }).await;
+            self.report.send(Event::Item { item: item.clone() }).await;
         }
-        let heard = self.history.hear(items);
-        if heard.refused > 0 {
-            let text = format!("{} repeated or nameless calls were not run", heard.refused);
+        let answer = self.history.add_answer(items);
+        if answer.refused > 0 {
+            let text =
+                format!("{} calls with a repeated or missing id were not run", answer.refused);
             self.report.note(text).await;
         }
-        heard
+        answer
     }
 
-    async fn tell(&self, texts: impl IntoIterator<Item = String>) {
+    async fn report_texts(&self, texts: impl IntoIterator<Item = String>) {
         for text in texts {
-            self.report.say(Event::Text { text }).await;
+            self.report.send(Event::Text { text }).await;
         }
     }
 
-    /// How the run was ended from outside, if it was.
+    /// The outcome if the turn was cancelled or its time is up.
     fn ended(&self) -> Option<Outcome> {
         if self.tool_runner.cancel.is_cancelled() {
             return Some(Outcome::Stopped { reason: Stop::Cancelled, answer: None });
@@ -144,12 +148,12 @@ impl Turn {
     }
 }
 
-/// An answer, and meanwhile the edits so far are brought out if it is time. What was begun of that
-/// is waited for: the calls of the answer would change the tree under it.
+/// Waits for an answer, and sends the edits so far meanwhile if it is time. Sending is waited for
+/// too, because the calls of the answer may change the workspace.
 ///
 /// # Errors
-/// When the sandbox is no longer safe: then no answer is waited for.
-async fn keeping<T>(
+/// If the sandbox is no longer safe. Then the answer is not waited for.
+async fn with_interim_changes<T>(
     so_far: &mut Option<InterimChanges>,
     answer: impl Future<Output = T>,
 ) -> Result<T, Fault> {
@@ -160,7 +164,7 @@ async fn keeping<T>(
         answer = &mut answer => return Ok(answer),
         () = so_far.due() => {}
     }
-    let (answer, ()) = tokio::try_join!(async { Ok(answer.await) }, so_far.bring())?;
+    let (answer, ()) = tokio::try_join!(async { Ok(answer.await) }, so_far.send())?;
     Ok(answer)
 }
 

@@ -1,5 +1,5 @@
-//! The child of one start, on our memory until it is another program: system calls alone, no
-//! allocation, no panic, no return.
+//! The child of `spawn`, which shares our memory until exec: only system calls, no allocation, no
+//! panic, no return.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
@@ -7,21 +7,21 @@ use std::io;
 use super::ToolUser;
 use super::launch::SpawnError;
 
-/// How far commands stand back for the sandbox, which has the host to answer: as far as there is.
+/// The niceness of commands: the highest, because the sandbox must be able to answer the host.
 const NICE: c_int = 19;
-/// The step at which the child knows only that we said no, and we know why.
-pub(super) const MARKED: &CStr = c"oom_score_adj";
+/// The step that fails if we could not write the child's score. Only we know the error.
+pub(super) const OOM_SCORE_STEP: &CStr = c"oom_score_adj";
 
 pub(super) type Candidate = (*const c_char, *const *const c_char);
 
-/// What the child needs, prepared so that it allocates nothing, and its answer.
+/// What the child needs, prepared so that it does not allocate, and its result.
 pub(super) struct ChildPlan {
     pub(super) candidates: *const Candidate,
     pub(super) candidate_count: usize,
     pub(super) environment: *const *const c_char,
-    /// Where our caller reads the child's pid, and where its answer comes.
-    pub(super) told: c_int,
-    pub(super) answered: c_int,
+    /// The pipes to our caller: for the child's pid, and for the answer.
+    pub(super) pid_writer: c_int,
+    pub(super) answer_reader: c_int,
     pub(super) null: c_int,
     pub(super) writer: c_int,
     pub(super) directory: c_int,
@@ -41,12 +41,12 @@ impl ChildPlan {
     }
 }
 
-/// The child, on our memory: system calls alone, no allocation, no panic, no return.
+/// The main function of the child.
 pub(super) extern "C" fn child(plan: *mut c_void) -> c_int {
-    // SAFETY: `start` passes its `ChildPlan` and waits; nobody else touches it meanwhile.
+    // SAFETY: `start` passes its `ChildPlan` and waits. No other thread uses it meanwhile.
     let plan = unsafe { &mut *plan.cast::<ChildPlan>() };
     // SAFETY: plain system calls on what `start` prepared.
-    plan.failed = unsafe { become_the_command(plan) };
+    plan.failed = unsafe { exec(plan) };
     // SAFETY: errno is this thread's; `_exit` runs nothing of ours.
     unsafe {
         plan.errno = *libc::__errno_location();
@@ -54,17 +54,17 @@ pub(super) extern "C" fn child(plan: *mut c_void) -> c_int {
     }
 }
 
-/// Returns only when a step failed, with that step's name; errno says why.
+/// Returns only if a step fails, with the name of the step. errno says why.
 ///
 /// # Safety
-/// In a child of `start` alone.
-unsafe fn become_the_command(plan: &ChildPlan) -> &'static CStr {
+/// Only in a child of `start`.
+unsafe fn exec(plan: &ChildPlan) -> &'static CStr {
     // SAFETY: every pointer is prepared by `start` and ends with null.
     unsafe {
         // The kernel's own form of `sigaction` with the default handler: all zeros.
         let default = [0_usize; 4];
         for signal in 1..=64 {
-            // KILL and STOP answer EINVAL, and are as they should be.
+            // KILL and STOP give EINVAL. They always have the default handler.
             libc::syscall(
                 libc::SYS_rt_sigaction,
                 signal,
@@ -78,20 +78,20 @@ unsafe fn become_the_command(plan: &ChildPlan) -> &'static CStr {
         }
         let (us, mut answer): (libc::pid_t, libc::pid_t) = (libc::getpid(), 0);
         let size = size_of::<libc::pid_t>();
-        while libc::write(plan.told, (&raw const us).cast(), size) < 0 {
+        while libc::write(plan.pid_writer, (&raw const us).cast(), size) < 0 {
             if *libc::__errno_location() != libc::EINTR {
-                return MARKED;
+                return OOM_SCORE_STEP;
             }
         }
-        // What is not ours was meant for one that ended before it came.
+        // Another pid is the answer to an earlier child that ended before it was written.
         while answer != us {
-            let read = libc::read(plan.answered, (&raw mut answer).cast(), size);
+            let read = libc::read(plan.answer_reader, (&raw mut answer).cast(), size);
             let again = read < 0 && *libc::__errno_location() == libc::EINTR;
             if answer == -us || (read <= 0 && !again) {
-                return MARKED;
+                return OOM_SCORE_STEP;
             }
         }
-        // THREAT: a command that inherits the pipe to the host speaks in our name. Tried by
+        // THREAT: a command inherits the pipe to the host and speaks in our name. Tried by
         // tools::bash::tests::a_command_starts_with_nothing_of_ours.
         if libc::dup2(plan.null, 0) < 0
             || libc::dup2(plan.writer, 1) < 0
@@ -114,7 +114,7 @@ unsafe fn become_the_command(plan: &ChildPlan) -> &'static CStr {
         {
             return c"user";
         }
-        // After the ids, whose change would clear it.
+        // After the ids, because changing them clears it.
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) < 0 {
             return c"death signal";
         }
@@ -124,7 +124,7 @@ unsafe fn become_the_command(plan: &ChildPlan) -> &'static CStr {
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        // Last: until here our own thread waits for this one.
+        // Last, because our own thread waits for the child until exec.
         // THREAT: commands that spin take the processor that the sandbox needs to answer the host.
         // Tried by flow::load::commands_stand_back_and_their_load_costs_no_changes.
         if libc::setpriority(libc::PRIO_PROCESS, 0, NICE) < 0 {

@@ -1,17 +1,17 @@
-//! Which sockets commands may make: of this machine (`AF_UNIX`) and of the container's network, and
-//! no others.
+//! Which sockets commands may make: local ones (`AF_UNIX`) and those of the container's network
+//! (`AF_INET` and `AF_INET6`). No others.
 //!
-//! The filter is put once on the thread that starts commands, beside landlock. The sandbox's own
-//! threads have none of it.
+//! The seccomp filter is set once, on the thread that starts commands, as the landlock rules are.
+//! The sandbox's other threads are not restricted.
 //!
 //! # Why not `AF_NETLINK`, not even for routes
-//! The kernel charges what waits in such a socket to no container: two MB each, also of answers to
-//! questions about routes. glibc and musl look up names without it. What lists the interfaces of
-//! the machine gets an error.
+//! The kernel does not charge the data that waits in such a socket to any container. That can be
+//! two MB for each socket, also for answers about routes. glibc and musl look up names without
+//! netlink. Programs that list network interfaces get an error.
 //!
 //! # Why not a crate
-//! The crates that write filters know one answer for all that is denied, and not the other numbers
-//! that x86-64 has for the same calls (x32).
+//! The crates that write filters have only one answer for all denied calls. They do not handle the
+//! second set of numbers that x86-64 has for the same calls (x32).
 
 use std::io;
 
@@ -19,39 +19,41 @@ use airlock_shared::outcome::Fault;
 
 use super::{checked, unsafe_sandbox};
 
-/// The kernel's names of the architectures that we are built for: the number of the ELF machine,
-/// 64 bits, little endian.
+/// The kernel's number for the architecture that this program is built for: the number of the ELF
+/// machine, with the bits for 64 bits and little endian.
 const ARCHITECTURE: u32 = 0xc000_0000 | MACHINE as u32;
 #[cfg(target_arch = "x86_64")]
 const MACHINE: u16 = libc::EM_X86_64;
 #[cfg(target_arch = "aarch64")]
 const MACHINE: u16 = libc::EM_AARCH64;
 
-/// From here on numbers are those of x32. No other architecture has as many calls.
+/// System call numbers from here on belong to x32. Other architectures have no numbers this high.
 const X32: u32 = 0x4000_0000;
 
-/// Where a word of `seccomp_data` lies; of an argument the lower half, as the kernel takes an `int`.
+/// Offsets in `seccomp_data`. Of the argument, only the lower half is read, because the kernel takes
+/// it as an `int`.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const FIRST_ARGUMENT: u32 = 16;
 
 const ALLOW: libc::sock_filter = answer(libc::SECCOMP_RET_ALLOW);
 
-/// The filter. Jumps count from the next line.
+/// The filter. Jumps are relative to the next line.
 const PROGRAM: [libc::sock_filter; 15] = [
     load(ARCH),
     if_equal(ARCHITECTURE, 1, 0),
-    // THREAT: 32-bit programs, which every 64-bit one can be for one call, make sockets under other
-    // numbers (`socketcall`). Tried by exec::filter::tests::calls_of_another_architecture_end_it.
+    // THREAT: a 32-bit system call, which a 64-bit program can make too, makes a socket under
+    // another number (`socketcall`). Tried by
+    // exec::filter::tests::calls_of_another_architecture_end_it.
     answer(libc::SECCOMP_RET_KILL_PROCESS),
     load(NUMBER),
     line(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, X32, 9, 0),
-    // THREAT: a ring makes sockets without the call. Tried by
+    // THREAT: an io_uring makes sockets without a system call for each. Tried by
     // exec::filter::tests::only_sockets_of_the_container_are_made.
     if_equal(libc::SYS_io_uring_setup as u32, 8, 0),
     if_equal(libc::SYS_socket as u32, 1, 0),
     if_equal(libc::SYS_socketpair as u32, 0, 5),
-    // THREAT: AF_VSOCK leads to the hypervisor, whatever the network namespace; AF_NETLINK takes the
+    // THREAT: AF_VSOCK reaches the hypervisor from any network namespace, and AF_NETLINK uses up the
     // host's memory. Tried by escape::network::no_socket_is_made_that_no_namespace_holds.
     load(FIRST_ARGUMENT),
     if_equal(libc::AF_UNIX as u32, 3, 0),
@@ -78,21 +80,22 @@ const fn answer(action: u32) -> libc::sock_filter {
     line(libc::BPF_RET | libc::BPF_K, action, 0, 0)
 }
 
-/// Puts the filter on this thread and all that it starts from now on, for ever.
+/// Restricts this thread and all processes that it starts from now on. This cannot be undone.
 ///
 /// # Errors
-/// When the kernel takes no filter: no command may run then.
+/// If the kernel does not accept the filter. Then no command may run.
 pub(super) fn filter_this_thread() -> Result<(), Fault> {
-    put().map_err(|error| unsafe_sandbox("no filter of system calls", &error))
+    set().map_err(|error| unsafe_sandbox("no filter of system calls", &error))
 }
 
-fn put() -> io::Result<()> {
+fn set() -> io::Result<()> {
     let mut program = PROGRAM;
     let len = u16::try_from(program.len()).map_err(io::Error::other)?;
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
-    // SAFETY: plain numbers; it changes this thread only. Without it the kernel takes no filter.
+    // SAFETY: the arguments are plain numbers, and only this thread changes. Without this call the
+    // kernel may not accept the filter.
     checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())?;
-    // SAFETY: the kernel copies the program, which is alive and as long as is said.
+    // SAFETY: the kernel copies the program. It is alive and as long as `len` says.
     checked(unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
     })
@@ -100,12 +103,12 @@ fn put() -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{said, said_without_us, user};
+    use super::super::tests::{output, unrestricted_output, user};
 
     /// Needs root.
     #[tokio::test]
     async fn only_sockets_of_the_container_are_made() {
-        // Each family, with its kinds of sockets; pairs; and the call that makes a ring.
+        // Every family with each type of socket, then pairs, then the call that makes an io_uring.
         let script = "python3 - <<'EOF'
 import ctypes, errno, socket
 made, paired = [], []
@@ -121,19 +124,21 @@ libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall(425, 0, None)
 print(*made, '-', *paired, '-', errno.errorcode[ctypes.get_errno()])
 EOF";
-        let (ours, theirs) = (said(script, user(11)).await, said_without_us(script, user(11)));
+        let (ours, theirs) =
+            (output(script, user(11)).await, unrestricted_output(script, user(11)));
         assert_eq!(ours, "1 2 10 - 1 - ENOSYS\n");
-        // Without us there is netlink too, and a ring fails for another reason.
+        // The control: without our restrictions netlink works too, and the io_uring call fails for
+        // another reason.
         assert!(theirs.starts_with("1 2 10 16 "), "blind: {theirs}");
         assert!(theirs.ends_with(" - EFAULT\n") || theirs.ends_with(" - EPERM\n"), "{theirs}");
-        // Nor do other threads have the filter.
-        // SAFETY: plain numbers.
+        // Other threads do not have the filter.
+        // SAFETY: the arguments are plain numbers.
         let netlink = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, 0) };
-        // SAFETY: a descriptor that was just made, or -1.
+        // SAFETY: the descriptor was just made, or it is -1.
         assert_eq!((netlink >= 0, unsafe { libc::close(netlink) }), (true, 0));
     }
 
-    /// Needs root. glibc asks for the interfaces first, and does without.
+    /// Needs root. glibc first asks netlink for the interfaces, and continues if that fails.
     #[tokio::test]
     async fn names_are_looked_up_without_netlink() {
         let script = "python3 - <<'EOF'
@@ -146,10 +151,10 @@ theirs = socket.create_connection(ours.getsockname()); ours.accept()[0].send(b't
 EOF
         getent ahosts localhost >/dev/null && echo found";
         let expected = "('127.0.0.1', 80)\n('127.0.0.1', 80)\nthrough\nfound\n";
-        assert_eq!(said(script, user(12)).await, expected);
+        assert_eq!(output(script, user(12)).await, expected);
     }
 
-    /// Needs root. The control says its number, by a call of 32-bit programs.
+    /// Needs root. The script asks for its pid with a 32-bit system call. The control gets it.
     #[cfg(target_arch = "x86_64")]
     #[tokio::test]
     async fn calls_of_another_architecture_end_it() {
@@ -162,12 +167,12 @@ call = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer
 print('called' if call() == os.getpid() else 'not called')
 EOF
         echo $?";
-        let theirs = said_without_us(script, user(13));
-        // A kernel without 32-bit calls ends it by itself.
+        let theirs = unrestricted_output(script, user(13));
+        // A kernel without 32-bit calls ends the process itself, with SIGSEGV.
         assert!(["called\n0\n", "139\n"].contains(&theirs.as_str()), "{theirs}");
         let ended = if theirs == "139\n" { "139" } else { "159" };
-        // The shell says why, in words of its own.
-        let ours = said(script, user(13)).await;
+        // The shell prints the reason in its own words, so only the last line is compared.
+        let ours = output(script, user(13)).await;
         assert_eq!(ours.lines().last(), Some(ended), "{ours}");
     }
 }

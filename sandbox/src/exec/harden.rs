@@ -1,25 +1,26 @@
-//! Making ourselves unreadable to the commands we run.
+//! Makes this process unreadable to the commands that it runs.
 //!
-//! Absent: seccomp and landlock, which are for commands alone; separate uids carry this defence.
+//! Absent: seccomp and landlock, which restrict only commands. This protection comes from separate
+//! uids.
 
 use airlock_shared::outcome::Fault;
 
 use super::{checked, unsafe_sandbox};
 
-/// What happens to the dumpable flag when a thread changes its ids.
+/// The value that the dumpable flag gets when a thread changes its ids.
 const SUID_DUMPABLE: &str = "/proc/sys/fs/suid_dumpable";
 
-/// Makes this process unreadable and unable to leave a core. To be called first in `main`, while
+/// Makes this process unreadable and unable to leave a core file. Call it first in `main`, while
 /// there is one thread.
 ///
 /// # Errors
-/// When the kernel would not, or would undo it at the next change of ids.
+/// If the kernel refuses, or would undo it at the next change of ids.
 pub(crate) fn harden() -> Result<(), Fault> {
     let reset = std::fs::read_to_string(SUID_DUMPABLE)
         .map_err(|error| unsafe_sandbox(SUID_DUMPABLE, &error))?;
-    // THREAT: where this is 1, each change of our ids would open our memory to the commands until
-    // we close it again. Tried by exec::harden::tests::a_kernel_that_would_reopen_us_is_refused.
-    refuse_reopening(&reset)?;
+    // THREAT: if this is 1, each change of our ids opens our memory to commands until we close it
+    // again. Tried by exec::harden::tests::a_kernel_that_makes_us_readable_again_is_refused.
+    check_suid_dumpable(&reset)?;
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     let mut limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
     // THREAT: a core file holds the token. Tried by
@@ -34,16 +35,16 @@ pub(crate) fn harden() -> Result<(), Fault> {
         return Err(unsafe_sandbox("core limit", &std::io::Error::other("it did not stay 0")));
     }
     stay_unreadable()?;
-    // THREAT: the image's LD_*, GCONV_PATH and the like steer even a static libc. Nothing here is
-    // configured by variables, so none is kept.
+    // THREAT: LD_*, GCONV_PATH and similar variables of the image change how even a static libc
+    // works. We use no variables, so all are removed.
     for (name, _) in std::env::vars_os() {
-        // SAFETY: there is one thread, so nobody reads the environment meanwhile.
+        // SAFETY: there is one thread, so the environment is not read meanwhile.
         unsafe { std::env::remove_var(name) };
     }
     Ok(())
 }
 
-fn refuse_reopening(reset: &str) -> Result<(), Fault> {
+fn check_suid_dumpable(reset: &str) -> Result<(), Fault> {
     match reset.trim() {
         "0" | "2" => Ok(()),
         other => {
@@ -52,12 +53,12 @@ fn refuse_reopening(reset: &str) -> Result<(), Fault> {
     }
 }
 
-/// Sets dumpable to 0 and checks it: after every change of a thread's ids.
+/// Sets dumpable to 0 and checks it. Call it after every change of a thread's ids.
 ///
 /// # Errors
-/// When it did not take: the run must end.
+/// If it did not become 0: the turn must end.
 pub(crate) fn stay_unreadable() -> Result<(), Fault> {
-    // THREAT: a command opens /proc/<us>/mem for the token, or /proc/<us>/fd/1 to end the run in
+    // THREAT: a command opens /proc/<us>/mem for the token, or /proc/<us>/fd/1 to end the turn in
     // our name. Tried by
     // exec::harden::tests::after_hardening_nothing_of_us_can_be_read_as_the_tool_user.
     // SAFETY: prctl with plain numbers.
@@ -77,13 +78,13 @@ pub(crate) fn stay_unreadable() -> Result<(), Fault> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::super::tests::{said, user};
+    use super::super::tests::{output, user};
     use super::*;
 
     #[test]
-    fn a_kernel_that_would_reopen_us_is_refused() {
-        assert!(refuse_reopening("0\n").is_ok() && refuse_reopening("2\n").is_ok());
-        let fault = refuse_reopening("1\n").expect_err("readable at each change of ids");
+    fn a_kernel_that_makes_us_readable_again_is_refused() {
+        assert!(check_suid_dumpable("0\n").is_ok() && check_suid_dumpable("2\n").is_ok());
+        let fault = check_suid_dumpable("1\n").expect_err("readable at each change of ids");
         assert_eq!(
             fault.message,
             "the sandbox could not be made safe: /proc/sys/fs/suid_dumpable: it is 1"
@@ -93,10 +94,10 @@ mod tests {
     /// Needs root: a command as the tool user tries to read this very process.
     #[tokio::test]
     async fn after_hardening_nothing_of_us_can_be_read_as_the_tool_user() {
-        // A canary that must be readable, or the test is blind.
+        // This file must be readable. Otherwise the test proves nothing.
         let open = std::fs::metadata("/proc/self/status").expect("proc");
         assert_eq!(open.permissions().mode() & 0o444, 0o444);
-        // Not `harden` itself: it empties the environment, and here are other threads.
+        // Not `harden` itself: it removes all variables, and the tests have other threads.
         stay_unreadable().expect("dumpable");
         let us = std::process::id();
         let script = format!(
@@ -108,6 +109,6 @@ mod tests {
              python3 -c 'import ctypes; c = ctypes.CDLL(None); print(\"traced\" if c.ptrace(16, {us}, 0, 0) == 0 else \"\", end=\"\")' 2>/dev/null
              echo end"
         );
-        assert_eq!(said(&script, user(1)).await, "canary\nend\n");
+        assert_eq!(output(&script, user(1)).await, "canary\nend\n");
     }
 }

@@ -1,9 +1,9 @@
-//! Ending every process of the tool user: the end of each call.
+//! Ends every process of the tool user, at the end of each call.
 //!
 //! # Why not process groups, a helper, or cgroups
-//! A group misses what called `setsid`. A helper must be forked, and a fork bomb leaves no free
-//! pid. cgroups are read-only in a sandbox. One thread that takes the tool user's effective uid may
-//! signal all of them in one call, and needs nothing but itself.
+//! A group does not hold processes that called `setsid`. A helper must be forked, and a fork bomb
+//! leaves no free pid. cgroups are read-only in a sandbox. One thread with the tool user's
+//! effective uid can signal all of the user's processes in one call.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -15,43 +15,43 @@ use tokio::time::Instant;
 
 use super::{ToolUser, checked, reap, stay_unreadable, unsafe_sandbox};
 
-/// A real uid that nobody runs as, held while we are the tool user.
+/// A real uid that no process has. We have it while our effective uid is the tool user's.
 ///
-/// THREAT: with real uid 0, `kill(-1)` would reach every root process around us; with the tool's, a
-/// command could signal us. Tried by
-/// exec::kill::tests::a_sweep_ends_daemons_and_spares_everybody_else.
+/// THREAT: with real uid 0, `kill(-1)` would reach every root process around us. With the tool
+/// user's, a command could signal us. Tried by
+/// exec::kill::tests::a_sweep_ends_daemons_and_no_other_users_processes.
 const KILLER_REAL_UID: u32 = 64_199;
-/// Pauses between rounds of killing and collecting double from the first to the longest: what ends
-/// needs the processor too.
+/// The pauses between rounds double from the first to the longest: processes that end need the
+/// processor too.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// How long it may take until there is one less. Some hundred that share a tenth of a processor take
-/// seconds to end, all of them together more than this.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a sweep may take in all, however many end meanwhile.
-const SWEEP_MOST: Duration = Duration::from_secs(60);
+/// How long it may take until there is one process less. Hundreds of processes on a tenth of a
+/// processor take seconds to end, and all of them together more than this.
+const PROGRESS_LIMIT: Duration = Duration::from_secs(5);
+/// How long a sweep may take in all, even if processes end meanwhile.
+const SWEEP_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a sweep left behind.
+/// What is left after a sweep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum KillResult {
     Clean,
-    /// So many processes outlived SIGKILL; `None`: they cannot be counted.
+    /// How many processes survived SIGKILL. `None`: they cannot be counted.
     Survivors(Option<usize>),
-    /// We may be readable or powerless now: the run must end.
+    /// We may be readable, or unable to kill: the turn must end.
     Unsafe(Fault),
 }
 
-/// The standing thread, made at the start so that it needs no free pid when it counts.
+/// The thread that kills. It is started early, so that it needs no free pid later.
 pub(crate) struct ProcessKiller {
     user: ToolUser,
     requests: mpsc::Sender<oneshot::Sender<KillResult>>,
-    /// The thread may have a sweep before it that nobody waits for any more.
+    /// A sweep may be queued that no call waits for.
     pending: AtomicBool,
 }
 
 impl ProcessKiller {
     /// # Errors
-    /// When there is no thread to be had, or orphans would not come to us.
+    /// If no thread can be started, or we would not inherit orphans.
     pub(crate) fn start(user: ToolUser) -> Result<Self, Fault> {
         if std::process::id() != 1 {
             // SAFETY: prctl with plain numbers.
@@ -60,45 +60,43 @@ impl ProcessKiller {
         }
         let (requests, waiting) = mpsc::channel::<oneshot::Sender<KillResult>>();
         let run = move || {
-            // THREAT: what was found for a call that was dropped is told to no one. The next one
-            // that asks is told. Tried by exec::kill::tests::what_no_one_heard_is_told_to_the_next.
-            let mut unheard = None;
+            // THREAT: the call that waits for a sweep is dropped, and its result is lost. So the
+            // next call gets it. Tried by
+            // exec::kill::tests::an_undelivered_danger_goes_to_the_next_call.
+            let mut undelivered = None;
             while let Ok(reply) = waiting.recv() {
-                unheard = unheard_of(reply, unheard.unwrap_or_else(|| kill_all(user)));
+                undelivered = deliver(reply, undelivered.unwrap_or_else(|| kill_all(user)));
             }
         };
         std::thread::Builder::new()
-            .name("broom".to_owned())
+            .name("killer".to_owned())
             .spawn(run)
             .map_err(|error| unsafe_sandbox("no thread to end commands", &error))?;
         Ok(Self { user, requests, pending: AtomicBool::new(false) })
     }
 
-    /// Ends every process of the user and says what is left.
+    /// Ends every process of the user and returns what is left.
     pub(crate) async fn kill_all(&self) -> KillResult {
-        // Mostly nobody is left, which one signal finds out: waking the thread takes longer.
+        // Usually no process is left. One signal shows that, and is faster than waking the thread.
         if !self.pending.load(Ordering::Acquire) {
             match signal_all(self.user) {
                 Err(fault) => return KillResult::Unsafe(fault),
-                Ok(KillRound::Nobody) => return KillResult::Clean,
-                Ok(KillRound::Perhaps) => {}
+                Ok(KillRound::NoneLeft) => return KillResult::Clean,
+                Ok(KillRound::SomeLeft) => {}
             }
         }
         self.pending.store(true, Ordering::Release);
         let (reply, done) = oneshot::channel();
         if self.requests.send(reply).is_ok()
-            && let Ok(swept) = done.await
+            && let Ok(result) = done.await
         {
             self.pending.store(false, Ordering::Release);
-            return swept;
+            return result;
         }
-        KillResult::Unsafe(Fault::new(
-            FaultKind::Sandbox,
-            "the thread that ends commands ended itself",
-        ))
+        KillResult::Unsafe(Fault::new(FaultKind::Sandbox, "the thread that ends commands is gone"))
     }
 
-    /// Before a command is started: a sweep that nobody waited for must not reach it.
+    /// Call this before a command is started: a queued sweep must not kill it.
     pub(crate) async fn wait_pending(&self) -> KillResult {
         match self.pending.load(Ordering::Acquire) {
             true => self.kill_all().await,
@@ -106,38 +104,38 @@ impl ProcessKiller {
         }
     }
 
-    /// As [`Self::kill_all`], where nobody can wait: a call that was dropped.
+    /// Queues a sweep and does not wait: for a call that was dropped.
     pub(crate) fn sweep_later(&self) {
         self.pending.store(true, Ordering::Release);
         let (reply, _) = oneshot::channel();
-        // Only a thread that is gone does not take it, and then the next call says so.
+        // If the thread is gone, the next call reports it.
         drop(self.requests.send(reply));
     }
 }
 
-/// Answers; what must not be lost comes back if no one listens. Processes that are left are found
-/// again by the next sweep.
-fn unheard_of(reply: oneshot::Sender<KillResult>, swept: KillResult) -> Option<KillResult> {
-    reply.send(swept).err().filter(|swept| matches!(swept, KillResult::Unsafe(_)))
+/// Sends the result. A danger that was not received is returned. Survivors are not: the next sweep
+/// finds them again.
+fn deliver(reply: oneshot::Sender<KillResult>, result: KillResult) -> Option<KillResult> {
+    reply.send(result).err().filter(|result| matches!(result, KillResult::Unsafe(_)))
 }
 
-/// On the standing thread alone.
+/// Only on the killer thread.
 fn kill_all(user: ToolUser) -> KillResult {
     let mut pause = FIRST_PAUSE;
-    let mut patience = EmptyAnswerPolicy::from(Instant::now());
+    let mut deadline = SweepDeadline::new(Instant::now());
     loop {
         match signal_all(user) {
             Err(fault) => return KillResult::Unsafe(fault),
-            Ok(KillRound::Nobody) => return KillResult::Clean,
-            Ok(KillRound::Perhaps) => {}
+            Ok(KillRound::NoneLeft) => return KillResult::Clean,
+            Ok(KillRound::SomeLeft) => {}
         }
         reap::collect();
-        match living(user) {
+        match count_living(user) {
             Some(0) => {
                 reap::collect();
                 return KillResult::Clean;
             }
-            left if patience.is_over(left, Instant::now()) => return KillResult::Survivors(left),
+            left if deadline.is_over(left, Instant::now()) => return KillResult::Survivors(left),
             _ => {}
         }
         std::thread::sleep(pause);
@@ -146,39 +144,39 @@ fn kill_all(user: ToolUser) -> KillResult {
     }
 }
 
-/// How long what was killed may take to end.
+/// How long killed processes may take to end.
 ///
-/// THREAT: a command leaves hundreds that end one by one, each just in time, and its call lasts for as
-/// long as it likes. Tried by exec::kill::tests::a_sweep_has_an_end.
-struct EmptyAnswerPolicy {
+/// THREAT: a command leaves hundreds of processes that end one by one, each just in time, and its
+/// call lasts as long as it likes. Tried by exec::kill::tests::a_sweep_has_an_end.
+struct SweepDeadline {
     began: Instant,
-    /// When there was last one less.
-    since: Instant,
+    /// When there was last one process less.
+    progress: Instant,
     fewest: usize,
 }
 
-impl EmptyAnswerPolicy {
-    fn from(now: Instant) -> Self {
-        Self { began: now, since: now, fewest: usize::MAX }
+impl SweepDeadline {
+    fn new(now: Instant) -> Self {
+        Self { began: now, progress: now, fewest: usize::MAX }
     }
 
     fn is_over(&mut self, left: Option<usize>, now: Instant) -> bool {
         if let Some(fewer) = left.filter(|left| *left < self.fewest) {
-            (self.fewest, self.since) = (fewer, now);
+            (self.fewest, self.progress) = (fewer, now);
         }
-        now - self.since >= PATIENCE || now - self.began >= SWEEP_MOST
+        now - self.progress >= PROGRESS_LIMIT || now - self.began >= SWEEP_LIMIT
     }
 }
 
 enum KillRound {
     /// There is no other process in this sandbox.
-    Nobody,
+    NoneLeft,
     /// There are processes, of this user or of others.
-    Perhaps,
+    SomeLeft,
 }
 
-/// One SIGKILL to all the user's processes. The kernel holds back forks meanwhile, so a process
-/// that is forking is ended before its child begins.
+/// One SIGKILL to all the user's processes. The kernel blocks forks meanwhile, so a process that is
+/// forking is killed before its child starts.
 fn signal_all(user: ToolUser) -> Result<KillRound, Fault> {
     let real = if user.uid() == KILLER_REAL_UID { KILLER_REAL_UID - 1 } else { KILLER_REAL_UID };
     // SAFETY: raw calls with plain numbers; they change this thread only, and `saved` stays 0.
@@ -194,12 +192,12 @@ fn signal_all(user: ToolUser) -> Result<KillRound, Fault> {
     };
     stay_unreadable()?;
     taken.and(restored).map_err(|error| unsafe_sandbox("cannot end commands", &error))?;
-    Ok(if killed != 0 && error == libc::ESRCH { KillRound::Nobody } else { KillRound::Perhaps })
+    Ok(if killed != 0 && error == libc::ESRCH { KillRound::NoneLeft } else { KillRound::SomeLeft })
 }
 
-/// The user's processes that have not ended, by what the kernel says of each. `None` if it does not
-/// say it of one that is there: what cannot be looked at does not count as gone.
-fn living(user: ToolUser) -> Option<usize> {
+/// How many of the user's processes have not ended. `None` if the status of one cannot be read: it
+/// does not count as gone.
+fn count_living(user: ToolUser) -> Option<usize> {
     let mut count = 0;
     for entry in std::fs::read_dir("/proc").ok()? {
         let entry = entry.ok()?;
@@ -207,20 +205,21 @@ fn living(user: ToolUser) -> Option<usize> {
             continue;
         }
         match std::fs::read(entry.path().join("status")) {
-            Ok(status) => count += usize::from(lives(&String::from_utf8_lossy(&status), user)),
-            Err(error) if is_of_one_that_ended(&error) => {}
+            Ok(status) => count += usize::from(is_living(&String::from_utf8_lossy(&status), user)),
+            Err(error) if has_ended(&error) => {}
             Err(_) => return None,
         }
     }
     Some(count)
 }
 
-fn is_of_one_that_ended(error: &std::io::Error) -> bool {
+/// Whether reading a process failed because it ended.
+fn has_ended(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 /// Whether one process is the user's, by any of its ids, and has not ended.
-fn lives(status: &str, user: ToolUser) -> bool {
+fn is_living(status: &str, user: ToolUser) -> bool {
     let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
     let ended = field("State:").is_some_and(|state| state.trim_start().starts_with(['Z', 'X']));
     let mut ids = field("Uid:").unwrap_or_default().split_ascii_whitespace();
@@ -236,58 +235,58 @@ mod tests {
     fn a_sweep_has_an_end() {
         let began = Instant::now();
         let after = |seconds: u64| began + Duration::from_secs(seconds);
-        // How many there are at each second; when it is over.
+        // From the number of processes at each second: when it is over.
         let over = |left: &dyn Fn(u64) -> Option<usize>| {
-            let mut patience = EmptyAnswerPolicy::from(began);
-            (0..1000).find(|&second| patience.is_over(left(second), after(second)))
+            let mut deadline = SweepDeadline::new(began);
+            (0..1000).find(|&second| deadline.is_over(left(second), after(second)))
         };
-        // One that does not end, and as many as there were, however long they are looked at.
+        // One process that does not end, an unknown number, and a number that stays the same.
         assert_eq!(over(&|_| Some(1)), Some(5));
         assert_eq!(over(&|_| None), Some(5));
         assert_eq!(over(&|second| Some(if second < 3 { 9 } else { 8 })), Some(8));
-        // One less every four seconds: never too late, and too long in all.
+        // One process less every four seconds: each in time, and too long in all.
         assert_eq!(over(&|second| Some(500 - second as usize / 4)), Some(60));
     }
 
     #[test]
-    fn what_no_one_heard_is_told_to_the_next() {
+    fn an_undelivered_danger_goes_to_the_next_call() {
         let danger = || KillResult::Unsafe(Fault::new(FaultKind::Sandbox, "readable"));
-        let said = |swept, is_heard| {
-            let (reply, listener) = oneshot::channel();
-            let listener = Some(listener).filter(|_| is_heard);
-            (unheard_of(reply, swept), listener.map(|mut it| it.try_recv()))
+        let delivered = |result, is_received| {
+            let (reply, receiver) = oneshot::channel();
+            let receiver = Some(receiver).filter(|_| is_received);
+            (deliver(reply, result), receiver.map(|mut it| it.try_recv()))
         };
-        assert_eq!(said(danger(), true), (None, Some(Ok(danger()))));
-        assert_eq!(said(danger(), false), (Some(danger()), None));
-        assert_eq!(said(KillResult::Clean, false), (None, None));
-        assert_eq!(said(KillResult::Survivors(Some(1)), false), (None, None));
+        assert_eq!(delivered(danger(), true), (None, Some(Ok(danger()))));
+        assert_eq!(delivered(danger(), false), (Some(danger()), None));
+        assert_eq!(delivered(KillResult::Clean, false), (None, None));
+        assert_eq!(delivered(KillResult::Survivors(Some(1)), false), (None, None));
     }
 
     #[test]
-    fn what_lives_is_told_by_state_and_ids() {
+    fn a_process_is_living_by_its_state_and_ids() {
         let user = ToolUser::new(1234, 1234).expect("not root");
         let status = |state: &str, ids: &str| {
             format!("Name:\tx\nState:\t{state}\nUid:\t{ids}\nGid:\t0\t0\t0\t0\n")
         };
         for ids in ["1234\t1\t1\t1", "1\t1234\t1\t1", "1\t1\t1234\t1", "1\t1\t1\t1234"] {
-            assert!(lives(&status("D (disk sleep)", ids), user), "{ids}");
-            assert!(!lives(&status("Z (zombie)", ids), user), "{ids}");
+            assert!(is_living(&status("D (disk sleep)", ids), user), "{ids}");
+            assert!(!is_living(&status("Z (zombie)", ids), user), "{ids}");
         }
-        assert!(!lives(&status("S (sleeping)", "0\t0\t0\t0"), user));
+        assert!(!is_living(&status("S (sleeping)", "0\t0\t0\t0"), user));
         for (error, ended) in [
             (libc::ENOENT, true),
             (libc::ESRCH, true),
             (libc::EMFILE, false),
             (libc::ENOMEM, false),
         ] {
-            assert_eq!(is_of_one_that_ended(&std::io::Error::from_raw_os_error(error)), ended);
+            assert_eq!(has_ended(&std::io::Error::from_raw_os_error(error)), ended);
         }
     }
 
     /// Needs root. Daemons that left their session, ignore SIGTERM, forked twice, or stopped
-    /// themselves are gone after one sweep; this process, another user's and root's are not.
+    /// themselves are gone after one sweep. This process, another user's and root's are not.
     #[tokio::test]
-    async fn a_sweep_ends_daemons_and_spares_everybody_else() {
+    async fn a_sweep_ends_daemons_and_no_other_users_processes() {
         let (mine, other) = (user(3), user(4));
         let (killer, theirs) =
             (ProcessKiller::start(mine).expect("root"), ProcessKiller::start(other).expect("root"));
@@ -297,56 +296,56 @@ mod tests {
             mine,
         );
         assert_eq!(command.ended().await, super::super::ExitStatus(7));
-        assert!(living(mine) >= Some(10), "the test is blind: {:?}", living(mine));
+        assert!(count_living(mine) >= Some(10), "the test is blind: {:?}", count_living(mine));
         assert_eq!(killer.kill_all().await, KillResult::Clean);
-        assert_eq!(living(mine), Some(0));
-        assert_eq!(living(other), Some(1));
+        assert_eq!(count_living(mine), Some(0));
+        assert_eq!(count_living(other), Some(1));
         assert_eq!(theirs.kill_all().await, KillResult::Clean);
         assert_eq!(bystander.ended().await, super::super::ExitStatus(128 + libc::SIGKILL));
     }
 
-    /// The limit comes first and ends the bomb where it cannot be set: this machine is not a sandbox.
+    /// The limit is set first, and the bomb ends if it cannot be: this machine is not a sandbox.
     const BOMB: &str = "exec bash -c 'ulimit -u 100 || exit 1
         b() { b | b & }; while :; do b; sleep 0.01; done 2>/dev/null'";
 
-    /// Needs root. A bomb that forks as fast as it can, held to 100 processes.
+    /// Needs root. A bomb that forks as fast as it can, limited to 100 processes.
     #[tokio::test]
     async fn a_fork_bomb_is_swept() {
         let mine = user(5);
         let killer = ProcessKiller::start(mine).expect("root");
         let bomb = start(BOMB, mine);
         for _ in 0..3_000 {
-            if living(mine) > Some(5) {
+            if count_living(mine) > Some(5) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert!(living(mine) > Some(5), "the test is blind: {:?}", living(mine));
+        assert!(count_living(mine) > Some(5), "the test is blind: {:?}", count_living(mine));
         assert_eq!(killer.kill_all().await, KillResult::Clean);
-        assert_eq!(living(mine), Some(0));
+        assert_eq!(count_living(mine), Some(0));
         assert_eq!(bomb.ended().await, super::super::ExitStatus(128 + libc::SIGKILL));
     }
 
-    /// Needs root. A sweep that nobody waited for is over before the next command starts.
+    /// Needs root. A queued sweep is over before the next command starts.
     #[tokio::test]
-    async fn a_sweep_that_is_owed_is_waited_for() {
+    async fn a_queued_sweep_is_waited_for() {
         let mine = user(7);
         let killer = ProcessKiller::start(mine).expect("root");
         let command = start("exec sleep 1000", mine);
         assert_eq!(killer.wait_pending().await, KillResult::Clean);
-        assert_eq!(living(mine), Some(1), "nothing was owed, and a command was ended");
+        assert_eq!(count_living(mine), Some(1), "no sweep was queued, and a command was ended");
         killer.sweep_later();
         assert_eq!(killer.wait_pending().await, KillResult::Clean);
-        assert_eq!(living(mine), Some(0));
+        assert_eq!(count_living(mine), Some(0));
         assert_eq!(command.ended().await, super::super::ExitStatus(128 + libc::SIGKILL));
         let next = start("exec sleep 1000", mine);
         assert_eq!(killer.wait_pending().await, KillResult::Clean);
-        assert_eq!(living(mine), Some(1), "what was owed was paid twice");
+        assert_eq!(count_living(mine), Some(1), "the queued sweep ran twice");
         assert_eq!(killer.kill_all().await, KillResult::Clean);
         assert_eq!(next.ended().await, super::super::ExitStatus(128 + libc::SIGKILL));
     }
 
-    /// Needs root. After a sweep this process is unreadable again, and powerful again.
+    /// Needs root. After a sweep this process is unreadable again, and can sweep again.
     #[tokio::test]
     async fn a_sweep_leaves_us_unreadable() {
         let killer = ProcessKiller::start(user(6)).expect("root");

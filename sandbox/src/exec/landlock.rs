@@ -1,11 +1,12 @@
-//! Where commands may write: beneath the writable mounts of the container, and to devices. So not
-//! beneath `/proc`, where a process writes how soon it is to be ended when memory runs out.
+//! Where commands may write: beneath the writable mounts of the container, and to devices. They may
+//! not write beneath `/proc`, where a process could make the kernel kill another one first if
+//! memory runs out.
 //!
-//! It is put once on the thread that starts commands, so that all of them are in one domain and may
-//! trace each other, as everywhere.
+//! The rules are set once, on the thread that starts commands. So all commands are in one domain
+//! and may trace each other, as usual.
 //!
-//! Absent: rules for reading, for signals and for sockets; other users and the container see to
-//! those. Only from ABI 2 on: ABI 1 forbids to rename from folder to folder.
+//! Absent: rules for reading, for signals and for sockets. Separate users, the container and `filter`
+//! cover those. ABI 2 is required: ABI 1 forbids renames from directory to directory.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -16,18 +17,18 @@ use rustix::fs::{FileType, Mode, OFlags};
 use super::checked;
 use crate::mounts::{self, Mount};
 
-/// Asks for the ABI instead of a ruleset.
+/// The flag that asks for the ABI instead of a ruleset.
 const VERSION: libc::c_uint = 1;
 const RULE_PATH_BENEATH: libc::c_int = 1;
 
 const WRITE_FILE: u64 = 1 << 1;
-/// To make and remove, by kind: the bits from `REMOVE_DIR` to `MAKE_SYM`.
+/// Creating and removing each kind of file: the bits from `REMOVE_DIR` to `MAKE_SYM`.
 const MAKE_AND_REMOVE: u64 = 0x1ff << 4;
 const REFER: u64 = 1 << 13;
 const TRUNCATE: u64 = 1 << 14;
 
-/// File systems that show the kernel, whatever their flags.
-const KERNELS: [&str; 4] = ["proc", "sysfs", "cgroup", "cgroup2"];
+/// File systems of the kernel. They never count as writable.
+const KERNEL_FILE_SYSTEMS: [&str; 4] = ["proc", "sysfs", "cgroup", "cgroup2"];
 
 #[repr(C)]
 struct Ruleset {
@@ -40,10 +41,10 @@ struct PathBeneath {
     parent_fd: i32,
 }
 
-/// Restricts this thread and all that it starts from now on, for ever.
+/// Restricts this thread and all processes that it starts from now on.
 ///
 /// # Errors
-/// Why there is no restriction: for people.
+/// Why there is no restriction, for people.
 pub(super) fn restrict_this_thread() -> Result<(), String> {
     // SAFETY: with this flag the kernel reads no ruleset.
     let abi = unsafe {
@@ -55,7 +56,7 @@ pub(super) fn restrict_this_thread() -> Result<(), String> {
         )
     };
     let handled = match abi {
-        ..=0 => return Err(format!("no landlock here: {}", io::Error::last_os_error())),
+        ..=0 => return Err(format!("landlock is not available: {}", io::Error::last_os_error())),
         1 => return Err("the kernel's landlock is too old (ABI 1)".to_owned()),
         2 => WRITE_FILE | MAKE_AND_REMOVE | REFER,
         _ => WRITE_FILE | MAKE_AND_REMOVE | REFER | TRUNCATE,
@@ -66,7 +67,7 @@ pub(super) fn restrict_this_thread() -> Result<(), String> {
 
 fn restrict(handled: u64, places: &[PathBuf]) -> io::Result<()> {
     let ruleset = Ruleset { handled_access_fs: handled };
-    // SAFETY: the kernel reads `ruleset`, whose size is said, and gives a new descriptor.
+    // SAFETY: the kernel reads `ruleset`, whose size is given, and returns a new descriptor.
     let ruleset = unsafe {
         let made = libc::syscall(
             libc::SYS_landlock_create_ruleset,
@@ -78,7 +79,7 @@ fn restrict(handled: u64, places: &[PathBuf]) -> io::Result<()> {
         OwnedFd::from_raw_fd(i32::try_from(made).map_err(io::Error::other)?)
     };
     for place in places {
-        // What cannot be opened cannot be written by a command either.
+        // If we cannot open it, a command cannot write to it either.
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let Ok(opened) = rustix::fs::open(place, flags, Mode::empty()) else { continue };
         let kind = FileType::from_raw_mode(rustix::fs::fstat(opened.as_fd())?.st_mode);
@@ -97,52 +98,52 @@ fn restrict(handled: u64, places: &[PathBuf]) -> io::Result<()> {
             )
         })?;
     }
-    // THREAT: a command that takes back its place in the queue of those the kernel ends for want of
-    // memory has the kernel end the sandbox, and with it the changes. Tried by
-    // escape::floods::a_command_cannot_make_the_kernel_spare_it.
-    // SAFETY: plain numbers; it changes this thread only.
+    // THREAT: a command lowers its own OOM score, and the kernel kills the sandbox instead, and
+    // with it the changes. Tried by escape::floods::a_command_cannot_make_the_kernel_spare_it.
+    // SAFETY: prctl with plain numbers. It changes this thread only.
     checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())?;
     // SAFETY: as above; the descriptor is open.
     checked(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) })
 }
 
-/// Where something can be written: each writable mount, and devices, also on a mount that is not.
+/// Where commands may write: each writable mount, and devices, also on a mount that is not
+/// writable.
 ///
-/// A rule for `/` would reach beneath `/proc` too: where `/` is writable, what is in it is named
+/// A rule for `/` would also cover `/proc`. If `/` is writable, the entries of `/` are listed
 /// instead.
 fn writable(mounts: Vec<Mount>) -> Vec<PathBuf> {
     let mut places = vec![PathBuf::from("/dev")];
     let is_rw = |options: &str| options.split(',').any(|option| option == "rw");
     for mount in mounts {
         let is_writable = is_rw(&mount.options) && is_rw(&mount.options_of_system);
-        if !is_writable || KERNELS.contains(&mount.kind.as_str()) {
+        if !is_writable || KERNEL_FILE_SYSTEMS.contains(&mount.kind.as_str()) {
             continue;
         }
         if mount.at == Path::new("/") {
             places.extend(beneath_the_root());
-        } else if !is_the_kernels(&mount.at) {
+        } else if !is_kernel_path(&mount.at) {
             places.push(mount.at);
         }
     }
     places
 }
 
-fn is_the_kernels(path: &Path) -> bool {
+fn is_kernel_path(path: &Path) -> bool {
     path.starts_with("/proc") || path.starts_with("/sys")
 }
 
 fn beneath_the_root() -> impl Iterator<Item = PathBuf> {
     let entries = std::fs::read_dir("/").into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| !is_the_kernels(path))
+    entries.map(|entry| entry.path()).filter(|path| !is_kernel_path(path))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{said, said_without_us, user};
+    use super::super::tests::{output, unrestricted_output, user};
     use super::*;
 
     #[test]
-    fn what_can_be_written_is_what_the_mounts_say() {
+    fn the_writable_mounts_are_writable() {
         let mounts = r"100 90 0:50 / / ro,relatime - overlay overlay rw,lowerdir=/x
 101 100 0:60 / /proc rw,nosuid - proc proc rw
 102 100 0:61 / /dev rw,nosuid - tmpfs tmpfs rw,size=65536k
@@ -158,15 +159,15 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_can_be_written_opens_nothing_of_the_kernels() {
+    fn a_writable_root_does_not_make_proc_writable() {
         let places = writable(mounts::parse("1 0 8:1 / / rw - ext4 /dev/vda rw"));
         assert!(places.contains(&"/tmp".into()) && places.contains(&"/dev".into()), "{places:?}");
-        assert!(!places.iter().any(|place| is_the_kernels(place) || place == Path::new("/")));
+        assert!(!places.iter().any(|place| is_kernel_path(place) || place == Path::new("/")));
     }
 
-    /// Needs root. What tools do every day, in one command: each says a word when it works.
+    /// Needs root. Usual operations of tools in one command. Each prints a word if it works.
     #[tokio::test]
-    async fn what_tools_do_every_day_works() {
+    async fn usual_operations_work() {
         let script = r#"cd "$(mktemp -d)" && mkdir a b && echo x >a/f && mv a/f b/f && ln b/f a/g && mv b c && echo renamed
             ln -s c link && rm -r c && echo removed
             mkfifo pipe && (echo through >pipe &) && cat pipe
@@ -183,25 +184,25 @@ libc = ctypes.CDLL(None)
 print('traced' if libc.ptrace(16, child, 0, 0) == 0 else 'not traced')
 os.kill(child, 9)
 EOF"#;
-        let said = said(script, user(8)).await;
+        let printed = output(script, user(8)).await;
         let expected =
             "renamed\nremoved\nthrough\nout\nerr\nshared\ncommitted\nterminal\nlinked\ntraced\n";
-        assert_eq!(said, expected);
+        assert_eq!(printed, expected);
     }
 
-    /// Needs root. And what only they who mean harm do.
+    /// Needs root. Hostile writes fail.
     #[tokio::test]
-    async fn beneath_proc_nothing_is_written() {
+    async fn a_command_cannot_write_beneath_proc() {
         let writes = "cat /proc/self/oom_score_adj; echo 0 >/proc/self/oom_score_adj; cat /proc/self/oom_score_adj";
-        let ours = said(writes, user(9)).await;
+        let ours = output(writes, user(9)).await;
         let lines: Vec<_> = ours.lines().collect();
         assert!(
             matches!(lines[..], ["1000", denied, "1000"] if denied.contains("ermission")),
             "{ours}"
         );
-        // Without us it is taken back, by the very same words.
+        // The control: without our restrictions the same commands lower the score.
         let theirs =
-            said_without_us(&format!("echo 1000 >/proc/self/oom_score_adj; {writes}"), user(9));
+            unrestricted_output(&format!("echo 1000 >/proc/self/oom_score_adj; {writes}"), user(9));
         assert_eq!(theirs, "1000\n0\n");
     }
 }

@@ -9,16 +9,16 @@ use airlock_shared::outcome::Fault;
 
 use super::ToolUser;
 
-/// One way to start: an absolute path and its arguments, the first of which is its name.
+/// A program: an absolute path and its arguments, the first of which is its name.
 pub(crate) struct Program {
     pub(crate) path: CString,
     pub(crate) arguments: Vec<CString>,
 }
 
-/// What is to be started. The first of `programs` that exists is.
+/// What is to be started: the first of `programs` that exists.
 pub(crate) struct Launch<'a> {
     pub(crate) programs: Vec<Program>,
-    /// `NAME=value`, all of it: nothing is inherited.
+    /// All of the environment, as `NAME=value`. Nothing is inherited.
     pub(crate) environment: Arc<[CString]>,
     pub(crate) directory: BorrowedFd<'a>,
     pub(crate) user: ToolUser,
@@ -27,12 +27,12 @@ pub(crate) struct Launch<'a> {
 /// Why nothing was started.
 #[derive(Debug)]
 pub(crate) enum SpawnError {
-    /// None of the programs is there.
+    /// None of the programs exists.
     NoProgram,
     /// The arguments are longer than the kernel takes.
     TooLong,
-    /// Another call failed; which one, for people.
+    /// Another call failed. The text names it, for people.
     Failed(&'static str, io::Error),
-    /// We may be readable now: the run must end.
+    /// We may be readable now: the turn must end.
     Unsafe(Fault),
 }

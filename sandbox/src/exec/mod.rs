@@ -1,18 +1,18 @@
-//! Where processes begin and end: the only `unsafe` of this program.
+//! Starts and ends processes: the only `unsafe` code of this program.
 //!
 //! ```text
-//! harden        once, before a byte of stdin is read: nobody can read or trace us
-//! ToolUser      whom commands and file tools act as: never root
-//! Worker        a thread that is that user for files (fsuid), and stays ours for everything else
-//! Spawner       starts commands as that user, on a thread that may write beneath nothing of the kernel's,
-//!               and make no sockets but those of the container
-//! Broom         ends every process of that user, without a fork; a thread waits for those that linger
+//! harden         once, before the first byte of stdin is read: no process can read or trace us
+//! ToolUser       the user that commands and file tools run as: never root
+//! UserThread     a thread that is that user for files (fsuid) and keeps our ids otherwise
+//! Spawner        starts commands as that user, on a thread without write access to /proc and /sys
+//!                that makes only sockets of the container
+//! ProcessKiller  ends every process of that user, without a fork, and waits until they are gone
 //! ```
 //!
-//! Two facts of Linux rule this folder. Credentials belong to threads, so the raw system calls are
-//! made and never libc's wrappers, which change all threads. And every change of a thread's ids
-//! resets the *process's* dumpable flag to `/proc/sys/fs/suid_dumpable`, so [`stay_unreadable`]
-//! follows each of them, and [`harden`] refuses where that file says 1.
+//! Two facts of Linux matter here. Credentials belong to threads, so we make raw system calls and
+//! do not use libc's wrappers, which change all threads. And every change of a thread's ids resets
+//! the *process's* dumpable flag to `/proc/sys/fs/suid_dumpable`, so [`stay_unreadable`] follows
+//! each of them, and [`harden`] fails if that file is 1.
 //!
 //! Absent: shells and time limits (`tools::bash`), and paths (`tools::path`).
 
@@ -26,11 +26,11 @@ mod user; // another user, for files
 mod landlock; // where commands may write
 mod filter; // which sockets they may make
 mod launch; // what is to be started
-mod child; // until it is another program
-mod spawn; // one command
-mod spawned; // one that was started
-mod reap; // what ended, collected once for all
-mod kill; // and the end of all it started
+mod child; // the child until exec
+mod spawn; // starts a command
+mod spawned; // a command that was started
+mod reap; // collects processes that ended
+mod kill; // ends all processes of the tool user
 
 pub(crate) use harden::{harden, stay_unreadable};
 pub(crate) use kill::{KillResult, ProcessKiller};
@@ -42,19 +42,20 @@ pub(crate) use user::{ToolUser, UserThread};
 
 use airlock_shared::outcome::{Fault, FaultKind};
 
-/// A sandbox that cannot be made safe.
+/// The fault of a sandbox that cannot be made safe.
 fn unsafe_sandbox(what: &str, error: &std::io::Error) -> Fault {
     Fault::new(FaultKind::Sandbox, format!("the sandbox could not be made safe: {what}: {error}"))
 }
 
-/// A raw system call that answers 0 or fails.
+/// The result of a raw system call that returns a negative number if it fails.
 fn checked(result: libc::c_long) -> std::io::Result<()> {
     if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    //! What the tests of this folder share. They need root: they run commands as other users.
+    //! What the tests of this directory share. They need root, because they run commands as other
+    //! users.
 
     use std::ffi::CString;
     use std::io::Read as _;
@@ -65,10 +66,10 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// One for all tests: what it started ends with it.
+    /// One for all tests: its commands end with it.
     static SPAWNER: LazyLock<Spawner> = LazyLock::new(|| Spawner::start().expect("a thread"));
 
-    /// A user of this test process alone, so that no sweep reaches another test's commands.
+    /// A user of this test process alone, so that its commands are not killed by another test.
     pub(crate) fn user(number: u32) -> ToolUser {
         let id = 1_000_000_000 + (std::process::id() % 4_000_000) * 64 + number;
         ToolUser::new(id, id).expect("not root")
@@ -87,14 +88,14 @@ pub(crate) mod tests {
         SPAWNER.spawn(launch).expect("these tests need root")
     }
 
-    /// A process that counts as the user's and that the user may not signal: its effective uid is
-    /// the user's, its real and saved ones are not. It ends when this is dropped.
+    /// A process that counts as the user's but that the user may not signal: its effective uid is
+    /// the user's, and its real and saved ones are not. It ends when this is dropped.
     pub(crate) struct OutOfReach(Child);
 
     impl OutOfReach {
-        #[expect(clippy::disallowed_methods, reason = "a child that `spawn` would never start")]
+        #[expect(clippy::disallowed_methods, reason = "`spawn` cannot start such a child")]
         pub(crate) fn start(user: u32) -> Self {
-            // No program may be started after the ids are set: that would set the saved one anew.
+            // No program may be started after the ids are set: exec would change the saved one.
             let script = "import os, sys, time
 os.setresuid(64111, int(sys.argv[1]), 64111)
 print(flush=True)
@@ -104,35 +105,35 @@ time.sleep(1000)";
                 .stdout(Stdio::piped())
                 .spawn()
                 .expect("python3");
-            let said = child.stdout.take().expect("piped").read(&mut [0]);
-            assert_eq!(said.expect("read"), 1, "these tests need root");
+            let read = child.stdout.take().expect("piped").read(&mut [0]);
+            assert_eq!(read.expect("read"), 1, "these tests need root");
             Self(child)
         }
     }
 
     impl Drop for OutOfReach {
         fn drop(&mut self) {
-            self.0.kill().expect("it was there all the time");
-            // Collected here or by a sweep of another test.
+            self.0.kill().expect("it is alive");
+            // Collected here or by another test.
             let _ended = self.0.wait();
         }
     }
 
-    /// What a script says as a user that nobody restricts further.
+    /// The output of a script that runs as this user without our restrictions.
     #[expect(clippy::disallowed_methods, reason = "the control: a child that we did not start")]
-    pub(crate) fn said_without_us(script: &str, user: ToolUser) -> String {
+    pub(crate) fn unrestricted_output(script: &str, user: ToolUser) -> String {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]).uid(user.uid()).gid(user.gid()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("these tests need root");
         let mut text = String::new();
-        let mut said = child.stdout.take().expect("piped");
-        said.read_to_string(&mut text).expect("utf-8");
+        let mut stdout = child.stdout.take().expect("piped");
+        stdout.read_to_string(&mut text).expect("utf-8");
         let _ended = child.wait();
         text
     }
 
-    /// What a script says until it closes its output.
-    pub(crate) async fn said(script: &str, user: ToolUser) -> String {
+    /// The output of a script until it closes it.
+    pub(crate) async fn output(script: &str, user: ToolUser) -> String {
         let mut spawned = start(script, user);
         let mut output = std::fs::File::from(spawned.output().expect("once"));
         let read = tokio::task::spawn_blocking(move || {

@@ -1,8 +1,8 @@
-//! Collecting what ended. As PID 1 we inherit every orphan, and one `waitpid(-1)` for all of them
-//! would swallow the status somebody waits for: so all waiting goes through here.
+//! Collects processes that ended. As PID 1 we inherit every orphan. A `waitpid(-1)` for the orphans
+//! also takes the status of commands that we wait for, so all waiting is here.
 //!
 //! # Why a static
-//! The children of a process are one set, whoever looks; two owners would steal from each other.
+//! A process has one set of children. Two owners would take each other's statuses.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,11 +11,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ExitStatus(pub(crate) i32);
 
-/// The children somebody waits for, by pid.
+/// The children that we wait for, by pid.
 static AWAITED: Mutex<BTreeMap<i32, Option<ExitStatus>>> = Mutex::new(BTreeMap::new());
 
-/// Holds back all collecting while a child is being started, so that it is awaited before it can
-/// be collected.
+/// Prevents collecting while a child is being started, so that the child cannot be collected before
+/// it is in the list.
 pub(super) struct StartGuard(MutexGuard<'static, BTreeMap<i32, Option<ExitStatus>>>);
 
 impl StartGuard {
@@ -28,7 +28,7 @@ impl StartGuard {
     }
 }
 
-/// Collects everything that ended; what nobody waits for is forgotten.
+/// Collects all processes that ended. Statuses that we do not wait for are dropped.
 pub(super) fn collect() {
     let mut awaited = AWAITED.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
@@ -48,13 +48,13 @@ pub(super) fn collect() {
     }
 }
 
-/// How an awaited child ended, if it has.
+/// How a child that we wait for ended, if it has.
 pub(super) fn ended(pid: i32) -> Option<ExitStatus> {
     collect();
     *AWAITED.lock().unwrap_or_else(PoisonError::into_inner).get(&pid)?
 }
 
-/// Nobody waits for this child any more.
+/// Stops waiting for this child.
 pub(super) fn forget(pid: i32) {
     AWAITED.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
 }

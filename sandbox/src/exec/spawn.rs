@@ -1,17 +1,17 @@
-//! Starting one command as the tool user, on a standing thread: what commands may write, and which
-//! sockets they may make, are properties of the thread that starts them, and the sandbox's own
-//! threads keep their freedom.
+//! Starts a command as the tool user, on a thread of its own. The landlock rules and the socket
+//! filter for commands belong to the thread that starts them, and the sandbox's other threads are
+//! not restricted.
 //!
 //! ```text
 //! caller ──order──→ thread: clone ─→ child: its pid ──→ caller: its oom_score_adj ──→ child: exec
 //!    └───────────────────────────── pid and pidfd, or why not ←──── thread ←───────────────┘
 //! ```
 //!
-//! The caller writes the child's `oom_score_adj`: the child may write nothing beneath `/proc`.
+//! The caller writes the child's `oom_score_adj`, because the child may not write beneath `/proc`.
 //!
 //! # Why not `std::process`
-//! With a uid to change it forks, which copies our page tables: 10 ms at 256 MB. `clone(VM|VFORK)`
-//! takes a third of a millisecond whatever we hold.
+//! If the uid must change, it forks, which copies our page tables: 10 ms at 256 MB.
+//! `clone(VM|VFORK)` takes a third of a millisecond at any size.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
@@ -22,45 +22,45 @@ use airlock_shared::outcome::{Fault, FaultKind};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::child::{Candidate, ChildPlan, MARKED, child};
+use super::child::{Candidate, ChildPlan, OOM_SCORE_STEP, child};
 use super::launch::{Launch, Program, SpawnError};
 use super::reap;
 use super::spawned::Spawned;
 use super::{ToolUser, filter, landlock, stay_unreadable, unsafe_sandbox};
 
-/// The child's stack until it becomes another program.
+/// The child's stack until exec.
 const STACK_BYTES: usize = 64 << 10;
-/// Where descriptors are kept before they are put in place, beyond all places used.
+/// Descriptors for the child are first moved here, above the numbers that it uses.
 const FIRST_FREE_DESCRIPTOR: c_int = 10;
 
-/// The standing thread. What it started ends with it.
+/// The thread that starts commands. When it ends, its commands are killed.
 pub(crate) struct Spawner {
     line: Mutex<SpawnLine>,
     unrestricted: Option<String>,
 }
 
-/// To the thread, and to the child that it is starting.
+/// The channels to the thread, and to the child that it is starting.
 struct SpawnLine {
     orders: mpsc::Sender<(SpawnOrder, mpsc::SyncSender<Result<ChildStarted, SpawnError>>)>,
-    /// The child's pid, and 0 when there is no child to be answered (any more).
+    /// The pid of a child that waits for an answer, or 0 if no child waits any more.
     pids: PipeReader,
-    /// The same pid when the child may go on; less than 0 when it must not.
+    /// The same pid if the child may go on, or the negative pid if it must not.
     answers: PipeWriter,
 }
 
-/// A child that became another program, and what says when it ends.
+/// The pid of a child after exec, and its pidfd.
 type ChildStarted = (i32, OwnedFd);
 
 impl Spawner {
     /// Starts the thread and restricts it.
     ///
     /// # Errors
-    /// When there is no thread to be had, or the kernel filters no system calls. A kernel without
-    /// landlock is no error: see [`Self::unrestricted`].
+    /// If no thread can be started, or the kernel does not accept the filter of system calls. A
+    /// kernel without landlock is no error: see [`Self::unrestricted`].
     pub(crate) fn start() -> Result<Self, Fault> {
         let failed = |error: io::Error| unsafe_sandbox("no thread to start commands", &error);
-        let (pids, told) = io::pipe().map_err(failed)?;
-        let (answered, answers) = io::pipe().map_err(failed)?;
+        let (pids, pid_writer) = io::pipe().map_err(failed)?;
+        let (answer_reader, answers) = io::pipe().map_err(failed)?;
         let (orders, waiting) = mpsc::channel::<(SpawnOrder, mpsc::SyncSender<_>)>();
         let (ready, restricted) = mpsc::sync_channel(1);
         let run = move || {
@@ -70,14 +70,17 @@ impl Spawner {
             if ready.send(filtered).is_err() || stop {
                 return;
             }
-            let (mut told, answered) = (told, answered);
+            let (mut pid_writer, answer_reader) = (pid_writer, answer_reader);
             while let Ok((order, reply)) = waiting.recv() {
-                let born: Result<ChildStarted, SpawnError> = start(&order, &told, &answered);
-                // With it goes our own writing end of the command's output: its reader sees the end
-                // of the output once the command has closed it.
+                let started: Result<ChildStarted, SpawnError> =
+                    start(&order, &pid_writer, &answer_reader);
+                // This closes our own writing end of the command's output, so that its reader sees
+                // the end when the command closes it.
                 drop(order);
-                // If no one waits for this any more, no one can order either.
-                if told.write_all(&0_i32.to_ne_bytes()).is_err() || reply.send(born).is_err() {
+                // If the reply is not received, no further order can come.
+                if pid_writer.write_all(&0_i32.to_ne_bytes()).is_err()
+                    || reply.send(started).is_err()
+                {
                     return;
                 }
             }
@@ -90,21 +93,21 @@ impl Spawner {
         })
     }
 
-    /// Why commands may write wherever their user may, if they may.
+    /// Why commands are not restricted by landlock. `None`: they are.
     pub(crate) fn unrestricted(&self) -> Option<&str> {
         self.unrestricted.as_deref()
     }
 
-    /// Starts a command in a session of its own, with `/dev/null` as its input and one pipe as
-    /// both its outputs, so that what it writes stays in order.
+    /// Starts a command in a new process session, with `/dev/null` as stdin and one pipe as stdout
+    /// and stderr, so that its output stays in order.
     ///
     /// # Errors
-    /// When nothing was started.
+    /// If no command was started.
     pub(crate) fn spawn(&self, launch: Launch<'_>) -> Result<Spawned, SpawnError> {
         let failed = |step| move |error: rustix::io::Errno| SpawnError::Failed(step, error.into());
         let (output, writer) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed("no pipe"))?;
-        // The pipe is root's: `echo >/dev/stderr` opens it anew, as the tool user.
+        // The pipe belongs to root, and `echo >/dev/stderr` opens it again as the tool user.
         rustix::fs::fchmod(&writer, rustix::fs::Mode::from_raw_mode(0o666))
             .map_err(failed("no pipe"))?;
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
@@ -135,55 +138,55 @@ impl SpawnLine {
     fn order(&mut self, order: SpawnOrder) -> Result<ChildStarted, SpawnError> {
         let (reply, made) = mpsc::sync_channel(1);
         self.orders.send((order, reply)).map_err(|_| SpawnError::Unsafe(gone()))?;
-        // A pipe to the thread that is broken leaves a child that no one can answer: it is neither
-        // waited for nor forgotten, but ends the turn, and with it the container.
-        let marked = self.mark().map_err(|_| SpawnError::Unsafe(gone()))?;
+        // If a pipe to the thread is broken, a child may wait for an answer that cannot come. This
+        // ends the turn, and with it the container.
+        let scored = self.set_oom_score().map_err(|_| SpawnError::Unsafe(gone()))?;
         let made = made.recv().map_err(|_| SpawnError::Unsafe(gone()))?;
-        made.map_err(|error| why(error, marked))
+        made.map_err(|error| with_cause(error, scored))
     }
 
-    /// Makes the child the first that the kernel ends for want of memory, before it is a command.
-    /// Why it is not that, if it is not: then it goes no further.
+    /// Makes the child the first process that the kernel kills if memory runs out, before exec. The
+    /// inner result says whether that worked. If it did not, the child stops.
     ///
-    /// THREAT: a memory bomb that takes us instead of itself. Tried by
+    /// THREAT: a command uses up the memory, and the kernel kills us instead of it. Tried by
     /// tools::bash::tests::a_command_starts_with_nothing_of_ours.
     ///
     /// # Errors
-    /// When a pipe to the thread or the child is broken.
-    fn mark(&mut self) -> io::Result<io::Result<()>> {
-        let mut marked = Ok(());
+    /// If a pipe to the thread or to the child is broken.
+    fn set_oom_score(&mut self) -> io::Result<io::Result<()>> {
+        let mut scored = Ok(());
         loop {
             let mut pid = [0; size_of::<i32>()];
             self.pids.read_exact(&mut pid)?;
             let pid = i32::from_ne_bytes(pid);
             if pid == 0 {
-                return Ok(marked);
+                return Ok(scored);
             }
-            marked = std::fs::OpenOptions::new()
+            scored = std::fs::OpenOptions::new()
                 .write(true)
                 .open(format!("/proc/{pid}/oom_score_adj"))
                 .and_then(|mut score| score.write_all(b"1000"));
-            let answer = if marked.is_ok() { pid } else { -pid };
+            let answer = if scored.is_ok() { pid } else { -pid };
             self.answers.write_all(&answer.to_ne_bytes())?;
         }
     }
 }
 
-/// Why nothing was started. That we may be readable is never replaced by anything.
-fn why(error: SpawnError, marked: io::Result<()>) -> SpawnError {
-    match (error, marked) {
-        (SpawnError::Failed(step, _), Err(why)) if MARKED.to_str() == Ok(step) => {
-            SpawnError::Failed(step, why)
+/// The error, with its cause if the child's score could not be set. `Unsafe` is never replaced.
+fn with_cause(error: SpawnError, scored: io::Result<()>) -> SpawnError {
+    match (error, scored) {
+        (SpawnError::Failed(step, _), Err(cause)) if OOM_SCORE_STEP.to_str() == Ok(step) => {
+            SpawnError::Failed(step, cause)
         }
         (error, _) => error,
     }
 }
 
 fn gone() -> Fault {
-    Fault::new(FaultKind::Sandbox, "the thread that starts commands ended")
+    Fault::new(FaultKind::Sandbox, "the thread that starts commands is gone")
 }
 
-/// What the thread is to start.
+/// The order to start one command.
 struct SpawnOrder {
     programs: Vec<Program>,
     environment: Arc<[CString]>,
@@ -193,11 +196,11 @@ struct SpawnOrder {
     user: ToolUser,
 }
 
-/// On the standing thread alone.
+/// Only on the spawn thread.
 fn start(
     order: &SpawnOrder,
-    told: &PipeWriter,
-    answered: &PipeReader,
+    pid_writer: &PipeWriter,
+    answer_reader: &PipeReader,
 ) -> Result<ChildStarted, SpawnError> {
     let environment = pointers(&order.environment);
     let arguments: Vec<Vec<*const c_char>> =
@@ -212,8 +215,8 @@ fn start(
         candidates: candidates.as_ptr(),
         candidate_count: candidates.len(),
         environment: environment.as_ptr(),
-        told: told.as_raw_fd(),
-        answered: answered.as_raw_fd(),
+        pid_writer: pid_writer.as_raw_fd(),
+        answer_reader: answer_reader.as_raw_fd(),
         null: order.null.as_raw_fd(),
         writer: order.writer.as_raw_fd(),
         directory: order.directory.as_raw_fd(),
@@ -226,8 +229,8 @@ fn start(
 
     let starting = reap::StartGuard::begin();
     // SAFETY: `stack` and all that `plan` points at outlive the call: with CLONE_VFORK it returns
-    // only once the child has become another program or ended. The child touches `plan` alone.
-    // Signals are blocked around it, so that no handler of ours runs in the child.
+    // only after the child's exec or end. The child uses only `plan`. Signals are blocked around
+    // the call, so that no handler of ours runs in the child.
     let pid = unsafe {
         let mut all = std::mem::zeroed();
         let mut before = std::mem::zeroed();
@@ -250,14 +253,14 @@ fn start(
         return Err(SpawnError::Failed("no process", error));
     }
     starting.awaits(pid);
-    // SAFETY: CLONE_PIDFD stored a new descriptor here, which nobody else owns.
+    // SAFETY: CLONE_PIDFD stored a new descriptor here, which has no other owner.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    // The child changed its ids while it shared our memory, and so our dumpable flag.
+    // The child changed its ids while it shared our memory, and this changed our dumpable flag.
     if let Err(fault) = stay_unreadable() {
         reap::forget(pid);
         return Err(SpawnError::Unsafe(fault));
     }
-    // Not `errno`, which a step that fell short without an error leaves at 0.
+    // `errno` is not checked: a step can fail without an error and leave it at 0.
     if !plan.failed.is_empty() {
         reap::ended(pid);
         reap::forget(pid);
@@ -280,21 +283,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn that_we_may_be_readable_is_never_replaced() {
-        let told = |error, marked: Result<(), i32>| {
-            format!("{:?}", why(error, marked.map_err(io::Error::from_raw_os_error)))
+    fn an_unsafe_error_is_never_replaced() {
+        let error_of = |error, scored: Result<(), i32>| {
+            format!("{:?}", with_cause(error, scored.map_err(io::Error::from_raw_os_error)))
         };
         let denied = io::Error::from_raw_os_error(libc::EACCES);
         let failed = || SpawnError::Failed("oom_score_adj", io::Error::from_raw_os_error(0));
         assert_eq!(
-            told(failed(), Err(libc::EACCES)),
+            error_of(failed(), Err(libc::EACCES)),
             format!("{:?}", SpawnError::Failed("oom_score_adj", denied))
         );
-        for marked in [Ok(()), Err(libc::EACCES)] {
+        for scored in [Ok(()), Err(libc::EACCES)] {
             let unsafe_now = format!("{:?}", SpawnError::Unsafe(gone()));
-            assert_eq!(told(SpawnError::Unsafe(gone()), marked), unsafe_now);
+            assert_eq!(error_of(SpawnError::Unsafe(gone()), scored), unsafe_now);
             let no_program = format!("{:?}", SpawnError::NoProgram);
-            assert_eq!(told(SpawnError::NoProgram, marked), no_program);
+            assert_eq!(error_of(SpawnError::NoProgram, scored), no_program);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A command that was started: what it writes, and its end.
+//! A command that was started: its output, and its end.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,12 +20,13 @@ pub(crate) struct Spawned {
 }
 
 impl Spawned {
-    /// The reading end of what it writes, once.
+    /// The reading end of its output. It can be taken once.
     pub(crate) fn output(&mut self) -> io::Result<OwnedFd> {
         self.output.take().ok_or_else(|| io::Error::other("the output was taken already"))
     }
 
-    /// Waits for the command itself, not for what it started; collects orphans meanwhile.
+    /// Waits for the command itself, not for processes that it started. Orphans are collected
+    /// meanwhile.
     pub(crate) async fn ended(&self) -> ExitStatus {
         loop {
             if let Some(ended) = reap::ended(self.pid) {

@@ -1,10 +1,9 @@
-//! The user that commands and file tools act as, and a standing thread that is this user for
-//! files.
+//! The user that commands and file tools run as, and a thread that is this user for files.
 //!
 //! # Why not the whole process, or a helper process
-//! The process must stay root to end what commands leave behind, and a helper process of the tool
-//! user could be killed by any command. `fsuid` is the part of a thread's credentials that files
-//! see and signals do not.
+//! The process must stay root to end processes that commands leave behind, and any command could
+//! kill a helper process of the tool user. `fsuid` is the part of a thread's credentials that
+//! counts for files and not for signals.
 
 use std::sync::mpsc;
 
@@ -13,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{checked, stay_unreadable, unsafe_sandbox};
 
-/// A uid and gid that are not root's and not "unchanged".
+/// A uid and a gid that are neither root's nor "unchanged".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ToolUser {
     uid: u32,
@@ -22,10 +21,10 @@ pub(crate) struct ToolUser {
 
 impl ToolUser {
     /// # Errors
-    /// For 0 and for `u32::MAX`, which the kernel reads as "leave it": both would mean root.
+    /// For 0, and for `u32::MAX`, which means "unchanged" to the kernel. Both would mean root.
     pub(crate) fn new(uid: u32, gid: u32) -> Result<Self, Fault> {
-        // THREAT: a handoff that names 0 would run what the model says as root. Tried by
-        // exec::user::tests::nobody_acts_as_root.
+        // THREAT: a handoff that names 0 would run the model's commands as root. Tried by
+        // exec::user::tests::root_is_refused_as_the_tool_user.
         if [uid, gid].iter().any(|id| matches!(*id, 0 | u32::MAX)) {
             return Err(Fault::new(
                 FaultKind::Sandbox,
@@ -48,7 +47,7 @@ impl ToolUser {
 
 type WorkItem = Box<dyn FnOnce() + Send>;
 
-/// A thread whose files are the tool user's. Dropping it lets the thread end after its work.
+/// A thread that is the tool user for files. When it is dropped, the thread ends after its work.
 pub(crate) struct UserThread {
     queue: mpsc::Sender<WorkItem>,
 }
@@ -57,7 +56,7 @@ impl UserThread {
     /// Starts the thread and waits until it is the user.
     ///
     /// # Errors
-    /// When there is no thread to be had, or the kernel does not let us act as the user.
+    /// If no thread can be started, or the kernel does not let us act as the user.
     pub(crate) fn start(user: ToolUser) -> Result<Self, Fault> {
         let (queue, waiting) = mpsc::channel::<WorkItem>();
         let (ready, became) = mpsc::sync_channel(1);
@@ -79,10 +78,10 @@ impl UserThread {
         Ok(Self { queue })
     }
 
-    /// Does `work` as the user, after what was asked before.
+    /// Does `work` as the user, after earlier work.
     ///
     /// # Errors
-    /// When the thread is gone, which only a bug in some `work` can bring about.
+    /// If the thread is gone. Only a panic in some `work` can cause that.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -93,7 +92,7 @@ impl UserThread {
         done.await.map_err(|_| gone())
     }
 
-    /// Starts `work` as the user and leaves it to say itself how it went.
+    /// Starts `work` as the user and does not wait for it.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -101,7 +100,7 @@ impl UserThread {
         self.queue.send(Box::new(work)).map_err(|_| gone())
     }
 
-    /// Does `work` as the user and waits for it; for the start, before there is anything else.
+    /// Does `work` as the user and blocks until it is done. Use it only while the sandbox starts.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -122,8 +121,8 @@ fn gone() -> Fault {
 
 /// Drops the groups and takes the user's file ids, on this thread alone.
 fn become_for_files(user: ToolUser) -> Result<(), Fault> {
-    // THREAT: without this a file tool would read and write as root, through any link a command
-    // planted. Tried by exec::user::tests::a_worker_cannot_touch_what_is_roots.
+    // THREAT: without this a file tool would read and write as root, through any link that a
+    // command made. Tried by exec::user::tests::a_user_thread_cannot_use_files_of_root.
     // SAFETY: raw calls with plain numbers; they change this thread only.
     let answer = unsafe {
         checked(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>())).map(|()| {
@@ -133,7 +132,7 @@ fn become_for_files(user: ToolUser) -> Result<(), Fault> {
     };
     stay_unreadable()?;
     answer.map_err(|error| unsafe_sandbox("groups", &error))?;
-    // These two calls never fail: asking for the impossible id -1 answers with what holds now.
+    // These two calls cannot fail. With the invalid id -1 they return the current ids.
     // SAFETY: as above.
     let (gid, uid) =
         unsafe { (libc::syscall(libc::SYS_setfsgid, -1), libc::syscall(libc::SYS_setfsuid, -1)) };
@@ -151,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_acts_as_root() {
+    fn root_is_refused_as_the_tool_user() {
         for (uid, gid) in [(0, 1), (1, 0), (u32::MAX, 1), (1, u32::MAX)] {
             assert!(ToolUser::new(uid, gid).is_err(), "{uid}:{gid}");
         }
@@ -159,22 +158,22 @@ mod tests {
 
     /// Needs root.
     #[tokio::test]
-    async fn a_worker_cannot_touch_what_is_roots() {
+    async fn a_user_thread_cannot_use_files_of_root() {
         use std::os::unix::fs::MetadataExt as _;
-        let folder = tempfile::tempdir().expect("folder");
-        let secret = folder.path().join("secret");
+        let dir = tempfile::tempdir().expect("directory");
+        let secret = dir.path().join("secret");
         std::fs::write(&secret, "x").expect("write");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&secret, mode).expect("chmod");
         let worker = UserThread::start(user(2)).expect("root");
-        let tried = {
-            let (secret, folder) = (secret.clone(), folder.path().to_owned());
+        let results = {
+            let (secret, dir) = (secret.clone(), dir.path().to_owned());
             worker.run(move || {
-                (std::fs::read(secret).is_ok(), std::fs::write(folder.join("new"), "").is_ok())
+                (std::fs::read(secret).is_ok(), std::fs::write(dir.join("new"), "").is_ok())
             })
         };
-        assert_eq!(tried.await, Ok((false, false)));
-        let open = tempfile::tempdir().expect("folder");
+        assert_eq!(results.await, Ok((false, false)));
+        let open = tempfile::tempdir().expect("directory");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         std::fs::set_permissions(open.path(), mode).expect("chmod");
         let ours = open.path().join("ours");
@@ -182,7 +181,7 @@ mod tests {
         worker.run(move || std::fs::write(made, "")).await.expect("worker").expect("write");
         let made = std::fs::metadata(ours).expect("made");
         assert_eq!((made.uid(), made.gid()), (user(2).uid(), user(2).gid()));
-        // And this thread is still root.
+        // This thread is still root.
         assert!(std::fs::read(secret).is_ok());
     }
 }

@@ -1,10 +1,10 @@
-//! What the tree was when it came in, in facts that commands cannot forge: a file's number, and
-//! the time of its last change, which only the kernel sets.
+//! The workspace as it was copied in, by facts that commands cannot forge: a file's inode number,
+//! and its change time, which only the kernel sets.
 //!
-//! # Why also a digest
-//! The kernel's clock ticks every few milliseconds. What is written in the tick in which the last
-//! file came in could be written again without a trace, so of small files a keyed hash is kept and
-//! larger ones of that tick count as changed.
+//! # Why also a hash
+//! The kernel's clock ticks every few milliseconds. A file that is written again within the tick of
+//! the last file has the same time. So small files have a keyed hash, and larger files of that tick
+//! count as changed.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, DefaultHasher, Hasher as _, RandomState};
@@ -16,11 +16,11 @@ use crate::tools::walk::Kind;
 /// Files up to this are hashed.
 pub(super) const HASHED_BYTES: u64 = 64 << 10;
 
-/// The tree as it came in.
+/// The workspace as it was copied in.
 #[derive(Clone, Default)]
 pub(crate) struct Baseline {
     known: BTreeMap<Vec<u8>, BaselineEntry>,
-    /// The latest change of any file: what has this time may have changed since, unseen.
+    /// The latest change time of any file. A file with this time may have changed since.
     latest: (i64, i64),
     key: RandomState,
 }
@@ -35,7 +35,7 @@ struct BaselineEntry {
     hash: Option<u64>,
 }
 
-/// Whether a path is what it was.
+/// Whether a path is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Comparison {
     Yes,
@@ -49,11 +49,11 @@ impl Baseline {
         self.key.hash_one(bytes)
     }
 
-    /// Notes a path; whether it is new.
+    /// Records a path. Returns whether it is new.
     pub(super) fn note(&mut self, path: Vec<u8>, stat: &Stat, hash: Option<u64>) -> bool {
         let kind = Kind::of(FileType::from_raw_mode(stat.st_mode));
         let changed = changed(stat);
-        if kind != Kind::Folder {
+        if kind != Kind::Dir {
             self.latest = self.latest.max(changed);
         }
         let known = BaselineEntry {
@@ -67,13 +67,13 @@ impl Baseline {
         self.known.insert(path, known).is_none()
     }
 
-    /// Compares a path; `mode` is what it was before we looked.
+    /// Compares a path. `mode` is its mode before we changed it.
     pub(super) fn compare(&self, path: &[u8], stat: &Stat, mode: u32) -> Comparison {
         let Some(known) = self.known.get(path) else { return Comparison::No };
         if known.mode != mode {
             return Comparison::No;
         }
-        if known.kind == Kind::Folder {
+        if known.kind == Kind::Dir {
             return Comparison::Yes;
         }
         if (known.size, known.ino, known.changed) != (stat.st_size, stat.st_ino, changed(stat)) {
@@ -86,12 +86,12 @@ impl Baseline {
         }
     }
 
-    /// All that came in, sorted.
+    /// All paths, sorted.
     pub(super) fn paths(&self) -> impl Iterator<Item = &[u8]> {
         self.known.keys().map(Vec::as_slice)
     }
 
-    /// The indexes of git that are known.
+    /// The index files of git among the paths.
     pub(super) fn indexes(&self) -> Vec<Vec<u8>> {
         let is_index = |path: &&Vec<u8>| {
             path.ends_with(b"/index") && path.split(|byte| *byte == b'/').any(|it| it == b".git")
@@ -99,8 +99,8 @@ impl Baseline {
         self.known.keys().filter(is_index).cloned().collect()
     }
 
-    /// Whether a change from now on has another time than any file that is known: then no digest
-    /// is needed to see it. `stat`: of a file that changed just now.
+    /// Whether every later change has a later time than all known files. Then no hash is needed to
+    /// see it. `stat`: of a file that changed just now.
     pub(super) fn is_settled(&mut self, stat: &Stat) -> bool {
         let now = changed(stat);
         let is_later = now > self.latest;
@@ -112,7 +112,7 @@ impl Baseline {
         self.known.contains_key(path)
     }
 
-    /// A keyed hash of whatever is fed.
+    /// A keyed hash of the data that `feed` writes.
     pub(super) fn digest(&self, feed: impl FnOnce(&mut DefaultHasher)) -> u64 {
         let mut state = self.key.build_hasher();
         feed(&mut state);

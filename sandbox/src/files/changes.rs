@@ -1,14 +1,14 @@
-//! The changes out: what differs from the baseline, as the tar stream of `PUT /changes`.
+//! Copies the changes out: what differs from the baseline, as the tar stream of `PUT /changes`.
 //!
 //! ```text
-//! edits, small ones first · what is gone · git's own folders and what git ignores · the end
+//! edits, small ones first · deleted paths · git's own directories and what git ignores · the end
 //! ```
-//! A bound cuts the tail, and the end says so. Fifos, sockets and devices stay behind; so does what
-//! cannot be read, and files that are mostly holes, which are named.
+//! A bound cuts the tail, and the end says so. Fifos, sockets and devices are not copied. Files
+//! that cannot be read or are mostly holes are not copied either, and are named.
 //!
-//! # Why what is gone comes after all edits
-//! A file that was moved is one that is new and one that is gone. Cut between the two the other way
-//! around, the set would delete the only copy.
+//! # Why deleted paths come after all edits
+//! A moved file is one new path and one deleted path. In the other order, a cut between the two
+//! would delete the only copy.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::baseline::Baseline;
-use super::read::{self, LeftOut};
+use super::read::{self, Omitted};
 use super::scan::{ChangedPath, Differences, Scan, digest};
 use super::workspace_fault;
 use crate::exec::{ToolUser, UserThread};
@@ -35,30 +35,30 @@ use crate::tools::walk::{self, Kind};
 
 const PIECE_BYTES: usize = 64 << 10;
 const PIECES: usize = 4;
-/// Paths of what was cut that are named.
+/// How many paths that were cut off are named.
 const CUT_NAMED: usize = 20;
-/// What the host's count of names knows beside those of the entries.
+/// Room in the host's limit for names other than those of the entries.
 const NAMES_SPARE_BYTES: usize = 64 << 10;
-/// Why what could not be read is missing.
+/// Why a path that could not be read is missing.
 const UNREAD: &str = "some of it could not be read";
 
-/// What is wanted of the changes.
+/// Which changes to copy out.
 #[derive(Clone)]
 pub(crate) struct ChangesRequest {
-    /// The end: no command runs, and none will. Otherwise only the edits so far.
+    /// True: all changes, at the end, when no command runs any more. False: the edits so far.
     pub(crate) last: bool,
-    /// Paths, and bytes of files, at most.
+    /// The most paths, and the most bytes of files.
     pub(crate) paths: u64,
     pub(crate) bytes: u64,
-    /// The set that is out already: one like it is not made again.
-    pub(crate) out: Option<u64>,
-    /// No more is looked for.
-    pub(crate) looked: CancellationToken,
-    /// No more is added.
-    pub(crate) enough: CancellationToken,
+    /// The digest of the set that was sent last. The same set is not sent again.
+    pub(crate) sent: Option<u64>,
+    /// Stops the scan.
+    pub(crate) stop_scan: CancellationToken,
+    /// Stops adding entries.
+    pub(crate) stop_stream: CancellationToken,
 }
 
-/// The stream: pieces of a tar, in order. An error ends it, and then only what came whole counts.
+/// The stream: pieces of a tar, in order. An error ends it. Then only complete entries count.
 pub(crate) struct ChangesStream {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     _worker: UserThread,
@@ -72,20 +72,20 @@ impl futures_util::Stream for ChangesStream {
     }
 }
 
-/// What a stream of changes held, known at its end.
+/// What a stream of changes had, known at its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ChangesSummary {
-    pub(crate) left_out: LeftOut,
+    pub(crate) omitted: Omitted,
     pub(crate) cut: Option<Cut>,
-    /// What the edits were.
+    /// The digest of the edits.
     pub(crate) digest: u64,
 }
 
-/// Looks for the edits, and starts the stream. The summary comes once the stream has ended well,
-/// and never otherwise. None: nothing is new since the set that is out.
+/// Scans for the edits and starts the stream. The summary comes only if the stream ends well.
+/// `None`: nothing is new since the last set.
 ///
 /// # Errors
-/// When the workspace cannot be opened.
+/// If the workspace cannot be opened.
 pub(crate) async fn changes(
     root: &Path,
     uid: u32,
@@ -106,22 +106,22 @@ pub(crate) async fn changes(
                 return drop(found.send(Err(workspace_fault(why))));
             }
         };
-        root.give_back();
-        let mut scan = Scan::new(&root, &baseline, wanted.last, &wanted.looked);
+        root.unlock();
+        let mut scan = Scan::new(&root, &baseline, wanted.last, &wanted.stop_scan);
         let edits = scan.edits();
         let digest = digest(&baseline, &edits);
-        let is_new = wanted.out != Some(digest);
+        let is_new = wanted.sent != Some(digest);
         if found.send(Ok(is_new)).is_err() || !is_new {
             return;
         }
         match stream(scan, edits, &root, &wanted, &sender) {
-            // Whoever does not want the summary has dropped its end.
+            // The receiver may be dropped if the summary is not needed.
             Ok(all) => drop(summary.send(ChangesSummary { digest, ..all })),
-            // Nobody to tell if nobody reads.
+            // The receiver may be dropped if the stream is not read.
             Err(error) => drop(sender.blocking_send(Err(error))),
         }
     })?;
-    let is_new = is_new.await.unwrap_or_else(|_| Err(workspace_fault("the scan was given up")))?;
+    let is_new = is_new.await.unwrap_or_else(|_| Err(workspace_fault("the scan was aborted")))?;
     Ok(is_new.then_some((ChangesStream { pieces, _worker: worker }, summed)))
 }
 
@@ -139,14 +139,14 @@ fn stream(
         entries: 0,
         names: 0,
         bytes: 0,
-        left_out: LeftOut::default(),
+        omitted: Omitted::default(),
         cut: None,
     };
     let unseen = scan.unseen;
     if unseen {
-        out.cut("there was no time to look for more").unseen = true;
+        out.cut("there was no time to scan further").unseen = true;
     }
-    out.unread(&mut scan);
+    out.take_unread(&mut scan);
     out.differences(edits)?;
     if let Some(cut) = &mut out.cut {
         cut.edits = true;
@@ -154,18 +154,18 @@ fn stream(
     if wanted.last {
         let derived = scan.derived();
         if scan.unseen && !unseen {
-            out.cut("there was no time to look for more").unseen = true;
+            out.cut("there was no time to scan further").unseen = true;
         }
-        out.unread(&mut scan);
+        out.take_unread(&mut scan);
         out.differences(derived)?;
     }
-    let mut left_out = scan.left_out;
-    left_out.named.append(&mut out.left_out.named);
-    left_out.more += out.left_out.more;
-    out.end(left_out)
+    let mut omitted = scan.omitted;
+    omitted.named.append(&mut out.omitted.named);
+    omitted.more += out.omitted.more;
+    out.end(omitted)
 }
 
-/// The stream as it is written, within its bounds.
+/// Writes the stream within its bounds.
 struct TarOut<'a> {
     tar: tar::Builder<ChunkWriter<'a>>,
     root: &'a Root,
@@ -173,7 +173,7 @@ struct TarOut<'a> {
     entries: u64,
     names: usize,
     bytes: u64,
-    left_out: LeftOut,
+    omitted: Omitted,
     cut: Option<Cut>,
 }
 
@@ -184,8 +184,8 @@ impl TarOut<'_> {
         }
         for path in differences.gone {
             match &mut self.cut {
-                // What is missing may be what this became.
-                Some(_) => self.missing(&path, "what it may have become is missing"),
+                // The file may have been moved, and its new path may be missing.
+                Some(_) => self.missing(&path, "the path that it may have moved to is missing"),
                 None => self.gone(&path)?,
             }
         }
@@ -208,13 +208,13 @@ impl TarOut<'_> {
         let stat = match read::stat(self.root, path) {
             Ok(stat) => stat,
             Err(error) => {
-                self.not_read(path, &error);
+                self.add_unread(path, &error);
                 return Ok(());
             }
         };
         let header = |kind, size| header(kind, found.mode, stat.st_mtime, size);
         match Kind::of(FileType::from_raw_mode(stat.st_mode)) {
-            Kind::Folder => {
+            Kind::Dir => {
                 if let Some(why) = self.no_room(name.len(), 0) {
                     self.missing(path, why);
                     return Ok(());
@@ -235,7 +235,7 @@ impl TarOut<'_> {
                 let file = match read::file(self.root, path, self.wanted.last) {
                     Ok(file) => file,
                     Err(error) => {
-                        self.not_read(path, &error);
+                        self.add_unread(path, &error);
                         return Ok(());
                     }
                 };
@@ -244,7 +244,7 @@ impl TarOut<'_> {
                     self.missing(path, why);
                     return Ok(());
                 }
-                let content = ExactBytes { file, left: size, enough: &self.wanted.enough };
+                let content = ExactBytes { file, left: size, stop: &self.wanted.stop_stream };
                 let mut header = header(tar::EntryType::Regular, size);
                 self.tar.append_data(&mut header, as_path(&name), content)
             }
@@ -252,19 +252,19 @@ impl TarOut<'_> {
         }
     }
 
-    /// Why one more entry does not go in; if it does, it is counted.
+    /// Why there is no room for one more entry. If there is, the entry is counted.
     fn no_room(&mut self, names: usize, bytes: u64) -> Option<&'static str> {
-        if self.wanted.enough.is_cancelled() {
+        if self.wanted.stop_stream.is_cancelled() {
             return Some("there was no time for more");
         }
         if self.entries >= self.wanted.paths {
-            return Some("there are more than a set of changes may have");
+            return Some("there are more paths than a set of changes may have");
         }
         if self.names + names + NAMES_SPARE_BYTES > limits::PATHS_BYTES {
-            return Some("their names are too long together");
+            return Some("the names are too long in total");
         }
         if bytes > self.wanted.bytes.saturating_sub(self.bytes) {
-            return Some("they are larger than what may come out");
+            return Some("the files are larger than a set of changes may be");
         }
         self.entries += 1;
         self.names += names;
@@ -276,14 +276,15 @@ impl TarOut<'_> {
         self.cut.get_or_insert_with(|| Cut { why: why.to_owned(), ..Cut::default() })
     }
 
-    fn not_read(&mut self, path: &[u8], error: &io::Error) {
-        self.left_out.add(path, &error.to_string());
+    /// Records a path that could not be read.
+    fn add_unread(&mut self, path: &[u8], error: &io::Error) {
+        self.omitted.add(path, &error.to_string());
         self.missing(path, UNREAD);
         self.cut(UNREAD).unread = true;
     }
 
-    /// What the scan could not read.
-    fn unread(&mut self, scan: &mut Scan<'_>) {
+    /// Names the paths that the scan could not read as missing.
+    fn take_unread(&mut self, scan: &mut Scan<'_>) {
         for path in std::mem::take(&mut scan.unread) {
             self.missing(&path, UNREAD);
             self.cut(UNREAD).unread = true;
@@ -299,13 +300,13 @@ impl TarOut<'_> {
         }
     }
 
-    fn end(mut self, left_out: LeftOut) -> io::Result<ChangesSummary> {
+    fn end(mut self, omitted: Omitted) -> io::Result<ChangesSummary> {
         let end = ChangesEnd { so_far: !self.wanted.last, cut: self.cut.clone() };
         let end = serde_json::to_vec(&end)?;
         let mut header = header(tar::EntryType::Regular, 0o644, 0, end.len() as u64);
         self.tar.append_data(&mut header, link::CHANGES_END, end.as_slice())?;
         self.tar.into_inner()?.flush()?;
-        Ok(ChangesSummary { left_out, cut: self.cut, digest: 0 })
+        Ok(ChangesSummary { omitted, cut: self.cut, digest: 0 })
     }
 }
 
@@ -325,18 +326,18 @@ fn as_path(bytes: &[u8]) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(bytes))
 }
 
-/// Exactly as many bytes as the header promises, or an error.
+/// Reads exactly as many bytes as the header says, or fails.
 struct ExactBytes<'a> {
     file: std::fs::File,
     left: u64,
-    enough: &'a CancellationToken,
+    stop: &'a CancellationToken,
 }
 
 impl Read for ExactBytes<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        // Half a file cannot be ended well. What came before it is whole, and kept.
-        if self.enough.is_cancelled() && self.left > PIECE_BYTES as u64 {
+        // Half a file cannot be completed. The entries before it are complete and count.
+        if self.stop.is_cancelled() && self.left > PIECE_BYTES as u64 {
             return Err(io::Error::other("there was no time for more"));
         }
         let count = self.file.read(&mut buffer[..most])?;
@@ -348,7 +349,7 @@ impl Read for ExactBytes<'_> {
     }
 }
 
-/// A writer whose bytes come out of the stream.
+/// A writer that sends its bytes as pieces of the stream.
 struct ChunkWriter<'a> {
     sender: &'a mpsc::Sender<io::Result<Bytes>>,
     piece: BytesMut,
@@ -370,6 +371,6 @@ impl Write for ChunkWriter<'_> {
         let piece = self.piece.split().freeze();
         self.sender
             .blocking_send(Ok(piece))
-            .map_err(|_| io::Error::other("nobody takes the changes"))
+            .map_err(|_| io::Error::other("the changes are not read"))
     }
 }

@@ -1,5 +1,5 @@
-//! What a repository says to agents: AGENTS.md and CLAUDE.md at its root. Information, never
-//! orders: whoever puts it into a prompt marks where it comes from.
+//! The repository's instructions to agents: AGENTS.md and CLAUDE.md at its root. They are
+//! information and not orders, and the prompt marks where they come from.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -10,23 +10,23 @@ use airlock_shared::outcome::Fault;
 use crate::exec::{ToolUser, UserThread};
 use crate::tools::path::Root;
 
-/// In this order.
+/// The files, in the order of the prompt.
 const NAMES: [&str; 2] = ["AGENTS.md", "CLAUDE.md"];
 
-/// One of them.
+/// One of these files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DocFile {
     pub(crate) path: String,
     pub(crate) text: String,
-    /// There was more of it.
+    /// The file is longer than this.
     pub(crate) cut: bool,
 }
 
-/// Reads those that are regular files beneath the root, [`limits::PROJECT_DOCS_BYTES`] in all. What
-/// cannot be read is none.
+/// Reads those that are regular files beneath the root, at most [`limits::PROJECT_DOCS_BYTES`] in
+/// all. A file that cannot be read is skipped.
 ///
 /// # Errors
-/// When the sandbox is no longer safe.
+/// If the sandbox is no longer safe.
 pub(crate) async fn project_docs(root: &Path, uid: u32, gid: u32) -> Result<Vec<DocFile>, Fault> {
     let root = root.to_string_lossy().into_owned();
     let worker = UserThread::start(ToolUser::new(uid, gid)?)?;
@@ -45,7 +45,7 @@ fn read(root: &str) -> Vec<DocFile> {
         }
         let text = String::from_utf8_lossy(&bytes);
         let kept = &text[..text.floor_char_boundary(room)];
-        // One is often a link to the other.
+        // One file is often a link to the other.
         if !kept.is_empty() && docs.iter().all(|doc| doc.text != kept) {
             let cut = kept.len() < text.len();
             room -= kept.len();

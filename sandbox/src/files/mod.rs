@@ -1,15 +1,15 @@
-//! The work tree: in as a tar stream, what changed out as another, and what the repository says to
-//! agents.
+//! The workspace: copied in from a tar stream, its changes copied out as another, and the
+//! repository's instructions to agents.
 //!
-//! All of it happens as the tool user, on a thread of its own. Absent: judgement. What may reach
-//! somebody's files is decided by the host, which compares and filters what comes out.
+//! All of this runs as the tool user, on a separate thread. Absent: policy. The host compares and
+//! filters the changes, and decides what is applied.
 
-mod unpack; // the tree in
-mod baseline; // what was there at the start
-mod renew; // and what git wrote since, before anybody worked
-mod read; // also what its owner locked
-mod place; // git's own, ignored, or neither
-mod scan; // what differs, edits first
+mod unpack; // the workspace in
+mod baseline; // the workspace at the start
+mod renew; // updates the baseline after git's own writes
+mod read; // reads files, also those without read permission
+mod place; // where a path is, as seen by git: in .git, ignored, or neither
+mod scan; // what differs from the baseline, edits first
 mod changes; // the changes out
 mod docs; // AGENTS.md, CLAUDE.md
 
@@ -17,7 +17,7 @@ pub(crate) use baseline::Baseline;
 pub(crate) use changes::{ChangesRequest, ChangesSummary, changes};
 pub(crate) use docs::{DocFile, project_docs};
 pub(crate) use renew::renew;
-pub(crate) use unpack::{NotCopied, NotThere, UnpackResult, unpack};
+pub(crate) use unpack::{LeftOut, LeftOutPath, UnpackResult, unpack};
 
 use airlock_shared::outcome::{Fault, FaultKind};
 

@@ -1,7 +1,7 @@
-//! What a path is to the repository: git's own, ignored, or neither.
+//! Where a path is, as seen by git: in a `.git` directory, ignored, or neither.
 //!
-//! A file that git tracks is not ignored, whatever the patterns say: git itself sees it so. What is
-//! tracked is read from the indexes as they are now, without git.
+//! As in git, a tracked file is never ignored, even if a pattern matches it. The tracked paths are
+//! read from the current index files, without git.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
@@ -11,45 +11,46 @@ use airlock_shared::limits;
 use rustix::fs::OFlags;
 
 use super::baseline::Baseline;
-use super::scan::split;
 use crate::tools::ignored::{IgnoreRules, is_ignored, rules_in, rules_of_repository};
 use crate::tools::path::Root;
 use crate::tools::walk;
 
-/// Of all indexes together; what is beyond is not read.
+/// How many bytes of all index files together are read.
 const INDEX_BYTES: usize = 64 << 20;
-/// The paths of all of them together.
+/// How many paths of all index files together are read.
 const ENTRIES: usize = 200_000;
-/// Of an entry of an index, what comes before the hash of its content.
+/// The size of the part of an index entry before the hash of the content.
 const STAT_BYTES: usize = 40;
-/// The hashes of contents that git knows: SHA-1 and SHA-256. The index does not say which it has.
+/// The sizes of git's content hashes: SHA-1 and SHA-256. The index does not say which one it uses.
 const HASH_BYTES: [usize; 2] = [20, 32];
 
+/// Where a path is, as seen by git.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum FolderPlace {
+pub(super) enum DirPlace {
     Plain,
-    /// Git's own.
+    /// In a `.git` directory.
     Git,
     Ignored,
 }
 
+/// Finds the place of a path.
 pub(super) struct Places<'a> {
     root: &'a Root,
     baseline: &'a Baseline,
-    folders: HashMap<Vec<u8>, Known>,
+    dirs: HashMap<Vec<u8>, DirInfo>,
     /// Hashes of the paths that git tracks.
     ///
-    /// THREAT: an index of names that are long and are written as a few bytes each takes the
-    /// sandbox's memory, if the names are kept. Tried by
-    /// files::place::tests::an_index_of_long_names_ends.
+    /// THREAT: an index can store long names as a few bytes each. If we kept the names, they would
+    /// use up the sandbox's memory. Tried by
+    /// files::place::tests::an_index_of_long_names_is_bounded.
     tracked: HashSet<u64>,
 }
 
-/// Rules and place of a folder.
+/// The ignore rules and the place of a directory.
 #[derive(Clone)]
-struct Known {
+struct DirInfo {
     rules: Option<Rc<IgnoreRules>>,
-    place: FolderPlace,
+    place: DirPlace,
 }
 
 impl<'a> Places<'a> {
@@ -57,67 +58,69 @@ impl<'a> Places<'a> {
         let (mut tracked, mut left) = (HashSet::new(), INDEX_BYTES);
         for path in baseline.indexes() {
             let Some(repository) = path.strip_suffix(b".git/index") else { continue };
-            let bytes = index(root, &path, left);
+            let bytes = read_index(root, &path, left);
             left -= bytes.len();
             let most = ENTRIES.saturating_sub(tracked.len());
             let read = HASH_BYTES.into_iter().find_map(|hash_bytes| {
                 let mut found = Vec::new();
-                let note = |name: &[u8]| found.push(baseline.hash(&[repository, name].concat()));
-                names(&bytes, hash_bytes, most, note).map(|()| found)
+                let add = |name: &[u8]| found.push(baseline.hash(&[repository, name].concat()));
+                names(&bytes, hash_bytes, most, add).map(|()| found)
             });
             tracked.extend(read.unwrap_or_default());
         }
-        Self { root, baseline, folders: HashMap::new(), tracked }
+        Self { root, baseline, dirs: HashMap::new(), tracked }
     }
 
-    pub(super) fn of(&mut self, path: &[u8], is_folder: bool) -> FolderPlace {
-        match self.by_rules(path, is_folder) {
-            FolderPlace::Ignored if !is_folder && self.tracked.contains(&self.baseline.hash(path)) => {
-                FolderPlace::Plain
+    /// The place of a path. A file that git tracks is not ignored.
+    pub(super) fn find(&mut self, path: &[u8], is_dir: bool) -> DirPlace {
+        match self.by_rules(path, is_dir) {
+            DirPlace::Ignored if !is_dir && self.tracked.contains(&self.baseline.hash(path)) => {
+                DirPlace::Plain
             }
             place => place,
         }
     }
 
-    fn by_rules(&mut self, path: &[u8], is_folder: bool) -> FolderPlace {
-        let (folder, name) = split(path);
-        let known = self.rules(folder);
-        if known.place != FolderPlace::Plain {
+    /// The place of a path by the ignore rules alone.
+    fn by_rules(&mut self, path: &[u8], is_dir: bool) -> DirPlace {
+        let (dir, name) = walk::split(path);
+        let known = self.rules(dir);
+        if known.place != DirPlace::Plain {
             return known.place;
         }
         if name == b".git" {
-            return FolderPlace::Git;
+            return DirPlace::Git;
         }
-        match is_ignored(known.rules.as_ref(), path, is_folder) {
-            true => FolderPlace::Ignored,
-            false => FolderPlace::Plain,
+        match is_ignored(known.rules.as_ref(), path, is_dir) {
+            true => DirPlace::Ignored,
+            false => DirPlace::Plain,
         }
     }
 
-    /// What holds in a folder. Asked for the innermost first, so no deeper than a path is.
-    fn rules(&mut self, folder: &[u8]) -> Known {
-        if let Some(known) = self.folders.get(folder) {
+    /// The rules and the place of a directory. It recurses once for each component of the path.
+    fn rules(&mut self, dir: &[u8]) -> DirInfo {
+        if let Some(known) = self.dirs.get(dir) {
             return known.clone();
         }
-        let known = if folder.is_empty() {
+        let known = if dir.is_empty() {
             let outer = rules_of_repository(self.root);
-            Known { rules: rules_in(self.root, folder, outer), place: FolderPlace::Plain }
+            DirInfo { rules: rules_in(self.root, dir, outer), place: DirPlace::Plain }
         } else {
-            let place = self.by_rules(folder, true);
-            let outer = self.rules(split(folder).0).rules;
+            let place = self.by_rules(dir, true);
+            let outer = self.rules(walk::split(dir).0).rules;
             let rules = match place {
-                FolderPlace::Plain => rules_in(self.root, folder, outer),
+                DirPlace::Plain => rules_in(self.root, dir, outer),
                 _ => None,
             };
-            Known { rules, place }
+            DirInfo { rules, place }
         };
-        self.folders.insert(folder.to_vec(), known.clone());
+        self.dirs.insert(dir.to_vec(), known.clone());
         known
     }
 }
 
-/// The bytes of an index; none of one that cannot be read.
-fn index(root: &Root, path: &[u8], most: usize) -> Vec<u8> {
+/// Reads an index file. If that fails, the result is empty.
+fn read_index(root: &Root, path: &[u8], most: usize) -> Vec<u8> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut bytes = Vec::new();
     let Ok(file) = walk::open(root.as_fd(), path, flags) else { return bytes };
@@ -127,9 +130,9 @@ fn index(root: &Root, path: &[u8], most: usize) -> Vec<u8> {
     }
 }
 
-/// The names in an index (`gitformat-index`), each once it is whole. None: it is no index of such
-/// hashes.
-fn names(index: &[u8], hash_bytes: usize, most: usize, mut note: impl FnMut(&[u8])) -> Option<()> {
+/// Calls `add` with each name in an index (see `gitformat-index`), at most `most` of them. `None`:
+/// it is not a valid index with hashes of this size.
+fn names(index: &[u8], hash_bytes: usize, most: usize, mut add: impl FnMut(&[u8])) -> Option<()> {
     let word = |at: usize| {
         let bytes = index.get(at..at + 4)?;
         Some(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
@@ -144,10 +147,10 @@ fn names(index: &[u8], hash_bytes: usize, most: usize, mut note: impl FnMut(&[u8
         let begin = at;
         at += STAT_BYTES + hash_bytes;
         let flags = word(at.checked_sub(2)?)? & 0xffff;
-        // A bit says that there are more flags.
+        // This bit says that more flags follow.
         at += if flags & 0x4000 == 0 { 2 } else { 4 };
         if version == 4 {
-            // How many bytes of the name before are not of this one.
+            // How many bytes to remove from the end of the previous name.
             let cut = varint(index, &mut at)?;
             name.truncate(name.len().checked_sub(cut)?);
         } else {
@@ -156,7 +159,7 @@ fn names(index: &[u8], hash_bytes: usize, most: usize, mut note: impl FnMut(&[u8
         let rest = index.get(at..)?;
         let length = rest.iter().position(|byte| *byte == 0)?;
         name.extend_from_slice(&rest[..length]);
-        // As far as the flags can say it.
+        // The flags hold the length, up to 0xfff.
         if name.len().min(0xfff) != (flags & 0xfff) as usize || name.len() >= limits::PATH_BYTES {
             return None;
         }
@@ -164,12 +167,13 @@ fn names(index: &[u8], hash_bytes: usize, most: usize, mut note: impl FnMut(&[u8
         if version < 4 {
             at = begin + (at - begin).next_multiple_of(8);
         }
-        note(&name);
+        add(&name);
     }
     Some(())
 }
 
-/// A number as git writes it there: seven bits a byte, each byte but the last plus one.
+/// A number in git's encoding: seven bits in each byte, and one is added for each byte that is not
+/// the last.
 fn varint(bytes: &[u8], at: &mut usize) -> Option<usize> {
     let mut value = 0_usize;
     loop {
@@ -192,34 +196,37 @@ mod tests {
 
     fn names_of(index: &[u8], hash_bytes: usize) -> Option<Vec<String>> {
         let mut all = Vec::new();
-        let note = |name: &[u8]| all.push(String::from_utf8_lossy(name).into_owned());
-        names(index, hash_bytes, usize::MAX, note).map(|()| all)
+        let add = |name: &[u8]| all.push(String::from_utf8_lossy(name).into_owned());
+        names(index, hash_bytes, usize::MAX, add).map(|()| all)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "git itself writes what is read here")]
-    fn git(folder: &Path, arguments: &[&str]) {
-        let ran = Command::new("git").args(arguments).current_dir(folder).output().expect("git");
-        assert!(ran.status.success(), "{arguments:?}: {ran:?}");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "git itself writes the index that the test reads"
+    )]
+    fn git(dir: &Path, arguments: &[&str]) {
+        let output = Command::new("git").args(arguments).current_dir(dir).output().expect("git");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
 
     #[test]
     fn an_index_of_each_version_and_hash_is_read() {
         for (format, hash_bytes) in [("sha1", 20), ("sha256", 32)] {
-            let folder = tempfile::tempdir().expect("folder");
-            let here = folder.path();
+            let dir = tempfile::tempdir().expect("directory");
+            let here = dir.path();
             git(here, &["init", "-q", &format!("--object-format={format}")]);
             let long = "l".repeat(200);
             let paths = ["a", "ab/c d", "ab/cd", "out/report.txt", long.as_str()];
             for path in paths {
                 std::fs::create_dir_all(here.join(path).parent().expect("it has one"))
-                    .expect("folder");
+                    .expect("directory");
                 std::fs::write(here.join(path), path).expect("file");
                 git(here, &["add", path]);
             }
             std::fs::write(here.join("new"), "").expect("file");
             for (version, extended) in [("2", false), ("3", true), ("4", true)] {
                 if extended {
-                    // Has more flags: version 2 cannot say it.
+                    // This entry has more flags, which version 2 cannot store.
                     git(here, &["add", "--intent-to-add", "new"]);
                 }
                 git(here, &["update-index", "--force-write-index", "--index-version", version]);
@@ -239,8 +246,8 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_long_names_ends() {
-        // Each of a million names is 4,000 bytes longer than what is written of it.
+    fn an_index_of_long_names_is_bounded() {
+        // Each name has 4,000 bytes, and all but the first are stored in a few bytes.
         let mut index = b"DIRC\0\0\0\x04\0\x0f\x42\x40".to_vec();
         let mut entry = |cut: u8, rest: &[u8]| {
             index.extend([0; 60]);
@@ -258,13 +265,13 @@ mod tests {
             names(&index, 20, ENTRIES, |name| (count, bytes) = (count + 1, bytes + name.len()));
         assert_eq!((read, count), (Some(()), ENTRIES));
         assert!(bytes > 500 << 20, "blind: {bytes} bytes");
-        // What is kept of them are numbers.
+        // Only hashes are kept, not the names.
         let _: HashSet<u64> =
             Places::new(&Root::open("/").expect("/"), &Baseline::default()).tracked;
     }
 
     #[test]
-    fn what_ends_in_a_name_or_counts_too_far_is_none() {
+    fn an_index_with_a_bad_number_is_refused() {
         let entry =
             |cut: &[u8]| [b"DIRC\0\0\0\x04\0\0\0\x01", &[0; 61][..], &[1], cut, b"x\0"].concat();
         assert_eq!(names_of(&entry(b"\0"), 20), Some(vec!["x".to_owned()]));

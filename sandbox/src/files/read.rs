@@ -1,4 +1,5 @@
-//! Reads what lies beneath the root, also what its owner locked; and what could not be read.
+//! Reads files beneath the root, also those without read permission, and lists what could not be
+//! read.
 
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
@@ -6,26 +7,25 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::scan::split;
 use crate::tools::output::escaped;
 use crate::tools::path::Root;
 use crate::tools::walk::{self, Kind};
 
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-/// Names of what was left out that are kept.
-const LEFT_OUT: usize = 100;
+/// How many omitted paths are named.
+const OMITTED_NAMED: usize = 100;
 
-/// What could not be brought out, escaped, with the reason.
+/// What could not be copied out: paths, escaped, with the reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LeftOut {
+pub(crate) struct Omitted {
     pub(crate) named: Vec<String>,
     pub(crate) more: u64,
 }
 
-impl LeftOut {
+impl Omitted {
     pub(super) fn add(&mut self, path: &[u8], why: &str) {
-        if self.named.len() < LEFT_OUT {
+        if self.named.len() < OMITTED_NAMED {
             self.named.push(format!("{}: {why}", escaped(path)));
         } else {
             self.more += 1;
@@ -33,23 +33,23 @@ impl LeftOut {
     }
 }
 
-/// The folder of a path, and the name there.
+/// The opened directory of a path, and the name in it.
 pub(super) fn parent<'p>(root: &Root, path: &'p [u8]) -> Result<(OwnedFd, &'p [u8]), Errno> {
-    let (folder, name) = split(path);
-    Ok((walk::open(root.as_fd(), folder, OFlags::PATH | OFlags::DIRECTORY)?, name))
+    let (dir, name) = walk::split(path);
+    Ok((walk::open(root.as_fd(), dir, OFlags::PATH | OFlags::DIRECTORY)?, name))
 }
 
 pub(super) fn stat(root: &Root, path: &[u8]) -> io::Result<Stat> {
-    let (folder, name) = parent(root, path)?;
-    Ok(rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?)
+    let (dir, name) = parent(root, path)?;
+    Ok(rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 pub(super) fn target(root: &Root, path: &[u8]) -> io::Result<Vec<u8>> {
-    let (folder, name) = parent(root, path)?;
-    Ok(rustix::fs::readlinkat(folder, name, Vec::new())?.into_bytes())
+    let (dir, name) = parent(root, path)?;
+    Ok(rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes())
 }
 
-/// A file or link that is small enough to have been hashed.
+/// The content of a file or link that is small enough for a hash.
 pub(super) fn content(
     root: &Root,
     path: &[u8],
@@ -66,20 +66,21 @@ pub(super) fn content(
     Ok(bytes)
 }
 
-/// Opens a file. Where no command runs any more, one that its owner locked too: the right to read
-/// is given back, and taken again.
+/// Opens a file. If no command runs any more, this works for a file without read permission too:
+/// the permission is set, and removed again.
 pub(super) fn file(root: &Root, path: &[u8], last: bool) -> io::Result<std::fs::File> {
     match walk::open(root.as_fd(), path, FILE) {
         Err(Errno::ACCESS) if last => {}
         answer => return Ok(answer?.into()),
     }
     let mode = stat(root, path)?.st_mode & 0o7777;
-    let (folder, name) = parent(root, path)?;
-    // Not a link: those are never opened for reading, and no command runs that could put one here.
-    let give =
-        |mode| rustix::fs::chmodat(&folder, name, Mode::from_raw_mode(mode), AtFlags::empty());
-    give(mode | 0o400)?;
+    let (dir, name) = parent(root, path)?;
+    // It is not a link: links are never opened for reading, and no command runs that could make
+    // one.
+    let set_mode =
+        |mode| rustix::fs::chmodat(&dir, name, Mode::from_raw_mode(mode), AtFlags::empty());
+    set_mode(mode | 0o400)?;
     let opened = walk::open(root.as_fd(), path, FILE);
-    give(mode)?;
+    set_mode(mode)?;
     Ok(opened?.into())
 }

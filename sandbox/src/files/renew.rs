@@ -1,5 +1,5 @@
-//! The baseline again, after git wrote its own files and before anybody worked: an index in which
-//! some paths are marked, or a repository that was made here. They are no changes of the agent's.
+//! Updates the baseline after we ran git and before the turn: an index in which some paths are
+//! marked, or a new repository. These are not changes of the agent.
 
 use std::io;
 use std::path::Path;
@@ -17,16 +17,16 @@ use crate::tools::walk::{self, Kind};
 
 /// The repository at the root.
 const REPOSITORY: &[u8] = b".git";
-/// Entries of one of its folders.
+/// Entries of one directory in it.
 const ENTRIES: usize = 400_000;
-/// The kernel's clock ticks every few milliseconds.
+/// How often to check for the next tick. The kernel's clock ticks every few milliseconds.
 const TICKS: u32 = 200;
 const TICK: Duration = Duration::from_millis(1);
 
-/// Takes what is there now for what came in; given up, it leaves the baseline as it was.
+/// Returns a baseline with git's files as they are now. The given one is not changed.
 ///
 /// # Errors
-/// When the workspace cannot be opened.
+/// If the workspace cannot be opened.
 pub(crate) async fn renew(
     root: &Path,
     uid: u32,
@@ -63,21 +63,21 @@ fn note(root: &Root, baseline: &mut Baseline, path: &[u8]) -> io::Result<()> {
 
 fn note_all(root: &Root, baseline: &mut Baseline) -> io::Result<()> {
     note(root, baseline, REPOSITORY)?;
-    let mut folders = vec![REPOSITORY.to_vec()];
-    while let Some(folder) = folders.pop() {
-        let opened = walk::open(root.as_fd(), &folder, OFlags::RDONLY | OFlags::DIRECTORY)?;
+    let mut dirs = vec![REPOSITORY.to_vec()];
+    while let Some(dir) = dirs.pop() {
+        let opened = walk::open(root.as_fd(), &dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
         for entry in walk::entries(opened, ENTRIES)?.0 {
-            let path = walk::joined(&folder, &entry.name);
+            let path = walk::joined(&dir, &entry.name);
             note(root, baseline, &path)?;
-            if entry.kind == Kind::Folder {
-                folders.push(path);
+            if entry.kind == Kind::Dir {
+                dirs.push(path);
             }
         }
     }
     Ok(())
 }
 
-/// Waits for the clock's next tick: what is written after it has another time.
+/// Waits for the next tick of the clock. What is written after it has another time.
 fn settle(root: &Root, baseline: &mut Baseline) -> io::Result<()> {
     let mode =
         Mode::from_raw_mode(rustix::fs::statat(root.as_fd(), ".", AtFlags::empty())?.st_mode);

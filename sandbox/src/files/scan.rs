@@ -1,11 +1,11 @@
-//! What differs from the baseline, the edits before what is derived from them.
+//! Finds what differs from the baseline: first the edits, then derived files.
 //!
 //! ```text
-//! edits    each path that came in, by its own name; then the folders, but not those git ignores
-//! derived  git's own folders, what git ignores: looked into once the edits are out
+//! edits    each path of the baseline, by its name; then new paths, without those that git ignores
+//! derived  git's own directories, and what git ignores: scanned once the edits are sent
 //! ```
 //!
-//! Every step asks whether there is time for more: what was found until then is what there is.
+//! Each step checks whether there is time for more. If not, what was found so far is used.
 
 use std::collections::BTreeMap;
 use std::hash::Hash as _;
@@ -18,25 +18,25 @@ use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::baseline::{Baseline, Comparison};
-use super::place::{FolderPlace, Places};
-use super::read::{self, LeftOut};
+use super::place::{DirPlace, Places};
+use super::read::{self, Omitted};
 use crate::tools::path::Root;
 use crate::tools::walk::{self, Kind};
 
-/// Entries of one folder that are looked at.
-const ENTRIES_OF_A_FOLDER: usize = 400_000;
-/// A file over this goes out after the smaller ones.
+/// How many entries of one directory are scanned.
+const DIRECTORY_ENTRIES: usize = 400_000;
+/// A file over this size is sent after the smaller ones.
 const LARGE_BYTES: u64 = 1 << 20;
-/// Why a path that came in cannot go out.
+/// Why a path of the baseline cannot be copied out.
 const SPECIAL: &str = "a fifo, a socket or a device is in its place";
-/// A file over this with less than a sixteenth of it on disk is holes.
+/// A file over this size with less than a sixteenth of it on disk is mostly holes.
 const HOLES_FLOOR_BYTES: i64 = 64 << 20;
 
 /// A path that differs.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct ChangedPath {
     pub(super) path: Vec<u8>,
-    /// As it was before we looked.
+    /// Its mode before we changed it.
     pub(super) mode: u32,
     size: u64,
     changed: (i64, i64),
@@ -50,17 +50,17 @@ impl ChangedPath {
     }
 }
 
-/// Some of what differs, in the order in which it goes out.
+/// Paths that differ, in the order in which they are sent.
 #[derive(Default)]
 pub(super) struct Differences {
     pub(super) found: Vec<ChangedPath>,
-    /// Folders before what was in them.
+    /// Directories before what was in them.
     pub(super) gone: Vec<Vec<u8>>,
 }
 
 impl Differences {
     fn sort(&mut self) {
-        // Stable: within a kind, folders stay before what is in them.
+        // The sort is stable: within a kind, directories stay before their content.
         self.found.sort_by_key(|found| (found.is_large(), found.is_new));
         self.gone.sort_by(|a, b| a.split(|byte| *byte == b'/').cmp(b.split(|byte| *byte == b'/')));
     }
@@ -69,20 +69,20 @@ impl Differences {
 pub(super) struct Scan<'a> {
     root: &'a Root,
     baseline: &'a Baseline,
-    /// No more is looked for.
-    enough: &'a CancellationToken,
-    /// No command runs and none will: what its owner locked may be opened.
+    /// Stops the scan.
+    stop: &'a CancellationToken,
+    /// No command runs any more: paths without permission may be unlocked.
     last: bool,
     places: Places<'a>,
-    /// Modes of folders that were opened, as they were.
-    opened: BTreeMap<Vec<u8>, u32>,
-    /// Folders and files to look at once the edits are out.
-    later: Vec<(Vec<u8>, Kind)>,
+    /// The modes that unlocked directories had.
+    unlocked: BTreeMap<Vec<u8>, u32>,
+    /// Directories and files to scan once the edits are sent.
+    deferred: Vec<(Vec<u8>, Kind)>,
     derived: Differences,
-    pub(super) left_out: LeftOut,
-    /// What could not be read: whether it differs is not known.
+    pub(super) omitted: Omitted,
+    /// Paths that could not be read. Whether they differ is not known.
     pub(super) unread: Vec<Vec<u8>>,
-    /// Not everything was looked at.
+    /// Not everything was scanned.
     pub(super) unseen: bool,
 }
 
@@ -91,51 +91,51 @@ impl<'a> Scan<'a> {
         root: &'a Root,
         baseline: &'a Baseline,
         last: bool,
-        enough: &'a CancellationToken,
+        stop: &'a CancellationToken,
     ) -> Self {
         Self {
             root,
             baseline,
-            enough,
+            stop,
             last,
             places: Places::new(root, baseline),
-            opened: BTreeMap::new(),
-            later: Vec::new(),
+            unlocked: BTreeMap::new(),
+            deferred: Vec::new(),
             derived: Differences::default(),
-            left_out: LeftOut::default(),
+            omitted: Omitted::default(),
             unread: Vec::new(),
             unseen: false,
         }
     }
 
-    /// Changes to what came in and new paths, but for what git ignores and git's own.
+    /// Changes to the baseline and new paths, without `.git` and what git ignores.
     pub(super) fn edits(&mut self) -> Differences {
         let mut edits = Differences::default();
-        self.known(&mut edits);
-        self.walk(vec![(Vec::new(), Kind::Folder)], FolderPlace::Plain, &mut edits);
+        self.compare_baseline(&mut edits);
+        self.walk(vec![(Vec::new(), Kind::Dir)], DirPlace::Plain, &mut edits);
         edits.sort();
         edits
     }
 
-    /// The rest.
+    /// The rest of what differs.
     pub(super) fn derived(&mut self) -> Differences {
-        let later = std::mem::take(&mut self.later);
+        let deferred = std::mem::take(&mut self.deferred);
         let mut derived = std::mem::take(&mut self.derived);
-        self.walk(later, FolderPlace::Ignored, &mut derived);
+        self.walk(deferred, DirPlace::Ignored, &mut derived);
         derived.sort();
         derived
     }
 
-    /// Every path that came in, by its own name: no folder is read for it.
-    fn known(&mut self, edits: &mut Differences) {
+    /// Compares every path of the baseline by its name, without reading directories.
+    fn compare_baseline(&mut self, edits: &mut Differences) {
         let mut parent: Option<(&[u8], Result<OwnedFd, Errno>)> = None;
         for path in self.baseline.paths() {
             if self.is_over() {
                 return;
             }
-            let (folder, name) = split(path);
-            if parent.as_ref().is_none_or(|(last, _)| *last != folder) {
-                parent = Some((folder, self.folder(folder)));
+            let (dir, name) = walk::split(path);
+            if parent.as_ref().is_none_or(|(last, _)| *last != dir) {
+                parent = Some((dir, self.open_dir(dir)));
             }
             let stat = match &parent {
                 Some((_, Ok(opened))) => {
@@ -144,7 +144,7 @@ impl<'a> Scan<'a> {
                 Some((_, Err(error))) => Err(*error),
                 None => continue,
             };
-            let place = |scan: &mut Self, kind| scan.places.of(path, kind == Kind::Folder);
+            let place = |scan: &mut Self, kind| scan.places.find(path, kind == Kind::Dir);
             match stat {
                 Ok(stat) => {
                     let kind = Kind::of(FileType::from_raw_mode(stat.st_mode));
@@ -153,30 +153,30 @@ impl<'a> Scan<'a> {
                     }
                     if kind == Kind::Other {
                         if self.last {
-                            self.left_out.add(path, SPECIAL);
+                            self.omitted.add(path, SPECIAL);
                         }
                         continue;
                     }
                     let place = place(self, kind);
-                    let Some(found) = self.found(path, &stat, kind, false) else { continue };
+                    let Some(found) = self.changed_path(path, &stat, kind, false) else { continue };
                     let differences =
-                        if place == FolderPlace::Plain { &mut *edits } else { &mut self.derived };
+                        if place == DirPlace::Plain { &mut *edits } else { &mut self.derived };
                     differences.found.push(found);
                 }
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-                    let plain = place(self, Kind::File) == FolderPlace::Plain;
+                    let plain = place(self, Kind::File) == DirPlace::Plain;
                     let differences = if plain { &mut *edits } else { &mut self.derived };
                     differences.gone.push(path.to_vec());
                 }
-                Err(error) => self.not_read(path, &error.into()),
+                Err(error) => self.add_unread(path, &error.into()),
             }
         }
     }
 
-    /// New paths beneath some folders, each folder before what is in it. Of another place than
-    /// `until` they are put off.
-    fn walk(&mut self, from: Vec<(Vec<u8>, Kind)>, until: FolderPlace, new: &mut Differences) {
-        // The last is looked at first.
+    /// Finds new paths beneath some directories, each directory before its content. A path with a
+    /// place beyond `until` is deferred.
+    fn walk(&mut self, from: Vec<(Vec<u8>, Kind)>, until: DirPlace, new: &mut Differences) {
+        // The last one is taken first.
         let mut todo = from;
         todo.reverse();
         while let Some((path, kind)) = todo.pop() {
@@ -186,48 +186,48 @@ impl<'a> Scan<'a> {
             if !path.is_empty() && !self.baseline.knows(&path) {
                 match self.stat(&path) {
                     Ok(stat) if kind != Kind::Other => {
-                        new.found.extend(self.found(&path, &stat, kind, true));
+                        new.found.extend(self.changed_path(&path, &stat, kind, true));
                     }
                     Ok(_) => {}
                     Err(error) => {
-                        self.not_read(&path, &error.into());
+                        self.add_unread(&path, &error.into());
                         continue;
                     }
                 }
             }
-            if kind != Kind::Folder {
+            if kind != Kind::Dir {
                 continue;
             }
             let first = todo.len();
-            if let Err(error) = self.level(&path, until, &mut todo) {
-                self.not_read(&path, &error);
+            if let Err(error) = self.read_entries(&path, until, &mut todo) {
+                self.add_unread(&path, &error);
             }
             todo[first..].reverse();
         }
     }
 
-    /// What is in a folder and is one itself, or new.
-    fn level(
+    /// Adds the entries of a directory that are new, or directories themselves.
+    fn read_entries(
         &mut self,
         path: &[u8],
-        until: FolderPlace,
+        until: DirPlace,
         todo: &mut Vec<(Vec<u8>, Kind)>,
     ) -> io::Result<()> {
-        let folder = self.readable(path)?;
-        let (entries, more) = walk::entries(folder, ENTRIES_OF_A_FOLDER)?;
+        let dir = self.readable(path)?;
+        let (entries, more) = walk::entries(dir, DIRECTORY_ENTRIES)?;
         self.unseen |= more;
         let depth = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).count();
         for entry in entries {
             let path = walk::joined(path, &entry.name);
-            let is_folder = entry.kind == Kind::Folder;
+            let is_dir = entry.kind == Kind::Dir;
             if path.len() >= limits::PATH_BYTES {
-                self.left_out.add(&path[..80], "its path is too long");
+                self.omitted.add(&path[..80], "its path is too long");
             } else if depth >= limits::PATH_COMPONENTS {
-                self.left_out.add(&path[..path.len().min(80)], "it lies too deep");
-            } else if !is_folder && self.baseline.knows(&path) {
-                // It was compared by its name.
-            } else if self.places.of(&path, is_folder) > until {
-                self.later.push((path, entry.kind));
+                self.omitted.add(&path[..path.len().min(80)], "it lies too deep");
+            } else if !is_dir && self.baseline.knows(&path) {
+                // It is compared by its name.
+            } else if self.places.find(&path, is_dir) > until {
+                self.deferred.push((path, entry.kind));
             } else {
                 todo.push((path, entry.kind));
             }
@@ -235,15 +235,21 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn found(&mut self, path: &[u8], stat: &Stat, kind: Kind, is_new: bool) -> Option<ChangedPath> {
+    fn changed_path(
+        &mut self,
+        path: &[u8],
+        stat: &Stat,
+        kind: Kind,
+        is_new: bool,
+    ) -> Option<ChangedPath> {
         if kind == Kind::File
             && stat.st_size > HOLES_FLOOR_BYTES
             && stat.st_size / 16 > stat.st_blocks * 512
         {
-            self.left_out.add(path, "it is mostly holes");
+            self.omitted.add(path, "it is mostly holes");
             return None;
         }
-        let mode = self.opened.get(path).copied().unwrap_or(stat.st_mode) & 0o7777;
+        let mode = self.unlocked.get(path).copied().unwrap_or(stat.st_mode) & 0o7777;
         let size = if kind == Kind::File { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };
         Some(ChangedPath {
             path: path.to_vec(),
@@ -256,7 +262,7 @@ impl<'a> Scan<'a> {
     }
 
     fn is_same(&self, path: &[u8], stat: &Stat, kind: Kind) -> bool {
-        let mode = self.opened.get(path).copied().unwrap_or(stat.st_mode);
+        let mode = self.unlocked.get(path).copied().unwrap_or(stat.st_mode);
         match self.baseline.compare(path, stat, mode) {
             Comparison::IfHash(hash) => read::content(self.root, path, kind, stat, self.last)
                 .is_ok_and(|content| self.baseline.hash(&content) == hash),
@@ -264,22 +270,23 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn not_read(&mut self, path: &[u8], error: &io::Error) {
-        self.left_out.add(path, &error.to_string());
+    /// Records a path that could not be read.
+    fn add_unread(&mut self, path: &[u8], error: &io::Error) {
+        self.omitted.add(path, &error.to_string());
         self.unread.push(path.to_vec());
     }
 
     fn is_over(&mut self) -> bool {
-        self.unseen |= self.enough.is_cancelled();
-        self.enough.is_cancelled()
+        self.unseen |= self.stop.is_cancelled();
+        self.stop.is_cancelled()
     }
 
-    /// A folder whose names can be looked up.
-    fn folder(&mut self, path: &[u8]) -> Result<OwnedFd, Errno> {
+    /// Opens a directory in which names can be looked up.
+    fn open_dir(&mut self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let open = |root: &Root| {
-            let folder = walk::open(root.as_fd(), path, OFlags::PATH | OFlags::DIRECTORY)?;
-            // Being there is not enough.
-            rustix::fs::statat(&folder, ".", AtFlags::empty()).map(|_| folder)
+            let dir = walk::open(root.as_fd(), path, OFlags::PATH | OFlags::DIRECTORY)?;
+            // An O_PATH descriptor alone does not show that.
+            rustix::fs::statat(&dir, ".", AtFlags::empty()).map(|_| dir)
         };
         match open(self.root) {
             Err(Errno::ACCESS) if self.last => {
@@ -290,7 +297,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A folder that can be read.
+    /// Opens a directory that can be read.
     fn readable(&mut self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let open = |root: &Root| walk::open(root.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY);
         let opened = match open(self.root) {
@@ -300,7 +307,7 @@ impl<'a> Scan<'a> {
             }
             opened => opened?,
         };
-        // To read its names is not yet to look at what they stand for.
+        // Reading names needs another permission than looking them up.
         let looked = rustix::fs::statat(&opened, ".", AtFlags::empty());
         if self.last && matches!(looked, Err(Errno::ACCESS)) {
             self.unlock(path);
@@ -308,42 +315,34 @@ impl<'a> Scan<'a> {
         Ok(opened)
     }
 
-    /// Gives the owner back what he took from himself, on the way to a folder and at it.
+    /// Gives the owner the permissions to read and enter a directory and all directories above it.
     fn unlock(&mut self, path: &[u8]) {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in ends.chain([path.len()]).filter(|end| *end > 0) {
-            let folder = &path[..end];
-            let Ok((parent, name)) = read::parent(self.root, folder) else { return };
+            let dir = &path[..end];
+            let Ok((parent, name)) = read::parent(self.root, dir) else { return };
             let Ok(stat) = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) else {
                 return;
             };
-            let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            if is_folder && stat.st_mode & 0o500 != 0o500 {
+            let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            if is_dir && stat.st_mode & 0o500 != 0o500 {
                 let mode = Mode::from_raw_mode(stat.st_mode & 0o7777 | 0o500);
                 let open = rustix::fs::chmodat(&parent, name, mode, AtFlags::empty());
                 if open.is_ok() {
-                    self.opened.entry(folder.to_vec()).or_insert(stat.st_mode);
+                    self.unlocked.entry(dir.to_vec()).or_insert(stat.st_mode);
                 }
             }
         }
     }
 
     fn stat(&mut self, path: &[u8]) -> Result<Stat, Errno> {
-        let (folder, name) = split(path);
-        let folder = self.folder(folder)?;
-        rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+        let (dir, name) = walk::split(path);
+        let dir = self.open_dir(dir)?;
+        rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
     }
 }
 
-/// The folder of a path, and the name there.
-pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(at) => (&path[..at], &path[at + 1..]),
-        None => (&[], path),
-    }
-}
-
-/// A number that is another one as soon as anything in it is.
+/// A digest of the edits: another one if anything in them differs.
 pub(super) fn digest(baseline: &Baseline, edits: &Differences) -> u64 {
     baseline.digest(|state| {
         edits.found.hash(state);

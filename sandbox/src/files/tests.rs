@@ -1,4 +1,4 @@
-//! The tree in and the changes out, on real folders. They need root.
+//! The workspace in and the changes out, on real directories. The tests need root.
 
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
@@ -15,13 +15,13 @@ use crate::exec::{ToolUser, UserThread};
 
 mod order; // what comes out first, and what a bound cuts
 
-/// A folder that the tool user owns.
+/// A directory that the tool user owns.
 fn workspace(user: ToolUser) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("folder");
-    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("mode");
-    std::os::unix::fs::chown(folder.path(), Some(user.uid()), Some(user.gid()))
+    let dir = tempfile::tempdir().expect("directory");
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).expect("mode");
+    std::os::unix::fs::chown(dir.path(), Some(user.uid()), Some(user.gid()))
         .expect("these tests need root");
-    folder
+    dir
 }
 
 fn header(kind: tar::EntryType, mode: u32, size: usize) -> tar::Header {
@@ -33,7 +33,7 @@ fn header(kind: tar::EntryType, mode: u32, size: usize) -> tar::Header {
     header
 }
 
-/// `path/` is a folder, `path -> target` a link, `path=content` a file of mode 04755.
+/// `path/` is a directory, `path -> target` a link, `path=content` a file of mode 04755.
 fn tar_of(entries: &[&str]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for entry in entries {
@@ -59,13 +59,20 @@ async fn unpacked(root: &Path, user: ToolUser, tar: &[u8]) -> Result<UnpackResul
     unpack(root, user.uid(), user.gid(), tar).await
 }
 
-/// All of it, in no hurry.
+/// All changes, without limits.
 fn all() -> ChangesRequest {
-    let (looked, enough) = (CancellationToken::new(), CancellationToken::new());
-    ChangesRequest { last: true, paths: u64::MAX, bytes: u64::MAX, out: None, looked, enough }
+    let (stop_scan, stop_stream) = (CancellationToken::new(), CancellationToken::new());
+    ChangesRequest {
+        last: true,
+        paths: u64::MAX,
+        bytes: u64::MAX,
+        sent: None,
+        stop_scan,
+        stop_stream,
+    }
 }
 
-/// The entries of a tar, one line each; what of it came whole.
+/// The complete entries of a tar, one line each.
 fn lines(tar: &[u8]) -> Vec<String> {
     let mut archive = tar::Archive::new(tar);
     let mut lines = Vec::new();
@@ -93,11 +100,11 @@ fn lines(tar: &[u8]) -> Vec<String> {
 struct CollectedTar {
     lines: Vec<String>,
     end: ChangesEnd,
-    left_out: Vec<String>,
+    omitted: Vec<String>,
     digest: u64,
 }
 
-/// What comes out. None: nothing is new.
+/// The set of changes. `None`: nothing is new.
 async fn out(
     root: &Path,
     user: ToolUser,
@@ -117,17 +124,17 @@ async fn out(
     let end: ChangesEnd = serde_json::from_str(end).expect("the end says what it is");
     let summary = summary.await.expect("a summary");
     assert_eq!(end.cut, summary.cut);
-    Some(CollectedTar { lines, end, left_out: summary.left_out.named, digest: summary.digest })
+    Some(CollectedTar { lines, end, omitted: summary.omitted.named, digest: summary.digest })
 }
 
-/// The entries of the changes, and what could not be brought out.
+/// The entries of the changes, and what could not be copied out.
 async fn changed(root: &Path, user: ToolUser, baseline: Baseline) -> (Vec<String>, Vec<String>) {
     let out = out(root, user, &Arc::new(baseline), all()).await.expect("it is wanted");
     assert_eq!(out.end, ChangesEnd::default());
-    (out.lines, out.left_out)
+    (out.lines, out.omitted)
 }
 
-/// Changes the tree as a command would: as the tool user.
+/// Changes the workspace as a command would: as the tool user.
 async fn acting(user: ToolUser, root: &Path, act: impl FnOnce(&Path) + Send + 'static) {
     let root = root.to_owned();
     let worker = UserThread::start(user).expect("root");
@@ -135,9 +142,9 @@ async fn acting(user: ToolUser, root: &Path, act: impl FnOnce(&Path) + Send + 's
 }
 
 #[tokio::test]
-async fn what_comes_in_is_what_was_sent_less_set_id_bits() {
+async fn the_copy_is_exact_but_for_set_id_bits() {
     let user = user(55);
-    let folder = workspace(user);
+    let dir = workspace(user);
     let long = format!("{}/{}", "d".repeat(150), "f".repeat(150));
     let tar = tar_of(&[
         "./",
@@ -147,9 +154,9 @@ async fn what_comes_in_is_what_was_sent_less_set_id_bits() {
         "no/parent=two",
         &format!("{long}=x"),
     ]);
-    let came = unpacked(folder.path(), user, &tar).await.expect("a good tar");
-    assert_eq!((came.entries, came.bytes), (5, 7));
-    let stat = |path: &str| folder.path().join(path).symlink_metadata().expect("there");
+    let result = unpacked(dir.path(), user, &tar).await.expect("a good tar");
+    assert_eq!((result.entries, result.bytes), (5, 7));
+    let stat = |path: &str| dir.path().join(path).symlink_metadata().expect("there");
     let file = stat("a/file");
     assert_eq!(
         (file.mode() & 0o7777, file.uid(), file.mtime()),
@@ -157,15 +164,15 @@ async fn what_comes_in_is_what_was_sent_less_set_id_bits() {
     );
     assert_eq!((stat("a").mode() & 0o7777, stat("a").mtime()), (0o755, 1_000_000_000));
     assert_eq!(
-        std::fs::read_link(folder.path().join("a/link")).expect("link"),
+        std::fs::read_link(dir.path().join("a/link")).expect("link"),
         Path::new("../../outside")
     );
     assert_eq!(stat(&long).len(), 1);
     assert_eq!(
-        changed(folder.path(), user, came.baseline).await,
+        changed(dir.path(), user, result.baseline).await,
         (
             vec![
-                // The folders the tar did not name are news to the host.
+                // The directories that the tar did not have are new to the host.
                 format!("tree/{}/ 755", "d".repeat(150)),
                 "tree/no/ 755".to_owned()
             ],
@@ -178,31 +185,31 @@ async fn what_comes_in_is_what_was_sent_less_set_id_bits() {
 async fn a_name_that_climbs_out_is_refused() {
     let user = user(56);
     for path in ["../x", "/x", "a/../../x"] {
-        let folder = workspace(user);
+        let dir = workspace(user);
         // Written by hand: the crate refuses to write such names.
         let mut head = header(tar::EntryType::Regular, 0o644, 0);
         head.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
         head.set_cksum();
         let mut tar = head.as_bytes().to_vec();
         tar.extend_from_slice(&[0; 1024]);
-        let fault = unpacked(folder.path(), user, &tar).await.err().expect(path);
-        assert!(fault.message.contains("a path that cannot be"), "{}", fault.message);
+        let fault = unpacked(dir.path(), user, &tar).await.err().expect(path);
+        assert!(fault.message.contains("a path that is not allowed"), "{}", fault.message);
     }
-    let folder = workspace(user);
+    let dir = workspace(user);
     let through = tar_of(&["link -> /tmp", "link/x=1"]);
-    assert!(unpacked(folder.path(), user, &through).await.is_err(), "written through a link");
+    assert!(unpacked(dir.path(), user, &through).await.is_err(), "written through a link");
     let twice = tar_of(&["x=1", "x=2"]);
-    assert!(unpacked(folder.path(), user, &twice).await.is_err());
+    assert!(unpacked(dir.path(), user, &twice).await.is_err());
     let mut cut = tar_of(&["y=1234"]);
     cut.truncate(514);
-    assert!(unpacked(folder.path(), user, &cut).await.is_err());
-    assert!(unpacked(folder.path(), user, &[7; 2000]).await.is_err());
+    assert!(unpacked(dir.path(), user, &cut).await.is_err());
+    assert!(unpacked(dir.path(), user, &[7; 2000]).await.is_err());
 }
 
 #[tokio::test]
-async fn only_what_changed_goes_out() {
+async fn only_changes_are_copied_out() {
     let user = user(57);
-    let folder = workspace(user);
+    let dir = workspace(user);
     let tar = tar_of(&[
         "a/",
         "a/same=1",
@@ -218,8 +225,8 @@ async fn only_what_changed_goes_out() {
         "shut/in=1",
         "twin=1",
     ]);
-    let came = unpacked(folder.path(), user, &tar).await.expect("a good tar");
-    acting(user, folder.path(), |root| {
+    let result = unpacked(dir.path(), user, &tar).await.expect("a good tar");
+    acting(user, dir.path(), |root| {
         let mode = |path: &str, mode| {
             std::fs::set_permissions(root.join(path), PermissionsExt::from_mode(mode))
                 .expect("mode");
@@ -227,18 +234,18 @@ async fn only_what_changed_goes_out() {
         std::fs::write(root.join("a/edited"), "2").expect("write");
         mode("a/mode", 0o600);
         std::fs::remove_file(root.join("a/gone")).expect("remove");
-        // A folder that becomes a file, a file that becomes a folder, a link that leads elsewhere.
+        // A directory becomes a file, a file becomes a directory, a link gets another target.
         std::fs::remove_dir_all(root.join("b")).expect("remove");
         std::fs::write(root.join("b"), "file").expect("write");
         std::fs::remove_file(root.join("c")).expect("remove");
-        std::fs::create_dir(root.join("c")).expect("folder");
+        std::fs::create_dir(root.join("c")).expect("directory");
         std::fs::write(root.join("c/n.txt"), "new").expect("write");
         std::fs::remove_file(root.join("l")).expect("remove");
         std::os::unix::fs::symlink("a", root.join("l")).expect("link");
         // The same content and times in another file.
         std::fs::copy(root.join("twin"), root.join("twin2")).expect("copy");
         std::fs::rename(root.join("twin2"), root.join("twin")).expect("rename");
-        // What its owner locked.
+        // A file and a directory without permissions.
         std::fs::write(root.join("shut/secret"), "s").expect("write");
         mode("shut/secret", 0);
         mode("shut", 0);
@@ -246,7 +253,7 @@ async fn only_what_changed_goes_out() {
         drop(std::os::unix::net::UnixListener::bind(root.join("socket")));
     })
     .await;
-    let (lines, left_out) = changed(folder.path(), user, came.baseline).await;
+    let (lines, omitted) = changed(dir.path(), user, result.baseline).await;
     let expected = [
         "tree/a/edited 755 2",
         "tree/a/mode 600 1",
@@ -261,38 +268,37 @@ async fn only_what_changed_goes_out() {
         "gone/b/x 644 ",
     ];
     assert_eq!(lines, expected);
-    assert_eq!(left_out, ["holes: it is mostly holes"]);
+    assert_eq!(omitted, ["holes: it is mostly holes"]);
 }
 
 #[tokio::test]
-async fn a_large_tree_comes_in_whole() {
+async fn a_large_workspace_is_copied_in() {
     let user = user(58);
-    let folder = workspace(user);
+    let dir = workspace(user);
     let content = "x".repeat(1 << 20);
     let entries: Vec<String> = (0..100).map(|number| format!("f{number}={content}")).collect();
     let tar = tar_of(&entries.iter().map(String::as_str).collect::<Vec<_>>());
-    let came = unpacked(folder.path(), user, &tar).await.expect("a good tar");
-    assert_eq!(came.bytes, 100 << 20);
+    let result = unpacked(dir.path(), user, &tar).await.expect("a good tar");
+    assert_eq!(result.bytes, 100 << 20);
 }
 
 #[tokio::test]
-async fn what_the_repository_says_is_bounded_and_never_a_link_out() {
+async fn project_docs_are_bounded_and_never_read_through_a_link_out() {
     let user = user(59);
-    let folder = workspace(user);
-    let docs =
-        async || project_docs(folder.path(), user.uid(), user.gid()).await.expect("a worker");
+    let dir = workspace(user);
+    let docs = async || project_docs(dir.path(), user.uid(), user.gid()).await.expect("a worker");
     assert_eq!(docs().await, []);
-    std::os::unix::fs::symlink("/etc/passwd", folder.path().join("CLAUDE.md")).expect("link");
-    std::fs::write(folder.path().join("AGENTS.md"), "é".repeat(20_000)).expect("write");
+    std::os::unix::fs::symlink("/etc/passwd", dir.path().join("CLAUDE.md")).expect("link");
+    std::fs::write(dir.path().join("AGENTS.md"), "é".repeat(20_000)).expect("write");
     let all = docs().await;
     assert_eq!(all.len(), 1);
     assert_eq!(
         (all[0].path.as_str(), all[0].text.len(), all[0].cut),
         ("AGENTS.md", 32 << 10, true)
     );
-    std::fs::write(folder.path().join("AGENTS.md"), "be kind").expect("write");
-    std::fs::remove_file(folder.path().join("CLAUDE.md")).expect("remove");
-    std::os::unix::fs::symlink("AGENTS.md", folder.path().join("CLAUDE.md")).expect("link");
-    let said = DocFile { path: "AGENTS.md".into(), text: "be kind".into(), cut: false };
-    assert_eq!(docs().await, [said]);
+    std::fs::write(dir.path().join("AGENTS.md"), "be kind").expect("write");
+    std::fs::remove_file(dir.path().join("CLAUDE.md")).expect("remove");
+    std::os::unix::fs::symlink("AGENTS.md", dir.path().join("CLAUDE.md")).expect("link");
+    let expected = DocFile { path: "AGENTS.md".into(), text: "be kind".into(), cut: false };
+    assert_eq!(docs().await, [expected]);
 }

@@ -1,7 +1,7 @@
-//! The work tree in: the tar stream of `GET /workspace`, beneath the root, as the tool user.
+//! Copies the workspace in: the tar stream of `GET /workspace`, beneath the root, as the tool user.
 //!
-//! Only folders, regular files and links, and names of what was left out; nothing is followed,
-//! nothing that is there is written over, and modes lose their set-id bits.
+//! It has only directories, regular files, links, and names of what was left out. No link is
+//! followed, no existing file is overwritten, and modes lose their set-id bits.
 
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -23,41 +23,41 @@ use crate::tools::output::escaped;
 use crate::tools::path::Root;
 use crate::tools::walk;
 
-/// One piece of the stream on its way to the thread that writes.
+/// The size of one piece of the stream.
 const PIECE_BYTES: usize = 256 << 10;
-/// Pieces on their way.
+/// How many pieces may wait for the thread that writes.
 const PIECES: usize = 4;
 
-/// What came in.
+/// What was copied in.
 pub(crate) struct UnpackResult {
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
-    pub(crate) not_there: NotThere,
-    /// To be given to [`super::changes`] at the end.
+    pub(crate) left_out: LeftOut,
+    /// For [`super::changes`].
     pub(crate) baseline: Baseline,
 }
 
-/// What the host left out, and whose index may know of it.
+/// What the host left out, and the repositories whose index may have it.
 #[derive(Default)]
-pub(crate) struct NotThere {
-    /// As far as they are named, in the host's order.
-    pub(crate) paths: Vec<NotCopied>,
-    /// Folders with a repository of git in them; the root is empty.
+pub(crate) struct LeftOut {
+    /// The paths that the host names, in its order.
+    pub(crate) paths: Vec<LeftOutPath>,
+    /// Directories with a git repository. The root is the empty path.
     pub(crate) repositories: Vec<Vec<u8>>,
 }
 
-/// A path that stayed on the host.
+/// A path that was left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NotCopied {
+pub(crate) struct LeftOutPath {
     pub(crate) path: Vec<u8>,
-    /// One word.
+    /// The reason, in one word.
     pub(crate) why: String,
 }
 
-/// Unpacks a tar stream into a folder.
+/// Unpacks a tar stream into a directory.
 ///
 /// # Errors
-/// When the stream breaks or is not such a tar, or the sandbox has no room for it.
+/// If the stream breaks off or is not such a tar, or the sandbox has no room for it.
 pub(crate) async fn unpack(
     root: &Path,
     uid: u32,
@@ -80,7 +80,7 @@ pub(crate) async fn unpack(
     }
 }
 
-/// Passes the stream on until it or the taker ends.
+/// Passes the stream on until it ends, or until its reader does.
 async fn feed(mut tar: impl AsyncRead + Unpin, pieces: mpsc::Sender<io::Result<Bytes>>) {
     loop {
         let mut piece = BytesMut::with_capacity(PIECE_BYTES);
@@ -96,7 +96,7 @@ async fn feed(mut tar: impl AsyncRead + Unpin, pieces: mpsc::Sender<io::Result<B
     }
 }
 
-/// The other end: what was passed on, as a blocking reader.
+/// The other end: a blocking reader of the pieces.
 struct StreamReader {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     piece: Bytes,
@@ -116,8 +116,8 @@ impl Read for StreamReader {
     }
 }
 
-/// A folder's mode and times, given once all is in it.
-struct FolderTimes {
+/// A directory's mode and time. They are set once its content is complete.
+struct DirTimes {
     path: Vec<u8>,
     mode: u32,
     modified: u64,
@@ -126,33 +126,34 @@ struct FolderTimes {
 struct UnpackStream {
     root: Root,
     baseline: Baseline,
-    folders: Vec<FolderTimes>,
-    /// The folder of the entry before: most entries are neighbours.
+    dirs: Vec<DirTimes>,
+    /// The directory of the previous entry. Most entries have the same one.
     last: Option<(Vec<u8>, OwnedFd)>,
     entries: u64,
     bytes: u64,
-    not_there: NotThere,
+    left_out: LeftOut,
     buffer: Vec<u8>,
 }
 
 impl UnpackStream {
     fn new(root: Root) -> Self {
-        let (baseline, folders) = (Baseline::default(), Vec::new());
+        let (baseline, dirs) = (Baseline::default(), Vec::new());
         Self {
             root,
             baseline,
-            folders,
+            dirs,
             last: None,
             entries: 0,
             bytes: 0,
-            not_there: NotThere::default(),
+            left_out: LeftOut::default(),
             buffer: vec![0; PIECE_BYTES],
         }
     }
 
     fn run(mut self, tar: StreamReader) -> Result<UnpackResult, Fault> {
-        let broken =
-            |error: io::Error| workspace_fault(format!("the work tree broke off: {error}"));
+        let broken = |error: io::Error| {
+            workspace_fault(format!("the copy of the directory broke off: {error}"))
+        };
         let mut archive = tar::Archive::new(tar);
         for entry in archive.entries().map_err(broken)? {
             let mut entry = entry.map_err(broken)?;
@@ -163,18 +164,18 @@ impl UnpackStream {
             if entry.header().entry_type().as_byte() == LEFT_OUT {
                 let why = entry.link_name_bytes().unwrap_or_default();
                 let why = String::from_utf8_lossy(&why).into_owned();
-                self.not_there.paths.push(NotCopied { path, why });
+                self.left_out.paths.push(LeftOutPath { path, why });
                 continue;
             }
             self.entries += 1;
             if self.entries > limits::WORKSPACE_ENTRIES {
                 return Err(workspace_fault(format!(
-                    "the work tree has more than {} entries",
+                    "the directory has more than {} entries",
                     limits::WORKSPACE_ENTRIES
                 )));
             }
-            if let (folder, b".git") = split(&path) {
-                self.not_there.repositories.push(folder.to_vec());
+            if let (dir, b".git") = walk::split(&path) {
+                self.left_out.repositories.push(dir.to_vec());
             }
             self.entry(&path, &mut entry).map_err(|error| {
                 workspace_fault(format!(
@@ -183,27 +184,27 @@ impl UnpackStream {
                 ))
             })?;
         }
-        self.end_folders()?;
-        let Self { baseline, entries, bytes, not_there, .. } = self;
-        Ok(UnpackResult { entries, bytes, not_there, baseline })
+        self.end_dirs()?;
+        let Self { baseline, entries, bytes, left_out, .. } = self;
+        Ok(UnpackResult { entries, bytes, left_out, baseline })
     }
 
     fn entry(&mut self, path: &[u8], entry: &mut tar::Entry<'_, StreamReader>) -> io::Result<()> {
         let header = entry.header();
-        // THREAT: a set-uid file of the host's tree in a sandbox that runs as root. Tried by
-        // files::tests::what_comes_in_is_what_was_sent_less_set_id_bits.
+        // THREAT: a set-uid file of the person's directory runs as root in the sandbox. Tried by
+        // files::tests::the_copy_is_exact_but_for_set_id_bits.
         let (mode, modified) = (header.mode()? & 0o777, header.mtime()?);
         let kind = header.entry_type();
         if kind.is_dir() {
-            self.folder(path)?;
-            self.folders.push(FolderTimes { path: path.to_vec(), mode, modified });
+            self.open_dir(path)?;
+            self.dirs.push(DirTimes { path: path.to_vec(), mode, modified });
         } else if kind.is_file() || kind == tar::EntryType::Continuous {
             self.file(path, mode, modified, entry)?;
         } else if kind.is_symlink() {
             let target = entry.link_name_bytes().unwrap_or_default().into_owned();
             self.link(path, &target, modified)?;
         } else {
-            return Err(io::Error::other("it is neither a folder, a file nor a link"));
+            return Err(io::Error::other("it is neither a directory, a file nor a link"));
         }
         Ok(())
     }
@@ -217,9 +218,9 @@ impl UnpackStream {
     ) -> io::Result<()> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let (folder, name) = split(path);
-        let folder = self.folder(folder)?;
-        let file = rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600))?;
+        let (dir, name) = walk::split(path);
+        let dir = self.open_dir(dir)?;
+        let file = rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o600))?;
         let mut file = std::fs::File::from(file);
         let mut size = 0;
         let mut hash = Some(self.baseline.hash(&[]));
@@ -228,7 +229,7 @@ impl UnpackStream {
             if count == 0 {
                 break;
             }
-            // A file that comes in one read is hashed as it goes by.
+            // A file that comes with one read is hashed here.
             let is_whole = size == 0 && count as u64 <= HASHED_BYTES;
             hash = is_whole.then(|| self.baseline.hash(&self.buffer[..count]));
             file.write_all(&self.buffer[..count])?;
@@ -244,29 +245,29 @@ impl UnpackStream {
 
     fn link(&mut self, path: &[u8], target: &[u8], modified: u64) -> io::Result<()> {
         if target.is_empty() || target.len() > limits::LINK_TARGET_BYTES || target.contains(&0) {
-            return Err(io::Error::other("its target cannot be one"));
+            return Err(io::Error::other("its target is not valid"));
         }
-        let (folder, name) = split(path);
-        let folder = self.folder(folder)?;
-        rustix::fs::symlinkat(target, folder, name)?;
-        rustix::fs::utimensat(folder, name, &times(modified), AtFlags::SYMLINK_NOFOLLOW)?;
-        let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let (dir, name) = walk::split(path);
+        let dir = self.open_dir(dir)?;
+        rustix::fs::symlinkat(target, dir, name)?;
+        rustix::fs::utimensat(dir, name, &times(modified), AtFlags::SYMLINK_NOFOLLOW)?;
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let hash = self.baseline.hash(target);
         self.baseline.note(path.to_vec(), &stat, Some(hash));
         Ok(())
     }
 
-    /// A folder beneath the root, made where it is missing.
-    fn folder(&mut self, path: &[u8]) -> io::Result<&OwnedFd> {
+    /// Opens a directory beneath the root, and makes it if it is missing.
+    fn open_dir(&mut self, path: &[u8]) -> io::Result<&OwnedFd> {
         let is_last = self.last.as_ref().is_some_and(|(last, _)| last == path);
         if !is_last {
-            let folder = self.make_folder(path)?;
-            self.last = Some((path.to_vec(), folder));
+            let dir = self.make_dir(path)?;
+            self.last = Some((path.to_vec(), dir));
         }
-        self.last.as_ref().map(|(_, folder)| folder).ok_or_else(|| io::Error::other("no folder"))
+        self.last.as_ref().map(|(_, dir)| dir).ok_or_else(|| io::Error::other("no directory"))
     }
 
-    fn make_folder(&self, path: &[u8]) -> io::Result<OwnedFd> {
+    fn make_dir(&self, path: &[u8]) -> io::Result<OwnedFd> {
         let open = |path| walk::open(self.root.as_fd(), path, OFlags::PATH | OFlags::DIRECTORY);
         match open(path) {
             Err(Errno::NOENT) => {}
@@ -274,7 +275,7 @@ impl UnpackStream {
         }
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in ends.chain([path.len()]) {
-            let (parent, name) = split(&path[..end]);
+            let (parent, name) = walk::split(&path[..end]);
             match rustix::fs::mkdirat(open(parent)?, name, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
@@ -283,58 +284,51 @@ impl UnpackStream {
         Ok(open(path)?)
     }
 
-    /// Modes and times of folders, the innermost first: filling them would change both.
-    fn end_folders(&mut self) -> Result<(), Fault> {
-        for folder in std::mem::take(&mut self.folders).into_iter().rev() {
-            let ended = self.end_folder(&folder);
+    /// Sets modes and times of directories, the innermost first, after their content.
+    fn end_dirs(&mut self) -> Result<(), Fault> {
+        for dir in std::mem::take(&mut self.dirs).into_iter().rev() {
+            let ended = self.end_dir(&dir);
             ended.map_err(|error| {
                 workspace_fault(format!(
                     "{} cannot be copied into the sandbox: {error}",
-                    escaped(&folder.path)
+                    escaped(&dir.path)
                 ))
             })?;
         }
         Ok(())
     }
 
-    fn end_folder(&mut self, folder: &FolderTimes) -> io::Result<()> {
+    fn end_dir(&mut self, dir: &DirTimes) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let opened = match walk::open(self.root.as_fd(), &folder.path, flags) {
-            // Named twice, the second time with a mode that no longer lets us in: it has its mode.
+        let opened = match walk::open(self.root.as_fd(), &dir.path, flags) {
+            // It is in the stream twice, and its mode no longer lets us in: the mode is set
+            // already.
             Err(Errno::ACCESS) => return Ok(()),
             answer => answer?,
         };
-        rustix::fs::futimens(&opened, &times(folder.modified))?;
-        rustix::fs::fchmod(&opened, Mode::from_raw_mode(folder.mode))?;
+        rustix::fs::futimens(&opened, &times(dir.modified))?;
+        rustix::fs::fchmod(&opened, Mode::from_raw_mode(dir.mode))?;
         let stat = rustix::fs::fstat(opened.as_fd())?;
-        self.baseline.note(folder.path.clone(), &stat, None);
+        self.baseline.note(dir.path.clone(), &stat, None);
         Ok(())
     }
 }
 
 /// A path of the stream without `.` and empty parts.
 ///
-/// THREAT: a name that climbs out of the workspace, should the host ever be fooled into sending
-/// one. Tried by files::tests::a_name_that_climbs_out_is_refused.
+/// THREAT: the host is tricked into sending a name that leads out of the workspace. Tried by
+/// files::tests::a_name_that_climbs_out_is_refused.
 fn clean(path: &[u8]) -> Result<Vec<u8>, Fault> {
     let parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
     let parts: Vec<&[u8]> = parts.collect();
     let bad = path.starts_with(b"/") || path.contains(&0) || path.len() >= limits::PATH_BYTES;
     if bad || parts.contains(&b"..".as_slice()) {
         return Err(workspace_fault(format!(
-            "the work tree names a path that cannot be: {}",
+            "the directory has a path that is not allowed: {}",
             escaped(path)
         )));
     }
     Ok(parts.join(&b'/'))
-}
-
-/// The folder a path is in, and its name there.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(at) => (&path[..at], &path[at + 1..]),
-        None => (&[], path),
-    }
 }
 
 fn times(modified: u64) -> Timestamps {

@@ -1,7 +1,7 @@
-//! Asks the model, and asks again where that may help.
+//! Sends a model request, and tries again if that may help.
 //!
-//! A try is all or nothing: only an answer that was completed leaves this file, so a stream that
-//! was cut leaves no item behind and starts no call.
+//! A try gives a complete answer or nothing. So a stream that is cut adds no item and starts no
+//! call.
 
 use std::time::Duration;
 
@@ -30,30 +30,30 @@ use crate::link::{self, Link};
 use crate::report::Report;
 use crate::scrub::Scrub;
 
-/// Who speaks to the backend, and with what.
+/// How the backend is reached, and who adds the credential.
 pub(crate) enum ModelRoute {
-    /// The host; it signs and makes the headers.
+    /// Through the host, which makes the headers and adds the credential.
     Relay(Link),
-    /// We do. `renewable`: a host is there that may send a fresh token.
+    /// By our own connection. `renewable`: the host may send a fresh token.
     Own { connector: Connector, credentials: Credentials, renewable: bool },
 }
 
-/// What the model said in one completed answer.
+/// One complete answer of the model.
 pub(crate) struct Answer {
-    /// In the order they came, as they came.
+    /// The items, unchanged and in order.
     pub(crate) items: Vec<Value>,
     pub(crate) usage: Usage,
-    /// What went into tries before it that broke off half-way, estimated.
+    /// The estimated usage of earlier tries that broke off.
     pub(crate) lost: Usage,
-    /// The model wants to be asked again though it may have called nothing.
+    /// The model wants to be asked again, even if it called nothing.
     pub(crate) more: bool,
 }
 
 pub(crate) struct Client {
-    road: ModelRoute,
+    model_route: ModelRoute,
     backend: Backend,
     session: String,
-    /// Given by the first answer of a turn, said again until the turn ends; a run is one turn.
+    /// The first answer gives it, and every later request of the turn repeats it.
     turn_state: Option<String>,
     report: Report,
     scrub: Scrub,
@@ -61,16 +61,16 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(
-        road: ModelRoute,
+        model_route: ModelRoute,
         backend: Backend,
         session: String,
         report: Report,
         scrub: Scrub,
     ) -> Self {
-        Self { road, backend, session, turn_state: None, report, scrub }
+        Self { model_route, backend, session, turn_state: None, report, scrub }
     }
 
-    /// Asks until there is an answer, or no use in asking.
+    /// Sends a request until there is an answer, or until another try cannot help.
     pub(crate) async fn answer(
         &mut self,
         model: &Model,
@@ -83,28 +83,28 @@ impl Client {
         let (mut retries, mut lost) = (0, Usage::default());
         loop {
             let mut meter = request;
-            let failure = match self.once(&body, model.lite, &mut meter).await {
+            let failure = match self.try_once(&body, model.lite, &mut meter).await {
                 Ok(answer) => return Ok(Answer { lost, ..answer }),
                 Err(failure) => failure,
             };
-            if meter.has_heard() {
+            if meter.saw_answer() {
                 lost += meter.usage();
-                self.report.say(Event::Usage { usage: meter.usage() }).await;
+                self.report.send(Event::Usage { usage: meter.usage() }).await;
             }
-            match retry::decide(&failure, retries, chance()) {
+            match retry::decide(&failure, retries, random_fraction()) {
                 RetryDecision::End(end) => return Err(end),
                 RetryDecision::Again { wait, why } => {
                     retries += 1;
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     let of = limits::RETRIES;
-                    self.report.say(Event::Retry { attempt: retries, of, wait_ms, why }).await;
+                    self.report.send(Event::Retry { attempt: retries, of, wait_ms, why }).await;
                     tokio::time::sleep(wait).await;
                 }
             }
         }
     }
 
-    /// The model catalogue, in one try.
+    /// The model catalogue, without retries.
     pub(crate) async fn models(&mut self) -> Result<Value, RequestFailure> {
         let path = |base: &Base, backend: &Backend| base.models_path(&backend.version);
         let answer = self.send(Method::GET, path, routes::MODELS, Bytes::new(), false).await?;
@@ -117,14 +117,14 @@ impl Client {
             .map_err(|_| RequestFailure::Cut("the catalogue is not JSON".to_owned()))
     }
 
-    /// Makes ready for the first request.
+    /// Connects before the first request.
     pub(crate) async fn warm(&mut self) {
-        if let ModelRoute::Own { connector, .. } = &mut self.road {
+        if let ModelRoute::Own { connector, .. } = &mut self.model_route {
             connector.warm().await;
         }
     }
 
-    async fn once(
+    async fn try_once(
         &mut self,
         body: &Bytes,
         lite: bool,
@@ -161,7 +161,7 @@ impl Client {
             let frame = tokio::time::timeout_at(deadline, body.frame());
             let frame = match frame.await.map_err(|_| RequestFailure::Idle)? {
                 Some(Ok(frame)) => frame,
-                Some(Err(error)) => return Err(RequestFailure::Cut(self.told(chain(&error)))),
+                Some(Err(error)) => return Err(RequestFailure::Cut(self.scrubbed(chain(&error)))),
                 None => {
                     let why = "the stream ended before response.completed";
                     return Err(RequestFailure::Cut(why.to_owned()));
@@ -173,17 +173,17 @@ impl Client {
             if bytes > limits::RESPONSE_BYTES || items.len() > limits::INPUT_ITEMS {
                 return Err(RequestFailure::TooLarge("the answer"));
             }
-            // A comment is life too: a backend that works on something says so with comments. One that
-            // says nothing else is bounded by the turn's seconds.
+            // A comment counts too: a backend sends comments while it works. A stream of only
+            // comments is bounded by the turn's seconds.
             deadline = Instant::now() + idle;
             for event in events {
                 let event = StreamEvent::parse(&self.scrub.clean(event));
-                meter.hear(&event);
+                meter.count(&event);
                 match event {
                     StreamEvent::Item(item) => items.push(item),
                     StreamEvent::TurnState(state) => self.keep_turn_state(&state),
                     StreamEvent::Failed(refusal) => {
-                        return Err(RequestFailure::Said(self.cleaned(refusal)));
+                        return Err(RequestFailure::InStream(self.scrubbed_refusal(refusal)));
                     }
                     StreamEvent::Completed { usage, more } => {
                         tokio::spawn(drain(body));
@@ -204,14 +204,14 @@ impl Client {
         body: Bytes,
         lite: bool,
     ) -> Result<Response<Incoming>, RequestFailure> {
-        match &mut self.road {
+        match &mut self.model_route {
             ModelRoute::Relay(link) => {
                 let mut headers = HeaderMap::new();
                 if method == Method::POST {
                     let json = HeaderValue::from_static("application/json");
                     headers.insert(header::CONTENT_TYPE, json);
                 }
-                let sent = link.request(method, route, headers, link::whole(body)).await;
+                let sent = link.request(method, route, headers, link::full_body(body)).await;
                 sent.map_err(|fault| RequestFailure::Connection(fault.message))
             }
             ModelRoute::Own { connector, credentials, renewable } => {
@@ -224,7 +224,7 @@ impl Client {
                 if answer.status() != StatusCode::UNAUTHORIZED || !*renewable {
                     return Ok(answer);
                 }
-                self.report.say(Event::Unauthorized).await;
+                self.report.send(Event::Unauthorized).await;
                 let limit = Duration::from_secs(limits::FRESH_TOKEN_SECONDS);
                 if !credentials.renewed(number, limit).await {
                     return Ok(answer);
@@ -243,30 +243,30 @@ impl Client {
             let location = location.and_then(|value| value.to_str().ok()).unwrap_or("nowhere");
             return RequestFailure::Redirect {
                 status: status.as_u16(),
-                location: self.told(location.to_owned()),
+                location: self.scrubbed(location.to_owned()),
             };
         }
         let (head, body) = answer.into_parts();
-        let body = link::beginning(body).await;
-        let of_host = link::refusal(&head.headers, &body);
-        if let (ModelRoute::Relay(_), Some((refusal, why))) = (&self.road, of_host) {
-            return RequestFailure::Host { refusal, why: self.told(why) };
+        let body = link::read_start(body).await;
+        let host_refusal = link::refusal(&head.headers, &body);
+        if let (ModelRoute::Relay(_), Some((refusal, why))) = (&self.model_route, host_refusal) {
+            return RequestFailure::Host { refusal, why: self.scrubbed(why) };
         }
-        let refusal = self.cleaned(Refusal::of_body(&body));
+        let refusal = self.scrubbed_refusal(Refusal::of_body(&body));
         RequestFailure::Status { status: status.as_u16(), refusal, retry_after: after }
     }
 
-    fn cleaned(&self, refusal: Refusal) -> Refusal {
-        let plan = refusal.plan.map(|plan| self.told(plan));
+    fn scrubbed_refusal(&self, refusal: Refusal) -> Refusal {
+        let plan = refusal.plan.map(|plan| self.scrubbed(plan));
         Refusal {
-            message: self.told(refusal.message),
+            message: self.scrubbed(refusal.message),
             plan,
-            code: self.told(refusal.code),
+            code: self.scrubbed(refusal.code),
             ..refusal
         }
     }
 
-    fn told(&self, text: String) -> String {
+    fn scrubbed(&self, text: String) -> String {
         self.scrub.message(&text)
     }
 
@@ -289,8 +289,8 @@ fn header_map(pairs: Vec<(&'static str, String)>) -> Result<HeaderMap, RequestFa
     Ok(headers)
 }
 
-/// Takes what little follows `response.completed`, so that the connection can be used again. It
-/// ends by itself: after a second, or 64 KiB.
+/// Reads what follows `response.completed`, so that the connection can be used again. It stops
+/// after a second, or 64 KiB.
 async fn drain(mut body: Incoming) {
     let rest = async {
         let mut bytes = 0;
@@ -304,8 +304,8 @@ async fn drain(mut body: Incoming) {
     let _enough = tokio::time::timeout(Duration::from_secs(1), rest).await;
 }
 
-/// Between 0 and 1, by chance.
-fn chance() -> f64 {
+/// A random number between 0 and 1.
+fn random_fraction() -> f64 {
     let low =
         u32::from_le_bytes(uuid::Uuid::now_v7().into_bytes()[12..].try_into().unwrap_or([0; 4]));
     f64::from(low) / f64::from(u32::MAX)

@@ -1,9 +1,10 @@
-//! The sandbox's own connection to the backend: the sandbox's network or the host's tunnel, TLS where
-//! the base says `https`, HTTP/2 or 1.1 as the backend likes. One connection is kept and used again.
+//! The sandbox's own connection to the backend: over the container's network or the host's tunnel,
+//! with TLS for `https`, and HTTP/2 or 1.1 as the backend chooses. One connection is kept and used
+//! again.
 //!
 //! # Why not `getaddrinfo`
-//! A static glibc loads the image's name service modules for it, into the process that holds the
-//! token. Names are resolved by code of our own; roots are compiled in.
+//! A static glibc would load the image's name service modules into the process that holds the
+//! token. So we resolve names with our own code, and the root certificates are compiled in.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -27,12 +28,12 @@ use super::retry::RequestFailure;
 use crate::link::{self, Body, Link};
 use crate::scrub::one_line;
 
-/// How long the kept connection may be busy with the end of the last answer.
+/// How long to wait until the kept connection has read the end of the last answer.
 const KEPT_BUSY: Duration = Duration::from_millis(20);
 
 /// How the backend's host is reached.
 pub(crate) enum Network {
-    /// The sandbox's own network.
+    /// The container's own network.
     Own,
     /// `CONNECT` over the link.
     Tunnel(Link),
@@ -40,12 +41,12 @@ pub(crate) enum Network {
 
 pub(crate) struct Connector {
     base: Base,
-    net: Network,
+    network: Network,
     tls: Option<Arc<rustls::ClientConfig>>,
     kept: Option<HttpSender>,
 }
 
-/// A request, to be sent as often as need be.
+/// A request that can be sent several times.
 pub(crate) struct BackendRequest {
     pub(crate) method: Method,
     pub(crate) path: String,
@@ -57,13 +58,13 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 enum HttpSender {
-    One(http1::SendRequest<Body>),
-    Two(http2::SendRequest<Body>),
+    Http1(http1::SendRequest<Body>),
+    Http2(http2::SendRequest<Body>),
 }
 
-/// Why a call has no answer.
+/// Why a request has no answer.
 enum RequestError {
-    /// The connection was closed before it took the call.
+    /// The connection was closed before the request was sent.
     Unsent,
     Failed(RequestFailure),
 }
@@ -75,27 +76,27 @@ impl From<RequestFailure> for RequestError {
 }
 
 impl Connector {
-    /// `ca`: certificates (PEM) trusted beside the compiled-in roots.
-    pub(crate) fn new(base: Base, net: Network, ca: Option<&str>) -> Result<Self, Fault> {
+    /// `ca`: certificates (PEM) that are trusted in addition to the built-in roots.
+    pub(crate) fn new(base: Base, network: Network, ca: Option<&str>) -> Result<Self, Fault> {
         let tls = match base.scheme() {
             Scheme::Https => Some(Arc::new(trust(ca)?)),
             Scheme::Http => None,
         };
-        Ok(Self { base, net, tls, kept: None })
+        Ok(Self { base, network, tls, kept: None })
     }
 
     pub(crate) fn base(&self) -> &Base {
         &self.base
     }
 
-    /// Connects, so that the first request finds a connection. A failure is the request's to tell.
+    /// Connects before the first request. A failure is reported by that request.
     pub(crate) async fn warm(&mut self) {
         if self.kept.is_none() {
             self.kept = self.connect().await.ok();
         }
     }
 
-    /// Sends a call on the kept connection, or a new one where that has gone stale meanwhile.
+    /// Sends a request on the kept connection, or on a new one if that is closed.
     pub(crate) async fn send(
         &mut self,
         call: &BackendRequest,
@@ -109,14 +110,14 @@ impl Connector {
                     return Ok(answer);
                 }
                 Err(RequestError::Unsent) => {}
-                // It may have been answered, and paid for: whether it is sent again is not for us.
+                // The backend may have received it: the caller decides whether to send it again.
                 Err(RequestError::Failed(failure)) => return Err(failure),
             }
         }
         let mut fresh = self.connect().await?;
         let answer = fresh.send(call, &self.base).await.map_err(|unanswered| match unanswered {
             RequestError::Unsent => {
-                RequestFailure::Connection("the backend hung up at once".to_owned())
+                RequestFailure::Connection("the backend closed the connection at once".to_owned())
             }
             RequestError::Failed(failure) => failure,
         })?;
@@ -126,7 +127,7 @@ impl Connector {
 
     async fn connect(&self) -> Result<HttpSender, RequestFailure> {
         let limit = Duration::from_secs(limits::CONNECT_SECONDS);
-        let connected = tokio::time::timeout(limit, self.connect_for_ever()).await;
+        let connected = tokio::time::timeout(limit, self.connect_without_limit()).await;
         connected.unwrap_or_else(|_| {
             let why =
                 format!("no connection to {} within {} s", self.base.authority(), limit.as_secs());
@@ -134,9 +135,9 @@ impl Connector {
         })
     }
 
-    async fn connect_for_ever(&self) -> Result<HttpSender, RequestFailure> {
+    async fn connect_without_limit(&self) -> Result<HttpSender, RequestFailure> {
         let (host, port) = (self.base.host(), self.base.port());
-        let stream: Box<dyn Stream> = match &self.net {
+        let stream: Box<dyn Stream> = match &self.network {
             Network::Own => Box::new(dial(host, port).await.map_err(|error| self.failed(&error))?),
             Network::Tunnel(link) => {
                 let name = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
@@ -147,20 +148,20 @@ impl Connector {
                 })?)
             }
         };
-        let Some(tls) = &self.tls else { return one(stream).await };
+        let Some(tls) = &self.tls else { return handshake_http1(stream).await };
         let name = ServerName::try_from(host.to_owned()).map_err(|error| self.failed(&error))?;
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(tls));
         let stream =
-            connector.connect(name, stream).await.map_err(|error| self.unsafe_or_failed(&error))?;
+            connector.connect(name, stream).await.map_err(|error| self.tls_failed(&error))?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            two(stream).await
+            handshake_http2(stream).await
         } else {
-            one(stream).await
+            handshake_http1(stream).await
         }
     }
 
-    /// A certificate that is not trusted will not be so a second later.
-    fn unsafe_or_failed(&self, error: &io::Error) -> RequestFailure {
+    /// A certificate that is not trusted is a fault, because another try cannot help.
+    fn tls_failed(&self, error: &io::Error) -> RequestFailure {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match inner {
             Some(rustls::Error::InvalidCertificate(why)) => RequestFailure::Fault(Fault::new(
@@ -181,12 +182,12 @@ impl Connector {
 }
 
 impl HttpSender {
-    /// Whether it takes a request, at once or when the end of the last answer was taken from it.
+    /// Whether it can send a request, at once or after the end of the last answer.
     async fn is_usable(&mut self) -> bool {
         let ready = async {
             match self {
-                Self::One(sender) => sender.ready().await,
-                Self::Two(sender) => sender.ready().await,
+                Self::Http1(sender) => sender.ready().await,
+                Self::Http2(sender) => sender.ready().await,
             }
         };
         matches!(tokio::time::timeout(KEPT_BUSY, ready).await, Ok(Ok(())))
@@ -197,22 +198,25 @@ impl HttpSender {
         call: &BackendRequest,
         base: &Base,
     ) -> Result<Response<Incoming>, RequestError> {
-        let mut request = Request::new(link::whole(call.body.clone()));
+        let mut request = Request::new(link::full_body(call.body.clone()));
         *request.method_mut() = call.method.clone();
         *request.headers_mut() = call.headers.clone();
         let (uri, host) = match self {
-            Self::One(_) => (call.path.clone(), HeaderValue::from_str(base.authority()).ok()),
-            Self::Two(_) => (format!("{}{}", base.origin(), call.path), None),
+            Self::Http1(_) => (call.path.clone(), HeaderValue::from_str(base.authority()).ok()),
+            Self::Http2(_) => (format!("{}{}", base.origin(), call.path), None),
         };
         *request.uri_mut() = uri.parse().map_err(|_| {
-            RequestFailure::Fault(Fault::new(FaultKind::Refused, format!("{uri} is no address")))
+            RequestFailure::Fault(Fault::new(
+                FaultKind::Refused,
+                format!("{uri} is not a valid address"),
+            ))
         })?;
         if let Some(host) = host {
             request.headers_mut().insert(header::HOST, host);
         }
         let answer = match self {
-            Self::One(sender) => sender.send_request(request).await,
-            Self::Two(sender) => sender.send_request(request).await,
+            Self::Http1(sender) => sender.send_request(request).await,
+            Self::Http2(sender) => sender.send_request(request).await,
         };
         answer.map_err(|error| match error.is_canceled() {
             true => RequestError::Unsent,
@@ -221,26 +225,26 @@ impl HttpSender {
     }
 }
 
-async fn one(stream: impl Stream + 'static) -> Result<HttpSender, RequestFailure> {
+async fn handshake_http1(stream: impl Stream + 'static) -> Result<HttpSender, RequestFailure> {
     let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| unspoken(&error))?;
-    // Ends when the sender is dropped or the backend closes; either shows on the next request.
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| not_http(&error))?;
+    // It ends when the sender is dropped or the backend closes. The next request notices either.
     tokio::spawn(connection);
-    Ok(HttpSender::One(sender))
+    Ok(HttpSender::Http1(sender))
 }
 
-async fn two(stream: impl Stream + 'static) -> Result<HttpSender, RequestFailure> {
+async fn handshake_http2(stream: impl Stream + 'static) -> Result<HttpSender, RequestFailure> {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(limits::LINK_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::LINK_CONNECTION_WINDOW_BYTES)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| unspoken(&error))?;
+        .map_err(|error| not_http(&error))?;
     tokio::spawn(connection);
-    Ok(HttpSender::Two(sender))
+    Ok(HttpSender::Http2(sender))
 }
 
-fn unspoken(error: &hyper::Error) -> RequestFailure {
+fn not_http(error: &hyper::Error) -> RequestFailure {
     RequestFailure::Connection(format!("the backend does not speak HTTP: {}", chain(error)))
 }
 
@@ -262,8 +266,8 @@ async fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
-    // THREAT: an image's hosts file sends plain http, which only this machine may see, elsewhere.
-    // Tried by `responses::connect::tests::localhost_is_this_machine_whatever_the_image_says`.
+    // THREAT: the image's hosts file sends plain http to another machine. Only this machine may see
+    // it. Tried by `responses::connect::tests::localhost_is_this_machine_whatever_the_image_says`.
     if host == "localhost" {
         return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
     }
@@ -279,26 +283,26 @@ async fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
 }
 
 fn trust(ca: Option<&str>) -> Result<rustls::ClientConfig, Fault> {
-    let unfit = |why: String| {
+    let unusable = |why: String| {
         Fault::new(FaultKind::Backend, format!("the certificate authority cannot be used: {why}"))
     };
     let mut roots = rustls::RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     for certificate in CertificateDer::pem_slice_iter(ca.unwrap_or_default().as_bytes()) {
-        let certificate = certificate.map_err(|error| unfit(error.to_string()))?;
-        roots.add(certificate).map_err(|error| unfit(error.to_string()))?;
+        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| unfit(error.to_string()))?
+        .map_err(|error| unusable(error.to_string()))?
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
-/// An error and its causes, as one line.
+/// An error and its causes on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -325,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_authority_that_is_none_is_refused() {
+    fn a_broken_certificate_authority_is_refused() {
         let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(trust(Some(pem)).is_err());
         assert!(trust(None).is_ok());

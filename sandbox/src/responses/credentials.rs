@@ -1,4 +1,5 @@
-//! The access token in the sandbox (handoff, plain mode): the one place that names it.
+//! The access token in the sandbox, with handoff credentials or in plain mode. Only this file uses
+//! it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::scrub::Scrub;
 
-/// Clones share the token; a fresh one reaches them all.
+/// Clones share the token.
 #[derive(Clone)]
 pub(crate) struct Credentials {
     token: Arc<watch::Sender<Token>>,
@@ -24,7 +25,7 @@ struct Token {
     bearer: Option<Secret>,
     /// Which token this is: 1, 2, 3, …
     number: u64,
-    /// The host said that there is no better one.
+    /// The host has no fresher token.
     last: bool,
 }
 
@@ -37,7 +38,7 @@ impl Credentials {
         Self { token: Arc::new(watch::Sender::new(token)), account: secrets.account_id, scrub }
     }
 
-    /// The token to use from now on; `None`: there is no better one than the one we have.
+    /// The token to use from now on. `None`: the host has no fresher token.
     pub(crate) fn replace(&self, bearer: Option<Secret>) {
         if let Some(bearer) = &bearer {
             self.scrub.add(bearer.clone());
@@ -50,8 +51,8 @@ impl Credentials {
         });
     }
 
-    /// Writes the headers of a request, and says which token it carries. A token that cannot be a
-    /// header is left out: the backend then says what is missing.
+    /// Writes the headers of a request and returns the number of its token. A token that is not a
+    /// valid header is omitted, and the backend then refuses the request.
     pub(crate) fn sign(&self, headers: &mut HeaderMap) -> u64 {
         let token = self.token.borrow();
         if let Some(bearer) = &token.bearer {
@@ -67,7 +68,7 @@ impl Credentials {
         token.number
     }
 
-    /// Waits until there is another token than number `refused`; false: there will be none.
+    /// Waits until there is another token than number `refused`. False: there will be none.
     pub(crate) async fn renewed(&self, refused: u64, within: Duration) -> bool {
         let mut token = self.token.subscribe();
         let changed = token.wait_for(|token| token.number != refused || token.last);

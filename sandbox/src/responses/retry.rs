@@ -1,7 +1,7 @@
-//! What to do when a model request failed: pure, so that every case is a line of a table.
+//! What to do if a model request fails. Pure, so that tests can list every case.
 //!
-//! One ladder for everything: at most [`limits::RETRIES`] tries after the first, whatever failed.
-//! What the backend would refuse again is not tried again.
+//! All failures count together: at most [`limits::RETRIES`] tries after the first. What the backend
+//! would refuse again is not tried again.
 
 use std::time::Duration;
 
@@ -25,12 +25,12 @@ pub(crate) enum RequestFailure {
     /// 3xx, and where it points.
     Redirect { status: u16, location: String },
     /// `response.failed`, `response.incomplete` or an `error` event within the stream.
-    Said(Refusal),
+    InStream(Refusal),
     /// The host did not pass it on.
     Host { refusal: link::HostRefusal, why: String },
     /// The answer, or the request, is larger than its bound.
     TooLarge(&'static str),
-    /// Nothing another try could mend.
+    /// Another try cannot help.
     Fault(Fault),
 }
 
@@ -46,13 +46,13 @@ pub(crate) enum GiveUp {
     Fault(Fault),
     /// The account's usage limit.
     Stop(Stop),
-    /// The host says that the run's budget is spent.
+    /// The host says that the turn's budget is spent.
     Budget,
 }
 
-/// `retries`: how often it was tried again already. `jitter`: 0 to 1, by chance.
+/// `retries`: how often the request was tried again so far. `jitter`: a random number from 0 to 1.
 pub(crate) fn decide(failure: &RequestFailure, retries: u32, jitter: f64) -> RetryDecision {
-    let (why, asked) = match judge(failure) {
+    let (why, asked) = match classify(failure) {
         None => return RetryDecision::End(GiveUp::Budget),
         Some(Meaning::Limit(stop)) => return RetryDecision::End(GiveUp::Stop(stop)),
         Some(Meaning::Fault(fault)) => return RetryDecision::End(GiveUp::Fault(fault)),
@@ -64,8 +64,8 @@ pub(crate) fn decide(failure: &RequestFailure, retries: u32, jitter: f64) -> Ret
     RetryDecision::Again { wait: asked.unwrap_or_else(|| pause(retries, jitter)), why }
 }
 
-/// None: the host says that a budget is spent.
-fn judge(failure: &RequestFailure) -> Option<Meaning> {
+/// `None`: the host says that a budget is spent.
+fn classify(failure: &RequestFailure) -> Option<Meaning> {
     let passing = |why: String| Meaning::Passing { why, asked: None };
     let fault = |kind, message: String| Meaning::Fault(Fault::new(kind, message));
     Some(match failure {
@@ -80,7 +80,7 @@ fn judge(failure: &RequestFailure) -> Option<Meaning> {
                 "the backend redirects ({status}) to {location}, and redirects are not followed"
             ),
         ),
-        RequestFailure::Said(refusal) => Meaning::of_stream(refusal),
+        RequestFailure::InStream(refusal) => Meaning::of_stream(refusal),
         RequestFailure::Host { refusal, why } => return Meaning::of_host(*refusal, why),
         RequestFailure::TooLarge(what) => {
             fault(FaultKind::Context, format!("{what} is larger than its bound"))
@@ -104,8 +104,8 @@ mod tests {
         RequestFailure::Status { status, refusal, retry_after: None }
     }
 
-    fn said(code: &str, message: &str) -> RequestFailure {
-        RequestFailure::Said(Refusal {
+    fn in_stream(code: &str, message: &str) -> RequestFailure {
+        RequestFailure::InStream(Refusal {
             code: code.into(),
             message: message.into(),
             ..Refusal::default()
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_refused_again_is_not_tried_again() {
+    fn a_permanent_refusal_is_not_tried_again() {
         let cases = [
             (status(400, r#"{"detail":"Store must be set to false"}"#), FaultKind::Refused),
             (
@@ -152,9 +152,9 @@ mod tests {
             (status(403, "<html>Just a moment"), FaultKind::Refused),
             (status(404, "no"), FaultKind::Refused),
             (status(401, ""), FaultKind::SignIn),
-            (said("context_length_exceeded", "x"), FaultKind::Context),
-            (said("invalid_prompt", "x"), FaultKind::Refused),
-            (said("incomplete_max_output_tokens", "x"), FaultKind::Refused),
+            (in_stream("context_length_exceeded", "x"), FaultKind::Context),
+            (in_stream("invalid_prompt", "x"), FaultKind::Refused),
+            (in_stream("incomplete_max_output_tokens", "x"), FaultKind::Refused),
             (
                 RequestFailure::Redirect { status: 307, location: "https://x".into() },
                 FaultKind::Refused,
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_tried_again_ever_later() {
+    fn a_temporary_failure_is_tried_again_with_longer_waits() {
         let cut = RequestFailure::Cut("closed".into());
         let waits: Vec<_> = (0..6).map(|retries| wait(&cut, retries)).collect();
         assert_eq!(waits, [Some(200), Some(400), Some(800), Some(1_600), Some(3_200), None]);
@@ -189,7 +189,7 @@ mod tests {
             decide(&cut, 5, 0.5),
             RetryDecision::End(GiveUp::Fault(Fault::new(
                 FaultKind::Backend,
-                "the backend failed 6 times, at last: closed"
+                "the backend failed 6 times, the last time with: closed"
             )))
         );
         for failure in [
@@ -200,8 +200,8 @@ mod tests {
             status(429, r#"{"error":{"message":"slow","type":"rate"}}"#),
             RequestFailure::Idle,
             RequestFailure::Connection("refused".into()),
-            said("server_error", "x"),
-            said("", "x"),
+            in_stream("server_error", "x"),
+            in_stream("", "x"),
             RequestFailure::Host { refusal: link::HostRefusal::Unreachable, why: "x".into() },
         ] {
             assert_eq!(wait(&failure, 0), Some(200), "{failure:?}");
@@ -225,11 +225,14 @@ mod tests {
         assert_eq!(wait(&limited(2), 0), Some(2_000));
         assert_eq!(wait(&limited(120), 4), Some(120_000));
         assert_eq!(kind(&limited(121)), Some(FaultKind::Backend));
-        assert_eq!(wait(&said("rate_limit_exceeded", "Please try again in 1.5s."), 0), Some(1_500));
+        assert_eq!(
+            wait(&in_stream("rate_limit_exceeded", "Please try again in 1.5s."), 0),
+            Some(1_500)
+        );
     }
 
     #[test]
-    fn a_usage_limit_stops_the_run() {
+    fn a_usage_limit_stops_the_turn() {
         let body = r#"{"error":{"type":"usage_limit_reached","message":"full","plan_type":"plus","resets_at":5}}"#;
         let stop = Stop::UsageLimit {
             plan: Some("plus".into()),

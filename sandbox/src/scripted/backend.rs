@@ -1,5 +1,5 @@
-//! A backend on `127.0.0.1:0` that speaks HTTP/1.1, in plain or over TLS, and answers model
-//! requests in the order of its script, whatever they say.
+//! A backend on `127.0.0.1:0` that speaks HTTP/1.1, with or without TLS, and answers model requests
+//! in the order of its script.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -16,9 +16,9 @@ pub(crate) enum ScriptedReply {
     Events(Vec<Value>),
     /// A stream that breaks off after these.
     Cut(Vec<Value>),
-    /// A stream that falls silent after these.
+    /// A stream that sends nothing after these.
     Silent(Vec<Value>),
-    /// A stream that says nothing but comments for longer than silence may last, and then these.
+    /// A stream of only comments for longer than a silence may last, and then these.
     Commented(Vec<Value>),
     /// Another answer: status, headers, body.
     Status(u16, &'static str, String),
@@ -181,7 +181,7 @@ async fn request(
     Some(RecordedRequest { line, headers, body })
 }
 
-/// An item the model made.
+/// The event of a whole item.
 pub(crate) fn done(item: Value) -> Value {
     json!({"type": "response.output_item.done", "item": item})
 }
@@ -198,13 +198,13 @@ pub(crate) fn call(id: &str, name: &str, arguments: &str) -> Value {
     )
 }
 
-/// The end of a good answer that used 10 tokens in and 5 out.
+/// The end of a good answer with 10 input and 5 output tokens.
 pub(crate) fn completed() -> Value {
     json!({"type": "response.completed", "response": {"id": "r", "usage": {"input_tokens": 10, "output_tokens": 5}}})
 }
 
-pub(crate) fn answer(words: &str) -> ScriptedReply {
-    ScriptedReply::Events(vec![text(words), completed()])
+pub(crate) fn answer(content: &str) -> ScriptedReply {
+    ScriptedReply::Events(vec![text(content), completed()])
 }
 
 pub(crate) fn asks(calls: impl IntoIterator<Item = Value>) -> ScriptedReply {

@@ -1,4 +1,4 @@
-//! A host on the other end of an in-memory pipe: real HTTP/2, and a note of all it was sent.
+//! A host on the other end of an in-memory pipe: real HTTP/2, and a list of all requests.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -22,9 +22,9 @@ type HostBody = UnsyncBoxBody<Bytes, Infallible>;
 
 /// What the host answers to a model request.
 pub(crate) enum Relayed {
-    /// A status and a body of the backend's.
+    /// A status and a body of the backend.
     Backend(u16, String),
-    /// Its own word.
+    /// A refusal of the host itself.
     Host(routes::HostRefusal, &'static str),
 }
 
@@ -34,14 +34,14 @@ pub(crate) struct Host {
 }
 
 struct HostState {
-    /// `host` paths, bodies and, for `CONNECT`, the authority.
+    /// Path and body of each request. Of a `CONNECT`, the authority.
     requests: Mutex<Vec<(String, Vec<u8>)>>,
     relayed: Mutex<VecDeque<Relayed>>,
     commands: Mutex<Option<mpsc::Receiver<String>>>,
     workspace: Vec<u8>,
 }
 
-pub(crate) const KEY: &str = "run-key-0123456789";
+pub(crate) const KEY: &str = "session-key-0123456789";
 
 impl Host {
     /// A host, and the sandbox's two ends of the pipe.
@@ -50,11 +50,11 @@ impl Host {
         workspace: Vec<u8>,
     ) -> (Self, Input, Output, tokio::task::JoinHandle<()>) {
         let (ours, theirs): (DuplexStream, DuplexStream) = tokio::io::duplex(64 << 10);
-        let (commands, heard) = mpsc::channel(4);
+        let (commands, receiver) = mpsc::channel(4);
         let state = Arc::new(HostState {
             requests: Mutex::default(),
             relayed: Mutex::new(relayed.into_iter().collect()),
-            commands: Mutex::new(Some(heard)),
+            commands: Mutex::new(Some(receiver)),
             workspace,
         });
         let shared = Arc::clone(&state);
@@ -70,7 +70,7 @@ impl Host {
         (Self { commands, state }, Box::new(input), Box::new(output), serving)
     }
 
-    /// The bodies that went to a path.
+    /// The bodies of the requests to a path.
     pub(crate) fn sent(&self, path: &str) -> Vec<Vec<u8>> {
         let requests = self.state.requests.lock().expect("unpoisoned");
         requests.iter().filter(|(to, _)| to == path).map(|(_, body)| body.clone()).collect()
@@ -81,7 +81,7 @@ impl Host {
         requests.iter().map(|(to, _)| to.clone()).collect()
     }
 
-    /// The events, as the host read them.
+    /// The events that the host received.
     pub(crate) fn events(&self) -> Vec<Value> {
         let body = self.sent(routes::EVENTS).concat();
         let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
@@ -90,7 +90,7 @@ impl Host {
 }
 
 async fn serve(state: &HostState, mut request: Request<Incoming>) -> Response<HostBody> {
-    if request.headers().get(routes::RUN_KEY).is_none_or(|key| key != KEY) {
+    if request.headers().get(routes::SESSION_KEY).is_none_or(|key| key != KEY) {
         return refused(routes::HostRefusal::Key, "no");
     }
     if request.method() == Method::CONNECT {
@@ -106,10 +106,10 @@ async fn serve(state: &HostState, mut request: Request<Incoming>) -> Response<Ho
     }
     let path = request.uri().path().to_owned();
     if path == routes::COMMANDS {
-        let heard = state.commands.lock().expect("unpoisoned").take().expect("asked once");
-        let frames = stream::unfold(heard, |mut heard| async move {
-            let line = heard.recv().await?;
-            Some((Ok(Frame::data(Bytes::from(line))), heard))
+        let receiver = state.commands.lock().expect("unpoisoned").take().expect("requested once");
+        let frames = stream::unfold(receiver, |mut receiver| async move {
+            let line = receiver.recv().await?;
+            Some((Ok(Frame::data(Bytes::from(line))), receiver))
         });
         return Response::new(StreamBody::new(frames).boxed_unsync());
     }

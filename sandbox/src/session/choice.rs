@@ -1,4 +1,4 @@
-//! Which model: as the host resolved it, else by the catalogue.
+//! Which model: the one that the host resolved, else one of the catalogue.
 
 use std::time::Duration;
 
@@ -11,8 +11,7 @@ use tokio::time::timeout;
 use crate::responses::retry::{self, RetryDecision};
 use crate::responses::{Client, GiveUp};
 
-/// The model: as the host resolved it, else by the catalogue. A catalogue that cannot be read is no
-/// fault where the model was named.
+/// Chooses the model. If the model was named, a catalogue that cannot be read is no fault.
 pub(super) async fn choose(client: &mut Client, job: &Job) -> Result<Model, Fault> {
     let choice = &job.model;
     if let Some(model) = &choice.resolved {
@@ -28,14 +27,15 @@ pub(super) async fn choose(client: &mut Client, job: &Job) -> Result<Model, Faul
         (Ok(Err(failure)), None) => {
             let fault = match retry::decide(&failure, limits::RETRIES, 0.0) {
                 RetryDecision::End(GiveUp::Fault(fault)) => fault,
-                _ => Fault::new(FaultKind::Model, "it was not given"),
+                _ => Fault::new(FaultKind::Model, "the backend gave none"),
             };
-            let message = format!("no model was named and the catalogue is no help: {fault}");
+            let message =
+                format!("no model was named, and the catalogue could not be read: {fault}");
             return Err(Fault::new(fault.kind, message));
         }
         (Err(_late), None) => {
             let message =
-                format!("no model was named and the catalogue took longer than {seconds} s");
+                format!("no model was named, and the catalogue took longer than {seconds} s");
             return Err(Fault::new(FaultKind::Backend, message));
         }
     };

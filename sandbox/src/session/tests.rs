@@ -1,5 +1,5 @@
-//! Whole runs in this process: against a backend on loopback, and against a host on a pipe. Time is
-//! paused where waits matter.
+//! Whole sessions in this process: against a backend on loopback, and against a host on a pipe.
+//! Time is paused if waits matter.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -27,42 +27,42 @@ use crate::scripted::host::{Host, KEY, Relayed};
 
 const TOKEN: &str = "sk-test-0123456789abcdef";
 
-/// A work tree that belongs to a user of this test alone: ending that user's processes ends nobody
-/// else's.
-struct DocsFixture {
-    folder: tempfile::TempDir,
+/// A workspace that belongs to a user of this test alone, so that ending that user's processes does
+/// not affect other tests.
+struct WorkspaceFixture {
+    dir: tempfile::TempDir,
     uid: u32,
 }
 
-impl DocsFixture {
+impl WorkspaceFixture {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let uid = 1_300_000_000 + std::process::id() % 1_000_000 * 128;
         let uid = uid + NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = tempfile::tempdir().expect("a folder");
-        std::os::unix::fs::chown(folder.path(), Some(uid), Some(uid)).expect("needs root");
-        Self { folder, uid }
+        let dir = tempfile::tempdir().expect("a directory");
+        std::os::unix::fs::chown(dir.path(), Some(uid), Some(uid)).expect("needs root");
+        Self { dir, uid }
     }
 
     fn write(&self, name: &str, text: &str) {
-        let path = self.folder.path().join(name);
+        let path = self.dir.path().join(name);
         std::fs::write(&path, text).expect("written");
         std::os::unix::fs::chown(path, Some(self.uid), Some(self.uid)).expect("needs root");
     }
 
-    /// Waits for a file.
-    async fn holds(&self, name: &str) {
+    /// Waits until a file exists.
+    async fn wait_for(&self, name: &str) {
         for _ in 0..3_000 {
-            if self.folder.path().join(name).exists() {
+            if self.dir.path().join(name).exists() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("no {name} is made");
+        panic!("{name} was not made");
     }
 
     fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.folder.path().join(name)).expect("there")
+        std::fs::read_to_string(self.dir.path().join(name)).expect("there")
     }
 }
 
@@ -71,18 +71,18 @@ fn bash(id: &str, command: &str) -> Value {
     call(id, "bash", &json!({"command": command}).to_string())
 }
 
-struct Run {
+struct TurnResult {
     outcome: Outcome,
     events: Vec<Value>,
     seen: Vec<RecordedRequest>,
 }
 
-fn job(base_url: &str, tree: &DocsFixture) -> Value {
+fn job(base_url: &str, workspace: &WorkspaceFixture) -> Value {
     json!({
         "prompt": "what is here?",
         "model": {"resolved": {"slug": "gpt-test", "effort": "low", "parallel": true}},
         "backend": {"base_url": base_url, "session": "s-1"},
-        "workspace": {"path": tree.folder.path(), "uid": tree.uid, "gid": tree.uid},
+        "workspace": {"path": workspace.dir.path(), "uid": workspace.uid, "gid": workspace.uid},
     })
 }
 
@@ -90,15 +90,15 @@ fn secrets() -> Secrets {
     Secrets { bearer: Some(Secret::new(TOKEN.into())), account_id: Some("acc-1".into()) }
 }
 
-/// One run over the sandbox's own network, with the job changed by `adjust`.
-async fn direct(backend: &Backend, adjust: impl FnOnce(&mut Value)) -> Run {
-    let tree = DocsFixture::new();
-    let mut job = job(&format!("http://{}/v1", backend.authority), &tree);
+/// One turn over the sandbox's own network, with the job changed by `adjust`.
+async fn direct(backend: &Backend, adjust: impl FnOnce(&mut Value)) -> TurnResult {
+    let workspace = WorkspaceFixture::new();
+    let mut job = job(&format!("http://{}/v1", backend.authority), &workspace);
     adjust(&mut job);
     direct_in(backend, job, CancellationToken::new()).await
 }
 
-async fn direct_in(backend: &Backend, job: Value, cancel: CancellationToken) -> Run {
+async fn direct_in(backend: &Backend, job: Value, cancel: CancellationToken) -> TurnResult {
     let job: Job = serde_json::from_value(job).expect("a job");
     let scrub = Scrub::default();
     let credentials = Credentials::new(secrets(), scrub.clone());
@@ -108,7 +108,7 @@ async fn direct_in(backend: &Backend, job: Value, cancel: CancellationToken) -> 
     let session = Session { job, report, scrub, cancel, deadline, link: None };
     let outcome = session.work(CredentialsPlace::Direct, credentials).await;
     let events = collecting.await.expect("no panic");
-    Run { outcome, events, seen: backend.seen() }
+    TurnResult { outcome, events, seen: backend.seen() }
 }
 
 async fn collect(mut lines: mpsc::Receiver<bytes::Bytes>) -> Vec<Value> {
@@ -127,8 +127,8 @@ fn budget(spent: Spent, answer: Option<&str>) -> Outcome {
     Outcome::Stopped { reason: Stop::Budget { spent }, answer: answer.map(str::to_owned) }
 }
 
-impl Run {
-    fn named(&self, name: &str) -> Vec<&Value> {
+impl TurnResult {
+    fn events_named(&self, name: &str) -> Vec<&Value> {
         self.events.iter().filter(|event| event["event"] == name).collect()
     }
 
@@ -152,7 +152,7 @@ impl Run {
     }
 }
 
-/// `ExitCode` has no comparison of its own.
-fn same(code: ExitCode, expected: u8) -> bool {
+/// `ExitCode` cannot be compared with `==`.
+fn is_code(code: ExitCode, expected: u8) -> bool {
     format!("{code:?}") == format!("{:?}", ExitCode::from(expected))
 }

@@ -1,4 +1,4 @@
-//! The work of one session: work tree in, turn, changes out.
+//! The work of one session: workspace in, turn, changes out.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{choice, repository};
 use crate::agent::{BudgetLedger, History, ToolRunner, Turn, prompt};
-use crate::files::{self, NotThere, UnpackResult};
+use crate::files::{self, LeftOut, UnpackResult};
 use crate::keep::{ChangesKeeper, InterimChanges, is_danger};
 use crate::link::Link;
 use crate::report::Report;
@@ -31,8 +31,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Work tree in, turn, changes out.
-    pub(super) async fn work(self, way: CredentialsPlace, credentials: Credentials) -> Outcome {
+    /// Workspace in, turn, changes out.
+    pub(super) async fn work(self, place: CredentialsPlace, credentials: Credentials) -> Outcome {
         let mut keeper = None;
         let prepared = tokio::select! {
             biased;
@@ -40,7 +40,7 @@ impl Session {
             () = tokio::time::sleep_until(self.deadline) => {
                 Err(Outcome::Stopped { reason: Stop::Budget { spent: Spent::Seconds }, answer: None })
             }
-            prepared = self.prepare(way, credentials, &mut keeper) => {
+            prepared = self.prepare(place, credentials, &mut keeper) => {
                 prepared.map_err(|fault| Outcome::Failed { fault })
             }
         };
@@ -56,17 +56,17 @@ impl Session {
 
     async fn prepare(
         &self,
-        way: CredentialsPlace,
+        place: CredentialsPlace,
         credentials: Credentials,
         keeper: &mut Option<ChangesKeeper>,
     ) -> Result<Turn, Fault> {
         let job = &self.job;
-        let mut client = self.client(way, credentials)?;
+        let mut client = self.client(place, credentials)?;
         let (copied, model) = tokio::join!(self.bring_in(), choice::choose(&mut client, job));
-        let mut not_there = NotThere::default();
+        let mut left_out = LeftOut::default();
         let (entries, bytes) = match (copied?, &self.link) {
             (Some(copied), Some(link)) => {
-                not_there = copied.not_there;
+                left_out = copied.left_out;
                 *keeper = Some(ChangesKeeper {
                     link: link.clone(),
                     workspace: job.workspace.clone(),
@@ -77,27 +77,27 @@ impl Session {
             }
             _ => (0, 0),
         };
-        self.report.say(Event::Up { entries, bytes }).await;
+        self.report.send(Event::Up { entries, bytes }).await;
         let model = model?;
         let tools = Toolbox::new(job, &model)?;
         if let Some(why) = tools.unrestricted() {
-            let text = format!("commands are not kept from writing beneath /proc: {why}");
+            let text = format!("commands can write beneath /proc: {why}");
             self.report.note(text).await;
         }
-        let not_copied = match keeper {
-            Some(keeper) => self.tell_git(&tools, &not_there, keeper).await?,
+        let message = match keeper {
+            Some(keeper) => self.prepare_git(&tools, &left_out, keeper).await?,
             None => None,
         };
         let instructions = prompt::instructions(&tools.definitions());
         let mut history = History::default();
-        history.say("developer", &prompt::surroundings(job, self.link.is_some()));
-        if let Some(not_copied) = not_copied {
-            history.say("developer", &self.scrub.clean(not_copied));
+        history.add_message("developer", &prompt::environment(job, self.link.is_some()));
+        if let Some(message) = message {
+            history.add_message("developer", &self.scrub.clean(message));
         }
         if let Some(docs) = self.docs().await? {
-            history.say("user", &self.scrub.clean(docs));
+            history.add_message("user", &self.scrub.clean(docs));
         }
-        history.say("user", &self.scrub.clean(job.prompt.clone()));
+        history.add_message("user", &self.scrub.clean(job.prompt.clone()));
         let parallel = model.parallel && !model.lite;
         let tool_runner = ToolRunner {
             tools,
@@ -112,45 +112,45 @@ impl Session {
         Ok(Turn { client, model, instructions, history, ledger, tool_runner, so_far, report })
     }
 
-    /// Has git agree with what came in, and what the model is told of the rest.
-    async fn tell_git(
+    /// Makes git agree with what was copied in. Returns the message to the model on what was not.
+    async fn prepare_git(
         &self,
         tools: &Toolbox,
-        not_there: &NotThere,
+        left_out: &LeftOut,
         keeper: &mut ChangesKeeper,
     ) -> Result<Option<String>, Fault> {
-        let told = repository::tell(tools, not_there, self.deadline, &self.cancel).await?;
-        if told.wrote {
+        let result = repository::prepare(tools, left_out, self.deadline, &self.cancel).await?;
+        if result.wrote {
             let workspace = &self.job.workspace;
             let root = Path::new(&workspace.path);
-            // The one before stays until this one is whole: broken off here, the end still knows
-            // what came in, and what is gone of it.
+            // The old baseline stays until the new one is complete. If this is interrupted, the
+            // changes are still compared with what was copied in.
             let baseline = Arc::clone(&keeper.baseline);
             let renewed = files::renew(root, workspace.uid, workspace.gid, baseline).await?;
             keeper.baseline = Arc::new(renewed);
         }
-        for note in told.notes {
+        for note in result.notes {
             self.report.note(note).await;
         }
-        Ok(prompt::not_copied(&not_there.paths))
+        Ok(prompt::left_out(&left_out.paths))
     }
 
-    fn client(&self, way: CredentialsPlace, credentials: Credentials) -> Result<Client, Fault> {
+    fn client(&self, place: CredentialsPlace, credentials: Credentials) -> Result<Client, Fault> {
         let backend = &self.job.backend;
-        let road = match (way, &self.link) {
+        let route = match (place, &self.link) {
             (CredentialsPlace::Relay, Some(link)) => ModelRoute::Relay(link.clone()),
             (_, link) => {
                 let base = Base::parse(&backend.base_url).map_err(|error| {
-                    Fault::new(FaultKind::Refused, format!("the base URL is not taken: {error}"))
+                    Fault::new(FaultKind::Refused, format!("the base URL cannot be used: {error}"))
                 })?;
                 let renewable = link.is_some();
-                let net = link.clone().map_or(Network::Own, Network::Tunnel);
-                let connector = Connector::new(base, net, backend.ca.as_deref())?;
+                let network = link.clone().map_or(Network::Own, Network::Tunnel);
+                let connector = Connector::new(base, network, backend.ca.as_deref())?;
                 ModelRoute::Own { connector, credentials, renewable }
             }
         };
         let session = backend.session.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-        Ok(Client::new(road, backend.clone(), session, self.report.clone(), self.scrub.clone()))
+        Ok(Client::new(route, backend.clone(), session, self.report.clone(), self.scrub.clone()))
     }
 
     async fn bring_in(&self) -> Result<Option<UnpackResult>, Fault> {
@@ -171,19 +171,19 @@ impl Session {
         let docs = files::project_docs(&root, workspace.uid, workspace.gid).await?;
         for doc in &docs {
             let (path, bytes) = (doc.path.clone(), doc.text.len() as u64);
-            self.report.say(Event::Docs { path, bytes, cut: doc.cut }).await;
+            self.report.send(Event::Docs { path, bytes, cut: doc.cut }).await;
         }
         Ok(prompt::project_docs(&docs))
     }
 
-    /// The changes go out at every end, before the outcome is said. Without them there is no
-    /// success; any other end stays what it is, with a note, in a sandbox that is safe.
+    /// The changes are sent at every end, before the outcome. If that fails, a finished turn fails.
+    /// Any other outcome stays, with a note, unless the sandbox is no longer safe.
     async fn bring_out(&self, keeper: ChangesKeeper, outcome: Outcome) -> Outcome {
-        let Err(fault) = keeper.all(&self.cancel).await else { return outcome };
-        let message = format!("the changes could not be brought out: {}", fault.message);
+        let Err(fault) = keeper.send_all(&self.cancel).await else { return outcome };
+        let message = format!("the changes could not be copied out: {}", fault.message);
         match outcome {
             Outcome::Finished { answer } => {
-                self.report.say(Event::Text { text: answer }).await;
+                self.report.send(Event::Text { text: answer }).await;
                 let kind = if is_danger(&fault) { fault.kind } else { FaultKind::Workspace };
                 Outcome::Failed { fault: Fault::new(kind, message) }
             }

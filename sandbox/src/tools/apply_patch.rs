@@ -1,7 +1,7 @@
-//! `apply_patch`: changes of many files, all of them or none.
+//! `apply_patch`: changes several files, all of them or none.
 //!
-//! Everything is computed in memory first, on what the patch itself has changed so far. Then it is
-//! written, file by file, and undone if a write fails. Absent: changes of links themselves.
+//! The new content is computed in memory first, hunk by hunk. Then it is written, file by file, and
+//! undone if a write fails. Absent: changes of links themselves.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ pub(super) fn definition(form: PatchForm) -> Value {
     }
 }
 
-/// The patch of a call in either form; models mix them up.
+/// The patch of a call in either form, because models mix them up.
 pub(super) fn text(call: &Call) -> Result<String, String> {
     let (Input::Raw(text) | Input::Arguments(text)) = &call.input;
     let is_json = matches!(call.input, Input::Arguments(_)) || text.trim_start().starts_with('{');
@@ -77,10 +77,10 @@ pub(super) fn call(files: &Files<'_>, text: String) -> ToolResult {
     match run(files, &text) {
         Ok((list, counts)) => {
             let wall = started.elapsed().as_secs_f64();
-            let said = format!(
+            let text = format!(
                 "Exit code: 0\nWall time: {wall:.1} seconds\nOutput:\nSuccess. Updated the following files:\n{list}"
             );
-            ToolResult::done(output::cut(&said, files.limit), counts.note())
+            ToolResult::done(output::cut(&text, files.limit), counts.note())
         }
         Err(why) => {
             let why = output::cut(&why, files.limit);
@@ -97,23 +97,23 @@ fn run(files: &Files<'_>, text: &str) -> Result<(String, ChangeCounts), String> 
     }
     let mut plan = PatchPlan { root: files.root, states: BTreeMap::new(), list: String::new() };
     for hunk in patch::parse(text)? {
-        files.stopped()?;
-        plan.take(hunk)?;
+        files.check_stopped()?;
+        plan.add(hunk)?;
     }
-    plan.keeps_secrets()?;
+    plan.check_marks()?;
     let counts = plan.counts();
     plan.write()?;
     Ok((plan.list, counts))
 }
 
-/// One file, as it was and as it is to be.
+/// One file before and after the patch.
 struct FileEdit {
     before: Option<FileFound>,
     /// Content and mode.
     after: Option<(Vec<u8>, u32)>,
 }
 
-/// What the hunks so far come to.
+/// The result of the hunks so far.
 struct PatchPlan<'a> {
     root: &'a Root,
     states: BTreeMap<WorkspacePath, FileEdit>,
@@ -121,7 +121,7 @@ struct PatchPlan<'a> {
 }
 
 impl PatchPlan<'_> {
-    fn take(&mut self, hunk: Hunk) -> Result<(), String> {
+    fn add(&mut self, hunk: Hunk) -> Result<(), String> {
         match hunk {
             Hunk::Add { path, content } => {
                 let path = self.root.within(&path)?;
@@ -133,7 +133,7 @@ impl PatchPlan<'_> {
                     ));
                 }
                 state.after = Some((content.into_bytes(), NEW_FILE_MODE));
-                self.said('A', &path);
+                self.list('A', &path);
             }
             Hunk::Delete { path } => {
                 let path = self.root.within(&path)?;
@@ -141,7 +141,7 @@ impl PatchPlan<'_> {
                     return Err(format!("{} is a link: remove it with a command", path.shown()));
                 }
                 self.existing(&path)?.after = None;
-                self.said('D', &path);
+                self.list('D', &path);
             }
             Hunk::Update { path, move_to, chunks } => {
                 let path = self.root.resolve(&self.root.within(&path)?)?;
@@ -165,13 +165,13 @@ impl PatchPlan<'_> {
                     }
                 }
                 self.state(&to)?.after = Some((text.into_bytes(), mode));
-                self.said('M', &to);
+                self.list('M', &to);
             }
         }
         Ok(())
     }
 
-    fn said(&mut self, letter: char, path: &WorkspacePath) {
+    fn list(&mut self, letter: char, path: &WorkspacePath) {
         let line = format!("{letter} {}\n", path.shown());
         if !self.list.contains(&line) {
             self.list.push_str(&line);
@@ -195,15 +195,15 @@ impl PatchPlan<'_> {
         Ok(state)
     }
 
-    /// Over all files, so that one can be moved with the marks it has.
-    fn keeps_secrets(&self) -> Result<(), String> {
+    /// Checks all files together, so that a file can be moved with its marks.
+    fn check_marks(&self) -> Result<(), String> {
         let states = self.states.values();
         let marks = states.map(|FileEdit { before, after }| {
             let before = before.as_ref().map_or(0, |found| change::marks(&found.bytes));
             (before, after.as_ref().map_or(0, |(bytes, _)| change::marks(bytes)))
         });
         let (before, after) = marks.fold((0, 0), |sum, (b, a)| (sum.0 + b, sum.1 + a));
-        change::keeps_secrets(before, after)
+        change::check_marks(before, after)
     }
 
     fn counts(&self) -> ChangeCounts {
@@ -217,7 +217,7 @@ impl PatchPlan<'_> {
         counts
     }
 
-    /// Writes every file; if one cannot be written, the ones before are put back.
+    /// Writes every file. If a write fails, the files written before are restored.
     fn write(&self) -> Result<(), String> {
         let mut written: Vec<(&WorkspacePath, &FileEdit)> = Vec::new();
         for (path, state) in &self.states {
@@ -227,12 +227,12 @@ impl PatchPlan<'_> {
                 None => Ok(()),
             };
             if let Err(why) = answer {
-                let not_back: Vec<String> = written
+                let not_restored: Vec<String> = written
                     .iter()
                     .rev()
-                    .filter_map(|(path, state)| self.put_back(path, state).err())
+                    .filter_map(|(path, state)| self.restore(path, state).err())
                     .collect();
-                return Err(match not_back.as_slice() {
+                return Err(match not_restored.as_slice() {
                     [] => format!("{why}; nothing was changed"),
                     some => format!("{why}; and could not be undone: {}", some.join("; ")),
                 });
@@ -242,7 +242,7 @@ impl PatchPlan<'_> {
         Ok(())
     }
 
-    fn put_back(&self, path: &WorkspacePath, state: &FileEdit) -> Result<(), String> {
+    fn restore(&self, path: &WorkspacePath, state: &FileEdit) -> Result<(), String> {
         match (&state.before, &state.after) {
             (Some(found), _) => self.root.replace(path, &found.bytes, found.mode),
             (None, Some(_)) => self.root.remove(path),
@@ -259,80 +259,78 @@ mod tests {
     use super::super::tests::ToolFixture;
     use super::*;
 
-    async fn patched(bench: &ToolFixture, hunks: &str) -> ToolResult {
+    async fn patched(fixture: &ToolFixture, hunks: &str) -> ToolResult {
         let text = format!("*** Begin Patch\n{hunks}\n*** End Patch\n");
-        bench.run(NAME, Input::Raw(text), &CancellationToken::new()).await
+        fixture.run(NAME, Input::Raw(text), &CancellationToken::new()).await
     }
 
     #[tokio::test]
     async fn files_are_added_updated_moved_and_deleted() {
-        let bench = ToolFixture::new(50);
-        bench.put("a", "one\ntwo\n").await;
-        bench.put("old", "x\n").await;
-        bench.put("b", "moved\n").await;
+        let fixture = ToolFixture::new(50);
+        fixture.put("a", "one\ntwo\n").await;
+        fixture.put("old", "x\n").await;
+        fixture.put("b", "moved\n").await;
         let result = patched(
-            &bench,
+            &fixture,
             "*** Update File: a\n@@\n-two\n+2\n*** Add File: new/file\n+n\n*** Delete File: old\n\
              *** Update File: b\n*** Move to: c/d\n-moved\n+there\n*** Update File: a\n-one\n+1",
         )
         .await;
-        let (said, list) = result.output.split_once("Output:\n").expect("output");
-        assert!(said.starts_with("Exit code: 0\nWall time: 0."), "{said}");
+        let (head, list) = result.output.split_once("Output:\n").expect("output");
+        assert!(head.starts_with("Exit code: 0\nWall time: 0."), "{head}");
         assert_eq!(list, "Success. Updated the following files:\nM a\nA new/file\nD old\nM c/d\n");
         assert_eq!(result.note, "+4 −4");
-        let read = ["a", "new/file", "c/d"].map(|path| bench.read(path));
+        let read = ["a", "new/file", "c/d"].map(|path| fixture.read(path));
         assert_eq!(read, ["1\n2\n", "n\n", "there\n"]);
-        assert!(
-            !bench.folder.path().join("old").exists() && !bench.folder.path().join("b").exists()
-        );
+        assert!(!fixture.dir.path().join("old").exists() && !fixture.dir.path().join("b").exists());
     }
 
     #[tokio::test]
-    async fn all_of_a_patch_or_nothing() {
-        let bench = ToolFixture::new(51);
-        bench.put("a", "one\n").await;
-        bench.put("shut/b", "two\n").await;
+    async fn a_patch_is_applied_whole_or_not_at_all() {
+        let fixture = ToolFixture::new(51);
+        fixture.put("a", "one\n").await;
+        fixture.put("shut/b", "two\n").await;
         let stale =
-            patched(&bench, "*** Update File: a\n-one\n+1\n*** Update File: shut/b\n-three\n+3")
+            patched(&fixture, "*** Update File: a\n-one\n+1\n*** Update File: shut/b\n-three\n+3")
                 .await;
         assert_eq!(
             stale.output,
             "apply_patch verification failed: Failed to find expected lines in shut/b:\nthree\nNone of these lines is there: read shut/b again"
         );
-        assert_eq!((stale.ok, bench.read("a").as_str()), (false, "one\n"));
+        assert_eq!((stale.ok, fixture.read("a").as_str()), (false, "one\n"));
         for (hunks, why) in [
             ("*** Add File: a\n+x", "a exists already: update it, or delete it first"),
             ("*** Delete File: c", "c does not exist"),
             ("*** Update File: ../c\n+x", "is outside of the workspace"),
             ("*** Update File: a\n*** Move to: shut/b\n-one\n+1", "shut/b exists already"),
         ] {
-            let refused = patched(&bench, hunks).await;
+            let refused = patched(&fixture, hunks).await;
             assert!(refused.output.contains(why), "{}", refused.output);
         }
-        // A write that fails half way is undone.
-        assert!(bench.call("bash", json!({"command": "chmod 555 shut"})).await.ok);
+        // If a write fails, the writes before it are undone.
+        assert!(fixture.call("bash", json!({"command": "chmod 555 shut"})).await.ok);
         let undone =
-            patched(&bench, "*** Update File: a\n-one\n+1\n*** Update File: shut/b\n-two\n+2")
+            patched(&fixture, "*** Update File: a\n-one\n+1\n*** Update File: shut/b\n-two\n+2")
                 .await;
         assert_eq!(
             undone.output,
             "apply_patch verification failed: shut/b: permission denied; nothing was changed"
         );
-        assert_eq!(bench.read("a"), "one\n");
+        assert_eq!(fixture.read("a"), "one\n");
     }
 
     #[tokio::test]
-    async fn both_forms_are_understood_whatever_was_asked_for() {
-        let bench = ToolFixture::new(52);
+    async fn both_forms_are_accepted() {
+        let fixture = ToolFixture::new(52);
         let text = "*** Begin Patch\n*** Add File: a\n+x\n*** End Patch";
         let never = CancellationToken::new();
-        bench.put("b", "").await;
+        fixture.put("b", "").await;
         let text_b = text.replace("File: a", "File: b2");
-        assert!(patched(&bench, "*** Add File: c\n+x").await.ok);
+        assert!(patched(&fixture, "*** Add File: c\n+x").await.ok);
         let quoted = Input::Arguments(json!({"input": text}).to_string());
-        let result = bench.run(NAME, quoted, &never).await;
+        let result = fixture.run(NAME, quoted, &never).await;
         assert!(result.ok, "{}", result.output);
-        let result = bench.run(NAME, Input::Arguments(text_b), &never).await;
+        let result = fixture.run(NAME, Input::Arguments(text_b), &never).await;
         assert!(result.ok, "{}", result.output);
         assert_eq!(title(text), "patch a");
     }

@@ -1,13 +1,13 @@
-//! `bash`: one command, with nothing left of it afterwards.
+//! `bash`: one command. None of its processes is left afterwards.
 //!
 //! ```text
-//! started → ended ──────────┐
-//!         → timed out       ├→ everything of the tool user ended → what was written
-//!         → cancelled       │
-//!         → the run is over ┘
+//! started → ended ───────────┐
+//!         → timed out        ├→ all processes of the tool user ended → its output
+//!         → cancelled        │
+//!         → the turn is over ┘
 //! ```
 //!
-//! Absent: sessions that live from call to call, and input to a running command.
+//! Absent: shells that live from call to call, and input to a running command.
 
 use std::ffi::{CStr, CString};
 use std::io::ErrorKind;
@@ -32,20 +32,20 @@ use crate::exec::{ExitStatus, KillResult, Launch, ProcessKiller, Program, SpawnE
 
 pub(super) const NAME: &str = "bash";
 
-/// What a shell says of a command that ran out of time.
+/// The exit code of a command that timed out, as `timeout` has it.
 const TIMED_OUT: i32 = 124;
-/// One read of the pipe.
+/// The size of one read.
 const READ_BYTES: usize = 64 << 10;
 
 /// A shell, and its arguments before the command.
 pub(super) type Shell = (&'static CStr, &'static [&'static CStr]);
 const BASH: &[&CStr] = &[c"bash", c"--noprofile", c"--norc", c"-c"];
 const SH: &[&CStr] = &[c"sh", c"-c"];
-/// Those we know, the best first.
+/// The shells that we know, the best first.
 const SHELLS: [Shell; 4] =
     [(c"/bin/bash", BASH), (c"/usr/bin/bash", BASH), (c"/bin/sh", SH), (c"/usr/bin/sh", SH)];
 
-/// Those from the first on that the image has, so that no call looks for it again.
+/// The shells from the first one on that the image has, so that calls need not search for it.
 pub(super) fn shells() -> &'static [Shell] {
     let is_there = |(path, _): &Shell| path.to_str().is_ok_and(|path| Path::new(path).exists());
     &SHELLS[SHELLS.iter().position(is_there).unwrap_or(0)..]
@@ -73,8 +73,8 @@ pub(super) fn definition() -> Value {
         &description,
         json!({
             "command": {"type": "string", "description": "The command, as typed into a shell"},
-            "workdir": {"type": "string", "description": "The folder to run it in, from the workspace's root; the root by default"},
-            "timeout_seconds": {"type": "integer", "description": format!("When to end it; at most {}", limits::COMMAND_SECONDS_MOST)},
+            "workdir": {"type": "string", "description": "The directory to run it in, from the workspace's root; the root by default"},
+            "timeout_seconds": {"type": "integer", "description": format!("When to end it; at most {}", limits::COMMAND_SECONDS_MAX)},
         }),
         &["command"],
     )
@@ -85,13 +85,13 @@ pub(super) fn title(arguments: &Arguments) -> String {
 }
 
 impl Arguments {
-    /// A command in the workspace's root, for as long as a command may take.
-    pub(super) fn of(command: String) -> Self {
+    /// A command in the workspace's root, with the default time limit.
+    pub(super) fn new(command: String) -> Self {
         Self { command, workdir: None, timeout_seconds: None }
     }
 
-    /// The patch, if the command is nothing but one: models trained on another shell write
-    /// `apply_patch <<'EOF'` there.
+    /// The patch, if the command is only a patch: models that were trained with another shell write
+    /// `apply_patch <<'EOF'` here.
     pub(super) fn patch(&self) -> Option<&str> {
         let command = self.command.trim();
         let rest = command.strip_prefix("apply_patch")?.trim_start();
@@ -102,7 +102,7 @@ impl Arguments {
 enum CommandEnd {
     Ended(ExitStatus),
     TimedOut,
-    RunOver,
+    TurnOver,
     Cancelled,
 }
 
@@ -112,68 +112,69 @@ pub(super) async fn call(
     until: CallDeadline<'_>,
 ) -> Result<ToolResult, Fault> {
     let seconds = arguments.timeout_seconds.unwrap_or(limits::COMMAND_SECONDS);
-    let seconds = seconds.clamp(1, limits::COMMAND_SECONDS_MOST);
+    let seconds = seconds.clamp(1, limits::COMMAND_SECONDS_MAX);
     let started = Instant::now();
-    // A call that was dropped may still be swept: that must not reach this one.
-    nothing_left(toolbox.killer.wait_pending().await)?;
+    // A sweep for a call that was dropped may be queued. It must not kill this command.
+    check_nothing_left(toolbox.killer.wait_pending().await)?;
     let memory = OomCounter::begin();
-    let sweeping = KillOnDrop(Some(&toolbox.killer));
-    let (spawned, output) = match start(toolbox, arguments).await {
+    let kill_on_drop = KillOnDrop(Some(&toolbox.killer));
+    let (spawned, pipe) = match start(toolbox, arguments).await {
         Ok(started) => started,
-        Err(StartError::Told(result)) => {
-            nothing_left(sweeping.kill_all().await)?;
+        Err(StartError::ForModel(result)) => {
+            check_nothing_left(kill_on_drop.kill_all().await)?;
             return Ok(result);
         }
         Err(StartError::Unsafe(fault)) => return Err(fault),
     };
-    let mut written =
-        CommandOutput { pipe: Some(output), kept: HeadTail::new(limits::COMMAND_OUTPUT_BYTES) };
+    let mut output =
+        CommandOutput { pipe: Some(pipe), kept: HeadTail::new(limits::COMMAND_OUTPUT_BYTES) };
 
-    let end = written.until_ended(&spawned, started + Duration::from_secs(seconds), until).await;
+    let end =
+        output.read_until_ended(&spawned, started + Duration::from_secs(seconds), until).await;
     if matches!(end, CommandEnd::Ended(_)) {
         let linger = Duration::from_millis(limits::COMMAND_LINGER_MS);
-        // Late output is welcome and not waited for longer.
-        let _ = tokio::time::timeout(linger, written.until_closed(until)).await;
+        // Late output is taken if it comes within this time.
+        let _ = tokio::time::timeout(linger, output.read_until_closed(until)).await;
     }
-    nothing_left(sweeping.kill_all().await)?;
-    written.rest();
+    check_nothing_left(kill_on_drop.kill_all().await)?;
+    output.read_rest();
     let wall = started.elapsed();
-    Ok(report(&end, wall, seconds, &written.kept, toolbox.limit, memory.ran_out()))
+    Ok(report(&end, wall, seconds, &output.kept, toolbox.limit, memory.message()))
 }
 
 /// Why no command was started.
 enum StartError {
-    /// For the model.
-    Told(ToolResult),
+    /// The result for the model says why.
+    ForModel(ToolResult),
     /// The sandbox is no longer safe.
     Unsafe(Fault),
 }
 
 impl StartError {
-    fn told(why: impl Into<String>) -> Self {
-        Self::Told(ToolResult::failed(why))
+    fn for_model(why: impl Into<String>) -> Self {
+        Self::ForModel(ToolResult::failed(why))
     }
 }
 
-/// Starts the first shell there is, in the folder asked for.
+/// Starts the command in the first shell that the image has.
 async fn start(
     toolbox: &Toolbox,
     arguments: Arguments,
 ) -> Result<(Spawned, pipe::Receiver), StartError> {
     let command = CString::new(arguments.command)
-        .map_err(|_| StartError::told("the command has a NUL byte in it"))?;
+        .map_err(|_| StartError::for_model("the command has a NUL byte in it"))?;
     let workdir = arguments.workdir.unwrap_or_default();
-    let workdir = toolbox.root.within(&workdir).map_err(StartError::told)?;
+    let workdir = toolbox.root.within(&workdir).map_err(StartError::for_model)?;
     let opened;
     let directory = if workdir == WorkspacePath::root() {
-        // What was said of this call is on its way before it starts.
+        // The event of this call is sent before the command starts.
         tokio::task::yield_now().await;
         toolbox.root.as_fd()
     } else {
         let root = toolbox.root.clone();
-        let open = move || root.folder(&workdir, OFlags::PATH);
-        let folder = toolbox.worker.run(open).await.map_err(StartError::Unsafe)?;
-        opened = folder.map_err(StartError::told)?;
+        let open = move || root.open_dir(&workdir, OFlags::PATH);
+        let dir = toolbox.worker.run(open).await.map_err(StartError::Unsafe)?;
+        opened = dir.map_err(StartError::for_model)?;
         opened.as_fd()
     };
     let program = |(path, start): &Shell| Program {
@@ -186,39 +187,40 @@ async fn start(
         directory,
         user: toolbox.user,
     };
-    let mut spawned = toolbox.spawner.spawn(launch).map_err(refused)?;
+    let mut spawned = toolbox.spawner.spawn(launch).map_err(spawn_failed)?;
     let output = spawned.output().and_then(pipe::Receiver::from_owned_fd);
-    let output = output.map_err(|error| StartError::told(format!("execution error: {error}")))?;
+    let output =
+        output.map_err(|error| StartError::for_model(format!("execution error: {error}")))?;
     Ok((spawned, output))
 }
 
-fn refused(error: SpawnError) -> StartError {
+fn spawn_failed(error: SpawnError) -> StartError {
     match error {
-        SpawnError::NoProgram => StartError::told(
+        SpawnError::NoProgram => StartError::for_model(
             "there is no shell in this image (neither bash nor sh): no command can run. The other tools work.",
         ),
-        SpawnError::TooLong => StartError::told(
+        SpawnError::TooLong => StartError::for_model(
             "the command is too long for the kernel (128 KiB): write it to a file and run that",
         ),
         SpawnError::Failed(step, error) => {
-            StartError::told(format!("execution error: {step}: {error}"))
+            StartError::for_model(format!("execution error: {step}: {error}"))
         }
         SpawnError::Unsafe(fault) => StartError::Unsafe(fault),
     }
 }
 
-/// Ends all processes of the tool user, also when the call is dropped half way.
+/// Ends all processes of the tool user, also if the call is dropped.
 struct KillOnDrop<'a>(Option<&'a ProcessKiller>);
 
 impl KillOnDrop<'_> {
     async fn kill_all(mut self) -> KillResult {
-        // Taken only once it is done: dropped meanwhile, it sweeps again.
-        let swept = match self.0 {
+        // It is taken only afterwards: if this is dropped meanwhile, it sweeps again.
+        let result = match self.0 {
             Some(killer) => killer.kill_all().await,
             None => KillResult::Clean,
         };
         self.0 = None;
-        swept
+        result
     }
 }
 
@@ -230,7 +232,7 @@ impl Drop for KillOnDrop<'_> {
     }
 }
 
-/// What the command wrote so far.
+/// The output of the command so far.
 struct CommandOutput {
     /// `None` once it is closed.
     pipe: Option<pipe::Receiver>,
@@ -238,10 +240,10 @@ struct CommandOutput {
 }
 
 impl CommandOutput {
-    async fn until_ended(
+    async fn read_until_ended(
         &mut self,
         spawned: &Spawned,
-        late: Instant,
+        timeout: Instant,
         until: CallDeadline<'_>,
     ) -> CommandEnd {
         let ended = spawned.ended();
@@ -250,33 +252,33 @@ impl CommandOutput {
             tokio::select! {
                 ended = &mut ended => return CommandEnd::Ended(ended),
                 () = until.cancel.cancelled() => return CommandEnd::Cancelled,
-                () = tokio::time::sleep_until(until.deadline) => return CommandEnd::RunOver,
-                () = tokio::time::sleep_until(late) => return CommandEnd::TimedOut,
-                () = self.more(), if self.pipe.is_some() => {}
+                () = tokio::time::sleep_until(until.deadline) => return CommandEnd::TurnOver,
+                () = tokio::time::sleep_until(timeout) => return CommandEnd::TimedOut,
+                () = self.read(), if self.pipe.is_some() => {}
             }
         }
     }
 
-    async fn until_closed(&mut self, until: CallDeadline<'_>) {
+    async fn read_until_closed(&mut self, until: CallDeadline<'_>) {
         while self.pipe.is_some() {
             tokio::select! {
-                () = self.more() => {}
+                () = self.read() => {}
                 () = until.cancel.cancelled() => return,
             }
         }
     }
 
-    /// Waits for output and takes it.
-    async fn more(&mut self) {
+    /// Waits for output and reads it.
+    async fn read(&mut self) {
         let Some(pipe) = &self.pipe else { return };
         if pipe.readable().await.is_err() {
             self.pipe = None;
         }
-        self.take();
+        self.try_read();
     }
 
-    /// Takes one read's worth, if it is there.
-    fn take(&mut self) {
+    /// Reads once, if there is output.
+    fn try_read(&mut self) {
         let Some(pipe) = &self.pipe else { return };
         let mut chunk = [0; READ_BYTES];
         match pipe.try_read(&mut chunk) {
@@ -288,12 +290,12 @@ impl CommandOutput {
         }
     }
 
-    /// What is left in the pipe when nobody writes any more.
+    /// Reads the rest of the pipe when all its writers have ended.
     ///
-    /// Read past the runtime, which would say that nothing is there until it has looked again.
-    fn rest(&mut self) {
+    /// It does not use the runtime, which may not know yet that there is more.
+    fn read_rest(&mut self) {
         let Some(pipe) = self.pipe.take() else { return };
-        // As much as the largest pipe holds; more comes only from a survivor.
+        // At most what the largest pipe holds. More can only come from a process that survived.
         for _ in 0..(1 << 20) / READ_BYTES * 16 {
             let mut chunk = [0; READ_BYTES];
             match rustix::io::retry_on_intr(|| rustix::io::read(&pipe, &mut chunk)) {
@@ -304,12 +306,13 @@ impl CommandOutput {
     }
 }
 
-/// A sweep that left something ends the turn.
+/// Processes that survive a sweep end the turn.
 ///
-/// THREAT: a process that outlives its call watches the next one, or writes into the tree behind the
-/// model's back. Tried by session::tests::alone::a_process_that_cannot_be_ended_ends_the_turn.
-fn nothing_left(swept: KillResult) -> Result<(), Fault> {
-    let message = match swept {
+/// THREAT: a process outlives its call and watches the next one, or writes into the workspace while
+/// the model does not expect it. Tried by
+/// session::tests::alone::a_process_that_cannot_be_ended_ends_the_turn.
+fn check_nothing_left(result: KillResult) -> Result<(), Fault> {
+    let message = match result {
         KillResult::Clean => return Ok(()),
         KillResult::Unsafe(fault) => return Err(fault),
         KillResult::Survivors(None) => {
@@ -329,14 +332,14 @@ fn report(
     seconds: u64,
     kept: &HeadTail,
     limit: usize,
-    ran_out: Option<String>,
+    out_of_memory: Option<String>,
 ) -> ToolResult {
     let (text, is_cut) = kept.text(limit);
     let wall = format!("Wall time: {:.1} seconds", wall.as_secs_f64());
     let lines =
         if is_cut { format!("\nTotal output lines: {}", kept.lines()) } else { String::new() };
     let mut result = ToolResult::default();
-    let said = match end {
+    let status = match end {
         CommandEnd::Ended(ExitStatus(code)) => {
             result.ok = *code == 0;
             result.exit = Some(*code);
@@ -347,10 +350,10 @@ fn report(
             result.note = format!("timed out after {seconds} s");
             format!("command timed out after {seconds} s\n")
         }
-        CommandEnd::RunOver => {
+        CommandEnd::TurnOver => {
             result.exit = Some(TIMED_OUT);
-            result.note = "ended: the run's time is up".to_owned();
-            "command ended: the run's time is up\n".to_owned()
+            result.note = "ended: the time of the turn is up".to_owned();
+            "command ended: the time of the turn is up\n".to_owned()
         }
         CommandEnd::Cancelled => {
             result.note = "cancelled".to_owned();
@@ -358,17 +361,17 @@ fn report(
         }
     };
     let code = result.exit.map(|code| format!("Exit code: {code}\n")).unwrap_or_default();
-    let said = match ran_out {
+    let status = match out_of_memory {
         Some(why) => {
-            let said = format!("{said}{why}\n");
+            let status = format!("{status}{why}\n");
             let notes = [std::mem::take(&mut result.note), why];
             result.note =
                 notes.into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join("; ");
-            said
+            status
         }
-        None => said,
+        None => status,
     };
-    result.output = format!("{code}{wall}{lines}\nOutput:\n{said}{text}");
+    result.output = format!("{code}{wall}{lines}\nOutput:\n{status}{text}");
     result
 }
 

@@ -1,4 +1,4 @@
-//! What a change of a file looks like: `+3 −1` and a short unified diff.
+//! A change of a file as counts (`+3 −1`) and a short unified diff.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use similar::{ChangeTag, TextDiff};
 
 use super::output;
 
-/// How long a diff may look for the shortest way.
+/// How long to search for the shortest diff.
 const SEARCH: Duration = Duration::from_millis(200);
-/// Files over this are counted and not compared.
+/// Of larger files only the lines are counted.
 const COMPARE_BYTES: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,27 +32,27 @@ impl std::ops::AddAssign for ChangeCounts {
     }
 }
 
-/// How often a text says that a secret was removed from it.
+/// How many marks of removed secrets a text has.
 pub(super) fn marks(text: &[u8]) -> usize {
     String::from_utf8_lossy(text).matches(MARK).count()
 }
 
-/// Whether a change may be made that has as many marks before it, and after.
+/// Checks that a change adds no marks.
 ///
-/// THREAT: the model reads a file without its credential and writes it back so: the credential is
-/// lost. It cannot be known here who wrote a mark, so what was there may stay, and no more comes
-/// to it. Tried by `tools::tests::a_text_whose_secret_was_removed_is_not_written_back`.
-pub(super) fn keeps_secrets(before: usize, after: usize) -> Result<(), String> {
+/// THREAT: the model reads a file without its credential and writes it back like this: the
+/// credential is lost. We do not know who wrote a mark, so existing marks may stay, and new ones
+/// are refused. Tried by `tools::tests::a_text_whose_secret_was_removed_is_not_written_back`.
+pub(super) fn check_marks(before: usize, after: usize) -> Result<(), String> {
     if after <= before {
         return Ok(());
     }
     Err(format!(
         "the new text contains `{MARK}`: a credential was removed from what you read, and would be \
-         lost. Change only the lines around it. If those very words are meant, write them with bash"
+         lost. Change only the lines around it. If you mean exactly those words, write them with bash"
     ))
 }
 
-/// How many lines came and went, and which, if that is short to say.
+/// How many lines were added and removed, and the diff if the files are small.
 pub(super) fn between(old: &[u8], new: &[u8]) -> (ChangeCounts, String) {
     if old.len() > COMPARE_BYTES || new.len() > COMPARE_BYTES {
         let lines = |bytes: &[u8]| bytes.split_inclusive(|byte| *byte == b'\n').count() as u64;

@@ -1,17 +1,17 @@
-//! Where the lines of a patch belong in a file: a pure function from text to text.
+//! Applies the chunks of a patch to the text of a file. Pure.
 //!
-//! Lines are looked for forward from the chunk before: exactly, then without their trailing space,
-//! then without any space around, then with dashes, quotes and spaces of all kinds made plain. What
-//! is kept is kept as the file has it.
+//! Lines are searched for after the previous chunk: exactly, then without trailing space, then
+//! without space around them, then with typographic dashes, quotes and spaces replaced by plain
+//! ones. Kept lines stay as they are in the file.
 
 use super::patch::{Chunk, PatchLine};
 
-/// Work that looking for the nearest lines may take, in comparisons.
+/// How many comparisons the search for the nearest lines may take.
 const NEAREST_WORK: usize = 20_000_000;
-/// Lines of the file shown when a chunk does not fit.
+/// How many lines of the file are shown if a chunk does not fit.
 const NEAREST_LINES: usize = 20;
 
-/// The file after the chunks; it ends in a newline.
+/// The file after the chunks. It ends with a newline.
 ///
 /// # Errors
 /// What was not found, and what is there instead, for the model.
@@ -39,7 +39,7 @@ pub(super) fn apply(shown: &str, text: &str, chunks: &[Chunk]) -> Result<String,
         while found.is_none()
             && matches!(script.last(), Some(PatchLine::Kept(last)) if last.is_empty())
         {
-            // Empty last lines are often the patch's layout and not the file's.
+            // Empty last lines are often only the layout of the patch.
             kept_or_removed.pop();
             script = &script[..script.len() - 1];
             if kept_or_removed.is_empty() {
@@ -58,7 +58,7 @@ pub(super) fn apply(shown: &str, text: &str, chunks: &[Chunk]) -> Result<String,
         edits.push((at, kept_or_removed.len(), replacement(script, &lines[at..end], carriage)));
         from = end;
     }
-    // Additions to the end stand last, whatever came after them in the patch.
+    // Additions at the end come last, wherever they are in the patch.
     edits.sort_by_key(|(at, ..)| *at);
     let mut out = String::with_capacity(text.len());
     let mut next = 0;
@@ -75,7 +75,7 @@ pub(super) fn apply(shown: &str, text: &str, chunks: &[Chunk]) -> Result<String,
     Ok(out)
 }
 
-/// What a line of a patch expects to find.
+/// The text that a line of a patch expects in the file.
 fn old(line: &PatchLine) -> Option<&str> {
     match line {
         PatchLine::Kept(text) | PatchLine::Removed(text) => Some(text),
@@ -83,15 +83,15 @@ fn old(line: &PatchLine) -> Option<&str> {
     }
 }
 
-/// The new lines of a chunk; kept ones as `there`.
-fn replacement(script: &[PatchLine], there: &[&str], carriage: bool) -> Vec<String> {
-    let mut there = there.iter();
+/// The new lines of a chunk. Kept lines are taken from `present`.
+fn replacement(script: &[PatchLine], present: &[&str], carriage: bool) -> Vec<String> {
+    let mut present = present.iter();
     let new = |line: &PatchLine| match line {
         PatchLine::Kept(text) => {
-            Some(there.next().map_or_else(|| text.clone(), |line| (*line).to_owned()))
+            Some(present.next().map_or_else(|| text.clone(), |line| (*line).to_owned()))
         }
         PatchLine::Removed(_) => {
-            there.next();
+            present.next();
             None
         }
         PatchLine::Added(text) if carriage => Some(format!("{text}\r")),
@@ -100,7 +100,7 @@ fn replacement(script: &[PatchLine], there: &[&str], carriage: bool) -> Vec<Stri
     script.iter().filter_map(new).collect()
 }
 
-/// The first place at or after `from` where all lines of `wanted` are.
+/// The first position at or after `from` at which all lines of `wanted` are.
 fn seek(lines: &[&str], wanted: &[impl AsRef<str>], from: usize, at_end: bool) -> Option<usize> {
     let last = lines.len().checked_sub(wanted.len()).filter(|last| *last >= from)?;
     let ladder: [fn(&str, &str) -> bool; 4] = [
@@ -118,7 +118,7 @@ fn seek(lines: &[&str], wanted: &[impl AsRef<str>], from: usize, at_end: bool) -
     ladder.iter().find_map(|same| (from..=last).find(|at| fits(*at, *same)))
 }
 
-/// Typographic letters as a keyboard has them.
+/// Typographic characters as plain ones.
 fn plain(text: &str) -> impl Iterator<Item = char> {
     text.chars().map(|letter| match letter {
         '\u{2010}'..='\u{2015}' | '\u{2212}' => '-',
@@ -129,7 +129,8 @@ fn plain(text: &str) -> impl Iterator<Item = char> {
     })
 }
 
-/// A refusal that shows what is there, so that the model can mend its patch without reading again.
+/// An error that shows the nearest lines, so that the model can fix its patch without reading
+/// again.
 fn not_found(shown: &str, lines: &[&str], wanted: &[&str]) -> String {
     let head = format!("Failed to find expected lines in {shown}:\n{}", wanted.join("\n"));
     if lines.is_empty() {
@@ -183,7 +184,7 @@ mod tests {
             ("b \nb\n", "-b\n+B", "b \nB\n"),
             ("  b  \n", "-b\n+B", "B\n"),
             ("say “no”\u{a0}– he\n", "-say \"no\" - he\n+x", "x\n"),
-            // What is kept stays as the file has it.
+            // Kept lines stay as they are in the file.
             ("keep  \nold\n", " keep\n-old\n+new", "keep  \nnew\n"),
             ("a\r\nb\r\n", " a\n-b\n+B", "a\r\nB\r\n"),
             ("x\ny\nx\n", "@@\n-x\n+z\n*** End of File", "x\ny\nz\n"),
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_patch_is_refused_with_what_is_there() {
+    fn a_stale_patch_is_refused_with_the_nearest_lines() {
         assert_eq!(
             fitted("fn a() {\n    one();\n    two();\n}\n", " fn a() {\n-    uno();\n     two();"),
             Err("Failed to find expected lines in f:\nfn a() {\n    uno();\n    two();\n\
@@ -212,7 +213,7 @@ mod tests {
             Err("Failed to find expected lines in f:\nb\nNone of these lines is there: read f again".to_owned())
         );
         assert!(fitted("", "-b").is_err_and(|error| error.ends_with("f is empty")));
-        // Chunks go forward only.
+        // Chunks must be in order.
         assert!(fitted("a\nb\n", "-b\n@@\n-a").is_err());
     }
 
@@ -227,7 +228,7 @@ mod tests {
         }
 
         #[test]
-        fn no_chunks_make_it_panic(text in "[ab \n]{0,40}", changes in "(([-+ ][ab ]{0,3}|@@|@@ a|)\n){1,12}") {
+        fn no_chunks_cause_a_panic(text in "[ab \n]{0,40}", changes in "(([-+ ][ab ]{0,3}|@@|@@ a|)\n){1,12}") {
             let _ = fitted(&text, &changes);
         }
     }

@@ -1,4 +1,5 @@
-//! What git ignores: the rules of `.gitignore` files and `.git/info/exclude`, each file bounded.
+//! What git ignores: the rules of `.gitignore` files and of `.git/info/exclude`. Each file is
+//! bounded.
 
 use std::ffi::OsStr;
 use std::io::Read as _;
@@ -13,29 +14,29 @@ use rustix::fs::OFlags;
 use super::path::Root;
 use super::walk;
 
-/// The ignore rules of a folder and of those it is in.
+/// The ignore rules of a directory, and those of the directories above it.
 pub(crate) struct IgnoreRules {
     own: Gitignore,
     outer: Option<Rc<IgnoreRules>>,
 }
 
-/// The rules in force in a folder, given those around it.
+/// The rules of a directory, with `outer` as those of the directories above it.
 pub(crate) fn rules_in(
     root: &Root,
-    folder: &[u8],
+    dir: &[u8],
     outer: Option<Rc<IgnoreRules>>,
 ) -> Option<Rc<IgnoreRules>> {
-    rules_of(root, folder, &walk::joined(folder, b".gitignore"), outer)
+    rules_of(root, dir, &walk::joined(dir, b".gitignore"), outer)
 }
 
-/// The rules of the repository that no file of the tree says.
+/// The rules of the repository in `.git/info/exclude`.
 pub(crate) fn rules_of_repository(root: &Root) -> Option<Rc<IgnoreRules>> {
     rules_of(root, b"", b".git/info/exclude", None)
 }
 
 fn rules_of(
     root: &Root,
-    folder: &[u8],
+    dir: &[u8],
     file: &[u8],
     outer: Option<Rc<IgnoreRules>>,
 ) -> Option<Rc<IgnoreRules>> {
@@ -50,9 +51,9 @@ fn rules_of(
     if std::fs::File::from(file).take(limits::IGNORE_FILE_BYTES).read_to_end(&mut text).is_err() {
         return outer;
     }
-    let mut builder = GitignoreBuilder::new(OsStr::from_bytes(folder));
+    let mut builder = GitignoreBuilder::new(OsStr::from_bytes(dir));
     for line in String::from_utf8_lossy(&text).lines() {
-        // A line that is no rule is none.
+        // Invalid lines are ignored.
         let _ = builder.add_line(None, line);
     }
     match builder.build() {
@@ -61,11 +62,11 @@ fn rules_of(
     }
 }
 
-/// The innermost rule that says anything decides.
-pub(crate) fn is_ignored(rules: Option<&Rc<IgnoreRules>>, path: &[u8], is_folder: bool) -> bool {
+/// Whether a path is ignored. The innermost matching rule decides.
+pub(crate) fn is_ignored(rules: Option<&Rc<IgnoreRules>>, path: &[u8], is_dir: bool) -> bool {
     let mut rules = rules;
     while let Some(here) = rules {
-        match here.own.matched(Path::new(OsStr::from_bytes(path)), is_folder) {
+        match here.own.matched(Path::new(OsStr::from_bytes(path)), is_dir) {
             ignore::Match::Ignore(_) => return true,
             ignore::Match::Whitelist(_) => return false,
             ignore::Match::None => rules = here.outer.as_ref(),

@@ -1,4 +1,4 @@
-//! `list_files`: what is in the workspace, page by page, without what the repository ignores.
+//! `list_files`: lists the workspace, page by page, without what git ignores.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -17,9 +17,9 @@ use super::{Files, ToolResult, output};
 
 pub(super) const NAME: &str = "list_files";
 
-/// Levels shown where neither a depth nor a pattern is given.
+/// How many levels are shown if neither a depth nor a pattern is given.
 const DEPTH: usize = 2;
-/// Entries of one page.
+/// The most entries of one page.
 const PAGE_ENTRIES: usize = 2_000;
 
 #[derive(Deserialize)]
@@ -37,11 +37,11 @@ pub(super) struct Arguments {
 pub(super) fn definition() -> Value {
     super::function(
         NAME,
-        "Lists the files of a folder of the workspace: `name/` is a folder, `name@ -> target` a \
+        "Lists the files of a directory of the workspace: `name/` is a directory, `name@ -> target` a \
          link, `name?` something else, and a file has its size in bytes. Leaves out `.git` and what \
          .gitignore names.",
         json!({
-            "path": {"type": "string", "description": "The folder, from the workspace's root; the root by default"},
+            "path": {"type": "string", "description": "The directory, from the workspace's root; the root by default"},
             "pattern": {"type": "string", "description": "A glob: of a name (`*.rs`), or with a slash of a path from the workspace's root (`src/**/*.rs`)"},
             "depth": {"type": "integer", "description": format!("How many levels; {DEPTH} by default, all with a pattern")},
             "offset": {"type": "integer", "description": "The first entry to show, from 1"},
@@ -68,8 +68,8 @@ pub(super) fn call(files: &Files<'_>, arguments: Arguments) -> ToolResult {
 fn list(files: &Files<'_>, arguments: &Arguments) -> Result<(String, usize), String> {
     let start = files.root.within(arguments.path.as_deref().unwrap_or_default())?;
     let start = files.root.resolve(&start)?;
-    // So that a file or a missing folder is said as such.
-    files.root.folder(&start, OFlags::PATH)?;
+    // A file or a missing directory is an error.
+    files.root.open_dir(&start, OFlags::PATH)?;
     let pattern = arguments.pattern.as_deref().map(Pattern::parse).transpose()?;
     let depth = match (arguments.depth, &pattern) {
         (Some(depth), _) => depth.max(1),
@@ -113,7 +113,7 @@ fn list(files: &Files<'_>, arguments: &Arguments) -> Result<(String, usize), Str
     }
     if walk.cut {
         text.push_str(&format!(
-            "[looked at {} entries and no further: name a folder]\n",
+            "[looked at {} entries and no further: name a directory]\n",
             walk.scanned
         ));
     }
@@ -124,7 +124,7 @@ fn line(root: &Root, path: &[u8], kind: Kind) -> String {
     let shown = output::escaped(path);
     let opened = || walk::open(root.as_fd(), path, OFlags::PATH | OFlags::NOFOLLOW);
     match kind {
-        Kind::Folder => format!("{shown}/\n"),
+        Kind::Dir => format!("{shown}/\n"),
         Kind::Other => format!("{shown}?\n"),
         Kind::File => match opened().and_then(rustix::fs::fstat) {
             Ok(stat) => format!("{shown}  {}\n", stat.st_size),
@@ -142,7 +142,7 @@ fn line(root: &Root, path: &[u8], kind: Kind) -> String {
     }
 }
 
-/// A glob on names, or on whole paths if it has a slash.
+/// A glob for names, or for whole paths if it has a slash.
 struct Pattern {
     glob: GlobMatcher,
     on_paths: bool,
@@ -166,20 +166,20 @@ struct Walk<'a> {
     depth: usize,
     ignored: bool,
     scanned: usize,
-    /// More was there than we look at.
+    /// There is more than we scan.
     cut: bool,
     found: Vec<(Vec<u8>, Kind)>,
 }
 
-/// A folder that is being walked.
-struct OpenFolder {
+/// A directory that is being walked.
+struct OpenDir {
     path: Vec<u8>,
     rest: std::vec::IntoIter<Entry>,
     rules: Option<Rc<IgnoreRules>>,
 }
 
 impl Walk<'_> {
-    /// Each folder before what is in it.
+    /// Walks depth first. Each directory comes before its content.
     fn run(&mut self, start: &[u8]) -> Result<(), String> {
         let mut outer = None;
         if !self.ignored {
@@ -197,9 +197,9 @@ impl Walk<'_> {
                 continue;
             };
             let path = walk::joined(&level.path, &entry.name);
-            let is_folder = entry.kind == Kind::Folder;
+            let is_dir = entry.kind == Kind::Dir;
             if !self.ignored
-                && (entry.name == b".git" || is_ignored(level.rules.as_ref(), &path, is_folder))
+                && (entry.name == b".git" || is_ignored(level.rules.as_ref(), &path, is_dir))
             {
                 continue;
             }
@@ -207,25 +207,24 @@ impl Walk<'_> {
             if self.pattern.as_ref().is_none_or(|pattern| pattern.matches(&path, &entry.name)) {
                 self.found.push((path.clone(), entry.kind));
             }
-            if is_folder && levels.len() < self.depth && !self.cut {
-                self.files.stopped()?;
+            if is_dir && levels.len() < self.depth && !self.cut {
+                self.files.check_stopped()?;
                 levels.extend(self.level(path, rules));
             }
         }
         Ok(())
     }
 
-    /// Reads a folder; one that cannot be read shows no entries.
-    fn level(&mut self, path: Vec<u8>, outer: Option<Rc<IgnoreRules>>) -> Option<OpenFolder> {
+    /// Reads a directory. One that cannot be read has no entries.
+    fn level(&mut self, path: Vec<u8>, outer: Option<Rc<IgnoreRules>>) -> Option<OpenDir> {
         let root = self.files.root;
-        let folder = walk::open(root.as_fd(), &path, OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
-        let (entries, more) =
-            walk::entries(folder, limits::LIST_SCAN_ENTRIES - self.scanned).ok()?;
+        let dir = walk::open(root.as_fd(), &path, OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
+        let (entries, more) = walk::entries(dir, limits::LIST_SCAN_ENTRIES - self.scanned).ok()?;
         self.scanned += entries.len();
         self.cut |= more;
         let has_rules = !self.ignored && entries.iter().any(|entry| entry.name == b".gitignore");
         let rules = if has_rules { rules_in(root, &path, outer) } else { outer };
-        Some(OpenFolder { path, rest: entries.into_iter(), rules })
+        Some(OpenDir { path, rest: entries.into_iter(), rules })
     }
 }
 
@@ -236,12 +235,12 @@ mod tests {
 
     #[tokio::test]
     async fn labels_order_ignore_rules_globs_and_pages() {
-        let bench = ToolFixture::new(32);
+        let fixture = ToolFixture::new(32);
         let made = "mkdir -p .git src/deep/er target node_modules; printf 'target/\\n*.log\\n!keep.log\\n' >.gitignore;
             printf 'local\\n' >src/.gitignore; echo 1 >src/a.rs; echo 22 >src/deep/b.rs; echo 3 >src/deep/er/c.rs; touch src/local x.log keep.log;
             touch target/x; ln -s /etc out; mkfifo pipe; touch $'odd\\n\\e[2J'";
-        assert!(bench.call("bash", json!({"command": made})).await.ok);
-        let list = |arguments| bench.call(NAME, arguments);
+        assert!(fixture.call("bash", json!({"command": made})).await.ok);
+        let list = |arguments| fixture.call(NAME, arguments);
         let all = list(json!({})).await;
         assert_eq!(
             all.output,
@@ -262,17 +261,17 @@ mod tests {
         );
         let ignored = list(json!({"ignored": true, "depth": 1})).await;
         assert!(ignored.output.contains("\n.git/\n") && ignored.output.contains("\ntarget/\n"));
-        assert_eq!(list(json!({"path": "src/a.rs"})).await.output, "src/a.rs is not a folder");
-        // The rules of the folders above count too.
+        assert_eq!(list(json!({"path": "src/a.rs"})).await.output, "src/a.rs is not a directory");
+        // The rules of the directories above count too.
         assert!(!list(json!({"path": "src"})).await.output.contains("local"));
     }
 
     #[tokio::test]
-    async fn a_crowd_is_bounded() {
-        let bench = ToolFixture::new(33);
+    async fn a_large_directory_is_bounded() {
+        let fixture = ToolFixture::new(33);
         let made = "mkdir crowd; cd crowd; seq -f %06g 3000 | xargs touch";
-        assert!(bench.call("bash", json!({"command": made})).await.ok);
-        let page = bench.call(NAME, json!({"path": "crowd", "limit": 5000})).await;
+        assert!(fixture.call("bash", json!({"command": made})).await.ok);
+        let page = fixture.call(NAME, json!({"path": "crowd", "limit": 5000})).await;
         assert!(page.output.starts_with("crowd: 3000 entries\ncrowd/000001  0\n"));
         assert!(page.output.len() < 10_200, "{}", page.output.len());
     }

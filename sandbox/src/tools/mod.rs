@@ -1,24 +1,24 @@
-//! What the model can do in the sandbox. Each tool is one file of one shape: its arguments, the
-//! definition the model sees, a title for people, and the call.
+//! The tools of the model. Each tool is one file of the same shape: its arguments, the definition
+//! that the model sees, a title for people, and the call.
 //!
 //! Bad arguments, unknown tools and refusals are text for the model, and the turn goes on. Only a
 //! sandbox that is no longer safe is an error, and it ends the turn.
 //!
-//! Absent: who asks and in what order (`agent::turn`), the wire (`shared::item`).
+//! Absent: the order of calls (`agent::tool_runner`), the wire format (`shared::item`).
 
 mod apply_patch;
 mod bash;
-mod change; // what a change looks like
-mod fit; // where its lines belong
+mod change; // a change as counts and a diff
+mod fit; // where the lines of a patch belong
 pub(crate) mod ignored; // what git ignores
 mod list_files;
-mod memory; // when it runs out
-pub(crate) mod output; // how much the model gets to see
-mod patch; // its grammar
-pub(crate) mod path; // beneath the workspace
+mod memory; // whether memory ran out
+pub(crate) mod output; // cuts results for the model
+mod patch; // the grammar of a patch
+pub(crate) mod path; // paths beneath the workspace
 mod read_file;
 mod update_plan;
-pub(crate) mod walk; // folders, in a stable order
+pub(crate) mod walk; // directories, in a stable order
 mod write_file;
 
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::exec::{ProcessKiller, Spawner, ToolUser, UserThread};
 use path::Root;
 
-/// All tools, acting as one user beneath one folder.
+/// All tools, for one user beneath one directory.
 pub(crate) struct Toolbox {
     root: Arc<Root>,
     user: ToolUser,
@@ -48,19 +48,19 @@ pub(crate) struct Toolbox {
     shells: &'static [bash::Shell],
     environment: Arc<[CString]>,
     patch: PatchForm,
-    /// What the model gets to see of one result, in bytes.
+    /// How many bytes of one result are sent to the model.
     limit: usize,
 }
 
-/// What one call came to.
+/// The result of one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ToolResult {
-    /// For the model, cut to what it gets to see.
+    /// For the model, cut to the limit.
     pub(crate) output: String,
     pub(crate) ok: bool,
     /// A command's exit code.
     pub(crate) exit: Option<i32>,
-    /// One line for people; may be empty.
+    /// One line for people. It may be empty.
     pub(crate) note: String,
     /// The plan, if this call set one.
     pub(crate) plan: Option<Vec<PlanStep>>,
@@ -117,7 +117,7 @@ impl Toolbox {
     /// Starts the threads that tools need, so that none has to be started later.
     ///
     /// # Errors
-    /// When the sandbox cannot be made safe, or the workspace cannot be opened by the tool user.
+    /// If the sandbox cannot be made safe, or the workspace cannot be opened by the tool user.
     pub(crate) fn new(job: &Job, model: &Model) -> Result<Self, Fault> {
         let user = ToolUser::new(job.workspace.uid, job.workspace.gid)?;
         let worker = UserThread::start(user)?;
@@ -143,12 +143,12 @@ impl Toolbox {
         })
     }
 
-    /// Why commands may write wherever their user may, if they may.
+    /// Why commands are not restricted by landlock. `None`: they are.
     pub(crate) fn unrestricted(&self) -> Option<&str> {
         self.spawner.unrestricted()
     }
 
-    /// What the model is told of the tools, always in this order.
+    /// The definitions of the tools for the model, always in this order.
     pub(crate) fn definitions(&self) -> Vec<Value> {
         let definition = |tool: Tool| match tool {
             Tool::Bash => bash::definition(),
@@ -161,12 +161,12 @@ impl Toolbox {
         Tool::ALL.into_iter().map(definition).collect()
     }
 
-    /// Whether a call changes anything, so that nothing may run beside it.
+    /// Whether a call may change something, so that no other call may run beside it.
     pub(crate) fn runs_alone(&self, name: &str) -> bool {
         !matches!(Tool::named(name), Some(Tool::ReadFile | Tool::ListFiles))
     }
 
-    /// One line for people about a call, before it runs.
+    /// A title of a call for people: one line.
     pub(crate) fn title(&self, call: &Call) -> String {
         let title = match Tool::named(&call.name) {
             Some(Tool::Bash) => arguments(call).ok().map(|a| bash::title(&a)),
@@ -180,11 +180,12 @@ impl Toolbox {
         title.unwrap_or_else(|| output::title(&call.name))
     }
 
-    /// Acts. What the call started has ended when this returns, in time, late or cancelled.
+    /// Runs a call. When this returns, all processes of the call have ended, also if it timed out
+    /// or was cancelled.
     ///
     /// # Errors
-    /// When the sandbox is no longer safe: processes of a command are left, or it may be readable.
-    /// Nothing more may run in it.
+    /// If the sandbox is no longer safe: processes of a command are left, or it may be readable. No
+    /// further call may run.
     pub(crate) async fn call(
         &self,
         call: &Call,
@@ -192,11 +193,11 @@ impl Toolbox {
         cancel: &CancellationToken,
     ) -> Result<ToolResult, Fault> {
         let until = CallDeadline { deadline, cancel };
-        // THREAT: `chmod -R 644 .` ends every later call, and no call can mend it. Tried by
+        // THREAT: after `chmod -R 644 .` every later call fails, and no call can repair it. Tried by
         // tools::bash::tests::a_root_that_was_locked_is_opened_for_the_next_call.
         if self.root.is_locked() {
             let root = self.root.clone();
-            self.worker.run(move || root.give_back()).await?;
+            self.worker.run(move || root.unlock()).await?;
         }
         match Tool::named(&call.name) {
             Some(Tool::Bash) => match arguments::<bash::Arguments>(call) {
@@ -220,7 +221,7 @@ impl Toolbox {
         }
     }
 
-    /// Runs a script of ours as the model's commands are run.
+    /// Runs our own script in the same way as a command of the model.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -230,11 +231,11 @@ impl Toolbox {
         deadline: Instant,
         cancel: &CancellationToken,
     ) -> Result<ToolResult, Fault> {
-        bash::call(self, bash::Arguments::of(command), CallDeadline { deadline, cancel }).await
+        bash::call(self, bash::Arguments::new(command), CallDeadline { deadline, cancel }).await
     }
 
-    /// Runs a file tool as the tool user. It is told to stop when the run's time is up or the run
-    /// is cancelled, and is waited for either way: none of them takes long to notice.
+    /// Runs a file tool as the tool user. `stop` is cancelled when the turn's time is up or the
+    /// turn is cancelled. We wait for the tool in any case, because it soon notices.
     async fn on_files<A: Send + 'static>(
         &self,
         arguments: Result<A, String>,
@@ -275,16 +276,16 @@ struct Files<'a> {
 }
 
 impl Files<'_> {
-    /// To be asked wherever a tool may work for long.
-    fn stopped(&self) -> Result<(), String> {
+    /// Call this again and again in a tool that may take long.
+    fn check_stopped(&self) -> Result<(), String> {
         if self.stop.is_cancelled() { Err("aborted by user".to_owned()) } else { Ok(()) }
     }
 }
 
-/// The arguments of a call, or what to tell the model.
+/// The arguments of a call, or an error for the model.
 fn arguments<A: serde::de::DeserializeOwned>(call: &Call) -> Result<A, String> {
     let (Input::Arguments(text) | Input::Raw(text)) = &call.input;
-    // A tool without required arguments may be called with none.
+    // A tool without required arguments may be called without any.
     let text = if text.trim().is_empty() { "{}" } else { text };
     serde_json::from_str(text)
         .map_err(|error| format!("failed to parse function arguments: {error}"))
@@ -299,7 +300,7 @@ fn unknown(call: &Call) -> String {
     format!("{kind}: {}\nThe tools are: {}", output::title(&call.name), names.join(", "))
 }
 
-/// A definition in the function form.
+/// A tool definition in the function form.
 fn function(name: &str, description: &str, properties: Value, required: &[&str]) -> Value {
     json!({
         "type": "function",
@@ -315,8 +316,8 @@ fn function(name: &str, description: &str, properties: Value, required: &[&str])
     })
 }
 
-/// What every command finds in its environment, and nothing else: the named variables of the job
-/// win over what is fixed.
+/// The whole environment of every command. The variables of the job take precedence over the fixed
+/// ones.
 fn environment(named: &BTreeMap<String, String>) -> Result<Vec<CString>, Fault> {
     let mut all: BTreeMap<&str, &str> = BTreeMap::from([
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),

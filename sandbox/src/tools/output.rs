@@ -1,16 +1,16 @@
-//! How much of a result the model gets to see, and in what letters.
+//! Cuts results to what is sent to the model, and escapes names.
 //!
-//! All of it is pure. Absent: escapes of terminals, which are the host's to neutralise; a model
-//! may see the bytes a program wrote.
+//! Everything is pure. Absent: removing terminal escapes. The host does that for people, and the
+//! model may see the bytes that a program wrote.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
-/// Head and tail of an endless stream, in bounded memory.
+/// Head and tail of a stream of any length, in bounded memory.
 pub(super) struct HeadTail {
     head: Vec<u8>,
     tail: VecDeque<u8>,
-    /// Of each half.
+    /// The most bytes of head and of tail.
     half: usize,
     bytes: u64,
     newlines: u64,
@@ -43,12 +43,13 @@ impl HeadTail {
         self.tail.extend(chunk);
     }
 
-    /// Lines of the whole stream, an unfinished last one included.
+    /// Lines of the whole stream, including an unfinished last one.
     pub(super) fn lines(&self) -> u64 {
         self.newlines + u64::from(!self.ends_in_newline)
     }
 
-    /// What is kept, as text of at most `limit` bytes and the mark; whether anything is missing.
+    /// What is kept, as text of at most `limit` bytes and the mark, and whether something is
+    /// missing.
     pub(super) fn text(&self, limit: usize) -> (String, bool) {
         let (front, back) = self.tail.as_slices();
         let kept = self.head.len() + self.tail.len();
@@ -65,12 +66,12 @@ impl HeadTail {
     }
 }
 
-/// `text` itself, or its first and last bytes with a mark between that says how much is missing.
+/// `text` itself, or its start and its end with a mark between them that says how much is missing.
 pub(super) fn cut(text: &str, limit: usize) -> String {
     if text.len() <= limit { text.to_owned() } else { join(text, text, 0, limit) }
 }
 
-/// The start of `head` and the end of `tail`. They are one text if `missing` is 0.
+/// The start of `head` and the end of `tail`. If `missing` is 0, both are the same text.
 fn join(head: &str, tail: &str, missing: u64, limit: usize) -> String {
     let first = &head[..head.floor_char_boundary(limit / 2)];
     let from = tail.len().saturating_sub(limit - limit / 2);
@@ -97,7 +98,7 @@ pub(super) fn title(text: &str) -> String {
     format!("{}{more}", start(&escaped(first.as_bytes()), 160))
 }
 
-/// A name on one line: what is not a visible character is written as an escape.
+/// A name on one line, with invisible characters as escapes.
 pub(crate) fn escaped(name: &[u8]) -> String {
     let mut out = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
@@ -116,7 +117,7 @@ pub(crate) fn escaped(name: &[u8]) -> String {
     out
 }
 
-/// Controls, and the marks that reorder or hide text.
+/// Control characters, and marks that reorder or hide text.
 fn is_hidden(letter: char) -> bool {
     letter.is_control()
         || matches!(letter, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_hide_or_reorder_anything() {
+    fn a_name_cannot_hide_or_reorder_text() {
         assert_eq!(
             escaped("a\n\u{1b}[2J\u{202e}\u{200b}é".as_bytes()),
             r"a\n\u{1b}[2J\u{202e}\u{200b}é"
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_keeps_its_head_and_its_tail() {
+    fn head_and_tail_of_long_output_are_kept() {
         let mut kept = HeadTail::new(8);
         kept.feed(b"start");
         for _ in 0..1000 {

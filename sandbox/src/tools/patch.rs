@@ -1,17 +1,17 @@
-//! The grammar of a patch (codex protocol, G.5): text to hunks, nothing else.
+//! The grammar of a patch (codex protocol, G.5): parses text to hunks.
 //!
 //! ```text
 //! *** Begin Patch
-//! *** Add File: path        then lines of `+`
+//! *** Add File: path        then lines with `+`
 //! *** Delete File: path
-//! *** Update File: path     then perhaps `*** Move to: path`, then chunks:
-//! @@ a line to look for       any number, also none before the first chunk
+//! *** Update File: path     then optionally `*** Move to: path`, then chunks:
+//! @@ a line to search for     any number; the first chunk may have none
 //!  kept  -old  +new           an empty line is a kept empty line
 //! *** End of File             the chunk ends the file
 //! *** End Patch
 //! ```
 
-/// What one header asks for.
+/// The change of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Hunk {
     Add { path: String, content: String },
@@ -27,10 +27,10 @@ impl Hunk {
     }
 }
 
-/// Lines to be found together and what becomes of them.
+/// Lines that are found together, and their changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chunk {
-    /// Lines to be found before, one after the other.
+    /// Lines to search for first, one after the other.
     pub(super) after: Vec<String>,
     pub(super) lines: Vec<PatchLine>,
     pub(super) at_end: bool,
@@ -51,7 +51,7 @@ const UPDATE: &str = "*** Update File:";
 const MOVE: &str = "*** Move to:";
 const END_OF_FILE: &str = "*** End of File";
 
-/// The grammar as the model's own decoder wants it (lark).
+/// The grammar in lark, for the model's decoder.
 pub(super) const GRAMMAR: &str = r#"start: begin_patch hunk+ end_patch
 begin_patch: "*** Begin Patch" LF
 end_patch: "*** End Patch" LF?
@@ -73,10 +73,10 @@ eof_line: "*** End of File" LF
 %import common.LF
 "#;
 
-/// Reads a patch.
+/// Parses a patch.
 ///
 /// # Errors
-/// What is wrong, for the model, with the number of the line.
+/// What is wrong, with the number of the line, for the model.
 pub(super) fn parse(text: &str) -> Result<Vec<Hunk>, String> {
     let lines: Vec<&str> = without_heredoc(text.trim()).trim().lines().collect();
     if lines.first().is_none_or(|line| line.trim() != BEGIN) {
@@ -100,7 +100,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Hunk>, String> {
     Ok(hunks)
 }
 
-/// Models write patches as they would in a shell: `apply_patch <<'EOF'`, lines, `EOF`.
+/// Models often write a patch as in a shell: `apply_patch <<'EOF'`, lines, `EOF`.
 fn without_heredoc(text: &str) -> &str {
     let rest = text.strip_prefix("apply_patch").map_or(text, str::trim_start);
     let Some(rest) = rest.strip_prefix("<<") else { return text };
@@ -122,7 +122,7 @@ impl<'a> Parser<'a> {
         self.lines.get(self.at).copied()
     }
 
-    fn wrong<T>(&self, at: usize, why: &str) -> Result<T, String> {
+    fn error<T>(&self, at: usize, why: &str) -> Result<T, String> {
         Err(format!("invalid hunk at line {}, {why}", at + 1))
     }
 
@@ -139,11 +139,11 @@ impl<'a> Parser<'a> {
                 let why = format!(
                     "'{line}' is not a valid hunk header. Valid hunk headers: '{ADD} {{path}}', '{DELETE} {{path}}', '{UPDATE} {{path}}'"
                 );
-                return self.wrong(at, &why);
+                return self.error(at, &why);
             }
         };
         if path.is_empty() {
-            return self.wrong(at, "the header names no path");
+            return self.error(at, "the header names no path");
         }
         match header {
             ADD => self.added(path, at),
@@ -160,7 +160,7 @@ impl<'a> Parser<'a> {
             self.at += 1;
         }
         if content.is_empty() {
-            return self.wrong(at, "a file is added without a line; its lines start with '+'");
+            return self.error(at, "a file is added without a line; its lines start with '+'");
         }
         Ok(Hunk::Add { path, content })
     }
@@ -177,7 +177,7 @@ impl<'a> Parser<'a> {
             let is_header = trimmed == "@@" || trimmed.starts_with("@@ ");
             if trimmed == END_OF_FILE {
                 let Some(chunk) = chunks.last_mut().filter(|chunk| !chunk.lines.is_empty()) else {
-                    return self.wrong(self.at, "the file ends here, but no line is given");
+                    return self.error(self.at, "the file ends here, but no line is given");
                 };
                 chunk.at_end = true;
             } else if trimmed.starts_with("*** ") {
@@ -200,7 +200,7 @@ impl<'a> Parser<'a> {
                         let why = format!(
                             "unexpected line in an update: '{line}'. Every line starts with ' ' (kept), '+' (added) or '-' (removed)"
                         );
-                        return self.wrong(self.at, &why);
+                        return self.error(self.at, &why);
                     }
                 };
                 if chunks.last().is_none_or(|chunk| chunk.at_end) {
@@ -214,7 +214,7 @@ impl<'a> Parser<'a> {
         }
         chunks.retain(|chunk| !chunk.lines.is_empty());
         if chunks.is_empty() && move_to.is_none() {
-            return self.wrong(at, &format!("the update of '{path}' has no lines"));
+            return self.error(at, &format!("the update of '{path}' has no lines"));
         }
         Ok(Hunk::Update { path, move_to, chunks })
     }
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_patch_is_said() {
+    fn an_invalid_patch_is_explained() {
         let inside = |text: &str| parse(&format!("*** Begin Patch\n{text}\n*** End Patch"));
         let starts = |answer: Result<Vec<Hunk>, String>, start: &str| {
             let error = answer.expect_err(start);
@@ -282,13 +282,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "(\\*\\*\\* (Begin Patch|End Patch|Add File: a|Update File: b|Delete File: c|Move to: d|End of File)|@@|@@ x|[-+ ]x|<<E|E|\\PC{0,9}|\n){0,30}") {
+        fn no_text_causes_a_panic(text in "(\\*\\*\\* (Begin Patch|End Patch|Add File: a|Update File: b|Delete File: c|Move to: d|End of File)|@@|@@ x|[-+ ]x|<<E|E|\\PC{0,9}|\n){0,30}") {
             let _ = parse(&text);
             let _ = parse(&format!("*** Begin Patch\n{text}\n*** End Patch"));
         }
 
         #[test]
-        fn an_added_file_comes_back_as_it_was(lines in prop::collection::vec("[^\r\n]{0,20}", 1..10)) {
+        fn an_added_file_is_parsed_exactly(lines in prop::collection::vec("[^\r\n]{0,20}", 1..10)) {
             let body: String = lines.iter().map(|line| format!("+{line}\n")).collect();
             let content: String = lines.iter().map(|line| format!("{line}\n")).collect();
             let parsed = parse(&format!("*** Begin Patch\n*** Add File: a\n{body}*** End Patch\n"));

@@ -1,7 +1,7 @@
-//! Paths of the model, beneath a descriptor of the workspace's root.
+//! Paths from the model, beneath a descriptor of the workspace's root.
 //!
-//! `..` is resolved in the text; links are resolved by the kernel, which refuses those that lead
-//! out. Every function here is to be called on the [`crate::exec::UserThread`].
+//! `..` is resolved in the text. Links are resolved by the kernel, which refuses those that lead
+//! out. Call all functions here on the [`crate::exec::UserThread`].
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +12,9 @@ use rustix::io::Errno;
 
 use super::output::escaped;
 
-/// Links that are followed by hand before we give up, as many as the kernel follows.
+/// How many links we follow ourselves: as many as the kernel.
 const LINKS: usize = 40;
-/// Tries for a free name, and for a kernel that saw a rename meanwhile.
+/// Tries for a free name, and to open a path while others rename.
 const TRIES: usize = 100;
 
 /// The workspace's root.
@@ -23,7 +23,7 @@ pub(crate) struct Root {
     path: String,
 }
 
-/// A clean relative path: no `.`, no `..`, no `//`. Empty: the root.
+/// A clean relative path: without `.`, `..` and `//`. The root is the empty path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WorkspacePath(String);
 
@@ -32,12 +32,12 @@ impl WorkspacePath {
         Self(String::new())
     }
 
-    /// As the kernel takes it.
+    /// The path for system calls.
     fn for_kernel(&self) -> &str {
         if self.0.is_empty() { "." } else { &self.0 }
     }
 
-    /// As the model reads it.
+    /// The path for the model.
     pub(super) fn shown(&self) -> String {
         escaped(self.for_kernel().as_bytes())
     }
@@ -46,7 +46,7 @@ impl WorkspacePath {
         &self.0
     }
 
-    /// The folder it is in, and its name there.
+    /// The directory of the path, and the name in it.
     fn split(&self) -> (Self, &str) {
         match self.0.rsplit_once('/') {
             Some((parent, name)) => (Self(parent.to_owned()), name),
@@ -54,7 +54,7 @@ impl WorkspacePath {
         }
     }
 
-    /// What `text` means, seen from this folder. `None`: it climbs out.
+    /// The path `text` as seen from this directory. `None`: it leads out of the workspace.
     fn join(&self, text: &str) -> Option<Self> {
         let mut parts: Vec<&str> = self.0.split('/').filter(|part| !part.is_empty()).collect();
         for part in text.split('/') {
@@ -68,7 +68,7 @@ impl WorkspacePath {
     }
 }
 
-/// A file as it is: what it holds and how it may be used.
+/// A file with its content and mode.
 pub(super) struct FileFound {
     pub(super) bytes: Vec<u8>,
     pub(super) mode: u32,
@@ -76,7 +76,7 @@ pub(super) struct FileFound {
 
 impl Root {
     /// # Errors
-    /// When there is no such folder, or the tool user may not enter it.
+    /// If there is no such directory, or the tool user may not enter it.
     pub(crate) fn open(path: &str) -> std::io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let descriptor = rustix::fs::open(path, flags, Mode::empty())?;
@@ -87,25 +87,24 @@ impl Root {
         self.descriptor.as_fd()
     }
 
-    /// Whether its owner took the right to enter or to list it from himself.
+    /// Whether the owner has no permission to enter or to list it.
     pub(super) fn is_locked(&self) -> bool {
         rustix::fs::fstat(&self.descriptor).is_ok_and(|stat| stat.st_mode & 0o500 != 0o500)
     }
 
-    /// Gives the owner back what he took from himself: a command can lock the root for ever
-    /// (`chmod -R 644 .`), for the next one could not start in it. To be called where no command
-    /// runs.
-    pub(crate) fn give_back(&self) {
+    /// Gives the owner all permissions again if it is locked. If a command locks the root
+    /// (`chmod -R 644 .`), no later command can start in it. Call this only if no command runs.
+    pub(crate) fn unlock(&self) {
         if let Ok(stat) = rustix::fs::fstat(&self.descriptor)
             && self.is_locked()
         {
             let mode = Mode::from_raw_mode(stat.st_mode & 0o7777 | 0o700);
-            // What stays locked is said by whatever is tried in it.
+            // If this fails, the next use of the root reports the error.
             let _locked = rustix::fs::chmodat(CWD, &self.path, mode, AtFlags::empty());
         }
     }
 
-    /// Understands a path of the model; absolute ones must be inside the workspace.
+    /// Parses a path from the model. An absolute path must be inside the workspace.
     pub(crate) fn within(&self, given: &str) -> Result<WorkspacePath, String> {
         if given.contains('\0') {
             return Err("the path has a NUL byte in it".to_owned());
@@ -127,8 +126,7 @@ impl Root {
         WorkspacePath::root().join(relative).ok_or_else(outside)
     }
 
-    /// Where the links at the end of a path lead, so that a change replaces the file and not the
-    /// link.
+    /// Resolves links at the end of a path, so that a change replaces the file and not the link.
     pub(super) fn resolve(&self, path: &WorkspacePath) -> Result<WorkspacePath, String> {
         let mut path = path.clone();
         for _ in 0..LINKS {
@@ -136,10 +134,10 @@ impl Root {
             if name.is_empty() {
                 return Ok(path);
             }
-            let Ok(folder) = self.beneath(&parent, OFlags::PATH | OFlags::DIRECTORY) else {
+            let Ok(dir) = self.beneath(&parent, OFlags::PATH | OFlags::DIRECTORY) else {
                 return Ok(path);
             };
-            let target = match rustix::fs::readlinkat(&folder, name, Vec::new()) {
+            let target = match rustix::fs::readlinkat(&dir, name, Vec::new()) {
                 Ok(target) => target.to_string_lossy().into_owned(),
                 Err(_) => return Ok(path),
             };
@@ -154,8 +152,8 @@ impl Root {
 
     /// Opens beneath the root.
     ///
-    /// THREAT: `../`, a link to /proc/1/environ, a link swapped in while we look. Tried by
-    /// tools::path::tests::nothing_opens_what_is_outside.
+    /// THREAT: the model uses `../`, a link to /proc/1/environ, or a link that appears meanwhile.
+    /// Tried by tools::path::tests::nothing_opens_what_is_outside.
     pub(super) fn beneath(&self, path: &WorkspacePath, flags: OFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let mut tries = 0;
@@ -174,39 +172,39 @@ impl Root {
         }
     }
 
-    /// A folder, for a command to start in or to be listed.
-    pub(super) fn folder(&self, path: &WorkspacePath, flags: OFlags) -> Result<OwnedFd, String> {
+    /// Opens a directory.
+    pub(super) fn open_dir(&self, path: &WorkspacePath, flags: OFlags) -> Result<OwnedFd, String> {
         self.beneath(path, flags | OFlags::DIRECTORY).map_err(|error| match error {
-            Errno::NOTDIR => format!("{} is not a folder", path.shown()),
-            error => said(path, error),
+            Errno::NOTDIR => format!("{} is not a directory", path.shown()),
+            error => describe(path, error),
         })
     }
 
-    /// A regular file, for reading.
+    /// Opens a regular file for reading.
     ///
-    /// THREAT: a fifo that blocks us, a device that never ends. Tried by
+    /// THREAT: a fifo blocks us, or a device never ends. Tried by
     /// tools::path::tests::only_regular_files_are_read.
     pub(crate) fn file(&self, path: &WorkspacePath) -> Result<(std::fs::File, Stat), String> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = self.beneath(path, flags).map_err(|error| match error {
-            // What opening a socket says.
+            // The error of opening a socket.
             Errno::NXIO => format!("{} is not a regular file", path.shown()),
-            error => said(path, error),
+            error => describe(path, error),
         })?;
-        let stat = rustix::fs::fstat(&file).map_err(|error| said(path, error))?;
+        let stat = rustix::fs::fstat(&file).map_err(|error| describe(path, error))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok((std::fs::File::from(file), stat)),
-            FileType::Directory => Err(format!("{} is a folder: use list_files", path.shown())),
+            FileType::Directory => Err(format!("{} is a directory: use list_files", path.shown())),
             _ => Err(format!("{} is not a regular file", path.shown())),
         }
     }
 
-    /// A whole file for a change of it; `None`: there is nothing of that name.
+    /// Reads a whole file that is to be changed. `None`: there is no such file.
     pub(super) fn whole(&self, path: &WorkspacePath) -> Result<Option<FileFound>, String> {
         use std::io::Read as _;
         match self.beneath(path, OFlags::PATH) {
             Err(Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(said(path, error)),
+            Err(error) => return Err(describe(path, error)),
             Ok(_) => {}
         }
         let (file, stat) = self.file(path)?;
@@ -223,8 +221,8 @@ impl Root {
         Ok(Some(FileFound { bytes, mode: stat.st_mode & 0o777 }))
     }
 
-    /// Puts a whole file in place, or leaves what was there: parents are made, readers see the old
-    /// file or the new one. The mode is the one given, less what may be given to nobody.
+    /// Replaces a whole file, or changes nothing. Missing parents are made. Readers see the old
+    /// file or the new one. The file gets the given mode without set-id bits.
     pub(super) fn replace(
         &self,
         path: &WorkspacePath,
@@ -234,56 +232,56 @@ impl Root {
         use std::io::Write as _;
         let (parent, name) = path.split();
         if name.is_empty() {
-            return Err(format!("{} is a folder", path.shown()));
+            return Err(format!("{} is a directory", path.shown()));
         }
-        let folder = self.make_folder(&parent)?;
-        let (temporary, file) = temporary_in(folder.as_fd()).map_err(|error| said(path, error))?;
+        let dir = self.open_or_make_dir(&parent)?;
+        let (temporary, file) = temporary_in(dir.as_fd()).map_err(|error| describe(path, error))?;
         let mut file = std::fs::File::from(file);
         let written = file
             .write_all(bytes)
             .and_then(|()| Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))?))
-            .and_then(|()| Ok(rustix::fs::renameat(&folder, &temporary, &folder, name)?));
+            .and_then(|()| Ok(rustix::fs::renameat(&dir, &temporary, &dir, name)?));
         written.map_err(|error| {
-            // The error we report is the first one.
-            let _ = rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty());
-            said(path, Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            // The first error is the one to report.
+            let _ = rustix::fs::unlinkat(&dir, &temporary, AtFlags::empty());
+            describe(path, Errno::from_io_error(&error).unwrap_or(Errno::IO))
         })
     }
 
     /// Removes a file or a link.
     pub(super) fn remove(&self, path: &WorkspacePath) -> Result<(), String> {
         let (parent, name) = path.split();
-        let folder = self.folder(&parent, OFlags::PATH)?;
-        rustix::fs::unlinkat(&folder, name, AtFlags::empty()).map_err(|error| said(path, error))
+        let dir = self.open_dir(&parent, OFlags::PATH)?;
+        rustix::fs::unlinkat(&dir, name, AtFlags::empty()).map_err(|error| describe(path, error))
     }
 
-    /// A folder, made with its parents where it is missing.
-    fn make_folder(&self, path: &WorkspacePath) -> Result<OwnedFd, String> {
+    /// Opens a directory, and makes it and its parents if they are missing.
+    fn open_or_make_dir(&self, path: &WorkspacePath) -> Result<OwnedFd, String> {
         match self.beneath(path, OFlags::PATH | OFlags::DIRECTORY) {
             Err(Errno::NOENT) => {}
-            Err(Errno::NOTDIR) => return Err(format!("{} is not a folder", path.shown())),
-            answer => return answer.map_err(|error| said(path, error)),
+            Err(Errno::NOTDIR) => return Err(format!("{} is not a directory", path.shown())),
+            answer => return answer.map_err(|error| describe(path, error)),
         }
         let mut made = WorkspacePath::root();
         for part in path.0.split('/') {
-            let parent = self.folder(&made, OFlags::PATH)?;
+            let parent = self.open_dir(&made, OFlags::PATH)?;
             match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(said(path, error)),
+                Err(error) => return Err(describe(path, error)),
             }
-            made = made.join(part).ok_or_else(|| said(path, Errno::INVAL))?;
+            made = made.join(part).ok_or_else(|| describe(path, Errno::INVAL))?;
         }
-        self.folder(path, OFlags::PATH)
+        self.open_dir(path, OFlags::PATH)
     }
 }
 
-/// A new file under a name nobody uses.
-fn temporary_in(folder: BorrowedFd<'_>) -> Result<(String, OwnedFd), Errno> {
+/// A new file with an unused name.
+fn temporary_in(dir: BorrowedFd<'_>) -> Result<(String, OwnedFd), Errno> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     for _ in 0..TRIES {
         let name = format!(".airlock-{}.tmp", NEXT.fetch_add(1, Ordering::Relaxed));
-        match rustix::fs::openat(folder, &name, flags, Mode::from_raw_mode(0o600)) {
+        match rustix::fs::openat(dir, &name, flags, Mode::from_raw_mode(0o600)) {
             Err(Errno::EXIST) => {}
             answer => return answer.map(|file| (name, file)),
         }
@@ -292,17 +290,17 @@ fn temporary_in(folder: BorrowedFd<'_>) -> Result<(String, OwnedFd), Errno> {
 }
 
 /// An error of the kernel, for the model.
-pub(super) fn said(path: &WorkspacePath, error: Errno) -> String {
+pub(super) fn describe(path: &WorkspacePath, error: Errno) -> String {
     let shown = path.shown();
     match error {
         Errno::NOENT => format!("{shown} does not exist"),
         Errno::XDEV => format!("{shown} is a link that leads out of the workspace"),
-        Errno::NOTDIR => format!("{shown}: a part of the path is not a folder"),
+        Errno::NOTDIR => format!("{shown}: a part of the path is not a directory"),
         Errno::NAMETOOLONG => format!("{shown}: a name in it is too long"),
         Errno::ACCESS | Errno::PERM => format!("{shown}: permission denied"),
         Errno::LOOP => format!("{shown}: too many links, or a link that may not be followed"),
         Errno::NOSPC | Errno::DQUOT => format!("{shown}: no space left in the workspace"),
-        Errno::ISDIR => format!("{shown} is a folder"),
+        Errno::ISDIR => format!("{shown} is a directory"),
         error => format!("{shown}: {error}"),
     }
 }
@@ -317,10 +315,10 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_opens_what_is_outside() {
-        let bench = ToolFixture::new(40);
+        let fixture = ToolFixture::new(40);
         let links = "ln -s /etc/passwd absolute; ln -s ../../etc/passwd climbing; ln -s /proc/self/environ magic;
-            ln -s /etc folder; mkdir in; echo in >in/file; ln -s in/file inside; ln -s loop loop";
-        assert!(bench.call("bash", json!({"command": links})).await.ok);
+            ln -s /etc directory; mkdir in; echo in >in/file; ln -s in/file inside; ln -s loop loop";
+        assert!(fixture.call("bash", json!({"command": links})).await.ok);
         let long = "a/".repeat(3000);
         let wide = "w".repeat(300);
         for path in [
@@ -330,7 +328,7 @@ mod tests {
             "absolute",
             "climbing",
             "magic",
-            "folder/passwd",
+            "directory/passwd",
             "loop",
             "a\0b",
             &long,
@@ -341,33 +339,33 @@ mod tests {
                 ("list_files", json!({"path": path})),
                 ("write_file", json!({"path": path, "content": "forged"})),
             ] {
-                let result = bench.call(tool, arguments).await;
-                // The last two are names that could be, were they shorter.
+                let result = fixture.call(tool, arguments).await;
+                // The last two would be valid names if they were shorter.
                 assert!(!result.ok, "{tool} {path:.40}: {}", result.output);
             }
         }
-        let result = bench.call("read_file", json!({"path": "inside"})).await;
+        let result = fixture.call("read_file", json!({"path": "inside"})).await;
         assert_eq!(result.output, "inside: 1 line, 3 bytes\n     1\tin\n");
         // A change goes to the file and leaves the link.
-        bench.put("inside", "new\n").await;
-        assert_eq!(bench.read("in/file"), "new\n");
-        let absolute = format!("{}/in/file", bench.folder.path().display());
-        assert!(bench.call("read_file", json!({"path": absolute})).await.ok);
+        fixture.put("inside", "new\n").await;
+        assert_eq!(fixture.read("in/file"), "new\n");
+        let absolute = format!("{}/in/file", fixture.dir.path().display());
+        assert!(fixture.call("read_file", json!({"path": absolute})).await.ok);
     }
 
     #[tokio::test]
     async fn only_regular_files_are_read() {
-        let bench = ToolFixture::new(41);
-        let made = "mkfifo fifo; mkdir folder; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"socket\")'";
-        assert!(bench.call("bash", json!({"command": made})).await.ok);
+        let fixture = ToolFixture::new(41);
+        let made = "mkfifo fifo; mkdir directory; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"socket\")'";
+        assert!(fixture.call("bash", json!({"command": made})).await.ok);
         for path in ["fifo", "socket"] {
-            let read = bench.call("read_file", json!({"path": path})).await;
+            let read = fixture.call("read_file", json!({"path": path})).await;
             assert_eq!(read.output, format!("{path} is not a regular file"));
-            let written = bench.call("write_file", json!({"path": path, "content": ""})).await;
+            let written = fixture.call("write_file", json!({"path": path, "content": ""})).await;
             assert!(!written.ok);
         }
-        let read = bench.call("read_file", json!({"path": "folder"})).await;
-        assert_eq!(read.output, "folder is a folder: use list_files");
+        let read = fixture.call("read_file", json!({"path": "directory"})).await;
+        assert_eq!(read.output, "directory is a directory: use list_files");
     }
 
     proptest! {

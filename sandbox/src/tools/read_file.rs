@@ -1,5 +1,5 @@
-//! `read_file`: a page of a text file, with line numbers and totals. A file of any size costs the
-//! memory of one page.
+//! `read_file`: shows a page of a text file, with line numbers and totals. A file of any size takes
+//! the memory of one page.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -12,7 +12,7 @@ use super::{Files, ToolResult, output};
 
 pub(super) const NAME: &str = "read_file";
 
-/// How much of a file's start decides whether it is text.
+/// How many bytes at the start of a file decide whether it is text.
 const PROBE_BYTES: usize = 8 << 10;
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -61,7 +61,7 @@ fn read(files: &Files<'_>, arguments: &Arguments) -> Result<(String, usize), Str
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut seen = 0;
     loop {
-        files.stopped()?;
+        files.check_stopped()?;
         let count = match file.read(&mut chunk) {
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
@@ -82,7 +82,7 @@ fn read(files: &Files<'_>, arguments: &Arguments) -> Result<(String, usize), Str
         page.feed(&chunk[..count]);
     }
     page.end();
-    // A file that lies about its size (/proc) is as long as it was.
+    // Files of /proc report a size of 0: then the size is what was read.
     let size = size.max(seen);
     let more = if seen < size { "more than " } else { "" };
     let total = page.lines;
@@ -102,13 +102,13 @@ fn read(files: &Files<'_>, arguments: &Arguments) -> Result<(String, usize), Str
     Ok((text, page.shown))
 }
 
-/// The lines of one page, as a stream goes by.
+/// Collects the lines of one page from a stream.
 struct Page {
     first: usize,
     most: usize,
     room: usize,
     text: String,
-    /// The start of the line that goes by, and its whole length.
+    /// The start of the current line, and the line's whole length.
     line: Vec<u8>,
     length: usize,
     /// Lines that ended.
@@ -135,7 +135,7 @@ impl Page {
 
     fn grow(&mut self, piece: &[u8]) {
         self.length += piece.len();
-        // A little more than is shown, so that a cut never splits what would have been a letter.
+        // A little more than is shown, so that a cut does not split a character.
         let room = (limits::READ_LINE_BYTES + 4).saturating_sub(self.line.len());
         self.line.extend_from_slice(&piece[..piece.len().min(room)]);
     }
@@ -147,12 +147,12 @@ impl Page {
             let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
             let line = String::from_utf8_lossy(line);
             let kept = &line[..line.floor_char_boundary(limits::READ_LINE_BYTES)];
-            // What is no text is longer as text than it was.
+            // Invalid bytes take more bytes as text.
             let over = self.length.saturating_sub(limits::READ_LINE_BYTES);
             let over = over.max(line.len() - kept.len());
             let mark = if over > 0 { format!("… [+{over} bytes]") } else { String::new() };
             let line = format!("{number:>6}\t{kept}{mark}\n");
-            // At least one line, so that reading on gets on.
+            // At least one line, so that reading on makes progress.
             if self.text.len() + line.len() <= self.room || self.shown == 0 {
                 self.text.push_str(&line);
                 self.shown += 1;
@@ -163,7 +163,7 @@ impl Page {
         self.length = 0;
     }
 
-    /// The stream ended; a last line without a newline counts.
+    /// Call this at the end of the stream. A last line without a newline counts.
     fn end(&mut self) {
         if self.length > 0 {
             self.end_line();
@@ -178,9 +178,9 @@ mod tests {
 
     #[tokio::test]
     async fn pages_totals_and_long_lines() {
-        let bench = ToolFixture::new(30);
-        bench.put("a", "one\r\ntwo\nthree").await;
-        let read = |arguments| bench.call(NAME, arguments);
+        let fixture = ToolFixture::new(30);
+        fixture.put("a", "one\r\ntwo\nthree").await;
+        let read = |arguments| fixture.call(NAME, arguments);
         let result = read(json!({"path": "a"})).await;
         assert_eq!(
             result.output,
@@ -193,16 +193,16 @@ mod tests {
         );
         let result = read(json!({"path": "a", "offset": 9})).await;
         assert_eq!(result.output, "a: 3 lines, 14 bytes\n[there is no line 9]\n");
-        bench.put("long", &format!("{}\nend\n", "é".repeat(3000))).await;
+        fixture.put("long", &format!("{}\nend\n", "é".repeat(3000))).await;
         let result = read(json!({"path": "long"})).await;
         let line = format!("     1\t{}… [+4000 bytes]\n     2\tend\n", "é".repeat(1000));
         assert_eq!(result.output, format!("long: 2 lines, 6005 bytes\n{line}"));
-        // 700 bytes that are no text become 2,100, and the cut is marked too.
+        // 700 invalid bytes become 2,100, and the cut is marked too.
         let made = "head -c 700 /dev/zero | tr '\\0' '\\377' >bytes; printf 0123456789 >>bytes";
-        assert!(bench.call("bash", json!({"command": made})).await.ok);
+        assert!(fixture.call("bash", json!({"command": made})).await.ok);
         let result = read(json!({"path": "bytes"})).await;
         assert!(result.output.ends_with("… [+112 bytes]\n"), "{}", result.output);
-        bench.put("many", &"0123456789\n".repeat(5000)).await;
+        fixture.put("many", &"0123456789\n".repeat(5000)).await;
         let result = read(json!({"path": "many"})).await;
         assert!(result.output.len() < 10_200 && result.output.contains("read on with offset"));
         assert_eq!(read(json!({"path": "none"})).await.output, "none does not exist");
@@ -210,18 +210,18 @@ mod tests {
 
     #[tokio::test]
     async fn binary_and_huge_files_are_bounded() {
-        let bench = ToolFixture::new(31);
+        let fixture = ToolFixture::new(31);
         let made =
             "truncate -s 1T holes; printf '\\177ELF\\0' >program; yes a | head -c 100000000 >huge";
-        assert!(bench.call("bash", json!({"command": made})).await.ok);
-        let result = bench.call(NAME, json!({"path": "program"})).await;
+        assert!(fixture.call("bash", json!({"command": made})).await.ok);
+        let result = fixture.call(NAME, json!({"path": "program"})).await;
         assert_eq!(
             result.output,
             "program is binary (5 bytes, starts with 7f 45 4c 46 00): not shown"
         );
-        let result = bench.call(NAME, json!({"path": "holes"})).await;
+        let result = fixture.call(NAME, json!({"path": "holes"})).await;
         assert!(result.output.starts_with("holes is binary (1099511627776 bytes"));
-        let result = bench.call(NAME, json!({"path": "huge", "limit": 1})).await;
+        let result = fixture.call(NAME, json!({"path": "huge", "limit": 1})).await;
         assert!(
             result
                 .output

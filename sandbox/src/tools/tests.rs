@@ -1,4 +1,4 @@
-//! What the tests of the tools share: a real toolbox on a folder of its own. They need root.
+//! What the tests of the tools share: a real toolbox on a temporary directory. The tests need root.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::*;
 use crate::exec::tests::user;
 
-/// A workspace that the tool user owns, and tools on it.
+/// A workspace that the tool user owns, and its tools.
 pub(super) struct ToolFixture {
-    pub(super) folder: tempfile::TempDir,
+    pub(super) dir: tempfile::TempDir,
     pub(super) tools: Toolbox,
 }
 
@@ -18,28 +18,28 @@ impl ToolFixture {
     }
 
     pub(super) fn with(number: u32, model: Model, env: BTreeMap<String, String>) -> Self {
-        let folder = tempfile::tempdir().expect("folder");
+        let dir = tempfile::tempdir().expect("directory");
         let user = user(number);
-        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("mode");
-        std::os::unix::fs::chown(folder.path(), Some(user.uid()), Some(user.gid()))
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).expect("mode");
+        std::os::unix::fs::chown(dir.path(), Some(user.uid()), Some(user.gid()))
             .expect("these tests need root");
         let job: Job = serde_json::from_value(json!({
             "prompt": "", "backend": {"base_url": "https://api.openai.com"}, "env": env,
-            "workspace": {"path": folder.path(), "uid": user.uid(), "gid": user.gid()},
+            "workspace": {"path": dir.path(), "uid": user.uid(), "gid": user.gid()},
         }))
         .expect("a job");
         let tools = Toolbox::new(&job, &model).expect("these tests need root");
-        Self { folder, tools }
+        Self { dir, tools }
     }
 
-    /// Puts a file there that the tool user may change.
+    /// Writes a file that the tool user may change.
     pub(super) async fn put(&self, path: &str, content: &str) {
         let answer = self.call("write_file", json!({"path": path, "content": content})).await;
         assert!(answer.ok, "{}", answer.output);
     }
 
     pub(super) fn read(&self, path: &str) -> String {
-        std::fs::read_to_string(self.folder.path().join(path)).expect("a file")
+        std::fs::read_to_string(self.dir.path().join(path)).expect("a file")
     }
 
     pub(super) async fn call(&self, name: &str, arguments: Value) -> ToolResult {
@@ -59,23 +59,23 @@ impl ToolFixture {
 }
 
 #[tokio::test]
-async fn what_cannot_be_called_is_said_and_nothing_fails() {
-    let bench = ToolFixture::new(10);
-    let said = |name: &'static str, input: &str| {
+async fn an_invalid_call_is_answered_with_the_reason() {
+    let fixture = ToolFixture::new(10);
+    let output = |name: &'static str, input: &str| {
         let input = Input::Arguments(input.to_owned());
-        let bench = &bench;
-        async move { bench.run(name, input, &CancellationToken::new()).await.output }
+        let fixture = &fixture;
+        async move { fixture.run(name, input, &CancellationToken::new()).await.output }
     };
     assert_eq!(
-        said("shell", "{}").await,
+        output("shell", "{}").await,
         "unsupported call: shell\nThe tools are: bash, read_file, list_files, write_file, apply_patch, update_plan"
     );
     for name in ["bash", "read_file", "list_files", "write_file", "apply_patch", "update_plan"] {
-        let output = said(name, "{\"command\": 7").await;
-        assert!(output.starts_with("failed to parse function arguments: "), "{name}: {output}");
+        let text = output(name, "{\"command\": 7").await;
+        assert!(text.starts_with("failed to parse function arguments: "), "{name}: {text}");
     }
     assert_eq!(
-        bench
+        fixture
             .run("x", Input::Raw(String::new()), &CancellationToken::new())
             .await
             .output
@@ -86,16 +86,16 @@ async fn what_cannot_be_called_is_said_and_nothing_fails() {
 }
 
 #[tokio::test]
-async fn definitions_are_of_one_shape_and_order() {
+async fn definitions_have_one_shape_and_order() {
     let freeform = Model { patch: PatchForm::Freeform, ..Model::default() };
-    let bench = ToolFixture::with(11, freeform, BTreeMap::new());
-    let definitions = bench.tools.definitions();
+    let fixture = ToolFixture::with(11, freeform, BTreeMap::new());
+    let definitions = fixture.tools.definitions();
     let names: Vec<&str> = definitions.iter().filter_map(|d| d["name"].as_str()).collect();
     assert_eq!(
         names,
         ["bash", "read_file", "list_files", "write_file", "apply_patch", "update_plan"]
     );
-    let alone: Vec<bool> = names.iter().map(|name| bench.tools.runs_alone(name)).collect();
+    let alone: Vec<bool> = names.iter().map(|name| fixture.tools.runs_alone(name)).collect();
     assert_eq!(alone, [true, false, false, true, true, true]);
     for definition in &definitions {
         match definition["type"].as_str() {
@@ -113,16 +113,16 @@ async fn definitions_are_of_one_shape_and_order() {
 
 #[tokio::test]
 async fn a_plan_is_shown() {
-    let bench = ToolFixture::new(12);
+    let fixture = ToolFixture::new(12);
     let plan = json!({"explanation": "x", "plan": [{"step": "look", "status": "in_progress"}]});
-    let result = bench.call("update_plan", plan).await;
+    let result = fixture.call("update_plan", plan).await;
     let step =
         PlanStep { step: "look".into(), status: airlock_shared::event::StepStatus::InProgress };
     assert_eq!((result.output.as_str(), result.plan), ("Plan updated", Some(vec![step])));
 }
 
 #[test]
-fn a_variable_that_cannot_be_one_is_refused() {
+fn an_invalid_variable_is_refused() {
     for name in ["", "A=B", "A\0"] {
         assert!(environment(&BTreeMap::from([(name.to_owned(), "x".to_owned())])).is_err());
     }
@@ -130,16 +130,16 @@ fn a_variable_that_cannot_be_one_is_refused() {
 
 #[tokio::test]
 async fn a_text_whose_secret_was_removed_is_not_written_back() {
-    let bench = ToolFixture::new(13);
+    let fixture = ToolFixture::new(13);
     let write = |path: &'static str, content: &'static str| {
-        bench.call("write_file", json!({"path": path, "content": content}))
+        fixture.call("write_file", json!({"path": path, "content": content}))
     };
     let patch = |hunks: &'static str| {
         let text = format!("*** Begin Patch\n{hunks}\n*** End Patch\n");
-        bench.call("apply_patch", json!({"input": text}))
+        fixture.call("apply_patch", json!({"input": text}))
     };
     let refusal = "the new text contains `[secret removed]`: a credential was removed";
-    bench.put("config", "key = sk-canary-0123456789\nport = 1\n").await;
+    fixture.put("config", "key = sk-canary-0123456789\nport = 1\n").await;
     for refused in [
         write("config", "key = [secret removed]\nport = 2\n").await,
         write("new", "[secret removed]").await,
@@ -150,16 +150,16 @@ async fn a_text_whose_secret_was_removed_is_not_written_back() {
         assert!(!refused.ok && refused.output.contains(refusal), "{}", refused.output);
     }
     assert!(patch("*** Update File: config\n-port = 1\n+port = 2").await.ok);
-    assert_eq!(bench.read("config"), "key = sk-canary-0123456789\nport = 2\n");
+    assert_eq!(fixture.read("config"), "key = sk-canary-0123456789\nport = 2\n");
 
-    // Who has those very words in a file can go on editing it, move it, and write more by hand.
+    // A file that already has those words can be edited, moved, and written with bash.
     let hand = "printf '[secret removed]\\nport = 1\\n' > words";
-    assert!(bench.call("bash", json!({"command": hand})).await.ok);
+    assert!(fixture.call("bash", json!({"command": hand})).await.ok);
     assert!(write("words", "[secret removed]\nport = 2\n").await.ok);
     let moved =
         "*** Update File: words\n*** Move to: moved\n [secret removed]\n-port = 2\n+port = 3";
     let moved = patch(moved).await;
     assert!(moved.ok, "{}", moved.output);
-    assert_eq!(bench.read("moved"), "[secret removed]\nport = 3\n");
+    assert_eq!(fixture.read("moved"), "[secret removed]\nport = 3\n");
     assert!(!write("moved", "[secret removed]\n[secret removed]\n").await.ok);
 }

@@ -1,4 +1,4 @@
-//! `update_plan`: what the model means to do, for the people who watch. It changes nothing.
+//! `update_plan`: the model's plan, for people who watch. It changes nothing.
 
 use airlock_shared::event::PlanStep;
 use serde::Deserialize;
@@ -8,9 +8,9 @@ use super::{ToolResult, output};
 
 pub(super) const NAME: &str = "update_plan";
 
-/// Steps of a plan.
+/// The most steps of a plan.
 const STEPS: usize = 50;
-/// One step.
+/// The longest step.
 const STEP_BYTES: usize = 500;
 
 #[derive(Deserialize)]

@@ -1,4 +1,4 @@
-//! `write_file`: a whole file, new or instead of the old one, in one step.
+//! `write_file`: writes a whole file, new or in place of the old one, in one step.
 
 use airlock_shared::limits;
 use serde::Deserialize;
@@ -21,7 +21,7 @@ pub(super) struct Arguments {
 pub(super) fn definition() -> Value {
     super::function(
         NAME,
-        "Writes a whole file of the workspace: makes it, with the folders it is in, or replaces what \
+        "Writes a whole file of the workspace: makes it, with the directories it is in, or replaces what \
          it held. Answers with what changed. For small changes of long files use apply_patch.",
         json!({
             "path": {"type": "string", "description": "From the workspace's root"},
@@ -47,8 +47,8 @@ fn write(files: &Files<'_>, arguments: &Arguments) -> Result<ToolResult, String>
     let path = files.root.resolve(&files.root.within(&arguments.path)?)?;
     let old = files.root.whole(&path)?;
     let before = old.as_ref().map_or(0, |old| change::marks(&old.bytes));
-    change::keeps_secrets(before, change::marks(new))?;
-    files.stopped()?;
+    change::check_marks(before, change::marks(new))?;
+    files.check_stopped()?;
     let mode = old.as_ref().map_or(NEW_FILE_MODE, |old| old.mode);
     files.root.replace(&path, new, mode)?;
     let shown = path.shown();
@@ -75,27 +75,31 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_is_made_changed_and_keeps_its_mode() {
-        let bench = ToolFixture::new(35);
-        let write =
-            |content: &'static str| bench.call(NAME, json!({"path": "a/b/c", "content": content}));
+        let fixture = ToolFixture::new(35);
+        let write = |content: &'static str| {
+            fixture.call(NAME, json!({"path": "a/b/c", "content": content}))
+        };
         let made = write("one\ntwo\n").await;
         assert_eq!(
             (made.output.as_str(), made.note.as_str()),
             ("created a/b/c (2 lines, 8 bytes)", "new, +2")
         );
-        assert!(bench.call("bash", json!({"command": "chmod 755 a/b/c"})).await.ok);
+        assert!(fixture.call("bash", json!({"command": "chmod 755 a/b/c"})).await.ok);
         let changed = write("one\nthree\n").await;
         assert_eq!(changed.output, "updated a/b/c +1 −1\n@@ -1,2 +1,2 @@\n one\n-two\n+three\n");
-        let there = bench.folder.path().join("a/b/c");
+        let there = fixture.dir.path().join("a/b/c");
         let there = std::fs::metadata(there).expect("file");
-        let folder = std::fs::metadata(bench.folder.path()).expect("folder");
+        let dir = std::fs::metadata(fixture.dir.path()).expect("directory");
         assert_eq!(
             (there.mode() & 0o7777, there.uid(), there.gid()),
-            (0o755, folder.uid(), folder.gid())
+            (0o755, dir.uid(), dir.gid())
         );
         assert_eq!(write("one\nthree\n").await.note, "no change");
-        assert_eq!(std::fs::read_dir(bench.folder.path().join("a/b")).expect("folder").count(), 1);
-        let refused = bench.call(NAME, json!({"path": "a", "content": ""})).await;
-        assert_eq!(refused.output, "a is a folder: use list_files");
+        assert_eq!(
+            std::fs::read_dir(fixture.dir.path().join("a/b")).expect("directory").count(),
+            1
+        );
+        let refused = fixture.call(NAME, json!({"path": "a", "content": ""})).await;
+        assert_eq!(refused.output, "a is a directory: use list_files");
     }
 }

@@ -1,36 +1,36 @@
-//! The texts a secret can stand in a text as, and where one of them stands.
+//! The forms in which a secret appears in a text, and how they are found.
 //!
-//! Base64 is wrapped by most who write it (`base64`, PEM, YAML), so that its lines are read as one.
+//! Most programs wrap base64 (`base64`, PEM, YAML), so its lines are read as one.
 
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
-/// A secret shorter than this is looked for as it is only: its base64 would be found by chance.
+/// A secret shorter than this is not searched for in base64: its base64 would be found by chance.
 const DERIVED_BYTES: usize = 12;
-/// How many bytes of a form are searched for at once with all others; the rest is compared.
+/// How many bytes of each form are in the joint search. The rest is compared.
 pub(super) const BEGIN_BYTES: usize = 8;
 /// The longest break between two lines of base64, its indentation included.
 const WRAP_BYTES: usize = 64;
-/// What a break begins with. The last is of an escape, as JSON writes it.
+/// The first byte of a break. The last one begins an escape, as in JSON.
 const WRAPS: [u8; 3] = [b'\n', b'\r', b'\\'];
 
 pub(super) struct Form {
     pub(super) text: Zeroizing<Vec<u8>>,
-    /// Found only where it is no part of a longer word.
+    /// Found only if it is not part of a longer word.
     pub(super) is_word: bool,
-    /// Base64, which may be wrapped between any two of its letters.
+    /// It is base64, which may be wrapped between any two letters.
     is_wrapped: bool,
 }
 
-/// How a form stands at the start of a text.
-pub(super) enum Stands {
-    /// It is there, so many bytes long.
+/// Whether a form is at the start of a text.
+pub(super) enum FormMatch {
+    /// The whole form is there, with this length.
     Whole(usize),
-    /// The text ends within it, after so many of its bytes.
-    Begun(usize),
-    Not,
+    /// The text ends within the form, after this many of its bytes.
+    Partial(usize),
+    None,
 }
 
 impl Form {
@@ -38,7 +38,7 @@ impl Form {
         Self { text: Zeroizing::new(text), is_word: false, is_wrapped: false }
     }
 
-    /// All of a secret.
+    /// All forms of a secret.
     pub(super) fn of(secret: &Secret) -> Vec<Self> {
         let raw = secret.reveal();
         let escaped = Zeroizing::new(raw.replace('\\', "\\\\").replace('"', "\\\""));
@@ -60,16 +60,16 @@ impl Form {
         forms
     }
 
-    /// How what it is from its byte `from` on stands at the start of a text.
-    pub(super) fn at(&self, from: usize, text: &[u8]) -> Stands {
+    /// Whether the form, from its byte `from` on, is at the start of a text.
+    pub(super) fn at(&self, from: usize, text: &[u8]) -> FormMatch {
         let form = &self.text[from..];
         if !self.is_wrapped {
             return if text.starts_with(form) {
-                Stands::Whole(form.len())
+                FormMatch::Whole(form.len())
             } else if form.starts_with(text) {
-                Stands::Begun(text.len())
+                FormMatch::Partial(text.len())
             } else {
-                Stands::Not
+                FormMatch::None
             };
         }
         // THREAT: a command prints `base64 key`, and no line of it is long enough to hold the key.
@@ -77,23 +77,24 @@ impl Form {
         let mut at = 0;
         for (n, letter) in form.iter().enumerate() {
             if n > 0 {
-                let wrap = wrap(&text[at..]);
-                if wrap > WRAP_BYTES {
-                    return Stands::Not;
+                let length = line_break(&text[at..]);
+                if length > WRAP_BYTES {
+                    return FormMatch::None;
                 }
-                at += wrap;
+                at += length;
             }
             match text.get(at) {
-                None => return Stands::Begun(n),
+                None => return FormMatch::Partial(n),
                 Some(found) if found == letter => at += 1,
-                Some(_) => return Stands::Not,
+                Some(_) => return FormMatch::None,
             }
         }
-        Stands::Whole(at)
+        FormMatch::Whole(at)
     }
 
-    /// The texts of at most [`BEGIN_BYTES`] one of which stands wherever the form does.
-    pub(super) fn begins(&self) -> Vec<Vec<u8>> {
+    /// Prefixes of at most [`BEGIN_BYTES`]. Wherever the form is found, one of them is at its
+    /// start.
+    pub(super) fn prefixes(&self) -> Vec<Vec<u8>> {
         let begin = &self.text[..self.text.len().min(BEGIN_BYTES)];
         let mut begins = vec![begin.to_vec()];
         if self.is_wrapped {
@@ -104,27 +105,27 @@ impl Form {
     }
 }
 
-/// How many bytes a text begins with that only part two lines. An escape that is not whole counts:
-/// what comes next decides.
-pub(super) fn wrap(text: &[u8]) -> usize {
+/// How many bytes at the start of a text only separate two lines. An incomplete escape counts: the
+/// next bytes decide.
+pub(super) fn line_break(text: &[u8]) -> usize {
     let mut at = 0;
     while let Some(byte) = text.get(at) {
         match byte {
             b'\n' | b'\r' => at += 1,
             b' ' | b'\t' if at > 0 => at += 1,
-            // What numbers lines, as `read_file` and `cat -n`, puts a tab behind the number.
+            // `read_file` and `cat -n` number lines and put a tab after the number.
             b'0'..=b'9' if at > 0 => {
                 let digits = text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-                let behind = &text[at + digits..];
-                let slashes = behind.iter().take_while(|byte| **byte == b'\\').count();
-                match behind.get(slashes) {
+                let after = &text[at + digits..];
+                let slashes = after.iter().take_while(|byte| **byte == b'\\').count();
+                match after.get(slashes) {
                     None => return text.len(),
                     Some(b'\t') if slashes == 0 => at += digits + 1,
                     Some(b't') if slashes > 0 => at += digits + slashes + 1,
                     Some(_) => return at,
                 }
             }
-            // A JSON text within a JSON text doubles them.
+            // JSON within JSON doubles the backslashes.
             b'\\' => {
                 let slashes = text[at..].iter().take_while(|byte| **byte == b'\\').count();
                 match text.get(at + slashes) {
@@ -142,8 +143,8 @@ pub(super) fn wrap(text: &[u8]) -> usize {
     at
 }
 
-/// The characters of base64 that depend on the secret alone when it starts `shift` bytes into a
-/// group of three.
+/// The characters of base64 that depend on the secret alone if it starts `shift` bytes into a group
+/// of three.
 fn inside_base64(engine: &impl base64::Engine, shift: usize, raw: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut shifted = Zeroizing::new(vec![0; shift]);
     shifted.extend_from_slice(raw);
@@ -164,8 +165,8 @@ mod tests {
     use super::super::{MARK, Needles, Scrubber};
     use super::*;
 
-    /// What the system's own `base64` makes of a text.
-    #[expect(clippy::disallowed_methods, reason = "how a real program wraps is what is tried")]
+    /// The output of the system's own `base64` for a text.
+    #[expect(clippy::disallowed_methods, reason = "the test is about how a real program wraps")]
     fn base64(arguments: &[&str], text: &str) -> String {
         let mut program = Command::new("base64")
             .args(arguments)
@@ -181,7 +182,7 @@ mod tests {
         format!("sk-proj-{}", ["Zq3", "x7K", "w_9", "-Ab"].concat().repeat(12))[..142].to_owned()
     }
 
-    /// The longest run of letters of an encoding that a text has, wherever it is wrapped.
+    /// The length of the longest part of an encoding that a text has, wrapped or not.
     fn longest_left(text: &str, encoded: &str) -> usize {
         let text = text.replace("\\\\n", "").replace("\\n", "").replace(['\n', '\r', ' '], "");
         let from = 0..encoded.len();
@@ -196,31 +197,33 @@ mod tests {
     #[test]
     fn base64_is_found_across_its_lines() {
         let needles = Needles::for_texts(&[Secret::new(key())]);
-        // Wherever the key begins in a line, and however long its lines are.
+        // For each position of the key in a line, and for each line length.
         for before in 0..57 {
             for width in ["-w76", "-w1", "-w0"] {
-                let said = base64(&[width], &format!("{}{}\nnext", "x".repeat(before), key()));
-                let said_json = json!({ "output": said }).to_string();
-                let numbered = said.lines().enumerate();
+                let printed = base64(&[width], &format!("{}{}\nnext", "x".repeat(before), key()));
+                let printed_json = json!({ "output": printed }).to_string();
+                let numbered = printed.lines().enumerate();
                 let numbered: String =
                     numbered.map(|(n, line)| format!("{:>6}\t{line}\n", n + 1)).collect();
                 let numbered_json = json!({ "output": numbered }).to_string();
-                let indented = said.replace('\n', "\r\n    ");
-                let twice = json!({ "arguments": said_json }).to_string();
-                let told = inside_base64(&STANDARD_NO_PAD, before % 3, key().as_bytes());
-                let told = String::from_utf8(told.to_vec()).expect("ASCII");
-                // The control: all of it is there, and in many lines.
-                assert_eq!(longest_left(&said, &told), told.len());
-                for text in [&said, &said_json, &indented, &twice, &numbered, &numbered_json] {
+                let indented = printed.replace('\n', "\r\n    ");
+                let twice = json!({ "arguments": printed_json }).to_string();
+                let encoded = inside_base64(&STANDARD_NO_PAD, before % 3, key().as_bytes());
+                let encoded = String::from_utf8(encoded.to_vec()).expect("ASCII");
+                // The control: all of it is there.
+                assert_eq!(longest_left(&printed, &encoded), encoded.len());
+                for text in [&printed, &printed_json, &indented, &twice, &numbered, &numbered_json]
+                {
                     let clean = needles.text(text);
                     assert!(clean.contains(MARK), "{before} {width}: {clean}");
-                    assert!(longest_left(&clean, &told) < 8, "{before} {width}: {clean}");
+                    assert!(longest_left(&clean, &encoded) < 8, "{before} {width}: {clean}");
                 }
                 // In a stream, a byte at a time.
                 let mut stream = Scrubber::new(needles.clone());
-                let mut fed: Vec<u8> = said.bytes().flat_map(|byte| stream.feed(&[byte])).collect();
+                let mut fed: Vec<u8> =
+                    printed.bytes().flat_map(|byte| stream.feed(&[byte])).collect();
                 fed.extend(stream.finish());
-                assert_eq!(fed, needles.text(&said).as_bytes());
+                assert_eq!(fed, needles.text(&printed).as_bytes());
             }
         }
     }
@@ -246,7 +249,7 @@ mod tests {
             prop_assert_eq!(whole.as_bytes(), &pieces);
             for piece in whole.split(MARK) {
                 let piece = piece.replace(r"\n", "").replace(['\n', ' '], "");
-                // What stays between escapes and spaces was not parted by lines alone.
+                // A secret with escapes or spaces in between is not separated by line breaks alone.
                 if !text.contains([' ', '\t', '\\']) {
                     for secret in &secrets { prop_assert!(!piece.contains(secret), "{piece} holds {secret}"); }
                 }
@@ -257,12 +260,12 @@ mod tests {
     #[test]
     fn only_lines_are_read_as_one() {
         let needles = Needles::for_texts(&[Secret::new(key())]);
-        let said = base64(&["-w76"], &key());
+        let printed = base64(&["-w76"], &key());
         for between in ["\n#", "\\t", "\n\n.", "\n12 ", &"\n".repeat(WRAP_BYTES + 1)] {
-            let text = said.replace('\n', between);
+            let text = printed.replace('\n', between);
             assert_eq!(needles.text(&text), text);
         }
-        // What is not base64 is not put together.
+        // Lines of other text are not joined.
         let torn = format!("{}\n{}", &key()[..70], &key()[70..]);
         assert_eq!(needles.text(&torn), torn);
     }

@@ -163,7 +163,8 @@ impl Ledger {
         if request.header("content-type") != Some("application/json") {
             self.complain("content-type is not application/json");
         }
-        for name in ["cookie", "referer", "proxy-authorization", "x-airlock-run-key", "traceparent"]
+        for name in
+            ["cookie", "referer", "proxy-authorization", "x-airlock-session-key", "traceparent"]
         {
             if request.header(name).is_some() {
                 self.complain(format!("a header that has no place here: {name}"));

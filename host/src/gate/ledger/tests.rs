@@ -70,7 +70,7 @@ proptest! {
         answers in prop::collection::vec(prop::collection::vec((0u8..6, 0u8..3), 0..6), 1..5)
     ) {
         let budget = Budget { steps: 99, ..BUDGET };
-        let (mut ledger, mut sandbox) = (BudgetLedger::default(), Listener::default());
+        let (mut ledger, mut sandbox) = (BudgetLedger::default(), AnswerParser::default());
         for answer in answers {
             let items: Vec<Value> = answer.iter().map(|(kind, n)| match kind {
                 0 => item::message("assistant", &format!("text {n}")),
@@ -81,13 +81,13 @@ proptest! {
                 _ => json!({"type": "reasoning", "summary": []}),
             }).collect();
             ledger.ask(&budget, NOW, Meter::default()).expect("asked");
-            let mut heard = Heard::default();
+            let mut heard = ParsedAnswer::default();
             for item in items {
-                sandbox.hear(Part::of(&item), &mut heard);
+                sandbox.add(Part::of(&item), &mut heard);
                 ledger.hear(&StreamEvent::Item(item));
             }
             ledger.hear(&done());
-            if let (true, Some(answer)) = (heard.calls.is_empty(), heard.answer()) {
+            if let (true, Some(answer)) = (heard.calls.is_empty(), heard.final_text()) {
                 prop_assert_eq!(judged(&ledger, finished(answer)), finished(answer));
             } else {
                 prop_assert_ne!(judged(&ledger, finished("")), finished(""));
@@ -210,7 +210,7 @@ fn failures_are_counted_in_words() {
     assert_eq!(said(&ledger).as_deref(), Some("the backend failed: 503: busy"));
     let host = Meaning::of_host(link::HostRefusal::Unreachable, "connection refused");
     ledger.failed(host.expect("a meaning"));
-    let twice = "the backend failed 2 times, at last: connection refused";
+    let twice = "the backend failed 2 times, the last time with: connection refused";
     assert_eq!(said(&ledger).as_deref(), Some(twice));
     ask(&mut ledger).expect("asked");
     ledger.hear(&done());

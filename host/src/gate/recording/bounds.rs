@@ -66,7 +66,7 @@ fn an_answer_that_cannot_be_played_is_let_go() {
 #[tokio::test]
 async fn what_cannot_be_played_is_not_written() {
     let dense = json!(vec![json!({}); limits::JSON_STRUCTURE_BYTES / 800 + 1]);
-    let long = json!("x".repeat(limits::CASSETTE_LINE_BYTES));
+    let long = json!("x".repeat(limits::RECORDING_LINE_BYTES));
     for (answer, why) in [
         (dense, "exchange 3 has too many values to be played"),
         (long, "an exchange is too long to be played"),
@@ -94,14 +94,14 @@ async fn a_recording_that_is_too_large_says_so() {
     let path = folder.path().join("run.recording");
     let recorder = recorder(&path);
     put(&recorder, json!("one"));
-    recorder.has_written(limits::CASSETTE_BYTES - 10);
+    recorder.has_written(limits::RECORDING_BYTES - 10);
     put(&recorder, json!("two"));
     let why = "the recording could not be written: with exchange 3 it is larger than 256 MiB, and cannot be played";
     assert_eq!(failed(&recorder).await.as_deref(), Some(why));
     // Nor is one played that is: it is refused before it is read.
     let file = std::fs::File::options().append(true).open(&path).expect("a file");
     assert!(Replayer::load(&path).is_ok());
-    file.set_len(limits::CASSETTE_BYTES + 1).expect("a hole");
+    file.set_len(limits::RECORDING_BYTES + 1).expect("a hole");
     let refused = Replayer::load(&path).err().map(|fault| fault.message);
     assert_eq!(refused, Some(format!("{}: it is larger than 256 MiB", path.display())));
 }

@@ -128,10 +128,10 @@ pub(super) enum Said {
 /// THREAT: a recording of a stranger's is small as text and fills the memory.
 /// Tried by `cli::memory::a_strangers_recording_is_played_in_little_memory`.
 fn fits(line: &[u8], n: usize) -> Result<(), &'static str> {
-    if n > limits::CASSETTE_EXCHANGES {
+    if n > limits::RECORDING_EXCHANGES {
         return Err("is one too many");
     }
-    if line.len() >= limits::CASSETTE_LINE_BYTES {
+    if line.len() >= limits::RECORDING_LINE_BYTES {
         return Err("is too long");
     }
     if dense::structure_bytes(line) > limits::JSON_STRUCTURE_BYTES {
@@ -175,7 +175,7 @@ impl Events {
     }
 
     fn is_too_large(&self) -> bool {
-        self.bytes >= limits::CASSETTE_LINE_BYTES || self.structure > limits::JSON_STRUCTURE_BYTES
+        self.bytes >= limits::RECORDING_LINE_BYTES || self.structure > limits::JSON_STRUCTURE_BYTES
     }
 
     /// None: they are more than can be played.

@@ -16,7 +16,7 @@ pub(super) fn seekable(file: File) -> io::Result<File> {
         return Ok(file);
     }
     let mut kept = tempfile::tempfile()?;
-    io::copy(&mut file.take(limits::CASSETTE_BYTES + 1), &mut kept)?;
+    io::copy(&mut file.take(limits::RECORDING_BYTES + 1), &mut kept)?;
     kept.rewind()?;
     Ok(kept)
 }
@@ -39,7 +39,7 @@ pub(super) fn exchange(line: &[u8], n: usize) -> Result<Exchange, String> {
 /// One whole line; a last one without its end is what a crash left, and is no line.
 pub(super) fn line(text: &mut impl BufRead, number: usize) -> Result<Option<Vec<u8>>, String> {
     let mut line = Vec::new();
-    let most = limits::CASSETTE_LINE_BYTES as u64;
+    let most = limits::RECORDING_LINE_BYTES as u64;
     text.take(most)
         .read_until(b'\n', &mut line)
         .map_err(|error| format!("it cannot be read: {error}"))?;

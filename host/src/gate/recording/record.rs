@@ -210,8 +210,8 @@ impl RecordingFile {
         fits(&line[..line.len() - 1], n)
             .map_err(|why| format!("exchange {n} {why} to be played"))?;
         self.bytes += line.len() as u64;
-        if self.bytes > limits::CASSETTE_BYTES {
-            let most = limits::CASSETTE_BYTES >> 20;
+        if self.bytes > limits::RECORDING_BYTES {
+            let most = limits::RECORDING_BYTES >> 20;
             return Err(format!(
                 "with exchange {n} it is larger than {most} MiB, and cannot be played"
             ));
@@ -243,7 +243,7 @@ impl Write for RecordingLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.clean.extend(self.scrubber.feed(bytes));
         // It is not made to its end if it is too long already.
-        if self.clean.len() > limits::CASSETTE_LINE_BYTES {
+        if self.clean.len() > limits::RECORDING_LINE_BYTES {
             return Err(io::Error::other("an exchange is too long to be played"));
         }
         Ok(bytes.len())

@@ -311,10 +311,10 @@ impl LastPlayed {
 
 fn parse(file: File) -> Result<Replayer, String> {
     let size = file.metadata().map_err(|error| error.to_string())?.len();
-    if size > limits::CASSETTE_BYTES {
-        return Err(format!("it is larger than {} MiB", limits::CASSETTE_BYTES >> 20));
+    if size > limits::RECORDING_BYTES {
+        return Err(format!("it is larger than {} MiB", limits::RECORDING_BYTES >> 20));
     }
-    let mut text = BufReader::new(&file).take(limits::CASSETTE_BYTES);
+    let mut text = BufReader::new(&file).take(limits::RECORDING_BYTES);
     let first = line(&mut text, 1)?.ok_or("it is empty")?;
     let version: Value = serde_json::from_slice(&first).map_err(|_| "it is no recording")?;
     match version

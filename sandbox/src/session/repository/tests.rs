@@ -1,4 +1,5 @@
-//! What git says after it was told. The tests with a repository need root, and git on this machine.
+//! What git shows after it was prepared. The tests with a repository need root, and git on this
+//! machine.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use crate::exec::ToolUser;
 use crate::exec::tests::user;
 use crate::files::{self, ChangesRequest};
 
-fn left_out(path: &str) -> NotCopied {
-    NotCopied { path: path.as_bytes().to_vec(), why: "secret".to_owned() }
+fn left_out(path: &str) -> LeftOutPath {
+    LeftOutPath { path: path.as_bytes().to_vec(), why: "secret".to_owned() }
 }
 
 #[test]
@@ -24,10 +25,10 @@ fn each_path_is_marked_in_the_repository_it_lies_in() {
     let paths = [".env", "a/.env", "a/b's/.env", "sub/x/key", ".git/x", "no/where"];
     let paths: Vec<_> = paths.iter().map(|path| left_out(path)).collect();
     let all = marks(&paths, &[b"a".to_vec(), b"sub".to_vec(), Vec::new()]).join("\n");
-    for (folder, names) in
+    for (dir, names) in
         [("'./'", "'.env' 'no/where'"), ("'./a'", r"'.env' 'b'\''s/.env'"), ("'./sub'", "'x/key'")]
     {
-        let cd = format!("cd {folder} || exit 1\n");
+        let cd = format!("cd {dir} || exit 1\n");
         let list = format!("git --literal-pathspecs ls-files -z -- {names};");
         let script = all.split("command -v").find(|script| script.contains(&cd));
         assert!(script.is_some_and(|script| script.contains(&list)), "{all}");
@@ -44,19 +45,20 @@ fn many_paths_are_several_scripts() {
     assert!(scripts.iter().all(|script| script.len() < 100 << 10));
 }
 
-/// A work tree as it comes in: the folder that the tool user owns, tools on it, what was unpacked.
+/// A workspace that was copied in: the directory that the tool user owns, its tools, and the result
+/// of the copy.
 struct RepositoryFixture {
-    folder: tempfile::TempDir,
+    dir: tempfile::TempDir,
     user: ToolUser,
     tools: Toolbox,
     unpacked: files::UnpackResult,
 }
 
 impl RepositoryFixture {
-    /// `script` makes the folder on the host; of it `left_out` stays there.
+    /// `script` makes the person's directory, and `left_out` is left out of the copy.
     #[expect(clippy::disallowed_methods, reason = "git of this machine makes the repository")]
     async fn new(number: u32, script: &str, left_out: &[(&str, &str)]) -> Self {
-        let home = tempfile::tempdir().expect("a folder");
+        let home = tempfile::tempdir().expect("a directory");
         let sh = std::process::Command::new("sh")
             .args(["-ec", script])
             .current_dir(home.path())
@@ -85,56 +87,62 @@ impl RepositoryFixture {
         tar.append_dir_all(".", home.path()).expect("a tar");
         let tar = tar.into_inner().expect("a tar");
 
-        let (folder, user) = (tempfile::tempdir().expect("a folder"), user(number));
+        let (dir, user) = (tempfile::tempdir().expect("a directory"), user(number));
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(folder.path(), mode).expect("a mode");
-        std::os::unix::fs::chown(folder.path(), Some(user.uid()), Some(user.gid()))
+        std::fs::set_permissions(dir.path(), mode).expect("a mode");
+        std::os::unix::fs::chown(dir.path(), Some(user.uid()), Some(user.gid()))
             .expect("these tests need root");
         let job: Job = serde_json::from_value(json!({
             "prompt": "", "backend": {"base_url": "https://api.openai.com"},
-            "workspace": {"path": folder.path(), "uid": user.uid(), "gid": user.gid()},
+            "workspace": {"path": dir.path(), "uid": user.uid(), "gid": user.gid()},
         }))
         .expect("a job");
-        let unpacked = files::unpack(folder.path(), user.uid(), user.gid(), tar.as_slice());
+        let unpacked = files::unpack(dir.path(), user.uid(), user.gid(), tar.as_slice());
         let unpacked = unpacked.await.expect("a good tar");
         let tools = Toolbox::new(&job, &Model::default()).expect("these tests need root");
-        Self { folder, user, tools, unpacked }
+        Self { dir, user, tools, unpacked }
     }
 
     fn root(&self) -> &Path {
-        self.folder.path()
+        self.dir.path()
     }
 
-    /// What a command of the agent's says.
-    async fn says(&self, command: &str) -> String {
+    /// The output of a command of the agent.
+    async fn output(&self, command: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(60);
-        let said = self.tools.script(command.to_owned(), deadline, &CancellationToken::new()).await;
-        let said = said.expect("a sandbox that is safe");
-        let (_, output) = said.output.split_once("Output:\n").expect("a result");
+        let result =
+            self.tools.script(command.to_owned(), deadline, &CancellationToken::new()).await;
+        let result = result.expect("a sandbox that is safe");
+        let (_, output) = result.output.split_once("Output:\n").expect("a result");
         output.trim().to_owned()
     }
 
-    async fn tell(&mut self) -> RepositoryNote {
+    async fn prepare(&mut self) -> PreparedRepository {
         let deadline = Instant::now() + Duration::from_secs(60);
-        let told =
-            tell(&self.tools, &self.unpacked.not_there, deadline, &CancellationToken::new()).await;
-        let told = told.expect("a sandbox that is safe");
+        let left_out = &self.unpacked.left_out;
+        let result = prepare(&self.tools, left_out, deadline, &CancellationToken::new()).await;
+        let result = result.expect("a sandbox that is safe");
         let baseline = std::mem::take(&mut self.unpacked.baseline);
         let (uid, gid) = (self.user.uid(), self.user.gid());
         let renewed = files::renew(self.root(), uid, gid, Arc::new(baseline)).await;
         self.unpacked.baseline = renewed.expect("a workspace");
-        told
+        result
     }
 
-    /// The paths that come out.
+    /// The paths of the changes.
     async fn changed(self) -> Vec<String> {
         let (uid, gid) = (self.user.uid(), self.user.gid());
-        let (looked, enough) = (CancellationToken::new(), CancellationToken::new());
-        let (paths, bytes) = (u64::MAX, u64::MAX);
-        let wanted = ChangesRequest { last: true, paths, bytes, out: None, looked, enough };
+        let wanted = ChangesRequest {
+            last: true,
+            paths: u64::MAX,
+            bytes: u64::MAX,
+            sent: None,
+            stop_scan: CancellationToken::new(),
+            stop_stream: CancellationToken::new(),
+        };
         let baseline = Arc::new(self.unpacked.baseline);
-        let changes = files::changes(self.folder.path(), uid, gid, baseline, wanted).await;
-        let (mut stream, _) = changes.expect("a tree").expect("no set is out yet");
+        let changes = files::changes(self.dir.path(), uid, gid, baseline, wanted).await;
+        let (mut stream, _) = changes.expect("a workspace").expect("no set was sent yet");
         let mut tar = Vec::new();
         while let Some(piece) = stream.next().await {
             tar.extend_from_slice(&piece.expect("a whole stream"));
@@ -153,81 +161,84 @@ const REPOSITORY: &str = "git init -q .; git config user.name t; git config user
     git init -q sub; cd sub; git config user.name t; git config user.email t@example.org; \
     echo s > .env; echo s > s.txt; git add -f .; git commit -qm sub; cd ..; \
     echo /sub >> .git/info/exclude; git add -f .env keys a.txt; git commit -qm first; echo K=2 > .env";
-const AT_HOME: [(&str, &str); 4] =
+const LEFT_OUT_PATHS: [(&str, &str); 4] =
     [(".env", "secret"), ("keys", "excluded"), ("sub/.env", "secret"), ("untracked", "special")];
 
-/// The control is the first half: untold, git calls what was left out deleted, and brings it back.
+/// The control: without preparation git shows the files that were left out as deleted.
 #[tokio::test]
-async fn git_is_told_what_was_left_out() {
+async fn git_does_not_miss_what_was_left_out() {
     let script = format!("{REPOSITORY}; echo u > untracked");
-    let mut bench = RepositoryFixture::new(40, &script, &AT_HOME).await;
+    let mut fixture = RepositoryFixture::new(40, &script, &LEFT_OUT_PATHS).await;
     let status = "git status --short; git -C sub status --short";
-    assert_eq!(bench.says(status).await, "D .env\n D keys/a\n D keys/b\n D .env");
-    let told = bench.tell().await;
-    assert!(told.wrote && told.notes.is_empty());
-    assert_eq!(bench.says(status).await, "");
+    assert_eq!(fixture.output(status).await, "D .env\n D keys/a\n D keys/b\n D .env");
+    let result = fixture.prepare().await;
+    assert!(result.wrote && result.notes.is_empty());
+    assert_eq!(fixture.output(status).await, "");
     let back =
         "git checkout -q -- .; git stash -q; ls -A; git status --short; git diff --stat HEAD";
-    assert_eq!(bench.says(back).await, ".git\na.txt\nsub");
+    assert_eq!(fixture.output(back).await, ".git\na.txt\nsub");
 }
 
-/// A repository whose name is a flag to a shell, and one with an index that git cannot read.
+/// A repository whose name looks like a flag of a shell, and one with an index that git cannot
+/// read.
 #[tokio::test]
-async fn what_git_could_not_mark_is_said() {
+async fn a_failure_to_mark_is_noted() {
     let dashed = "mkdir -- -P; git init -q ./-P; cd ./-P; echo s > .env; git add -f .; \
         git -c user.name=t -c user.email=t@example.org commit -qm x";
-    let at_home = [("-P/.env", "secret")];
-    let mut bench = RepositoryFixture::new(45, dashed, &at_home).await;
+    let left_out_paths = [("-P/.env", "secret")];
+    let mut fixture = RepositoryFixture::new(45, dashed, &left_out_paths).await;
     let status = "git -C ./-P status --short";
-    assert_eq!(bench.says(status).await, "D .env", "control");
-    let told = bench.tell().await;
-    assert_eq!((bench.says(status).await.as_str(), told.notes.len()), ("", 0));
-    let mut bench =
-        RepositoryFixture::new(46, &format!("{dashed}; echo broken > .git/index"), &at_home).await;
-    assert_eq!(bench.tell().await.notes, [UNMARKED]);
+    assert_eq!(fixture.output(status).await, "D .env", "control");
+    let result = fixture.prepare().await;
+    assert_eq!((fixture.output(status).await.as_str(), result.notes.len()), ("", 0));
+    let mut fixture =
+        RepositoryFixture::new(46, &format!("{dashed}; echo broken > .git/index"), &left_out_paths)
+            .await;
+    assert_eq!(fixture.prepare().await.notes, [UNMARKED]);
 }
 
 #[tokio::test]
-async fn what_git_writes_when_it_is_told_is_no_change() {
-    let mut bench = RepositoryFixture::new(44, REPOSITORY, &AT_HOME[..3]).await;
-    assert!(bench.tell().await.wrote);
-    assert_eq!(bench.changed().await, Vec::<String>::new());
+async fn the_preparation_of_git_is_no_change() {
+    let mut fixture = RepositoryFixture::new(44, REPOSITORY, &LEFT_OUT_PATHS[..3]).await;
+    assert!(fixture.prepare().await.wrote);
+    assert_eq!(fixture.changed().await, Vec::<String>::new());
 }
 
-/// It comes back where the agent asks for it by name, and then it comes out, to be held.
+/// The agent can restore it from the history. Then it is among the changes, and the host holds it.
 #[tokio::test]
-async fn the_history_still_has_it() {
-    let mut bench = RepositoryFixture::new(41, REPOSITORY, &AT_HOME[..3]).await;
-    bench.tell().await;
-    assert_eq!(bench.says("git show HEAD:.env").await, "K=committed");
-    bench.says("git show HEAD:.env > .env; echo two >> a.txt").await;
-    assert_eq!(bench.changed().await, ["tree/.env", "tree/a.txt"]);
+async fn the_history_still_has_a_file_that_was_left_out() {
+    let mut fixture = RepositoryFixture::new(41, REPOSITORY, &LEFT_OUT_PATHS[..3]).await;
+    fixture.prepare().await;
+    assert_eq!(fixture.output("git show HEAD:.env").await, "K=committed");
+    fixture.output("git show HEAD:.env > .env; echo two >> a.txt").await;
+    assert_eq!(fixture.changed().await, ["tree/.env", "tree/a.txt"]);
 }
 
-/// With the history left out, one commit of what came in stands for it.
+/// If the history is left out, there is one commit of what was copied in.
 #[tokio::test]
 async fn without_its_history_the_repository_has_one_commit() {
-    let at_home = [(".git", LEFT_OUT_HISTORY), ("sub/.git", LEFT_OUT_HISTORY), (".env", "secret")];
-    let mut bench = RepositoryFixture::new(42, REPOSITORY, &at_home).await;
-    assert!(bench.says("git log").await.contains("not a git repository"));
-    let told = bench.tell().await;
-    assert!(told.wrote && told.notes.is_empty(), "{:?}", told.notes);
+    let left_out_paths =
+        [(".git", LEFT_OUT_HISTORY), ("sub/.git", LEFT_OUT_HISTORY), (".env", "secret")];
+    let mut fixture = RepositoryFixture::new(42, REPOSITORY, &left_out_paths).await;
+    assert!(fixture.output("git log").await.contains("not a git repository"));
+    let result = fixture.prepare().await;
+    assert!(result.wrote && result.notes.is_empty(), "{:?}", result.notes);
     // Without the lock, `status` does not write the index.
-    let said = "git log --format=%an:%s; GIT_OPTIONAL_LOCKS=0 git status --short; git ls-files";
-    let said = bench.says(said).await;
+    let command = "git log --format=%an:%s; GIT_OPTIONAL_LOCKS=0 git status --short; git ls-files";
+    let output = fixture.output(command).await;
     let expected = "airlock:The directory as it was copied in\n\
                     a.txt\nkeys/a\nkeys/b\nsub/.env\nsub/s.txt";
-    assert_eq!(said, expected);
-    assert!(bench.says("git log --all -p | grep committed").await.is_empty());
-    bench.says("echo two >> a.txt").await;
-    assert_eq!(bench.changed().await, ["tree/a.txt"], "the repository is no change");
+    assert_eq!(output, expected);
+    assert!(fixture.output("git log --all -p | grep committed").await.is_empty());
+    fixture.output("echo two >> a.txt").await;
+    assert_eq!(fixture.changed().await, ["tree/a.txt"], "the repository is no change");
 }
 
 #[tokio::test]
-async fn a_folder_without_a_repository_is_left_as_it_is() {
-    let mut bench =
+async fn a_directory_without_a_repository_is_not_changed() {
+    let mut fixture =
         RepositoryFixture::new(43, "echo a > a; echo s > .env", &[(".env", "secret")]).await;
-    assert!(!bench.tell().await.wrote);
-    assert_eq!(bench.says("ls -A").await, "a");
-    assert_eq!(bench.changed().await, Vec::<String>::new());
+    assert!(!fixture.prepare().await.wrote);
+    assert_eq!(fixture.output("ls -A").await, "a");
+    assert_eq!(fixture.changed().await, Vec::<String>::new());
 }

@@ -1,4 +1,4 @@
-//! Whole runs against a backend on loopback, as in plain mode.
+//! Whole turns against a backend on loopback, as in plain mode.
 
 use super::*;
 use crate::exec::tests::OutOfReach;
@@ -6,13 +6,13 @@ use crate::exec::tests::OutOfReach;
 #[tokio::test]
 async fn the_first_request_in_full() {
     let backend = Backend::start([answer("three files")]).await;
-    let tree = DocsFixture::new();
-    tree.write("AGENTS.md", "use tabs");
-    let job = job(&format!("http://{}/v1", backend.authority), &tree);
-    let session = direct_in(&backend, job, CancellationToken::new()).await;
-    assert_eq!(session.outcome, finished("three files"));
+    let workspace = WorkspaceFixture::new();
+    workspace.write("AGENTS.md", "use tabs");
+    let job = job(&format!("http://{}/v1", backend.authority), &workspace);
+    let turn = direct_in(&backend, job, CancellationToken::new()).await;
+    assert_eq!(turn.outcome, finished("three files"));
 
-    let seen = &session.seen[0];
+    let seen = &turn.seen[0];
     assert_eq!(seen.line, "POST /v1/responses HTTP/1.1");
     let header = |name: &str| seen.headers.get(name).map(String::as_str);
     assert_eq!(header("authorization"), Some("Bearer sk-test-0123456789abcdef"));
@@ -28,12 +28,12 @@ async fn the_first_request_in_full() {
     assert!(docs.contains("not from the person") && docs.contains("use tabs"), "{docs}");
     assert_eq!(input[2]["content"][0]["text"], "what is here?");
 
-    let names: Vec<_> = session.events.iter().map(|event| event["event"].as_str()).collect();
+    let names: Vec<_> = turn.events.iter().map(|event| event["event"].as_str()).collect();
     assert_eq!(names, ["up", "docs", "request", "usage", "item"].map(Some));
 }
 
 #[tokio::test]
-async fn calls_are_answered_in_their_order_on_one_connection() {
+async fn calls_are_answered_in_order_on_one_connection() {
     let reasoning =
         done(json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "e"}));
     let first = vec![
@@ -44,23 +44,23 @@ async fn calls_are_answered_in_their_order_on_one_connection() {
         call("c3", "nothing", "{"),
     ];
     let backend = Backend::start([asks(first), answer("done")]).await;
-    let tree = DocsFixture::new();
-    let job = job(&format!("http://{}/v1", backend.authority), &tree);
-    let session = direct_in(&backend, job, CancellationToken::new()).await;
-    assert_eq!(session.outcome, finished("done"));
-    let outputs = session.outputs(1);
+    let workspace = WorkspaceFixture::new();
+    let job = job(&format!("http://{}/v1", backend.authority), &workspace);
+    let turn = direct_in(&backend, job, CancellationToken::new()).await;
+    assert_eq!(turn.outcome, finished("done"));
+    let outputs = turn.outputs(1);
     let starts = ["c1=", "c2=", "c3="];
     assert!(
         outputs.iter().zip(starts).all(|(output, start)| output.starts_with(start)),
         "{outputs:?}"
     );
     assert!(outputs[0].contains("one") && outputs[2].contains("nothing"), "{outputs:?}");
-    assert_eq!(session.seen[1].headers["x-codex-turn-state"], "turn-1");
-    assert_eq!(session.named("text"), [&json!({"event": "text", "text": "looking"})]);
-    let input = session.seen[1].body["input"].as_array().expect("input");
+    assert_eq!(turn.seen[1].headers["x-codex-turn-state"], "turn-1");
+    assert_eq!(turn.events_named("text"), [&json!({"event": "text", "text": "looking"})]);
+    let input = turn.seen[1].body["input"].as_array().expect("input");
     assert!(input.iter().all(|item| item.get("id").is_none()), "{input:?}");
     assert_eq!(input[2]["encrypted_content"], "e");
-    let ended: Vec<_> = session.named("call_ended").iter().map(|e| e["ok"].clone()).collect();
+    let ended: Vec<_> = turn.events_named("call_ended").iter().map(|e| e["ok"].clone()).collect();
     assert_eq!(ended, [true, false, false]);
     assert_eq!(backend.connections(), 1);
 }
@@ -70,56 +70,57 @@ async fn reads_behind_a_write_see_what_it_wrote() {
     let read = |id| call(id, "read_file", r#"{"path":"a"}"#);
     let calls = [read("c1"), read("c2"), bash("c3", "echo new > a"), read("c4"), read("c5")];
     let backend = Backend::start([asks(calls), answer("done")]).await;
-    let tree = DocsFixture::new();
-    tree.write("a", "old");
-    let job = job(&format!("http://{}/v1", backend.authority), &tree);
-    let session = direct_in(&backend, job, CancellationToken::new()).await;
-    let outputs = session.outputs(1);
+    let workspace = WorkspaceFixture::new();
+    workspace.write("a", "old");
+    let job = job(&format!("http://{}/v1", backend.authority), &workspace);
+    let turn = direct_in(&backend, job, CancellationToken::new()).await;
+    let outputs = turn.outputs(1);
     let saw: Vec<_> = outputs.iter().map(|output| output.contains("new")).collect();
     assert_eq!(saw, [false, false, false, true, true], "{outputs:?}");
 }
 
 #[tokio::test]
-async fn a_call_said_twice_runs_once() {
+async fn a_repeated_call_runs_once() {
     let twice = [bash("c1", "printf x >> written"), bash("c1", "printf x >> written")];
     let backend =
         Backend::start([asks(twice), asks([bash("c1", "printf x >> written")]), answer("done")])
             .await;
-    let tree = DocsFixture::new();
-    let job = job(&format!("http://{}/v1", backend.authority), &tree);
-    let session = direct_in(&backend, job, CancellationToken::new()).await;
-    assert_eq!(session.outcome, finished("done"));
-    assert_eq!(tree.read("written"), "x");
-    assert_eq!(session.outputs(2).len(), 1);
-    assert_eq!(session.named("note").len(), 2);
+    let workspace = WorkspaceFixture::new();
+    let job = job(&format!("http://{}/v1", backend.authority), &workspace);
+    let turn = direct_in(&backend, job, CancellationToken::new()).await;
+    assert_eq!(turn.outcome, finished("done"));
+    assert_eq!(workspace.read("written"), "x");
+    assert_eq!(turn.outputs(2).len(), 1);
+    assert_eq!(turn.events_named("note").len(), 2);
 }
 
-/// What cannot be ended might watch the next call: there is none.
+/// A process that cannot be ended could watch the next call, so there is no next call.
 #[tokio::test]
 async fn a_process_that_cannot_be_ended_ends_the_turn() {
     let script = || [asks([bash("c1", "true"), bash("c2", "touch ran")]), answer("done")];
     for is_left in [false, true] {
         let backend = Backend::start(script()).await;
-        let tree = DocsFixture::new();
-        let left = is_left.then(|| OutOfReach::start(tree.uid));
-        let job = job(&format!("http://{}/v1", backend.authority), &tree);
-        let session = direct_in(&backend, job, CancellationToken::new()).await;
+        let workspace = WorkspaceFixture::new();
+        let left = is_left.then(|| OutOfReach::start(workspace.uid));
+        let job = job(&format!("http://{}/v1", backend.authority), &workspace);
+        let turn = direct_in(&backend, job, CancellationToken::new()).await;
         drop(left);
-        let ended: Vec<_> = session.named("call_ended").iter().map(|e| e["ok"].clone()).collect();
-        let ran = tree.folder.path().join("ran").exists();
+        let ended: Vec<_> =
+            turn.events_named("call_ended").iter().map(|e| e["ok"].clone()).collect();
+        let ran = workspace.dir.path().join("ran").exists();
         if is_left {
             let message = "1 process of a command could not be ended";
-            assert_eq!(session.fault(), (FaultKind::Sandbox, message));
-            assert_eq!((ended, ran, session.seen.len()), (vec![json!(false)], false, 1));
+            assert_eq!(turn.fault(), (FaultKind::Sandbox, message));
+            assert_eq!((ended, ran, turn.seen.len()), (vec![json!(false)], false, 1));
         } else {
-            assert_eq!(session.outcome, finished("done"));
-            assert_eq!((ended, ran, session.seen.len()), (vec![json!(true); 2], true, 2));
+            assert_eq!(turn.outcome, finished("done"));
+            assert_eq!((ended, ran, turn.seen.len()), (vec![json!(true); 2], true, 2));
         }
     }
 }
 
 #[tokio::test]
-async fn a_cut_stream_is_asked_again_and_starts_no_call() {
+async fn a_cut_stream_is_tried_again_and_starts_no_call() {
     let cut = ScriptedReply::Cut(vec![bash("c1", "printf lost >> written")]);
     let backend = Backend::start([
         cut.clone(),
@@ -129,18 +130,18 @@ async fn a_cut_stream_is_asked_again_and_starts_no_call() {
         answer("done"),
     ])
     .await;
-    let tree = DocsFixture::new();
-    let job = job(&format!("http://{}/v1", backend.authority), &tree);
-    let session = direct_in(&backend, job, CancellationToken::new()).await;
-    assert_eq!(session.outcome, finished("done"));
-    assert_eq!(tree.read("written"), "x");
-    assert_eq!(session.named("retry").len(), 3);
-    assert_eq!(session.named("request").len(), 2);
-    assert_eq!(session.seen[0].body, session.seen[3].body);
+    let workspace = WorkspaceFixture::new();
+    let job = job(&format!("http://{}/v1", backend.authority), &workspace);
+    let turn = direct_in(&backend, job, CancellationToken::new()).await;
+    assert_eq!(turn.outcome, finished("done"));
+    assert_eq!(workspace.read("written"), "x");
+    assert_eq!(turn.events_named("retry").len(), 3);
+    assert_eq!(turn.events_named("request").len(), 2);
+    assert_eq!(turn.seen[0].body, turn.seen[3].body);
 }
 
 #[tokio::test]
-async fn what_is_refused_ends_the_run_at_once() {
+async fn a_permanent_refusal_ends_the_turn_at_once() {
     let cases = [
         (
             ScriptedReply::Status(400, "", r#"{"detail":"Store must be set to false"}"#.into()),
@@ -165,32 +166,32 @@ async fn what_is_refused_ends_the_run_at_once() {
     ];
     for (reply, kind, message) in cases {
         let backend = Backend::start([reply]).await;
-        let session = direct(&backend, |_| {}).await;
-        assert_eq!(session.fault(), (kind, message));
-        assert_eq!(session.seen.len(), 1);
+        let turn = direct(&backend, |_| {}).await;
+        assert_eq!(turn.fault(), (kind, message));
+        assert_eq!(turn.seen.len(), 1);
     }
 }
 
 #[tokio::test]
-async fn a_usage_limit_stops_the_run() {
+async fn a_usage_limit_stops_the_turn() {
     let body = r#"{"error":{"type":"usage_limit_reached","message":"full","plan_type":"plus","resets_at":5}}"#;
     let backend = Backend::start([ScriptedReply::Status(429, "", body.into())]).await;
-    let session = direct(&backend, |_| {}).await;
+    let turn = direct(&backend, |_| {}).await;
     let reason =
         Stop::UsageLimit { plan: Some("plus".into()), resets_at: Some(5), message: "full".into() };
-    assert_eq!(session.outcome, Outcome::Stopped { reason, answer: None });
+    assert_eq!(turn.outcome, Outcome::Stopped { reason, answer: None });
 }
 
 #[tokio::test]
 async fn a_token_the_backend_echoes_is_removed() {
     let echo = ScriptedReply::Status(400, "", format!(r#"{{"detail":"you sent Bearer {TOKEN}"}}"#));
     let backend = Backend::start([answer(&format!("I know {TOKEN}")), echo]).await;
-    let session = direct(&backend, |_| {}).await;
-    assert_eq!(session.outcome, finished("I know [secret removed]"));
-    assert!(!session.events.iter().any(|event| event.to_string().contains(TOKEN)));
-    let session = direct(&backend, |_| {}).await;
+    let turn = direct(&backend, |_| {}).await;
+    assert_eq!(turn.outcome, finished("I know [secret removed]"));
+    assert!(!turn.events.iter().any(|event| event.to_string().contains(TOKEN)));
+    let turn = direct(&backend, |_| {}).await;
     assert_eq!(
-        session.fault().1,
+        turn.fault().1,
         "the backend refused the request: 400: you sent Bearer [secret removed]"
     );
 }
@@ -199,25 +200,26 @@ async fn a_token_the_backend_echoes_is_removed() {
 async fn what_a_command_prints_of_our_token_is_removed() {
     let spread = bash("c1", "cat key; base64 -w0 key; cat word");
     let backend = Backend::start([asks([spread]), answer("done")]).await;
-    let tree = DocsFixture::new();
-    tree.write("key", &format!("{TOKEN}\n"));
-    tree.write("word", "ollama\n");
-    tree.write("AGENTS.md", &format!("the key is {TOKEN}, see {}", airlock_shared::scrub::MARK));
-    let mut job = job(&format!("http://{}/v1", backend.authority), &tree);
+    let workspace = WorkspaceFixture::new();
+    workspace.write("key", &format!("{TOKEN}\n"));
+    workspace.write("word", "ollama\n");
+    workspace
+        .write("AGENTS.md", &format!("the key is {TOKEN}, see {}", airlock_shared::scrub::MARK));
+    let mut job = job(&format!("http://{}/v1", backend.authority), &workspace);
     job["prompt"] = json!(format!("use {TOKEN}"));
-    let session = direct_in(&backend, job, CancellationToken::new()).await;
-    assert_eq!(session.outcome, finished("done"));
-    let ended = session.named("call_ended")[0]["output"].as_str().expect("text").to_owned();
+    let turn = direct_in(&backend, job, CancellationToken::new()).await;
+    assert_eq!(turn.outcome, finished("done"));
+    let ended = turn.events_named("call_ended")[0]["output"].as_str().expect("text").to_owned();
     assert!(ended.contains("[secret removed]\n[secret removed]"), "{ended}");
     assert!(ended.ends_with("ollama\n"), "{ended}");
-    assert_eq!(session.outputs(1)[0], format!("c1={ended}"));
-    let said = session.seen[1].body.to_string();
-    assert!(said.contains("use [secret removed]") && said.contains("key is [secret removed]"));
-    // The control: it was there to be printed.
-    assert_eq!(tree.read("key"), format!("{TOKEN}\n"));
-    assert!(!said.contains(TOKEN) && !session.events.iter().any(|e| e.to_string().contains(TOKEN)));
-    let told = said.matches("stands for a credential that was removed").count();
-    assert_eq!(told, 1, "the model is told what the mark is: {said}");
+    assert_eq!(turn.outputs(1)[0], format!("c1={ended}"));
+    let sent = turn.seen[1].body.to_string();
+    assert!(sent.contains("use [secret removed]") && sent.contains("key is [secret removed]"));
+    // The control: the command could print it.
+    assert_eq!(workspace.read("key"), format!("{TOKEN}\n"));
+    assert!(!sent.contains(TOKEN) && !turn.events.iter().any(|e| e.to_string().contains(TOKEN)));
+    let explanations = sent.matches("stands for a credential that was removed").count();
+    assert_eq!(explanations, 1, "the model must know what the mark means: {sent}");
 }
 
 #[tokio::test]
@@ -240,15 +242,15 @@ async fn what_a_cut_leaves_of_our_token_is_removed() {
     };
     for name in ["far", "plain"] {
         let backend = Backend::start([asks(calls(name)), answer("done")]).await;
-        let tree = DocsFixture::new();
-        // The control: text that is no secret is cut at the same place, and stays.
+        let workspace = WorkspaceFixture::new();
+        // The control: other text is cut at the same place, and its part stays.
         let is_secret = name == "far";
         let printed = if is_secret { TOKEN.to_owned() } else { "z".repeat(TOKEN.len()) };
-        tree.write("key", &printed);
-        tree.write(name, &format!("{}{printed}", "a".repeat(limits::READ_LINE_BYTES - half)));
-        let job = job(&format!("http://{}/v1", backend.authority), &tree);
-        let session = direct_in(&backend, job, CancellationToken::new()).await;
-        for output in session.outputs(1) {
+        workspace.write("key", &printed);
+        workspace.write(name, &format!("{}{printed}", "a".repeat(limits::READ_LINE_BYTES - half)));
+        let job = job(&format!("http://{}/v1", backend.authority), &workspace);
+        let turn = direct_in(&backend, job, CancellationToken::new()).await;
+        for output in turn.outputs(1) {
             assert_eq!(output.contains("a[secret removed]"), is_secret, "{output}");
             assert_eq!(output.contains(&"z".repeat(half)), !is_secret, "{output}");
             assert!(!output.contains(kept) && output.contains('…'), "{output}");
@@ -257,44 +259,44 @@ async fn what_a_cut_leaves_of_our_token_is_removed() {
 }
 
 #[tokio::test]
-async fn at_the_last_step_there_are_no_tools_but_an_answer() {
+async fn the_last_step_has_no_tools_and_gives_an_answer() {
     let backend = Backend::start([asks([bash("c1", "echo x")]), answer("as far as I got")]).await;
-    let session = direct(&backend, |job| job["budget"] = json!({"steps": 2})).await;
-    assert_eq!(session.outcome, budget(Spent::Steps, Some("as far as I got")));
-    assert_eq!(session.seen[1].body["tools"], json!([]));
-    assert_eq!(session.seen[0].body["instructions"], session.seen[1].body["instructions"]);
+    let turn = direct(&backend, |job| job["budget"] = json!({"steps": 2})).await;
+    assert_eq!(turn.outcome, budget(Spent::Steps, Some("as far as I got")));
+    assert_eq!(turn.seen[1].body["tools"], json!([]));
+    assert_eq!(turn.seen[0].body["instructions"], turn.seen[1].body["instructions"]);
 }
 
 #[tokio::test]
-async fn spent_tokens_end_the_run_before_the_next_request() {
+async fn spent_tokens_end_the_turn_before_the_next_request() {
     let backend = Backend::start([asks([bash("c1", "echo x")])]).await;
-    let session = direct(&backend, |job| job["budget"] = json!({"tokens": 15})).await;
-    assert_eq!(session.outcome, budget(Spent::Tokens, None));
-    assert_eq!(session.seen.len(), 1);
+    let turn = direct(&backend, |job| job["budget"] = json!({"tokens": 15})).await;
+    assert_eq!(turn.outcome, budget(Spent::Tokens, None));
+    assert_eq!(turn.seen.len(), 1);
 }
 
 #[tokio::test]
 async fn seconds_end_a_call_and_a_stream() {
-    // Time to come to the call.
+    // Enough time to start the call.
     let backend = Backend::start([asks([bash("c1", "sleep 60")])]).await;
-    let session = direct(&backend, |job| job["budget"] = json!({"seconds": 3})).await;
-    assert_eq!(session.outcome, budget(Spent::Seconds, None));
-    assert_eq!(session.named("call_ended")[0]["ok"], false);
+    let turn = direct(&backend, |job| job["budget"] = json!({"seconds": 3})).await;
+    assert_eq!(turn.outcome, budget(Spent::Seconds, None));
+    assert_eq!(turn.events_named("call_ended")[0]["ok"], false);
 
     let backend = Backend::start([ScriptedReply::Silent(vec![])]).await;
-    let session = direct(&backend, |job| job["budget"] = json!({"seconds": 1})).await;
-    assert_eq!(session.outcome, budget(Spent::Seconds, None));
+    let turn = direct(&backend, |job| job["budget"] = json!({"seconds": 1})).await;
+    assert_eq!(turn.outcome, budget(Spent::Seconds, None));
 }
 
 #[tokio::test]
-async fn an_empty_answer_is_asked_about() {
+async fn an_empty_answer_gets_a_reminder() {
     let empty = ScriptedReply::Events(vec![completed()]);
     let backend = Backend::start([empty.clone(), answer("done")]).await;
     assert_eq!(direct(&backend, |_| {}).await.outcome, finished("done"));
     let backend = Backend::start([empty.clone(), empty.clone(), empty]).await;
     assert_eq!(
         direct(&backend, |_| {}).await.fault(),
-        (FaultKind::Backend, "the model answers nothing")
+        (FaultKind::Backend, "the model gives no answer")
     );
 }
 
@@ -303,9 +305,9 @@ async fn a_model_that_wants_to_go_on_is_asked_again() {
     let more = json!({"type": "response.completed", "response": {"end_turn": false}});
     let backend =
         Backend::start([ScriptedReply::Events(vec![text("wait"), more]), answer("done")]).await;
-    let session = direct(&backend, |_| {}).await;
-    assert_eq!(session.outcome, finished("done"));
-    assert_eq!(session.named("text").len(), 1);
+    let turn = direct(&backend, |_| {}).await;
+    assert_eq!(turn.outcome, finished("done"));
+    assert_eq!(turn.events_named("text").len(), 1);
 }
 
 #[tokio::test]
@@ -313,43 +315,43 @@ async fn the_model_comes_from_the_catalogue_unless_it_was_named() {
     let models = json!({"models": [{"slug": "gpt-best", "visibility": "list", "priority": 1}]});
     let unresolved = |job: &mut Value| job["model"] = json!({});
     let backend = Backend::start_with([answer("done")], Some(models), None).await;
-    let session = direct(&backend, unresolved).await;
-    assert_eq!(session.seen[0].line, "GET /v1/models?client_version=0.169.0 HTTP/1.1");
-    assert_eq!(session.seen[1].body["model"], "gpt-best");
+    let turn = direct(&backend, unresolved).await;
+    assert_eq!(turn.seen[0].line, "GET /v1/models?client_version=0.169.0 HTTP/1.1");
+    assert_eq!(turn.seen[1].body["model"], "gpt-best");
 
     let backend = Backend::start([answer("done")]).await;
-    let session = direct(&backend, |job| job["model"] = json!({"slug": "mine"})).await;
-    assert_eq!(session.outcome, finished("done"));
-    assert_eq!(session.seen[1].body["model"], "mine");
+    let turn = direct(&backend, |job| job["model"] = json!({"slug": "mine"})).await;
+    assert_eq!(turn.outcome, finished("done"));
+    assert_eq!(turn.seen[1].body["model"], "mine");
 
     let backend = Backend::start([]).await;
-    let session = direct(&backend, unresolved).await;
-    assert_eq!(session.fault().0, FaultKind::Refused);
+    let turn = direct(&backend, unresolved).await;
+    assert_eq!(turn.fault().0, FaultKind::Refused);
 }
 
 #[tokio::test]
-async fn cancelling_ends_a_call_and_the_run() {
+async fn cancelling_ends_a_call_and_the_turn() {
     let backend = Backend::start([asks([bash("c1", ": >begun; sleep 60")])]).await;
-    let tree = DocsFixture::new();
-    let job = job(&format!("http://{}/v1", backend.authority), &tree);
+    let workspace = WorkspaceFixture::new();
+    let job = job(&format!("http://{}/v1", backend.authority), &workspace);
     let cancel = CancellationToken::new();
     let cancels = async {
-        tree.holds("begun").await;
+        workspace.wait_for("begun").await;
         cancel.cancel();
     };
-    let (session, ()) = tokio::join!(direct_in(&backend, job, cancel.clone()), cancels);
-    assert_eq!(session.outcome, Outcome::Stopped { reason: Stop::Cancelled, answer: None });
-    assert_eq!(session.named("call_ended").len(), 1);
+    let (turn, ()) = tokio::join!(direct_in(&backend, job, cancel.clone()), cancels);
+    assert_eq!(turn.outcome, Outcome::Stopped { reason: Stop::Cancelled, answer: None });
+    assert_eq!(turn.events_named("call_ended").len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_that_takes_nothing_does_not_keep_a_cancelled_run() {
+async fn a_reader_that_stalls_does_not_hold_a_cancelled_turn() {
     let backend = Backend::start([asks([bash("c1", "sleep 60")])]).await;
-    let tree = DocsFixture::new();
-    let job = job(&format!("http://{}/v1", backend.authority), &tree);
+    let workspace = WorkspaceFixture::new();
+    let job = job(&format!("http://{}/v1", backend.authority), &workspace);
     let handoff = Handoff {
         protocol: 1,
-        session: "run-1".into(),
+        session: "session-1".into(),
         session_key: Secret::new(String::new()),
         link: LinkKind::None,
         secrets: secrets(),
@@ -360,6 +362,6 @@ async fn a_listener_that_takes_nothing_does_not_keep_a_cancelled_run() {
     cancel.cancel();
     let began = Instant::now();
     let code = alone(handoff, Box::new(ours), began + Duration::from_secs(60), cancel).await;
-    assert!(same(code, 1));
+    assert!(is_code(code, 1));
     assert!(began.elapsed() <= Duration::from_secs(5), "{:?}", began.elapsed());
 }

@@ -1,4 +1,4 @@
-//! Whole runs with a host on the other end of a pipe.
+//! Whole sessions with a host on the other end of a pipe.
 
 use super::*;
 
@@ -6,12 +6,12 @@ fn sse(events: &[Value]) -> Relayed {
     Relayed::Backend(200, events.iter().map(|event| format!("data: {event}\n\n")).collect())
 }
 
-fn handoff(base_url: &str, tree: &DocsFixture, bearer: bool) -> Handoff {
-    let mut job = job(base_url, tree);
+fn handoff(base_url: &str, workspace: &WorkspaceFixture, bearer: bool) -> Handoff {
+    let mut job = job(base_url, workspace);
     job["workspace"]["copied"] = json!(true);
     Handoff {
         protocol: 1,
-        session: "run-1".into(),
+        session: "session-1".into(),
         session_key: Secret::new(KEY.into()),
         link: LinkKind::H2,
         secrets: if bearer { secrets() } else { Secrets::default() },
@@ -19,7 +19,7 @@ fn handoff(base_url: &str, tree: &DocsFixture, bearer: bool) -> Handoff {
     }
 }
 
-/// The tar of a tree with one file.
+/// The tar of a directory with one file.
 fn packed() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_ustar();
@@ -41,7 +41,7 @@ async fn through(
     (host, code)
 }
 
-/// A changes stream as path and content, and what it says of itself.
+/// A changes stream as paths and contents, and its end.
 fn read_changes(tar: &[u8]) -> (Vec<(String, String)>, routes::ChangesEnd) {
     let mut archive = tar::Archive::new(tar);
     let mut files = Vec::new();
@@ -57,20 +57,20 @@ fn read_changes(tar: &[u8]) -> (Vec<(String, String)>, routes::ChangesEnd) {
     (files, serde_json::from_str(&end).expect("the end says what it is"))
 }
 
-/// While the model thinks, what was edited goes out; all of it at the end.
+/// While the model thinks, the edits so far are sent. All changes are sent at the end.
 #[tokio::test]
-async fn edits_so_far_go_out_between_calls() {
-    let tree = DocsFixture::new();
+async fn edits_so_far_are_sent_between_calls() {
+    let workspace = WorkspaceFixture::new();
     let relayed = vec![
         sse(&[bash("c1", "printf 1 > one"), completed()]),
         sse(&[call("c2", "read_file", r#"{"path":"one"}"#), completed()]),
         sse(&[bash("c3", "printf 2 > two; rm a.txt"), completed()]),
         sse(&[text("done"), completed()]),
     ];
-    let mut handoff = handoff("https://backend.invalid", &tree, false);
+    let mut handoff = handoff("https://backend.invalid", &workspace, false);
     handoff.job.workspace.edits_every_ms = 0;
     let (host, code) = through(handoff, relayed, async |_, _| {}).await;
-    assert!(same(code, 0));
+    assert!(is_code(code, 0));
     let sets: Vec<_> = host.sent(routes::CHANGES).iter().map(|set| read_changes(set)).collect();
     let file = |path: &str, content: &str| (path.to_owned(), content.to_owned());
     let (one, two) = (file("tree/one", "1"), file("tree/two", "2"));
@@ -82,15 +82,15 @@ async fn edits_so_far_go_out_between_calls() {
 }
 
 #[tokio::test]
-async fn a_relayed_run_from_work_tree_to_changes() {
-    let tree = DocsFixture::new();
+async fn a_relayed_session_from_workspace_to_changes() {
+    let workspace = WorkspaceFixture::new();
     let relayed = vec![
         sse(&[bash("c1", "printf x >> written"), completed()]),
         sse(&[text("done"), completed()]),
     ];
-    let handoff = handoff("https://backend.invalid", &tree, false);
+    let handoff = handoff("https://backend.invalid", &workspace, false);
     let (host, code) = through(handoff, relayed, async |_, _| {}).await;
-    assert!(same(code, 0));
+    assert!(is_code(code, 0));
     let events = host.events();
     assert_eq!(
         events.last(),
@@ -104,14 +104,14 @@ async fn a_relayed_run_from_work_tree_to_changes() {
         .map(|e| e.expect("an entry").path().expect("a path").display().to_string())
         .collect();
     assert!(names.contains(&"tree/written".to_owned()), "{names:?}");
-    // The changes are there before the outcome is.
+    // The changes come before the outcome.
     let paths = host.paths();
     let at = |path: &str| paths.iter().position(|p| p == path);
     assert!(at(routes::CHANGES) < at(routes::EVENTS), "{paths:?}");
 }
 
 #[tokio::test]
-async fn what_the_host_refuses_has_a_name() {
+async fn each_refusal_of_the_host_has_its_outcome() {
     let cases = [
         (
             routes::HostRefusal::Budget,
@@ -131,16 +131,16 @@ async fn what_the_host_refuses_has_a_name() {
         ),
     ];
     for (refusal, expected) in cases {
-        let tree = DocsFixture::new();
+        let workspace = WorkspaceFixture::new();
         let relayed = vec![Relayed::Host(refusal, "no")];
-        let handoff = handoff("https://backend.invalid", &tree, false);
+        let handoff = handoff("https://backend.invalid", &workspace, false);
         let (host, _) = through(handoff, relayed, async |_, _| {}).await;
         assert_eq!(host.events().last().expect("one")["outcome"], expected);
         assert_eq!(host.sent(routes::CHANGES).len(), 1);
     }
 }
 
-/// The same bodies from the backend are refusals of the backend's.
+/// The same bodies from the backend are refusals of the backend.
 #[tokio::test]
 async fn a_backend_does_not_speak_in_the_hosts_name() {
     use routes::HostRefusal as R;
@@ -153,89 +153,89 @@ async fn a_backend_does_not_speak_in_the_hosts_name() {
         (R::SignIn, message("refused", format!("{refused}460: no"))),
         (R::Key, message("sign_in", "the backend refused the login: 401: no".to_owned())),
     ] {
-        let tree = DocsFixture::new();
+        let workspace = WorkspaceFixture::new();
         let relayed = vec![Relayed::Backend(refusal.status(), refusal.body("no").to_string())];
-        let handoff = handoff("https://backend.invalid", &tree, false);
+        let handoff = handoff("https://backend.invalid", &workspace, false);
         let (host, _) = through(handoff, relayed, async |_, _| {}).await;
         assert_eq!(host.events().last().expect("one")["outcome"], expected);
     }
 }
 
 #[tokio::test]
-async fn an_interrupt_ends_the_run_and_keeps_the_changes() {
-    let tree = DocsFixture::new();
+async fn an_interrupt_ends_the_turn_and_keeps_the_changes() {
+    let workspace = WorkspaceFixture::new();
     let relayed =
         vec![sse(&[bash("c1", "printf x >> written"), bash("c2", "sleep 60"), completed()])];
-    let handoff = handoff("https://backend.invalid", &tree, false);
+    let handoff = handoff("https://backend.invalid", &workspace, false);
     let (host, code) = through(handoff, relayed, async |host, _| {
-        tree.holds("written").await;
+        workspace.wait_for("written").await;
         host.commands
             .send("{\"command\":\"unheard of\"}\n{\"command\":\"interr".into())
             .await
-            .expect("heard");
-        host.commands.send("upt\"}\n".into()).await.expect("heard");
+            .expect("received");
+        host.commands.send("upt\"}\n".into()).await.expect("received");
     })
     .await;
-    assert!(same(code, 130));
+    assert!(is_code(code, 130));
     assert_eq!(host.sent(routes::CHANGES).len(), 1);
     assert_eq!(host.events().last().expect("one")["outcome"]["reason"]["reason"], "cancelled");
 }
 
 #[tokio::test]
-async fn the_end_of_the_pipe_ends_the_run() {
-    let tree = DocsFixture::new();
+async fn the_end_of_the_pipe_ends_the_session() {
+    let workspace = WorkspaceFixture::new();
     let relayed = vec![sse(&[bash("c1", ": >begun; sleep 600"), completed()])];
-    let handoff = handoff("https://backend.invalid", &tree, false);
+    let handoff = handoff("https://backend.invalid", &workspace, false);
     let began = Instant::now();
     let (_, code) = through(handoff, relayed, async |_, serving| {
-        tree.holds("begun").await;
+        workspace.wait_for("begun").await;
         serving.abort();
     })
     .await;
-    assert!(same(code, 1));
+    assert!(is_code(code, 1));
     // Neither the command nor the budget ended it.
     assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
-async fn a_host_that_takes_no_events_ends_the_run() {
-    let tree = DocsFixture::new();
-    let mut handoff = handoff("https://backend.invalid", &tree, false);
+async fn a_host_that_takes_no_events_ends_the_session() {
+    let workspace = WorkspaceFixture::new();
+    let mut handoff = handoff("https://backend.invalid", &workspace, false);
     handoff.session_key = Secret::new("another key".into());
     let relayed = vec![sse(&[bash("c1", "sleep 60"), completed()])];
     let (host, code) = through(handoff, relayed, async |_, _| {}).await;
-    assert!(same(code, 1));
+    assert!(is_code(code, 1));
     assert!(host.sent(routes::RESPONSES).is_empty());
 }
 
 #[tokio::test]
-async fn a_command_that_never_ends_ends_the_run() {
-    let tree = DocsFixture::new();
-    let handoff = handoff("https://backend.invalid", &tree, false);
+async fn an_endless_command_of_the_host_ends_the_session() {
+    let workspace = WorkspaceFixture::new();
+    let handoff = handoff("https://backend.invalid", &workspace, false);
     let relayed = vec![sse(&[bash("c1", "sleep 60"), completed()])];
     let (_, code) = through(handoff, relayed, async |host, _| {
         let piece = "x".repeat(1 << 20);
         while host.commands.send(piece.clone()).await.is_ok() {}
     })
     .await;
-    assert!(same(code, 1));
+    assert!(is_code(code, 1));
 }
 
 #[tokio::test]
-async fn a_work_tree_that_breaks_off_is_a_fault_of_its_own() {
-    let tree = DocsFixture::new();
-    let handoff = handoff("https://backend.invalid", &tree, false);
+async fn a_copy_that_breaks_off_is_a_workspace_fault() {
+    let workspace = WorkspaceFixture::new();
+    let handoff = handoff("https://backend.invalid", &workspace, false);
     let (host, input, output, _serving) = Host::start([], packed()[..700].to_vec());
     let deadline = Instant::now() + Duration::from_secs(60);
     let code = linked(handoff, Vec::new(), input, output, deadline, CancellationToken::new()).await;
-    assert!(same(code, 1));
+    assert!(is_code(code, 1));
     assert_eq!(host.events().last().expect("one")["outcome"]["fault"]["kind"], "workspace");
 }
 
 #[tokio::test]
-async fn garbage_instead_of_http_ends_the_run() {
-    let tree = DocsFixture::new();
-    let handoff = handoff("https://backend.invalid", &tree, false);
+async fn garbage_instead_of_http_ends_the_session() {
+    let workspace = WorkspaceFixture::new();
+    let handoff = handoff("https://backend.invalid", &workspace, false);
     let (input, output) = (tokio::io::repeat(b'x'), tokio::io::sink());
     let deadline = Instant::now() + Duration::from_secs(60);
     let session = linked(
@@ -247,7 +247,7 @@ async fn garbage_instead_of_http_ends_the_run() {
         CancellationToken::new(),
     );
     let code = timeout(Duration::from_secs(50), session).await.expect("in time");
-    assert!(same(code, 1));
+    assert!(is_code(code, 1));
 }
 
 /// A certificate for 127.0.0.1 and a server that shows it, for these protocols.
@@ -266,24 +266,27 @@ pub(super) fn certificate(protocols: &[&str]) -> (String, tokio_rustls::TlsAccep
 }
 
 #[tokio::test]
-async fn a_tunnelled_run_gets_a_fresh_token_after_a_401() {
+async fn a_tunnelled_session_gets_a_fresh_token_after_a_401() {
     let (pem, tls) = certificate(&[]);
     let expired = ScriptedReply::Status(401, "", r#"{"error":{"message":"expired"}}"#.into());
     let script = [asks([bash("c1", "echo x")]), expired, answer("done")];
     let backend = Backend::start_with(script, None, Some(tls)).await;
-    let tree = DocsFixture::new();
-    let mut handoff = handoff(&format!("https://{}/v1", backend.authority), &tree, true);
+    let workspace = WorkspaceFixture::new();
+    let mut handoff = handoff(&format!("https://{}/v1", backend.authority), &workspace, true);
     handoff.job.backend.ca = Some(pem);
     let (host, code) = through(handoff, vec![], async |host, _| {
-        // Asked twice, and refused the second time: a fresh token before that would be used for it.
+        // Wait for the refused second request: a fresh token before that would be used for it.
         while backend.seen().len() < 2 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let line = Command::Secrets { bearer: Some(Secret::new("fresh-token-1".into())) }.line();
-        host.commands.send(String::from_utf8(line.to_vec()).expect("text")).await.expect("heard");
+        host.commands
+            .send(String::from_utf8(line.to_vec()).expect("text"))
+            .await
+            .expect("received");
     })
     .await;
-    assert!(same(code, 0), "{:?}", host.events());
+    assert!(is_code(code, 0), "{:?}", host.events());
     let signed: Vec<_> =
         backend.seen().iter().map(|seen| seen.headers["authorization"].clone()).collect();
     assert_eq!(
@@ -296,13 +299,13 @@ async fn a_tunnelled_run_gets_a_fresh_token_after_a_401() {
 }
 
 #[tokio::test]
-async fn a_tunnel_trusts_no_certificate_of_its_own() {
+async fn a_tunnel_trusts_no_unknown_certificate() {
     let (_, tls) = certificate(&[]);
     let backend = Backend::start_with([answer("done")], None, Some(tls)).await;
-    let tree = DocsFixture::new();
-    let handoff = handoff(&format!("https://{}/v1", backend.authority), &tree, true);
+    let workspace = WorkspaceFixture::new();
+    let handoff = handoff(&format!("https://{}/v1", backend.authority), &workspace, true);
     let (host, code) = through(handoff, vec![], async |_, _| {}).await;
-    assert!(same(code, 1));
+    assert!(is_code(code, 1));
     let outcome = host.events().pop().expect("one");
     assert_eq!(outcome["outcome"]["fault"]["kind"], "backend", "{outcome}");
     assert!(backend.seen().is_empty());

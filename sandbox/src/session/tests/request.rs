@@ -1,17 +1,17 @@
-//! One request and its retries. No tools and so no threads of theirs: time can be paused.
+//! One request and its retries. There are no tools and no threads of tools, so time can be paused.
 
 use super::*;
 
 fn client(connector: Connector, report: Report) -> Client {
     let scrub = Scrub::default();
     let credentials = Credentials::new(secrets(), scrub.clone());
-    let road = ModelRoute::Own { connector, credentials, renewable: false };
-    let job: Job = serde_json::from_value(job("", &DocsFixture::new())).expect("a job");
-    Client::new(road, job.backend, "s-1".into(), report, scrub)
+    let model_route = ModelRoute::Own { connector, credentials, renewable: false };
+    let job: Job = serde_json::from_value(job("", &WorkspaceFixture::new())).expect("a job");
+    Client::new(model_route, job.backend, "s-1".into(), report, scrub)
 }
 
-/// One request, without the tools and their threads, so that time can be paused.
-async fn asked(backend: &Backend) -> (Result<usize, GiveUp>, Vec<Value>) {
+/// The result of one request, and its events.
+async fn request(backend: &Backend) -> (Result<usize, GiveUp>, Vec<Value>) {
     let base = Base::parse(&format!("http://{}/v1", backend.authority)).expect("a base");
     let (report, lines) = Report::new(Scrub::default());
     let collecting = tokio::spawn(collect(lines));
@@ -23,10 +23,11 @@ async fn asked(backend: &Backend) -> (Result<usize, GiveUp>, Vec<Value>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_stays_broken_is_given_up() {
+async fn a_backend_that_keeps_failing_is_a_fault() {
     let backend = Backend::start(vec![ScriptedReply::Status(503, "", "busy".into()); 9]).await;
-    let (answer, events) = asked(&backend).await;
-    let fault = Fault::new(FaultKind::Backend, "the backend failed 6 times, at last: 503: busy");
+    let (answer, events) = request(&backend).await;
+    let fault =
+        Fault::new(FaultKind::Backend, "the backend failed 6 times, the last time with: 503: busy");
     assert_eq!(answer, Err(GiveUp::Fault(fault)));
     assert_eq!(backend.seen().len(), 6);
     let tries: Vec<_> = events.iter().map(|event| event["attempt"].as_u64()).collect();
@@ -38,19 +39,19 @@ async fn a_silent_stream_ends() {
     let silent = ScriptedReply::Silent(vec![json!({"type": "response.created", "response": {}})]);
     let backend = Backend::start([silent, answer("done")]).await;
     let began = Instant::now();
-    let (answer, events) = asked(&backend).await;
+    let (answer, events) = request(&backend).await;
     assert_eq!(answer, Ok(1));
     assert_eq!(began.elapsed().as_secs(), limits::STREAM_IDLE_SECONDS);
     assert_eq!(events[0]["why"], "nothing came for 300 s");
 }
 
-/// A backend that works on it says so with comments; the turn's seconds bound that.
+/// A backend sends comments while it works. The turn's seconds bound that.
 #[tokio::test(start_paused = true)]
-async fn a_comment_is_a_sign_of_life() {
+async fn a_comment_ends_a_silence() {
     let commented = ScriptedReply::Commented(vec![text("done"), completed()]);
     let backend = Backend::start([commented]).await;
     let began = Instant::now();
-    let (answer, events) = asked(&backend).await;
+    let (answer, events) = request(&backend).await;
     assert_eq!((answer, events), (Ok(1), Vec::new()));
     assert_eq!(began.elapsed().as_secs(), limits::STREAM_IDLE_SECONDS * 3 / 2);
     assert_eq!(backend.seen().len(), 1);
@@ -65,12 +66,12 @@ async fn a_wait_the_backend_asks_for_is_kept() {
     ]);
     let backend = Backend::start([slow, failed, answer("done")]).await;
     let began = Instant::now();
-    assert_eq!(asked(&backend).await.0, Ok(1));
+    assert_eq!(request(&backend).await.0, Ok(1));
     assert_eq!(began.elapsed().as_secs(), 18);
 }
 
 #[tokio::test]
-async fn a_backend_that_speaks_http_2_is_spoken_to_so() {
+async fn http_2_is_used_with_a_backend_that_supports_it() {
     let (pem, tls) = linked::certificate(&["h2"]);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let authority = listener.local_addr().expect("an address").to_string();
@@ -95,9 +96,9 @@ async fn a_backend_that_speaks_http_2_is_spoken_to_so() {
         let Ok(answer) = client.answer(&Model::default(), prompt).await else {
             panic!("an answer")
         };
-        let said = airlock_shared::item::assistant_text(&answer.items[0]).expect("text");
+        let text = airlock_shared::item::assistant_text(&answer.items[0]).expect("text");
         assert_eq!(
-            said,
+            text,
             format!("https://{authority}/v1/responses Some(\"Bearer [secret removed]\")")
         );
     }

@@ -1,4 +1,4 @@
-//! The calls of one answer: reads together, writes alone, in the order they were asked for.
+//! Runs the tool calls of one answer: reads in parallel, writes alone, in the order of the calls.
 
 use airlock_shared::event::Event;
 use airlock_shared::item::Call;
@@ -13,26 +13,26 @@ use crate::report::Report;
 use crate::scrub::Scrub;
 use crate::tools::{ToolResult, Toolbox};
 
-/// What acts, and what ends it.
+/// Runs tool calls until the deadline, or until it is cancelled.
 pub(crate) struct ToolRunner {
     pub(crate) tools: Toolbox,
     pub(crate) report: Report,
     pub(crate) scrub: Scrub,
-    /// Several calls at a time, where the model is one for that.
+    /// Several calls at a time, if the model supports that.
     pub(crate) parallel: bool,
     pub(crate) deadline: Instant,
     pub(crate) cancel: CancellationToken,
 }
 
 impl ToolRunner {
-    /// Runs the calls and gives their outputs, in the order of the calls. A call that was not
-    /// reached when the run was ended has none.
+    /// Runs the calls and returns their outputs, in the order of the calls. A call that was not
+    /// started before the turn ended has no output.
     ///
-    /// A batch of reads is not joined by reads from behind a write: order stays fair.
+    /// Reads after a write wait for the write: they see what it wrote.
     ///
     /// # Errors
-    /// When the sandbox is no longer safe: no call after that one is started.
-    pub(crate) async fn act(&self, calls: &[Call]) -> Result<Vec<String>, Fault> {
+    /// If the sandbox is no longer safe. No further call is started.
+    pub(crate) async fn run_calls(&self, calls: &[Call]) -> Result<Vec<String>, Fault> {
         let mut outputs = Vec::with_capacity(calls.len());
         let most = calls.len().min(limits::CALLS_AT_ONCE);
         while outputs.len() < most && !self.is_over() {
@@ -49,12 +49,12 @@ impl ToolRunner {
         Ok(outputs)
     }
 
-    /// Whether one of the calls may have changed the tree.
+    /// Whether one of the calls may have changed the workspace.
     pub(crate) fn may_write(&self, calls: &[Call]) -> bool {
         calls.iter().any(|call| self.tools.runs_alone(&call.name))
     }
 
-    /// Nothing new may be started.
+    /// Whether nothing new may be started.
     pub(crate) fn is_over(&self) -> bool {
         self.cancel.is_cancelled() || Instant::now() >= self.deadline
     }
@@ -67,19 +67,19 @@ impl ToolRunner {
             tool: tool.clone(),
             title: title.clone(),
         };
-        self.report.say(started).await;
+        self.report.send(started).await;
         let began = Instant::now();
-        let called = self.tools.call(call, self.deadline, &self.cancel).await;
+        let result = self.tools.call(call, self.deadline, &self.cancel).await;
         let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // Also of a call that ends the turn it is told that it ended, and why.
-        let fault = called.as_ref().err().cloned();
-        let result = called.unwrap_or_else(|fault| ToolResult::failed(fault.message));
-        // THREAT: a command prints a copy of our token, and it goes to the model and into every
-        // request from then on. Searched once: what is kept is clean. Tried by
+        // A call that ends the turn is reported as ended too, with the reason.
+        let fault = result.as_ref().err().cloned();
+        let result = result.unwrap_or_else(|fault| ToolResult::failed(fault.message));
+        // THREAT: a command prints a copy of our token, and every later request sends it to the
+        // model. The output is scrubbed before it is stored. Tried by
         // `session::tests::alone::what_a_command_prints_of_our_token_is_removed`.
         let output = self.scrub.clean(result.output);
         if let Some(steps) = result.plan {
-            self.report.say(Event::Plan { steps }).await;
+            self.report.send(Event::Plan { steps }).await;
         }
         let ended = Event::CallEnded {
             call_id,
@@ -91,7 +91,7 @@ impl ToolRunner {
             note: result.note,
             output: output.clone(),
         };
-        self.report.say(ended).await;
+        self.report.send(ended).await;
         fault.map_or(Ok(output), Err)
     }
 }
