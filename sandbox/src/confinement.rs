@@ -33,7 +33,7 @@ const PATHS: [&str; 9] = [
 const SETTINGS: [&str; 3] = ["kernel.shm_rmid_forced", "kernel.sem", "kernel.msgmni"];
 
 /// Reads the confinement. What cannot be read counts as absent, and the host refuses it.
-pub(crate) fn found() -> Confinement {
+pub(crate) fn read() -> Confinement {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let all = mounts::all().unwrap_or_default();
     let mounts = PATHS.iter().map(|&path| (path.to_owned(), mounted(path, &all)));
@@ -55,8 +55,8 @@ fn setting(name: &str) -> Option<String> {
 
 /// The value of a line of `/proc/self/status`.
 fn line<'a>(status: &'a str, name: &str) -> &'a str {
-    let of = |line: &'a str| line.strip_prefix(name)?.strip_prefix(':').map(str::trim);
-    status.lines().find_map(of).unwrap_or_default()
+    let value = |line: &'a str| line.strip_prefix(name)?.strip_prefix(':').map(str::trim);
+    status.lines().find_map(value).unwrap_or_default()
 }
 
 /// What is mounted at exactly the place where the path leads.
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_report_is_what_the_kernel_says() {
-        let found = found();
+        let found = read();
         let proc = found.mounts["/proc"].as_ref().expect("a mount");
         assert_eq!((proc.at.as_str(), proc.kind.as_str()), ("/proc", "proc"));
         assert!(u64::from_str_radix(&found.capabilities, 16).is_ok(), "{found:?}");

@@ -44,7 +44,7 @@ pub(crate) fn input() -> io::Result<Input> {
     Ok(match kind(&own)? {
         FileType::Fifo => Box::new(pipe::Receiver::from_owned_fd(own)?),
         FileType::Socket => Box::new(socket(own)?),
-        _ => Box::new(on_a_thread(own)),
+        _ => Box::new(threaded_reader(own)),
     })
 }
 
@@ -63,7 +63,7 @@ pub(crate) async fn say_ready(output: &mut Output) -> io::Result<()> {
     let ready = Ready {
         ready: limits::PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        confinement: Some(confinement::found()),
+        confinement: Some(confinement::read()),
     };
     let mut line = serde_json::to_vec(&ready)?;
     line.push(b'\n');
@@ -112,7 +112,7 @@ fn socket(own: OwnedFd) -> io::Result<tokio::net::UnixStream> {
 }
 
 /// A file or a terminal cannot be polled: a thread reads it until it ends.
-fn on_a_thread(own: OwnedFd) -> impl AsyncRead + Send + Unpin {
+fn threaded_reader(own: OwnedFd) -> impl AsyncRead + Send + Unpin {
     let (send, mut receive) = mpsc::channel::<io::Result<Bytes>>(2);
     let mut file = std::fs::File::from(own);
     let reader = std::thread::Builder::new().stack_size(128 << 10).spawn(move || {

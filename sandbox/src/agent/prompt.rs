@@ -86,7 +86,7 @@ pub(crate) fn left_out(left_out: &[LeftOutPath]) -> Option<String> {
     (!list.is_empty()).then(|| {
         format!(
             "These paths were left out of your copy ({list}). Do the task without \
-them. Git is told to skip those it tracks. What you put at such a path is not applied."
+them. Git skips those that it tracks. What you put at such a path is not applied."
         )
     })
 }
@@ -163,11 +163,11 @@ mod tests {
     }
 
     fn paths(paths: &[(&str, &str)]) -> Vec<LeftOutPath> {
-        let of = |(path, why): &(&str, &str)| LeftOutPath {
+        let left_out = |(path, why): &(&str, &str)| LeftOutPath {
             path: path.as_bytes().to_vec(),
             why: (*why).to_owned(),
         };
-        paths.iter().map(of).collect()
+        paths.iter().map(left_out).collect()
     }
 
     #[test]

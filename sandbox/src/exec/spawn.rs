@@ -114,9 +114,9 @@ impl Spawner {
         let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())
             .map_err(failed("/dev/null"))?;
         let order = SpawnOrder {
-            null: aside(null.as_fd())?,
-            writer: aside(writer.as_fd())?,
-            directory: aside(launch.directory)?,
+            null: move_up(null.as_fd())?,
+            writer: move_up(writer.as_fd())?,
+            directory: move_up(launch.directory)?,
             programs: launch.programs,
             environment: launch.environment,
             user: launch.user,
@@ -269,7 +269,8 @@ fn start(
     Ok((pid, pidfd))
 }
 
-fn aside(descriptor: BorrowedFd<'_>) -> Result<OwnedFd, SpawnError> {
+/// A copy of a descriptor above the numbers that the child uses.
+fn move_up(descriptor: BorrowedFd<'_>) -> Result<OwnedFd, SpawnError> {
     rustix::io::fcntl_dupfd_cloexec(descriptor, FIRST_FREE_DESCRIPTOR)
         .map_err(|error| SpawnError::Failed("no descriptor", error.into()))
 }

@@ -13,7 +13,7 @@ use super::*;
 use crate::exec::tests::user;
 use crate::exec::{ToolUser, UserThread};
 
-mod order; // what comes out first, and what a bound cuts
+mod order; // the order of a set, and what a bound cuts
 
 /// A directory that the tool user owns.
 fn workspace(user: ToolUser) -> tempfile::TempDir {

@@ -79,7 +79,7 @@ impl Connector {
     /// `ca`: certificates (PEM) that are trusted in addition to the built-in roots.
     pub(crate) fn new(base: Base, network: Network, ca: Option<&str>) -> Result<Self, Fault> {
         let tls = match base.scheme() {
-            Scheme::Https => Some(Arc::new(trust(ca)?)),
+            Scheme::Https => Some(Arc::new(tls_config(ca)?)),
             Scheme::Http => None,
         };
         Ok(Self { base, network, tls, kept: None })
@@ -282,7 +282,7 @@ async fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
     Ok(found.iter().collect())
 }
 
-fn trust(ca: Option<&str>) -> Result<rustls::ClientConfig, Fault> {
+fn tls_config(ca: Option<&str>) -> Result<rustls::ClientConfig, Fault> {
     let unusable = |why: String| {
         Fault::new(FaultKind::Backend, format!("the certificate authority cannot be used: {why}"))
     };
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn a_broken_certificate_authority_is_refused() {
         let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(trust(Some(pem)).is_err());
-        assert!(trust(None).is_ok());
+        assert!(tls_config(Some(pem)).is_err());
+        assert!(tls_config(None).is_ok());
     }
 }

@@ -61,11 +61,11 @@ pub(super) struct Arguments {
 
 pub(super) fn definition() -> Value {
     let description = format!(
-        "Runs a command with bash (sh where there is no bash) and returns its exit code and output, \
-         stdout and stderr in order. Every call is a new shell: nothing of it runs on or is \
-         remembered, so no background processes, no `cd` that lasts. There is no terminal, no input \
-         and no network. Long output is cut in the middle. Ends after {} seconds unless told \
-         otherwise.",
+        "Runs a command with bash (sh if there is no bash) and returns its exit code and output, \
+         stdout and stderr in order. Every call is a new shell: no process keeps running and nothing \
+         is remembered, so there are no background processes and `cd` does not last. There is no \
+         terminal, no input and no network. Long output is cut in the middle. A command ends after \
+         {} seconds by default.",
         limits::COMMAND_SECONDS
     );
     super::function(

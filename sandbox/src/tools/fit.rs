@@ -29,7 +29,7 @@ pub(super) fn apply(shown: &str, text: &str, chunks: &[Chunk]) -> Result<String,
             let at = at.ok_or_else(|| format!("Failed to find context '{after}' in {shown}"))?;
             from = at + 1;
         }
-        let mut kept_or_removed: Vec<&str> = chunk.lines.iter().filter_map(old).collect();
+        let mut kept_or_removed: Vec<&str> = chunk.lines.iter().filter_map(expected_text).collect();
         if kept_or_removed.is_empty() {
             edits.push((lines.len(), 0, replacement(&chunk.lines, &[], carriage)));
             continue;
@@ -51,7 +51,7 @@ pub(super) fn apply(shown: &str, text: &str, chunks: &[Chunk]) -> Result<String,
             return Err(not_found(
                 shown,
                 &lines,
-                &chunk.lines.iter().filter_map(old).collect::<Vec<_>>(),
+                &chunk.lines.iter().filter_map(expected_text).collect::<Vec<_>>(),
             ));
         };
         let end = at + kept_or_removed.len();
@@ -76,7 +76,7 @@ pub(super) fn apply(shown: &str, text: &str, chunks: &[Chunk]) -> Result<String,
 }
 
 /// The text that a line of a patch expects in the file.
-fn old(line: &PatchLine) -> Option<&str> {
+fn expected_text(line: &PatchLine) -> Option<&str> {
     match line {
         PatchLine::Kept(text) | PatchLine::Removed(text) => Some(text),
         PatchLine::Added(_) => None,
