@@ -219,7 +219,7 @@ pub fn is_slug(text: &str) -> bool {
 
 /// A name in the catalogue, if it is one: of a model, of an effort, of a way to answer.
 // THREAT: a backend's word that steers a terminal, or fills it, stands where a person chooses, in the
-// first line of a run and in its record. Tried by model::tests::only_what_is_a_name_is_taken.
+// first line of a run and in its record. Tried by model::tests::only_valid_names_are_used.
 fn word(value: &Value) -> Option<String> {
     value.as_str().filter(|text| is_slug(text)).map(str::to_owned)
 }
