@@ -30,7 +30,7 @@ struct BaseHeader {
     root: String,
 }
 
-/// Every other line: a path with one of the two.
+/// Every other line: a path with one of the two, or a link that was left out with both.
 #[derive(Serialize, Deserialize)]
 struct BaseLine {
     path: RelPath,
@@ -41,11 +41,14 @@ struct BaseLine {
 }
 
 /// The paths of a workspace as the sandbox got them.
+#[derive(Default)]
 pub(super) struct Base {
     pub(super) root: PathBuf,
     pub(super) nodes: BTreeMap<RelPath, Node>,
     /// What the sandbox did not get, and why. Of a folder that was left out, only the folder.
     pub(super) left_out: BTreeMap<RelPath, LeftOutReason>,
+    /// Those of them that are links: they lead where they lead whether the sandbox got them or not.
+    pub(super) links_left_out: BTreeMap<RelPath, Node>,
 }
 
 /// Writes a base, which counts only once it is finished.
@@ -67,8 +70,15 @@ impl BaseWriter {
         self.line(&BaseLine { path, node: Some(node), left_out: None })
     }
 
-    pub(super) fn leave_out(&mut self, path: RelPath, why: LeftOutReason) -> io::Result<()> {
-        self.line(&BaseLine { path, node: None, left_out: Some(why) })
+    /// `target`: of a link.
+    pub(super) fn leave_out(
+        &mut self,
+        path: RelPath,
+        why: LeftOutReason,
+        target: Option<Vec<u8>>,
+    ) -> io::Result<()> {
+        let node = target.map(|target| Node::Link { target });
+        self.line(&BaseLine { path, node, left_out: Some(why) })
     }
 
     fn line(&mut self, line: &BaseLine) -> io::Result<()> {
@@ -89,16 +99,21 @@ impl Base {
         let first = lines.next().ok_or(io::ErrorKind::UnexpectedEof)??;
         let header: BaseHeader = serde_json::from_str(&first)?;
         let root = rel_path::decode(&header.root).ok_or(io::ErrorKind::InvalidData)?;
-        let (mut nodes, mut left_out) = (BTreeMap::new(), BTreeMap::new());
+        let mut base = Self { root: OsStr::from_bytes(&root).into(), ..Self::default() };
         for line in lines {
             let line: BaseLine = serde_json::from_str(&line?)?;
             match (line.node, line.left_out) {
-                (Some(node), None) => _ = nodes.insert(line.path, node),
-                (None, Some(why)) => _ = left_out.insert(line.path, why),
-                _ => return Err(io::ErrorKind::InvalidData.into()),
+                (Some(node), None) => _ = base.nodes.insert(line.path, node),
+                (link, Some(why)) => {
+                    if let Some(link) = link {
+                        base.links_left_out.insert(line.path.clone(), link);
+                    }
+                    base.left_out.insert(line.path, why);
+                }
+                (None, None) => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
-        Ok(Self { root: PathBuf::from(OsStr::from_bytes(&root)), nodes, left_out })
+        Ok(base)
     }
 
     /// Has it on the disk for good.

@@ -103,56 +103,41 @@ impl Root {
         shape
     }
 
-    /// Whether following `target` from `folder` stays inside, as the host is now. `folder` need
-    /// not be there yet, and a target that leads nowhere stays inside.
-    pub(super) fn keeps_inside(&self, folder: &RelPath, target: &[u8]) -> bool {
-        if target.starts_with(b"/") {
-            return false;
+    /// The target of a link; none where there is something else. None at all: nothing is there.
+    /// One that cannot be read is taken for one that leads out.
+    pub(super) fn link(&self, path: &RelPath) -> Option<Option<Vec<u8>>> {
+        let stat = self.stat(path).ok().flatten()?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            return Some(None);
         }
-        let mut at: Vec<&[u8]> = folder.components().collect();
-        let mut names = target.split(|byte| *byte == b'/').peekable();
-        while let Some(name) = names.next_if(|name| matches!(*name, b"" | b"." | b"..")) {
-            if name == b".." && at.pop().is_none() {
-                return false;
-            }
-        }
-        at.extend(names);
-        if at.is_empty() {
-            return true;
-        }
-        let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        match fs::openat2(&self.0, at.join(&b'/'), flags, Mode::empty(), how) {
-            Err(Errno::XDEV | Errno::LOOP | Errno::AGAIN) => false,
-            Err(Errno::NOSYS | Errno::PERM) => self.meets_no_link(&at),
-            Ok(_) | Err(_) => true,
-        }
+        let target = self.folder(&path.parent()).and_then(|folder| read_link(&folder, path.name()));
+        Some(Some(target.unwrap_or_else(|_| b"/".to_vec())))
     }
 
-    /// The same without `openat2`, more strictly: a link on the way is taken for one that leads out.
-    // THREAT: an old kernel, or a container policy that refuses the call, says of no link where it
-    // leads. Tried by workspace::beneath::tests::a_link_among_the_folders_is_never_followed.
-    fn meets_no_link(&self, names: &[&[u8]]) -> bool {
-        let Ok(mut at) = fs::openat(&self.0, ".", FOLDER, Mode::empty()) else { return false };
-        for name in names {
-            if *name == b".." {
-                return false;
-            }
-            match fs::statat(&at, *name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::Symlink => return false,
-                    FileType::Directory => {}
-                    _ => return true,
-                },
-                // It leads nowhere.
-                Err(_) => return true,
-            }
-            match fs::openat(&at, *name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
-                Ok(next) => at = next,
-                Err(error) => return error == Errno::ACCESS || error == Errno::NOENT,
+    /// The links in a folder and below that are `wanted`, as its folders are; `most`: entries that
+    /// are still to be looked at.
+    pub(super) fn links_in(
+        &self,
+        folder: &RelPath,
+        wanted: fn(&RelPath) -> bool,
+        most: &mut usize,
+    ) -> Vec<RelPath> {
+        let (mut found, mut todo) = (Vec::new(), vec![folder.clone()]);
+        while let Some(folder) = todo.pop() {
+            let opened = self.folder(&folder).and_then(|opened| Ok(Dir::read_from(opened)?));
+            for entry in opened.into_iter().flatten().flatten() {
+                let Ok(path) = folder.join(entry.file_name().to_bytes()) else { continue };
+                let Some(left) = most.checked_sub(1) else { return found };
+                *most = left;
+                let kind = self.stat(&path).ok().flatten();
+                match kind.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+                    Some(FileType::Symlink) if wanted(&path) => found.push(path),
+                    Some(FileType::Directory) if wanted(&path) => todo.push(path),
+                    _ => {}
+                }
             }
         }
-        true
+        found
     }
 
     // THREAT: a folder of the path is swapped for a link to ~/.ssh while we work, and we read or
@@ -278,14 +263,14 @@ mod tests {
         assert!(root.file(&file).is_ok());
         assert!(root.step_by_step(b"real/file", READ).is_ok());
         assert!(root.stat(&RelPath::parse(b"out/secret").unwrap()).is_err());
-        assert!(root.keeps_inside(&RelPath::root(), b"in/file"));
-        assert!(!root.keeps_inside(&RelPath::root(), b"out/secret"));
-        let meets_no_link = |names: &[&str]| {
-            root.meets_no_link(&names.iter().map(|name| name.as_bytes()).collect::<Vec<_>>())
-        };
-        assert!(meets_no_link(&["real", "file"]) && meets_no_link(&["real", "not", "there"]));
-        assert!(!meets_no_link(&["out", "secret"]) && !meets_no_link(&["in", "file"]));
-        assert!(!meets_no_link(&["real", "..", "out"]));
-        assert!(!root.keeps_inside(&RelPath::parse(b"real").unwrap(), b"../../x"));
+        let link = |path: &str| root.link(&RelPath::parse(path.as_bytes()).unwrap());
+        assert_eq!(link("in"), Some(Some(b"real".to_vec())));
+        assert_eq!([link("real"), link("real/file")], [Some(None), Some(None)]);
+        assert_eq!([link("none"), link("in/file"), link("out/secret")], [None, None, None]);
+        let links = |mut most| root.links_in(&RelPath::root(), |_| true, &mut most).len();
+        assert_eq!((links(100), links(1) <= 1, links(0)), (2, true, 0));
+        let mut most = 100;
+        root.links_in(&RelPath::root(), |path| path.name() == b"in", &mut most);
+        assert_eq!(most, 97, "a folder that is not wanted is not opened");
     }
 }

@@ -54,6 +54,8 @@ pub enum HeldReason {
     Repository,
     #[error("a link that leaves the folder")]
     LinkOutside,
+    #[error("where this and other links lead hangs on too many that are kept back")]
+    ManyLinks,
     #[error("a device, a fifo or a socket")]
     Special,
     /// Only by what some systems ignore in a name: case, dots at its end.

@@ -248,18 +248,23 @@ impl<'a> TarPacker<'a> {
                 let sha256 = Sha::of(Sha256::new_with_prefix(&content));
                 self.record(path, Node::File { mode, size, sha256 })
             }
-            WalkEntry::LeftOut { path, why } => self.left_out(path, why),
+            WalkEntry::LeftOut { path, why, target } => self.left_out(path, why, target),
         }
     }
 
     /// Named to the person, to the sandbox and to whoever judges what comes back. Of git's own
     /// folders only the last wants to know: a stand-in is there.
-    fn left_out(&mut self, path: RelPath, why: LeftOutReason) -> Result<(), CopyError> {
+    fn left_out(
+        &mut self,
+        path: RelPath,
+        why: LeftOutReason,
+        target: Option<Vec<u8>>,
+    ) -> Result<(), CopyError> {
         *self.copied.left_out_count.entry(why).or_default() += 1;
         // Beyond the bounds of a workspace the rest is not named: a change there is a conflict.
-        self.left_out_names += path.as_bytes().len();
+        self.left_out_names += path.as_bytes().len() + target.as_ref().map_or(0, Vec::len);
         if base::within_bounds(self.copied.left_out_count.values().sum(), self.left_out_names) {
-            self.base.leave_out(path.clone(), why).map_err(CopyError::Record)?;
+            self.base.leave_out(path.clone(), why, target).map_err(CopyError::Record)?;
         }
         if why == LeftOutReason::Git {
             return Ok(());

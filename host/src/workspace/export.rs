@@ -1,12 +1,18 @@
-//! The export gate: what of a set of changes is kept back, and why. Pure: the base, the changes,
-//! and nothing of the host.
+//! The export gate: what of a set of changes is kept back, and why.
 //!
-//! What is kept back is shown (`airlock diff RUN --held`) and never applied.
+//! What is kept back is shown (`airlock diff RUN --held`) and never applied. So the tree that links
+//! lead through, and that programs find, is what was copied in and what is *not* kept back. Each
+//! link that is kept back may change where others lead: it is asked again until no more is found.
+//!
+//! When a set comes in, the gate knows the base and nothing else. Before it is applied, the same is
+//! asked of the host as it is then.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 
-use super::autorun::{self, Aliases, RunsWhen};
+use super::autorun::{self, Called, RunsWhen};
 use super::base::Base;
+use super::beneath::Root;
 use super::change::{Change, HeldReason};
 use super::fold;
 use super::git::{self, Shape};
@@ -16,62 +22,205 @@ use super::rel_path::RelPath;
 use super::resolve::LinkResolver;
 use super::walk::STAGING;
 
-/// The tree as it would be if everything were applied.
-type TreeAfter<'a> = BTreeMap<&'a RelPath, &'a Node>;
+/// How often it is asked what comes of what was kept back. Then every link stays as it was.
+const ROUNDS: usize = 16;
+/// Entries of folders that were left out that are looked at for links.
+const LEFT_OUT_ENTRIES: usize = 10_000;
 
-/// Sets `held` and `runs` of each change.
-pub(super) fn judge(base: &Base, changes: &mut [Change]) {
-    let mut verdicts = Vec::with_capacity(changes.len());
-    {
-        let mut tree: TreeAfter = base.nodes.iter().collect();
-        for change in changes.iter() {
-            match &change.after {
-                Some(node) => tree.insert(&change.path, node),
-                None => tree.remove(&change.path),
-            };
-        }
-        let repositories = repositories(base.nodes.keys().chain(tree.keys().copied()));
-        let repositories = repositories.iter().map(RelPath::as_bytes).collect();
-        let cases = cases(tree.keys().copied().chain(base.left_out.keys()), tree.len());
-        let nodes = || tree.iter().map(|(path, node)| (*path, *node));
-        let mut links = LinkResolver::of(nodes());
-        let aliases = Aliases::of(&base.nodes, nodes(), |link| links.leads_to(link));
-        let mut in_repository = Nearest::default();
-        // Sorted by path, a folder stands before what is in it.
-        let (mut held, mut beneath) = (HashSet::new(), Nearest::default());
-        for change in changes.iter() {
-            let path = &change.path;
-            let is_repository = in_repository.is_in(path, &repositories);
-            let runs = autorun::judge(change, &aliases);
-            let verdict = hold(change, is_repository, &mut links, &cases)
-                .or_else(|| left_out(change, base))
-                // THREAT: `.hg/hgrc` is run by the next `hg status`, `.vscode/tasks.json` by the
-                // next look into the folder. Tried by
-                // workspace::export::tests::what_runs_by_itself_is_kept_back and
-                // flow::changes::what_runs_by_itself_is_held_and_the_rest_is_named.
-                .or_else(|| runs?.held(path))
-                .or_else(|| {
-                    let folder = RelPath::parse(beneath.above(path, &held)?).ok()?;
-                    Some(HeldReason::Beneath { folder })
-                });
-            if verdict.is_some() {
-                held.insert(path.as_bytes());
-            }
-            verdicts.push((verdict, runs));
-        }
-    }
-    for (change, (verdict, runs)) in changes.iter_mut().zip(verdicts) {
-        change.held = verdict;
-        change.runs = runs.and_then(RunsWhen::how).map(str::to_owned);
+/// Sets `held` and `runs` of each change; what is held already stays so. `host`: the folder that
+/// they are put into, where that is now.
+pub(super) fn judge(base: &Base, host: Option<&Root>, changes: &mut [Change]) {
+    let left_out = host.map(|host| links_left_out(base, host)).unwrap_or_default();
+    let (held, runs) = Gate::of(base, host, &left_out, changes).judge(base);
+    for ((change, held), runs) in changes.iter_mut().zip(held).zip(runs) {
+        change.held = held;
+        change.runs = runs.map(str::to_owned);
     }
 }
 
-fn hold(
-    change: &Change,
-    is_repository: bool,
-    links: &mut LinkResolver<'_>,
-    cases: &HashMap<String, Vec<&RelPath>>,
-) -> Option<HeldReason> {
+/// What was left out, and the links in those of its folders that have the name of something that
+/// runs: `.git/hooks/pre-commit -> ../../scripts/check`.
+fn links_left_out(base: &Base, host: &Root) -> Vec<RelPath> {
+    let mut links = Vec::new();
+    let mut most = LEFT_OUT_ENTRIES;
+    for path in base.left_out.keys() {
+        links.push(path.clone());
+        if is_called(path) {
+            links.extend(host.links_in(path, is_called, &mut most));
+        }
+    }
+    links
+}
+
+fn is_called(path: &RelPath) -> bool {
+    !Called::of(path.components()).is_plain()
+}
+
+struct Gate<'a> {
+    changes: &'a [Change],
+    held: Vec<Option<HeldReason>>,
+    /// The paths that are held.
+    paths: HashSet<&'a [u8]>,
+    links: LinkResolver<'a>,
+    /// The number of each change's path among the links.
+    entries: Vec<u32>,
+}
+
+impl<'a> Gate<'a> {
+    fn of(
+        base: &'a Base,
+        host: Option<&'a Root>,
+        left_out: &'a [RelPath],
+        changes: &'a [Change],
+    ) -> Self {
+        let mut links = LinkResolver::of(&base.root, host);
+        // THREAT: `.vscode -> cfg` was left out and is on the host all the same: what the agent
+        // writes to `cfg/tasks.json` runs. Tried by
+        // workspace::apply::tests::left_out::a_link_that_was_left_out_leads_where_it_leads.
+        for (path, node) in base.nodes.iter().chain(&base.links_left_out) {
+            if is_link(node) {
+                let entry = links.add(path);
+                links.leave(entry, Some(node));
+            }
+        }
+        for path in left_out {
+            let entry = links.add(path);
+            links.leave(entry, None);
+        }
+        let mut entries = Vec::with_capacity(changes.len());
+        for change in changes {
+            let entry = links.add(&change.path);
+            match &change.held {
+                None => links.put(entry, change.after.as_ref()),
+                Some(_) => links.leave(entry, change.before.as_ref()),
+            }
+            entries.push(entry);
+        }
+        let held: Vec<_> = changes.iter().map(|change| change.held.clone()).collect();
+        let paths = changes.iter().filter(|change| change.held.is_some());
+        let paths = paths.map(|change| change.path.as_bytes()).collect();
+        Self { changes, held, paths, links, entries }
+    }
+
+    fn judge(mut self, base: &Base) -> (Vec<Option<HeldReason>>, Vec<Option<&'static str>>) {
+        let mut found = self.by_themselves(base);
+        let mut round = 0;
+        let called = loop {
+            self.take_back(&found);
+            self.links.forget();
+            let called = autorun::called(&mut self.links);
+            round += 1;
+            // What is held because of a link that is held in the same round might be let out.
+            found = self.in_the_tree(&called, moves_links);
+            if !found.is_empty() && round >= ROUNDS {
+                found.extend(self.every_link());
+            }
+            if found.is_empty() {
+                found = self.in_the_tree(&called, |change| !moves_links(change));
+            }
+            if found.is_empty() {
+                break called;
+            }
+        };
+        let runs = self.changes.iter().zip(&self.entries).map(|(change, entry)| {
+            autorun::judge(change, called[*entry as usize]).and_then(RunsWhen::how)
+        });
+        let runs = runs.collect();
+        (self.held, runs)
+    }
+
+    /// Holds what has a reason that no other change makes or takes away.
+    fn by_themselves(&mut self, base: &Base) -> Vec<usize> {
+        let changes = self.changes;
+        let after = changes.iter().filter(|it| it.after.is_some()).map(|it| &it.path);
+        let repositories = repositories(base.nodes.keys().chain(after.clone()));
+        let gone: HashSet<&RelPath> =
+            changes.iter().filter(|it| it.after.is_none()).map(|it| &it.path).collect();
+        let stays = base.nodes.keys().filter(|path| !gone.contains(path));
+        let names = Names::of(stays.chain(after).chain(base.left_out.keys()));
+        let mut in_repository = Nearest::default();
+        hold(changes, &mut self.held, &mut self.paths, |_, change| {
+            let is_repository = in_repository.is_in(&change.path, &repositories);
+            by_itself(change, is_repository, &names).or_else(|| left_out(change, base))
+        })
+    }
+
+    /// Holds of some changes what is dangerous in the tree as it is by now, and what lies in a
+    /// folder that is held.
+    fn in_the_tree(&mut self, called: &[Called], of: fn(&Change) -> bool) -> Vec<usize> {
+        let Self { changes, held, paths, links, entries } = self;
+        hold(changes, held, paths, |at, change| {
+            if !of(change) {
+                return None;
+            }
+            // THREAT: `notes -> ../../.ssh/authorized_keys`, which the next program writes through.
+            // Tried by workspace::export::tests::a_link_that_leaves_the_folder_is_kept_back.
+            if change.after.as_ref().is_some_and(is_link) && !links.stays_inside(entries[at]) {
+                return Some(HeldReason::LinkOutside);
+            }
+            // THREAT: `.hg/hgrc` is run by the next `hg status`, `.vscode/tasks.json` by the
+            // next look into the folder. Tried by
+            // workspace::export::tests::what_runs_by_itself_is_kept_back and
+            // flow::changes::what_runs_by_itself_is_held_and_the_rest_is_named.
+            let runs = autorun::judge(change, called[entries[at] as usize])?;
+            runs.held(&change.path)
+        })
+    }
+
+    /// Holds every link that is left, and what takes the place of one.
+    // THREAT: two hundred thousand links, each of which is found only when the one before is held,
+    // take hours. Tried by workspace::export::tests::links_that_hang_on_each_other_are_held_soon.
+    fn every_link(&mut self) -> Vec<usize> {
+        hold(self.changes, &mut self.held, &mut self.paths, |_, change| {
+            moves_links(change).then_some(HeldReason::ManyLinks)
+        })
+    }
+
+    /// What is held stays as it was.
+    fn take_back(&mut self, found: &[usize]) {
+        for at in found.iter().copied().filter(|at| moves_links(&self.changes[*at])) {
+            self.links.leave(self.entries[at], self.changes[at].before.as_ref());
+        }
+    }
+}
+
+/// Holds what `why` says of what is not held yet. In a folder that is held everything is.
+fn hold<'a>(
+    changes: &'a [Change],
+    held: &mut [Option<HeldReason>],
+    paths: &mut HashSet<&'a [u8]>,
+    mut why: impl FnMut(usize, &'a Change) -> Option<HeldReason>,
+) -> Vec<usize> {
+    let mut found = Vec::new();
+    // Sorted by path, a folder stands before what is in it.
+    let mut beneath = Nearest::default();
+    for (at, change) in changes.iter().enumerate() {
+        if held[at].is_some() {
+            continue;
+        }
+        let verdict = why(at, change).or_else(|| {
+            let folder = RelPath::parse(beneath.above(&change.path, paths)?).ok()?;
+            Some(HeldReason::Beneath { folder })
+        });
+        if verdict.is_some() {
+            held[at] = verdict;
+            paths.insert(change.path.as_bytes());
+            found.push(at);
+        }
+    }
+    found
+}
+
+fn is_link(node: &Node) -> bool {
+    matches!(node, Node::Link { .. })
+}
+
+/// Whether other links may lead elsewhere with it than without it.
+fn moves_links(change: &Change) -> bool {
+    [&change.before, &change.after].into_iter().flatten().any(is_link)
+}
+
+fn by_itself(change: &Change, is_repository: bool, names: &Names<'_>) -> Option<HeldReason> {
     let path = &change.path;
     // THREAT: a hook, a filter or a monitor of the agent's making runs as the user at the next
     // `git status`. Tried by workspace::export::tests::nothing_of_git_is_let_out.
@@ -86,23 +235,12 @@ fn hold(
     if path.components().next().is_some_and(|name| fold::folded(name).starts_with(STAGING)) {
         return Some(HeldReason::Reserved);
     }
-    match &change.after {
-        Some(Node::Special) => return Some(HeldReason::Special),
-        // THREAT: `notes -> ../../.ssh/authorized_keys`, which the next program writes through.
-        // Tried by workspace::export::tests::a_link_that_leaves_the_folder_is_kept_back.
-        Some(Node::Link { .. }) if !links.stays_inside(path) => {
-            return Some(HeldReason::LinkOutside);
-        }
-        _ => {}
+    if change.after == Some(Node::Special) {
+        return Some(HeldReason::Special);
     }
-    if change.before.is_none() && change.after.is_some() {
-        let same = cases.get(&folded(path));
-        let other = same.and_then(|paths| paths.iter().find(|other| **other != path));
-        if let Some(other) = other {
-            return Some(HeldReason::Case { other: (*other).clone() });
-        }
-    }
-    None
+    let is_new = change.before.is_none() && change.after.is_some();
+    let other = is_new.then(|| names.same(path)).flatten()?;
+    Some(HeldReason::Case { other: other.clone() })
 }
 
 /// Whether a change meets what the person has and the sandbox never got. The agent did not see it, so
@@ -124,12 +262,12 @@ fn left_out(change: &Change, base: &Base) -> Option<HeldReason> {
 }
 
 /// The folders that git would take for a repository, before or after.
-fn repositories<'a>(paths: impl Iterator<Item = &'a RelPath>) -> HashSet<RelPath> {
-    let mut shapes: HashMap<RelPath, Shape> = HashMap::new();
+fn repositories<'a>(paths: impl Iterator<Item = &'a RelPath>) -> HashSet<&'a [u8]> {
+    let mut shapes: HashMap<&[u8], Shape> = HashMap::new();
     for path in paths {
         let mut shape = Shape::default();
         if shape.add(path.name()) {
-            let known = shapes.entry(path.parent()).or_default();
+            let known = shapes.entry(path.folder()).or_default();
             *known = known.with(shape);
         }
     }
@@ -137,15 +275,28 @@ fn repositories<'a>(paths: impl Iterator<Item = &'a RelPath>) -> HashSet<RelPath
 }
 
 /// The paths of a tree by what they are to a system that compares names less exactly than ours.
-fn cases<'a>(
-    paths: impl Iterator<Item = &'a RelPath>,
-    about: usize,
-) -> HashMap<String, Vec<&'a RelPath>> {
-    let mut cases: HashMap<String, Vec<&RelPath>> = HashMap::with_capacity(about);
-    for path in paths {
-        cases.entry(folded(path)).or_default().push(path);
+struct Names<'a> {
+    hasher: std::hash::RandomState,
+    /// Sorted.
+    paths: Vec<(u64, &'a RelPath)>,
+}
+
+impl<'a> Names<'a> {
+    fn of(paths: impl Iterator<Item = &'a RelPath>) -> Self {
+        let hasher = std::hash::RandomState::new();
+        let mut paths: Vec<_> = paths.map(|path| (hasher.hash_one(folded(path)), path)).collect();
+        paths.sort_unstable();
+        Self { hasher, paths }
     }
-    cases
+
+    /// Another path that is the same to such a system.
+    fn same(&self, path: &RelPath) -> Option<&'a RelPath> {
+        let name = folded(path);
+        let hash = self.hasher.hash_one(&name);
+        let from = self.paths.partition_point(|(other, _)| *other < hash);
+        let same = self.paths[from..].iter().take_while(|(other, _)| *other == hash);
+        same.map(|(_, other)| *other).find(|other| *other != path && folded(other) == name)
+    }
 }
 
 fn folded(path: &RelPath) -> String {
@@ -153,164 +304,4 @@ fn folded(path: &RelPath) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::workspace::node::Sha;
-
-    fn path(text: &str) -> RelPath {
-        RelPath::parse(text.as_bytes()).unwrap()
-    }
-
-    fn file() -> Node {
-        Node::File { mode: 0o644, size: 0, sha256: Sha::default() }
-    }
-
-    fn link(target: &str) -> Node {
-        Node::Link { target: target.as_bytes().to_vec() }
-    }
-
-    /// What becomes of `added` on a base of files, folders (`x/`) and links (`x -> y`).
-    fn judged(base: &[&str], added: &[(&str, Node)]) -> Vec<Option<HeldReason>> {
-        let base =
-            base.iter().map(|text| match (text.split_once(" -> "), text.strip_suffix('/')) {
-                (Some((from, to)), _) => (path(from), link(to)),
-                (_, Some(folder)) => (path(folder), Node::Folder { mode: 0o755 }),
-                _ => (path(text), file()),
-            });
-        let base: BTreeMap<_, _> = base.collect();
-        let mut changes: Vec<_> = added
-            .iter()
-            .map(|(text, node)| Change {
-                before: base.get(&path(text)).cloned(),
-                path: path(text),
-                after: Some(node.clone()),
-                content: None,
-                held: None,
-                runs: None,
-                special_bits: false,
-            })
-            .collect();
-        let base = Base { root: "/".into(), nodes: base, left_out: BTreeMap::new() };
-        judge(&base, &mut changes);
-        changes.into_iter().map(|change| change.held).collect()
-    }
-
-    #[test]
-    fn nothing_of_git_is_let_out() {
-        for name in
-            [".git/hooks/post-checkout", "a/.GIT/config", "a/b/.git", ".git./x", "git~1/config"]
-        {
-            assert_eq!(judged(&[], &[(name, file())]), [Some(HeldReason::Git)], "{name}");
-        }
-        assert_eq!(judged(&[], &[(".gitignore", file()), (".github/x", file())]), [None, None]);
-    }
-
-    #[test]
-    fn nothing_shaped_like_a_repository_is_let_out() {
-        let folder = || Node::Folder { mode: 0o755 };
-        let all = [
-            ("f", folder()),
-            ("f/Head", file()),
-            ("f/config", file()),
-            ("f/objects", folder()),
-            ("f/refs", link("../refs")),
-            ("g", file()),
-        ];
-        let held = judged(&[], &all);
-        assert_eq!(held.iter().filter(|held| **held == Some(HeldReason::Repository)).count(), 5);
-        assert_eq!(held[5], None);
-        let rest = [("f/HEAD", file()), ("f/config", file())];
-        assert_eq!(
-            judged(&["f/", "f/objects/", "f/refs/"], &rest),
-            [Some(HeldReason::Repository), Some(HeldReason::Repository)]
-        );
-        let linked = [("f/HEAD", file()), ("f/commondir", file())];
-        assert_eq!(
-            judged(&["f/"], &linked),
-            [Some(HeldReason::Repository), Some(HeldReason::Repository)]
-        );
-        assert_eq!(
-            judged(&["objects/", "refs/"], &[("HEAD", file())]),
-            [Some(HeldReason::Repository)]
-        );
-    }
-
-    #[test]
-    fn a_link_that_leaves_the_folder_is_kept_back() {
-        let base = ["d/", "d/e/", "d/f", "up -> d/e", "docs -> /home/u/.aws", "loop -> loop"];
-        for target in [
-            "/etc/passwd",
-            "..",
-            "../x",
-            "d/../../x",
-            "docs/credentials",
-            "up/../../../x",
-            "loop",
-            "",
-            "d/../docs",
-        ] {
-            assert_eq!(
-                judged(&base, &[("new", link(target))]),
-                [Some(HeldReason::LinkOutside)],
-                "{target}"
-            );
-        }
-        for target in ["d/f", "./d//f", "d/../x", "up/../f", "nothing/there", "."] {
-            assert_eq!(judged(&base, &[("new", link(target))]), [None], "{target}");
-        }
-        assert_eq!(judged(&base, &[("d/e/new", link("../../up"))]), [None]);
-        assert_eq!(
-            judged(&base, &[("d/e/new", link("../../../up"))]),
-            [Some(HeldReason::LinkOutside)]
-        );
-        let pair = [("a", link("b")), ("b", link("../x"))];
-        assert_eq!(
-            judged(&[], &pair),
-            [Some(HeldReason::LinkOutside), Some(HeldReason::LinkOutside)]
-        );
-    }
-
-    #[test]
-    fn paths_that_are_one_on_other_systems_are_kept_back() {
-        let case = |other: &str| Some(HeldReason::Case { other: path(other) });
-        assert_eq!(judged(&["readme.md"], &[("README.md", file())]), [case("readme.md")]);
-        assert_eq!(judged(&[], &[("A", file()), ("a", file())]), [case("a"), case("A")]);
-        let folder = Node::Folder { mode: 0o755 };
-        assert_eq!(
-            judged(&["src/"], &[("Src", folder), ("Src/x", file())]),
-            [case("src"), Some(HeldReason::Beneath { folder: path("Src") })]
-        );
-        assert_eq!(judged(&["a", "A"], &[("a", file())]), [None]);
-        // Not only case: dots at the end, and what HFS+ passes over.
-        assert_eq!(judged(&["a"], &[("a.", file())]), [case("a")]);
-        assert_eq!(judged(&["d/a"], &[("d/\u{200c}a", file())]), [case("d/a")]);
-        assert_eq!(judged(&["a"], &[("a:1", file()), ("a:2", file())]), [None, None]);
-    }
-
-    #[test]
-    fn what_runs_by_itself_is_kept_back() {
-        let hg =
-            || Some(HeldReason::VersionControl { root: path(".hg"), program: "Mercurial".into() });
-        assert_eq!(judged(&[".hg/"], &[(".hg/hgrc", file())]), [hg()]);
-        assert_eq!(judged(&[], &[(".hg", link("d")), ("d/hgrc", file())]), [hg(), None]);
-        let by_itself =
-            |held: &Option<HeldReason>| matches!(held, Some(HeldReason::RunsByItself { .. }));
-        // The link is the person's own, what it leads to is the agent's.
-        let held = judged(
-            &[".vscode -> up/config", "up -> a/b", "a/", "a/b/", "a/b/config/"],
-            &[("a/b/config/tasks.json", file()), ("a/b/x", file())],
-        );
-        assert!(by_itself(&held[0]) && held[1].is_none(), "{held:?}");
-        let held = judged(&[], &[(".husky", link("d")), ("d/pre-commit", file())]);
-        assert!(by_itself(&held[0]) && held[1].is_none(), "{held:?}");
-        assert_eq!(judged(&[], &[("Makefile", file()), (".envrc", file())]), [None, None]);
-    }
-
-    #[test]
-    fn names_of_our_own_and_devices_are_kept_back() {
-        assert_eq!(judged(&[], &[(".airlock-apply-1/0", file())]), [Some(HeldReason::Reserved)]);
-        assert_eq!(judged(&[], &[(".AIRLOCK-apply-1/0", file())]), [Some(HeldReason::Reserved)]);
-        assert_eq!(judged(&[], &[("tty", Node::Special)]), [Some(HeldReason::Special)]);
-        assert_eq!(judged(&[], &[("a/.airlock-apply-1", file())]), [None]);
-    }
-}
+mod tests;

@@ -164,7 +164,7 @@ fn intake(
     {
         return Err(IntakeError::Cut(cut.why.clone()));
     }
-    export::judge(&base, &mut changes);
+    export::judge(&base, None, &mut changes);
     let extent = ChangesExtent { kept: Some(clock::now()), so_far: end.so_far, cut: end.cut };
     let set = ChangeSet { changes, extent };
     if !set.is_empty() {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Components of one to 255 bytes joined by `/`; no `.`, no `..`, no NUL. Empty: the root itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RelPath(Vec<u8>);
+pub struct RelPath(Box<[u8]>);
 
 /// Why some bytes are not a path beneath the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +56,7 @@ impl RelPath {
         if bytes.iter().filter(|byte| **byte == b'/').count() >= limits::PATH_COMPONENTS {
             return Err(PathError::TooLong);
         }
-        Ok(Self(bytes.to_vec()))
+        Ok(Self(bytes.into()))
     }
 
     /// This path with one more component.
@@ -94,8 +94,13 @@ impl RelPath {
     /// The folder it is in; the root is its own.
     #[must_use]
     pub fn parent(&self) -> Self {
-        let end = self.0.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-        Self(self.0[..end].to_vec())
+        Self(self.folder().into())
+    }
+
+    /// The same, as bytes.
+    #[must_use]
+    pub fn folder(&self) -> &[u8] {
+        &self.0[..self.0.iter().rposition(|byte| *byte == b'/').unwrap_or(0)]
     }
 
     /// The folders it is in, nearest first, without the root.

@@ -1,122 +1,254 @@
 //! Where the links of a tree lead. Each link is followed once, however many lead through it, and
 //! however long the way is.
+//!
+//! The tree is what is said of it, and below that either nothing or a folder of the host, which is
+//! asked for each name that a link leads through and nothing was said of.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use airlock_shared::limits;
 
+use super::beneath::Root;
 use super::node::Node;
 use super::rel_path::RelPath;
 
 /// How many links a target may lead through, as the kernel has it.
-const LINKS: usize = 40;
+const LINKS: u32 = 40;
 /// The root among the entries.
-const ROOT: usize = 0;
+const ROOT: u32 = 0;
 
-/// A tree by its names, each entry by a number.
+/// A tree by its names, each entry by a number. A folder has a smaller one than what is in it.
+/// Small, for a hostile set of changes has as many entries as it may.
 pub(super) struct LinkResolver<'a> {
     entries: Vec<TreeEntry<'a>>,
-    names: HashMap<(usize, &'a [u8]), usize>,
+    numbers: HashMap<(u32, Cow<'a, [u8]>), u32>,
+    /// The names of the folder that the tree is in the end, from the top of the file system.
+    place: Vec<&'a [u8]>,
+    host: Option<&'a Root>,
     #[cfg(test)]
     pub(super) looked_up: usize,
 }
 
 struct TreeEntry<'a> {
-    parent: usize,
-    name: &'a [u8],
-    depth: usize,
-    /// Of a link.
-    target: Option<&'a [u8]>,
+    parent: u32,
+    depth: u32,
+    /// Of what is in it, the last that was added, and so on; the root, which is in nothing, ends it.
+    child: u32,
+    sibling: u32,
+    name: Cow<'a, [u8]>,
+    seen: Seen<'a>,
     known: Resolution,
 }
 
+/// What is at an entry.
+enum Seen<'a> {
+    /// The host was not asked yet.
+    Unasked,
+    Link(Cow<'a, [u8]>),
+    /// No link; or nothing, which is taken for a plain name.
+    Plain,
+}
+
+/// Where a link leads.
 #[derive(Clone, Copy)]
 enum Resolution {
     No,
-    /// It is being followed: who meets it again goes in a circle.
+    /// It is being followed: what meets it again goes in a circle.
     Busy,
     Outside,
     Inside {
         at: TreePlace,
-        through: usize,
+        through: u32,
+        /// It leaves the tree on its way and comes back.
+        leaves: bool,
     },
 }
 
-/// A place of the tree: an entry, and how many names beyond it that are not there.
+/// A place of the tree: an entry, and how many names beyond it that are not there; or, of the root,
+/// how many above it.
 #[derive(Clone, Copy)]
 struct TreePlace {
-    entry: usize,
-    beyond: usize,
+    entry: u32,
+    beyond: u32,
+    above: u32,
 }
 
 /// A link on its way.
-struct LinkWalk<'a> {
-    link: usize,
+struct LinkWalk {
+    link: u32,
     at: TreePlace,
     /// Other links it led through.
-    through: usize,
-    left: &'a [u8],
+    through: u32,
+    /// How much of the target was gone.
+    gone: usize,
+    leaves: bool,
+    /// The entries that its names are, where somebody asks.
+    met: Option<Vec<u32>>,
 }
 
 impl<'a> LinkResolver<'a> {
-    pub(super) fn of(tree: impl Iterator<Item = (&'a RelPath, &'a Node)>) -> Self {
-        let root =
-            TreeEntry { parent: ROOT, name: b"", depth: 0, target: None, known: Resolution::No };
+    /// An empty tree, or what is in a folder of the host. `place`: its path there, without links.
+    pub(super) fn of(place: &'a Path, host: Option<&'a Root>) -> Self {
+        let place = place.as_os_str().as_bytes().split(|byte| *byte == b'/');
         let mut links = Self {
-            entries: vec![root],
-            names: HashMap::new(),
+            entries: Vec::new(),
+            numbers: HashMap::new(),
+            place: place.filter(|name| !name.is_empty()).collect(),
+            host,
             #[cfg(test)]
             looked_up: 0,
         };
-        for (path, node) in tree {
-            let mut at = ROOT;
-            for name in path.components() {
-                let next = links.entries.len();
-                let entry = *links.names.entry((at, name)).or_insert(next);
-                if entry == next {
-                    let depth = links.entries[at].depth + 1;
-                    let new =
-                        TreeEntry { parent: at, name, depth, target: None, known: Resolution::No };
-                    links.entries.push(new);
-                }
-                at = entry;
-            }
-            if let Node::Link { target } = node {
-                links.entries[at].target = Some(target);
-            }
-        }
+        links.entries.push(TreeEntry {
+            parent: ROOT,
+            depth: 0,
+            child: ROOT,
+            sibling: ROOT,
+            name: Cow::Borrowed(b""),
+            seen: Seen::Plain,
+            known: Resolution::No,
+        });
         links
     }
 
-    /// Whether a link of the tree, followed through the others, stays in it. What is not in the
-    /// tree is taken for a plain name.
-    pub(super) fn stays_inside(&mut self, link: &RelPath) -> bool {
-        self.entry(link).is_some_and(|entry| self.follow(entry))
+    /// The number of a path, and so of each folder that it is in.
+    pub(super) fn add(&mut self, path: &'a RelPath) -> u32 {
+        path.components().fold(ROOT, |at, name| self.enter(at, Cow::Borrowed(name)))
     }
 
-    /// Where a link of the tree ends, if it ends at something in it.
-    pub(super) fn leads_to(&mut self, link: &RelPath) -> Option<RelPath> {
-        let link = self.entry(link).filter(|entry| self.follow(*entry))?;
-        let Resolution::Inside { at: TreePlace { entry: mut at, beyond: 0 }, .. } =
-            self.entries[link].known
-        else {
-            return None;
+    fn enter(&mut self, parent: u32, name: Cow<'a, [u8]>) -> u32 {
+        let next = self.len();
+        let number = *self.numbers.entry((parent, name.clone())).or_insert(next);
+        if number == next {
+            let above = self.at(parent);
+            let (depth, sibling) = (above.depth + 1, above.child);
+            let seen = if self.host.is_some() { Seen::Unasked } else { Seen::Plain };
+            let known = Resolution::No;
+            self.entries.push(TreeEntry { parent, depth, child: ROOT, sibling, name, seen, known });
+            self.at_mut(parent).child = next;
+        }
+        number
+    }
+
+    /// Says what is at an entry. Where links lead is to be forgotten then.
+    pub(super) fn put(&mut self, entry: u32, node: Option<&'a Node>) {
+        self.at_mut(entry).seen = match node {
+            Some(Node::Link { target }) => Seen::Link(Cow::Borrowed(target)),
+            _ => Seen::Plain,
         };
+    }
+
+    /// An entry is what the host has there, or this.
+    pub(super) fn leave(&mut self, entry: u32, node: Option<&'a Node>) {
+        self.put(entry, node);
+        if self.host.is_some() {
+            self.at_mut(entry).seen = Seen::Unasked;
+            self.ask(entry);
+        }
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.known = Resolution::No);
+    }
+
+    /// Whether a link, followed through the others, stays in the tree all the way. What is not in
+    /// the tree is taken for a plain name.
+    pub(super) fn stays_inside(&mut self, link: u32) -> bool {
+        self.follow(link);
+        matches!(self.at(link).known, Resolution::Inside { leaves: false, .. })
+    }
+
+    /// Where a link ends, if it ends at an entry.
+    pub(super) fn leads_to(&mut self, link: u32) -> Option<u32> {
+        self.follow(link);
+        match self.at(link).known {
+            Resolution::Inside { at: TreePlace { entry, beyond: 0, above: 0 }, .. } => Some(entry),
+            _ => None,
+        }
+    }
+
+    /// The number that comes next.
+    pub(super) fn len(&self) -> u32 {
+        // There are no more than the bounds of a base and a set let be.
+        u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
+    }
+
+    fn depth_of_root(&self) -> u32 {
+        u32::try_from(self.place.len()).unwrap_or(u32::MAX)
+    }
+
+    fn at(&self, entry: u32) -> &TreeEntry<'a> {
+        &self.entries[entry as usize]
+    }
+
+    fn at_mut(&mut self, entry: u32) -> &mut TreeEntry<'a> {
+        &mut self.entries[entry as usize]
+    }
+
+    pub(super) fn is_link(&self, entry: u32) -> bool {
+        matches!(self.at(entry).seen, Seen::Link(_))
+    }
+
+    pub(super) fn parent(&self, entry: u32) -> u32 {
+        self.at(entry).parent
+    }
+
+    pub(super) fn name(&self, entry: u32) -> &[u8] {
+        &self.at(entry).name
+    }
+
+    pub(super) fn children(&self, entry: u32) -> impl Iterator<Item = u32> {
+        let some = |entry: u32| (entry != ROOT).then_some(entry);
+        std::iter::successors(some(self.at(entry).child), move |child| {
+            some(self.at(*child).sibling)
+        })
+    }
+
+    /// The entries that a link leads through, each name of its target, and its end.
+    pub(super) fn leads_through(&mut self, link: u32) -> Vec<u32> {
+        self.follow(link);
+        let Some(mut way) = self.way(link) else { return Vec::new() };
+        way.met = Some(Vec::new());
+        while matches!(self.step(&mut way), WalkStep::On) {}
+        way.met.unwrap_or_default()
+    }
+
+    fn path(&self, mut entry: u32) -> Option<RelPath> {
         let mut names = Vec::new();
-        while at != ROOT {
-            names.push(self.entries[at].name);
-            at = self.entries[at].parent;
+        while entry != ROOT {
+            names.push(self.name(entry));
+            entry = self.at(entry).parent;
         }
         names.reverse();
         RelPath::parse(&names.join(&b'/')).ok()
     }
 
-    fn entry(&self, path: &RelPath) -> Option<usize> {
-        path.components().try_fold(ROOT, |at, name| self.names.get(&(at, name)).copied())
+    /// Asks the host what is at an entry, if it was not asked yet and nothing was said.
+    fn ask(&mut self, entry: u32) {
+        if matches!(self.at(entry).seen, Seen::Unasked) {
+            let found = self.host.zip(self.path(entry)).and_then(|(host, path)| host.link(&path));
+            let target = found.flatten();
+            self.at_mut(entry).seen =
+                target.map_or(Seen::Plain, |target| Seen::Link(Cow::Owned(target)));
+        }
     }
 
-    fn follow(&mut self, link: usize) -> bool {
-        let mut ways: Vec<LinkWalk<'_>> = Vec::new();
+    /// What the host has by this name, if it has something. What it has not is no entry: the names
+    /// of targets that lead nowhere are as many as somebody likes.
+    fn found(&mut self, parent: u32, name: &[u8]) -> Option<u32> {
+        let mut path = self.path(parent).unwrap_or_default();
+        path = path.join(name).ok()?;
+        let target = self.host?.link(&path)?;
+        let entry = self.enter(parent, Cow::Owned(name.to_vec()));
+        self.at_mut(entry).seen =
+            target.map_or(Seen::Plain, |target| Seen::Link(Cow::Owned(target)));
+        Some(entry)
+    }
+
+    fn follow(&mut self, link: u32) {
+        let mut ways: Vec<LinkWalk> = Vec::new();
         ways.extend(self.begin(link));
         while let Some(way) = ways.last_mut() {
             let link = way.link;
@@ -124,66 +256,103 @@ impl<'a> LinkResolver<'a> {
                 WalkStep::On => {}
                 WalkStep::First(other) => ways.extend(self.begin(other)),
                 WalkStep::End(known) => {
-                    self.entries[link].known = known;
+                    self.at_mut(link).known = known;
                     ways.pop();
                 }
             }
         }
-        matches!(self.entries[link].known, Resolution::Inside { .. })
     }
 
-    /// A link that nobody followed yet sets out.
-    fn begin(&mut self, link: usize) -> Option<LinkWalk<'a>> {
-        let entry = &mut self.entries[link];
-        let (Resolution::No, Some(target)) = (entry.known, entry.target) else { return None };
-        if target.is_empty() || target.starts_with(b"/") {
-            entry.known = Resolution::Outside;
-            return None;
-        }
-        entry.known = Resolution::Busy;
-        let at = TreePlace { entry: entry.parent, beyond: 0 };
-        Some(LinkWalk { link, at, through: 0, left: target })
+    /// A link that was not followed yet sets out.
+    fn begin(&mut self, link: u32) -> Option<LinkWalk> {
+        let Resolution::No = self.at(link).known else { return None };
+        let way = self.way(link)?;
+        self.at_mut(link).known = Resolution::Busy;
+        Some(way)
+    }
+
+    fn way(&self, link: u32) -> Option<LinkWalk> {
+        let entry = self.at(link);
+        let Seen::Link(target) = &entry.seen else { return None };
+        let leaves = target.starts_with(b"/");
+        let (entry, above) = if leaves { (ROOT, self.depth_of_root()) } else { (entry.parent, 0) };
+        let at = TreePlace { entry, beyond: 0, above };
+        Some(LinkWalk { link, at, through: 0, gone: 0, leaves, met: None })
     }
 
     /// One name further.
-    fn step(&mut self, way: &mut LinkWalk<'a>) -> WalkStep {
-        if way.left.is_empty() {
-            return WalkStep::End(Resolution::Inside { at: way.at, through: way.through });
+    fn step(&mut self, way: &mut LinkWalk) -> WalkStep {
+        let left = match &self.entries[way.link as usize].seen {
+            Seen::Link(target) => target.get(way.gone..).unwrap_or_default(),
+            Seen::Unasked | Seen::Plain => &[],
+        };
+        if left.is_empty() {
+            // An empty target leads nowhere.
+            let LinkWalk { at, through, leaves, gone, .. } = *way;
+            return WalkStep::End(match gone {
+                0 => Resolution::Outside,
+                _ => Resolution::Inside { at, through, leaves },
+            });
         }
-        let end = way.left.iter().position(|byte| *byte == b'/').unwrap_or(way.left.len());
-        let (name, rest) = (&way.left[..end], way.left.get(end + 1..).unwrap_or_default());
-        let TreePlace { entry, beyond } = way.at;
+        let end = left.iter().position(|byte| *byte == b'/').unwrap_or(left.len());
+        let name = &left[..end];
+        let gone = way.gone + end + 1;
+        let TreePlace { entry, beyond, above } = way.at;
         match name {
             b"" | b"." => {}
             b".." if beyond > 0 => way.at.beyond -= 1,
-            b".." if entry == ROOT => return WalkStep::End(Resolution::Outside),
-            b".." => way.at.entry = self.entries[entry].parent,
-            _ if self.entries[entry].depth + beyond >= limits::PATH_COMPONENTS => {
+            // THREAT: `.vscode -> /home/me/project/config` leads into the tree all the same, and the
+            // editor runs what the agent writes there. Tried by
+            // workspace::export::tests::a_link_that_leaves_and_comes_back_is_followed.
+            b".." if entry == ROOT && self.place.is_empty() => {
+                return WalkStep::End(Resolution::Outside);
+            }
+            b".." if entry == ROOT => {
+                way.at.above = self.depth_of_root().min(above + 1);
+                way.leaves = true;
+            }
+            name if above > 0 => {
+                if self.place.get(self.place.len() - above as usize) != Some(&name) {
+                    return WalkStep::End(Resolution::Outside);
+                }
+                way.at.above -= 1;
+            }
+            b".." => way.at.entry = self.at(entry).parent,
+            _ if self.at(entry).depth + beyond >= limits::PATH_COMPONENTS as u32 => {
                 return WalkStep::End(Resolution::Outside);
             }
             _ if beyond > 0 => way.at.beyond += 1,
-            _ => {
+            name => {
                 #[cfg(test)]
                 {
                     self.looked_up += 1;
                 }
-                let Some(&next) = self.names.get(&(entry, name)) else {
+                let next = match self.numbers.get(&(entry, Cow::Borrowed(name))) {
+                    Some(next) => Some(*next),
+                    None if self.host.is_some() => {
+                        let name = name.to_vec();
+                        self.found(entry, &name)
+                    }
+                    None => None,
+                };
+                let Some(next) = next else {
                     way.at.beyond = 1;
-                    way.left = rest;
+                    way.gone = gone;
                     return WalkStep::On;
                 };
-                if self.entries[next].target.is_none() {
-                    way.at.entry = next;
-                    way.left = rest;
-                    return WalkStep::On;
+                self.ask(next);
+                if let Some(met) = &mut way.met {
+                    met.push(next);
                 }
-                match self.entries[next].known {
+                match self.at(next).known {
+                    _ if !self.is_link(next) => way.at.entry = next,
                     Resolution::No => return WalkStep::First(next),
                     Resolution::Busy | Resolution::Outside => {
                         return WalkStep::End(Resolution::Outside);
                     }
-                    Resolution::Inside { at, through } => {
+                    Resolution::Inside { at, through, leaves } => {
                         way.through += 1 + through;
+                        way.leaves |= leaves;
                         way.at = at;
                         if way.through > LINKS {
                             return WalkStep::End(Resolution::Outside);
@@ -192,7 +361,7 @@ impl<'a> LinkResolver<'a> {
                 }
             }
         }
-        way.left = rest;
+        way.gone = gone;
         WalkStep::On
     }
 }
@@ -200,62 +369,9 @@ impl<'a> LinkResolver<'a> {
 enum WalkStep {
     On,
     /// Another link must be followed first.
-    First(usize),
+    First(u32),
     End(Resolution),
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    fn tree(links: impl Iterator<Item = (String, String)>) -> BTreeMap<RelPath, Node> {
-        let node = |(path, target): (String, String)| {
-            let target = target.into_bytes();
-            (RelPath::parse(path.as_bytes()).unwrap(), Node::Link { target })
-        };
-        links.map(node).collect()
-    }
-
-    /// `count` links that lead through a chain of 39, each of whose targets is a long way round.
-    fn looked_up(count: usize) -> usize {
-        let way = "d/../".repeat(800);
-        let chain = (0..39).map(|n| (format!("l{n}"), format!("{way}l{}", n + 1)));
-        let others = (0..count).map(|n| (format!("x/{n}"), "../l0".to_owned()));
-        let tree = tree(chain.chain(others));
-        let mut links = LinkResolver::of(tree.iter());
-        for path in tree.keys() {
-            assert!(links.stays_inside(path), "{path}");
-        }
-        links.looked_up
-    }
-
-    #[test]
-    fn a_chain_is_followed_once_however_many_lead_through_it() {
-        // A link that was not followed yet is looked up again once it was.
-        assert!(looked_up(1) <= 39 * 802 + 2, "{}", looked_up(1));
-        assert_eq!(looked_up(2_000) - looked_up(1_000), 1_000);
-    }
-
-    #[test]
-    fn more_links_than_the_kernel_follows_and_circles_are_outside() {
-        let chain = |length: usize| {
-            tree((0..length).map(|n| (format!("l{n:06}"), format!("l{:06}", n + 1))))
-        };
-        let first = |tree: &BTreeMap<RelPath, Node>| {
-            let path = RelPath::parse(b"l000000").unwrap();
-            LinkResolver::of(tree.iter()).stays_inside(&path)
-        };
-        assert!(first(&chain(41)));
-        assert!(!first(&chain(42)));
-        assert!(!first(&chain(200_000)), "and no stack ends");
-        let circle = tree(
-            [("a", "b"), ("b", "c/../a"), ("d", "x/../b")]
-                .map(|(from, to)| (from.to_owned(), to.to_owned()))
-                .into_iter(),
-        );
-        let mut links = LinkResolver::of(circle.iter());
-        assert!(circle.keys().all(|path| !links.stays_inside(path)));
-    }
-}
+mod tests;

@@ -67,11 +67,30 @@ impl LeftOutReason {
 
 /// What the walk meets.
 pub(super) enum WalkEntry {
-    Folder { path: RelPath, mode: u32, mtime: i64 },
-    File { path: RelPath, file: File },
-    Link { path: RelPath, target: Vec<u8>, mtime: i64 },
-    StandIn { path: RelPath, content: Vec<u8> },
-    LeftOut { path: RelPath, why: LeftOutReason },
+    Folder {
+        path: RelPath,
+        mode: u32,
+        mtime: i64,
+    },
+    File {
+        path: RelPath,
+        file: File,
+    },
+    Link {
+        path: RelPath,
+        target: Vec<u8>,
+        mtime: i64,
+    },
+    StandIn {
+        path: RelPath,
+        content: Vec<u8>,
+    },
+    /// With its target, where it is a link.
+    LeftOut {
+        path: RelPath,
+        why: LeftOutReason,
+        target: Option<Vec<u8>>,
+    },
 }
 
 type EntrySink<'a> = &'a mut dyn FnMut(WalkEntry) -> Result<(), CopyError>;
@@ -124,7 +143,7 @@ impl WorkspaceWalk<'_> {
         // THREAT: a run in the home directory takes our logins along, and `cat` prints them.
         // Tried by workspace::private::tests::our_own_folders_never_go_in.
         if let Some(why) = self.guard.folder((stat.st_dev, stat.st_ino)) {
-            return (self.found)(WalkEntry::LeftOut { path: folder.path.clone(), why });
+            return self.left_out(folder.path.clone(), why);
         }
         let names = match names(&opened) {
             Ok(Some(names)) => names,
@@ -140,10 +159,7 @@ impl WorkspaceWalk<'_> {
         // Tried by workspace::copy_in::tests::no_repository_goes_in_without_its_history.
         let no_history = !self.rules.has_history();
         if no_history && is_repository && !folder.path.is_root() {
-            return (self.found)(WalkEntry::LeftOut {
-                path: folder.path.clone(),
-                why: LeftOutReason::History,
-            });
+            return self.left_out(folder.path.clone(), LeftOutReason::History);
         }
         if !folder.left_out && !folder.path.is_root() {
             self.bring_back(&folder.path)?;
@@ -159,14 +175,14 @@ impl WorkspaceWalk<'_> {
                 .map_err(|why| CopyError::Path { folder: folder.path.clone(), why })?;
             let is_history = git::is_history(&name) || (repository && git::holds_history(&name));
             if no_history && is_history {
-                (self.found)(WalkEntry::LeftOut { path, why: LeftOutReason::History })?;
+                self.name_left_out(&opened, kind, path, LeftOutReason::History)?;
                 continue;
             }
             let is_folder = kind == FileType::Directory;
             let in_git_deeper =
                 in_git && !repository && git::stays_at_home_within(&path, is_folder);
             if in_git_deeper || (repository && git::stays_at_home(&name)) {
-                (self.found)(WalkEntry::LeftOut { path: path.clone(), why: LeftOutReason::Git })?;
+                self.name_left_out(&opened, kind, path.clone(), LeftOutReason::Git)?;
                 if repository && git::is_config(&name) && !folder.left_out {
                     let content = git::stand_in(&git_config(&opened, &name), !in_git);
                     (self.found)(WalkEntry::StandIn { path, content })?;
@@ -174,7 +190,7 @@ impl WorkspaceWalk<'_> {
                 continue;
             }
             if let Some(why) = self.private(&opened, &name, inode, kind, &path) {
-                (self.found)(WalkEntry::LeftOut { path, why })?;
+                self.name_left_out(&opened, kind, path, why)?;
                 continue;
             }
             match self.rules.judge(&path, is_folder) {
@@ -186,7 +202,7 @@ impl WorkspaceWalk<'_> {
                     self.entry(&opened, &name, kind, path, Some(content))?;
                 }
                 RuleResult::Excluded => {
-                    (self.found)(WalkEntry::LeftOut { path, why: LeftOutReason::Excluded })?;
+                    self.name_left_out(&opened, kind, path, LeftOutReason::Excluded)?
                 }
                 RuleResult::Secret => {
                     if is_folder && self.rules.brings_back() {
@@ -195,7 +211,7 @@ impl WorkspaceWalk<'_> {
                     }
                     // What is in a folder that was left out is not named one by one.
                     if !folder.left_out {
-                        (self.found)(WalkEntry::LeftOut { path, why: LeftOutReason::Secret })?;
+                        self.name_left_out(&opened, kind, path, LeftOutReason::Secret)?;
                     }
                 }
             }
@@ -203,6 +219,23 @@ impl WorkspaceWalk<'_> {
         folders.reverse();
         self.pending.extend(folders);
         Ok(())
+    }
+
+    fn left_out(&mut self, path: RelPath, why: LeftOutReason) -> Result<(), CopyError> {
+        (self.found)(WalkEntry::LeftOut { path, why, target: None })
+    }
+
+    /// The same of a name, which may be a link's: what it leads to may go in.
+    fn name_left_out(
+        &mut self,
+        folder: &OwnedFd,
+        kind: FileType,
+        path: RelPath,
+        why: LeftOutReason,
+    ) -> Result<(), CopyError> {
+        let read = || beneath::read_link(folder, path.name()).ok();
+        let target = if kind == FileType::Symlink { read() } else { None };
+        (self.found)(WalkEntry::LeftOut { path, why, target })
     }
 
     /// Why something never goes in, before any glob is asked. A file is looked at only if its
@@ -237,7 +270,7 @@ impl WorkspaceWalk<'_> {
         let found = match kind {
             FileType::RegularFile => match beneath::open_file(folder, name) {
                 Ok(file) => match self.kept_home(&path, &file, if_content)? {
-                    Some(why) => return (self.found)(WalkEntry::LeftOut { path, why }),
+                    Some(why) => return self.left_out(path, why),
                     None => WalkEntry::File { path: path.clone(), file },
                 },
                 Err(error) => return self.closed(path, &error),
@@ -252,7 +285,7 @@ impl WorkspaceWalk<'_> {
                     Err(error) => return self.closed(path, &error),
                 }
             }
-            _ => return (self.found)(WalkEntry::LeftOut { path, why: LeftOutReason::Special }),
+            _ => return self.left_out(path, LeftOutReason::Special),
         };
         self.bring_back(&path)?;
         (self.found)(found)
@@ -285,12 +318,10 @@ impl WorkspaceWalk<'_> {
     fn closed(&mut self, path: RelPath, error: &io::Error) -> Result<(), CopyError> {
         match Errno::from_io_error(error) {
             Some(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => Ok(()),
-            Some(Errno::ACCESS | Errno::PERM) => {
-                (self.found)(WalkEntry::LeftOut { path, why: LeftOutReason::Unreadable })
-            }
+            Some(Errno::ACCESS | Errno::PERM) => self.left_out(path, LeftOutReason::Unreadable),
             // A regular file was asked for and something else had taken its place.
             None if error.kind() == io::ErrorKind::InvalidInput => {
-                (self.found)(WalkEntry::LeftOut { path, why: LeftOutReason::Special })
+                self.left_out(path, LeftOutReason::Special)
             }
             _ => Err(CopyError::read(&path, io::Error::new(error.kind(), error.to_string()))),
         }

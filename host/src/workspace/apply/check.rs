@@ -11,6 +11,7 @@ use rustix::fs::{self, Dir, Stat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::super::base::Base;
 use super::super::beneath::Root;
 use super::super::change::{Change, ChangeSet, ChangeStatus};
 use super::super::node::Node;
@@ -82,11 +83,11 @@ pub(super) struct ApplyPlan {
 /// dangerous is held in `set`.
 pub(super) fn check(
     root: &Root,
-    tree: &Path,
+    base: &Base,
     set: &mut ChangeSet,
     before: StageHook<'_>,
 ) -> io::Result<ApplyPlan> {
-    last_look(root, tree, set)?;
+    last_look(root, base, set)?;
     let becomes_folder = |change: &&Change| {
         let folder = |node: &Option<Node>| node.as_ref().is_some_and(Node::is_folder);
         folder(&change.after) && !folder(&change.before)

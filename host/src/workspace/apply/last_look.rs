@@ -4,22 +4,22 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::Path;
 
+use super::super::base::Base;
 use super::super::beneath::Root;
 use super::super::change::{ChangeSet, HeldReason};
+use super::super::export;
 use super::super::git::Shape;
 use super::super::git_runs::{GitRuns, UserConfig};
 use super::super::nearest::Nearest;
-use super::super::node::Node;
 use super::super::rel_path::RelPath;
 
-/// Holds in `set` what must not be applied here. `root` is the folder `tree`.
+/// Holds in `set` what must not be applied here. `root` is the directory of `base`.
 ///
 /// # Errors
-/// The folder is gone.
-pub(super) fn last_look(root: &Root, tree: &Path, set: &mut ChangeSet) -> io::Result<()> {
-    let runs = GitRuns::of(root, tree, &UserConfig::of_this_user())?;
+/// The directory is gone.
+pub(super) fn last_look(root: &Root, base: &Base, set: &mut ChangeSet) -> io::Result<()> {
+    let runs = GitRuns::of(root, &base.root, &UserConfig::of_this_user())?;
     let coming = || set.applied().filter(|it| it.after.is_some()).map(|it| &it.path);
     // Which names of a repository come into a folder.
     let mut shapes: HashMap<RelPath, Shape> = HashMap::new();
@@ -34,36 +34,25 @@ pub(super) fn last_look(root: &Root, tree: &Path, set: &mut ChangeSet) -> io::Re
         |(folder, comes): &(&RelPath, &Shape)| comes.with(root.shape(folder)).is_repository();
     let repositories = shapes.iter().filter(is_repository).map(|(folder, _)| folder.as_bytes());
     let repositories: HashSet<&[u8]> = repositories.collect();
-    let (mut in_repository, mut beneath) = (Nearest::default(), Nearest::default());
-    let (mut held, mut verdicts) = (HashSet::new(), Vec::with_capacity(set.changes.len()));
-    for change in &set.changes {
-        let path = &change.path;
-        let verdict = match &change.after {
-            _ if change.held.is_some() => None,
-            _ if in_repository.is_in(path, &repositories) => Some(HeldReason::Repository),
+    let mut in_repository = Nearest::default();
+    let verdicts: Vec<Option<HeldReason>> = (set.changes.iter())
+        .map(|change| match change.held {
+            Some(_) => None,
+            None if in_repository.is_in(&change.path, &repositories) => Some(HeldReason::Repository),
             // THREAT: the agent edits `tools/fsm`, which the person's `core.fsmonitor` names, or the
             // file that their configuration includes, and the next `git status` runs it.
             // Tried by workspace::apply::tests::named_in_git::what_git_runs_is_held.
-            _ if runs.is_made_by(change) => Some(HeldReason::NamedInGit),
-            // THREAT: `x -> docs/credentials`, where `docs` was left out and leads to ~/.aws.
-            // Tried by workspace::apply::tests::a_link_through_one_that_was_left_out_is_kept_back.
-            Some(Node::Link { target }) if !root.keeps_inside(&path.parent(), target) => {
-                Some(HeldReason::LinkOutside)
-            }
-            _ => {
-                let folder = beneath.above(path, &held);
-                let folder = folder.and_then(|folder| RelPath::parse(folder).ok());
-                folder.map(|folder| HeldReason::Beneath { folder })
-            }
-        };
-        if verdict.is_some() {
-            held.insert(path.as_bytes());
-        }
-        verdicts.push(verdict);
-    }
+            None => runs.is_made_by(change).then_some(HeldReason::NamedInGit),
+        })
+        .collect();
     for (change, verdict) in set.changes.iter_mut().zip(verdicts) {
-        change.held = change.held.take().or(verdict);
+        if verdict.is_some() {
+            change.held = verdict;
+        }
     }
+    // THREAT: `x -> docs/credentials`, where `docs` is in a folder that was left out and leads to
+    // ~/.aws. Tried by workspace::apply::tests::a_link_through_one_that_was_left_out_is_kept_back.
+    export::judge(base, Some(root), &mut set.changes);
     Ok(())
 }
 
@@ -71,7 +60,7 @@ pub(super) fn last_look(root: &Root, tree: &Path, set: &mut ChangeSet) -> io::Re
 mod tests {
     use super::*;
     use crate::workspace::change::Change;
-    use crate::workspace::node::Sha;
+    use crate::workspace::node::{Node, Sha};
 
     fn coming(paths: impl Iterator<Item = String>) -> ChangeSet {
         let node = Node::File { mode: 0o644, size: 0, sha256: Sha::default() };
@@ -95,7 +84,8 @@ mod tests {
         std::fs::create_dir_all(folder.path().join("f/7/objects")).unwrap();
         let heads = (0..100_000).map(|n| format!("f/{n}/HEAD"));
         let mut set = coming(heads.chain([7, 8].map(|n| format!("f/{n}/refs"))));
-        last_look(&root, folder.path(), &mut set).unwrap();
+        let base = Base { root: folder.path().to_owned(), ..Base::default() };
+        last_look(&root, &base, &mut set).unwrap();
         let held: Vec<_> = set.held().map(|change| change.path.to_string()).collect();
         assert_eq!(held, ["f/7/HEAD", "f/7/refs"]);
     }

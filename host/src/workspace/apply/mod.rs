@@ -228,7 +228,7 @@ fn apply_watched(session: &SessionFolder, before: StageHook<'_>) -> Result<Appli
     let root = open(&base.root)?;
     let unwritable =
         |source| ApplyError::Folder { folder: base.root.display().to_string(), source };
-    let plan = check::check(&root, &base.root, &mut set, before).map_err(unwritable)?;
+    let plan = check::check(&root, &base, &mut set, before).map_err(unwritable)?;
     if !plan.conflicts.is_empty() {
         return Err(ApplyError::Conflicts(plan.conflicts));
     }

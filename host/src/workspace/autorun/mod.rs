@@ -1,20 +1,22 @@
 //! Files that run: nobody types their name, a program reads them. What runs by itself is held, what
 //! runs when its tool is started is applied and named. Which is which stands in [`table`].
 //!
-//! A link counts as what it is called, and what it leads to counts as what the link is called: the
-//! file that `.vscode -> config` makes of `config/tasks.json`.
+//! A link counts as what it is called, and what it leads to, through however many others, counts as
+//! what the link is called: the file that `.vscode -> config` makes of `config/tasks.json`.
 
 mod table; // the names, and the reason for each
 mod agents; // those of coding agents
+mod called; // what a path is called
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::LazyLock;
+use std::collections::HashMap;
 
 use super::change::{Change, HeldReason};
-use super::fold;
 use super::node::Node;
 use super::rel_path::RelPath;
+use super::resolve::LinkResolver;
 use super::version_control;
+
+pub(super) use called::Called;
 
 /// What a path is by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,20 +27,6 @@ pub(super) enum RunsWhen {
     ByItself(&'static str),
     /// When its tool is started; how.
     WhenStarted(&'static str),
-}
-
-struct TriggerRule {
-    /// The names, each in a folder of the one before.
-    names: Vec<&'static str>,
-    /// All that is in it too.
-    folder: bool,
-    runs: RunsWhen,
-}
-
-/// The triggers by their first name, those that end a name apart.
-struct TriggerTable {
-    first: HashMap<&'static str, Vec<TriggerRule>>,
-    endings: Vec<(&'static str, RunsWhen)>,
 }
 
 /// A name of the table, for people to read.
@@ -59,21 +47,6 @@ pub fn table() -> impl Iterator<Item = NamedTrigger> {
     })
 }
 
-static TRIGGERS: LazyLock<TriggerTable> = LazyLock::new(|| {
-    let mut triggers = TriggerTable { first: HashMap::new(), endings: Vec::new() };
-    for (pattern, runs) in all() {
-        if let Some(ending) = pattern.strip_prefix('*') {
-            triggers.endings.push((ending, runs));
-            continue;
-        }
-        let folder = pattern.ends_with('/');
-        let names: Vec<&str> = pattern.trim_end_matches('/').split('/').collect();
-        let trigger = TriggerRule { names, folder, runs };
-        triggers.first.entry(trigger.names[0]).or_default().push(trigger);
-    }
-    triggers
-});
-
 fn all() -> impl Iterator<Item = (&'static str, RunsWhen)> {
     let kept = version_control::KEPT.iter();
     let kept = kept.map(|kept| (kept.name, RunsWhen::VersionControl(kept.program)));
@@ -85,149 +58,110 @@ fn all() -> impl Iterator<Item = (&'static str, RunsWhen)> {
     kept.chain(by_itself).chain(named).chain(read)
 }
 
-/// What is left of a trigger beyond what a link stands for.
-#[derive(Clone, Copy)]
-struct AliasedTrigger {
-    names: &'static [&'static str],
-    folder: bool,
-    /// The link lies in the folder of a trigger already.
-    inside: bool,
-    runs: RunsWhen,
+/// What each entry of a tree is called, by its own names and by the links that lead to it, through
+/// however many links.
+///
+/// Each entry is looked at again only when it got one more of a few dozen names, so the time is
+/// linear in the tree.
+// THREAT: `.vscode -> cfg` and `cfg/tasks.json -> ../shared/tasks.json` are the person's; the agent
+// writes `shared/tasks.json`, which the editor runs. Tried by
+// workspace::export::tests::what_links_of_links_lead_to_is_kept_back.
+pub(super) fn called(links: &mut LinkResolver<'_>) -> Vec<Called> {
+    let mut called = vec![Called::default()];
+    by_names(links, &mut called);
+    let mut todo: Vec<u32> = (0..links.len()).filter(|entry| links.is_link(*entry)).collect();
+    while let Some(entry) = todo.pop() {
+        let now = called[entry as usize];
+        if now.is_plain() {
+            continue;
+        }
+        if links.is_link(entry) {
+            let (end, met) = (links.leads_to(entry), links.leads_through(entry));
+            // What was met on the way, where that is only known now.
+            let new = by_names(links, &mut called);
+            todo.extend(new.filter(|entry| links.is_link(*entry)));
+            if let Some(end) = end {
+                is_called_too(end, now.end(), &mut called, &mut todo);
+            }
+            // THREAT: `.vscode -> current` and `current -> mine` are the person's; the agent makes
+            // it `current -> examples/evil`, which is there already. Tried by
+            // workspace::export::tests::what_a_link_leads_through_is_kept_back.
+            for met in met {
+                is_called_too(met, now.way(), &mut called, &mut todo);
+            }
+        }
+        for child in links.children(entry) {
+            is_called_too(child, now.enter(links.name(child)), &mut called, &mut todo);
+        }
+    }
+    called
 }
 
-impl AliasedTrigger {
-    /// `path`: the names below where the rest begins. A link stands for all that may be in it, a
-    /// folder only for itself.
-    fn fits(&self, path: &[String], node: Option<&Node>) -> bool {
-        let both = self.names.len().min(path.len());
-        if self.names[..both].iter().zip(path).any(|(name, given)| *name != given) {
-            return false;
-        }
-        let is_link = matches!(node, Some(Node::Link { .. }));
-        let is_folder = matches!(node, Some(Node::Folder { .. }));
-        match path.len().cmp(&self.names.len()) {
-            _ if self.inside => true,
-            std::cmp::Ordering::Greater => self.folder,
-            std::cmp::Ordering::Equal if self.folder => is_link || is_folder || node.is_none(),
-            std::cmp::Ordering::Equal => !is_folder,
-            std::cmp::Ordering::Less => is_link,
-        }
+fn is_called_too(entry: u32, so: Called, called: &mut [Called], todo: &mut Vec<u32>) {
+    let known = &mut called[entry as usize];
+    let more = known.and(so);
+    if more != *known {
+        *known = more;
+        todo.push(entry);
     }
 }
 
-/// What the links of a tree make of the paths that they lead to.
+/// What the entries that are not yet in the list are called by their names, and which those are: a
+/// folder stands before what is in it.
+fn by_names(links: &LinkResolver<'_>, called: &mut Vec<Called>) -> std::ops::Range<u32> {
+    let known = u32::try_from(called.len()).unwrap_or(u32::MAX);
+    for entry in known..links.len() {
+        called.push(called[links.parent(entry) as usize].enter(links.name(entry)));
+    }
+    known..links.len()
+}
+
+/// What the links of a live tree make of the paths that they lead to.
 #[derive(Default)]
-pub(super) struct Aliases(HashMap<RelPath, Vec<AliasedTrigger>>);
+pub(super) struct Aliases(HashMap<RelPath, Called>);
 
 impl Aliases {
-    /// `leads_to`: where a link of the tree ends, in the tree. A link that is held itself makes
-    /// nothing of what it leads to.
+    /// `leads_to`: where a link ends, in the tree.
     pub(super) fn of<'a>(
-        base: &BTreeMap<RelPath, Node>,
-        tree: impl Iterator<Item = (&'a RelPath, &'a Node)>,
+        links: impl Iterator<Item = &'a RelPath>,
         mut leads_to: impl FnMut(&RelPath) -> Option<RelPath>,
     ) -> Self {
-        let mut aliases: HashMap<RelPath, Vec<AliasedTrigger>> = HashMap::new();
-        for (path, node) in tree.filter(|(_, node)| matches!(node, Node::Link { .. })) {
-            let is_old = base.get(path) == Some(node);
-            let names = folded(path);
-            let rests = rests(&names, node);
-            let rests: Vec<AliasedTrigger> = rests
-                .into_iter()
-                .filter(|rest| is_old || matches!(rest.runs, RunsWhen::WhenStarted(_)))
-                .collect();
-            let Some(target) = (!rests.is_empty()).then(|| leads_to(path)).flatten() else {
-                continue;
-            };
-            let known = aliases.entry(target).or_default();
-            for rest in rests {
-                // As many as there are triggers, however many links lead here.
-                let same = |it: &AliasedTrigger| {
-                    it.runs == rest.runs && it.inside == rest.inside && it.names == rest.names
-                };
-                if !known.iter().any(same) {
-                    known.push(rest);
-                }
+        let mut aliases: HashMap<RelPath, Called> = HashMap::new();
+        for path in links {
+            let called = Called::of(path.components());
+            if !called.is_plain()
+                && let Some(target) = leads_to(path)
+            {
+                let known = aliases.entry(target).or_default();
+                *known = known.and(called);
             }
         }
         Self(aliases)
     }
 }
 
-/// What of the triggers is left after a link: each that its name is the beginning of.
-fn rests(names: &[String], link: &Node) -> Vec<AliasedTrigger> {
-    let mut found = Vec::new();
-    for at in 0..names.len() {
-        for trigger in TRIGGERS.first.get(names[at].as_str()).into_iter().flatten() {
-            let TriggerRule { names: all, folder, runs } = trigger;
-            let whole = AliasedTrigger { names: all, folder: *folder, inside: false, runs: *runs };
-            let here = names.len() - at;
-            if whole.fits(&names[at..], Some(link)) {
-                let inside = here > all.len() || (here == all.len() && !folder);
-                let names = all.get(here..).unwrap_or_default();
-                found.push(AliasedTrigger { names, inside, ..whole });
-            }
-        }
-    }
-    found.extend(ending(names).map(|runs| AliasedTrigger {
-        names: &[],
-        folder: false,
-        inside: true,
-        runs,
-    }));
-    found
-}
-
-fn ending(names: &[String]) -> Option<RunsWhen> {
-    let last = names.last()?;
-    let found = TRIGGERS
-        .endings
-        .iter()
-        .find(|(ending, _)| last.len() > ending.len() && last.ends_with(ending));
-    found.map(|(_, runs)| *runs)
-}
-
-/// What a path is by its name and by the links that lead to it; the first of what it could be.
-fn by_name(path: &RelPath, node: Option<&Node>, aliases: &Aliases) -> Option<RunsWhen> {
-    let names = folded(path);
-    let mut found: Option<RunsWhen> = None;
-    let mut add = |runs: RunsWhen| found = Some(found.map_or(runs, |known| known.min(runs)));
-    for at in 0..names.len() {
-        for trigger in TRIGGERS.first.get(names[at].as_str()).into_iter().flatten() {
-            let TriggerRule { names: all, folder, runs } = trigger;
-            let rest = AliasedTrigger { names: all, folder: *folder, inside: false, runs: *runs };
-            if rest.fits(&names[at..], node) {
-                add(*runs);
-            }
-        }
-    }
-    if !matches!(node, Some(Node::Folder { .. })) {
-        ending(&names).into_iter().for_each(&mut add);
-    }
-    if !aliases.0.is_empty() {
-        for target in std::iter::once(path.clone()).chain(path.ancestors()) {
-            let below = &names[target.components().count()..];
-            let rests = aliases.0.get(&target).into_iter().flatten();
-            rests.filter(|rest| rest.fits(below, node)).for_each(|rest| add(rest.runs));
-        }
-    }
-    found
-}
-
 /// What a file or a link is by its name, and by the links that lead to it.
 pub(super) fn read_by_name(path: &RelPath, is_link: bool, aliases: &Aliases) -> Option<RunsWhen> {
+    let mut folders: Vec<RelPath> = path.ancestors().collect();
+    folders.reverse();
+    let (mut called, mut names) = (Called::default(), path.components());
+    for at in folders.iter().chain([path]) {
+        called = called.enter(names.next().unwrap_or_default());
+        called = called.and(aliases.0.get(at).copied().unwrap_or_default());
+    }
     // Of the target no name is asked.
     let link = is_link.then(|| Node::Link { target: Vec::new() });
-    by_name(path, Some(link.as_ref().unwrap_or(&Node::Special)), aliases)
+    called.runs(Some(link.as_ref().unwrap_or(&Node::Special)))
 }
 
-/// What a change makes run, if it does.
-pub(super) fn judge(change: &Change, aliases: &Aliases) -> Option<RunsWhen> {
-    let runs = by_name(&change.path, change.after.as_ref(), aliases)?;
+/// What a change of something that is called so makes run, if it does.
+pub(super) fn judge(change: &Change, called: Called) -> Option<RunsWhen> {
+    let runs = called.runs(change.after.as_ref())?;
     let comes = match &change.after {
         Some(Node::File { .. } | Node::Link { .. }) => true,
         Some(Node::Folder { .. }) => {
-            change.before.is_none() && !matches!(runs, RunsWhen::WhenStarted(_))
+            let was = change.before.as_ref().is_some_and(Node::is_folder);
+            !was && !matches!(runs, RunsWhen::WhenStarted(_))
         }
         Some(Node::Special) | None => false,
     };
@@ -240,7 +174,7 @@ impl RunsWhen {
         match self {
             Self::VersionControl(program) => {
                 let is_own = |path: &RelPath| {
-                    let runs = by_name(path, None, &Aliases::default());
+                    let runs = Called::of(path.components()).runs(None);
                     matches!(runs, Some(Self::VersionControl(_)))
                 };
                 let above = path.ancestors().filter(is_own).last();
@@ -259,11 +193,6 @@ impl RunsWhen {
             Self::ByItself(how) | Self::WhenStarted(how) => Some(how),
         }
     }
-}
-
-/// The names of a path as other systems compare them.
-fn folded(path: &RelPath) -> Vec<String> {
-    path.components().map(fold::folded).collect()
 }
 
 #[cfg(test)]

@@ -57,6 +57,7 @@ pub(super) const HELD: &[(&str, &str)] = &[
     ("rust-toolchain", "rustup runs the compiler it names, for a prompt or an editor too"),
     ("rust-toolchain.toml", "rustup runs the compiler it names, for a prompt or an editor too"),
     // hooks that version control starts at the next commit, checkout or push
+    (".git/hooks/", HOOKS),
     (".husky/", HOOKS),
     (".huskyrc", NAMES_HOOKS),
     (".huskyrc.json", NAMES_HOOKS),

@@ -28,7 +28,7 @@ fn change(at: &str, before: Option<Node>, after: Option<Node>) -> Change {
 }
 
 fn of(at: &str, node: Node) -> Option<RunsWhen> {
-    judge(&change(at, None, Some(node)), &Aliases::default())
+    judge(&change(at, None, Some(node)), Called::of(path(at).components()))
 }
 
 fn is_held(runs: Option<RunsWhen>) -> bool {
@@ -158,45 +158,80 @@ fn a_link_counts_as_what_it_is_called() {
     assert!(is_held(of(".vscode", Node::Folder { mode: 0o755 })));
 }
 
+/// What a file is in a tree of links (`x -> y`) and files.
+fn in_tree(tree: &[&str], at: &str) -> Option<RunsWhen> {
+    let nodes: Vec<_> = (tree.iter().chain([&at]))
+        .map(|line| match line.split_once(" -> ") {
+            Some((from, to)) => (path(from), link(to)),
+            None => (path(line), file()),
+        })
+        .collect();
+    let mut links = LinkResolver::of(std::path::Path::new("/"), None);
+    let mut last = 0;
+    for (path, node) in &nodes {
+        last = links.add(path);
+        links.put(last, Some(node));
+    }
+    let called = called(&mut links);
+    judge(&change(at, Some(file()), Some(file())), called[last as usize])
+}
+
 #[test]
 fn what_a_link_leads_to_counts_as_what_the_link_is_called() {
-    let base = BTreeMap::from([
-        (path(".vscode"), link("config")),
-        (path("a/.claude"), link("../agents")),
-        (path("Makefile"), link("build/mk")),
-        (path(".husky/pre-commit"), link("../hooks/pre")),
-        (path("plain"), link("src")),
-    ]);
-    let leads_to = |at: &RelPath| {
-        let to = match at.to_string().as_str() {
-            ".vscode" => "config",
-            "a/.claude" => "agents",
-            "Makefile" => "build/mk",
-            ".husky/pre-commit" => "hooks/pre",
-            "plain" => "src",
-            _ => "new",
-        };
-        Some(path(to))
-    };
-    // One that comes with the changes is held itself, and holds nothing else.
-    let (new, held) = (path("n/.vscode"), link("../new"));
-    let tree = base.iter().chain([(&new, &held)]);
-    let aliases = Aliases::of(&base, tree, leads_to);
-    let of = |at: &str| judge(&change(at, Some(file()), Some(file())), &aliases);
-    for at in ["config/tasks.json", "agents/settings.json", "hooks/pre"] {
-        assert!(is_held(of(at)), "{at}");
+    let tree = [
+        ".vscode -> config",
+        "a/.claude -> ../agents",
+        "Makefile -> build/mk",
+        ".husky/pre-commit -> ../hooks/pre",
+        "plain -> src",
+        ".git/hooks -> ../git-hooks",
+    ];
+    for at in
+        ["config/tasks.json", "config/d/x", "agents/settings.json", "hooks/pre", "git-hooks/x"]
+    {
+        assert!(is_held(in_tree(&tree, at)), "{at}");
     }
     for at in ["build/mk", "agents/commands/x.md"] {
-        assert!(is_named(of(at)), "{at}");
+        assert!(is_named(in_tree(&tree, at)), "{at}");
     }
-    for at in ["src/tasks.json", "hooks/other", "new/tasks.json", "build/other"] {
-        assert_eq!(of(at), None, "{at}");
+    for at in ["src/tasks.json", "hooks/other", "new/tasks.json", "build/other", "build/mk/x"] {
+        assert_eq!(in_tree(&tree, at), None, "{at}");
     }
 }
 
 #[test]
+fn what_is_called_so_by_several_links_in_a_row_is_found() {
+    let tree = [".vscode -> cfg", "cfg/tasks.json -> ../shared/tasks.json", "cfg/d -> ../more"];
+    for at in ["shared/tasks.json", "more/x"] {
+        assert!(is_held(in_tree(&tree, at)), "{at}");
+        assert_eq!(in_tree(&tree[1..], at), None, "{at}");
+    }
+    // Each of the names is a link's.
+    let tree = ["x/.config -> ../c", "c/mise -> ../m", "m/conf.d -> ../d"];
+    assert!(is_held(in_tree(&tree, "d/x.toml")));
+    assert_eq!(in_tree(&tree[1..], "d/x.toml"), None);
+    // To the top of the tree, and in a circle.
+    for tree in
+        [[".vscode -> .", "x -> y"], ["sub/.husky -> ..", "x -> y"], [".idea/d -> ..", "x -> x"]]
+    {
+        assert!(is_held(in_tree(&tree, "tasks.json")), "{tree:?}");
+    }
+}
+
+/// Each link gives its target one more name, and each target is in all the others.
+#[test]
+fn links_that_name_each_other_are_followed_a_few_times() {
+    let tree: Vec<String> = (0..3_000)
+        .map(|n| format!("d{n}/l -> ../d{}", (n + 1) % 3_000))
+        .chain([".vscode -> d0".to_owned(), ".husky -> d1500".to_owned()])
+        .collect();
+    let tree: Vec<&str> = tree.iter().map(String::as_str).collect();
+    assert!(is_held(in_tree(&tree, "d1499/x")));
+}
+
+#[test]
 fn what_goes_runs_nothing_but_version_control_keeps_its_own() {
-    let gone = |at: &str| judge(&change(at, Some(file()), None), &Aliases::default());
+    let gone = |at: &str| judge(&change(at, Some(file()), None), Called::of(path(at).components()));
     assert_eq!(gone(".vscode/tasks.json"), None);
     assert_eq!(gone("Makefile"), None);
     let held = gone(".hg/store/data/x").and_then(|runs| runs.held(&path(".hg/store/data/x")));

@@ -111,7 +111,7 @@ impl TriggerSearch<'_> {
     fn follow_links(&mut self) {
         let links = std::mem::take(&mut self.links);
         let mut targets = Vec::new();
-        self.aliases = Aliases::of(&links, links.iter(), |link| {
+        self.aliases = Aliases::of(links.keys(), |link| {
             let Some(Node::Link { target }) = links.get(link) else { return None };
             let at = self.resolve(&link.parent(), target).filter(|at| !at.is_root())?;
             targets.push(at.clone());

@@ -80,3 +80,41 @@ async fn what_was_left_out_is_held_and_the_rest_is_applied() {
     let found: Vec<_> = conflicts(&trial).into_iter().map(|(path, _)| path).collect();
     assert_eq!(found, expected);
 }
+
+/// What an agent does to a tree of which something was left out; what is held then, and when.
+async fn held(tree: &[&str], exclude: &[&str], stream: TarBytes) -> (Vec<String>, Vec<String>) {
+    let trial = ApplyFixture::new(tree);
+    let (_, copied, workspace) = trial.copy_with(&[], exclude, 1 << 20).await;
+    copied.unwrap();
+    workspace.take_changes(crate::workspace::trial::body(stream.end())).await.unwrap();
+    let paths = |held: &[Change]| held.iter().map(|it| it.path.to_string()).collect();
+    let set = crate::workspace::changes(&trial.session).unwrap().unwrap();
+    let kept: Vec<_> = set.held().cloned().collect();
+    (paths(&kept), paths(&apply(&trial.session).unwrap().held))
+}
+
+#[tokio::test]
+async fn a_link_that_was_left_out_leads_where_it_leads() {
+    let all = |path: &str| (vec![path.to_owned()], vec![path.to_owned()]);
+    let at_last = |path: &str| (Vec::new(), vec![path.to_owned()]);
+    let tasks = || TarBytes::default().file("config/tasks.json", "agent").file("other", "agent");
+    let tree = [".vscode -> config", "config/tasks.json = person"];
+    assert_eq!(held(&tree, &[".vscode"], tasks()).await, all("config/tasks.json"));
+    // The control: without the link it is a file as any other.
+    assert_eq!(held(&tree[1..], &[".vscode"], tasks()).await, (Vec::new(), Vec::new()));
+    // In a folder that was left out as a whole, only the host knows of it.
+    let tree = [".vscode/tasks.json -> ../config/tasks.json", "config/tasks.json = person"];
+    assert_eq!(held(&tree, &[".vscode"], tasks()).await, at_last("config/tasks.json"));
+    let hook = || TarBytes::default().file("tools/check", "agent");
+    let tree = [".git/HEAD", ".git/hooks/pre-commit -> ../../tools/check", "tools/check = person"];
+    assert_eq!(held(&tree, &[], hook()).await, at_last("tools/check"));
+    let tree = [".git/HEAD", ".git/hooks -> ../tools", "tools/check = person"];
+    assert_eq!(held(&tree, &[], hook()).await, all("tools/check"));
+    assert_eq!(held(&tree[2..], &[], hook()).await, (Vec::new(), Vec::new()));
+    // Through a link in a folder that was left out, and through one that is kept back.
+    let way = || TarBytes::default().link("notes", "out/up/../x");
+    let tree = ["out/up -> ../d", "d/"];
+    assert_eq!(held(&tree, &["out"], way()).await, (Vec::new(), Vec::new()));
+    let tree = ["out/up -> ..", "d/"];
+    assert_eq!(held(&tree, &["out"], way()).await, at_last("notes"));
+}
