@@ -60,14 +60,14 @@ pub const LINK_STALL_SECONDS: u64 = 30;
 
 /// Entries (files, directories, links) of a workspace.
 pub const WORKSPACE_ENTRIES: u64 = 200_000;
-/// Entries of a set of changes.
+/// Entries of a set of changes, with the folders that they lie in and that it does not name.
 pub const CHANGES_ENTRIES: u64 = 200_000;
 /// A path, from the workspace's root.
 pub const PATH_BYTES: usize = 4096;
 /// A symbolic link's target.
 pub const LINK_TARGET_BYTES: usize = 4096;
 
-/// All paths and link targets of a set of changes, or of a workspace, together.
+/// All paths and link targets of a set of changes, those folders too, or of a workspace, together.
 pub const PATHS_BYTES: usize = 32 << 20;
 /// How many paths that were left out are named one by one. The rest are counted.
 pub const LEFT_OUT_NAMED: usize = 200;

@@ -13,7 +13,7 @@ use airlock_tests::proxy::Proxy;
 use airlock_tests::rig::PATIENCE;
 use airlock_tests::{Rig, clock, images, peak};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use serde_json::json;
@@ -21,7 +21,7 @@ use tokio::io::{AsyncWriteExt as _, DuplexStream};
 use tokio::process::Command;
 
 use crate::after::{Body, full, link, request};
-use crate::impostor::{MOST_BYTES, against};
+use crate::impostor::{Ended, MOST_BYTES, against};
 
 /// The memory of a program that parses such lines as they come: were the input harmless, nothing
 /// would be proved.
@@ -90,6 +90,63 @@ async fn a_request_of_many_small_values() {
     assert_eq!(asked.len(), 1, "one was refused, one came through");
 }
 
+/// A tar stream of empty files, by their paths.
+fn set_of(paths: impl Iterator<Item = String>) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for path in paths {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, format!("tree/{path}"), std::io::empty()).expect("written");
+    }
+    tar.into_inner().expect("written")
+}
+
+/// How a run ends whose sandbox puts this set, twice, and goes.
+async fn puts(set: Vec<u8>) -> Ended {
+    let set = Bytes::from(set);
+    let play = move |pipe| {
+        let set = set.clone();
+        async move {
+            let (mut sender, key) = link(pipe).await;
+            for _ in 0..2 {
+                let body = stream::iter([set.clone()]).map(|piece| Ok(Frame::data(piece)));
+                let body = http_body_util::BodyExt::boxed(StreamBody::new(body));
+                let answer = sender.send_request(request("PUT", "/changes", &key, body)).await;
+                let Ok(answer) = answer else { return };
+                drop(answer.into_body().collect().await);
+            }
+        }
+    };
+    against(play).await
+}
+
+/// As many paths as there may be, each in eleven folders that the set does not name.
+#[tokio::test]
+async fn a_set_of_many_folders() {
+    const FOLDERS: u64 = 11;
+    let count = airlock_shared::limits::CHANGES_ENTRIES - 1_000;
+    // The least that each of them takes: its name, and one word for what is there.
+    assert!(count * FOLDERS * 4 * 24 > MOST_BYTES, "blind");
+    let deep = "/b".repeat(usize::try_from(FOLDERS).expect("small") - 1);
+    let ran = puts(set_of((0..count).map(|n| format!("{n}{deep}/c")))).await;
+    let ran = ran.assert_fault("workspace");
+    assert!(ran.outcome().to_string().contains("more than 200000 paths"), "{}", ran.outcome());
+}
+
+/// As many paths as there may be, as long as they may be: all of it is taken, and kept.
+#[tokio::test]
+async fn a_set_of_as_many_paths_as_there_may_be() {
+    let count = airlock_shared::limits::CHANGES_ENTRIES - 1_000;
+    let most = airlock_shared::limits::PATHS_BYTES as u64 / count;
+    let name = "n".repeat(usize::try_from(most).expect("small") - "tree/f/000000".len() - 1);
+    let ran = puts(set_of((0..count).map(|n| format!("f/{n:06}{name}")))).await;
+    let ran = ran.assert_fault("link");
+    let told: Vec<_> =
+        ran.events_named("changes").into_iter().map(|it| it["files"].clone()).collect();
+    assert_eq!(told, [json!(count + 1)], "with the folder that they are in");
+}
+
 /// Whoever reads the output has stopped, and the sandbox goes on talking: each of its events is as
 /// heavy as one may be.
 #[tokio::test]
@@ -152,7 +209,6 @@ trait Pieces: Sized {
 
 impl<S: futures_util::Stream<Item = String> + Send + Sync + 'static> Pieces for S {
     fn map_piece(self, mut map: impl FnMut(String) -> Bytes + Send + Sync + 'static) -> Body {
-        use futures_util::StreamExt as _;
         let frames = self.map(move |line| Ok::<_, Infallible>(Frame::data(map(line))));
         http_body_util::BodyExt::boxed(StreamBody::new(frames))
     }

@@ -119,7 +119,7 @@ pub(super) async fn listen(
                     judged = judged(gate, outcome, is_asked) => judged,
                     () = stop.asked(), if !is_asked => cancelled(),
                 };
-                let taken = workspace.changes().await;
+                let taken = workspace.changes(stop).await;
                 let unkept = taken.as_ref().and_then(|taken| taken.unkept.clone());
                 let outcome = match (judged, &patience, unkept) {
                     // It was told to stop because its seconds were spent.
@@ -193,7 +193,7 @@ pub(super) async fn listen(
             Ok(outcome) => outcome.clone(),
             Err(broken) => Outcome::Failed { fault: broken.fault.clone() },
         };
-        settle(gate, workspace.changes().await, settings, &told, stop, report);
+        settle(gate, workspace.changes(stop).await, settings, &told, stop, report);
     }
     outcome
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use airlock_shared::outcome::{Fault, FaultKind};
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{oneshot, watch};
 
 use super::settings::{self, CredentialChoice, DiskOn, SessionSettings};
-use super::{HostContext, SessionError};
+use super::{HostContext, SessionError, Stop};
 use crate::engine::live::LiveDirectory;
 use crate::engine::{ContainerSpec, WorkspaceMount};
 use crate::gate;
@@ -21,6 +22,9 @@ use crate::workspace::{
     self, ChangesRefused, CopyError, CopySummary, Counted, KeptChanges, LeaveOutRules, Private,
     Triggers,
 };
+
+/// How long the last changes may be looked at once the run is to stop.
+const PARTING: Duration = Duration::from_secs(5);
 
 pub(super) enum SessionWorkspace {
     Copy {
@@ -209,12 +213,16 @@ impl SessionWorkspace {
         }
     }
 
-    /// What is on the disk of a copy's changes; no more of them are taken. None: what was changed
-    /// is where it is.
-    pub(super) async fn changes(&self) -> Option<KeptChanges> {
+    /// What is on the disk of a copy's changes; no more of them are taken, and the last are waited
+    /// for until a while after it was to stop. None: what was changed is where it is.
+    pub(super) async fn changes(&self, stop: &Stop) -> Option<KeptChanges> {
+        let give_up = async {
+            stop.asked().await;
+            tokio::time::sleep(PARTING).await;
+        };
         match self {
             Self::Live { .. } => None,
-            Self::Copy { workspace, .. } => Some(workspace.close().await),
+            Self::Copy { workspace, .. } => Some(workspace.close(give_up).await),
         }
     }
 }

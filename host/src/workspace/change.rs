@@ -132,6 +132,21 @@ pub struct ChangeSet {
     pub extent: ChangesExtent,
 }
 
+/// How large a set is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangeCount {
+    pub applied: u64,
+    pub held: u64,
+    pub extent: ChangesExtent,
+}
+
+impl ChangeCount {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.applied == 0 && self.held == 0
+    }
+}
+
 /// How much of what a run changed a set has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -188,6 +203,12 @@ impl ChangeSet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
+    }
+
+    #[must_use]
+    pub fn count(&self) -> ChangeCount {
+        let (applied, held) = (self.applied().count() as u64, self.held().count() as u64);
+        ChangeCount { applied, held, extent: self.extent.clone() }
     }
 
     /// What apply would do.

@@ -103,7 +103,9 @@ pub fn stat(
     effort: &CompareDeadline,
 ) -> io::Result<Vec<SummaryLine>> {
     let Some((set, mut source)) = open(session)? else { return Ok(Vec::new()) };
-    shown(&set, view).map(|change| count(change, &mut source, effort)).collect()
+    // A large set is in memory once.
+    let shown = set.changes.into_iter().filter(|change| is_shown(change, view));
+    shown.map(|change| count(change, &mut source, effort)).collect()
 }
 
 impl SummaryLine {
@@ -153,7 +155,11 @@ fn open(session: &SessionFolder) -> io::Result<Option<(ChangeSet, DiffSource)>> 
 }
 
 fn shown(set: &ChangeSet, view: DiffView) -> impl Iterator<Item = &Change> {
-    set.changes.iter().filter(move |change| (view == DiffView::Held) == change.held.is_some())
+    set.changes.iter().filter(move |change| is_shown(change, view))
+}
+
+fn is_shown(change: &Change, view: DiffView) -> bool {
+    (view == DiffView::Held) == change.held.is_some()
 }
 
 impl DiffSource {
@@ -211,7 +217,7 @@ fn compared<'a>(old: &'a str, new: &'a str, until: Instant) -> TextDiff<'a, 'a, 
 }
 
 fn count(
-    change: &Change,
+    change: Change,
     source: &mut DiffSource,
     effort: &CompareDeadline,
 ) -> io::Result<SummaryLine> {
@@ -219,23 +225,18 @@ fn count(
         Some(Node::File { size, .. }) => *size,
         _ => 0,
     };
-    let mut line = SummaryLine {
-        change: change.clone(),
-        added: 0,
-        removed: 0,
-        binary: false,
-        uncounted: false,
-        bytes,
-    };
+    let mut line =
+        SummaryLine { change, added: 0, removed: 0, binary: false, uncounted: false, bytes };
     let is_file = |node: &Option<Node>| matches!(node, Some(Node::File { .. }));
-    if !is_file(&change.before) && !is_file(&change.after) {
+    if !is_file(&line.change.before) && !is_file(&line.change.after) {
         return Ok(line);
     }
     let Some(until) = effort.for_one_more() else {
         line.uncounted = true;
         return Ok(line);
     };
-    let Ok((old, new)) = texts(source.there(change), source.made(change)?) else {
+    let (old, new) = (source.there(&line.change), source.made(&line.change)?);
+    let Ok((old, new)) = texts(old, new) else {
         line.binary = true;
         return Ok(line);
     };

@@ -22,11 +22,11 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::base::Base;
-use super::change::{ChangeSet, ChangesExtent};
+use super::change::{ChangeCount, ChangeSet, ChangesExtent};
 use super::compare::{StreamedPath, compare, has_all_of};
 use super::export;
 use super::git;
@@ -46,46 +46,58 @@ const CUT_NAMED: usize = 20;
 /// What of a run's changes is on the disk.
 #[derive(Clone, Debug, Default)]
 pub struct KeptChanges {
-    pub set: Option<Arc<ChangeSet>>,
+    /// The set itself is on the disk alone: two of them at once are too much memory.
+    pub set: Option<ChangeCount>,
     /// Why a later one is not.
     pub unkept: Option<Fault>,
 }
 
+/// The way in of one set at a time.
+pub(super) struct Turn {
+    pub(super) taken: Arc<watch::Sender<KeptChanges>>,
+    /// Held until the set is on the disk.
+    pub(super) turn: OwnedMutexGuard<()>,
+    /// No more is read.
+    pub(super) closed: CancellationToken,
+    /// Nothing is put on the disk any more.
+    pub(super) given_up: CancellationToken,
+}
+
 /// Reads a stream to its end, or until nobody wants it any more, and stores what changed. `disk`:
-/// the bytes of the sandbox's disk. Dropped, it goes on with what came, and whoever gets `taken` next
-/// sees what became of it.
+/// the bytes of the sandbox's disk. Dropped, it goes on with what came; `taken` says what became of it.
 ///
 /// # Errors
-/// `taken` is what it was.
+/// The set is what it was.
 pub(super) async fn take(
     session: &Path,
     disk: u64,
     mut body: BoxStream<'static, io::Result<Bytes>>,
-    mut taken: OwnedMutexGuard<KeptChanges>,
-    closed: &CancellationToken,
+    turn: Turn,
 ) -> Result<(), ChangesRefused> {
     let (pieces, reader) = mpsc::channel(16);
     let folder = session.to_owned();
-    let before = taken.set.clone();
+    let Turn { taken, turn, closed, given_up } = turn;
     let work = tokio::task::spawn_blocking(move || {
         let stream = ChunkReader { reader, piece: Bytes::new() };
-        let result = intake(&folder, disk, stream, before.as_deref());
+        let result = intake(&folder, disk, stream, &given_up);
         let result = result.map_err(|refused| {
             store::drop_unfinished(&folder);
             ChangesRefused::of(&refused, &folder)
         });
-        match result {
+        let result = match result {
             Ok((set, is_full)) => {
                 let unkept = is_full.then(|| no_space(&folder));
-                *taken = KeptChanges { set: Some(Arc::new(set)), unkept: unkept.clone() };
+                taken.send_replace(KeptChanges { set: Some(set), unkept: unkept.clone() });
                 unkept.map_or(Ok(()), |fault| Err(ChangesRefused::Unkept(fault)))
             }
             Err(ChangesRefused::Unkept(fault)) => {
-                taken.unkept = Some(fault.clone());
+                taken.send_modify(|taken| taken.unkept = Some(fault.clone()));
                 Err(ChangesRefused::Unkept(fault))
             }
             malformed => malformed.map(drop),
-        }
+        };
+        drop(turn);
+        result
     });
     closed.run_until_cancelled(feed(&mut body, pieces)).await;
     let lost = |error| {
@@ -141,8 +153,8 @@ fn intake(
     session: &Path,
     disk: u64,
     stream: impl Read,
-    before: Option<&ChangeSet>,
-) -> Result<(ChangeSet, bool), IntakeError> {
+    given_up: &CancellationToken,
+) -> Result<(ChangeCount, bool), IntakeError> {
     let mut writer = Writer::new(session)?;
     let base = Base::load(session)?;
     let WholeStream { said, end, broke_off, is_full } =
@@ -150,7 +162,7 @@ fn intake(
     let mut changes = compare(&base.nodes, said)?;
     changes.retain(|change| !git::is_refreshed_index(change));
     if let Some(why) = broke_off
-        && !has_all_of(&changes, before)
+        && !has_all_of(&changes, store::load(session)?.as_ref())
     {
         return Err(IntakeError::Cut(why));
     }
@@ -167,11 +179,14 @@ fn intake(
     export::judge(&base, None, &mut changes);
     let extent = ChangesExtent { kept: Some(clock::now()), so_far: end.so_far, cut: end.cut };
     let set = ChangeSet { changes, extent };
+    if given_up.is_cancelled() {
+        return Err(IntakeError::GivenUp);
+    }
     if !set.is_empty() {
         Base::sync(session)?;
     }
     writer.finish(&set)?;
-    Ok((set, is_full))
+    Ok((set.count(), is_full))
 }
 
 /// A stream as far as it came whole.

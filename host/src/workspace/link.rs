@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::copy_in::{self, CopyError, CopySummary, Counted};
-use super::intake::{self, ChangesRefused, KeptChanges};
+use super::intake::{self, ChangesRefused, KeptChanges, Turn};
 use super::rules::LeaveOutRules;
 use crate::records::SessionFolder;
 
@@ -32,9 +32,13 @@ pub struct WorkspaceLink {
     session: std::path::PathBuf,
     disk: u64,
     tree: Mutex<Option<BoxStream<'static, io::Result<Bytes>>>>,
-    taken: Arc<tokio::sync::Mutex<KeptChanges>>,
+    taken: Arc<watch::Sender<KeptChanges>>,
+    /// Held while a set is taken.
+    turn: Arc<tokio::sync::Mutex<()>>,
     /// No more is taken.
     closed: CancellationToken,
+    /// What is being taken is not waited for.
+    given_up: CancellationToken,
 }
 
 impl WorkspaceLink {
@@ -52,8 +56,10 @@ impl WorkspaceLink {
             session: session.path().to_owned(),
             disk,
             tree: Mutex::new(Some(copy.stream)),
-            taken: Arc::default(),
+            taken: Arc::new(watch::Sender::new(KeptChanges::default())),
+            turn: Arc::default(),
             closed: CancellationToken::new(),
+            given_up: CancellationToken::new(),
         };
         CopyStarted { workspace, copied: copy.copied, counted: copy.counted }
     }
@@ -75,20 +81,40 @@ impl WorkspaceLink {
         &self,
         body: BoxStream<'static, io::Result<Bytes>>,
     ) -> Result<(), ChangesRefused> {
-        let taken = Arc::clone(&self.taken).lock_owned().await;
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         // THREAT: a set that comes after the end replaces the one that was shown.
         // Tried by workspace::link::tests::the_last_set_that_came_whole_is_the_one.
         if self.closed.is_cancelled() {
             let why = "the changes were taken already".to_owned();
             return Err(ChangesRefused::Unkept(Fault::new(FaultKind::Workspace, why)));
         }
-        intake::take(&self.session, self.disk, body, taken, &self.closed).await
+        let turn = Turn {
+            taken: Arc::clone(&self.taken),
+            turn,
+            closed: self.closed.clone(),
+            given_up: self.given_up.clone(),
+        };
+        intake::take(&self.session, self.disk, body, turn).await
     }
 
-    /// Takes no more, not even of what is coming, and says what is on the disk.
-    pub async fn close(&self) -> KeptChanges {
+    /// Takes no more, not even of what is coming, and says what is on the disk. What came is looked
+    /// at and put there first, unless that takes until `give_up`.
+    // THREAT: a set that takes minutes to look at keeps a person waiting who pressed Ctrl-C.
+    // Tried by workspace::link::tests::what_takes_too_long_is_given_up.
+    pub async fn close(&self, give_up: impl Future<Output = ()>) -> KeptChanges {
         self.closed.cancel();
-        self.taken.lock().await.clone()
+        let is_over = tokio::select! {
+            biased;
+            _turn = self.turn.lock() => true,
+            () = give_up => false,
+        };
+        let mut taken = self.taken.borrow().clone();
+        if !is_over {
+            self.given_up.cancel();
+            let why = "the run was stopped before the last changes were all looked at".to_owned();
+            taken.unkept = Some(Fault::new(FaultKind::Workspace, why));
+        }
+        taken
     }
 }
 
@@ -151,11 +177,9 @@ mod tests {
         let left = std::fs::read_dir(trial.session.path()).unwrap().flatten();
         let left: Vec<_> = left.map(|it| it.file_name().into_string().unwrap()).collect();
         assert!(left.iter().filter(|name| name.starts_with("changes")).eq(["changes"]), "{left:?}");
-        let taken = workspace.close().await;
-        assert_eq!(
-            taken.set.as_deref(),
-            crate::workspace::changes(&trial.session).unwrap().as_ref()
-        );
+        let taken = workspace.close(std::future::pending()).await;
+        let on_disk = crate::workspace::changes(&trial.session).unwrap();
+        assert_eq!(taken.set, on_disk.map(|set| set.count()));
         assert!(matches!(
             put(end(TarBytes::default(), "{}")).await,
             Err(ChangesRefused::Unkept(_))
@@ -176,10 +200,56 @@ mod tests {
         }));
         let (taken, closed) = tokio::join!(workspace.take_changes(endless.boxed()), async {
             came_all.await.unwrap();
-            workspace.close().await
+            workspace.close(std::future::pending()).await
         });
         taken.unwrap();
-        assert_eq!(closed.set.map(|set| set.changes.len()), Some(1));
+        assert_eq!(closed.set.map(|set| set.applied), Some(1));
         assert_eq!(kept(&trial), Some((vec!["b".to_owned()], true)));
+    }
+
+    /// A set is looked at for as long as its content can be read: here until the test lets it.
+    #[tokio::test]
+    async fn what_takes_too_long_is_given_up() {
+        let trial = ApplyFixture::new(&["a"]);
+        let workspace = trial.copy().await;
+        let whole = |name: &str| TarBytes::default().file(name, "x").end();
+        workspace.take_changes(body(whole("b"))).await.unwrap();
+        // The list of what went in, which each set is held against, is a pipe that nobody writes.
+        let base = trial.session.path().join("base.jsonl");
+        let text = std::fs::read(&base).unwrap();
+        std::fs::remove_file(&base).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &base,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let closing = async {
+            stopped.await.unwrap();
+            workspace.close(std::future::ready(())).await
+        };
+        let taking = async {
+            let mut taking = std::pin::pin!(workspace.take_changes(body(whole("c"))));
+            tokio::select! {
+                biased;
+                _ = taking.as_mut() => panic!("it was taken"),
+                () = std::future::ready(()) => stop.send(()).unwrap(),
+            }
+            taking.await
+        };
+        let feeding = async {
+            let taken = closing.await;
+            // Now it can be read, too late.
+            tokio::task::spawn_blocking(move || std::fs::write(base, text)).await.unwrap().unwrap();
+            taken
+        };
+        let (late, taken) = tokio::join!(taking, feeding);
+        assert!(matches!(late, Err(ChangesRefused::Unkept(_))), "{late:?}");
+        assert!(taken.unkept.unwrap().message.contains("stopped"));
+        assert_eq!(taken.set.map(|set| set.applied), Some(1));
+        assert_eq!(kept(&trial), Some((vec!["b".to_owned()], false)));
     }
 }

@@ -56,7 +56,7 @@ pub use apply::{
 };
 pub use autorun::{NamedTrigger, table as triggers};
 pub use bounds::Most;
-pub use change::{Change, ChangeSet, ChangeStatus, ChangesExtent, HeldReason};
+pub use change::{Change, ChangeCount, ChangeSet, ChangeStatus, ChangesExtent, HeldReason};
 pub use copy_in::{CopyError, CopySummary, Counted, LeftOut};
 pub use diff::{CompareDeadline, DiffView, SummaryLine, diff, stat};
 pub use intake::{ChangesRefused, KeptChanges};

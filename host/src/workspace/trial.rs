@@ -93,7 +93,8 @@ impl ApplyFixture {
     ) -> Result<Arc<ChangeSet>, ChangesRefused> {
         let workspace = self.copy().await;
         workspace.take_changes(body).await?;
-        Ok(workspace.close().await.set.unwrap())
+        workspace.close(std::future::pending()).await.set.unwrap();
+        Ok(Arc::new(super::changes(&self.session).unwrap().unwrap()))
     }
 }
 

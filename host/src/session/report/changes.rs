@@ -41,11 +41,9 @@ impl Report<'_> {
         }
         self.record.changes = match (set, note) {
             (Some(set), None) if set.is_empty() => records::ChangesRecord::None,
-            (Some(set), note) if !set.is_empty() => records::ChangesRecord::Kept {
-                files: set.applied().count() as u64,
-                held: set.held().count() as u64,
-                note,
-            },
+            (Some(set), note) if !set.is_empty() => {
+                records::ChangesRecord::Kept { files: set.applied, held: set.held, note }
+            }
             (None, None) if self.record.steps == 0 => records::ChangesRecord::None,
             (_, note) => records::ChangesRecord::Lost {
                 why: note
@@ -76,6 +74,7 @@ impl Report<'_> {
         match counted.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             Ok(lines) => {
                 let mut changes = count(&lines, held);
+                drop(lines);
                 if let Ok(Some(set)) = workspace::changes(&self.folder) {
                     name_all(&mut changes, &set);
                 }

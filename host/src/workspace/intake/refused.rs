@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use airlock_shared::limits;
 use airlock_shared::outcome::{Fault, FaultKind};
 
 use super::super::rel_path::{PathError, RelPath};
@@ -29,7 +30,12 @@ pub(in crate::workspace) enum IntakeError {
     NulTarget(RelPath),
     #[error("{0} is a link with too long a target")]
     LongTarget(RelPath),
-    #[error("the names of folders that it does not name are too long together")]
+    #[error(
+        "it has more than {} paths with the folders that it does not name",
+        limits::CHANGES_ENTRIES
+    )]
+    TooManyFolders,
+    #[error("its names are too long together with those of folders that it does not name")]
     NamesTooLong,
     #[error("something comes after its end")]
     AfterEnd,
@@ -39,6 +45,8 @@ pub(in crate::workspace) enum IntakeError {
     End(serde_json::Error),
     #[error("{0}, and there is a set that has more")]
     Cut(String),
+    #[error("the run was stopped before they were all looked at")]
+    GivenUp,
     #[error("{0}")]
     Store(#[from] io::Error),
 }
@@ -62,7 +70,7 @@ impl ChangesRefused {
             IntakeError::Store(error) => {
                 Self::Unkept(fault(format!("the changes could not be kept: {error}")))
             }
-            IntakeError::Cut(_) => {
+            IntakeError::Cut(_) | IntakeError::GivenUp => {
                 Self::Unkept(fault(format!("the changes could not be taken: {refused}")))
             }
             _ => Self::Malformed(fault(format!("the changes could not be taken: {refused}"))),

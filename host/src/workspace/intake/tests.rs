@@ -324,6 +324,25 @@ async fn what_has_no_end_is_ended() {
     assert!(trial.take(TarBytes::default().end()).await.unwrap().is_empty());
 }
 
+#[tokio::test]
+async fn folders_that_are_not_named_count() {
+    // Each of them is in eleven folders of its own.
+    let deep = "/b".repeat(11);
+    let set = |count: usize| {
+        (0..count).fold(TarBytes::default(), |tar, n| tar.file(&format!("{n}{deep}"), "")).end()
+    };
+    let most = usize::try_from(limits::CHANGES_ENTRIES).unwrap() / 12;
+    let trial = ApplyFixture::new(&[]);
+    assert_eq!(trial.take(set(most)).await.unwrap().changes.len(), most * 12);
+    let why = refused(&ApplyFixture::new(&[]), set(most + 1)).await;
+    assert!(why.contains("more than 200000 paths"), "{why}");
+    // Few of them, whose names are long together with what lies in them.
+    let long = format!("{}x", "n".repeat(250) + "/").repeat(14);
+    let named = (0..6_000).fold(TarBytes::default(), |tar, n| tar.file(&format!("{n}/{long}"), ""));
+    let why = refused(&ApplyFixture::new(&[]), named.end()).await;
+    assert!(why.contains("too long together"), "{why}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_stalls_is_ended() {
     let (pieces, mut reader) = mpsc::channel(1);
