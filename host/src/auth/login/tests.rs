@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use airlock_shared::scrub::Needles;
+
 use super::super::issuer::IssuerUrl;
 use super::super::refresh::tests::{IssuerReply, SmallIssuer, tokens};
 use super::super::store::tests::{BASE, login};
@@ -123,8 +125,23 @@ async fn a_request_near_the_end_of_the_token_carries_the_next_one() {
     assert_eq!(signer.due(), Some(3_300 + 3_300));
     assert_eq!(signer.renew(1).await, Ok(true), "the new token was refused too");
     assert_eq!(issuer.tokens_received(), ["canary-refresh-7", "canary-refresh-8"]);
-    // The refresh token is never among the secrets that a signer knows.
-    assert!(!signer.secrets_to_scrub().iter().any(|known| known.reveal().contains("refresh")));
+}
+
+#[tokio::test]
+async fn what_renews_a_login_is_looked_for_too() {
+    let (_folder, _issuer, clock, signer) = renewable(0, [tokens(8)]).await;
+    let printed = |n: u64| format!(r#"{{"refresh_token":"canary-refresh-{n}"}}"#);
+    let removed = r#"{"refresh_token":"[secret removed]"}"#;
+    let scrubbed = |n| Needles::for_texts(&signer.secrets_to_scrub()).text(&printed(n)).into_owned();
+    assert_eq!((scrubbed(7).as_str(), scrubbed(8)), (removed, printed(8)));
+    clock.store(3_300, Ordering::Relaxed);
+    assert_eq!(authorization(&signer).await.1, 1);
+    // The one that was used up too: a copy of it is still not for others to read.
+    assert_eq!((scrubbed(7).as_str(), scrubbed(8).as_str()), (removed, removed));
+    // The control: without it, it goes through.
+    let mut known = signer.secrets_to_scrub();
+    known.retain(|known| !known.reveal().contains("refresh"));
+    assert_eq!(Needles::for_texts(&known).text(&printed(8)), printed(8));
 }
 
 #[tokio::test]
