@@ -58,22 +58,50 @@ pub struct ChangesEnd {
 }
 
 /// What is missing from a set of changes because of a bound.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
-    /// Which bound, in words.
-    pub why: String,
+    pub why: CutWhy,
     /// Edits are missing, not only what git ignores.
+    #[serde(default)]
     pub edits: bool,
     /// How many paths are known to be missing.
+    #[serde(default)]
     pub paths: u64,
     /// Some paths could not be read. They may be in an earlier set.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unread: bool,
     /// More may be missing: not every directory was scanned.
+    #[serde(default)]
     pub unseen: bool,
     /// The first of the missing paths, escaped.
+    #[serde(default)]
     pub first: Vec<String>,
+}
+
+/// The bound that cut. The words for it are the host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CutWhy {
+    /// No time to scan further.
+    Looking,
+    /// No time to send more.
+    Sending,
+    /// More paths than a set may have.
+    Paths,
+    /// Their names are too long together.
+    Names,
+    /// They are larger than what may come out.
+    Bytes,
+    /// Some of them could not be read.
+    Unread,
+}
+
+impl Cut {
+    /// So far nothing is known to be missing.
+    #[must_use]
+    pub fn by(why: CutWhy) -> Self {
+        Self { why, edits: false, paths: 0, unread: false, unseen: false, first: Vec::new() }
+    }
 }
 
 /// The host's answer if it does not pass a request on: always with the header [`REFUSAL`], and

@@ -24,6 +24,7 @@ use crate::engine::EngineError;
 use crate::engine::docker::{ContainerExit, Running, StderrTail};
 use crate::failure::SANDBOX_SAYS;
 use crate::gate::{self, FromSandbox, Gate};
+use crate::neutral;
 use crate::workspace::{CopySummary, KeptChanges};
 
 /// Events that wait to be heard. One may take as much memory as [`limits::LINE_BYTES`] and
@@ -264,7 +265,7 @@ fn explain(
             let said = if said.is_empty() {
                 String::new()
             } else {
-                format!("; {SANDBOX_SAYS}“{said}”")
+                format!("; {SANDBOX_SAYS}{}", neutral::quoted(said))
             };
             Fault::new(FaultKind::SandboxDied, format!("{}{said}", ended.describe()))
         }

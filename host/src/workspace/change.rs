@@ -1,14 +1,19 @@
 //! What a run changed, path by path, and the words for why some of it is kept back.
 
-use airlock_shared::link::Cut;
+use airlock_shared::link::{self, CutWhy};
 use serde::{Deserialize, Serialize};
 
 use super::git;
 use super::node::Node;
 use super::rel_path::RelPath;
 use super::walk::LeftOutReason;
+use crate::failure::SANDBOX_SAYS;
 use crate::records::rfc3339_or_none;
-use crate::text;
+use crate::{neutral, text};
+
+/// Paths of what was cut that are named, and how much of each.
+pub(super) const CUT_NAMED: usize = 20;
+const CUT_NAME_CHARS: usize = 300;
 
 /// One path that is not as it was copied in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,6 +165,53 @@ pub struct ChangesExtent {
     pub cut: Option<Cut>,
 }
 
+/// What of the changes is missing. The words of `why` are ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cut {
+    pub why: String,
+    /// Edits are missing, not only what git ignores.
+    pub edits: bool,
+    /// How many paths are known to be missing.
+    pub paths: u64,
+    /// Some paths could not be read. They may be in an earlier set.
+    pub unread: bool,
+    /// There may be more.
+    pub unseen: bool,
+    /// The first of them, as the sandbox calls them.
+    pub first: Vec<String>,
+}
+
+impl Cut {
+    /// What a sandbox says that it left out, bounded.
+    // THREAT: a sandbox gives as the reason "your login has ended, run curl … | sh", and it is shown
+    // as our own sentence. Tried by workspace::intake::tests::no_word_of_a_set_is_said_as_ours.
+    #[must_use]
+    pub fn heard(cut: link::Cut) -> Self {
+        let why = match cut.why {
+            CutWhy::Looking => "there was no time to look for more",
+            CutWhy::Sending => "there was no time for more",
+            CutWhy::Paths => "there are more than a set of changes may have",
+            CutWhy::Names => "their names are too long together",
+            CutWhy::Bytes => "they are larger than what may come out",
+            CutWhy::Unread => "some of it could not be read",
+        };
+        let named = |path: &String| match path.char_indices().nth(CUT_NAME_CHARS) {
+            Some((end, _)) => format!("{}…", &path[..end]),
+            None => path.clone(),
+        };
+        let first = cut.first.iter().take(CUT_NAMED).map(named);
+        Self {
+            why: why.to_owned(),
+            edits: cut.edits,
+            paths: cut.paths,
+            unread: cut.unread,
+            unseen: cut.unseen,
+            first: first.collect(),
+        }
+    }
+}
+
 impl ChangesExtent {
     /// What a person must know of a set that is not all of it. `ended`: when the run did, where
     /// that is known. None: it is all.
@@ -188,7 +240,11 @@ impl ChangesExtent {
             let more = if cut.paths > cut.first.len() as u64 { ", …" } else { "" };
             let named = match cut.first.is_empty() {
                 true => String::new(),
-                false => format!(" ({}{more})", cut.first.join(", ")),
+                false => {
+                    let paths = cut.first.iter().map(|path| neutral::quoted(path));
+                    let paths = paths.collect::<Vec<_>>().join(", ");
+                    format!(" ({SANDBOX_SAYS}{paths}{more})")
+                }
             };
             format!("{what} did not come out whole, {}{missing}{named}", cut.why)
         });

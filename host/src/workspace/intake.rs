@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::base::Base;
 use super::change::{ChangeCount, ChangeSet, ChangesExtent};
+use super::change::{ChangeSet, ChangesExtent, Cut};
 use super::compare::{StreamedPath, compare, has_all_of};
 use super::export;
 use super::git;
@@ -39,9 +40,6 @@ use refused::no_space;
 
 pub use refused::ChangesRefused;
 pub(super) use refused::IntakeError;
-
-/// Paths of what was cut that are kept.
-const CUT_NAMED: usize = 20;
 
 /// What of a run's changes is on the disk.
 #[derive(Clone, Debug, Default)]
@@ -157,7 +155,7 @@ fn intake(
 ) -> Result<(ChangeCount, bool), IntakeError> {
     let mut writer = Writer::new(session)?;
     let base = Base::load(session)?;
-    let WholeStream { said, end, broke_off, is_full } =
+    let WholeStream { said, so_far, cut, broke_off, is_full } =
         read(stream, disk, &base.nodes, &mut writer)?;
     let mut changes = compare(&base.nodes, said)?;
     changes.retain(|change| !git::is_refreshed_index(change));
@@ -169,15 +167,15 @@ fn intake(
     // THREAT: a command locks a folder, and the edits so far that were kept of it are replaced by
     // none. Tried by
     // workspace::intake::tests::edits_so_far_that_could_not_be_read_replace_none_that_were.
-    if let Some(cut) = end.cut.as_ref().filter(|cut| cut.unread)
-        && (end.so_far || changes.is_empty())
+    if let Some(cut) = cut.as_ref().filter(|cut| cut.unread)
+        && (so_far || changes.is_empty())
         && before.is_some()
         && !has_all_of(&changes, before)
     {
         return Err(IntakeError::Cut(cut.why.clone()));
     }
     export::judge(&base, None, &mut changes);
-    let extent = ChangesExtent { kept: Some(clock::now()), so_far: end.so_far, cut: end.cut };
+    let extent = ChangesExtent { kept: Some(clock::now()), so_far, cut };
     let set = ChangeSet { changes, extent };
     if given_up.is_cancelled() {
         return Err(IntakeError::GivenUp);
@@ -193,7 +191,8 @@ fn intake(
 #[derive(Default)]
 struct WholeStream {
     said: HashMap<RelPath, StreamedPath>,
-    end: ChangesEnd,
+    so_far: bool,
+    cut: Option<Cut>,
     broke_off: Option<String>,
     is_full: bool,
 }
@@ -207,13 +206,13 @@ impl WholeStream {
             TarError::Malformed(_) => return Err(error.into()),
         };
         self.broke_off = Some(why.clone());
-        self.cut(why);
+        self.cut_short(why);
         Ok(())
     }
 
     /// It goes no further.
-    fn cut(&mut self, why: String) {
-        let cut = self.end.cut.get_or_insert_default();
+    fn cut_short(&mut self, why: String) {
+        let cut = self.cut.get_or_insert_default();
         (cut.edits, cut.unseen) = (true, true);
         cut.why = why;
     }
@@ -242,13 +241,14 @@ fn read(
             return Err(IntakeError::AfterEnd);
         }
         if header.kind == EntryKind::File && header.path == CHANGES_END.as_bytes() {
-            whole.end = match last(&mut tar, header.size) {
+            let end = match last(&mut tar, header.size) {
                 Err(IntakeError::Tar(error)) => {
                     whole.break_off(error)?;
                     return Ok(whole);
                 }
                 end => end?,
             };
+            (whole.so_far, whole.cut) = (end.so_far, end.cut.map(Cut::heard));
             ended = true;
             continue;
         }
@@ -257,11 +257,11 @@ fn read(
         // THREAT: a million names, or a file without an end, until the host's memory or disk is
         // full. Tried by workspace::intake::tests::what_has_no_end_is_ended.
         if entries > limits::CHANGES_ENTRIES {
-            whole.cut(format!("there are more than {} paths", limits::CHANGES_ENTRIES));
+            whole.cut_short(format!("there are more than {} paths", limits::CHANGES_ENTRIES));
             return Ok(whole);
         }
         if names > limits::PATHS_BYTES {
-            whole.cut("their names are too long together".to_owned());
+            whole.cut_short("their names are too long together".to_owned());
             return Ok(whole);
         }
         let Some((tree, path)) = place(&header)? else { continue };
@@ -282,8 +282,9 @@ fn read(
             EntryKind::Link => Some(Node::Link { target: header.target }),
             EntryKind::File => {
                 if header.size > disk.saturating_sub(stored) {
-                    whole
-                        .cut(format!("its files are larger than the sandbox's disk, {disk} bytes"));
+                    whole.cut_short(format!(
+                        "its files are larger than the sandbox's disk, {disk} bytes"
+                    ));
                     return Ok(whole);
                 }
                 let sha256 = match file(&mut tar, writer) {
@@ -298,7 +299,7 @@ fn read(
                     {
                         writer.rewind(stored)?;
                         whole.is_full = true;
-                        whole.cut("there was no space left to keep more".to_owned());
+                        whole.cut_short("there was no space left to keep more".to_owned());
                         return Ok(whole);
                     }
                     sha256 => sha256?,

@@ -165,11 +165,12 @@ mod tests {
         assert!(matches!(put(vec![7; 2000]).await, Err(ChangesRefused::Malformed(_))));
         assert_eq!(kept(&trial), is(&["b", "c", "d"], true));
         // One that says what it lacks is as good as it says.
-        let cut = r#"{"cut":{"why":"no time","edits":true,"paths":2,"first":["c","d"]}}"#;
+        let cut = r#"{"cut":{"why":"sending","edits":true,"paths":2,"first":["c","d"]}}"#;
         put(end(TarBytes::default().file("b", "3"), cut)).await.unwrap();
         assert_eq!(kept(&trial), is(&["b"], true));
         let note = crate::workspace::changes(&trial.session).unwrap().unwrap().extent.note(None);
-        let said = "changes did not come out whole, no time: 2 paths missing (c, d)";
+        let said = "changes did not come out whole, there was no time for more: 2 paths missing \
+                    (sandbox says: “c”, “d”)";
         assert_eq!(note.as_deref(), Some(said));
         put(end(TarBytes::default(), "{}")).await.unwrap();
         assert_eq!(kept(&trial), is(&[], false));

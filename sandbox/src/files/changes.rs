@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use airlock_shared::limits;
-use airlock_shared::link::{self, ChangesEnd, Cut};
+use airlock_shared::link::{self, ChangesEnd, Cut, CutWhy};
 use airlock_shared::outcome::Fault;
 use bytes::{Bytes, BytesMut};
 use rustix::fs::FileType;
@@ -29,7 +29,6 @@ use super::read::{self, Omitted};
 use super::scan::{ChangedPath, Differences, Scan, digest};
 use super::workspace_fault;
 use crate::exec::{ToolUser, UserThread};
-use crate::tools::output::escaped;
 use crate::tools::path::Root;
 use crate::tools::walk::{self, Kind};
 
@@ -39,8 +38,6 @@ const PIECES: usize = 4;
 const CUT_NAMED: usize = 20;
 /// Room in the host's limit for names other than those of the entries.
 const NAMES_SPARE_BYTES: usize = 64 << 10;
-/// Why a path that could not be read is missing.
-const UNREAD: &str = "some of it could not be read";
 
 /// Which changes to copy out.
 #[derive(Clone)]
@@ -144,7 +141,7 @@ fn stream(
     };
     let unseen = scan.unseen;
     if unseen {
-        out.cut("there was no time to scan further").unseen = true;
+        out.cut(CutWhy::Looking).unseen = true;
     }
     out.take_unread(&mut scan);
     out.differences(edits)?;
@@ -154,7 +151,7 @@ fn stream(
     if wanted.last {
         let derived = scan.derived();
         if scan.unseen && !unseen {
-            out.cut("there was no time to scan further").unseen = true;
+            out.cut(CutWhy::Looking).unseen = true;
         }
         out.take_unread(&mut scan);
         out.differences(derived)?;
@@ -183,9 +180,9 @@ impl TarOut<'_> {
             self.found(&found)?;
         }
         for path in differences.gone {
-            match &mut self.cut {
+            match self.cut.as_ref().map(|cut| cut.why) {
                 // The file may have been moved, and its new path may be missing.
-                Some(_) => self.missing(&path, "the path that it may have moved to is missing"),
+                Some(why) => self.missing(&path, why),
                 None => self.gone(&path)?,
             }
         }
@@ -253,18 +250,18 @@ impl TarOut<'_> {
     }
 
     /// Why there is no room for one more entry. If there is, the entry is counted.
-    fn no_room(&mut self, names: usize, bytes: u64) -> Option<&'static str> {
+    fn no_room(&mut self, names: usize, bytes: u64) -> Option<CutWhy> {
         if self.wanted.stop_stream.is_cancelled() {
-            return Some("there was no time for more");
+            return Some(CutWhy::Sending);
         }
         if self.entries >= self.wanted.paths {
-            return Some("there are more paths than a set of changes may have");
+            return Some(CutWhy::Paths);
         }
         if self.names + names + NAMES_SPARE_BYTES > limits::PATHS_BYTES {
-            return Some("the names are too long in total");
+            return Some(CutWhy::Names);
         }
         if bytes > self.wanted.bytes.saturating_sub(self.bytes) {
-            return Some("the files are larger than a set of changes may be");
+            return Some(CutWhy::Bytes);
         }
         self.entries += 1;
         self.names += names;
@@ -272,31 +269,30 @@ impl TarOut<'_> {
         None
     }
 
-    fn cut(&mut self, why: &str) -> &mut Cut {
-        self.cut.get_or_insert_with(|| Cut { why: why.to_owned(), ..Cut::default() })
+    fn cut(&mut self, why: CutWhy) -> &mut Cut {
+        self.cut.get_or_insert_with(|| Cut::by(why))
     }
 
     /// Records a path that could not be read.
     fn add_unread(&mut self, path: &[u8], error: &io::Error) {
         self.omitted.add(path, &error.to_string());
-        self.missing(path, UNREAD);
-        self.cut(UNREAD).unread = true;
+        self.missing(path, CutWhy::Unread);
+        self.cut(CutWhy::Unread).unread = true;
     }
 
     /// Names the paths that the scan could not read as missing.
     fn take_unread(&mut self, scan: &mut Scan<'_>) {
         for path in std::mem::take(&mut scan.unread) {
-            self.missing(&path, UNREAD);
-            self.cut(UNREAD).unread = true;
+            self.missing(&path, CutWhy::Unread);
+            self.cut(CutWhy::Unread).unread = true;
         }
     }
 
-    fn missing(&mut self, path: &[u8], why: &str) {
+    fn missing(&mut self, path: &[u8], why: CutWhy) {
         let cut = self.cut(why);
         cut.paths += 1;
         if cut.first.len() < CUT_NAMED {
-            let shown = escaped(path);
-            cut.first.push(shown.chars().take(200).collect());
+            cut.first.push(read::named(path));
         }
     }
 

@@ -221,9 +221,9 @@ impl<'a> Scan<'a> {
             let path = walk::joined(path, &entry.name);
             let is_dir = entry.kind == Kind::Dir;
             if path.len() >= limits::PATH_BYTES {
-                self.omitted.add(&path[..80], "its path is too long");
+                self.omitted.add(&path, "its path is too long");
             } else if depth >= limits::PATH_COMPONENTS {
-                self.omitted.add(&path[..path.len().min(80)], "it lies too deep");
+                self.omitted.add(&path, "it lies too deep");
             } else if !is_dir && self.baseline.knows(&path) {
                 // It is compared by its name.
             } else if self.places.find(&path, is_dir) > until {

@@ -9,6 +9,8 @@ use super::ended::ContainerExit;
 use super::pipe::StderrTail;
 use super::{Docker, is_absent};
 use crate::engine::error::{EngineError, Remains, said};
+use crate::failure::SANDBOX_SAYS;
+use crate::neutral;
 
 /// How long the engine may take over a removal that it says is under way.
 const REMOVAL_SECONDS: u64 = 10;
@@ -96,7 +98,7 @@ impl EngineObjects {
         }
         let said = said.from_sandbox();
         if !said.is_empty() {
-            reason = format!("{reason}; sandbox says: “{said}”");
+            reason = format!("{reason}; {SANDBOX_SAYS}{}", neutral::quoted(&said));
         }
         EngineError::Box { step, reason }
     }

@@ -1,7 +1,9 @@
 //! Edits come before derived files, and bounds cut the tail.
 
 use airlock_shared::limits;
-use airlock_shared::link::Cut;
+use airlock_shared::link::{Cut, CutWhy};
+use airlock_shared::scrub::Needles;
+use airlock_shared::secret::Secret;
 
 use super::*;
 
@@ -79,7 +81,7 @@ async fn edits_come_before_ignored_files_and_new_paths_before_deleted_ones() {
     assert!(!paths(&cut).contains(&"gone/moved".to_owned()), "{:?}", paths(&cut));
     let end = cut.end.cut.expect("it says that it is cut");
     let expected = Cut {
-        why: "the files are larger than a set of changes may be".to_owned(),
+        why: CutWhy::Bytes,
         edits: true,
         paths: 2,
         unread: false,
@@ -173,7 +175,7 @@ async fn too_deep_and_too_many_paths_cut_only_the_tail() {
     // The deep paths, `fix` and `many`.
     let deep = limits::PATH_COMPONENTS as u64;
     assert_eq!((cut.edits, cut.paths, cut.unseen), (true, deep + 2, false));
-    assert_eq!(cut.why, "there are more paths than a set of changes may have");
+    assert_eq!(cut.why, CutWhy::Paths);
 }
 
 /// A fifo that replaced a file of the baseline cannot be copied out, and is named.
@@ -268,4 +270,19 @@ async fn what_cannot_be_read_is_missing() {
         ["tree/a 644 2", "tree/b 0 2", "tree/d/ 644", "tree/d/c 755 2", "gone/gone 644 "]
     );
     assert_eq!(omitted, Vec::<String>::new());
+}
+
+#[test]
+fn a_cut_name_says_that_it_is_cut() {
+    let key = "sk-canary-0123456789-0123456789";
+    let path = format!("{}{key}", "x".repeat(180));
+    let named = read::named(path.as_bytes());
+    assert_eq!(named, format!("{}sk-canary-0123456789…", "x".repeat(180)));
+    let needles = Needles::for_texts(&[Secret::new(key.to_owned())]);
+    let left = format!("{}[secret removed]…", "x".repeat(180));
+    assert_eq!(needles.text(&named), left);
+    // The control: without the mark the part stays.
+    let unmarked = named.trim_end_matches('…');
+    assert_eq!(needles.text(unmarked), unmarked);
+    assert_eq!(read::named(b"short"), "short");
 }
