@@ -71,6 +71,7 @@ use tokio_util::task::TaskTracker;
 
 pub use ledger::Spending;
 pub use recording::{Differences, Recorder, Replayer};
+pub(crate) use scrub::{NOT_SHOWN, Sought, clean};
 pub use serve::serve;
 pub use upstream::{catalogue, client, refused};
 pub use usage::{Usage, Window, usage};

@@ -7,19 +7,29 @@
 //! again by its place and a keyed hash, and is not searched twice. What held a secret is: it
 //! becomes the same bytes each time, as the backend's cache wants it.
 
-use std::borrow::Cow;
 use std::hash::{BuildHasher as _, RandomState};
 
 use airlock_shared::event::Event;
 use airlock_shared::outcome::Outcome;
 use airlock_shared::scrub::Needles;
 use airlock_shared::secret::Secret;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+/// Stands for what held a credential and means nothing without it.
+pub(crate) const NOT_SHOWN: &str = "an event that held a credential is not shown";
+
+/// The secrets of now as what is looked for in texts, made anew only when they are others.
+#[derive(Default)]
+pub(crate) struct Sought {
+    secrets: Vec<Secret>,
+    texts: Needles,
+}
 
 #[derive(Default)]
 pub(super) struct Scrub {
-    secrets: Vec<Secret>,
-    texts: Needles,
+    sought: Sought,
     keyed: RandomState,
     /// Of the last request's input: the items in which nothing was found, by place.
     clean: Vec<Option<u64>>,
@@ -28,16 +38,32 @@ pub(super) struct Scrub {
     searched: usize,
 }
 
-impl Scrub {
+impl Sought {
     /// What is looked for, given the secrets there are now.
-    pub(super) fn texts(&mut self, secrets: Vec<Secret>) -> Needles {
+    pub(crate) fn texts(&mut self, secrets: Vec<Secret>) -> Needles {
+        self.learn(secrets);
+        self.texts.clone()
+    }
+
+    /// True: they are others than before.
+    fn learn(&mut self, secrets: Vec<Secret>) -> bool {
         let is_same = |(a, b): (&Secret, &Secret)| a.matches(b.reveal().as_bytes());
-        if self.secrets.len() != secrets.len() || !self.secrets.iter().zip(&secrets).all(is_same) {
+        let is_same =
+            self.secrets.len() == secrets.len() && self.secrets.iter().zip(&secrets).all(is_same);
+        if !is_same {
             self.texts = Needles::for_texts(&secrets);
             self.secrets = secrets;
+        }
+        !is_same
+    }
+}
+
+impl Scrub {
+    pub(super) fn texts(&mut self, secrets: Vec<Secret>) -> Needles {
+        if self.sought.learn(secrets) {
             self.clean.clear();
         }
-        self.texts.clone()
+        self.sought.texts.clone()
     }
 
     /// A request that the policy made.
@@ -70,22 +96,31 @@ impl Scrub {
     }
 }
 
-/// An event without secrets, whatever its field.
+/// The same without secrets, whatever field they are in.
+///
+/// # Errors
+/// When what is left of it means nothing.
+pub(crate) fn clean<T: Serialize + DeserializeOwned>(
+    needles: &Needles,
+    whole: T,
+) -> serde_json::Result<T> {
+    if needles.is_empty() {
+        return Ok(whole);
+    }
+    let mut value = serde_json::to_value(&whole)?;
+    match needles.value(&mut value) {
+        true => serde_json::from_value(value),
+        false => Ok(whole),
+    }
+}
+
+/// An event without secrets.
 ///
 /// THREAT: a command prints the credential, and its output is shown, kept and printed with
 /// `--json`. Tried by `gate::credential::no_event_holds_the_credential`.
 pub(super) fn event(needles: &Needles, event: Event) -> Event {
-    if needles.is_empty() {
-        return event;
-    }
-    // Written by us it has one form, in which no escape hides a secret.
-    let Ok(text) = serde_json::to_string(&event) else { return event };
-    match needles.text(&text) {
-        Cow::Owned(clean) if clean != text => serde_json::from_str(&clean).unwrap_or_else(|_| {
-            Event::Note { text: "an event that held a credential is not shown".to_owned() }
-        }),
-        _ => event,
-    }
+    let note = || Event::Note { text: NOT_SHOWN.to_owned() };
+    clean(needles, event).unwrap_or_else(|_| note())
 }
 
 /// An answer of the backend's as it is heard from the sandbox.

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use airlock_shared::event::{Event, PlanStep, StepStatus};
 use airlock_shared::job::Budget;
 use airlock_shared::stream::Usage;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::neutral;
 use crate::records::Trigger;
@@ -64,7 +64,7 @@ impl EventLine {
 }
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum PublicEvent {
     /// The first line: who pays, for what, in which sandbox.
@@ -136,14 +136,14 @@ pub enum PublicEvent {
     Outcome(OutcomeEvent),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
     Host,
     Sandbox,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Started {
     pub login: LoginEvent,
     pub model: String,
@@ -161,7 +161,7 @@ pub struct Started {
 }
 
 /// Who pays. Nothing in it is secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginEvent {
     /// The login's name; `key` for a key; `recording` for a replay.
     pub name: String,
@@ -174,14 +174,14 @@ pub struct LoginEvent {
     pub base: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     pub name: String,
     /// Its digest, or its id where it never had one.
     pub digest: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     pub memory: u64,
     pub cpus: f64,
@@ -191,7 +191,7 @@ pub struct Limits {
     pub disk_on: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workspace {
     pub dir: String,
     pub files: u64,
@@ -205,20 +205,20 @@ pub struct Workspace {
     pub left_out_count: u64,
     /// The same by reason: `secret`, `excluded`, `unreadable`, `own`, `credential`,
     /// `history`.
-    pub left_out_why: BTreeMap<&'static str, LeftOutFor>,
+    pub left_out_why: BTreeMap<String, LeftOutFor>,
     /// Fifos, sockets and devices passed over.
     pub special: u64,
 }
 
 /// What was left out for one reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOutFor {
     pub count: u64,
     /// Of the first 200 of all reasons those of this one.
     pub paths: Vec<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallEnded {
     pub call_id: String,
     pub tool: String,
@@ -233,14 +233,14 @@ pub struct CallEnded {
     pub output_cut: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     pub step: String,
     /// `pending`, `in_progress`, `completed`.
     pub status: StepStatus,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangesEvent {
     pub files: u64,
     pub added: u64,
@@ -255,13 +255,13 @@ pub struct ChangesEvent {
     pub look_at: Vec<Named>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     pub path: String,
     pub why: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     pub path: String,
     pub kind: ChangeKind,
@@ -274,7 +274,7 @@ pub struct Change {
     pub bytes: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
     Added,

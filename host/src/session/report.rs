@@ -23,6 +23,7 @@ use crate::clock;
 use crate::engine::docker::ResolvedImage;
 use crate::engine::{ContainerSpec, Waiver};
 use crate::exit::Exit;
+use crate::gate;
 use crate::records::{
     EventLog, LimitsRecord, LoginRecord, Record, SessionFolder, TreeMode, WorkspaceRecord,
 };
@@ -67,6 +68,7 @@ pub(super) struct Report<'a> {
     doctor: String,
     /// Knows the secrets that nothing told or kept may hold.
     signer: Option<Arc<dyn Signer>>,
+    sought: gate::Sought,
     /// Where the login is that pays, and its name.
     login: Option<(PathBuf, String)>,
 }
@@ -124,6 +126,7 @@ impl<'a> Report<'a> {
             mends,
             doctor: settings.doctor(),
             signer: None,
+            sought: gate::Sought::default(),
             login,
         })
     }
@@ -136,7 +139,14 @@ impl<'a> Report<'a> {
         self.folder.id()
     }
 
+    /// Every line that is shown or kept goes through here.
+    ///
+    /// THREAT: a command names a file after the key, or a line of ours quotes what the sandbox
+    /// said, and the key is printed with `--json` and kept. Tried by
+    /// `run::report::tests::no_line_and_no_record_holds_the_credential`.
     pub(super) fn say(&mut self, what: PublicEvent) {
+        let note = || PublicEvent::Note { text: gate::NOT_SHOWN.to_owned(), by: public::By::Host };
+        let what = gate::clean(&self.texts(), what).unwrap_or_else(|_| note());
         self.lines += 1;
         let line = EventLine::new(self.lines, self.folder.id(), self.elapsed_ms(), what);
         let kept = self.log.as_mut().map_or(Ok(()), |log| log.add(&line));
@@ -146,6 +156,18 @@ impl<'a> Report<'a> {
             self.log = None;
             self.unkept("events", &error);
         }
+    }
+
+    fn texts(&mut self) -> Needles {
+        let secrets = self.signer.as_ref().map(|signer| signer.canaries()).unwrap_or_default();
+        self.sought.texts(secrets)
+    }
+
+    /// Puts a record on disk, as it may be read.
+    fn write(&mut self, record: Record) -> std::io::Result<Record> {
+        let record = gate::clean(&self.texts(), record)?;
+        self.folder.write_record(&record)?;
+        Ok(record)
     }
 
     /// Says that something of the run cannot be kept, and why.
@@ -267,7 +289,7 @@ impl<'a> Report<'a> {
         let by_reason = counts.map(|(why, count)| {
             let paths = named().filter(|left| left.why == *why);
             let paths = paths.map(|left| left.path.to_string()).collect();
-            (why.as_str(), public::LeftOutFor { count: *count, paths })
+            (why.as_str().to_owned(), public::LeftOutFor { count: *count, paths })
         });
         let left_out_why: BTreeMap<_, _> = by_reason.collect();
         let workspace = public::Workspace {
@@ -291,7 +313,7 @@ impl<'a> Report<'a> {
         }
         let more = found.len().saturating_sub(public::LIST) as u64;
         self.record.workspace.triggers = found.iter().take(public::LIST).cloned().collect();
-        if let Err(error) = self.folder.write_record(&self.record) {
+        if let Err(error) = self.write(self.record.clone()) {
             tracing::error!(%error, "the record of this run cannot be written");
         }
         let list = self.record.workspace.triggers.clone();
@@ -299,7 +321,7 @@ impl<'a> Report<'a> {
     }
 
     /// What the host counted, where it could see.
-    pub(super) fn spent(&mut self, credentials: CredentialsMode, used: crate::gate::Spending) {
+    pub(super) fn spent(&mut self, credentials: CredentialsMode, used: gate::Spending) {
         let (steps, usage) = match credentials {
             CredentialsMode::Relay => (used.steps, used.usage),
             CredentialsMode::Handoff => (self.requests, self.usage),
@@ -323,8 +345,7 @@ impl<'a> Report<'a> {
         if self.log.as_mut().is_some_and(|log| log.sync().is_err()) {
             tracing::warn!("the last events of this run may not be on disk");
         }
-        self.folder.write_record(&record)?;
-        self.record = record;
+        self.record = self.write(record)?;
         Ok(())
     }
 

@@ -334,13 +334,7 @@ fn last(tar: &mut TarReader<impl Read>, size: u64) -> Result<ChangesEnd, IntakeE
     while filled < text.len() {
         filled += tar.content(&mut text[filled..])?;
     }
-    let mut end: ChangesEnd = serde_json::from_slice(&text).map_err(IntakeError::End)?;
-    if let Some(cut) = &mut end.cut {
-        let short = |text: &str| text.chars().take(300).collect::<String>();
-        cut.why = short(&cut.why);
-        cut.first = cut.first.iter().take(CUT_NAMED).map(|path| short(path)).collect();
-    }
-    Ok(end)
+    serde_json::from_slice(&text).map_err(IntakeError::End)
 }
 
 /// Where an entry says it lies: in the tree or among what is gone. None: the two folders

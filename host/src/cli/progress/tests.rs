@@ -44,14 +44,17 @@ fn workspace() -> Workspace {
     }
 }
 
-fn left_out(why: &'static str, count: u64, paths: &[&str]) -> (&'static str, LeftOutFor) {
-    (why, LeftOutFor { count, paths: paths.iter().map(|&path| path.to_owned()).collect() })
+fn left_out(why: &str, count: u64, paths: &[&str]) -> (String, LeftOutFor) {
+    (
+        why.to_owned(),
+        LeftOutFor { count, paths: paths.iter().map(|&path| path.to_owned()).collect() },
+    )
 }
 
 fn call(title: &str, exit: Option<i32>, ms: u64, note: &str) -> PublicEvent {
     PublicEvent::CallEnded(CallEnded {
         call_id: "c".into(),
-        tool: "bash".into(),
+        tool: if title.starts_with("patch ") { "apply_patch" } else { "bash" }.into(),
         title: title.into(),
         ok: exit.is_none_or(|exit| exit == 0),
         exit,

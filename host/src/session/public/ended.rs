@@ -2,13 +2,13 @@
 
 use airlock_shared::outcome::{FaultKind, Outcome, Spent, Stop};
 use airlock_shared::stream::Usage;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{LINE_BYTES, cut};
 use crate::exit::Exit;
 
 /// How it ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeEvent {
     /// `finished`, `stopped`, `failed`.
     pub outcome: String,
@@ -33,7 +33,7 @@ pub struct OutcomeEvent {
     pub usage: Usage,
     /// Some of it is estimated by what passed: a request was given up, or broke off, before the
     /// backend said what it cost, or the backend never says.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
     /// Whether changes wait for `apply` or `discard`.
     pub changes: ChangesAre,
@@ -42,7 +42,7 @@ pub struct OutcomeEvent {
 }
 
 /// Where a run's changes are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangesAre {
     /// There are none.

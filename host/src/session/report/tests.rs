@@ -2,7 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use airlock_shared::secret::Secret;
+
 use super::*;
+use crate::auth::{self, Credential, Deps};
+use crate::records::{ChangesRecord, Store as Runs, Trigger};
 use crate::workspace::{self, ChangeSet};
 
 #[test]
@@ -56,4 +60,61 @@ fn all_that_is_held_and_all_that_runs_is_named() {
     assert_eq!(changes.held_list, [named("x/.vscode", "VS Code runs it")]);
     assert_eq!(changes.look_at.len(), 300);
     assert_eq!(changes.look_at[299], named("299/Makefile", "make runs it"));
+}
+
+const KEY: &str = "sk-canary-0123456789";
+
+/// Tells and keeps paths that are named after the key; gives all that was shown or kept.
+fn told_of_a_key(signer: Option<Arc<dyn Signer>>) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = Runs::open(folder.path()).expect("a store").create_run().expect("a run");
+    let path = run.path().to_owned();
+    let mut shown = String::new();
+    let mut show = |line: &EventLine| shown.push_str(&line.json());
+    let mut report = Report {
+        log: Some(run.events().expect("a log")),
+        record: Record::begun(run.id(), "2026-11-21T10:00:00Z".parse().expect("a time")),
+        folder: run,
+        began: Instant::now(),
+        lines: 0,
+        requests: 0,
+        usage: Usage::default(),
+        show: &mut show,
+        mends: String::new(),
+        signer,
+        sought: gate::Sought::default(),
+        login: None,
+    };
+    let named = |path: &str| public::Named { path: path.to_owned(), why: "make".to_owned() };
+    report.say(PublicEvent::Changes(public::ChangesEvent {
+        files: 1,
+        held_list: vec![named(&format!("{KEY}/.vscode"))],
+        look_at: vec![named(&format!("{KEY}/Makefile"))],
+        ..public::ChangesEvent::default()
+    }));
+    report.triggers(vec![Trigger { path: KEY.to_owned(), what: "git runs it".to_owned() }]);
+    let note = format!("1 path missing (sandbox says: “{KEY}”)");
+    report.note(note.clone());
+    report.record.changes = ChangesEvent::Kept { files: 1, held: 0, note: Some(note) };
+    report.keep(&Outcome::Finished { answer: "done".to_owned() }, Exit::Finished).expect("kept");
+    let kept = ["events.jsonl", "record.json"]
+        .map(|name| std::fs::read_to_string(path.join(name)).expect("a file"));
+    shown + &kept.concat()
+}
+
+#[test]
+fn no_line_and_no_record_holds_the_credential() {
+    let key = Credential::Key(Secret::new(KEY.to_owned()));
+    let base = Base::parse(defaults::API_BASE).expect("a base");
+    let deps = Deps { ca: None, clock: Arc::new(|| 0) };
+    let signer: Arc<dyn Signer> = auth::open(key, &base, &deps).expect("a signer");
+    // The control: without it all of them do, the lines twice and the record.
+    let told = told_of_a_key(None);
+    assert_eq!(told.matches(KEY).count(), 2 * 4 + 2, "{told}");
+    let told = told_of_a_key(Some(signer));
+    assert!(!told.contains(KEY), "{told}");
+    assert_eq!(told.matches("[secret removed]").count(), 2 * 4 + 2, "{told}");
+    for whole in ["[secret removed]/.vscode", "[secret removed]/Makefile", "\"files\":1"] {
+        assert!(told.contains(whole), "{told}");
+    }
 }
