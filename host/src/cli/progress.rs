@@ -9,9 +9,12 @@
 //!
 //! Deliberately absent: a spinner, a cursor that moves, anything that a log file would not show.
 
+mod title; // how a line about a call begins
+
 use airlock_shared::event::StepStatus;
 
 use crate::cli::style::Style;
+use crate::failure::SANDBOX_SAYS;
 use crate::neutral;
 use crate::records::Trigger;
 use crate::session::public::{
@@ -65,7 +68,7 @@ impl TurnProgress {
             // THREAT: the sandbox's words stand where ours do, and somebody does what they say.
             // Tried by cli::progress::tests::what_the_sandbox_says_is_marked.
             PublicEvent::Note { text, by: By::Sandbox } => {
-                self.labelled("note", &format!("sandbox says: “{}”", neutral::line(text)))
+                self.labelled("note", &format!("{SANDBOX_SAYS}{}", neutral::quoted(text)))
             }
             PublicEvent::Retry { attempt, of, wait_ms, why } => {
                 let wait = text::time(*wait_ms);
@@ -74,11 +77,10 @@ impl TurnProgress {
                 self.indented(&text, Style::faint)
             }
             PublicEvent::Text { text, .. } => {
-                let said = neutral::line(text);
-                if said.is_empty() {
+                if neutral::line(text).is_empty() {
                     return String::new();
                 }
-                self.timed(line.at_ms, &format!("“{said}”"), "")
+                self.timed(line.at_ms, &neutral::quoted(text), "")
             }
             PublicEvent::CallEnded(call) => self.call(line.at_ms, call),
             PublicEvent::Plan { steps } => {
@@ -179,7 +181,7 @@ impl TurnProgress {
 
     fn call(&self, at_ms: u64, call: &CallEnded) -> String {
         let note = neutral::line(&call.note);
-        let mut title = neutral::line(&call.title);
+        let mut title = title::of_call(&call.tool, &call.title);
         let took = text::time(call.ms);
         let right = match (call.exit, note.as_str(), call.ok) {
             (Some(exit), "", _) => format!("{exit} · {took}"),
