@@ -20,16 +20,34 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Parses `response.usage` (D.3). A missing number is 0.
+    /// Parses `response.usage` (D.3), also by the names of chat completions, which many compatible
+    /// servers use. None: it does not say how much was used.
+    ///
+    /// THREAT: a server answers `"usage": {}` or other names, every request counts as nothing, and
+    /// the budget of tokens never ends a turn. Tried by
+    /// `gate::ledger::tests::what_is_no_count_is_estimated`.
     #[must_use]
-    pub fn parse(usage: &Value) -> Self {
-        let number = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
-        Self {
-            input: number("/input_tokens"),
-            cached: number("/input_tokens_details/cached_tokens"),
-            output: number("/output_tokens"),
-            reasoning: number("/output_tokens_details/reasoning_tokens"),
-        }
+    pub fn parse(usage: &Value) -> Option<Self> {
+        let number = |name: &str| usage.get(name).and_then(Value::as_u64);
+        let part = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+        let input = number("input_tokens").zip(number("output_tokens"));
+        let said = match (input, number("prompt_tokens").zip(number("completion_tokens"))) {
+            (Some((input, output)), _) => Self {
+                input,
+                cached: part("/input_tokens_details/cached_tokens"),
+                output,
+                reasoning: part("/output_tokens_details/reasoning_tokens"),
+            },
+            (None, Some((input, output))) => Self {
+                input,
+                cached: part("/prompt_tokens_details/cached_tokens"),
+                output,
+                reasoning: part("/completion_tokens_details/reasoning_tokens"),
+            },
+            (None, None) => return None,
+        };
+        // No request is free of tokens.
+        Some(said).filter(|said| said.total() > 0)
     }
 
     /// The tokens that count against the budget.
@@ -110,8 +128,7 @@ impl StreamEvent {
             }
             "response.completed" => {
                 let Some(response) = event.get("response") else { return Self::Other };
-                let usage = response.get("usage").filter(|usage| usage.is_object());
-                let usage = usage.map(Usage::parse);
+                let usage = response.get("usage").and_then(Usage::parse);
                 let more = response.get("end_turn").and_then(Value::as_bool) == Some(false);
                 Self::Completed { usage, more }
             }
@@ -285,6 +302,34 @@ mod tests {
         ];
         for (data, expected) in cases {
             assert_eq!(StreamEvent::parse(data), expected, "{data}");
+        }
+    }
+
+    #[test]
+    fn what_was_used_is_read_where_its_meaning_is_plain() {
+        let used = |input, output| Some(Usage { input, output, ..Usage::default() });
+        let cases = [
+            (r#"{"input_tokens":7,"output_tokens":2}"#, used(7, 2)),
+            (r#"{"input_tokens":7,"output_tokens":0}"#, used(7, 0)),
+            (r#"{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}"#, used(7, 2)),
+            (
+                r#"{"prompt_tokens":7,"prompt_tokens_details":{"cached_tokens":3},"completion_tokens":2}"#,
+                Some(Usage { input: 7, cached: 3, output: 2, reasoning: 0 }),
+            ),
+            (r#"{"input_tokens":"7","prompt_tokens":7,"completion_tokens":2}"#, used(7, 2)),
+            ("{}", None),
+            (r#"{"total_tokens":9999999}"#, None),
+            (r#"{"input_tokens":7}"#, None),
+            (r#"{"input_tokens":"7","output_tokens":"2"}"#, None),
+            (r#"{"input_tokens":7.5,"output_tokens":2.5}"#, None),
+            (r#"{"input_tokens":-7,"output_tokens":-2}"#, None),
+            (r#"{"input_tokens":0,"output_tokens":0}"#, None),
+            ("null", None),
+            ("[7, 2]", None),
+        ];
+        for (text, expected) in cases {
+            let value = serde_json::from_str(text).expect("JSON");
+            assert_eq!(Usage::parse(&value), expected, "{text}");
         }
     }
 

@@ -229,7 +229,7 @@ impl BudgetLedger {
                 open.meter.count(&StreamEvent::Item(item.clone()));
             }
         }
-        self.completed(answer.get("usage").filter(|usage| usage.is_object()).map(Usage::parse));
+        self.completed(answer.get("usage").and_then(Usage::parse));
     }
 
     /// The exchange under way came to its end, and the backend may say what it cost.

@@ -226,3 +226,30 @@ fn the_first_turn_state_is_kept() {
     ledger.hear(&StreamEvent::TurnState("two".into()));
     assert_eq!(ledger.turn_state(), Some("one"));
 }
+
+#[test]
+fn what_is_no_count_is_estimated() {
+    let budget = Budget { steps: 99, ..BUDGET };
+    let completed = |usage: &Value| {
+        let event = json!({"type": "response.completed", "response": {"usage": usage}});
+        StreamEvent::parse(&event.to_string())
+    };
+    for usage in [json!(null), json!({}), json!({"total_tokens": 9_999_999})] {
+        let mut ledger = BudgetLedger::default();
+        for _ in 0..2 {
+            let request = Meter::of_request(&json!("x".repeat(2_000)));
+            ledger.ask(&budget, NOW, request).expect("there is budget");
+            ledger.hear(&said(&"y".repeat(400)));
+            ledger.hear(&completed(&usage));
+        }
+        assert!(ledger.used().estimated && ledger.used().usage.total() >= 1_000, "{usage}");
+        let spent = ledger.ask(&budget, NOW, Meter::default()).expect_err("it is spent");
+        assert_eq!(spent, "the run's budget of 1000 tokens is spent");
+    }
+    let mut ledger = BudgetLedger::default();
+    ask(&mut ledger).expect("asked");
+    ledger.hear(&completed(&json!({"prompt_tokens": 900, "completion_tokens": 100})));
+    let usage = Usage { input: 900, output: 100, ..Usage::default() };
+    assert_eq!(ledger.used(), Spending { steps: 1, usage, estimated: false });
+    assert!(ask(&mut ledger).is_err());
+}
