@@ -190,7 +190,7 @@ pub fn asked(
 
 /// clap's error in our form: one line of reason, and where the words are explained.
 fn misspoken(error: &clap::Error, arguments: &[OsString]) -> Failure {
-    let text = error.render().to_string();
+    let text = without_values(error);
     let program = arguments.first().and_then(|program| {
         std::path::Path::new(program).file_name()?.to_str().filter(|name| *name == "setup")
     });
@@ -210,7 +210,7 @@ fn misspoken(error: &clap::Error, arguments: &[OsString]) -> Failure {
     if let Some(step) = unknown_step(arguments) {
         let said = match step.as_str() {
             "" => "--step names a step; there is codex-auth".to_owned(),
-            step => format!("unknown step {step}; there is codex-auth"),
+            step => format!("unknown step {}; there is codex-auth", parse::shown(step)),
         };
         let program = if program == "setup" { "setup" } else { "airlock setup" };
         return Failure::usage(said).hint(format!("{program} --step codex-auth"));
@@ -244,6 +244,20 @@ fn misspoken(error: &clap::Error, arguments: &[OsString]) -> Failure {
     let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
     let said = lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
     Failure::usage(said.trim_start_matches("error: ")).hint(help)
+}
+
+/// What clap says, with as much of a value as cannot be a secret.
+fn without_values(error: &clap::Error) -> String {
+    let mut text = error.render().to_string();
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg, ContextKind::InvalidSubcommand]
+    {
+        if let Some(ContextValue::String(value)) = error.get(kind)
+            && !value.is_empty()
+        {
+            text = text.replace(&format!("'{value}'"), &format!("'{}'", parse::shown(value)));
+        }
+    }
+    text
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ fn what_does_not_go_is_said_with_what_does() {
         ),
         (
             &["run", "p", "--env", "A=b"],
-            "usage: invalid value 'A=b' for '--env <NAME>': give the name alone: its value is taken \
+            "usage: invalid value 'A=…' for '--env <NAME>': give the name alone: its value is taken \
              from your environment, where `ps` does not show it\nairlock run --help",
         ),
         (
@@ -256,4 +256,24 @@ fn what_live_cannot_leave_out_is_not_asked_of_it() {
     // Standing settings are for other runs too.
     let standing = [("AIRLOCK_EXCLUDE", "x"), ("AIRLOCK_NO_HISTORY", "true")];
     assert_eq!(config(&["--live"], &standing, "include = [\"y\"]").workspace, WorkspaceMode::Live);
+}
+
+#[test]
+fn no_complaint_repeats_what_may_be_a_secret() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["run", "p", "--env", "OPENAI_API_KEY=sk-canary"], "'OPENAI_API_KEY=…' for"),
+        (&["run", "p", "--base-url", "https://ada:canary@x.example/"], "'https://…' for"),
+        (&["run", "p", "--base-url", "https://x.example/?key=canary"], "'https://x.example…' for"),
+        (&["run", "p", "--base-url", "ada:canary@x.example"], "'…' for"),
+        (&["run", "p", "--credentials", "sk-proj-0123-canary"], "'sk-proj…' for"),
+        (&["run", "p", "sk-proj-0123-canary"], "unexpected argument 'sk-proj…'"),
+        (&["setup", "codex-auth", "--issuer", "https://a:canary@x/"], "'https://…' for"),
+        (&["setup", "--step", "sk-proj-0123-canary"], "unknown step sk-proj…;"),
+        (&["sk-proj-0123-canary"], "'sk-proj…'"),
+    ];
+    for (line, shown) in cases {
+        let (code, said) = Desk::new().refused(line);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(shown) && !said.contains("canary"), "{line:?}: {said}");
+    }
 }
