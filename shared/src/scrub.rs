@@ -1,10 +1,10 @@
-//! Removes credentials from text that we did not write: a backend echoes our headers, a command
-//! prints a key file.
+//! Credentials taken out of text that somebody else wrote: a backend that echoes our headers, a
+//! command that prints a key file.
 //!
-//! Each secret is found as it is, as JSON escapes it, and inside base64, on one line or wrapped. In
-//! a stream only a proper prefix of such a form is buffered, so that the stream goes on. If we cut
-//! a text within a secret, the rest of the secret is removed too. A secret that is disguised on
-//! purpose, or cut in two by others, is not found.
+//! Each secret is looked for as it is, however JSON escapes it, and inside base64, in one line or in
+//! many. In a stream only a proper prefix of such a form is held back, so that it stays a stream.
+//! What a cut of ours left of one goes too. What somebody disguises on purpose, or cuts in two, is
+//! not found.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,14 +16,15 @@ use zeroize::Zeroizing;
 use crate::secret::Secret;
 use forms::{BEGIN_BYTES, Form, FormMatch};
 
-mod cuts; // the parts of secrets beside our cuts
-mod forms; // the forms of a secret in a text
+mod cuts; // what a cut left of one
+mod escape; // letters as JSON may write them
+mod forms; // what a secret can stand in a text as
 
-/// The replacement for a secret. It is safe in JSON and in a header.
+/// What stands in a secret's place. It is safe in JSON and in a header.
 pub const MARK: &str = "[secret removed]";
-/// A shorter value is likely to be an ordinary word too.
+/// A shorter value is too likely to be an ordinary word.
 const SHORTEST_BYTES: usize = 16;
-/// Values that people write when a key is required and they have none. Values shorter than
+/// Values that are written where a key must stand and there is none. Those shorter than
 /// [`SHORTEST_BYTES`] (`EMPTY`, `ollama`, `lm-studio`, `none`, `dummy`, …) need no entry.
 const PLACEHOLDERS: [&str; 6] = [
     "sk-no-key-required",
@@ -34,7 +35,7 @@ const PLACEHOLDERS: [&str; 6] = [
     "your_openai_api_key",
 ];
 
-/// Whether this secret can be removed from any text without damage to ordinary words.
+/// Whether a text of others can be searched for this without tearing up ordinary words.
 #[must_use]
 pub fn is_findable(secret: &Secret) -> bool {
     let value = secret.reveal();
@@ -42,14 +43,14 @@ pub fn is_findable(secret: &Secret) -> bool {
     value.len() >= SHORTEST_BYTES && !is_placeholder
 }
 
-/// The forms that are searched for. Clones share them.
+/// What is looked for. Clones share it.
 #[derive(Clone, Default)]
 pub struct Needles(Option<Arc<Inner>>);
 
 struct Inner {
     /// Longest first.
     forms: Vec<Form>,
-    /// Finds where a form may begin. `None`: at any byte.
+    /// Finds where a form may begin; none: any byte may.
     begins: Option<AhoCorasick>,
 }
 
@@ -63,16 +64,16 @@ impl Inner {
 }
 
 impl Needles {
-    /// For text of others: events, answers, requests. Short secrets and placeholders are not
-    /// searched for, because `ollama` is a key and also a word.
+    /// For what others say: events, answers, requests. Short secrets and placeholders are left
+    /// out, because `ollama` is a key and a word.
     #[must_use]
     pub fn for_texts(secrets: &[Secret]) -> Self {
         let findable = secrets.iter().filter(|secret| is_findable(secret));
         Self::new(findable.flat_map(Form::of).collect())
     }
 
-    /// For headers and for our own messages: every secret, and a short one only as a whole word. A
-    /// message can be scrubbed twice.
+    /// For headers and for our own messages: every secret, a short one as a whole word. A message
+    /// can be scrubbed twice.
     #[must_use]
     pub fn for_messages(secrets: &[Secret]) -> Self {
         let form = |secret| {
@@ -84,8 +85,8 @@ impl Needles {
         };
         let mut forms: Vec<Form> = secrets.iter().flat_map(form).collect();
         if !forms.is_empty() {
-            // So that the key `secret` is not found within the mark.
-            forms.push(Form::plain(MARK.into()));
+            // The key `secret` is not looked for in the mark.
+            forms.push(Form::plain(MARK.as_bytes()));
         }
         Self::new(forms)
     }
@@ -96,7 +97,7 @@ impl Needles {
             return Self::default();
         }
         forms.sort_by_key(|form| std::cmp::Reverse(form.text.len()));
-        let begins = forms.iter().flat_map(Form::prefixes);
+        let begins = forms.iter().flat_map(Form::begins);
         let begins = AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(begins);
         Self(Some(Arc::new(Inner { forms, begins: begins.ok() })))
     }
@@ -106,7 +107,7 @@ impl Needles {
         self.0.is_none()
     }
 
-    /// A whole text without secrets, and without parts of secrets beside its cuts.
+    /// A whole text without secrets, and without parts of one where it was cut.
     #[must_use]
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let Some(inner) = &self.0 else { return Cow::Borrowed(text) };
@@ -117,7 +118,7 @@ impl Needles {
         } else {
             return Cow::Borrowed(text);
         };
-        // Secrets are whole characters, so the rest is too.
+        // Secrets are whole characters, and so is what is left.
         Cow::Owned(String::from_utf8_lossy(&clean).into_owned())
     }
 
@@ -127,7 +128,7 @@ impl Needles {
         if self.is_empty() { bytes } else { self.whole(&bytes) }
     }
 
-    /// Scrubs every string in a value. True: something was removed.
+    /// The same of every string in a value. True: something was removed.
     pub fn value(&self, value: &mut Value) -> bool {
         if self.is_empty() {
             return false;
@@ -150,10 +151,10 @@ impl Needles {
     }
 }
 
-/// Takes bytes and gives them without secrets. Any chunking gives the same result.
+/// Takes bytes, gives them without secrets; any chunking gives the same.
 pub struct Scrubber {
     needles: Needles,
-    /// A proper prefix of a form at the end of the input so far.
+    /// A proper prefix of a form, seen at the end of what came so far.
     held: Zeroizing<Vec<u8>>,
 }
 
@@ -163,12 +164,12 @@ impl Scrubber {
         Self { needles, held: Zeroizing::default() }
     }
 
-    /// The bytes that can be passed on. The rest is held until more comes.
+    /// The bytes that can go on; the rest is held until more comes.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.scrub(bytes, false)
     }
 
-    /// The bytes that were still held.
+    /// What was still held.
     pub fn finish(&mut self) -> Vec<u8> {
         self.scrub(&[], true)
     }
@@ -177,7 +178,7 @@ impl Scrubber {
         let mut joined = std::mem::take(&mut self.held);
         joined.extend_from_slice(bytes);
         let Some(needles) = &self.needles.0 else { return joined.to_vec() };
-        // From here on a form may begin whose prefix is not complete yet.
+        // From here on a form may have begun whose beginning is not whole yet.
         let tail =
             if is_last { joined.len() } else { joined.len().saturating_sub(BEGIN_BYTES - 1) };
         let mut clean = Vec::with_capacity(joined.len());
@@ -192,16 +193,16 @@ impl Scrubber {
             if rest.is_empty() {
                 break;
             }
-            // Longest first: if one secret begins another, the end of the longer one must not stay.
-            let match_form = |form: &Form| match form.at(0, rest) {
+            // Longest first: a secret that begins another does not leave the other's end behind.
+            let could = |form: &Form| match form.at(0, rest) {
                 FormMatch::Whole(length) => {
-                    let is_match = !form.is_word || is_whole_word(&joined[..at], &rest[length..]);
-                    is_match.then_some(Some(length))
+                    let is_it = !form.is_word || stands_alone(&joined[..at], &rest[length..]);
+                    is_it.then_some(Some(length))
                 }
                 FormMatch::Partial(_) => (!is_last).then_some(None),
                 FormMatch::None => None,
             };
-            match needles.forms.iter().find_map(match_form) {
+            match needles.forms.iter().find_map(could) {
                 Some(Some(length)) => {
                     clean.extend_from_slice(MARK.as_bytes());
                     at += length;
@@ -220,7 +221,7 @@ impl Scrubber {
     }
 }
 
-fn is_whole_word(before: &[u8], after: &[u8]) -> bool {
+fn stands_alone(before: &[u8], after: &[u8]) -> bool {
     let in_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);
     !before.last().is_some_and(in_word) && !after.first().is_some_and(in_word)
 }
@@ -238,7 +239,7 @@ mod tests {
         secrets.iter().map(|text| Secret::new((*text).to_owned())).collect()
     }
 
-    /// Needles of any length.
+    /// Looks for anything, however short.
     fn needles(known: &[&str]) -> Needles {
         Needles::new(secrets(known).iter().flat_map(Form::of).collect())
     }
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_key_is_removed_from_our_messages_as_a_whole_word() {
+    fn our_own_messages_lose_a_short_key_where_it_is_a_word() {
         let messages = Needles::for_messages(&secrets(&["ollama", "secret"]));
         let once =
             messages.text("Bearer ollama: no model ollama-3 for ollamas, secret").into_owned();
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_proper_prefix_is_buffered() {
+    fn only_a_proper_prefix_is_held_back() {
         let mut scrubber = Scrubber::new(needles(&["secret"]));
         assert_eq!(scrubber.feed(b"data: sec"), b"data: ");
         assert_eq!(scrubber.feed(b"ond\n\n"), b"second\n\n");
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_begins_another_leaves_no_rest() {
+    fn a_secret_that_begins_another_leaves_nothing_of_it() {
         assert_eq!(
             needles(&["ab", "abcd"]).text("xabcdy ab"),
             "x[secret removed]y [secret removed]"
@@ -328,7 +329,7 @@ mod tests {
             }
             pieces.extend(streaming.finish());
             prop_assert_eq!(whole.as_bytes(), &pieces);
-            // The mark shares letters with the alphabet, so look only between the marks.
+            // The mark is not of the alphabet but for a few letters; cut it out to look between.
             for piece in whole.split(MARK) {
                 for secret in &known { prop_assert!(!piece.contains(secret), "{piece} holds {secret}"); }
             }
