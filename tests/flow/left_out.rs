@@ -23,13 +23,16 @@ fn why(events: &[Value], why: &str) -> Value {
 }
 
 in_both_custodies! {
-    /// The whole home is the directory: the state is in it, the key file, and a second name of a
-    /// login; and all of it was asked for.
+    /// The whole home is the directory: the state is in it, the key file, and second names of a
+    /// login and of the install's id; and all of it was asked for.
     #[tokio::test]
     async fn our_state_and_the_key_file_are_left_out(rig: Rig) {
         let home = rig.home().to_owned();
         tree::write(&home, &STATE);
         std::fs::hard_link(home.join(STATE[0].0), home.join("notes")).expect("a second name");
+        // The install's id, as the first command makes it.
+        rig.command("runs").await.output().await.expect("airlock can be started");
+        std::fs::hard_link(home.join("state/airlock/install"), home.join("id")).expect("a name");
         let rig = rig.folder(&home).flags(&["--include", "**"]);
         let look = call("bash", json!({"command": LOOK}));
         let ran = rig.model(script![look, answer("done")]).prompt("x").run().await;
@@ -38,7 +41,7 @@ in_both_custodies! {
         assert!(!seen.contains("canary"), "{seen}");
         assert!(seen.contains("cat: can't open 'key'"), "{seen}");
         let events = ran.events();
-        assert_eq!(why(&events, "own"), json!(["state/airlock"]));
+        assert_eq!(why(&events, "own"), json!(["id", "state/airlock"]));
         assert_eq!(why(&events, "credential"), json!(["key", "notes"]));
     }
 }

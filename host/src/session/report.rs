@@ -159,7 +159,8 @@ impl<'a> Report<'a> {
     }
 
     fn texts(&mut self) -> Needles {
-        let secrets = self.signer.as_ref().map(|signer| signer.canaries()).unwrap_or_default();
+        let secrets =
+            self.signer.as_ref().map(|signer| signer.secrets_to_scrub()).unwrap_or_default();
         self.sought.texts(secrets)
     }
 

@@ -26,8 +26,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::base::Base;
-use super::change::{ChangeCount, ChangeSet, ChangesExtent};
-use super::change::{ChangeSet, ChangesExtent, Cut};
+use super::change::{ChangeCount, ChangeSet, ChangesExtent, Cut};
 use super::compare::{StreamedPath, compare, has_all_of};
 use super::export;
 use super::git;
@@ -169,7 +168,7 @@ fn intake(
     // workspace::intake::tests::edits_so_far_that_could_not_be_read_replace_none_that_were.
     if let Some(cut) = cut.as_ref().filter(|cut| cut.unread)
         && (so_far || changes.is_empty())
-        && before.is_some()
+        && let before @ Some(_) = store::load(session)?.as_ref()
         && !has_all_of(&changes, before)
     {
         return Err(IntakeError::Cut(cut.why.clone()));

@@ -132,7 +132,8 @@ async fn what_renews_a_login_is_looked_for_too() {
     let (_folder, _issuer, clock, signer) = renewable(0, [tokens(8)]).await;
     let printed = |n: u64| format!(r#"{{"refresh_token":"canary-refresh-{n}"}}"#);
     let removed = r#"{"refresh_token":"[secret removed]"}"#;
-    let scrubbed = |n| Needles::for_texts(&signer.secrets_to_scrub()).text(&printed(n)).into_owned();
+    let scrubbed =
+        |n| Needles::for_texts(&signer.secrets_to_scrub()).text(&printed(n)).into_owned();
     assert_eq!((scrubbed(7).as_str(), scrubbed(8)), (removed, printed(8)));
     clock.store(3_300, Ordering::Relaxed);
     assert_eq!(authorization(&signer).await.1, 1);

@@ -6,7 +6,7 @@ use airlock_shared::secret::Secret;
 
 use super::*;
 use crate::auth::{self, Credential, Deps};
-use crate::records::{ChangesRecord, Store as Runs, Trigger};
+use crate::records::{ChangesRecord, SessionStore, Trigger};
 use crate::workspace::{self, ChangeSet};
 
 #[test]
@@ -67,18 +67,21 @@ const KEY: &str = "sk-canary-0123456789";
 /// Tells and keeps paths that are named after the key; gives all that was shown or kept.
 fn told_of_a_key(signer: Option<Arc<dyn Signer>>) -> String {
     let folder = tempfile::tempdir().expect("a folder");
-    let run = Runs::open(folder.path()).expect("a store").create_run().expect("a run");
-    let path = run.path().to_owned();
+    let store = SessionStore::open(folder.path()).expect("a store");
+    let session = store.create_session().expect("a session");
+    let path = session.path().to_owned();
     let mut shown = String::new();
     let mut show = |line: &EventLine| shown.push_str(&line.json());
     let mut report = Report {
-        log: Some(run.events().expect("a log")),
-        record: Record::begun(run.id(), "2026-11-21T10:00:00Z".parse().expect("a time")),
-        folder: run,
+        log: Some(session.events().expect("a log")),
+        record: Record::begun(session.id(), "2026-11-21T10:00:00Z".parse().expect("a time")),
+        folder: session,
         began: Instant::now(),
         lines: 0,
         requests: 0,
         usage: Usage::default(),
+        has_worked: false,
+        doctor: String::new(),
         show: &mut show,
         mends: String::new(),
         signer,
@@ -95,7 +98,7 @@ fn told_of_a_key(signer: Option<Arc<dyn Signer>>) -> String {
     report.triggers(vec![Trigger { path: KEY.to_owned(), what: "git runs it".to_owned() }]);
     let note = format!("1 path missing (sandbox says: “{KEY}”)");
     report.note(note.clone());
-    report.record.changes = ChangesEvent::Kept { files: 1, held: 0, note: Some(note) };
+    report.record.changes = ChangesRecord::Kept { files: 1, held: 0, note: Some(note) };
     report.keep(&Outcome::Finished { answer: "done".to_owned() }, Exit::Finished).expect("kept");
     let kept = ["events.jsonl", "record.json"]
         .map(|name| std::fs::read_to_string(path.join(name)).expect("a file"));

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::path::Path;
 
 use rustix::fs::{self, Dir, Stat};
 use rustix::io::Errno;

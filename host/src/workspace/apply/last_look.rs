@@ -38,7 +38,9 @@ pub(super) fn last_look(root: &Root, base: &Base, set: &mut ChangeSet) -> io::Re
     let verdicts: Vec<Option<HeldReason>> = (set.changes.iter())
         .map(|change| match change.held {
             Some(_) => None,
-            None if in_repository.is_in(&change.path, &repositories) => Some(HeldReason::Repository),
+            None if in_repository.is_in(&change.path, &repositories) => {
+                Some(HeldReason::Repository)
+            }
             // THREAT: the agent edits `tools/fsm`, which the person's `core.fsmonitor` names, or the
             // file that their configuration includes, and the next `git status` runs it.
             // Tried by workspace::apply::tests::named_in_git::what_git_runs_is_held.

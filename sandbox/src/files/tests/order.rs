@@ -253,7 +253,7 @@ async fn what_cannot_be_read_is_missing() {
     let so_far = ChangesRequest { last: false, ..all() };
     let so_far = out(dir.path(), user, &baseline, so_far).await.expect("it is wanted");
     let missing = Cut {
-        why: "some of it could not be read".to_owned(),
+        why: CutWhy::Unread,
         edits: true,
         paths: 3,
         unread: true,
