@@ -27,7 +27,7 @@ async fn the_answer_is_on_stdout_and_in_the_file_and_progress_on_stderr() {
     let written = std::fs::read_to_string(ran.rig.workspace().join(file)).unwrap_or_default();
     assert_eq!(written, "forty-two");
     let first = ran.stderr.lines().next().unwrap_or_default();
-    assert!(first.starts_with("run ") && first.contains("commands offline"), "{}", ran.stderr);
+    assert!(first.starts_with("session ") && first.contains("no network"), "{}", ran.stderr);
     for part in ["$ echo hi", "done · 2 requests"] {
         assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
     }
@@ -146,7 +146,7 @@ async fn a_run_that_never_began_has_its_last_line_too() {
         let mut told: serde_json::Value = serde_json::from_str(&json.stdout).expect("one line");
         let said = told["message"].take();
         assert!(said.as_str().is_some_and(|it| it.starts_with(message)), "{line:?}: {said}");
-        let expected = json!({"v": 1, "n": 1, "run": "", "at_ms": 0, "event": "outcome",
+        let expected = json!({"v": 1, "n": 1, "session": "", "at_ms": 0, "event": "outcome",
             "outcome": "failed", "fault": fault, "message": null, "answer": null, "requests": 0,
             "usage": {"input": 0, "cached": 0, "output": 0, "reasoning": 0}, "changes": "none",
             "exit": exit});

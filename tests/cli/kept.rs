@@ -29,7 +29,7 @@ async fn a_run_is_listed_shown_compared_applied() {
 
     let shown = done(&ran, &["show", &id]).await;
     for part in [
-        &format!("run        {id}"),
+        &format!("session    {id}"),
         "outcome    finished · exit 0",
         "asked      tidy up",
         "login      key",

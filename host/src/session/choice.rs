@@ -272,10 +272,7 @@ mod tests {
             why(&["low", "medium"], "much"),
             "gpt-5.5 does not support effort `much`; it supports low, medium airlock run --effort low …"
         );
-        assert_eq!(
-            why(&["$(x)"], "much"),
-            "gpt-5.5 does not support effort `much`; it supports $(x) airlock run --effort EFFORT …"
-        );
+        assert!(chosen(&["$(x)"], "much").is_ok(), "a name that is none says nothing");
         assert_eq!(chosen(&["low"], "low").expect("taken").effort.as_deref(), Some("low"));
         assert!(chosen(&[], "much").is_ok(), "nothing is known of its efforts");
     }

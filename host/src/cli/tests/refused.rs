@@ -114,7 +114,7 @@ fn what_does_not_go_is_said_with_what_does() {
         ),
         (
             &["run", "p", "--base-url", "http://example.org"],
-            "usage: invalid value 'http://example.org' for '--base-url <URL>': plain http is taken \
+            "usage: invalid value 'http://example.org' for '--base-url <URL>': plain http is allowed \
              only for this machine (127.0.0.1, ::1, localhost)\nairlock run --help",
         ),
         (

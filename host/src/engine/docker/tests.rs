@@ -351,7 +351,7 @@ fn held() -> String {
         mounted("/dev/pts", "devpts", "rw,relatime"),
     ];
     format!(
-        r#"{{"ready":1,"version":"0.1.0","confinement":{{"seccomp":2,"no_new_privs":1,"capabilities":"00000000000000c0","mounts":{{{}}}}}}}"#,
+        r#"{{"ready":1,"version":"0.1.0","confinement":{{"seccomp":2,"no_new_privs":1,"capabilities":"00000000000000c0","mounts":{{{}}},"settings":{{"kernel.shm_rmid_forced":"1","kernel.sem":"250 32000 100 128","kernel.msgmni":"128"}}}}}}"#,
         mounts.join(",")
     )
 }

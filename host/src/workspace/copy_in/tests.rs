@@ -151,13 +151,13 @@ async fn copies_of_gits_configuration_stay_at_home() {
         "refs/.git/more/config",
     ];
     let goes_in = [
+        "config~",
         ".git/HEAD",
         ".git/annex/objects/x",
         ".git/modules/config/HEAD",
         ".git/objects/x",
         ".git/refs/heads/config",
         ".git/worktrees/w/HEAD",
-        "config~",
     ];
     let trial = ApplyFixture::new(&[at_home.as_slice(), &goes_in].concat());
     let (stream, copied, _) = trial.copy_with(&[], &[], DISK).await;

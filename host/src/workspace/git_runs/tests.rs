@@ -59,7 +59,7 @@ fn programs_hooks_and_included_configurations_are_found() {
         (
             "[filter \"f\"]\nclean = sh tools/c %f",
             &[("work/tools/c", "")],
-            &["%f", "sh", "sh tools/c %f", "tools/c"],
+            &["%25f", "sh", "sh tools/c %25f", "tools/c"],
         ),
         (
             "[diff \"d\"]\ntextconv = \"$(git rev-parse --show-toplevel)/tools/conv\"",

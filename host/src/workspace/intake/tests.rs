@@ -223,7 +223,7 @@ async fn edits_so_far_that_could_not_be_read_replace_none_that_were() {
     let set = |paths: &[&str], so_far: bool, unread: bool| {
         let edited = paths.iter().fold(TarBytes::default(), |tar, path| tar.file(path, "2"));
         let end =
-            format!("{{\"so_far\":{so_far},\"cut\":{{\"why\":\"locked\",\"unread\":{unread}}}}}");
+            format!("{{\"so_far\":{so_far},\"cut\":{{\"why\":\"unread\",\"unread\":{unread}}}}}");
         edited.entry(EntryType::Regular, "end", "", 0o644, end.as_bytes()).end()
     };
     let workspace = trial.copy().await;
