@@ -31,7 +31,7 @@ in_both_custodies! {
         tree::write(&home, &STATE);
         std::fs::hard_link(home.join(STATE[0].0), home.join("notes")).expect("a second name");
         // The install's id, as the first command makes it.
-        rig.command("runs").await.output().await.expect("airlock can be started");
+        rig.command("sessions").await.output().await.expect("airlock can be started");
         std::fs::hard_link(home.join("state/airlock/install"), home.join("id")).expect("a name");
         let rig = rig.folder(&home).flags(&["--include", "**"]);
         let look = call("bash", json!({"command": LOOK}));
@@ -69,7 +69,7 @@ async fn a_directory_of_ours_is_refused_before_anything_is_begun() {
         assert!(ran.stderr.contains("airlock run -C DIR"), "{}", ran.stderr);
         let (events, last) = (ran.events(), ran.outcome());
         assert_eq!(
-            (events.len(), &last["outcome"], &last["run"]),
+            (events.len(), &last["outcome"], &last["session"]),
             (1, &json!("failed"), &json!(""))
         );
         assert!(ran.backend.model_requests().is_empty());
