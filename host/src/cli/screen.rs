@@ -55,7 +55,7 @@ impl Screen {
     /// As [`Screen::print`].
     pub fn print_foreign(&mut self, text: &str) -> Result<(), Failure> {
         // THREAT: an answer that clears the screen and draws another one's prompt. Tried by
-        // cli::face::tests::an_answer_is_neutral_on_a_terminal_and_whole_in_a_pipe.
+        // cli::turn_printer::tests::an_answer_is_neutral_on_a_terminal_and_whole_in_a_pipe.
         match self.out_is_terminal {
             true => self.print(&neutral::neutral(text)),
             false => self.print(text),

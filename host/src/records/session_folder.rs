@@ -102,7 +102,7 @@ impl SessionFolder {
         let Ok(file) = File::open(self.path.join(LOCK)) else { return Marked::Absent };
         // THREAT: a copy of the state directory, in an image, a cache or a backup, has all locks of
         // the original, and every one of them is free. Tried by
-        // session::store::tests::a_copied_folder_does_not_have_the_lock.
+        // records::store::tests::a_copied_folder_does_not_have_the_lock.
         match file.metadata() {
             Ok(found) if mark(&found) == wanted => {}
             _ => return Marked::Absent,

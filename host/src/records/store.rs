@@ -79,7 +79,7 @@ impl SessionStore {
         let own = rustix::process::geteuid().as_raw();
         let metadata = fs::metadata(folder).map_err(unusable)?;
         // THREAT: another user makes the folder first and reads or swaps what we keep there.
-        // Tried by session::store::tests::the_folder_is_closed_to_others.
+        // Tried by records::store::tests::the_folder_is_closed_to_others.
         if metadata.uid() != own {
             return Err(StoreError::Foreign { folder: folder.to_owned() });
         }

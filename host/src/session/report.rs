@@ -143,7 +143,7 @@ impl<'a> Report<'a> {
     ///
     /// THREAT: a command names a file after the key, or a line of ours quotes what the sandbox
     /// said, and the key is printed with `--json` and kept. Tried by
-    /// `run::report::tests::no_line_and_no_record_holds_the_credential`.
+    /// `session::report::tests::no_line_and_no_record_holds_the_credential`.
     pub(super) fn say(&mut self, what: PublicEvent) {
         let note = || PublicEvent::Note { text: gate::NOT_SHOWN.to_owned(), by: public::By::Host };
         let what = gate::clean(&self.texts(), what).unwrap_or_else(|_| note());

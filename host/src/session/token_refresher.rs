@@ -133,7 +133,7 @@ impl TokenRefresher {
         if is_answer {
             // THREAT: a sandbox that cries for tokens has us use up one after the other at the
             // issuer, until that takes us for a thief. Tried by
-            // run::renewals::tests::a_sandbox_that_cries_for_tokens_gets_one.
+            // session::token_refresher::tests::a_sandbox_that_cries_for_tokens_gets_one.
             let is_rested = self.believed.is_none_or(|until| until <= now);
             if self.credentials == CredentialsMode::Relay || !is_rested {
                 return Some(none);
@@ -150,7 +150,7 @@ impl TokenRefresher {
             }
             // THREAT: a sandbox that says of a good token that it was refused has it taken for ended,
             // by every program that shares the login. Tried by
-            // run::renewals::tests::a_sandbox_that_cries_of_a_good_token_gets_none.
+            // session::token_refresher::tests::a_sandbox_that_cries_of_a_good_token_gets_none.
             if let Some(refused) = witness().await {
                 signer.renew(refused).await?;
             }

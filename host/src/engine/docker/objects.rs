@@ -9,8 +9,6 @@ use super::ended::ContainerExit;
 use super::pipe::StderrTail;
 use super::{Docker, is_absent};
 use crate::engine::error::{EngineError, Remains, said};
-use crate::failure::SANDBOX_SAYS;
-use crate::neutral;
 
 /// How long the engine may take over a removal that it says is under way.
 const REMOVAL_SECONDS: u64 = 10;
@@ -96,9 +94,10 @@ impl EngineObjects {
                 reason = format!("{reason}; {}", ended.describe());
             }
         }
-        let said = said.from_sandbox();
+        // Quotes that the sandbox cannot end.
+        let said = said.from_sandbox().replace(['“', '”'], "\"");
         if !said.is_empty() {
-            reason = format!("{reason}; {SANDBOX_SAYS}{}", neutral::quoted(&said));
+            reason = format!("{reason}; sandbox says: “{said}”");
         }
         EngineError::Box { step, reason }
     }

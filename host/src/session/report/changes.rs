@@ -127,7 +127,7 @@ pub fn count(lines: &[workspace::SummaryLine], held: u64) -> public::ChangesEven
 /// Names all that is held and all that runs, not the first few: the one that matters may be the
 /// last.
 // THREAT: forty harmless build files hide the one that is not.
-// Tried by run::report::tests::all_that_is_held_and_all_that_runs_is_named.
+// Tried by session::report::tests::all_that_is_held_and_all_that_runs_is_named.
 pub fn name_all(changes: &mut public::ChangesEvent, set: &ChangeSet) {
     let named = |(path, why): (RelPath, String)| public::Named { path: path.to_string(), why };
     changes.held_list =
