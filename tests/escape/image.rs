@@ -35,6 +35,8 @@ fn ready() -> String {
     ]);
     let confinement = json!({
         "seccomp": 2, "no_new_privs": 1, "capabilities": "00000000000000c0", "mounts": mounts,
+        "settings": {"kernel.shm_rmid_forced": "1", "kernel.sem": "250 32000 100 128",
+            "kernel.msgmni": "128"},
     });
     json!({"ready": limits::PROTOCOL, "version": "0.1.0", "confinement": confinement}).to_string()
 }

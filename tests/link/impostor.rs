@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream};
 
 /// The lie of a sandbox that finds everything in place.
-pub(crate) const READY: &[u8] = br#"{"ready":1,"version":"0.1.0","confinement":{"seccomp":2,"no_new_privs":1,"capabilities":"c0","mounts":{"/workspace":{"at":"/workspace","kind":"tmpfs","options":"rw,nosuid,nodev"},"/tmp":{"at":"/tmp","kind":"tmpfs","options":"rw,nosuid,nodev"},"/run":{"at":"/run","kind":"tmpfs","options":"rw,nosuid,nodev,noexec"},"/home/agent":{"at":"/home/agent","kind":"tmpfs","options":"rw,nosuid,nodev"},"/dev/pts":{"at":"/dev/pts","kind":"devpts","options":"rw,nosuid,noexec"},"/proc":{"at":"/proc","kind":"proc","options":"rw"},"/proc/sys":{"at":"/proc/sys","kind":"proc","options":"ro"},"/sys":{"at":"/sys","kind":"sysfs","options":"ro"}}}}
+pub(crate) const READY: &[u8] = br#"{"ready":1,"version":"0.1.0","confinement":{"seccomp":2,"no_new_privs":1,"capabilities":"c0","mounts":{"/workspace":{"at":"/workspace","kind":"tmpfs","options":"rw,nosuid,nodev"},"/tmp":{"at":"/tmp","kind":"tmpfs","options":"rw,nosuid,nodev"},"/run":{"at":"/run","kind":"tmpfs","options":"rw,nosuid,nodev,noexec"},"/home/agent":{"at":"/home/agent","kind":"tmpfs","options":"rw,nosuid,nodev"},"/dev/pts":{"at":"/dev/pts","kind":"devpts","options":"rw,nosuid,noexec"},"/proc":{"at":"/proc","kind":"proc","options":"rw"},"/proc/sys":{"at":"/proc/sys","kind":"proc","options":"ro"},"/sys":{"at":"/sys","kind":"sysfs","options":"ro"}},"settings":{"kernel.shm_rmid_forced":"1","kernel.sem":"250 32000 100 128","kernel.msgmni":"128"}}}
 "#;
 /// The most memory the host may ever have had.
 pub(crate) const MOST_BYTES: u64 = 150 << 20;
