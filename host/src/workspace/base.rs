@@ -1,9 +1,9 @@
-//! What was copied in, and what was left out: one JSON line for each path, in the run's folder, so
-//! that what comes back can be compared with it, and the host's files with what they were.
+//! The base: what was copied in and what was left out, one JSON line for each path, in the
+//! session's record. The changes that come back and the host's files at apply are compared with it.
 //!
 //! # Why no times and no inode numbers
-//! Whether a file changed since is asked of its content: the changed set is small, and content
-//! cannot lie about having been written twice within one tick of the clock.
+//! Contents are compared instead. The changed set is small, and two writes within one tick of the
+//! clock have the same time but not the same content.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -26,11 +26,11 @@ const UNFINISHED: &str = "base.jsonl.part";
 #[derive(Serialize, Deserialize)]
 struct BaseHeader {
     v: u32,
-    /// The folder, absolute, percent-encoded as paths are.
+    /// The absolute path of the directory, percent-encoded.
     root: String,
 }
 
-/// Every other line: a path with one of the two, or a link that was left out with both.
+/// Every other line: a path with a node or a reason. A link that was left out has both.
 #[derive(Serialize, Deserialize)]
 struct BaseLine {
     path: RelPath,
@@ -40,18 +40,18 @@ struct BaseLine {
     left_out: Option<LeftOutReason>,
 }
 
-/// The paths of a workspace as the sandbox got them.
+/// The paths of a workspace as they were copied.
 #[derive(Default)]
 pub(super) struct Base {
     pub(super) root: PathBuf,
     pub(super) nodes: BTreeMap<RelPath, Node>,
-    /// What the sandbox did not get, and why. Of a folder that was left out, only the folder.
+    /// What was left out, and why. Only the folder itself, if a whole folder was left out.
     pub(super) left_out: BTreeMap<RelPath, LeftOutReason>,
-    /// Those of them that are links: they lead where they lead whether the sandbox got them or not.
+    /// The links among them. On the host they still lead somewhere.
     pub(super) links_left_out: BTreeMap<RelPath, Node>,
 }
 
-/// Writes a base, which counts only once it is finished.
+/// Writes a base. It counts only after [`Self::finish`].
 pub(super) struct BaseWriter {
     folder: PathBuf,
     lines: BufWriter<File>,
@@ -86,7 +86,7 @@ impl BaseWriter {
         self.lines.write_all(b"\n")
     }
 
-    /// The disk is waited for only when changes come in: a run without any needs no base.
+    /// Does not sync: a session without changes needs no base. See [`Base::sync`].
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.lines.flush()?;
         std::fs::rename(self.folder.join(UNFINISHED), self.folder.join(NAME))
@@ -116,13 +116,13 @@ impl Base {
         Ok(base)
     }
 
-    /// Has it on the disk for good.
+    /// Syncs the base to the disk.
     pub(super) fn sync(folder: &Path) -> io::Result<()> {
         File::open(folder.join(NAME))?.sync_all()
     }
 }
 
-/// Whether a whole one is there.
+/// Whether a complete base exists.
 pub(super) fn is_there(folder: &Path) -> bool {
     folder.join(NAME).exists()
 }

@@ -1,5 +1,5 @@
-//! Opening what lies beneath a folder, and nothing else: through one descriptor, never through a
-//! link. Deliberately absent: any function that takes a path of the host.
+//! Opens paths beneath a folder and nothing else: through one descriptor, and never through a link.
+//! Deliberately absent: functions that take a path of the host.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -21,7 +21,7 @@ pub(super) struct Root(OwnedFd);
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl Root {
-    /// The person named this folder, so the last component may be a link.
+    /// The last component may be a link: the person named this folder.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self(fs::openat(CWD, path, FOLDER, Mode::empty())?))
     }
@@ -31,12 +31,13 @@ impl Root {
         self.resolve(name, FOLDER | OFlags::NOFOLLOW)
     }
 
-    /// A regular file, for reading. Anything else is `InvalidInput`; a fifo does not block.
+    /// Opens a regular file for reading. Anything else is `InvalidInput`, and a fifo does not
+    /// block.
     pub(super) fn file(&self, path: &RelPath) -> io::Result<File> {
         regular(self.resolve(path.as_bytes(), READ)?)
     }
 
-    /// What a path is now; none where there is nothing. A link among its folders is an error.
+    /// What is at a path now, if anything. A link among its folders is an error.
     pub(super) fn stat(&self, path: &RelPath) -> io::Result<Option<Stat>> {
         let parent = match self.folder(&path.parent()) {
             Ok(parent) => parent,
@@ -50,14 +51,14 @@ impl Root {
         }
     }
 
-    /// What a path is now. A file of none of the `sizes` is not read: its digest is then empty,
-    /// which equals none.
+    /// What is at a path now. A file whose size is not among `sizes` is not read: its digest is
+    /// then empty and equals no other.
     pub(super) fn look(&self, path: &RelPath, sizes: &[u64]) -> io::Result<Option<Node>> {
         Ok(self.look_closely(path, sizes, &mut || ())?.map(|(node, _)| node))
     }
 
-    /// The same, and as what it was seen, before its content was read. The digest of a file that
-    /// changes while it is looked at is empty too. `read` is called when its content was read.
+    /// The same, with its status before the content was read. If the file changes meanwhile, its
+    /// digest is empty too. `read` is called after its content was read.
     pub(super) fn look_closely(
         &self,
         path: &RelPath,
@@ -81,8 +82,8 @@ impl Root {
                     if sizes.contains(&size) { digest(&mut file)? } else { Sha::default() };
                 read();
                 let Some(now) = self.stat(path)? else { return Ok(None) };
-                // THREAT: a person saves the file while it is read; what they saved is taken for
-                // what was read, and is replaced. Tried by
+                // THREAT: the person saves the file while we read it. What they saved counts as
+                // what we read, and is replaced. Tried by
                 // workspace::apply::tests::saved::what_is_saved_while_it_is_read_is_a_conflict.
                 let is_one = is_same(&opened, &fs::fstat(&file)?) && is_same(&opened, &now);
                 let sha256 = if is_one { sha256 } else { Sha::default() };
@@ -93,7 +94,7 @@ impl Root {
         Ok(Some((node, stat)))
     }
 
-    /// Which names of a repository are in a folder; none of one that cannot be read.
+    /// Which names of a repository are in a folder. Empty if it cannot be read.
     pub(super) fn shape(&self, folder: &RelPath) -> Shape {
         let Ok(entries) = self.folder(folder).and_then(|opened| Ok(Dir::read_from(opened)?)) else {
             return Shape::default();
@@ -103,8 +104,8 @@ impl Root {
         shape
     }
 
-    /// The target of a link; none where there is something else. None at all: nothing is there.
-    /// One that cannot be read is taken for one that leads out.
+    /// The target of a link; `Some(None)` for anything else; `None` if nothing is there. A link
+    /// that cannot be read counts as one that leads outside.
     pub(super) fn link(&self, path: &RelPath) -> Option<Option<Vec<u8>>> {
         let stat = self.stat(path).ok().flatten()?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
@@ -114,8 +115,8 @@ impl Root {
         Some(Some(target.unwrap_or_else(|_| b"/".to_vec())))
     }
 
-    /// The links in a folder and below that are `wanted`, as its folders are; `most`: entries that
-    /// are still to be looked at.
+    /// The links in a folder and below it that are `wanted`. Only `wanted` subfolders are opened.
+    /// `most`: how many entries may still be visited.
     pub(super) fn links_in(
         &self,
         folder: &RelPath,
@@ -140,8 +141,9 @@ impl Root {
         found
     }
 
-    // THREAT: a folder of the path is swapped for a link to ~/.ssh while we work, and we read or
-    // write there. Tried by workspace::beneath::tests::a_link_among_the_folders_is_never_followed.
+    // THREAT: a program replaces a folder of the path with a link to ~/.ssh while we work, and we
+    // read or write there. Tried by
+    // workspace::beneath::tests::a_link_among_the_folders_is_never_followed.
     fn resolve(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         match fs::openat2(&self.0, path, flags, Mode::empty(), how) {
@@ -150,7 +152,7 @@ impl Root {
         }
     }
 
-    /// The same without `openat2` (Linux before 5.6, old container policies): a component at a
+    /// The same without `openat2` (Linux before 5.6, old container policies): one component at a
     /// time.
     fn step_by_step(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
         let mut at = fs::openat(&self.0, ".", FOLDER, Mode::empty())?;
@@ -163,7 +165,7 @@ impl Root {
     }
 }
 
-/// Whether nothing was done to a file between two looks; its change time is of both.
+/// Whether a file did not change between two calls of `stat`. The change time counts.
 fn is_same(one: &Stat, other: &Stat) -> bool {
     let seen = |stat: &Stat| {
         let modified = (stat.st_mtime, stat.st_mtime_nsec);
@@ -179,7 +181,7 @@ const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
-/// Opens one name of an open folder, if it is a regular file.
+/// Opens a name in an open folder, if it is a regular file.
 pub(super) fn open_file(folder: &OwnedFd, name: &[u8]) -> io::Result<File> {
     regular(fs::openat(folder, name, READ, Mode::empty())?)
 }
@@ -201,7 +203,7 @@ pub(super) fn digest(file: &mut File) -> io::Result<Sha> {
     copy(file, &mut io::sink())
 }
 
-/// All that is left of one, written to the other; its digest. A signal in between is no error.
+/// Copies the rest of a stream to another and returns the digest. Continues after a signal.
 pub(super) fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<Sha> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 64 << 10];
@@ -224,7 +226,7 @@ mod tests {
 
     use super::*;
 
-    /// A file on a network: a signal breaks off every other read of it.
+    /// Like a file on a network: a signal interrupts every other read.
     struct Interrupted(&'static [u8], bool);
 
     impl Read for Interrupted {
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_breaks_no_read_off() {
+    fn a_signal_does_not_break_off_a_read() {
         let mut to = Vec::new();
         let sha = copy(&mut Interrupted(b"content", false), &mut to).unwrap();
         assert_eq!(

@@ -1,5 +1,5 @@
-//! What a tree may be at most, asked for each entry: once while it is counted, before anything of
-//! it goes in, and once more as it goes in, for it may have grown.
+//! The limits of a directory, checked for each entry: once while it is counted, before anything is
+//! sent, and again while it is copied, because it may have grown.
 
 use std::collections::HashMap;
 
@@ -9,20 +9,20 @@ use super::copy_in::CopyError;
 use super::rel_path::RelPath;
 use crate::text;
 
-/// What a file takes on a file system in memory: whole pages.
+/// A file on a file system in memory takes whole pages.
 pub(super) const PAGE_BYTES: u64 = 4096;
 
-/// What was counted until now.
+/// What was counted so far.
 pub(super) struct Bounds {
     disk: u64,
     entries: u64,
     names: usize,
     pages: u64,
-    /// Pages by the first name of their paths.
+    /// Pages for each first component.
     tops: HashMap<Vec<u8>, u64>,
 }
 
-/// Where most of a tree is.
+/// The top entry that takes the most space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Most {
     pub path: RelPath,
@@ -37,7 +37,7 @@ impl Bounds {
     /// Counts an entry.
     ///
     /// # Errors
-    /// It is more than may go in.
+    /// It is more than may be copied in.
     pub(super) fn add(
         &mut self,
         path: &RelPath,
@@ -72,7 +72,7 @@ impl Bounds {
         self.entries
     }
 
-    /// What the files take.
+    /// The space that the files take.
     pub(super) fn bytes(&self) -> u64 {
         self.pages.saturating_mul(PAGE_BYTES)
     }
@@ -86,6 +86,6 @@ impl Bounds {
 
 /// The end of a sentence.
 pub(super) fn is_mostly(most: Option<&Most>) -> String {
-    let said = |most: &Most| format!("; {} has {} of it", most.path, text::limit(most.bytes));
-    most.map(said).unwrap_or_default()
+    let sentence = |most: &Most| format!("; {} has {} of it", most.path, text::limit(most.bytes));
+    most.map(sentence).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What a run changed, path by path, and the words for why some of it is kept back.
+//! What a session changed, path by path, and why some changes are held.
 
 use airlock_shared::link::{self, CutWhy};
 use serde::{Deserialize, Serialize};
@@ -11,25 +11,25 @@ use crate::failure::SANDBOX_SAYS;
 use crate::records::rfc3339_or_none;
 use crate::{neutral, text};
 
-/// Paths of what was cut that are named, and how much of each.
+/// How many missing paths are named, and how much of each.
 pub(super) const CUT_NAMED: usize = 20;
 const CUT_NAME_CHARS: usize = 300;
 
-/// One path that is not as it was copied in.
+/// One path that differs from what was copied in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     pub path: RelPath,
-    /// What was copied in; none: the path is new.
+    /// What was copied in. None: the path is new.
     pub before: Option<Node>,
-    /// What is there now; none: it is gone.
+    /// What is there now. None: it was removed.
     pub after: Option<Node>,
-    /// Where the content of a file is among the stored ones.
+    /// The offset of a file's content among the stored contents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) content: Option<u64>,
-    /// Why it is never applied; none: it is.
+    /// Why it is never applied. None: it is applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HeldReason>,
-    /// It runs, by itself or when its tool is started: how.
+    /// How it runs, if it runs by itself or when its tool is started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<String>,
     /// It had set-uid, set-gid or sticky bits, which are not applied.
@@ -37,7 +37,7 @@ pub struct Change {
     pub special_bits: bool,
 }
 
-/// How a change looks in one word.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeStatus {
@@ -47,29 +47,29 @@ pub enum ChangeStatus {
     Mode,
 }
 
-/// Why a change is kept back.
+/// Why a change is held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum HeldReason {
-    /// Git runs what its folders say: hooks, filters, monitors.
+    /// Git runs what its own folders name: hooks, filters, monitors.
     #[error("git would run it on your machine")]
     Git,
     /// Git takes such a folder for a repository of its own.
     #[error("its folder looks like a git repository, whose settings git would run")]
     Repository,
-    #[error("a link that leaves the folder")]
+    #[error("a link that leads outside the directory")]
     LinkOutside,
-    #[error("where this and other links lead hangs on too many that are kept back")]
+    #[error("where it leads depends on too many links that are held")]
     ManyLinks,
     #[error("a device, a fifo or a socket")]
     Special,
-    /// Only by what some systems ignore in a name: case, dots at its end.
+    /// The names differ only in what some systems ignore: case, or dots at the end.
     #[error("on some systems it is the same file as {other}")]
     Case { other: RelPath },
     /// A name that apply itself uses.
     #[error("a name that airlock uses itself")]
     Reserved,
-    #[error("it is {program}'s own, and may say what {program} runs")]
+    #[error("it belongs to {program}, and may name programs that {program} runs")]
     VersionControl { root: RelPath, program: String },
     /// A program obeys it when the folder is opened, entered or asked for its state.
     #[error("{how}")]
@@ -77,12 +77,12 @@ pub enum HeldReason {
     /// A program, a configuration or a folder of hooks.
     #[error("your git configuration names it, and git would run it or obey it")]
     NamedInGit,
-    /// The person has something here that the sandbox never got: `left_out` is this path, one that it
-    /// lies in, or one that it would take the place of.
+    /// The person has something here that was left out. `left_out` is this path, a folder that it
+    /// is in, or a path that it would replace.
     #[error("your {left_out} was left out of the copy, {}", because(*reason))]
     LeftOut { left_out: RelPath, reason: LeftOutReason },
-    /// `folder` is kept back, and this is in it.
-    #[error("{folder} is kept back")]
+    /// It is in `folder`, which is held.
+    #[error("its folder {folder} is held")]
     Beneath { folder: RelPath },
 }
 
@@ -90,12 +90,12 @@ fn because(reason: LeftOutReason) -> &'static str {
     match reason {
         LeftOutReason::Secret => "because it looks like a secret",
         LeftOutReason::Excluded => "because it was excluded",
-        LeftOutReason::Git => "because git runs what it says",
+        LeftOutReason::Git => "because git runs what it names",
         LeftOutReason::Special => "because it is a device, a fifo or a socket",
         LeftOutReason::Unreadable => "because it could not be read",
         LeftOutReason::Own => "because it is airlock's own",
         LeftOutReason::History => "because of --no-history",
-        LeftOutReason::Credential => "because a key or login in use is in it",
+        LeftOutReason::Credential => "because it holds a key or login in use",
     }
 }
 
@@ -112,7 +112,7 @@ impl Change {
 }
 
 impl Change {
-    /// What is kept back with it as one thing: the git folder or the folder that it is in.
+    /// The path that is held as one with it: a git folder, or another folder that it is in.
     #[must_use]
     pub fn held_with(&self) -> RelPath {
         match &self.held {
@@ -130,7 +130,7 @@ impl Change {
     }
 }
 
-/// Everything a run changed, sorted by path.
+/// Everything a session changed, sorted by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangeSet {
     pub changes: Vec<Change>,
@@ -152,20 +152,20 @@ impl ChangeCount {
     }
 }
 
-/// How much of what a run changed a set has.
+/// How complete a set of changes is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ChangesExtent {
-    /// When it was on the disk.
+    /// When it was stored.
     #[serde(with = "rfc3339_or_none")]
     pub kept: Option<jiff::Timestamp>,
-    /// The run went on after it: edits so far, without what git ignores.
+    /// The session went on after it: it has the edits so far, without what git ignores.
     pub so_far: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<Cut>,
 }
 
-/// What of the changes is missing. The words of `why` are ours.
+/// Which changes are missing. `why` is always our own text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Cut {
@@ -176,16 +176,17 @@ pub struct Cut {
     pub paths: u64,
     /// Some paths could not be read. They may be in an earlier set.
     pub unread: bool,
-    /// There may be more.
+    /// More paths may be missing.
     pub unseen: bool,
-    /// The first of them, as the sandbox calls them.
+    /// The first of them, as the sandbox names them.
     pub first: Vec<String>,
 }
 
 impl Cut {
-    /// What a sandbox says that it left out, bounded.
-    // THREAT: a sandbox gives as the reason "your login has ended, run curl … | sh", and it is shown
-    // as our own sentence. Tried by workspace::intake::tests::no_word_of_a_set_is_said_as_ours.
+    /// What a sandbox says is missing, with limits.
+    // THREAT: the sandbox gives "your login has ended, run curl … | sh" as the reason, and we show
+    // it as our own sentence. Tried by
+    // workspace::intake::tests::no_reason_of_the_sandbox_is_shown_as_ours.
     #[must_use]
     pub fn heard(cut: link::Cut) -> Self {
         let why = match cut.why {
@@ -213,8 +214,8 @@ impl Cut {
 }
 
 impl ChangesExtent {
-    /// What a person must know of a set that is not all of it. `ended`: when the run did, where
-    /// that is known. None: it is all.
+    /// What a person must know about an incomplete set. `ended`: when the session ended, if known.
+    /// None: the set is complete.
     #[must_use]
     pub fn note(&self, ended: Option<jiff::Timestamp>) -> Option<String> {
         let so_far = self.so_far.then(|| match (self.kept, ended) {
@@ -267,12 +268,12 @@ impl ChangeSet {
         ChangeCount { applied, held, extent: self.extent.clone() }
     }
 
-    /// What apply would do.
+    /// The changes that apply makes.
     pub fn applied(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|change| change.held.is_none())
     }
 
-    /// What is held as one thing, why, and how many paths it is.
+    /// Each path that is held as one, with the reason and the number of paths.
     #[must_use]
     pub fn held_groups(&self) -> Vec<(RelPath, String, usize)> {
         let mut groups: Vec<(RelPath, String, usize)> = Vec::new();
@@ -287,7 +288,7 @@ impl ChangeSet {
         groups
     }
 
-    /// What apply never does.
+    /// The changes that apply never makes.
     pub fn held(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|change| change.held.is_some())
     }

@@ -1,4 +1,4 @@
-//! What a stream of changes says, held against what was copied in.
+//! Compares a stream of changes with what was copied in.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,24 +9,24 @@ use super::intake::IntakeError;
 use super::node::Node;
 use super::rel_path::RelPath;
 
-/// What the stream says of a path.
+/// What the stream says about a path.
 pub(super) struct StreamedPath {
-    /// None: it is gone.
+    /// None: it was removed.
     pub(super) node: Option<Node>,
     pub(super) content: Option<u64>,
     pub(super) special_bits: bool,
 }
 
-/// What differs from the base, sorted by path. What went with its folder is named as gone, a
-/// folder that nobody named is taken for a plain one.
+/// What differs from the base, sorted by path. Paths in a removed folder are listed as removed. A
+/// folder that the stream does not name counts as a plain one.
 pub(super) fn compare(
     base: &BTreeMap<RelPath, Node>,
-    said: HashMap<RelPath, StreamedPath>,
+    streamed: HashMap<RelPath, StreamedPath>,
 ) -> Result<Vec<Change>, IntakeError> {
-    let mut bounds = SetSize { paths: said.len(), bytes: 0 };
-    bounds.bytes = said.keys().map(|path| path.as_bytes().len()).sum();
+    let mut bounds = SetSize { paths: streamed.len(), bytes: 0 };
+    bounds.bytes = streamed.keys().map(|path| path.as_bytes().len()).sum();
     let mut now: BTreeMap<RelPath, StreamedPath> = BTreeMap::new();
-    for (path, it) in &said {
+    for (path, it) in &streamed {
         if it.node.as_ref().is_some_and(Node::is_folder)
             || !base.get(path).is_some_and(Node::is_folder)
         {
@@ -43,18 +43,19 @@ pub(super) fn compare(
             }
         }
     }
-    // THREAT: `a` is a link to /etc and `a/passwd` a file: written in this order, it lands there.
+    // THREAT: `a` is a link to /etc and `a/passwd` a file: written in this order, /etc/passwd
+    // changes.
     // Tried by workspace::intake::tests::nothing_lies_beneath_a_link.
-    for (path, _) in said.iter().filter(|(_, it)| it.node.is_some()) {
+    for (path, _) in streamed.iter().filter(|(_, it)| it.node.is_some()) {
         for folder in path.ancestors() {
-            let there = match said.get(&folder) {
+            let there = match streamed.get(&folder) {
                 Some(it) => it.node.as_ref(),
                 None => base.get(&folder),
             };
             match there {
-                // What this one lies in is asked for it.
+                // The folders above are checked for this folder itself.
                 Some(node) if node.is_folder() => break,
-                None if !said.contains_key(&folder) => {
+                None if !streamed.contains_key(&folder) => {
                     if now.get(&folder).is_some_and(|it| it.node.is_some()) {
                         break;
                     }
@@ -67,9 +68,9 @@ pub(super) fn compare(
             }
         }
     }
-    now.retain(|path, _| !said.contains_key(path));
-    let mut changes = Vec::with_capacity(now.len() + said.len());
-    for (path, it) in now.into_iter().chain(said) {
+    now.retain(|path, _| !streamed.contains_key(path));
+    let mut changes = Vec::with_capacity(now.len() + streamed.len());
+    for (path, it) in now.into_iter().chain(streamed) {
         let before = base.get(&path);
         if before != it.node.as_ref() {
             changes.push(Change {
@@ -87,8 +88,8 @@ pub(super) fn compare(
     Ok(changes)
 }
 
-/// How much a set is with the folders that it does not name.
-// THREAT: 200,000 paths, each in ten folders of its own that it does not name, are two million.
+/// The size of a set, with the folders that it does not name.
+// THREAT: 200,000 paths, each in ten own folders that are not named, make two million paths.
 // Tried by workspace::intake::tests::folders_that_are_not_named_count and
 // link::memory::a_set_of_many_folders.
 struct SetSize {
@@ -110,8 +111,8 @@ impl SetSize {
     }
 }
 
-/// Whether nothing is lost if these replace what was there: of a stream that broke off nobody knows
-/// what it would have had.
+/// Whether these changes have all paths of the earlier set, so that nothing is lost if they replace
+/// it. Asked of a stream that broke off.
 pub(super) fn has_all_of(changes: &[Change], before: Option<&ChangeSet>) -> bool {
     let has = |path: &RelPath| changes.binary_search_by(|change| change.path.cmp(path)).is_ok();
     match before {

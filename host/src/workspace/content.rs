@@ -1,30 +1,31 @@
-//! Whether a content is a secret's: a private key, a token of a well-known shape, a password that
-//! is written out. Asked of files whose names are also those of ordinary files; of all others only
-//! whether they begin as a private key.
+//! Whether a file's content is a secret: a private key, a token of a well-known shape, or a
+//! password in plain text. All of it is checked for names that ordinary files have too; for other
+//! names only whether the content begins like a private key.
 //!
-//! Plain search, a time that is linear in what is read: no byte is looked at by more than a few of
-//! the hits. Deliberately absent: any guess by entropy.
+//! Plain search in linear time: each byte is read for a few hits at most. Deliberately absent:
+//! guesses by entropy.
 
 mod key; // how a private key begins
 
-/// A file is read no further.
+/// At most this much of a file is read.
 pub(super) const READ_BYTES: usize = 1 << 20;
-/// Nor one whose name says nothing: enough for how a key begins, and for the comment before it.
+/// The same for a name that says nothing: enough for the beginning of a key and a comment before
+/// it.
 pub(super) const KEY_BYTES: usize = 512;
 
-/// Of a token no more is looked at.
+/// At most this much of a token is read.
 const TOKEN_BYTES: usize = 512;
-/// Of a value, or a token with claims in it, no more is looked at.
+/// At most this much of a value, or of a token with claims, is read.
 const VALUE_BYTES: usize = 4 << 10;
-/// How far before a private key's words its mark begins.
+/// A marker line begins at most this far before the words "private key".
 const MARK_BYTES: usize = 40;
-/// How far after the mark of a private key its body begins.
+/// The body of a private key begins at most this far after its marker.
 const BODY_BYTES: usize = 600;
-/// So many values within another one are looked at.
+/// At most this many values within another value are checked.
 const NESTED: u32 = 8;
 
-/// Tokens by how they begin: at least so many characters follow, all of them of a token, a digit
-/// among them.
+/// The prefixes of tokens, each with the least number of token characters that follow. One of them
+/// is a digit.
 const TOKENS: &[(&str, usize)] = &[
     ("sk-", 16),
     ("sk_live_", 16),
@@ -76,7 +77,7 @@ const TOKENS: &[(&str, usize)] = &[
     ("xai-", 32),
 ];
 
-/// Words for what is secret, at the end of a key that is assigned to.
+/// Words for a secret, at the end of a key that a value is assigned to.
 const KEYS: &[&str] = &[
     "password",
     "passwd",
@@ -99,7 +100,7 @@ const KEYS: &[&str] = &[
     "clientkeydata",
 ];
 
-/// What stands where a secret would: a reference, an example, or a word that means nothing.
+/// What stands in place of a secret: a reference, an example, or a word without meaning.
 const PLACEHOLDERS: &[&str] = &[
     "example",
     "your",
@@ -149,23 +150,23 @@ const NOTHING: &[&str] = &[
     "string",
 ];
 
-/// How much counts.
+/// What counts as a secret in a content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SecretContent {
     /// A whole private key at the very beginning. The name is of source code or a document, which
-    /// may show how a key begins.
+    /// may quote the first line of a key.
     Document,
-    /// How one begins at the very beginning: the name says nothing.
+    /// The first line of a private key at the very beginning: the name says nothing.
     Key,
-    /// Keys and tokens alone.
+    /// Keys and tokens.
     Example,
-    /// Keys, tokens and what is assigned.
+    /// Keys, tokens and assigned values.
     Settings,
-    /// The same, and a content that is one value and nothing else: the name says what it is.
+    /// The same, and a content that is a single value: the name says that it is a secret.
     Bare,
 }
 
-/// Whether the beginning of a file is a secret's.
+/// Whether the beginning of a file is a secret.
 pub(super) fn is_secret(content: &[u8], kind: SecretContent) -> bool {
     if key::begins(content, matches!(kind, SecretContent::Document | SecretContent::Example)) {
         return true;
@@ -180,7 +181,7 @@ pub(super) fn is_secret(content: &[u8], kind: SecretContent) -> bool {
         || (kind == SecretContent::Bare && is_one_value(&text))
 }
 
-/// A password or a token without a word about it: letters and digits, and no space.
+/// A password or a token alone: letters and digits, and no space.
 fn is_one_value(text: &[u8]) -> bool {
     let text = text.trim_ascii();
     text.len() <= VALUE_BYTES
@@ -190,9 +191,9 @@ fn is_one_value(text: &[u8]) -> bool {
         && text.iter().any(u8::is_ascii_alphabetic)
 }
 
-/// Every mark that begins a key counts: before it there may be the placeholder of one. A body lies
-/// between its mark and the next.
-// THREAT: an example's `-----BEGIN PRIVATE KEY-----` with dots in it stands before the real one.
+/// Every marker is checked: a placeholder may come before the real key. A body lies between its
+/// marker and the next one.
+// THREAT: an example's `-----BEGIN PRIVATE KEY-----` with dots comes before a real key.
 // Tried by workspace::content::tests::a_key_is_found_after_marks_without_one.
 fn has_private_key(text: &[u8], kind: SecretContent) -> bool {
     let marks = [&b"private key-----"[..], b"private key block-----", b"putty-user-key-file-"];
@@ -209,7 +210,7 @@ fn has_private_key(text: &[u8], kind: SecretContent) -> bool {
     })
 }
 
-/// Whether what stands before a mark makes the end of a key of it.
+/// Whether the text before a marker makes it the end of a key.
 fn is_end(before: &[u8]) -> bool {
     let near = &before[before.len().saturating_sub(MARK_BYTES)..];
     let dashes = memchr::memmem::rfind(near, b"-----");
@@ -218,10 +219,10 @@ fn is_end(before: &[u8]) -> bool {
 
 /// A line of base64.
 fn has_body(near: &[u8]) -> bool {
-    let mut session = 0;
+    let mut length = 0;
     near.iter().any(|byte| {
-        session = if is_base64(*byte) { session + 1 } else { 0 };
-        session >= 40
+        length = if is_base64(*byte) { length + 1 } else { 0 };
+        length >= 40
     })
 }
 
@@ -230,16 +231,16 @@ fn has_token(text: &[u8]) -> bool {
         let is_word =
             |at: usize| at > 0 && (text[at - 1].is_ascii_alphanumeric() || text[at - 1] == b'_');
         let hits = found(text, start.as_bytes()).filter(|at| !is_word(*at));
-        runs(text, hits, TOKEN_BYTES)
-            .map(|session| &session[start.len()..])
+        tokens(text, hits, TOKEN_BYTES)
+            .map(|token| &token[start.len()..])
             .any(|token| token.len() >= *least && is_random(token))
     }) || has_jwt(text)
 }
 
-/// Three parts of base64, the first two of which are JSON.
+/// Three parts in base64, of which the first two are JSON.
 fn has_jwt(text: &[u8]) -> bool {
-    runs(text, found(text, b"eyj"), VALUE_BYTES).any(|session| {
-        let mut parts = session.split(|byte| *byte == b'.');
+    tokens(text, found(text, b"eyj"), VALUE_BYTES).any(|token| {
+        let mut parts = token.split(|byte| *byte == b'.');
         let (head, body, tail) = (parts.next(), parts.next(), parts.next());
         head.is_some_and(|part| part.len() >= 15)
             && body.is_some_and(|part| part.starts_with(b"eyj"))
@@ -247,11 +248,10 @@ fn has_jwt(text: &[u8]) -> bool {
     })
 }
 
-/// From each hit on what belongs to one token. A hit within the token of the hit before counts as
-/// looked at.
+/// The token at each hit. A hit within the token before it is skipped.
 // THREAT: a repository's `.npmrc` of `sk-sk-sk-…` keeps the copy busy for half a minute.
-// Tried by workspace::content::tests::no_byte_is_looked_at_again_and_again.
-fn runs(
+// Tried by workspace::content::tests::each_byte_is_read_a_bounded_number_of_times.
+fn tokens(
     text: &[u8],
     hits: impl Iterator<Item = usize>,
     most: usize,
@@ -278,22 +278,22 @@ fn has_password_in_address(text: &[u8]) -> bool {
     })
 }
 
-/// `password = hunter2x`, in the ways of a dozen formats: a key that means a secret, `=`, `:`, a
-/// tag's end or `define(…,`, and a value that is written out.
+/// `password = hunter2x` in a dozen formats: a key that means a secret, then `=`, `:`, the end of a
+/// tag or `define(…,`, then a value in plain text.
 fn assigns(text: &[u8]) -> bool {
     text.split(|byte| matches!(byte, b'\n' | b'\r' | b';' | b'{')).any(assigns_one)
 }
 
 fn assigns_one(line: &[u8]) -> bool {
     let line = line.trim_ascii();
-    // A comment says how it would be done.
+    // A comment is an example.
     if line.starts_with(b"#") || line.starts_with(b"//") && !line.contains(&b'=') {
         return false;
     }
     values(line).any(is_value)
 }
 
-/// What is assigned to keys that mean a secret.
+/// The values that are assigned to keys that mean a secret.
 fn values(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let defines = line.starts_with(b"define");
     let (mut end, mut nested) = (0, 0);
@@ -319,8 +319,8 @@ fn values(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The value after an assignment, without what it stands in. None: a word in quotes, as a catalogue
-/// of translations has it.
+/// The value after an assignment, without its quotes. None: a plain word in quotes, as in a
+/// catalogue of translations.
 fn value(rest: &[u8]) -> Option<&[u8]> {
     let rest = rest.trim_ascii_start();
     let rest = rest.strip_prefix(b"=").unwrap_or(rest).trim_ascii_start();
@@ -336,7 +336,7 @@ fn value(rest: &[u8]) -> Option<&[u8]> {
     (quote.is_none() || !is_word).then_some(value)
 }
 
-/// Whether this is written out: six characters or more that stand for themselves.
+/// Whether a value is in plain text: six characters or more, and not a placeholder.
 fn is_value(value: &[u8]) -> bool {
     let known = |words: &[&str], is: fn(&[u8], &[u8]) -> bool| {
         words.iter().any(|word| is(value, word.as_bytes()))
@@ -348,7 +348,8 @@ fn is_value(value: &[u8]) -> bool {
         && !known(PLACEHOLDERS, |value, word| found(value, word).next().is_some())
 }
 
-/// Not a word of an example: digits among letters, and not one character again and again.
+/// Whether a token looks random: with digits, with many different characters, and without words of
+/// examples.
 fn is_random(token: &[u8]) -> bool {
     let mut seen = [false; 256];
     token.iter().for_each(|byte| seen[usize::from(*byte)] = true);
@@ -371,7 +372,7 @@ fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')
 }
 
-/// Where `wanted` stands in a text.
+/// The positions of `wanted` in a text.
 fn found(text: &[u8], wanted: &[u8]) -> impl Iterator<Item = usize> {
     memchr::memmem::find_iter(text, wanted).collect::<Vec<_>>().into_iter()
 }

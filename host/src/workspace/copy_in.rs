@@ -1,15 +1,15 @@
-//! The way in: a folder as a bounded stream of tar, and the base it leaves behind.
+//! Copies a directory into the sandbox as a bounded tar stream, and records the base.
 //!
-//! A thread walks twice. First it counts, and a tree that is more than may go in is refused before
-//! anything of it went. Then it reads, hashes and writes into a channel of a few megabytes; it may
-//! begin before there is a sandbox to read it. What is read is what is sent and what is recorded: a file
-//! that grows is cut, one that shrinks is filled with zeros, and as the base then holds the digest
-//! of something the host never had, what the sandbox makes of it is a conflict. Once nobody wants the
-//! stream any more, both walks end at their next entry.
+//! A thread walks the directory twice. The first walk counts: a directory that is too large is
+//! refused before anything of it is sent. The second walk reads, hashes and writes into a channel
+//! of a few megabytes; it may begin before there is a sandbox to read it. Exactly what is read is
+//! sent and recorded. A file that grows is cut, and a file that shrinks is filled with zeros: the
+//! base then has the digest of a content that the host never had, so a change of that file is a
+//! conflict. When the reader is gone, both walks end at their next entry.
 //!
 //! # Why everything is judged twice
-//! What was counted may be another file by the time it is read: a list of the first walk would let
-//! in what the second one leaves out.
+//! A path may be another file by the time it is read. With a list from the first walk, a file that
+//! the second one leaves out would be copied.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -40,17 +40,17 @@ use crate::text;
 const CHUNK_BYTES: usize = 64 << 10;
 /// Pieces that wait for a reader.
 const CHUNKS: usize = 64;
-/// So many entries apart it is told how far the count is.
-const TOLD_EVERY: u64 = 1_000;
-/// What went in.
+/// The count is reported each time this many entries were visited.
+const PROGRESS_EVERY: u64 = 1_000;
+/// What was copied in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CopySummary {
     /// Folders, files and links.
     pub entries: u64,
     pub files: u64,
-    /// Of all files together.
+    /// The size of all files together.
     pub bytes: u64,
-    /// Whether there is a repository among it.
+    /// Whether a git repository is among it.
     pub git: bool,
     /// The first [`limits::LEFT_OUT_NAMED`], in the order of the walk.
     pub left_out: Vec<LeftOut>,
@@ -60,25 +60,25 @@ pub struct CopySummary {
     pub changed_meanwhile: Vec<RelPath>,
 }
 
-/// How far a tree is counted that is to go in.
+/// How far a directory was counted before the copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// What was looked at, left out or not.
+    /// Entries that were visited, left out or not.
     pub entries: u64,
-    /// What the files that go in take.
+    /// The space that the files to be copied take.
     pub bytes: u64,
-    /// That is all of it, and it may go in.
+    /// The count is complete, and the directory may be copied.
     pub is_all: bool,
 }
 
-/// A path that stayed at home.
+/// A path that was left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
     pub path: RelPath,
     pub why: LeftOutReason,
 }
 
-/// Why a folder cannot go in.
+/// Why a directory cannot be copied in.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     #[error("{path} cannot be read: {source}")]
@@ -87,17 +87,17 @@ pub enum CopyError {
     Path { folder: RelPath, why: PathError },
     #[error("it has more than {most} entries")]
     TooMany { most: u64 },
-    #[error("the names in it are too long together, more than {most} bytes")]
+    #[error("its names have more than {most} bytes together")]
     NamesTooLong { most: usize },
     #[error("it is larger than the sandbox's disk, {}{}", text::limit(*disk), is_mostly(most.as_ref()))]
     TooLarge { disk: u64, most: Option<Most> },
-    /// The folder itself.
+    /// The directory itself.
     #[error("it cannot be read: {0}")]
     Root(io::Error),
-    #[error("what was copied cannot be recorded: {0}")]
+    #[error("the record of what was copied cannot be written: {0}")]
     Record(io::Error),
-    /// Nobody reads the stream any more: the run ended first.
-    #[error("the run ended while it was copied")]
+    /// The reader of the stream is gone: the session ended first.
+    #[error("the session ended while it was copied")]
     Abandoned,
 }
 
@@ -109,7 +109,7 @@ impl CopyError {
         Self::Read { path: path.to_string(), source }
     }
 
-    /// The one thing to do about it.
+    /// The command that helps.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -126,14 +126,14 @@ impl CopyError {
     }
 }
 
-/// A folder on its way in.
+/// A copy that has begun.
 pub(super) struct CopyIn {
     pub(super) stream: BoxStream<'static, io::Result<Bytes>>,
     pub(super) copied: oneshot::Receiver<Result<CopySummary, CopyError>>,
     pub(super) counted: watch::Receiver<Counted>,
 }
 
-/// Begins at once. `record` is the run's folder.
+/// Starts the copy at once. `record` is the folder of the session's record.
 pub(super) fn start(folder: &Path, rules: LeaveOutRules, disk: u64, record: &Path) -> CopyIn {
     let (chunks, mut reader) = mpsc::channel(CHUNKS);
     let (done, copied) = oneshot::channel();
@@ -143,7 +143,7 @@ pub(super) fn start(folder: &Path, rules: LeaveOutRules, disk: u64, record: &Pat
         let result = copy(&folder, &rules, disk, &record, &chunks, &count);
         drop(count);
         if let Err(error) = &result {
-            // A reader that is gone needs no reason.
+            // If the reader is gone, there is no one to tell.
             let _gone = chunks.blocking_send(Err(io::Error::other(error.to_string())));
         }
         let _unasked = done.send(result);
@@ -167,9 +167,9 @@ fn copy(
     };
     let (folder, root) = open().map_err(CopyError::Root)?;
     let wanted = || if chunks.is_closed() { Err(CopyError::Abandoned) } else { Ok(()) };
-    let mut counter = Counter { bounds: Bounds::new(disk), seen: 0, told: counted };
+    let mut counter = Counter { bounds: Bounds::new(disk), seen: 0, progress: counted };
     walk::walk(&root, &folder, rules, &mut |found| wanted().and_then(|()| counter.take(&found)))?;
-    counter.tell(true);
+    counter.report(true);
     let base = BaseWriter::new(record, &folder).map_err(CopyError::Record)?;
     let out = ChunkPipe { chunks, buffer: Vec::with_capacity(CHUNK_BYTES) };
     let mut packer = TarPacker::new(out, base, disk);
@@ -183,14 +183,14 @@ fn copy(
 struct Counter<'a> {
     bounds: Bounds,
     seen: u64,
-    told: &'a watch::Sender<Counted>,
+    progress: &'a watch::Sender<Counted>,
 }
 
 impl Counter<'_> {
     fn take(&mut self, found: &WalkEntry) -> Result<(), CopyError> {
         self.seen += 1;
-        if self.seen.is_multiple_of(TOLD_EVERY) {
-            self.tell(false);
+        if self.seen.is_multiple_of(PROGRESS_EVERY) {
+            self.report(false);
         }
         match found {
             WalkEntry::Folder { path, .. } => self.bounds.add(path, &[], 0),
@@ -206,9 +206,9 @@ impl Counter<'_> {
         }
     }
 
-    fn tell(&self, is_all: bool) {
+    fn report(&self, is_all: bool) {
         let (entries, bytes) = (self.seen, self.bounds.bytes());
-        self.told.send_replace(Counted { entries, bytes, is_all });
+        self.progress.send_replace(Counted { entries, bytes, is_all });
     }
 }
 
@@ -216,8 +216,8 @@ struct TarPacker<'a> {
     out: ChunkPipe<'a>,
     base: BaseWriter,
     bounds: Bounds,
-    /// Paths that were left out, of which the sandbox is told the first.
-    told: usize,
+    /// How many paths were left out. The sandbox gets the first of them.
+    named: usize,
     left_out_names: usize,
     copied: CopySummary,
 }
@@ -225,7 +225,7 @@ struct TarPacker<'a> {
 impl<'a> TarPacker<'a> {
     fn new(out: ChunkPipe<'a>, base: BaseWriter, disk: u64) -> Self {
         let (bounds, copied) = (Bounds::new(disk), CopySummary::default());
-        Self { out, base, bounds, told: 0, left_out_names: 0, copied }
+        Self { out, base, bounds, named: 0, left_out_names: 0, copied }
     }
 
     fn take(&mut self, found: WalkEntry) -> Result<(), CopyError> {
@@ -252,8 +252,9 @@ impl<'a> TarPacker<'a> {
         }
     }
 
-    /// Named to the person, to the sandbox and to whoever judges what comes back. Of git's own
-    /// folders only the last wants to know: a stand-in is there.
+    /// Records a path that was left out, for the person, for the sandbox and for the export gate.
+    /// Paths of git's own folders are only for the gate: the person and the sandbox need not know
+    /// them.
     fn left_out(
         &mut self,
         path: RelPath,
@@ -261,7 +262,7 @@ impl<'a> TarPacker<'a> {
         target: Option<Vec<u8>>,
     ) -> Result<(), CopyError> {
         *self.copied.left_out_count.entry(why).or_default() += 1;
-        // Beyond the bounds of a workspace the rest is not named: a change there is a conflict.
+        // Paths beyond the bounds of a workspace are not recorded: a change there is a conflict.
         self.left_out_names += path.as_bytes().len() + target.as_ref().map_or(0, Vec::len);
         if base::within_bounds(self.copied.left_out_count.values().sum(), self.left_out_names) {
             self.base.leave_out(path.clone(), why, target).map_err(CopyError::Record)?;
@@ -269,8 +270,8 @@ impl<'a> TarPacker<'a> {
         if why == LeftOutReason::Git {
             return Ok(());
         }
-        self.told += 1;
-        if self.told <= limits::LEFT_OUT_SENT {
+        self.named += 1;
+        if self.named <= limits::LEFT_OUT_SENT {
             let (kind, target) = (EntryType::new(LEFT_OUT), why.as_str().as_bytes());
             let path = path.as_bytes();
             let entry = TarEntry { kind, path, target, mode: 0, mtime: 0, size: 0 };
@@ -300,7 +301,7 @@ impl<'a> TarPacker<'a> {
         self.record(path, Node::File { mode, size, sha256 })
     }
 
-    /// Exactly `size` bytes, whatever the file has become.
+    /// Sends exactly `size` bytes, even if the file has changed.
     fn content(&mut self, path: &RelPath, file: &mut File, size: u64) -> Result<Sha, CopyError> {
         let mut hash = Sha256::new();
         let mut left = size;
@@ -308,7 +309,7 @@ impl<'a> TarPacker<'a> {
             let piece = self.out.room(left);
             let room = piece.len();
             let count = match file.read(piece) {
-                // It shrank: the rest is zeros.
+                // The file shrank: the rest is zeros.
                 Ok(0) => {
                     piece.fill(0);
                     room
@@ -349,7 +350,7 @@ fn abandoned(_: io::Error) -> CopyError {
     CopyError::Abandoned
 }
 
-/// Gathers bytes into pieces and waits while nobody takes them.
+/// Gathers bytes into pieces, and waits for the reader to take them.
 struct ChunkPipe<'a> {
     chunks: &'a mpsc::Sender<io::Result<Bytes>>,
     /// Never longer than a piece.
@@ -357,7 +358,7 @@ struct ChunkPipe<'a> {
 }
 
 impl ChunkPipe<'_> {
-    /// Where up to `most` bytes may be put; [`Self::filled`] says how many were.
+    /// Room for up to `most` bytes. [`Self::filled`] says how many were written.
     fn room(&mut self, most: u64) -> &mut [u8] {
         let from = self.buffer.len();
         let room = usize::try_from(most).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES - from);

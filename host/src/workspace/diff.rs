@@ -1,5 +1,5 @@
-//! Shows changes against the folder as it is now. The text is raw: whoever prints it to a
-//! terminal neutralises it first.
+//! Shows changes against the directory as it is now. The text is raw: it must be neutralised before
+//! it is printed to a terminal.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::records::SessionFolder;
 pub enum DiffView {
     /// Those that apply would make.
     Applied,
-    /// Those that are kept back.
+    /// Those that are held.
     Held,
 }
 
@@ -29,32 +29,32 @@ pub enum DiffView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SummaryLine {
     pub change: Change,
-    /// Lines, of text.
+    /// Lines of text.
     pub added: usize,
     pub removed: usize,
-    /// Its lines cannot be counted: not text, or too large.
+    /// Its lines cannot be counted: it is not text, or too large.
     pub binary: bool,
-    /// They were not counted: that would take too long.
+    /// Its lines were not counted: that would take too long.
     pub uncounted: bool,
-    /// The size it has now.
+    /// Its size after the change.
     pub bytes: u64,
 }
 
 /// How long lines may be compared.
 pub struct CompareDeadline {
     until: Instant,
-    /// There is no time at all any more.
+    /// Cancelled: there is no time left.
     hurry: CancellationToken,
 }
 
 impl CompareDeadline {
-    /// As long as somebody waits for it.
+    /// The usual limits. `hurry` ends them early.
     #[must_use]
     pub fn bounded(hurry: CancellationToken) -> Self {
         Self { until: Instant::now() + Duration::from_millis(limits::DIFF_ALL_MS), hurry }
     }
 
-    /// The end of the time for one more file; none: there is none.
+    /// When the comparison of one more file must end. None: there is no time left.
     fn for_one_more(&self) -> Option<Instant> {
         let now = Instant::now();
         let one = now + Duration::from_millis(limits::DIFF_FILE_MS);
@@ -62,7 +62,7 @@ impl CompareDeadline {
     }
 }
 
-/// What a path holds, as far as it can be shown.
+/// The content of a path, as far as it can be shown.
 enum ShownContent {
     /// A folder, a link, nothing.
     None,
@@ -71,21 +71,21 @@ enum ShownContent {
     Opaque(u64),
 }
 
-/// Writes the changes as a unified diff; what has no lines is said in one.
+/// Writes the changes as a unified diff. A change without lines gets one line.
 ///
 /// # Errors
-/// The run's files cannot be read, or `out` not written.
+/// The session's files cannot be read, or `out` cannot be written.
 pub fn diff(session: &SessionFolder, view: DiffView, out: &mut dyn Write) -> io::Result<()> {
     let Some((set, mut source)) = open(session)? else { return Ok(()) };
     if view == DiffView::Applied {
         for (path, why, _) in set.held_groups() {
-            writeln!(out, "kept back {path}: {why}")?;
+            writeln!(out, "held {path}: {why}")?;
         }
     }
-    let effort = CompareDeadline::bounded(CancellationToken::new());
+    let deadline = CompareDeadline::bounded(CancellationToken::new());
     for change in shown(&set, view) {
-        // Whoever asked for them gets the lines of all files; once the time is spent, not the fewest.
-        let until = effort.for_one_more().unwrap_or(effort.until);
+        // The lines of all files are shown. After the time limit they may be more than needed.
+        let until = deadline.for_one_more().unwrap_or(deadline.until);
         show(change, &mut source, until, out)?;
     }
     Ok(())
@@ -94,22 +94,23 @@ pub fn diff(session: &SessionFolder, view: DiffView, out: &mut dyn Write) -> io:
 /// The changes with their lines counted, as far as there is time.
 ///
 /// # Errors
-/// The run's files cannot be read.
-// THREAT: files of shuffled lines, each of which takes seconds to compare, hold up the end of a run
-// for minutes. Tried by workspace::diff::tests::what_takes_too_long_to_compare_is_not_counted.
+/// The session's files cannot be read.
+// THREAT: each file of shuffled lines takes seconds to compare, and many of them delay the end of a
+// session for minutes. Tried by
+// workspace::diff::tests::what_takes_too_long_to_compare_is_not_counted.
 pub fn stat(
     session: &SessionFolder,
     view: DiffView,
     effort: &CompareDeadline,
 ) -> io::Result<Vec<SummaryLine>> {
     let Some((set, mut source)) = open(session)? else { return Ok(Vec::new()) };
-    // A large set is in memory once.
+    // A large set must be in memory only once.
     let shown = set.changes.into_iter().filter(|change| is_shown(change, view));
     shown.map(|change| count(change, &mut source, effort)).collect()
 }
 
 impl SummaryLine {
-    /// `src/pad.js | 4 +++-`, at most this many signs.
+    /// `src/pad.js | 4 +++-`, with at most this many signs.
     #[must_use]
     pub fn text(&self, signs: usize) -> String {
         let path = &self.change.path;
@@ -131,7 +132,7 @@ impl SummaryLine {
             };
             return format!("{path} | {what}");
         }
-        // Neither side is rounded away.
+        // A side with lines keeps at least one sign.
         let scale =
             |part: usize| if total <= signs { part } else { (part * signs).div_ceil(total) };
         format!(
@@ -143,7 +144,7 @@ impl SummaryLine {
 }
 
 struct DiffSource {
-    /// None where the folder is gone.
+    /// None if the directory is gone.
     root: Option<Root>,
     contents: Contents,
 }
@@ -163,7 +164,7 @@ fn is_shown(change: &Change, view: DiffView) -> bool {
 }
 
 impl DiffSource {
-    /// What is in the folder now.
+    /// What is in the directory now.
     fn there(&self, change: &Change) -> ShownContent {
         let file = self.root.as_ref().and_then(|root| root.file(&change.path).ok());
         let Some(mut file) = file else { return ShownContent::None };
@@ -171,7 +172,7 @@ impl DiffSource {
         text(&mut file, size).unwrap_or(ShownContent::Opaque(size))
     }
 
-    /// What the run made of it.
+    /// The content after the change.
     fn made(&mut self, change: &Change) -> io::Result<ShownContent> {
         match (&change.after, change.content) {
             (Some(Node::File { size, .. }), Some(offset)) => {
@@ -196,7 +197,7 @@ fn text(from: &mut impl Read, size: u64) -> io::Result<ShownContent> {
     })
 }
 
-/// The two texts of a change; a side that is not there is an empty one.
+/// The two texts of a change. A missing side is empty.
 fn texts(old: ShownContent, new: ShownContent) -> Result<(String, String), (u64, u64)> {
     let size = |content: &ShownContent| match content {
         ShownContent::None => 0,
@@ -241,7 +242,7 @@ fn count(
         return Ok(line);
     };
     let compared = compared(&old, &new, until);
-    // What was found when the time was over says nothing of how much changed.
+    // A comparison that was stopped does not say how much changed.
     if Instant::now() > until {
         line.uncounted = true;
         return Ok(line);
@@ -264,7 +265,7 @@ fn show(
 ) -> io::Result<()> {
     let path = &change.path;
     if let Some(held) = &change.held {
-        writeln!(out, "kept back {path}: {held}")?;
+        writeln!(out, "held {path}: {held}")?;
     }
     if let Some(how) = change.runs.as_ref().filter(|_| change.held.is_none()) {
         writeln!(out, "look at {path}: {how}")?;
@@ -288,8 +289,8 @@ fn show(
             writeln!(out, "new folder {path}")?;
         }
         (_, Some(Node::Special)) => writeln!(out, "device {path}")?,
-        (Some(Node::Folder { .. }), None) => writeln!(out, "folder {path} is gone")?,
-        (Some(Node::Link { .. }), None) => writeln!(out, "link {path} is gone")?,
+        (Some(Node::Folder { .. }), None) => writeln!(out, "folder {path} is removed")?,
+        (Some(Node::Link { .. }), None) => writeln!(out, "link {path} is removed")?,
         _ => {}
     }
     let (old, new) = (source.there(change), source.made(change)?);
@@ -311,7 +312,7 @@ fn show(
         Err((old, new)) => writeln!(out, "binary {path}: {old} -> {new} bytes"),
         Ok((old, new)) if old == new => match (had_file, is_file(&change.after)) {
             (false, true) => writeln!(out, "new empty file {path}"),
-            (true, false) => writeln!(out, "empty file {path} is gone"),
+            (true, false) => writeln!(out, "empty file {path} is removed"),
             _ => Ok(()),
         },
         Ok((old, new)) => {

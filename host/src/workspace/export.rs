@@ -1,16 +1,17 @@
-//! The export gate: what of a set of changes is kept back, and why.
+//! The export gate: which changes of a set are held, and why.
 //!
-//! What is kept back is shown (`airlock diff RUN --held`) and never applied. So the tree that links
-//! lead through, and that programs find, is what was copied in and what is *not* kept back. Each
-//! link that is kept back may change where others lead: it is asked again until no more is found.
+//! What is held is shown (`airlock diff SESSION --held`) and never applied. So the tree that
+//! programs find, and that links lead through, is what was copied in plus the changes that are
+//! *not* held. Each link that is held may change where others lead: the gate judges again until it
+//! finds no more.
 //!
-//! When a set comes in, the gate knows the base and nothing else. Before it is applied, the same is
-//! asked of the host as it is then.
+//! When a set comes in, the gate knows only the base. Before the set is applied, the gate judges it
+//! again, with the host's directory as it is then.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 
-use super::autorun::{self, Called, RunsWhen};
+use super::autorun::{self, RunsWhen, TriggerNames};
 use super::base::Base;
 use super::beneath::Root;
 use super::change::{Change, HeldReason};
@@ -22,13 +23,13 @@ use super::rel_path::RelPath;
 use super::resolve::LinkResolver;
 use super::walk::STAGING;
 
-/// How often it is asked what comes of what was kept back. Then every link stays as it was.
+/// After this many rounds every link that is left is held.
 const ROUNDS: usize = 16;
-/// Entries of folders that were left out that are looked at for links.
+/// In folders that were left out, at most this many entries are searched for links.
 const LEFT_OUT_ENTRIES: usize = 10_000;
 
-/// Sets `held` and `runs` of each change; what is held already stays so. `host`: the folder that
-/// they are put into, where that is now.
+/// Sets `held` and `runs` of each change. What is held already stays held. `host`: the directory
+/// that the changes would be applied to, if it is known.
 pub(super) fn judge(base: &Base, host: Option<&Root>, changes: &mut [Change]) {
     let left_out = host.map(|host| links_left_out(base, host)).unwrap_or_default();
     let (held, runs) = Gate::of(base, host, &left_out, changes).judge(base);
@@ -38,22 +39,22 @@ pub(super) fn judge(base: &Base, host: Option<&Root>, changes: &mut [Change]) {
     }
 }
 
-/// What was left out, and the links in those of its folders that have the name of something that
-/// runs: `.git/hooks/pre-commit -> ../../scripts/check`.
+/// The paths that were left out, and the links in those of them that have the name of a trigger:
+/// `.git/hooks/pre-commit -> ../../scripts/check`.
 fn links_left_out(base: &Base, host: &Root) -> Vec<RelPath> {
     let mut links = Vec::new();
     let mut most = LEFT_OUT_ENTRIES;
     for path in base.left_out.keys() {
         links.push(path.clone());
-        if is_called(path) {
-            links.extend(host.links_in(path, is_called, &mut most));
+        if has_trigger_name(path) {
+            links.extend(host.links_in(path, has_trigger_name, &mut most));
         }
     }
     links
 }
 
-fn is_called(path: &RelPath) -> bool {
-    !Called::of(path.components()).is_plain()
+fn has_trigger_name(path: &RelPath) -> bool {
+    !TriggerNames::of(path.components()).is_plain()
 }
 
 struct Gate<'a> {
@@ -74,8 +75,8 @@ impl<'a> Gate<'a> {
         changes: &'a [Change],
     ) -> Self {
         let mut links = LinkResolver::of(&base.root, host);
-        // THREAT: `.vscode -> cfg` was left out and is on the host all the same: what the agent
-        // writes to `cfg/tasks.json` runs. Tried by
+        // THREAT: `.vscode -> cfg` was left out, but exists on the host: what the agent writes to
+        // `cfg/tasks.json` runs. Tried by
         // workspace::apply::tests::left_out::a_link_that_was_left_out_leads_where_it_leads.
         for (path, node) in base.nodes.iter().chain(&base.links_left_out) {
             if is_link(node) {
@@ -105,31 +106,31 @@ impl<'a> Gate<'a> {
     fn judge(mut self, base: &Base) -> (Vec<Option<HeldReason>>, Vec<Option<&'static str>>) {
         let mut found = self.by_themselves(base);
         let mut round = 0;
-        let called = loop {
+        let names = loop {
             self.take_back(&found);
             self.links.forget();
-            let called = autorun::called(&mut self.links);
+            let names = autorun::trigger_names(&mut self.links);
             round += 1;
-            // What is held because of a link that is held in the same round might be let out.
-            found = self.in_the_tree(&called, moves_links);
+            // Links first: a link that is held in this round may change where other paths lead.
+            found = self.in_the_tree(&names, moves_links);
             if !found.is_empty() && round >= ROUNDS {
                 found.extend(self.every_link());
             }
             if found.is_empty() {
-                found = self.in_the_tree(&called, |change| !moves_links(change));
+                found = self.in_the_tree(&names, |change| !moves_links(change));
             }
             if found.is_empty() {
-                break called;
+                break names;
             }
         };
         let runs = self.changes.iter().zip(&self.entries).map(|(change, entry)| {
-            autorun::judge(change, called[*entry as usize]).and_then(RunsWhen::how)
+            autorun::judge(change, names[*entry as usize]).and_then(RunsWhen::how)
         });
         let runs = runs.collect();
         (self.held, runs)
     }
 
-    /// Holds what has a reason that no other change makes or takes away.
+    /// Holds changes for reasons that do not depend on other changes.
     fn by_themselves(&mut self, base: &Base) -> Vec<usize> {
         let changes = self.changes;
         let after = changes.iter().filter(|it| it.after.is_some()).map(|it| &it.path);
@@ -145,38 +146,40 @@ impl<'a> Gate<'a> {
         })
     }
 
-    /// Holds of some changes what is dangerous in the tree as it is by now, and what lies in a
+    /// Holds the changes among `of` that are dangerous in the tree as it is now, and those in a
     /// folder that is held.
-    fn in_the_tree(&mut self, called: &[Called], of: fn(&Change) -> bool) -> Vec<usize> {
+    fn in_the_tree(&mut self, names: &[TriggerNames], of: fn(&Change) -> bool) -> Vec<usize> {
         let Self { changes, held, paths, links, entries } = self;
         hold(changes, held, paths, |at, change| {
             if !of(change) {
                 return None;
             }
-            // THREAT: `notes -> ../../.ssh/authorized_keys`, which the next program writes through.
-            // Tried by workspace::export::tests::a_link_that_leaves_the_folder_is_kept_back.
+            // THREAT: the agent makes `notes -> ../../.ssh/authorized_keys`, and the next program
+            // writes through it.
+            // Tried by workspace::export::tests::a_link_that_leaves_the_folder_is_held.
             if change.after.as_ref().is_some_and(is_link) && !links.stays_inside(entries[at]) {
                 return Some(HeldReason::LinkOutside);
             }
-            // THREAT: `.hg/hgrc` is run by the next `hg status`, `.vscode/tasks.json` by the
-            // next look into the folder. Tried by
-            // workspace::export::tests::what_runs_by_itself_is_kept_back and
+            // THREAT: the next `hg status` runs what `.hg/hgrc` names, and an editor that opens the
+            // folder runs `.vscode/tasks.json`. Tried by
+            // workspace::export::tests::what_runs_by_itself_is_held and
             // flow::changes::what_runs_by_itself_is_held_and_the_rest_is_named.
-            let runs = autorun::judge(change, called[entries[at] as usize])?;
+            let runs = autorun::judge(change, names[entries[at] as usize])?;
             runs.held(&change.path)
         })
     }
 
-    /// Holds every link that is left, and what takes the place of one.
-    // THREAT: two hundred thousand links, each of which is found only when the one before is held,
-    // take hours. Tried by workspace::export::tests::links_that_hang_on_each_other_are_held_soon.
+    /// Holds every link that is left, and every change that replaces a link.
+    // THREAT: of two hundred thousand links each is found only after the one before is held, and
+    // the gate takes hours. Tried by
+    // workspace::export::tests::links_that_hang_on_each_other_are_held_soon.
     fn every_link(&mut self) -> Vec<usize> {
         hold(self.changes, &mut self.held, &mut self.paths, |_, change| {
             moves_links(change).then_some(HeldReason::ManyLinks)
         })
     }
 
-    /// What is held stays as it was.
+    /// Takes links that are held out of the tree again.
     fn take_back(&mut self, found: &[usize]) {
         for at in found.iter().copied().filter(|at| moves_links(&self.changes[*at])) {
             self.links.leave(self.entries[at], self.changes[at].before.as_ref());
@@ -184,7 +187,7 @@ impl<'a> Gate<'a> {
     }
 }
 
-/// Holds what `why` says of what is not held yet. In a folder that is held everything is.
+/// Holds the changes for which `why` gives a reason, and everything in a folder that is held.
 fn hold<'a>(
     changes: &'a [Change],
     held: &mut [Option<HeldReason>],
@@ -192,7 +195,7 @@ fn hold<'a>(
     mut why: impl FnMut(usize, &'a Change) -> Option<HeldReason>,
 ) -> Vec<usize> {
     let mut found = Vec::new();
-    // Sorted by path, a folder stands before what is in it.
+    // The changes are sorted by path: a folder comes before the paths in it.
     let mut beneath = Nearest::default();
     for (at, change) in changes.iter().enumerate() {
         if held[at].is_some() {
@@ -215,19 +218,19 @@ fn is_link(node: &Node) -> bool {
     matches!(node, Node::Link { .. })
 }
 
-/// Whether other links may lead elsewhere with it than without it.
+/// Whether a change may change where other links lead.
 fn moves_links(change: &Change) -> bool {
     [&change.before, &change.after].into_iter().flatten().any(is_link)
 }
 
 fn by_itself(change: &Change, is_repository: bool, names: &Names<'_>) -> Option<HeldReason> {
     let path = &change.path;
-    // THREAT: a hook, a filter or a monitor of the agent's making runs as the user at the next
+    // THREAT: the agent writes a hook, a filter or a monitor, and it runs as the user at the next
     // `git status`. Tried by workspace::export::tests::nothing_of_git_is_let_out.
     if path.components().any(git::is_dot_git) {
         return Some(HeldReason::Git);
     }
-    // THREAT: `fixtures/x/{HEAD,objects,refs,config}` is a repository to git wherever it lies.
+    // THREAT: git takes `fixtures/x/{HEAD,objects,refs,config}` for a repository anywhere.
     // Tried by workspace::export::tests::nothing_shaped_like_a_repository_is_let_out.
     if is_repository {
         return Some(HeldReason::Repository);
@@ -243,17 +246,18 @@ fn by_itself(change: &Change, is_repository: bool, names: &Names<'_>) -> Option<
     Some(HeldReason::Case { other: other.clone() })
 }
 
-/// Whether a change meets what the person has and the sandbox never got. The agent did not see it, so
-/// nobody decided that it goes.
-// THREAT: the agent writes `.env` or makes a file of the folder that `.env` is in, and the person's
-// own is gone. Tried by workspace::apply::tests::what_was_left_out_is_held_and_the_rest_is_applied.
+/// Holds a change that meets a file which was left out. The agent did not see that file, so it did
+/// not decide to replace it.
+// THREAT: the agent writes `.env`, or replaces the folder of `.env` with a file, and the person's
+// own `.env` is lost. Tried by
+// workspace::apply::tests::what_was_left_out_is_held_and_the_rest_is_applied.
 fn left_out(change: &Change, base: &Base) -> Option<HeldReason> {
     let path = &change.path;
     let above = || {
         let mut folders = std::iter::once(path.clone()).chain(path.ancestors());
         folders.find_map(|folder| base.left_out.get_key_value(&folder))
     };
-    // Nothing sorts before this among what is in it.
+    // This sorts before every path in it.
     let inside = || base.left_out.range(path.join(b"\x01").ok()?..).next();
     let replaced = change.after.as_ref().is_some_and(|after| !after.is_folder());
     let inside = || inside().filter(|(inner, _)| replaced && inner.is_beneath(path));
@@ -261,7 +265,7 @@ fn left_out(change: &Change, base: &Base) -> Option<HeldReason> {
     found.map(|(left_out, why)| HeldReason::LeftOut { left_out: left_out.clone(), reason: *why })
 }
 
-/// The folders that git would take for a repository, before or after.
+/// The folders that git would take for a repository, before the changes or after them.
 fn repositories<'a>(paths: impl Iterator<Item = &'a RelPath>) -> HashSet<&'a [u8]> {
     let mut shapes: HashMap<&[u8], Shape> = HashMap::new();
     for path in paths {
@@ -274,7 +278,7 @@ fn repositories<'a>(paths: impl Iterator<Item = &'a RelPath>) -> HashSet<&'a [u8
     shapes.into_iter().filter(|(_, it)| it.is_repository()).map(|(folder, _)| folder).collect()
 }
 
-/// The paths of a tree by what they are to a system that compares names less exactly than ours.
+/// The paths of a tree, as systems see them that ignore case and other differences in names.
 struct Names<'a> {
     hasher: std::hash::RandomState,
     /// Sorted.
@@ -289,7 +293,7 @@ impl<'a> Names<'a> {
         Self { hasher, paths }
     }
 
-    /// Another path that is the same to such a system.
+    /// Another path that is the same on such a system.
     fn same(&self, path: &RelPath) -> Option<&'a RelPath> {
         let name = folded(path);
         let hash = self.hasher.hash_one(&name);

@@ -1,30 +1,31 @@
-//! Names as other systems compare them. A folder that lies on one of those, or is carried there,
-//! has one file where we see two names; so every comparison of names goes through here.
+//! File names as other systems compare them. On such a system, two names that differ here may be
+//! one file. So every comparison of names with a list uses this module.
 //!
 //! Deliberately absent: composed and decomposed letters (`é` as one character or as two), which
-//! only macOS takes for one name.
+//! only macOS treats as one name.
 
-/// A name without what some system ignores: the case of letters (NTFS, APFS, exFAT, ext4 with
-/// `casefold`), dots and spaces at its end (NTFS), and what HFS+ passes over.
-// THREAT: `.VSCode`, `.vſcode` or `.vscode.` is the editor's folder where case is folded or dots
-// are dropped. Tried by workspace::autorun::tests::a_name_is_known_in_any_spelling.
+/// A name without what some systems ignore: the case of letters (NTFS, APFS, exFAT, ext4 with
+/// `casefold`), dots and spaces at the end (NTFS), and characters that HFS+ ignores.
+// THREAT: the agent writes `.VSCode`, `.vſcode` or `.vscode.`, and on such a system it is the
+// editor's folder. Tried by workspace::autorun::tests::a_name_is_known_in_any_spelling.
 pub(super) fn folded(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);
     if text.is_ascii() {
         return text.trim_end_matches(['.', ' ']).to_ascii_lowercase();
     }
     let text: String = text.chars().filter(|&c| !is_ignored(c)).collect();
-    // There and back: some letters have a capital in common.
+    // To upper case and back: some letters share a capital letter.
     text.trim_end_matches(['.', ' ']).to_uppercase().to_lowercase()
 }
 
-/// The names that NTFS reads in one: a backslash separates, and a stream's name follows a colon.
+/// The names that NTFS reads in one name: a backslash separates, and a colon begins a stream's
+/// name.
 pub(super) fn read_by_ntfs(name: &[u8]) -> impl Iterator<Item = String> {
     let plain = |name: &[u8]| folded(name.split(|byte| *byte == b':').next().unwrap_or_default());
     name.split(|byte| *byte == b'\\').map(plain)
 }
 
-/// HFS+ passes over these when it compares names.
+/// HFS+ ignores these characters when it compares names.
 fn is_ignored(c: char) -> bool {
     matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
 }

@@ -1,8 +1,8 @@
-//! Git's own folders: what of them stays at home, and the configuration that stands in for it.
+//! Git's own folders: what is left out of them, and the configuration that replaces the original.
 //!
-//! A repository's configuration and hooks are programs of whoever wrote them, and may hold
-//! credentials (addresses with tokens). Two facts of it are needed to read the objects: the
-//! format's version and the few extensions that change it.
+//! A repository's configuration and hooks can run programs, and may hold credentials (addresses
+//! with tokens). Only two facts are needed to read the objects: the version of the format, and the
+//! few extensions that change it.
 
 use super::change::Change;
 use super::fold::{folded, read_by_ntfs};
@@ -11,37 +11,36 @@ use super::node::Node;
 use super::rel_path::RelPath;
 use super::version_control;
 
-/// What never goes in from a folder of git's, whether the history does or not: programs, and what
-/// may hold a credential or a key. All in lower case.
-const STAYS_AT_HOME: [&str; 7] = [
+/// What is never copied from a git folder, with the history or without: programs, and what may hold
+/// a credential or a key. All in lower case.
+const NEVER_COPIED: [&str; 7] = [
     "hooks",
-    // What `git-credential-store` was told to keep there.
+    // Credentials that `git-credential-store` keeps.
     "credentials",
-    // What the last fetch brought, and from which address.
+    // What the last fetch got, with its address.
     "fetch_head",
-    // What was done, with its arguments: `pull https://bot:TOKEN@host/`. No commit needs it.
-    // THREAT: `git log -g` tells the token that somebody once pulled with. Tried by
-    // workspace::copy_in::tests::what_git_was_told_to_do_stays_at_home.
+    // Commands with their arguments: `pull https://bot:TOKEN@host/`. No commit needs them.
+    // THREAT: `git log -g` prints the token of an earlier pull. Tried by
+    // workspace::copy_in::tests::gits_logs_and_stored_credentials_are_left_out.
     "logs",
-    // Addresses of an old form, with what signs in.
+    // Addresses in an old form, which may hold credentials.
     "remotes",
     "branches",
-    // The key of every file that git-crypt encrypts.
+    // The key to every file that git-crypt encrypts.
     "git-crypt",
 ];
-/// What holds the commits in a repository without a work tree. Left out too where no history goes
-/// in.
+/// What holds the commits in a bare repository. Left out too with `--no-history`.
 const HISTORY: [&str; 3] = ["objects", "refs", "packed-refs"];
-/// The names that make a folder a repository to git.
+/// The names by which git takes a folder for a repository.
 const SHAPE: [&str; 4] = ["head", "objects", "refs", "commondir"];
 
-/// Whether a component is read as `.git` by git on any system: as NTFS reads it, by its short name
-/// too.
+/// Whether git on any system reads a component as `.git`. NTFS has more spellings, and a short
+/// name.
 pub(super) fn is_dot_git(component: &[u8]) -> bool {
     read_by_ntfs(component).any(|name| name == ".git" || name == "git~1")
 }
 
-/// Whether a name is that of a repository's own folder, of git or another version control.
+/// Whether a name is that of the own folder of git or another version control.
 pub(super) fn is_history(name: &[u8]) -> bool {
     is_dot_git(name) || version_control::has_history(&folded(name))
 }
@@ -51,17 +50,17 @@ pub(super) fn holds_history(name: &[u8]) -> bool {
     HISTORY.contains(&folded(name).as_str())
 }
 
-/// Whether a name directly in a git folder stays at home.
-pub(super) fn stays_at_home(name: &[u8]) -> bool {
+/// Whether a name directly in a git folder is never copied.
+pub(super) fn is_never_copied(name: &[u8]) -> bool {
     let name = folded(name);
-    name.starts_with("config") || STAYS_AT_HOME.contains(&name.as_str())
+    name.starts_with("config") || NEVER_COPIED.contains(&name.as_str())
 }
 
-/// Whether a path deeper in a git folder stays at home: another configuration or a copy of one
-/// (never a branch or an object of such a name), and what git-annex keeps of logins.
-// THREAT: the token of `url = https://bot:TOKEN@host` goes in with `.git/config~`, which an editor
-// left. Tried by workspace::copy_in::tests::copies_of_gits_configuration_stay_at_home.
-pub(super) fn stays_at_home_within(path: &RelPath, is_folder: bool) -> bool {
+/// Whether a path deeper in a git folder is never copied: another configuration or a copy of one
+/// (not a branch or an object of such a name), and the credentials that git-annex keeps.
+// THREAT: an editor left `.git/config~`, and the token in `url = https://bot:TOKEN@host` is copied
+// with it. Tried by workspace::copy_in::tests::copies_of_gits_configuration_are_left_out.
+pub(super) fn is_never_copied_within(path: &RelPath, is_folder: bool) -> bool {
     let names: Vec<_> = path.components().collect();
     let beneath = names.iter().rposition(|name| is_dot_git(name)).map_or(0, |at| at + 1);
     let names: Vec<_> = names[beneath..].iter().map(|name| folded(name)).collect();
@@ -75,12 +74,12 @@ pub(super) fn stays_at_home_within(path: &RelPath, is_folder: bool) -> bool {
     }
 }
 
-/// Whether it is the configuration, for which something stands in.
+/// Whether it is the configuration, which is replaced.
 pub(super) fn is_config(name: &[u8]) -> bool {
     folded(name) == "config"
 }
 
-/// Which of the names that make a repository a folder has.
+/// Which of the names of a repository a folder has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape(u8);
 
@@ -91,7 +90,7 @@ impl Shape {
         shape
     }
 
-    /// Whether the name is one of them.
+    /// Adds a name. Returns whether it is one of them.
     pub(super) fn add(&mut self, name: &[u8]) -> bool {
         let name = folded(name);
         let at = SHAPE.iter().position(|known| *known == name);
@@ -108,14 +107,13 @@ impl Shape {
         self.0 & 1 != 0
     }
 
-    /// Whether git reads the folder as a repository without a work tree, or as one of a linked work
-    /// tree.
+    /// Whether git reads the folder as a bare repository, or as that of a linked work tree.
     pub(super) fn is_repository(self) -> bool {
         self.has_head() && (self.0 & 0b110 == 0b110 || self.0 & 0b1000 != 0)
     }
 }
 
-/// What stands in for a repository's configuration: its format, and nothing else of it.
+/// The configuration that replaces a repository's own: its format and nothing else.
 pub(super) fn stand_in(original: &[u8], bare: bool) -> Vec<u8> {
     let mut version = 0;
     let mut extensions = String::new();
@@ -141,8 +139,8 @@ pub(super) fn stand_in(original: &[u8], bare: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Whether a change is git's index alone, which each `git status` writes anew. It is never applied
-/// and names no program: to call it held would teach people to pass over what is.
+/// Whether a change is only git's index, which each `git status` rewrites. It is never applied and
+/// names no program. If it were listed as held, people would learn to ignore that list.
 pub(super) fn is_refreshed_index(change: &Change) -> bool {
     let path = &change.path;
     let is_file = |node: &Option<Node>| matches!(node, Some(Node::File { .. }));
@@ -204,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_configuration_stays_but_its_format() {
+    fn only_the_format_of_a_configuration_is_kept() {
         let original = b"[core]\n\trepositoryformatversion = 1\n\tfsmonitor = rm -rf /\n\
             [remote \"origin\"]\n\turl = https://token@host/x\n[Extensions] objectFormat = sha256\n\
             \tpartialClone = origin\n[extensions \"x\"]\n\trefStorage = reftable\n";
@@ -219,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_that_git_wrote_anew_is_no_change() {
+    fn an_index_that_git_rewrote_is_not_a_change() {
         let file = |size| {
             let sha256 = super::super::node::Sha::of(sha2::Digest::new());
             Some(Node::File { mode: 0o644, size, sha256 })

@@ -1,10 +1,10 @@
-//! Reads git's configuration: its settings one by one, and what each of them may name. Pure text:
-//! nothing is opened, and git is not run. One reader for all that asks: what git runs of a tree
-//! (`git_runs`), and the format that stands in for a configuration (`git`).
+//! Parses git's configuration: its settings, and what each may name. It works on text only: it
+//! opens nothing and does not run git. Used by `git_runs` (what git runs) and by `git` (the
+//! format).
 
-/// Keys whose value is a program's, so that a word without a slash may be a file of the work tree
+/// Keys whose value is a command, so that a word without a slash may be a file of the work tree
 /// (`clean = sh fmt.sh`). A word with a slash counts under every key: other programs read the same
-/// file, and each git brings new keys.
+/// file, and new versions of git add keys.
 const PROGRAMS: [&str; 30] = [
     "alternaterefscommand",
     "args",
@@ -37,10 +37,10 @@ const PROGRAMS: [&str; 30] = [
     "update",
     "uploadpack",
 ];
-/// What ends a word in what a shell is given.
+/// The characters that end a word in a shell command.
 const BETWEEN: &[u8] = b" \t\r\n\"'`;&|()<>{}=,:$";
 
-/// One setting; section and key in lower case.
+/// One setting. Section and key are in lower case.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Setting {
     pub(super) section: String,
@@ -49,14 +49,14 @@ pub(super) struct Setting {
     pub(super) value: Vec<u8>,
 }
 
-/// What a setting's value is.
+/// What the value of a setting is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value {
-    /// Another configuration, from where this one lies.
+    /// Another configuration, relative to this one.
     Include,
     /// A folder of hooks.
     Hooks,
-    /// Where the work tree is, from the repository's own folder.
+    /// The work tree, relative to the repository's own folder.
     WorkTree,
     Program,
     /// Names of branches and remotes.
@@ -65,12 +65,12 @@ pub(super) enum Value {
 }
 
 impl Setting {
-    /// Conditions of an `includeIf` are not asked: what holds in another place or tomorrow counts.
+    /// The condition of an `includeIf` is ignored: it may hold in another place or later.
     pub(super) fn kind(&self) -> Value {
         let ends = |ending: &str| self.key.ends_with(ending);
         match (self.section.as_str(), self.key.as_str()) {
             ("include" | "includeif", "path") => Value::Include,
-            // A new repository gets the template's hooks.
+            // A new repository gets the hooks of the template.
             ("core", "hookspath") | ("init", "templatedir") => Value::Hooks,
             ("core", "worktree") => Value::WorkTree,
             ("branch", _) | ("remote", "fetch" | "push") => Value::Refs,
@@ -82,8 +82,8 @@ impl Setting {
         }
     }
 
-    /// All in the value that may be the path of a file: the whole of it, what stands in quotes,
-    /// and each word as a shell has it.
+    /// Everything in the value that may be a path: the whole value, the parts in quotes, and each
+    /// word as a shell reads it.
     pub(super) fn words(&self) -> Vec<Vec<u8>> {
         let takes_names = self.kind() == Value::Program;
         let value = self.value.strip_prefix(b"!").unwrap_or(&self.value);
@@ -106,7 +106,7 @@ impl Setting {
     }
 }
 
-/// All settings of a configuration. Where git would refuse a line, the next one counts all the same.
+/// All settings of a configuration. A line that git would refuse is skipped.
 pub(super) fn settings(text: &[u8]) -> Vec<Setting> {
     let mut rest = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let (mut section, mut has_subsection) = (String::new(), false);
@@ -134,7 +134,7 @@ pub(super) fn settings(text: &[u8]) -> Vec<Setting> {
     settings
 }
 
-/// `core]`, `filter "fmt"]`, `filter.fmt]`, and what comes behind it.
+/// `core]`, `filter "fmt"]`, `filter.fmt]`, and the text after it.
 fn header(text: &[u8]) -> (String, bool, &[u8]) {
     let (line, _) = split(text, |byte| *byte == b'\n');
     let (mut is_quoted, mut end, mut at) = (false, line.len(), 0);
@@ -155,7 +155,7 @@ fn header(text: &[u8]) -> (String, bool, &[u8]) {
     (section, !sub.trim_ascii().is_empty(), &text[(end + 1).min(text.len())..])
 }
 
-/// A value without its quotes, escapes and comment, and what comes behind its end.
+/// A value without its quotes, escapes and comment, and the text after it.
 fn value(text: &[u8]) -> (Vec<u8>, &[u8]) {
     let (mut value, mut is_quoted, mut kept) = (Vec::new(), false, 0);
     let mut at = 0;

@@ -1,15 +1,17 @@
-//! What of a tree the person's own git runs or obeys: what their configuration names as a program,
-//! as another configuration or as a folder of hooks, and hooks that are links into the tree. Of
-//! every repository in the tree and around it, and of the configuration of this user.
+//! Finds the files of a tree that the person's own git runs or obeys: programs, included
+//! configurations and folders of hooks that their configuration names, and hooks that are links
+//! into the tree. Every repository in the tree and around it is read, and this user's
+//! configuration.
 //!
-//! Links are followed, as git follows them, and count themselves: to lead one elsewhere is to name
-//! another program. What is not there counts too, for who makes it makes what git runs.
+//! Links are followed as git follows them, and each link counts as well: a link that leads
+//! elsewhere names another program. A path that does not exist yet counts too: git will run what is
+//! put there.
 //!
-//! Deliberately absent: git, which is never run; conditions of an `includeIf`; and what a program
-//! starts in its turn.
+//! Deliberately absent: git itself, which is never run; the conditions of an `includeIf`; and the
+//! programs that a program starts.
 
-mod way; // where a path leads, and what is there
-mod of_tree; // every repository in a tree
+mod resolved; // where a path leads, and what is there
+mod repositories; // every repository in a tree
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
@@ -21,16 +23,16 @@ use super::change::Change;
 use super::git_config::{self, Value};
 use super::node::Node;
 use super::rel_path::RelPath;
-use way::{Way, read};
+use resolved::{ResolvedPath, read};
 
-/// So deep does git follow includes.
+/// How deep git follows includes.
 const INCLUDES: usize = 10;
-/// So many paths are looked up.
-// THREAT: commands leave a configuration of a million words in a live tree, each of them a path, and
-// the look after the run does not end.
+/// At most this many paths are looked up.
+// THREAT: commands write a configuration with a million paths into a live tree, and the search
+// after the turn does not end.
 // Tried by workspace::git_runs::tests::a_configuration_of_many_words_ends.
 const LOOKED_UP: usize = 200_000;
-/// Beside a folder of hooks that is the whole tree only these are hooks.
+/// The names that count as hooks if the folder of hooks is the whole tree.
 const HOOKS: [&str; 28] = [
     "applypatch-msg",
     "commit-msg",
@@ -62,7 +64,7 @@ const HOOKS: [&str; 28] = [
     "update",
 ];
 
-/// What git reads for this user, wherever it runs.
+/// The configuration files that git reads for this user in every repository.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UserConfig {
     home: Option<PathBuf>,
@@ -90,20 +92,20 @@ impl UserConfig {
     }
 }
 
-/// What git runs or obeys of a tree.
+/// The files and folders of a tree that git runs or obeys.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct GitRuns {
-    /// Files, and links on the way to them; there or not.
+    /// Files, and the links that lead to them. They need not exist.
     pub(super) files: BTreeSet<RelPath>,
-    /// All that is in them is run.
+    /// Git runs everything in these folders.
     pub(super) folders: BTreeSet<RelPath>,
-    /// There was more than is looked up.
+    /// The search stopped at its limit.
     pub(super) is_cut: bool,
 }
 
 impl GitRuns {
-    /// Whether a change makes what git runs: of such a file, in such a folder, or by a link that
-    /// stands for a folder on the way there.
+    /// Whether a change writes something that git runs: such a file, a path in such a folder, or a
+    /// link in place of a folder that leads to one of them.
     pub(super) fn is_made_by(&self, change: &Change) -> bool {
         let path = &change.path;
         let all = || self.files.iter().chain(&self.folders);
@@ -119,22 +121,22 @@ impl GitRuns {
     }
 }
 
-/// Reads one repository after another.
+/// Reads the configuration of one repository after another.
 pub(super) struct Reader<'a> {
     /// Without links.
     tree: &'a Path,
     user: &'a UserConfig,
     found: GitRuns,
-    /// Configurations, each with the work tree it was read for.
-    been: HashSet<(PathBuf, PathBuf)>,
+    /// The configurations that were read, each with the work tree it was read for.
+    visited: HashSet<(PathBuf, PathBuf)>,
     left: usize,
 }
 
 impl<'a> Reader<'a> {
     /// `tree`: without links.
     pub(super) fn new(tree: &'a Path, user: &'a UserConfig) -> Self {
-        let (found, been) = (GitRuns::default(), HashSet::new());
-        let mut reader = Self { tree, user, found, been, left: LOOKED_UP };
+        let (found, visited) = (GitRuns::default(), HashSet::new());
+        let mut reader = Self { tree, user, found, visited, left: LOOKED_UP };
         reader.configure(&[]);
         for around in tree.ancestors().skip(1).map(|above| above.join(".git")) {
             if fs::symlink_metadata(&around).is_ok() {
@@ -144,7 +146,7 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    /// What was found until now.
+    /// Takes what was found so far.
     pub(super) fn found(&mut self) -> GitRuns {
         GitRuns { is_cut: self.left == 0, ..std::mem::take(&mut self.found) }
     }
@@ -153,14 +155,14 @@ impl<'a> Reader<'a> {
         self.tree.join(OsStr::from_bytes(path.as_bytes()))
     }
 
-    /// A `.git`, of whatever kind: the repository of the folder it is in.
+    /// Reads the repository that a `.git` folder, file or link leads to.
     pub(super) fn work_tree(&mut self, dot_git: &Path) {
         let Some(top) = dot_git.parent() else { return };
-        let Some(way) = self.way(dot_git) else { return };
-        let git = match fs::metadata(&way.end) {
-            Ok(about) if about.is_dir() => way.end,
+        let Some(resolved) = self.resolve(dot_git) else { return };
+        let git = match fs::metadata(&resolved.end) {
+            Ok(about) if about.is_dir() => resolved.end,
             _ => {
-                let text = read(&way.end);
+                let text = read(&resolved.end);
                 let Some(named) = text.trim_ascii().strip_prefix(b"gitdir:") else { return };
                 top.join(OsStr::from_bytes(named.trim_ascii()))
             }
@@ -168,14 +170,14 @@ impl<'a> Reader<'a> {
         self.repository(&git, &[top.to_owned()]);
     }
 
-    /// A folder of git's without a work tree that is known, be it bare or a submodule's.
+    /// Reads a git folder whose work tree is not known: a bare repository, or a submodule's.
     pub(super) fn bare(&mut self, git: &Path) {
         let bases = [git, git.parent().unwrap_or(git)].map(Path::to_owned);
         self.repository(git, &bases);
     }
 
     fn repository(&mut self, git: &Path, bases: &[PathBuf]) {
-        let Some(Way { end: git, .. }) = self.way(git) else { return };
+        let Some(ResolvedPath { end: git, .. }) = self.resolve(git) else { return };
         if fs::symlink_metadata(git.join("HEAD")).is_err() {
             return;
         }
@@ -183,7 +185,7 @@ impl<'a> Reader<'a> {
         let common = read(&git.join("commondir"));
         let common = match common.trim_ascii() {
             b"" => None,
-            named => self.way(&git.join(OsStr::from_bytes(named))).map(|way| way.end),
+            named => self.resolve(&git.join(OsStr::from_bytes(named))).map(|resolved| resolved.end),
         };
         for place in common.into_iter().chain([git]) {
             for name in ["config", "config.worktree"] {
@@ -195,7 +197,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What this user configured, for a work tree.
+    /// Reads the user's configuration, for a work tree.
     fn configure(&mut self, bases: &[PathBuf]) {
         for file in &self.user.files {
             if bases.is_empty() {
@@ -205,10 +207,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `bases`: what a relative path may be relative to.
+    /// `bases`: the folders that a relative path may start from.
     fn configuration(&mut self, file: &Path, bases: &[PathBuf], depth: usize) {
         let key = (file.to_owned(), bases.first().cloned().unwrap_or_default());
-        if depth > INCLUDES || !self.been.insert(key) {
+        if depth > INCLUDES || !self.visited.insert(key) {
             return;
         }
         let folder = file.parent().unwrap_or(file).to_owned();
@@ -227,7 +229,7 @@ impl<'a> Reader<'a> {
                 Value::Hooks => {
                     for hooks in self.at(&setting.value, &bases) {
                         self.hooks(&hooks, false);
-                        // husky's own are in `_`, and run what lies beside it.
+                        // Husky's own hooks are in `_`, and run the files beside that folder.
                         if let (Some("_"), Some(beside)) =
                             (hooks.file_name().and_then(OsStr::to_str), hooks.parent())
                         {
@@ -247,7 +249,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Where a path leads that git reads itself.
+    /// The places that a path may mean when git reads it.
     fn at(&self, path: &[u8], bases: &[PathBuf]) -> Vec<PathBuf> {
         let path_of = |bytes| Path::new(OsStr::from_bytes(bytes));
         if let Some(rest) = path.strip_prefix(b"~/") {
@@ -259,8 +261,8 @@ impl<'a> Reader<'a> {
         bases.iter().map(|base| base.join(path_of(path))).collect()
     }
 
-    /// The same of a word that a shell reads: `$(git rev-parse --show-toplevel)/x` leaves `/x`, and
-    /// `$HOME/x` leaves `HOME/x`.
+    /// The places that a word may mean when a shell reads it: `$(git rev-parse --show-toplevel)/x`
+    /// leaves `/x`, and `$HOME/x` leaves `HOME/x`.
     fn in_shell(&self, word: &[u8], bases: &[PathBuf]) -> Vec<PathBuf> {
         let mut all = self.at(word, bases);
         if let Some(rest) = word.strip_prefix(b"HOME/") {
@@ -273,32 +275,33 @@ impl<'a> Reader<'a> {
         all
     }
 
-    /// A file that git obeys, or a program, unless it is a folder.
+    /// Adds a program, unless the path is a folder.
     fn program(&mut self, path: &Path) {
-        if let Some(way) = self.way(path)
-            && !way.end.is_dir()
+        if let Some(resolved) = self.resolve(path)
+            && !resolved.end.is_dir()
         {
-            self.add(way);
+            self.add(resolved);
         }
     }
 
+    /// Adds a file that git obeys.
     fn obeyed(&mut self, path: &Path) {
-        self.way(path).into_iter().for_each(|way| self.add(way));
+        self.resolve(path).into_iter().for_each(|resolved| self.add(resolved));
     }
 
-    /// A file of the repository's own, if it is a link: what it leads to.
+    /// Adds where one of the repository's own files leads, if it is a link.
     fn linked(&mut self, path: &Path) {
-        if let Some(way) = self.way(path).filter(|way| !way.links.is_empty()) {
-            self.add(way);
+        if let Some(resolved) = self.resolve(path).filter(|resolved| !resolved.links.is_empty()) {
+            self.add(resolved);
         }
     }
 
-    /// A folder of hooks. The repository's own counts by itself where it is a link; in both what is
-    /// a link leads to a hook.
+    /// Adds a folder of hooks, and the targets of links in it. The repository's own folder
+    /// (`is_own`) is added only if it is a link: the export gate holds it anyway.
     fn hooks(&mut self, path: &Path, is_own: bool) {
-        let Some(way) = self.way(path) else { return };
-        if !is_own || !way.links.is_empty() {
-            match self.within(&way.end) {
+        let Some(resolved) = self.resolve(path) else { return };
+        if !is_own || !resolved.links.is_empty() {
+            match self.within(&resolved.end) {
                 Some(root) if root.is_root() => {
                     let names = HOOKS.iter().filter_map(|name| root.join(name.as_bytes()).ok());
                     self.found.files.extend(names);
@@ -306,23 +309,24 @@ impl<'a> Reader<'a> {
                 Some(folder) => _ = self.found.folders.insert(folder),
                 None => {}
             }
-            let links: Vec<_> = way.links.iter().filter_map(|link| self.within(link)).collect();
+            let links: Vec<_> =
+                resolved.links.iter().filter_map(|link| self.within(link)).collect();
             self.found.files.extend(links);
         }
-        for hook in fs::read_dir(&way.end).into_iter().flatten().flatten() {
+        for hook in fs::read_dir(&resolved.end).into_iter().flatten().flatten() {
             if hook.file_type().is_ok_and(|kind| kind.is_symlink()) {
                 self.obeyed(&hook.path());
             }
         }
     }
 
-    fn add(&mut self, way: Way) {
-        let paths: Vec<_> = way.links.iter().chain([&way.end]).collect();
+    fn add(&mut self, resolved: ResolvedPath) {
+        let paths: Vec<_> = resolved.links.iter().chain([&resolved.end]).collect();
         let paths: Vec<_> = paths.into_iter().filter_map(|path| self.within(path)).collect();
         self.found.files.extend(paths.into_iter().filter(|path| !path.is_root()));
     }
 
-    /// A path in the tree; none: it is not.
+    /// The path within the tree, if it is in the tree.
     fn within(&self, path: &Path) -> Option<RelPath> {
         match path.strip_prefix(self.tree).ok()?.as_os_str().as_bytes() {
             b"" => Some(RelPath::root()),
@@ -330,9 +334,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn way(&mut self, path: &Path) -> Option<Way> {
+    fn resolve(&mut self, path: &Path) -> Option<ResolvedPath> {
         self.left = self.left.saturating_sub(1);
-        if self.left == 0 { None } else { Way::to(path) }
+        if self.left == 0 { None } else { ResolvedPath::of(path) }
     }
 }
 

@@ -1,11 +1,12 @@
-//! The way out, first half: the stream of changes is read, compared with what was copied in,
-//! judged by the export gate and stored in the run's folder. Nothing touches the workspace.
+//! Takes the changes out of the sandbox: reads the stream, compares it with what was copied in,
+//! lets the export gate judge it, and stores it in the session's record. The person's directory is
+//! not touched.
 //!
-//! Whoever writes the stream is hostile. What is no set of changes is a fault, and leaves what was
-//! there before. One that ends too early, or has more than it may, is kept as far as it came whole,
-//! and says that it was cut.
+//! The writer of the stream is hostile. A stream that is not a set of changes is a fault, and the
+//! earlier set stays. A stream that ends too early or is too large is kept as far as it came whole,
+//! and the set says that it was cut.
 
-mod refused; // why a stream is not taken
+mod refused; // why a stream is refused
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
@@ -40,40 +41,40 @@ use refused::no_space;
 pub use refused::ChangesRefused;
 pub(super) use refused::IntakeError;
 
-/// What of a run's changes is on the disk.
+/// The changes of a session that are on the disk.
 #[derive(Clone, Debug, Default)]
 pub struct KeptChanges {
-    /// The set itself is on the disk alone: two of them at once are too much memory.
+    /// Only the count: two sets in memory at once would be too much.
     pub set: Option<ChangeCount>,
-    /// Why a later one is not.
+    /// Why a later set was not stored.
     pub unkept: Option<Fault>,
 }
 
-/// The way in of one set at a time.
-pub(super) struct Turn {
+/// What one intake needs. There is one at a time.
+pub(super) struct IntakeSlot {
     pub(super) taken: Arc<watch::Sender<KeptChanges>>,
     /// Held until the set is on the disk.
-    pub(super) turn: OwnedMutexGuard<()>,
-    /// No more is read.
+    pub(super) lock: OwnedMutexGuard<()>,
+    /// Cancelled: no more is read.
     pub(super) closed: CancellationToken,
-    /// Nothing is put on the disk any more.
+    /// Cancelled: nothing more is stored.
     pub(super) given_up: CancellationToken,
 }
 
-/// Reads a stream to its end, or until nobody wants it any more, and stores what changed. `disk`:
-/// the bytes of the sandbox's disk. Dropped, it goes on with what came; `taken` says what became of it.
+/// Reads a stream to its end, or until `closed`, and stores what changed. `disk`: the bytes of the
+/// sandbox's disk. If it is dropped, the intake goes on with what came, and `taken` has the result.
 ///
 /// # Errors
-/// The set is what it was.
+/// The earlier set is unchanged.
 pub(super) async fn take(
     session: &Path,
     disk: u64,
     mut body: BoxStream<'static, io::Result<Bytes>>,
-    turn: Turn,
+    slot: IntakeSlot,
 ) -> Result<(), ChangesRefused> {
     let (pieces, reader) = mpsc::channel(16);
     let folder = session.to_owned();
-    let Turn { taken, turn, closed, given_up } = turn;
+    let IntakeSlot { taken, lock, closed, given_up } = slot;
     let work = tokio::task::spawn_blocking(move || {
         let stream = ChunkReader { reader, piece: Bytes::new() };
         let result = intake(&folder, disk, stream, &given_up);
@@ -93,7 +94,7 @@ pub(super) async fn take(
             }
             malformed => malformed.map(drop),
         };
-        drop(turn);
+        drop(lock);
         result
     });
     closed.run_until_cancelled(feed(&mut body, pieces)).await;
@@ -104,7 +105,7 @@ pub(super) async fn take(
     work.await.unwrap_or_else(lost)
 }
 
-/// Hands the body on, piece by piece. One that stalls ends with an error, as one that broke off.
+/// Passes the body on, piece by piece. A body that stalls ends with an error.
 async fn feed(
     body: &mut (impl Stream<Item = io::Result<Bytes>> + Unpin),
     pieces: mpsc::Sender<io::Result<Bytes>>,
@@ -114,10 +115,9 @@ async fn feed(
         let piece = match tokio::time::timeout(patience, body.next()).await {
             Ok(Some(piece)) => piece,
             Ok(None) => return,
-            Err(_) => Err(io::Error::other(format!(
-                "it stopped coming for {} s",
-                limits::LINK_STALL_SECONDS
-            ))),
+            Err(_) => {
+                Err(io::Error::other(format!("no data came for {} s", limits::LINK_STALL_SECONDS)))
+            }
         };
         let is_last = piece.is_err();
         if pieces.send(piece).await.is_err() || is_last {
@@ -154,17 +154,17 @@ fn intake(
 ) -> Result<(ChangeCount, bool), IntakeError> {
     let mut writer = Writer::new(session)?;
     let base = Base::load(session)?;
-    let WholeStream { said, so_far, cut, broke_off, is_full } =
+    let WholeStream { paths, so_far, cut, broke_off, is_full } =
         read(stream, disk, &base.nodes, &mut writer)?;
-    let mut changes = compare(&base.nodes, said)?;
+    let mut changes = compare(&base.nodes, paths)?;
     changes.retain(|change| !git::is_refreshed_index(change));
     if let Some(why) = broke_off
         && !has_all_of(&changes, store::load(session)?.as_ref())
     {
         return Err(IntakeError::Cut(why));
     }
-    // THREAT: a command locks a folder, and the edits so far that were kept of it are replaced by
-    // none. Tried by
+    // THREAT: a command makes a folder unreadable, and the edits in it that were stored before are
+    // replaced by none. Tried by
     // workspace::intake::tests::edits_so_far_that_could_not_be_read_replace_none_that_were.
     if let Some(cut) = cut.as_ref().filter(|cut| cut.unread)
         && (so_far || changes.is_empty())
@@ -186,10 +186,10 @@ fn intake(
     Ok((set.count(), is_full))
 }
 
-/// A stream as far as it came whole.
+/// The part of a stream that came whole.
 #[derive(Default)]
 struct WholeStream {
-    said: HashMap<RelPath, StreamedPath>,
+    paths: HashMap<RelPath, StreamedPath>,
     so_far: bool,
     cut: Option<Cut>,
     broke_off: Option<String>,
@@ -197,7 +197,7 @@ struct WholeStream {
 }
 
 impl WholeStream {
-    /// A stream that ends too early is as good as it came; any other is none.
+    /// A stream that ends too early counts as far as it came. A malformed one is refused.
     fn break_off(&mut self, error: TarError) -> Result<(), IntakeError> {
         let why = match error {
             TarError::Cut => "the stream broke off".to_owned(),
@@ -209,7 +209,7 @@ impl WholeStream {
         Ok(())
     }
 
-    /// It goes no further.
+    /// Marks the set as cut.
     fn cut_short(&mut self, why: String) {
         let cut = self.cut.get_or_insert_default();
         (cut.edits, cut.unseen) = (true, true);
@@ -253,7 +253,7 @@ fn read(
         }
         entries += 1;
         names += header.path.len() + header.target.len();
-        // THREAT: a million names, or a file without an end, until the host's memory or disk is
+        // THREAT: the sandbox sends names or a file without end, until the host's memory or disk is
         // full. Tried by workspace::intake::tests::what_has_no_end_is_ended.
         if entries > limits::CHANGES_ENTRIES {
             whole.cut_short(format!("there are more than {} paths", limits::CHANGES_ENTRIES));
@@ -292,7 +292,7 @@ fn read(
                         writer.rewind(stored)?;
                         return Ok(whole);
                     }
-                    // What came before is worth keeping all the more.
+                    // What came before is still stored.
                     Err(IntakeError::Store(error))
                         if error.kind() == io::ErrorKind::StorageFull =>
                     {
@@ -317,13 +317,14 @@ fn read(
             return Err(IntakeError::GoneContent(path));
         }
         let special_bits = tree && header.mode & 0o7000 != 0;
-        if whole.said.insert(path.clone(), StreamedPath { node, content, special_bits }).is_some() {
+        if whole.paths.insert(path.clone(), StreamedPath { node, content, special_bits }).is_some()
+        {
             return Err(IntakeError::Twice(path));
         }
     }
 }
 
-/// What the set says of itself. Hearsay: it may lack more than it says, never less.
+/// The last entry, in which the sandbox says what is missing. Not trusted: more may be missing.
 fn last(tar: &mut TarReader<impl Read>, size: u64) -> Result<ChangesEnd, IntakeError> {
     if size > CHANGES_END_BYTES {
         return Err(IntakeError::LongEnd);
@@ -336,8 +337,8 @@ fn last(tar: &mut TarReader<impl Read>, size: u64) -> Result<ChangesEnd, IntakeE
     serde_json::from_slice(&text).map_err(IntakeError::End)
 }
 
-/// Where an entry says it lies: in the tree or among what is gone. None: the two folders
-/// themselves.
+/// The path of an entry, and whether it is in the tree or among the removed paths. None for these
+/// two folders themselves.
 fn place(header: &TarHeader) -> Result<Option<(bool, RelPath)>, IntakeError> {
     let path = match header.kind {
         EntryKind::Folder => header.path.strip_suffix(b"/").unwrap_or(&header.path),

@@ -1,5 +1,5 @@
-//! Both ways for one run, as the gate asks for them: the tree once, the changes as often as they
-//! come, each set in the place of the one before.
+//! Both ways for one session, for the gate: the directory goes in once, and the changes come out as
+//! often as they are sent. Each set replaces the one before.
 
 use std::io;
 use std::path::Path;
@@ -13,37 +13,37 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::copy_in::{self, CopyError, CopySummary, Counted};
-use super::intake::{self, ChangesRefused, KeptChanges, Turn};
+use super::intake::{self, ChangesRefused, IntakeSlot, KeptChanges};
 use super::rules::LeaveOutRules;
 use crate::records::SessionFolder;
 
-/// A tree that has begun to go in.
+/// A copy into the sandbox that has begun.
 pub struct CopyStarted {
     pub workspace: WorkspaceLink,
-    /// What went in, once all of it did; a sender that is gone means that the run ended first.
+    /// The result, when the copy is complete. If the sender is gone, the session ended first.
     pub copied: oneshot::Receiver<Result<CopySummary, CopyError>>,
-    /// How far it is counted: all of it, before anything goes in. A sender that is gone before that
-    /// means that `copied` says why.
+    /// How far the directory is counted. Nothing is copied before the count is complete. If the
+    /// sender is gone before that, `copied` says why.
     pub counted: watch::Receiver<Counted>,
 }
 
-/// The work tree of one run.
+/// The workspace of one session.
 pub struct WorkspaceLink {
     session: std::path::PathBuf,
     disk: u64,
     tree: Mutex<Option<BoxStream<'static, io::Result<Bytes>>>>,
     taken: Arc<watch::Sender<KeptChanges>>,
     /// Held while a set is taken.
-    turn: Arc<tokio::sync::Mutex<()>>,
-    /// No more is taken.
+    intake_lock: Arc<tokio::sync::Mutex<()>>,
+    /// Cancelled: no more sets are taken.
     closed: CancellationToken,
-    /// What is being taken is not waited for.
+    /// Cancelled: the set that is being taken is given up.
     given_up: CancellationToken,
 }
 
 impl WorkspaceLink {
-    /// Begins to copy `folder` at once, up to a few megabytes ahead of whoever reads. `disk`: the
-    /// bytes of the sandbox's disk, the bound of both ways.
+    /// Starts to copy `folder` at once, up to a few megabytes ahead of the reader. `disk`: the
+    /// bytes of the sandbox's disk, which limit both ways.
     #[must_use]
     pub fn copy(
         folder: &Path,
@@ -57,61 +57,62 @@ impl WorkspaceLink {
             disk,
             tree: Mutex::new(Some(copy.stream)),
             taken: Arc::new(watch::Sender::new(KeptChanges::default())),
-            turn: Arc::default(),
+            intake_lock: Arc::default(),
             closed: CancellationToken::new(),
             given_up: CancellationToken::new(),
         };
         CopyStarted { workspace, copied: copy.copied, counted: copy.counted }
     }
 
-    /// The tree as a tar stream. A second time it is an error.
+    /// The directory as a tar stream. A second call is an error.
     pub fn stream_in(&self) -> BoxStream<'static, io::Result<Bytes>> {
         let tree = self.tree.lock().unwrap_or_else(PoisonError::into_inner).take();
         tree.unwrap_or_else(|| {
-            stream::iter([Err(io::Error::other("the work tree was asked for twice"))]).boxed()
+            stream::iter([Err(io::Error::other("the workspace was requested twice"))]).boxed()
         })
     }
 
-    /// Reads a set of changes and puts it in the place of the one before; back when it is on the
+    /// Reads a set of changes and stores it in place of the one before. Returns when it is on the
     /// disk. Sets are taken one after another.
     ///
     /// # Errors
-    /// What there was before is still there.
+    /// The earlier set is unchanged.
     pub async fn take_changes(
         &self,
         body: BoxStream<'static, io::Result<Bytes>>,
     ) -> Result<(), ChangesRefused> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
-        // THREAT: a set that comes after the end replaces the one that was shown.
+        let lock = Arc::clone(&self.intake_lock).lock_owned().await;
+        // THREAT: a set that comes after the end replaces the one that the person saw.
         // Tried by workspace::link::tests::the_last_set_that_came_whole_is_the_one.
         if self.closed.is_cancelled() {
             let why = "the changes were taken already".to_owned();
             return Err(ChangesRefused::Unkept(Fault::new(FaultKind::Workspace, why)));
         }
-        let turn = Turn {
+        let slot = IntakeSlot {
             taken: Arc::clone(&self.taken),
-            turn,
+            lock,
             closed: self.closed.clone(),
             given_up: self.given_up.clone(),
         };
-        intake::take(&self.session, self.disk, body, turn).await
+        intake::take(&self.session, self.disk, body, slot).await
     }
 
-    /// Takes no more, not even of what is coming, and says what is on the disk. What came is looked
-    /// at and put there first, unless that takes until `give_up`.
-    // THREAT: a set that takes minutes to look at keeps a person waiting who pressed Ctrl-C.
-    // Tried by workspace::link::tests::what_takes_too_long_is_given_up.
+    /// Takes no more, also not the rest of a stream, and returns what is on the disk. What came is
+    /// examined and stored first, unless `give_up` is ready earlier.
+    // THREAT: a set that takes minutes to examine keeps a person waiting who pressed Ctrl-C.
+    // Tried by workspace::link::tests::a_set_that_takes_too_long_is_given_up.
     pub async fn close(&self, give_up: impl Future<Output = ()>) -> KeptChanges {
         self.closed.cancel();
         let is_over = tokio::select! {
             biased;
-            _turn = self.turn.lock() => true,
+            _lock = self.intake_lock.lock() => true,
             () = give_up => false,
         };
         let mut taken = self.taken.borrow().clone();
         if !is_over {
             self.given_up.cancel();
-            let why = "the run was stopped before the last changes were all looked at".to_owned();
+            let why =
+                "the session was stopped before the last changes were all examined".to_owned();
             taken.unkept = Some(Fault::new(FaultKind::Workspace, why));
         }
         taken
@@ -164,14 +165,14 @@ mod tests {
         // One that is none replaces nothing.
         assert!(matches!(put(vec![7; 2000]).await, Err(ChangesRefused::Malformed(_))));
         assert_eq!(kept(&trial), is(&["b", "c", "d"], true));
-        // One that says what it lacks is as good as it says.
+        // A set that says what is missing replaces the one before.
         let cut = r#"{"cut":{"why":"sending","edits":true,"paths":2,"first":["c","d"]}}"#;
         put(end(TarBytes::default().file("b", "3"), cut)).await.unwrap();
         assert_eq!(kept(&trial), is(&["b"], true));
         let note = crate::workspace::changes(&trial.session).unwrap().unwrap().extent.note(None);
-        let said = "changes did not come out whole, there was no time for more: 2 paths missing \
+        let expected = "changes did not come out whole, there was no time for more: 2 paths missing \
                     (sandbox says: “c”, “d”)";
-        assert_eq!(note.as_deref(), Some(said));
+        assert_eq!(note.as_deref(), Some(expected));
         put(end(TarBytes::default(), "{}")).await.unwrap();
         assert_eq!(kept(&trial), is(&[], false));
         put(end(TarBytes::default().file("b", "4"), "{}")).await.unwrap();
@@ -188,7 +189,7 @@ mod tests {
         assert_eq!(kept(&trial), is(&["b"], false));
     }
 
-    /// The end does not wait for a stream that does not end, and loses nothing that came.
+    /// Closing does not wait for an endless stream, and loses nothing that came.
     #[tokio::test]
     async fn what_came_before_the_end_is_kept() {
         let trial = ApplyFixture::new(&["a"]);
@@ -208,14 +209,14 @@ mod tests {
         assert_eq!(kept(&trial), Some((vec!["b".to_owned()], true)));
     }
 
-    /// A set is looked at for as long as its content can be read: here until the test lets it.
+    /// The intake blocks on a pipe until the test writes into it.
     #[tokio::test]
-    async fn what_takes_too_long_is_given_up() {
+    async fn a_set_that_takes_too_long_is_given_up() {
         let trial = ApplyFixture::new(&["a"]);
         let workspace = trial.copy().await;
         let whole = |name: &str| TarBytes::default().file(name, "x").end();
         workspace.take_changes(body(whole("b"))).await.unwrap();
-        // The list of what went in, which each set is held against, is a pipe that nobody writes.
+        // The base is a pipe without a writer.
         let base = trial.session.path().join("base.jsonl");
         let text = std::fs::read(&base).unwrap();
         std::fs::remove_file(&base).unwrap();

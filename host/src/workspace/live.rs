@@ -1,15 +1,15 @@
-//! What in a live tree acts on the host, before a session and after it: which repositories there
-//! are, what of each git runs or obeys, what runs by itself or when its tool is started, files that
-//! run as their owner, sockets and fifos.
+//! Finds what in a live tree can act on the host, before a session and after it: repositories, the
+//! files that git runs or obeys, files that run by themselves or when their tool is started,
+//! set-uid files, sockets and fifos.
 //!
-//! A live tree cannot be held: programs on the host take what commands left there. So it is compared,
-//! and what is new or other than it was is named. The way is by descriptor and never through a link;
-//! what git's configuration names of the tree is read by `git_runs`.
+//! Nothing in a live tree can be held: programs on the host use it directly. So the tree is
+//! compared, and what is new or changed is named. The search uses descriptors and never follows a
+//! link. The files that git's configuration names are found by `git_runs`.
 //!
-//! Deliberately absent: objects and refs, which are no programs; what is only run when somebody asks
-//! for it by its name; and what a hook or a program starts in its turn.
+//! Deliberately absent: objects and refs, which are not programs; files that run only when a person
+//! starts them by name; and what a hook or a program starts.
 
-mod looking; // the walk
+mod search; // the search through the tree
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -20,13 +20,13 @@ use super::git_runs::UserConfig;
 use super::node::Sha;
 use super::rel_path::RelPath;
 use crate::records::Trigger;
-use looking::TriggerSearch;
+use search::TriggerSearch;
 
-/// What was there at one time.
+/// What was found at one time.
 #[derive(Debug, Default)]
 pub struct Triggers {
     seen: BTreeMap<RelPath, TriggerState>,
-    /// There was more than is looked at.
+    /// The search stopped at its limit.
     is_cut: bool,
 }
 
@@ -36,10 +36,10 @@ struct TriggerState {
     mark: Fingerprint,
 }
 
-/// What a path is; of two that it is, the first counts.
+/// What a path is. If it is several of these, the first counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum TriggerKind {
-    /// Git takes it for a repository, or for the way to one.
+    /// Git takes it for a repository, or for a file that leads to one.
     Repository,
     /// Git runs or obeys it.
     OfGit,
@@ -47,17 +47,17 @@ enum TriggerKind {
     SetId,
     /// A socket, a fifo, a device.
     Special,
-    /// It cannot be looked into.
+    /// It cannot be read.
     Closed,
-    /// The folder of another version control; whose.
+    /// The folder of this other version control program.
     Control(&'static str),
-    /// What such a program obeys.
+    /// A file that this version control program obeys.
     OfControl(&'static str),
     /// A program reads it by its name.
     Runs(RunsWhen),
 }
 
-/// What tells one state of a path from another.
+/// Distinguishes two states of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Fingerprint {
     Is,
@@ -67,7 +67,7 @@ enum Fingerprint {
 }
 
 impl Triggers {
-    /// Looks through a tree.
+    /// Searches a tree.
     ///
     /// # Errors
     /// The tree itself cannot be opened.
@@ -75,12 +75,12 @@ impl Triggers {
         TriggerSearch::through(tree, &UserConfig::of_this_user())
     }
 
-    /// What is new or other than it was, and acts; what is in a new repository is the repository's.
-    /// What only runs when its tool is started comes last.
+    /// What is new or changed since `before`. Files of a new repository are not listed: the
+    /// repository is. What runs only when its tool is started comes last.
     ///
-    /// THREAT: commands make a repository, a `.git` file or a hook, put a repository in another's
-    /// place, or write an editor's tasks, and the person's next `git status` or look into the folder
-    /// runs what it names.
+    /// THREAT: commands make a repository, a `.git` file or a hook, replace a repository with
+    /// another, or write an editor's tasks. The person's next `git status`, or their editor, runs
+    /// what it names.
     /// Tried by `flow::live::what_git_would_run_is_named` and
     /// `flow::live::what_an_editor_or_a_build_would_run_is_named`.
     #[must_use]
@@ -89,10 +89,10 @@ impl Triggers {
         let mut new: HashSet<&RelPath> = HashSet::new();
         for (path, now) in &self.seen {
             let was = before.seen.get(path);
-            let is_no_more = |was: &TriggerState| was.mark == now.mark && was.what <= now.what;
+            let is_unchanged = |was: &TriggerState| was.mark == now.mark && was.what <= now.what;
             let is_in_new = matches!(now.what, TriggerKind::OfGit | TriggerKind::OfControl(_))
                 && path.ancestors().any(|folder| new.contains(&folder));
-            if was.is_some_and(is_no_more) || is_in_new {
+            if was.is_some_and(is_unchanged) || is_in_new {
                 continue;
             }
             let is_root = matches!(now.what, TriggerKind::Repository | TriggerKind::Control(_));
@@ -100,22 +100,24 @@ impl Triggers {
             if is_root && !is_other {
                 new.insert(path);
             }
-            let told = Trigger { path: path.to_string(), what: now.what.says(is_other) };
+            let trigger = Trigger { path: path.to_string(), what: now.what.says(is_other) };
             match now.what {
-                TriggerKind::Runs(RunsWhen::WhenStarted(_)) => when_started.push(told),
-                _ => found.push(told),
+                TriggerKind::Runs(RunsWhen::WhenStarted(_)) => when_started.push(trigger),
+                _ => found.push(trigger),
             }
         }
         for (path, was) in before.seen.iter().filter(|(path, _)| !self.seen.contains_key(path)) {
             let what = match was.what {
-                TriggerKind::Repository | TriggerKind::Control(_) => "a repository that is gone",
-                TriggerKind::OfGit => "git ran or obeyed it, and does no more",
+                TriggerKind::Repository | TriggerKind::Control(_) => {
+                    "a repository that was removed"
+                }
+                TriggerKind::OfGit => "git ran or obeyed it, and no longer does",
                 _ => continue,
             };
             found.push(Trigger { path: path.to_string(), what: what.to_owned() });
         }
         if self.is_cut {
-            let what = "there is more in it than can be looked through";
+            let what = "the directory has more entries than can be searched";
             found.push(Trigger { path: ".".to_owned(), what: what.to_owned() });
         }
         found.append(&mut when_started);
@@ -124,20 +126,22 @@ impl Triggers {
 }
 
 impl TriggerKind {
-    /// `is_other`: it was there, and is not what it was.
+    /// `is_other`: it was there before, and changed.
     fn says(self, is_other: bool) -> String {
         let became = if is_other { "it changed" } else { "it was not there" };
-        let said = match self {
+        let text = match self {
             Self::Repository if is_other => "it leads to another repository now",
             Self::Repository => "a repository that was not there: git runs what its settings name",
             Self::OfGit if is_other => "git runs or obeys it, and it changed",
             Self::OfGit => "git runs or obeys it, and it was not there",
             Self::SetId if is_other => {
-                "it runs with its owner's rights, whoever starts it, and it changed"
+                "it runs with the rights of its owner (set-uid or set-gid), and it changed"
             }
-            Self::SetId => "it runs with its owner's rights, whoever starts it, and did not before",
+            Self::SetId => {
+                "it runs with the rights of its owner (set-uid or set-gid), and did not before"
+            }
             Self::Special => "a socket, a fifo or a device that was not there",
-            Self::Closed => "it cannot be looked into, and could before",
+            Self::Closed => "it cannot be read, and could be before",
             Self::Control(program) => {
                 return format!(
                     "a repository that was not there: {program} runs what its settings name"
@@ -148,7 +152,7 @@ impl TriggerKind {
                 return format!("{}; {became}", runs.how().unwrap_or("a program reads it"));
             }
         };
-        said.to_owned()
+        text.to_owned()
     }
 }
 

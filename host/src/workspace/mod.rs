@@ -1,54 +1,55 @@
-//! The work tree's way into the sandbox and the way of its changes out.
+//! Copies the person's directory into the sandbox and brings the changes back.
 //!
 //! ```text
-//!  folder ──walk──▶ tar ─────▶ the sandbox ─────▶ tar ──intake──▶ export gate ──▶ <run>/changes
-//!            └──▶ <run>/base.jsonl ──────────────┘                               │
-//!  folder ◀──rename── journal ◀── stage ◀── check ◀────────── apply ─────────────┤
-//!                                                diff · discard ─────────────────┘
+//!  directory ──walk──▶ tar ──▶ the sandbox ──▶ tar ──intake──▶ export gate ──▶ <session>/changes
+//!               └──▶ <session>/base.jsonl ────────┘                                 │
+//!  directory ◀──rename── journal ◀── stage ◀── check ◀────────── apply ─────────────┤
+//!                                                   diff · discard ─────────────────┘
 //! ```
-//! In: everything but secrets, git's configuration and hooks, and what is no file, folder or
-//! link. Out: hostile until judged, and written nowhere but into the run's folder until a person
-//! says `apply`. Both ways by descriptor, never through a link.
+//! In: everything except secrets, git's configuration and hooks, and anything that is not a file, a
+//! folder or a link. Out: the stream is hostile until it is judged, and it is written only into the
+//! session's record until the person runs `airlock apply`. Both ways use descriptors and never
+//! follow a link.
 //!
-//! Deliberately absent: git. It is never run on a tree that an agent wrote, and nothing in a
-//! workspace configures anything.
+//! Deliberately absent: git. It never runs on a tree that an agent wrote. No file of a workspace
+//! configures airlock.
 
 mod node; // what can be at a path
 mod rel_path; // a path that cannot leave the root
-mod beneath; // opening what lies beneath a folder
+mod beneath; // opens paths beneath a folder, never through a link
 
-mod private; // our own folders and the files of credentials, which never go in
-mod secrets; // their names
-mod content; // whether a content is one
+mod private; // our own folders and credential files, which are never copied in
+mod secrets; // the names of secrets
+mod content; // whether a file's content is a secret
 mod rules; // what is left out by its name
-mod fold; // names as other systems compare them
-mod version_control; // what each of them keeps in a work tree
-mod git_config; // its settings, one by one
-mod git; // what of git's folders stays at home
-mod walk; // what is there
-mod base; // what went in
-mod tar_write; // the stream that carries it
-mod bounds; // how much may go in
-mod copy_in; // the way in
+mod fold; // file names as other systems compare them
+mod version_control; // what each version control keeps in a work tree
+mod git_config; // reads git's configuration
+mod git; // what is left out of git's folders
+mod walk; // finds every path of the directory
+mod base; // the record of what was copied in
+mod tar_write; // writes the tar stream
+mod bounds; // how much may be copied in
+mod copy_in; // the copy into the sandbox
 
-mod tar_read; // the stream that comes back, hostile until judged
-mod change; // what the sandbox made of it
-mod nearest; // the nearest of some folders that a path is in
+mod tar_read; // reads a hostile tar stream
+mod change; // one changed path, and why it may be held
+mod nearest; // the nearest enclosing folder out of a set
 mod resolve; // where the links of a tree lead
-mod export; // what is kept back
-mod autorun; // files that run
+mod export; // the export gate: what is held
+mod autorun; // files that programs run by their name
 mod store; // changes on disk
 mod compare; // what differs from what was copied in
-mod intake; // the way out, as far as the run's folder
+mod intake; // takes the changes out, into the session's record
 
-mod git_runs; // what the person's git runs of a tree
-mod diff; // looking at them
-mod apply; // putting them into the folder
+mod git_runs; // the files of a tree that the person's git runs
+mod diff; // shows changes
+mod apply; // puts changes into the directory
 
-mod link; // both ways for one run
-mod live; // what acts by itself in a tree that was not copied
+mod link; // both ways for one session
+mod live; // what runs by itself in a directory that is used live
 #[cfg(test)]
-mod trial; // a folder, a run and a stream to try it all with
+mod trial; // a directory, a session and a stream for tests
 
 pub use apply::{
     Applied, ApplyError, ApplyNote, Conflict, FoundInstead, Obstacle, Saved, Skipped, apply,
@@ -70,7 +71,7 @@ pub use walk::LeftOutReason;
 
 use crate::records::SessionFolder;
 
-/// The changes of a run as they are stored; none where there are none.
+/// The stored changes of a session, if there are any.
 ///
 /// # Errors
 /// They cannot be read.
@@ -78,19 +79,19 @@ pub fn changes(session: &SessionFolder) -> std::io::Result<Option<ChangeSet>> {
     store::load(session.path())
 }
 
-/// What a run made of one path.
+/// The content that a session gave to one path.
 pub enum ChangedContent {
     File(std::io::Take<std::fs::File>),
     /// Its target, percent-encoded.
     Link(String),
-    /// A folder, a device, gone, or not among the changes; or only its mode changed.
+    /// A folder, a device, a removed path, a changed mode alone, or a path that did not change.
     None,
 }
 
-/// What a run made of a path that is written as it is shown, held or not.
+/// The new content of a path, held or not. `path` is written as it is displayed.
 ///
 /// # Errors
-/// The run's files cannot be read.
+/// The session's files cannot be read.
 pub fn content(session: &SessionFolder, path: &str) -> std::io::Result<ChangedContent> {
     let set = store::load(session.path())?.unwrap_or_default();
     let found = set.changes.iter().find(|change| change.path.to_string() == path);
@@ -103,13 +104,13 @@ pub fn content(session: &SessionFolder, path: &str) -> std::io::Result<ChangedCo
     })
 }
 
-/// Whether the directory went in whole, so that somebody may have worked on it.
+/// Whether the whole directory was copied in, so that the model may have changed it.
 #[must_use]
 pub fn went_in(session: &SessionFolder) -> bool {
     base::is_there(session.path())
 }
 
-/// Whether they were applied.
+/// Whether the changes of a session were applied.
 #[must_use]
 pub fn is_applied(session: &SessionFolder) -> bool {
     store::is_applied(session.path())

@@ -1,11 +1,11 @@
-//! The nearest of some folders that a path is in. Each folder is looked up once, however many paths
-//! lie in it and however deep it is.
+//! Finds the nearest folder of a set that encloses a path. Each folder is looked up once, however
+//! many paths are in it and however deep it is.
 
 use std::collections::{HashMap, HashSet};
 
 use super::rel_path::RelPath;
 
-/// What was found until now. What is asked for must not change for a folder once it was asked.
+/// Remembers the answers. Whether a folder is in the set must not change after it was looked up.
 #[derive(Default)]
 pub(super) struct Nearest<'a> {
     known: HashMap<&'a [u8], Option<&'a [u8]>>,
@@ -14,7 +14,7 @@ pub(super) struct Nearest<'a> {
 }
 
 impl<'a> Nearest<'a> {
-    /// The nearest folder above a path that is one of these; the root is the empty one.
+    /// The nearest folder above a path that is in the set. The root is the empty path.
     pub(super) fn above(&mut self, path: &'a RelPath, of: &HashSet<&[u8]>) -> Option<&'a [u8]> {
         let mut unknown = Vec::new();
         let mut at = path.as_bytes();
@@ -39,7 +39,7 @@ impl<'a> Nearest<'a> {
         found
     }
 
-    /// Whether a path is, or is in, one of these.
+    /// Whether a path is in the set, or in a folder of the set.
     pub(super) fn is_in(&mut self, path: &'a RelPath, of: &HashSet<&[u8]>) -> bool {
         of.contains(path.as_bytes()) || self.above(path, of).is_some()
     }

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::rel_path;
 
-/// Equal nodes need no change. Modes are the nine bits of `chmod`, never set-uid, set-gid, sticky.
+/// What is at a path. Modes are the nine permission bits, without set-uid, set-gid and sticky.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Node {
@@ -33,7 +33,7 @@ impl Node {
         matches!(self, Self::Folder { .. })
     }
 
-    /// None of a link, whose mode means nothing.
+    /// None for a link, whose mode has no meaning.
     #[must_use]
     pub fn mode(&self) -> Option<u32> {
         match self {
@@ -42,13 +42,13 @@ impl Node {
         }
     }
 
-    /// Of a file.
+    /// None if it is not a file.
     #[must_use]
     pub fn size(&self) -> Option<u64> {
         if let Self::File { size, .. } = self { Some(*size) } else { None }
     }
 
-    /// Whether only the mode may differ.
+    /// Whether the two are equal, or differ only in the mode.
     #[must_use]
     pub(super) fn same_but_mode(&self, other: &Self) -> bool {
         match (self, other) {

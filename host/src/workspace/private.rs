@@ -1,11 +1,10 @@
-//! What never enters a sandbox, whatever the globs say: our own folders, and the files that a
+//! What never enters a sandbox, whatever the globs say: airlock's own folders, and the files that a
 //! credential was read from.
 //!
-//! Each is known twice: by what it is (device and inode, so that a bind mount or a hard link is
-//! the same thing) and by where it is (so that it is known before it is there, and after a file
-//! was replaced).
+//! Each is known in two ways: by device and inode, so that a bind mount or a hard link is the same
+//! file; and by its path, so that it is known before it exists and after it was replaced.
 //!
-//! Not promised: a folder deeper in our state that is bind-mounted into the directory by itself.
+//! Not promised: a subfolder of our state that is bind-mounted into the directory by itself.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
@@ -21,24 +20,25 @@ use super::walk::LeftOutReason;
 /// Device and inode.
 pub(super) type FileId = (u64, u64);
 
-/// Our own folders and the files of credentials.
+/// Our own folders and the files that hold credentials.
 #[derive(Clone, Debug, Default)]
 pub struct Private {
     folders: Vec<PrivatePlace>,
     files: Vec<PrivatePlace>,
-    /// Files of ours elsewhere, and no credentials: what a link in our folder names.
+    /// Our settings files that lie elsewhere, behind a link in our folder. They hold no
+    /// credentials.
     settings: Vec<PrivatePlace>,
 }
 
 #[derive(Clone, Debug)]
 struct PrivatePlace {
-    /// Without links, as far as it is there.
+    /// Without links, as far as it exists.
     path: PathBuf,
-    /// None: it is not there yet.
+    /// None: it does not exist yet.
     id: Option<FileId>,
 }
 
-/// Why a directory is not given to a sandbox.
+/// Why a directory may not be given to a sandbox.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAllowed {
     #[error(
@@ -48,24 +48,24 @@ pub enum NotAllowed {
     )]
     Own { tree: PathBuf, folder: PathBuf },
     #[error(
-        "{} lies in the directory, and with --live commands could read it: airlock keeps its own \
-         logins and records there",
+        "{} is in the directory, and holds airlock's logins or records: with --live, commands could \
+         read it",
         path.display()
     )]
     LiveOwn { path: PathBuf },
     #[error(
-        "{} lies in the directory, and with --live commands could read it: a login or key is in it",
+        "{} is in the directory, and holds a login or key: with --live, commands could read it",
         path.display()
     )]
     LiveCredential { path: PathBuf },
     #[error(
-        "{} lies in the directory, and with --live commands could rewrite it: airlock reads its \
-         settings from it",
+        "{} is in the directory, and airlock reads its settings from it: with --live, commands \
+         could change it",
         path.display()
     )]
     LiveSettings { path: PathBuf },
     #[error(
-        "{} has more than {} entries, too many to look with --live for what commands must not read",
+        "{} has more than {} entries, too many to search for files that commands must not read with --live",
         tree.display(),
         limits::WORKSPACE_ENTRIES
     )]
@@ -73,7 +73,7 @@ pub enum NotAllowed {
 }
 
 impl NotAllowed {
-    /// The one thing to do about it.
+    /// The command that helps.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
@@ -86,7 +86,7 @@ impl NotAllowed {
 }
 
 impl Private {
-    /// A folder of ours, with all that is in it. It need not be there yet.
+    /// Adds one of our folders, with everything in it. It need not exist yet.
     #[must_use]
     pub fn folder(mut self, path: &Path) -> Self {
         let id = fs::metadata(path).ok().map(|about| id(&about));
@@ -94,16 +94,16 @@ impl Private {
         self
     }
 
-    /// A file that holds a credential. What is no regular file (a pipe) is nowhere else.
+    /// Adds a file that holds a credential. Anything but a regular file (a pipe) is ignored.
     #[must_use]
     pub fn file(mut self, path: &Path) -> Self {
         self.files.extend(place_of_file(path));
         self
     }
 
-    /// A file that we read our settings from: where a link leads, it is ours too.
-    // THREAT: `~/.config/airlock/config.toml` is a link into `~/dotfiles`, an agent works there and
-    // writes which server gets the next key.
+    /// Adds a file that we read our settings from. If it is a link, its target is meant.
+    // THREAT: `~/.config/airlock/config.toml` is a link into `~/dotfiles`. An agent works there and
+    // changes which server gets the next key.
     // Tried by workspace::private::tests::settings_behind_a_link_are_ours.
     #[must_use]
     pub fn settings(mut self, path: &Path) -> Self {
@@ -111,21 +111,22 @@ impl Private {
         self
     }
 
-    /// Every file in a folder of logins: one may have a second name elsewhere.
+    /// Adds every file in a folder of logins: a file may have a hard link elsewhere.
     #[must_use]
     pub fn files_in(self, folder: &Path) -> Self {
         let Ok(entries) = fs::read_dir(folder) else { return self };
         entries.flatten().fold(self, |private, entry| private.file(&entry.path()))
     }
 
-    /// Whether a directory may be given to a sandbox: a copy leaves out what is private, with
-    /// `live` there is nothing that could.
+    /// Whether a directory may be given to a sandbox. A copy leaves out what is private; with
+    /// `live` nothing can be left out.
     ///
     /// # Errors
-    /// It is ours or lies in what is ours; with `live` also if it holds anything private.
+    /// The directory is one of our folders or in one; with `live` also if it holds anything
+    /// private.
     pub fn admits(&self, tree: &Path, live: bool) -> Result<(), NotAllowed> {
-        // THREAT: an agent that works on our state reads every login and signs in as the person.
-        // Tried by workspace::private::tests::our_own_folders_are_no_work.
+        // THREAT: an agent works on our state, reads every login and signs in as the person.
+        // Tried by workspace::private::tests::our_own_folders_are_refused.
         for folder in tree.ancestors() {
             let about = fs::metadata(folder).ok().map(|about| id(&about));
             let is_ours =
@@ -138,7 +139,8 @@ impl Private {
         if live { self.admits_live(tree) } else { Ok(()) }
     }
 
-    // THREAT: `--live` in the home directory, and `cat ~/.local/state/airlock/logins/*`.
+    // THREAT: with `--live` in the home directory, a command reads
+    // `~/.local/state/airlock/logins/*`.
     // Tried by workspace::private::tests::what_holds_something_private_is_not_given_live.
     fn admits_live(&self, tree: &Path) -> Result<(), NotAllowed> {
         if let Some(own) = self.folders.iter().find(|own| own.path.starts_with(tree)) {
@@ -155,7 +157,7 @@ impl Private {
         let mut folders = vec![tree.to_owned()];
         let mut seen = 0;
         while let Some(folder) = folders.pop() {
-            // What cannot be looked into is refused by whoever mounts it.
+            // A folder that cannot be read is refused when the directory is mounted.
             for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path()) {
                 seen += 1;
                 if seen > limits::WORKSPACE_ENTRIES {
@@ -178,7 +180,7 @@ impl Private {
         Ok(())
     }
 
-    /// What of it may be met beneath `root`, a path without links.
+    /// What of it lies beneath `root`, a path without links.
     pub(super) fn beneath(&self, root: &Path) -> CopyGuard {
         let path = |place: &PrivatePlace| {
             let below = place.path.strip_prefix(root).ok()?;
@@ -200,7 +202,7 @@ impl Private {
     }
 }
 
-/// What a walk must not take along.
+/// What a walk must not copy.
 pub(super) struct CopyGuard {
     folders: HashSet<FileId>,
     files: HashMap<FileId, LeftOutReason>,
@@ -229,7 +231,7 @@ pub(super) fn id(about: &Metadata) -> FileId {
     (about.dev(), about.ino())
 }
 
-/// Where a file is, whether it is there yet or not; nowhere for what is no regular file.
+/// The place of a file, which need not exist. None if it is not a regular file.
 fn place_of_file(path: &Path) -> Option<PrivatePlace> {
     let id = match fs::metadata(path) {
         Ok(about) if about.is_file() => Some(id(&about)),
@@ -239,7 +241,7 @@ fn place_of_file(path: &Path) -> Option<PrivatePlace> {
     Some(PrivatePlace { path: resolved(path), id })
 }
 
-/// A path without links, as far as it is there.
+/// A path without links, as far as it exists.
 fn resolved(path: &Path) -> PathBuf {
     for existing in path.ancestors() {
         if let Ok(real) = existing.canonicalize() {

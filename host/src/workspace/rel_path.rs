@@ -1,6 +1,6 @@
-//! A path beneath a workspace's root: bytes, as the kernel has them, in a form that cannot leave
-//! the root by itself. Deliberately absent: any way to make one from text with `..` or a leading
-//! slash in it, and any conversion to a path of the host.
+//! A path beneath a workspace's root: bytes, as in the kernel, in a form that cannot leave the root
+//! by itself. Deliberately absent: paths with `..` or a leading slash, and conversion to a path of
+//! the host.
 
 use std::fmt;
 
@@ -37,8 +37,9 @@ impl RelPath {
     }
 
     /// # Errors
-    /// Whatever is not plainly a path beneath the root.
-    // THREAT: a tar entry named `/etc/cron.d/x`, `../../.bashrc` or `a\0b` is written where it says.
+    /// The bytes are not a path beneath the root.
+    // THREAT: the sandbox names a tar entry `/etc/cron.d/x`, `../../.bashrc` or `a\0b`, and we
+    // write there.
     // Tried by workspace::intake::tests::a_path_that_leaves_the_root_is_refused.
     pub fn parse(bytes: &[u8]) -> Result<Self, PathError> {
         if bytes.len() >= limits::PATH_BYTES {
@@ -80,18 +81,18 @@ impl RelPath {
         self.0.is_empty()
     }
 
-    /// None of the root.
+    /// The root has none.
     pub fn components(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
     }
 
-    /// The last component; empty of the root.
+    /// The last component. Empty for the root.
     #[must_use]
     pub fn name(&self) -> &[u8] {
         self.0.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
     }
 
-    /// The folder it is in; the root is its own.
+    /// The folder it is in. The root is its own parent.
     #[must_use]
     pub fn parent(&self) -> Self {
         Self(self.folder().into())
@@ -109,7 +110,7 @@ impl RelPath {
             .take_while(|path| !path.is_root())
     }
 
-    /// Whether it is somewhere in `folder`; no path is in itself.
+    /// Whether it is somewhere in `folder`. A path is not beneath itself.
     #[must_use]
     pub fn is_beneath(&self, folder: &Self) -> bool {
         !self.is_root()
@@ -126,8 +127,8 @@ impl RelPath {
 
 /// Bytes as text on one line that loses nothing: `%`, control characters and what is not UTF-8
 /// become `%XX`.
-// THREAT: a name with a line feed in it writes lines of its own into a diff or a list.
-// Tried by workspace::rel_path::tests::what_is_no_plain_text_is_written_so_that_nothing_is_lost.
+// THREAT: a name with a line feed adds lines to a diff or a list.
+// Tried by workspace::rel_path::tests::what_is_not_plain_text_is_encoded_without_loss.
 #[must_use]
 pub(crate) fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
@@ -160,8 +161,8 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// As in JSON: one line. Bidi and zero-width characters are still in it: whoever shows it to a
-/// person neutralises them.
+/// As in JSON, on one line. Bidi and zero-width characters are still in it and must be neutralised
+/// before a person sees it.
 impl fmt::Display for RelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&encode(&self.0))
@@ -188,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_leaves_the_root_is_no_path() {
+    fn what_leaves_the_root_is_refused() {
         for (bytes, error) in [
             (b"".as_slice(), PathError::Empty),
             (b"/etc/passwd", PathError::Empty),
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_text_is_written_so_that_nothing_is_lost() {
+    fn what_is_not_plain_text_is_encoded_without_loss() {
         let path = RelPath::parse(b"50%/\xff\xfe/\xc3\xa9 \n").unwrap();
         assert_eq!(path.to_string(), "50%25/%FF%FE/é %0A");
         let json = serde_json::to_string(&path).unwrap();

@@ -1,8 +1,8 @@
-//! Where the links of a tree lead. Each link is followed once, however many lead through it, and
-//! however long the way is.
+//! Finds where the links of a tree lead. Each link is followed once, however many others lead
+//! through it.
 //!
-//! The tree is what is said of it, and below that either nothing or a folder of the host, which is
-//! asked for each name that a link leads through and nothing was said of.
+//! The tree consists of the entries that were added and, if there is one, the host's directory
+//! below them: for a name that was not added, the host is asked.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,17 +15,17 @@ use super::beneath::Root;
 use super::node::Node;
 use super::rel_path::RelPath;
 
-/// How many links a target may lead through, as the kernel has it.
+/// How many links the kernel follows in one path.
 const LINKS: u32 = 40;
-/// The root among the entries.
+/// The number of the root.
 const ROOT: u32 = 0;
 
-/// A tree by its names, each entry by a number. A folder has a smaller one than what is in it.
-/// Small, for a hostile set of changes has as many entries as it may.
+/// A tree of names. Each entry has a number, and a folder has a smaller one than the entries in it.
+/// Entries are small, because a hostile set of changes has as many as it may.
 pub(super) struct LinkResolver<'a> {
     entries: Vec<TreeEntry<'a>>,
     numbers: HashMap<(u32, Cow<'a, [u8]>), u32>,
-    /// The names of the folder that the tree is in the end, from the top of the file system.
+    /// The components of the path of the root, from the top of the file system.
     place: Vec<&'a [u8]>,
     host: Option<&'a Root>,
     #[cfg(test)]
@@ -35,7 +35,7 @@ pub(super) struct LinkResolver<'a> {
 struct TreeEntry<'a> {
     parent: u32,
     depth: u32,
-    /// Of what is in it, the last that was added, and so on; the root, which is in nothing, ends it.
+    /// The last entry that was added to this folder, then the one before (`sibling`), up to `ROOT`.
     child: u32,
     sibling: u32,
     name: Cow<'a, [u8]>,
@@ -48,7 +48,7 @@ enum Seen<'a> {
     /// The host was not asked yet.
     Unasked,
     Link(Cow<'a, [u8]>),
-    /// No link; or nothing, which is taken for a plain name.
+    /// Not a link. A name that does not exist counts as a plain name.
     Plain,
 }
 
@@ -56,7 +56,7 @@ enum Seen<'a> {
 #[derive(Clone, Copy)]
 enum Resolution {
     No,
-    /// It is being followed: what meets it again goes in a circle.
+    /// It is being followed now: to meet it again is a circle.
     Busy,
     Outside,
     Inside {
@@ -67,8 +67,8 @@ enum Resolution {
     },
 }
 
-/// A place of the tree: an entry, and how many names beyond it that are not there; or, of the root,
-/// how many above it.
+/// A place: an entry, and the number of names beyond it that do not exist; or the root, and the
+/// number of folders above it.
 #[derive(Clone, Copy)]
 struct TreePlace {
     entry: u32,
@@ -76,21 +76,21 @@ struct TreePlace {
     above: u32,
 }
 
-/// A link on its way.
+/// The state of following one link.
 struct LinkWalk {
     link: u32,
     at: TreePlace,
-    /// Other links it led through.
+    /// How many other links it led through.
     through: u32,
-    /// How much of the target was gone.
-    gone: usize,
+    /// How much of the target was followed.
+    followed: usize,
     leaves: bool,
-    /// The entries that its names are, where somebody asks.
+    /// The entries on the way, if they are requested.
     met: Option<Vec<u32>>,
 }
 
 impl<'a> LinkResolver<'a> {
-    /// An empty tree, or what is in a folder of the host. `place`: its path there, without links.
+    /// An empty tree, on top of a directory of the host or none. `place`: its path, without links.
     pub(super) fn of(place: &'a Path, host: Option<&'a Root>) -> Self {
         let place = place.as_os_str().as_bytes().split(|byte| *byte == b'/');
         let mut links = Self {
@@ -113,7 +113,7 @@ impl<'a> LinkResolver<'a> {
         links
     }
 
-    /// The number of a path, and so of each folder that it is in.
+    /// Adds a path and the folders it is in. Returns its number.
     pub(super) fn add(&mut self, path: &'a RelPath) -> u32 {
         path.components().fold(ROOT, |at, name| self.enter(at, Cow::Borrowed(name)))
     }
@@ -132,7 +132,7 @@ impl<'a> LinkResolver<'a> {
         number
     }
 
-    /// Says what is at an entry. Where links lead is to be forgotten then.
+    /// Sets what is at an entry. Call [`Self::forget`] afterwards.
     pub(super) fn put(&mut self, entry: u32, node: Option<&'a Node>) {
         self.at_mut(entry).seen = match node {
             Some(Node::Link { target }) => Seen::Link(Cow::Borrowed(target)),
@@ -140,7 +140,7 @@ impl<'a> LinkResolver<'a> {
         };
     }
 
-    /// An entry is what the host has there, or this.
+    /// An entry is what the host has there, or `node` without a host.
     pub(super) fn leave(&mut self, entry: u32, node: Option<&'a Node>) {
         self.put(entry, node);
         if self.host.is_some() {
@@ -153,14 +153,14 @@ impl<'a> LinkResolver<'a> {
         self.entries.iter_mut().for_each(|entry| entry.known = Resolution::No);
     }
 
-    /// Whether a link, followed through the others, stays in the tree all the way. What is not in
-    /// the tree is taken for a plain name.
+    /// Whether a link, followed through the others, stays in the tree all the way. A name that does
+    /// not exist counts as a plain name.
     pub(super) fn stays_inside(&mut self, link: u32) -> bool {
         self.follow(link);
         matches!(self.at(link).known, Resolution::Inside { leaves: false, .. })
     }
 
-    /// Where a link ends, if it ends at an entry.
+    /// The entry at which a link ends, if it ends at one.
     pub(super) fn leads_to(&mut self, link: u32) -> Option<u32> {
         self.follow(link);
         match self.at(link).known {
@@ -169,9 +169,9 @@ impl<'a> LinkResolver<'a> {
         }
     }
 
-    /// The number that comes next.
+    /// The number of entries.
     pub(super) fn len(&self) -> u32 {
-        // There are no more than the bounds of a base and a set let be.
+        // The limits of a base and a set keep this small.
         u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
     }
 
@@ -206,13 +206,13 @@ impl<'a> LinkResolver<'a> {
         })
     }
 
-    /// The entries that a link leads through, each name of its target, and its end.
+    /// The entries that a link leads through, one for each name of its target, and its end.
     pub(super) fn leads_through(&mut self, link: u32) -> Vec<u32> {
         self.follow(link);
-        let Some(mut way) = self.way(link) else { return Vec::new() };
-        way.met = Some(Vec::new());
-        while matches!(self.step(&mut way), WalkStep::On) {}
-        way.met.unwrap_or_default()
+        let Some(mut walk) = self.new_walk(link) else { return Vec::new() };
+        walk.met = Some(Vec::new());
+        while matches!(self.step(&mut walk), WalkStep::On) {}
+        walk.met.unwrap_or_default()
     }
 
     fn path(&self, mut entry: u32) -> Option<RelPath> {
@@ -225,7 +225,7 @@ impl<'a> LinkResolver<'a> {
         RelPath::parse(&names.join(&b'/')).ok()
     }
 
-    /// Asks the host what is at an entry, if it was not asked yet and nothing was said.
+    /// Asks the host what is at an entry, if that is not known yet.
     fn ask(&mut self, entry: u32) {
         if matches!(self.at(entry).seen, Seen::Unasked) {
             let found = self.host.zip(self.path(entry)).and_then(|(host, path)| host.link(&path));
@@ -235,8 +235,8 @@ impl<'a> LinkResolver<'a> {
         }
     }
 
-    /// What the host has by this name, if it has something. What it has not is no entry: the names
-    /// of targets that lead nowhere are as many as somebody likes.
+    /// Adds the entry that the host has under this name. A name that the host does not have is not
+    /// added: link targets may hold any number of them.
     fn found(&mut self, parent: u32, name: &[u8]) -> Option<u32> {
         let mut path = self.path(parent).unwrap_or_default();
         path = path.join(name).ok()?;
@@ -248,80 +248,80 @@ impl<'a> LinkResolver<'a> {
     }
 
     fn follow(&mut self, link: u32) {
-        let mut ways: Vec<LinkWalk> = Vec::new();
-        ways.extend(self.begin(link));
-        while let Some(way) = ways.last_mut() {
-            let link = way.link;
-            match self.step(way) {
+        let mut walks: Vec<LinkWalk> = Vec::new();
+        walks.extend(self.begin(link));
+        while let Some(walk) = walks.last_mut() {
+            let link = walk.link;
+            match self.step(walk) {
                 WalkStep::On => {}
-                WalkStep::First(other) => ways.extend(self.begin(other)),
+                WalkStep::First(other) => walks.extend(self.begin(other)),
                 WalkStep::End(known) => {
                     self.at_mut(link).known = known;
-                    ways.pop();
+                    walks.pop();
                 }
             }
         }
     }
 
-    /// A link that was not followed yet sets out.
+    /// Starts to follow a link, if it was not followed yet.
     fn begin(&mut self, link: u32) -> Option<LinkWalk> {
         let Resolution::No = self.at(link).known else { return None };
-        let way = self.way(link)?;
+        let walk = self.new_walk(link)?;
         self.at_mut(link).known = Resolution::Busy;
-        Some(way)
+        Some(walk)
     }
 
-    fn way(&self, link: u32) -> Option<LinkWalk> {
+    fn new_walk(&self, link: u32) -> Option<LinkWalk> {
         let entry = self.at(link);
         let Seen::Link(target) = &entry.seen else { return None };
         let leaves = target.starts_with(b"/");
         let (entry, above) = if leaves { (ROOT, self.depth_of_root()) } else { (entry.parent, 0) };
         let at = TreePlace { entry, beyond: 0, above };
-        Some(LinkWalk { link, at, through: 0, gone: 0, leaves, met: None })
+        Some(LinkWalk { link, at, through: 0, followed: 0, leaves, met: None })
     }
 
-    /// One name further.
-    fn step(&mut self, way: &mut LinkWalk) -> WalkStep {
-        let left = match &self.entries[way.link as usize].seen {
-            Seen::Link(target) => target.get(way.gone..).unwrap_or_default(),
+    /// Follows one more component.
+    fn step(&mut self, walk: &mut LinkWalk) -> WalkStep {
+        let left = match &self.entries[walk.link as usize].seen {
+            Seen::Link(target) => target.get(walk.followed..).unwrap_or_default(),
             Seen::Unasked | Seen::Plain => &[],
         };
         if left.is_empty() {
             // An empty target leads nowhere.
-            let LinkWalk { at, through, leaves, gone, .. } = *way;
-            return WalkStep::End(match gone {
+            let LinkWalk { at, through, leaves, followed, .. } = *walk;
+            return WalkStep::End(match followed {
                 0 => Resolution::Outside,
                 _ => Resolution::Inside { at, through, leaves },
             });
         }
         let end = left.iter().position(|byte| *byte == b'/').unwrap_or(left.len());
         let name = &left[..end];
-        let gone = way.gone + end + 1;
-        let TreePlace { entry, beyond, above } = way.at;
+        let followed = walk.followed + end + 1;
+        let TreePlace { entry, beyond, above } = walk.at;
         match name {
             b"" | b"." => {}
-            b".." if beyond > 0 => way.at.beyond -= 1,
-            // THREAT: `.vscode -> /home/me/project/config` leads into the tree all the same, and the
-            // editor runs what the agent writes there. Tried by
+            b".." if beyond > 0 => walk.at.beyond -= 1,
+            // THREAT: `.vscode -> /home/me/project/config` is absolute and still leads into the
+            // tree. The editor runs what the agent writes there. Tried by
             // workspace::export::tests::a_link_that_leaves_and_comes_back_is_followed.
             b".." if entry == ROOT && self.place.is_empty() => {
                 return WalkStep::End(Resolution::Outside);
             }
             b".." if entry == ROOT => {
-                way.at.above = self.depth_of_root().min(above + 1);
-                way.leaves = true;
+                walk.at.above = self.depth_of_root().min(above + 1);
+                walk.leaves = true;
             }
             name if above > 0 => {
                 if self.place.get(self.place.len() - above as usize) != Some(&name) {
                     return WalkStep::End(Resolution::Outside);
                 }
-                way.at.above -= 1;
+                walk.at.above -= 1;
             }
-            b".." => way.at.entry = self.at(entry).parent,
+            b".." => walk.at.entry = self.at(entry).parent,
             _ if self.at(entry).depth + beyond >= limits::PATH_COMPONENTS as u32 => {
                 return WalkStep::End(Resolution::Outside);
             }
-            _ if beyond > 0 => way.at.beyond += 1,
+            _ if beyond > 0 => walk.at.beyond += 1,
             name => {
                 #[cfg(test)]
                 {
@@ -336,32 +336,32 @@ impl<'a> LinkResolver<'a> {
                     None => None,
                 };
                 let Some(next) = next else {
-                    way.at.beyond = 1;
-                    way.gone = gone;
+                    walk.at.beyond = 1;
+                    walk.followed = followed;
                     return WalkStep::On;
                 };
                 self.ask(next);
-                if let Some(met) = &mut way.met {
+                if let Some(met) = &mut walk.met {
                     met.push(next);
                 }
                 match self.at(next).known {
-                    _ if !self.is_link(next) => way.at.entry = next,
+                    _ if !self.is_link(next) => walk.at.entry = next,
                     Resolution::No => return WalkStep::First(next),
                     Resolution::Busy | Resolution::Outside => {
                         return WalkStep::End(Resolution::Outside);
                     }
                     Resolution::Inside { at, through, leaves } => {
-                        way.through += 1 + through;
-                        way.leaves |= leaves;
-                        way.at = at;
-                        if way.through > LINKS {
+                        walk.through += 1 + through;
+                        walk.leaves |= leaves;
+                        walk.at = at;
+                        if walk.through > LINKS {
                             return WalkStep::End(Resolution::Outside);
                         }
                     }
                 }
             }
         }
-        way.gone = gone;
+        walk.followed = followed;
         WalkStep::On
     }
 }

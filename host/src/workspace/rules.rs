@@ -1,7 +1,8 @@
-//! What is left out: secrets by their names, and what the person adds to or takes from that list.
+//! What is left out: secrets by their names, and what the person adds to that list or takes from
+//! it.
 //!
-//! A name decides alone, or says that the content does. Deliberately absent: any rule that comes
-//! from the workspace itself (`.gitignore` does not count, ignored files go in).
+//! A name decides alone, or says that the content decides. Deliberately absent: rules from the
+//! workspace itself. `.gitignore` does not count: ignored files are copied.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -14,9 +15,9 @@ use super::private::Private;
 use super::rel_path::RelPath;
 use super::secrets;
 
-/// Which paths are left out: what `exclude` names, and of the secrets those that `include` does
-/// not name. A glob without `/` is matched against the name at any depth, one with `/` against
-/// the whole path; one that names a folder names all that is in it.
+/// Which paths are left out: those that `exclude` names, and secrets that `include` does not name.
+/// A glob without `/` matches the name at any depth, a glob with `/` the whole path. A glob that
+/// matches a folder matches everything in it.
 #[derive(Clone, Debug)]
 pub struct LeaveOutRules {
     secrets: SecretNames,
@@ -30,7 +31,7 @@ pub struct LeaveOutRules {
 #[derive(Clone, Debug)]
 struct SecretNames {
     folders: GlobSet,
-    /// Whole paths of files: nothing else has one of them.
+    /// Whole paths of files that only secrets have.
     places: GlobSet,
     names: GlobSet,
     ordinary: GlobSet,
@@ -39,12 +40,12 @@ struct SecretNames {
     public: GlobSet,
 }
 
-/// A glob of the person's that cannot be read.
+/// A glob of the person that is not valid.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the glob {glob:?} cannot be read: {why}")]
 pub struct BadGlob {
     pub glob: String,
-    /// With the character at which it is wrong, where one is to blame.
+    /// With the position of the wrong character, if it is known.
     pub why: String,
 }
 
@@ -55,8 +56,8 @@ impl BadGlob {
     }
 }
 
-/// The character that a glob breaks at, counted from 1: what is not closed, or closes nothing, or
-/// where a range begins.
+/// The position of the wrong character, counted from 1: the bracket that is not closed or not
+/// opened, or the beginning of a bad range.
 fn position(glob: &str, kind: &ErrorKind) -> Option<usize> {
     let error = |text: &str| Glob::new(text).err().map(|error| error.kind().clone());
     let places =
@@ -76,11 +77,11 @@ fn position(glob: &str, kind: &ErrorKind) -> Option<usize> {
     byte.map(|byte| glob[..byte].chars().count() + 1)
 }
 
-/// What the rules say of a path.
+/// What the rules say about a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RuleResult {
     In,
-    /// A file is a secret if its content is.
+    /// A file is a secret if its content is one.
     IfContent(SecretContent),
     Secret,
     Excluded,
@@ -88,7 +89,7 @@ pub(super) enum RuleResult {
 
 impl LeaveOutRules {
     /// # Errors
-    /// A glob that cannot be read.
+    /// A glob is not valid.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, BadGlob> {
         Ok(Self {
             secrets: SecretNames::new()?,
@@ -99,7 +100,7 @@ impl LeaveOutRules {
         })
     }
 
-    /// The same, and no repository's history.
+    /// The same, without the history of repositories.
     #[must_use]
     pub fn without_history(self) -> Self {
         Self { history: false, ..self }
@@ -109,7 +110,7 @@ impl LeaveOutRules {
         self.history
     }
 
-    /// The same, and nothing of what is `private`.
+    /// The same, without what is `private`.
     #[must_use]
     pub fn without(self, private: Private) -> Self {
         Self { private, ..self }
@@ -119,8 +120,8 @@ impl LeaveOutRules {
         &self.private
     }
 
-    // THREAT: a model that was talked into it reads the keys that lie in the folder and writes
-    // them into its answer. Tried by workspace::copy_in::tests::secrets_stay_at_home.
+    // THREAT: text in the workspace persuades the model to read the keys in the directory and to
+    // write them into its answer. Tried by workspace::copy_in::tests::secrets_are_left_out.
     pub(super) fn judge(&self, path: &RelPath, is_folder: bool) -> RuleResult {
         if names(&self.exclude, path) {
             return RuleResult::Excluded;
@@ -133,7 +134,7 @@ impl LeaveOutRules {
         }
     }
 
-    /// Whether something in a folder that is left out may come back.
+    /// Whether something in a folder that is left out may be copied all the same.
     pub(super) fn brings_back(&self) -> bool {
         !self.include.is_empty()
     }
@@ -166,8 +167,9 @@ impl SecretNames {
         if is_folder {
             return RuleResult::In;
         }
-        // THREAT: `.env` stays at home, and `.env~` or `.npmrc.bak`, which an editor left beside it,
-        // goes in. Tried by workspace::secrets::copies::copies_of_secrets_are_judged_as_what_they_are_of.
+        // THREAT: `.env` is left out, but `.env~` or `.npmrc.bak`, which an editor left beside it,
+        // is copied. Tried by
+        // workspace::secrets::copies::copies_of_secrets_are_judged_as_their_originals.
         let path = lower(path);
         let copied = originals(&path).map(|original| self.judge_file(&original));
         copied.fold(self.judge_file(&path), RuleResult::max)
@@ -188,19 +190,22 @@ impl SecretNames {
         } else if self.bare.is_match(path) {
             unless_example(SecretContent::Bare)
         } else if self.examples.is_match(path) {
-            // Source code and documents quote keys. None of them is one.
-            // THREAT: somebody keeps a private key as `key.md` or `id.go`.
-            // Tried by workspace::secrets::tests::names_that_are_also_ordinary_are_left_out_by_content.
+            // Source code and documents quote keys without being keys.
+            // THREAT: a private key is stored as `key.md` or `id.go`, and is copied.
+            // Tried by
+            // workspace::secrets::tests::names_that_are_also_ordinary_are_left_out_by_content.
             RuleResult::IfContent(SecretContent::Document)
         } else {
-            // THREAT: `deploy_key` is a private key, and nothing in its name says so.
-            // Tried by workspace::secrets::tests::names_that_are_also_ordinary_are_left_out_by_content.
+            // THREAT: `deploy_key` is a private key without a telling name, and is copied.
+            // Tried by
+            // workspace::secrets::tests::names_that_are_also_ordinary_are_left_out_by_content.
             RuleResult::IfContent(SecretContent::Key)
         }
     }
 }
 
-/// What a path may be a copy of: `.env~`, `#.env#`, `..env.swp`, `.env.~1~`, `.env.bak.1`.
+/// The paths that a path may be a copy of: `.env~`, `#.env#`, `..env.swp`, `.env.~1~`,
+/// `.env.bak.1`.
 fn originals(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let start = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
     let (folder, mut name) = path.split_at(start);
@@ -219,7 +224,7 @@ fn originals(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
         let Some(less) = in_marks().or_else(by_number).or_else(by_ending) else { break };
         name = less;
         found.push(name);
-        // Vim's is hidden by one more dot.
+        // Vim adds one more dot in front.
         found.extend(name.strip_prefix(b"."));
     }
     found.retain(|name| !name.is_empty());
@@ -231,10 +236,10 @@ fn names(globs: &GlobSet, path: &RelPath) -> bool {
     !globs.is_empty() && (names(path) || path.ancestors().any(|folder| names(&folder)))
 }
 
-/// Whether a glob can be read.
+/// Checks a glob.
 ///
 /// # Errors
-/// It cannot, and where it breaks.
+/// It is not valid; the error says where.
 pub fn check_glob(glob: &str) -> Result<(), BadGlob> {
     globs(&[glob.to_owned()]).map(drop)
 }

@@ -1,9 +1,9 @@
-//! The names of secrets: what is left out by its name alone, and what only if its content is a
-//! secret's.
+//! The names of secrets: files that are left out by their name alone, and files that are left out
+//! only if their content is a secret.
 //!
-//! All in lower case: names are compared without regard to it. A name without `/` is one at any
-//! depth. A name that is also an ordinary file's stands among the [`ORDINARY`]: a certificate that
-//! a build reads is `*.pem`, and so is a private key.
+//! All names are in lower case and match in any case. A name without `/` matches at any depth. A
+//! name that ordinary files have too is in [`ORDINARY`]: `*.pem` is a private key, or a certificate
+//! that a build reads.
 
 /// Files that hold credentials. Never a folder: `kubeconfig/` and `my.env/` are source code.
 pub(super) const FILES: &[&str] = &[
@@ -43,7 +43,7 @@ pub(super) const FILES: &[&str] = &[
     "*.keychain",
     "*.keychain-db",
     "*.kwallet",
-    // what tools keep after a login
+    // what tools store after a login
     ".netrc",
     "_netrc",
     ".authinfo",
@@ -141,7 +141,7 @@ pub(super) const FILES: &[&str] = &[
     "**/.hg/hgrc",
     "**/.streamlit/secrets.toml",
     "**/etc/shadow",
-    // what was typed
+    // histories of what was typed
     ".bash_history",
     ".zsh_history",
     ".zhistory",
@@ -163,7 +163,7 @@ pub(super) const FILES: &[&str] = &[
     ".lesshst",
     ".viminfo",
     "consolehost_history.txt",
-    // what browsers keep
+    // what browsers store
     "key3.db",
     "key4.db",
     "signons.sqlite",
@@ -171,8 +171,8 @@ pub(super) const FILES: &[&str] = &[
     "login data",
 ];
 
-/// Folders that hold credentials: they are left out with all that is in them. What has such a name
-/// and is no folder is left out too.
+/// Folders that hold credentials: they are left out with everything in them. A file of such a name
+/// is left out too.
 pub(super) const FOLDERS: &[&str] = &[
     // password stores
     "private-keys-v1.d",
@@ -184,7 +184,7 @@ pub(super) const FOLDERS: &[&str] = &[
     "**/.local/share/kwalletd",
     "**/.gnome2/keyrings",
     "**/library/keychains",
-    // what tools keep after a login
+    // what tools store after a login
     ".secrets",
     "**/.config/sops/age",
     "**/.wrangler/config",
@@ -213,8 +213,8 @@ pub(super) const FOLDERS: &[&str] = &[
     "**/.config/opera",
 ];
 
-/// Names that are also ordinary files': left out only if the content is a secret's. These win over
-/// the names (not the paths) in [`FILES`].
+/// Names that ordinary files have too: left out only if the content is a secret. These win over the
+/// names (not the paths) in [`FILES`].
 pub(super) const ORDINARY: &[&str] = &[
     // examples of settings
     ".env.example",
@@ -327,8 +327,8 @@ pub(super) const ORDINARY: &[&str] = &[
     "config.fish",
 ];
 
-/// Names of files that say that a secret is in them, or lie where one does: a password or a token
-/// alone in them is one.
+/// Names of files that announce a secret, or that lie beside one: a single password or token as the
+/// whole content is a secret.
 pub(super) const BARE: &[&str] = &[
     "**/{.env,.env.*}/*",
     "**/.envs/**",
@@ -339,8 +339,8 @@ pub(super) const BARE: &[&str] = &[
     "*{-,_,.}{token,api_key,apikey,password,passwd,secret}.txt",
 ];
 
-/// Of the ordinary names those of examples and of source code: what is assigned there is a
-/// placeholder or a computed value, and only what has the shape of a real key or token is a secret.
+/// The ordinary names of examples and source code. Assigned values there are placeholders or
+/// computed, so only what has the shape of a real key or token is a secret.
 pub(super) const EXAMPLES: &[&str] = &[
     "*example*",
     "*sample*",
@@ -350,13 +350,13 @@ pub(super) const EXAMPLES: &[&str] = &[
     "*.{adoc,html,md,mdx,rst}",
 ];
 
-/// What editors and people append to the name of a copy: the copy is judged as what it is of.
+/// What editors and people append to the name of a copy. The copy is judged as its original.
 pub(super) const OF_A_COPY: &[&str] = &[
     "~", " copy", ".bak", ".backup", ".copy", ".old", ".orig", ".rej", ".save", ".swn", ".swo",
     ".swp", ".tmp",
 ];
 
-/// Ordinary, whatever the lists above say: a build of a known kind reads it.
+/// Ordinary, whatever the lists above say: builds read it.
 pub(super) const PUBLIC: &[&str] = &["debug.keystore"];
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! The changes of a run on disk: a list, and one file with all contents one after another. No
-//! name of the sandbox's making is ever a name on the host's disk.
+//! The changes of a session on the disk: a list, and one file with all contents one after another.
+//! A name from the sandbox is never used as a name on the host's disk.
 //!
 //! ```text
-//! changes.part/ → changes/{list.jsonl, content}   renamed, or exchanged, once both are on the disk
-//! changes/applied                                 there: they were applied
-//! apply.journal                                   there: an apply was begun and not finished
+//! changes.part/ → changes/{list.jsonl, content}   renamed or exchanged when both are synced
+//! changes/applied                                 exists if they were applied
+//! apply.journal                                   exists if an apply began and did not finish
 //! ```
 
 use std::fs::File;
@@ -31,10 +31,10 @@ struct StoreHeader {
     extent: ChangesExtent,
 }
 
-/// A set that is being written. Dropped before [`Self::finish`], it leaves nothing that counts.
+/// A set that is being written. It counts only after [`Self::finish`].
 pub(super) struct Writer {
     session: PathBuf,
-    /// Written without a buffer: what is in it is in it, also on a disk that is full.
+    /// Written without a buffer, so that nothing is lost on a full disk.
     pub(super) content: File,
 }
 
@@ -53,12 +53,13 @@ impl Writer {
         self.content.set_len(offset)
     }
 
-    /// Puts the set where the one before was, if there was one.
-    // THREAT: the sandbox cuts its stream, or the machine stops, and half a set is applied as if it
-    // were whole. Tried by workspace::intake::tests::a_stream_that_is_cut_gives_what_came_whole.
+    /// Replaces the earlier set, if there is one.
+    // THREAT: the sandbox cuts its stream, or the machine stops, and half of a set is applied as if
+    // it were complete. Tried by
+    // workspace::intake::tests::a_stream_that_is_cut_gives_what_came_whole.
     pub(super) fn finish(self, set: &ChangeSet) -> io::Result<()> {
         let folder = self.session.join(UNFINISHED);
-        // Of a run that changed nothing the list alone must be whole; lost, it says the same.
+        // Of an empty set only the list is synced: losing it changes nothing.
         let is_empty = set.is_empty();
         if !is_empty {
             self.content.sync_all()?;
@@ -81,7 +82,7 @@ impl Writer {
     }
 }
 
-/// There is one whole set at any moment, the old one or the new one.
+/// At any moment there is one complete set, the old one or the new one.
 fn replace(new: &Path, session: &Path) -> io::Result<()> {
     let place = session.join(FOLDER);
     if !place.exists() {
@@ -90,7 +91,7 @@ fn replace(new: &Path, session: &Path) -> io::Result<()> {
     let exchange = rustix::fs::RenameFlags::EXCHANGE;
     match rustix::fs::renameat_with(rustix::fs::CWD, new, rustix::fs::CWD, &place, exchange) {
         Ok(()) => {}
-        // A file system that cannot exchange: between the two steps the old one is found aside.
+        // The file system cannot exchange. Between the two steps the old set is at `ASIDE`.
         Err(_) => {
             let aside = session.join(ASIDE);
             drop_folder(&aside)?;
@@ -99,12 +100,12 @@ fn replace(new: &Path, session: &Path) -> io::Result<()> {
             drop_unwanted(&aside);
         }
     }
-    // After an exchange the old one is here.
+    // After an exchange the old set is here.
     drop_unwanted(new);
     Ok(())
 }
 
-/// The new set is in place whatever becomes of the old one, which the next intake removes too.
+/// Removes the old set. If that fails, the next intake removes it.
 fn drop_unwanted(folder: &Path) {
     if let Err(error) = drop_folder(folder) {
         tracing::warn!(%error, "an earlier set of changes stays on the disk");
@@ -118,19 +119,19 @@ fn drop_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Where the set is.
+/// The folder of the current set.
 fn set_of(session: &Path) -> PathBuf {
     let (place, aside) = (session.join(FOLDER), session.join(ASIDE));
     if !place.exists() && aside.exists() { aside } else { place }
 }
 
-/// Removes what an intake left that failed.
+/// Removes what a failed intake left.
 pub(super) fn drop_unfinished(session: &Path) {
-    // What stays is removed by the next intake, or with the run.
+    // If this fails, the next intake removes it, or the removal of the session does.
     let _stays = std::fs::remove_dir_all(session.join(UNFINISHED));
 }
 
-/// The changes of a run; none where there are none on disk.
+/// The stored changes of a session, if there are any.
 pub(super) fn load(session: &Path) -> io::Result<Option<ChangeSet>> {
     let file = match File::open(set_of(session).join(LIST)) {
         Ok(file) => file,
@@ -149,7 +150,7 @@ pub(super) fn load(session: &Path) -> io::Result<Option<ChangeSet>> {
     Ok(Some(ChangeSet { changes, extent: header.extent }))
 }
 
-/// The stored contents, to be read piece by piece.
+/// Reads the stored contents one by one.
 pub(super) struct Contents(File);
 
 impl Contents {
@@ -157,14 +158,14 @@ impl Contents {
         Ok(Self(File::open(set_of(session).join(CONTENT))?))
     }
 
-    /// A stored content.
+    /// One stored content.
     pub(super) fn at(&mut self, offset: u64, size: u64) -> io::Result<impl Read + '_> {
         self.0.seek(SeekFrom::Start(offset))?;
         Ok((&mut self.0).take(size))
     }
 }
 
-/// A stored content to be kept open.
+/// One stored content with its own open file.
 pub(super) fn content(session: &Path, offset: u64, size: u64) -> io::Result<io::Take<File>> {
     let mut file = File::open(set_of(session).join(CONTENT))?;
     file.seek(SeekFrom::Start(offset))?;

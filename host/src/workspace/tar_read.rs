@@ -1,9 +1,9 @@
-//! Reads a tar stream that somebody hostile may have written: one block at a time, every length
-//! bounded before it is believed. Known: ustar, GNU's long names, pax's `path`, `linkpath`, `size`.
+//! Reads a tar stream that may be hostile: one block at a time, and every length is checked before
+//! it is used. Supported: ustar, GNU's long names, pax's `path`, `linkpath`, `size`.
 //!
 //! # Why not the `tar` crate's reader
-//! It reads a long name or a pax header of any size into memory, follows the last of two that
-//! disagree, and takes an end without the end mark for an end.
+//! It reads long names and pax headers of any size into memory, uses the last of two that disagree,
+//! and accepts a stream without the end marker.
 
 use std::io::{self, Read};
 
@@ -12,7 +12,7 @@ use tar::{EntryType, Header as Block};
 
 use super::tar_write::BLOCK;
 
-/// A pax header.
+/// The largest pax header.
 const PAX_BYTES: u64 = 64 << 10;
 
 /// What an entry is.
@@ -25,7 +25,7 @@ pub(super) enum EntryKind {
     Special,
 }
 
-/// One entry. Of a file, its content comes next in the stream, by [`TarReader::content`].
+/// One entry. The content of a file follows, see [`TarReader::content`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TarHeader {
     pub(super) kind: EntryKind,
@@ -40,7 +40,7 @@ pub(super) struct TarHeader {
 pub(super) enum TarError {
     #[error("it was cut short")]
     Cut,
-    #[error("it is no tar stream of ours: {0}")]
+    #[error("it is not a tar stream that we accept: {0}")]
     Malformed(&'static str),
     #[error("it could not be read: {0}")]
     Read(io::Error),
@@ -48,12 +48,12 @@ pub(super) enum TarError {
 
 pub(super) struct TarReader<R> {
     stream: R,
-    /// Of the current entry's content, with what fills its last block.
+    /// What is left of the current entry's content; `padding` fills its last block.
     left: u64,
     padding: u64,
 }
 
-/// What stands before an entry and changes it.
+/// What comes before an entry and applies to it.
 #[derive(Default)]
 struct EntryPrefix {
     path: Option<Vec<u8>>,
@@ -66,7 +66,7 @@ impl<R: Read> TarReader<R> {
         Self { stream, left: 0, padding: 0 }
     }
 
-    /// The next entry; none after the end mark, and then the stream is at its end.
+    /// The next entry. None after the end marker, when the stream has ended.
     pub(super) fn next(&mut self) -> Result<Option<TarHeader>, TarError> {
         if self.left > 0 {
             return Err(TarError::Malformed("a content was not read"));
@@ -129,7 +129,8 @@ impl<R: Read> TarReader<R> {
             EntryType::Directory => EntryKind::Folder,
             EntryType::Symlink => EntryKind::Link,
             EntryType::Char | EntryType::Block | EntryType::Fifo => EntryKind::Special,
-            // THREAT: a hard link to `../../.ssh/id_rsa`, or 8 EiB of holes in one block.
+            // THREAT: the sandbox sends a hard link to `../../.ssh/id_rsa`, or 8 EiB of holes in
+            // one block.
             // Tried by workspace::intake::tests::what_is_not_a_file_a_folder_or_a_link_is_refused.
             EntryType::Link => return Err(TarError::Malformed("a hard link")),
             EntryType::GNUSparse => return Err(TarError::Malformed("a sparse file")),
@@ -137,9 +138,9 @@ impl<R: Read> TarReader<R> {
         };
         let size = before.size.unwrap_or(size);
         if kind != EntryKind::File && size > 0 {
-            return Err(TarError::Malformed("a content of something that has none"));
+            return Err(TarError::Malformed("a content on an entry that cannot have one"));
         }
-        let mode = header.mode().map_err(|_| TarError::Malformed("a mode that is no number"))?;
+        let mode = header.mode().map_err(|_| TarError::Malformed("a mode that is not a number"))?;
         let path = before.path.unwrap_or_else(|| header.path_bytes().into_owned());
         let target = match before.target {
             Some(target) => target,
@@ -198,7 +199,7 @@ impl<R: Read> TarReader<R> {
         self.exactly(&mut padding[..count])
     }
 
-    /// A second empty block, and then only empty ones, of which tar writes at most twenty.
+    /// After a second empty block only empty blocks may follow: tar writes at most twenty.
     fn end(&mut self) -> Result<(), TarError> {
         if self.block()? != [0; BLOCK] {
             return Err(TarError::Malformed("it goes on after its end"));
@@ -226,7 +227,7 @@ impl<R: Read> TarReader<R> {
     }
 }
 
-/// The size a block says, if the block is what its checksum says.
+/// The size in a header, if its checksum is right.
 fn checked(header: &Block) -> Result<u64, TarError> {
     let sum = header.as_bytes().iter().enumerate();
     let sum: u32 =
@@ -234,7 +235,7 @@ fn checked(header: &Block) -> Result<u64, TarError> {
     if header.cksum().ok() != Some(sum) {
         return Err(TarError::Malformed("a wrong checksum"));
     }
-    header.entry_size().map_err(|_| TarError::Malformed("a size that is no number"))
+    header.entry_size().map_err(|_| TarError::Malformed("a size that is not a number"))
 }
 
 fn filling(size: u64) -> u64 {
@@ -244,7 +245,7 @@ fn filling(size: u64) -> u64 {
 fn set<T>(place: &mut Option<T>, value: T) -> Result<(), TarError> {
     match place.replace(value) {
         None => Ok(()),
-        Some(_) => Err(TarError::Malformed("one of an entry's facts twice")),
+        Some(_) => Err(TarError::Malformed("a name or a size twice for one entry")),
     }
 }
 

@@ -1,5 +1,5 @@
-//! A folder, a run of it, and streams of changes written by hand: what the tests of the workspace
-//! stand on.
+//! For the tests of the workspace: a directory, a session of it, and streams of changes written by
+//! hand.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -58,7 +58,7 @@ impl ApplyFixture {
         self.copy_private(include, exclude, disk, Private::default()).await
     }
 
-    /// Copied in, and nothing of what is `private`.
+    /// Copied in without what is `private`.
     pub(super) async fn copy_private(
         &self,
         include: &[&str],
@@ -82,7 +82,7 @@ impl ApplyFixture {
         workspace
     }
 
-    /// What is kept of a stream.
+    /// The set that is stored of a stream.
     pub(super) async fn take(&self, stream: Vec<u8>) -> Result<Arc<ChangeSet>, ChangesRefused> {
         self.take_body(body(stream)).await
     }
@@ -105,7 +105,7 @@ pub(super) fn body(stream: Vec<u8>) -> BoxStream<'static, io::Result<Bytes>> {
     stream::iter(pieces).into_stream().boxed()
 }
 
-/// A tar stream of one's own making.
+/// A tar stream written by hand.
 #[derive(Clone, Default)]
 pub(super) struct TarBytes(pub(super) Vec<u8>);
 
@@ -148,7 +148,7 @@ impl TarBytes {
     }
 }
 
-/// A folder as text: what is where, with its mode.
+/// A directory as text: each path with its content and mode.
 pub(super) fn tree(root: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut todo = vec![root.to_owned()];
@@ -178,18 +178,18 @@ pub(super) fn chmod(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Who is not root, and owns nothing that is not given to them.
-pub(super) const KILLER_REAL_UID: u32 = 65_534;
+/// A user who is not root, and owns only what a test gives them.
+pub(super) const OTHER_UID: u32 = 65_534;
 
-/// Works as nobody, on a thread of its own. Who is not root
-/// works as they are.
-pub(super) fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+/// Runs `work` as that user, on its own thread. If the tests do not run as root, it runs as the
+/// current user.
+pub(super) fn as_another_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     use rustix::fs::{Gid, Uid};
     use rustix::thread;
     if !rustix::process::geteuid().is_root() {
         return work();
     }
-    let (uid, gid) = (Uid::from_raw(KILLER_REAL_UID), Gid::from_raw(KILLER_REAL_UID));
+    let (uid, gid) = (Uid::from_raw(OTHER_UID), Gid::from_raw(OTHER_UID));
     let worker = || {
         thread::set_thread_groups(&[]).unwrap();
         thread::set_thread_res_gid(gid, gid, gid).unwrap();
@@ -203,14 +203,14 @@ pub(super) fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 impl ApplyFixture {
-    /// Gives the folder, and the state of the run, to nobody.
+    /// Gives the directory and the session's files to that user.
     pub(super) fn give_away(&self) {
         if !rustix::process::geteuid().is_root() {
             return;
         }
         let mut todo = vec![self.root.parent().unwrap().to_owned()];
         while let Some(path) = todo.pop() {
-            std::os::unix::fs::lchown(&path, Some(KILLER_REAL_UID), Some(KILLER_REAL_UID)).unwrap();
+            std::os::unix::fs::lchown(&path, Some(OTHER_UID), Some(OTHER_UID)).unwrap();
             if std::fs::symlink_metadata(&path).unwrap().is_dir() {
                 todo.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
             }

@@ -1,20 +1,20 @@
-//! The version controls beside git, in one list: what they keep in a work tree, whose it is, and
-//! what of it their program obeys. The export gate holds all of it, `--no-history` leaves out what
-//! holds commits, and in a live tree what is obeyed is compared.
+//! The version controls other than git: the files and folders that they keep in a work tree, and
+//! which of them their program obeys. The export gate holds all of them, `--no-history` leaves out
+//! those with commits, and a live tree is compared for those that are obeyed.
 //!
-//! Git has more tricks than a name: see `git`.
+//! For git more than names counts: see `git`.
 
 use super::fold::folded;
 use super::rel_path::RelPath;
 
-/// Something that a version control keeps in a work tree.
+/// A file or folder that a version control keeps in a work tree.
 pub(super) struct ControlEntry {
-    /// In lower case. `name/` is a folder and all that is in it, `a/name` a file in such a folder.
+    /// In lower case. `name/` is a folder with everything in it, `a/name` a file in such a folder.
     pub(super) name: &'static str,
     pub(super) program: &'static str,
-    /// The commits are in it.
+    /// It holds commits.
     pub(super) has_history: bool,
-    /// Of a folder, the paths in it that say what the program runs, or where it reads that.
+    /// The paths in a folder that say what the program runs, or where it reads that.
     pub(super) obeyed: &'static [&'static str],
 }
 
@@ -48,7 +48,7 @@ pub(super) const KEPT: &[ControlEntry] = &[
     settings(".arch-ids/", "GNU Arch"),
     history(".repo/", "repo", &["repo/main.py", "repo/hooks.py"]),
     settings(".p4config", "Perforce"),
-    // A folder of sources may be called so too; these are what CVS itself keeps there.
+    // Source folders may have this name too. These are the files that CVS itself keeps there.
     settings("cvs/root", "CVS"),
     settings("cvs/repository", "CVS"),
     settings("cvs/entries", "CVS"),
@@ -58,25 +58,25 @@ pub(super) const KEPT: &[ControlEntry] = &[
     settings("cvs/base/", "CVS"),
 ];
 
-/// Whether a folded name is that of something that holds commits.
+/// Whether a folded name is that of a file or folder with commits.
 pub(super) fn has_history(folded: &str) -> bool {
     KEPT.iter().any(|kept| kept.has_history && kept.name.trim_end_matches('/') == folded)
 }
 
-/// Whose folder a folded name is; none: it is nobody's.
+/// The program whose folder has this folded name.
 pub(super) fn folder(folded: &str) -> Option<&'static str> {
     let kept = KEPT.iter().find(|kept| kept.name.strip_suffix('/') == Some(folded));
     kept.map(|kept| kept.program)
 }
 
-/// Whose program obeys a path that it keeps.
+/// The program that obeys this path.
 pub(super) fn obeys(path: &RelPath) -> Option<&'static str> {
     let names: Vec<String> = path.components().map(folded).collect();
     let obeys = |kept: &&ControlEntry| match kept.name.strip_suffix('/') {
         Some(folder) => names.iter().enumerate().any(|(at, name)| {
             name == folder && kept.obeyed.contains(&names[at + 1..].join("/").as_str())
         }),
-        // A file that says what its program does, and not one that holds the commits.
+        // A file with settings, not one with commits.
         None => !kept.has_history && ends_with(&names, kept.name),
     };
     KEPT.iter().find(obeys).map(|kept| kept.program)

@@ -1,5 +1,7 @@
-//! Walks a folder by descriptor, folders before what is in them, and says what it finds. One
-//! folder is open at a time, however deep the tree. Links are found, never followed.
+//! Walks a directory by descriptor and reports what it finds, each folder before the entries in it.
+//! One folder is open at a time, however deep the tree is. Links are reported, never followed.
+
+mod left_out; // why a path was left out
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -9,7 +11,6 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use airlock_shared::limits;
-use airlock_shared::link::LEFT_OUT_HISTORY;
 use rustix::fs::{self, AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
 
@@ -21,51 +22,14 @@ use super::private::{self, CopyGuard};
 use super::rel_path::RelPath;
 use super::rules::{LeaveOutRules, RuleResult};
 
-/// The folders of an apply that was cut short begin so, at the root.
+pub use left_out::LeftOutReason;
+
+/// The name of an apply's staging folder begins so, at the root.
 pub(super) const STAGING: &str = ".airlock-apply-";
-/// A configuration of git is read no further.
+/// At most this much of a git configuration is read.
 const GIT_CONFIG_BYTES: u64 = 64 << 10;
 
-/// Why a path was left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LeftOutReason {
-    /// A secret by its name, or by name and content; `--include` brings it back.
-    Secret,
-    /// `--exclude` named it.
-    Excluded,
-    /// Git's configuration, hooks or logs: a minimal configuration stands in.
-    Git,
-    /// A fifo, a socket, a device.
-    Special,
-    /// The user may not read it.
-    Unreadable,
-    /// Airlock's own state or configuration.
-    Own,
-    /// A repository's own folder, with `--no-history`.
-    History,
-    /// A login, or the file that the key of this run was read from.
-    Credential,
-}
-
-impl LeftOutReason {
-    /// As JSON and the sandbox have it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Secret => "secret",
-            Self::Excluded => "excluded",
-            Self::Git => "git",
-            Self::Special => "special",
-            Self::Unreadable => "unreadable",
-            Self::Own => "own",
-            Self::History => LEFT_OUT_HISTORY,
-            Self::Credential => "credential",
-        }
-    }
-}
-
-/// What the walk meets.
+/// What the walk reports.
 pub(super) enum WalkEntry {
     Folder {
         path: RelPath,
@@ -85,7 +49,7 @@ pub(super) enum WalkEntry {
         path: RelPath,
         content: Vec<u8>,
     },
-    /// With its target, where it is a link.
+    /// With its target, if it is a link.
     LeftOut {
         path: RelPath,
         why: LeftOutReason,
@@ -100,20 +64,20 @@ struct WorkspaceWalk<'a> {
     rules: &'a LeaveOutRules,
     guard: CopyGuard,
     found: EntrySink<'a>,
-    /// Folders still to be opened, the next one last.
+    /// Folders that are not opened yet, the next one last.
     pending: Vec<OpenFolder>,
-    /// Folders that were left out, and are not there until something in them is brought back.
+    /// Folders that were left out. They are reported when `--include` names something in them.
     absent: HashSet<RelPath>,
 }
 
 struct OpenFolder {
     path: RelPath,
     in_git: bool,
-    /// Left out by its name; only what `--include` names in it goes in.
+    /// Left out by its name: only what `--include` names in it is copied.
     left_out: bool,
 }
 
-/// `place`: where the root is, without links.
+/// `place`: the path of the root, without links.
 pub(super) fn walk(
     root: &Root,
     place: &Path,
@@ -140,14 +104,14 @@ impl WorkspaceWalk<'_> {
         };
         let stat = fs::fstat(&opened);
         let stat = stat.map_err(|error| CopyError::read(&folder.path, error.into()))?;
-        // THREAT: a run in the home directory takes our logins along, and `cat` prints them.
+        // THREAT: a session in the home directory copies our logins, and `cat` prints them.
         // Tried by workspace::private::tests::our_own_folders_never_go_in.
         if let Some(why) = self.guard.folder((stat.st_dev, stat.st_ino)) {
             return self.left_out(folder.path.clone(), why);
         }
         let names = match names(&opened) {
             Ok(Some(names)) => names,
-            // What is beyond is in no list, and would be missing without a word.
+            // The rest would be missing without a message.
             Ok(None) => return Err(CopyError::TooMany { most: limits::WORKSPACE_ENTRIES }),
             Err(error) => return Err(CopyError::read(&folder.path, error)),
         };
@@ -155,7 +119,8 @@ impl WorkspaceWalk<'_> {
         let in_git = folder.in_git || dot_git;
         let shape = Shape::of(names.iter().map(|(name, ..)| name.as_slice()));
         let is_repository = shape.is_repository();
-        // THREAT: with --no-history the commits go in all the same, from `.bare/` or `backup.git/`.
+        // THREAT: with --no-history the commits are copied all the same, from `.bare/` or
+        // `backup.git/`.
         // Tried by workspace::copy_in::tests::no_repository_goes_in_without_its_history.
         let no_history = !self.rules.has_history();
         if no_history && is_repository && !folder.path.is_root() {
@@ -180,8 +145,8 @@ impl WorkspaceWalk<'_> {
             }
             let is_folder = kind == FileType::Directory;
             let in_git_deeper =
-                in_git && !repository && git::stays_at_home_within(&path, is_folder);
-            if in_git_deeper || (repository && git::stays_at_home(&name)) {
+                in_git && !repository && git::is_never_copied_within(&path, is_folder);
+            if in_git_deeper || (repository && git::is_never_copied(&name)) {
                 self.name_left_out(&opened, kind, path.clone(), LeftOutReason::Git)?;
                 if repository && git::is_config(&name) && !folder.left_out {
                     let content = git::stand_in(&git_config(&opened, &name), !in_git);
@@ -209,7 +174,7 @@ impl WorkspaceWalk<'_> {
                         self.absent.insert(path.clone());
                         folders.push(OpenFolder { path: path.clone(), in_git, left_out: true });
                     }
-                    // What is in a folder that was left out is not named one by one.
+                    // The entries of a folder that was left out are not named one by one.
                     if !folder.left_out {
                         self.name_left_out(&opened, kind, path, LeftOutReason::Secret)?;
                     }
@@ -225,7 +190,7 @@ impl WorkspaceWalk<'_> {
         (self.found)(WalkEntry::LeftOut { path, why, target: None })
     }
 
-    /// The same of a name, which may be a link's: what it leads to may go in.
+    /// The same for a name that may be a link, whose target may be copied.
     fn name_left_out(
         &mut self,
         folder: &OwnedFd,
@@ -238,8 +203,8 @@ impl WorkspaceWalk<'_> {
         (self.found)(WalkEntry::LeftOut { path, why, target })
     }
 
-    /// Why something never goes in, before any glob is asked. A file is looked at only if its
-    /// number says so; one that another file system put there is found when it is opened.
+    /// Why an entry is never copied, whatever the globs say. A file is examined only if its inode
+    /// number is known; a file of another file system is recognised when it is opened.
     fn private(
         &self,
         folder: &OwnedFd,
@@ -257,8 +222,8 @@ impl WorkspaceWalk<'_> {
         })
     }
 
-    /// A file, a link, or something that is never copied. `if_content`: a file stays out if its
-    /// content is a secret's.
+    /// Reports a file, a link, or something that is never copied. `if_content`: a file is left out
+    /// if its content is a secret.
     fn entry(
         &mut self,
         folder: &OwnedFd,
@@ -269,7 +234,7 @@ impl WorkspaceWalk<'_> {
     ) -> Result<(), CopyError> {
         let found = match kind {
             FileType::RegularFile => match beneath::open_file(folder, name) {
-                Ok(file) => match self.kept_home(&path, &file, if_content)? {
+                Ok(file) => match self.reason_after_open(&path, &file, if_content)? {
                     Some(why) => return self.left_out(path, why),
                     None => WalkEntry::File { path: path.clone(), file },
                 },
@@ -291,9 +256,10 @@ impl WorkspaceWalk<'_> {
         (self.found)(found)
     }
 
-    // THREAT: `airlock session --api-key-file key.txt` in the folder that holds key.txt.
+    /// Why a file that was opened is left out.
+    // THREAT: `airlock run --api-key-file key.txt` in the directory that holds key.txt.
     // Tried by workspace::private::tests::the_file_of_a_key_never_goes_in.
-    fn kept_home(
+    fn reason_after_open(
         &self,
         path: &RelPath,
         file: &File,
@@ -314,12 +280,12 @@ impl WorkspaceWalk<'_> {
         Ok(content::is_secret(&content, kind).then_some(LeftOutReason::Secret))
     }
 
-    /// What could not be opened: gone or swapped meanwhile is as if it had never been there.
+    /// An entry that could not be opened. If it was removed or replaced meanwhile, it is skipped.
     fn closed(&mut self, path: RelPath, error: &io::Error) -> Result<(), CopyError> {
         match Errno::from_io_error(error) {
             Some(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => Ok(()),
             Some(Errno::ACCESS | Errno::PERM) => self.left_out(path, LeftOutReason::Unreadable),
-            // A regular file was asked for and something else had taken its place.
+            // It is no longer a regular file.
             None if error.kind() == io::ErrorKind::InvalidInput => {
                 self.left_out(path, LeftOutReason::Special)
             }
@@ -327,7 +293,7 @@ impl WorkspaceWalk<'_> {
         }
     }
 
-    /// Puts in the folders that a path needs and that had been left out.
+    /// Reports the folders of a path that were left out before.
     fn bring_back(&mut self, path: &RelPath) -> Result<(), CopyError> {
         if self.absent.is_empty() {
             return Ok(());
@@ -349,10 +315,10 @@ fn found_folder(path: RelPath, stat: &Stat) -> WalkEntry {
     WalkEntry::Folder { path, mode: stat.st_mode & 0o777, mtime: stat.st_mtime }
 }
 
-/// A name, what it is, and its number in the folder.
+/// A name, its type, and its inode number.
 type Listed = (Vec<u8>, FileType, u64);
 
-/// The names in a folder, in order; none where they are more than a workspace may have.
+/// The names in a folder, sorted. None if there are more than a workspace may have.
 fn names(folder: &OwnedFd) -> io::Result<Option<Vec<Listed>>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
@@ -378,7 +344,7 @@ fn names(folder: &OwnedFd) -> io::Result<Option<Vec<Listed>>> {
     Ok(Some(names))
 }
 
-/// The first bytes of a file, which stays where it is.
+/// The first bytes of a file. Its position does not change.
 fn beginning(file: &File, most: usize) -> io::Result<Vec<u8>> {
     let mut content = vec![0; most];
     let mut filled = 0;
@@ -394,7 +360,7 @@ fn beginning(file: &File, most: usize) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// A repository's configuration, as far as it can be read; what is not a file is empty.
+/// A repository's configuration, as far as it can be read. Empty if it is not a file.
 fn git_config(folder: &OwnedFd, name: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
     let read = beneath::open_file(folder, name)

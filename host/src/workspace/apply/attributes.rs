@@ -1,9 +1,9 @@
-//! Modes, owners and extended attributes: what is edited keeps what it had on the host, what is
-//! new gets what the person's own programs would give it.
+//! Modes, owners and extended attributes. An edited file keeps what it had on the host. A new file
+//! gets what the person's own programs would give it.
 //!
 //! # Why the sandbox's modes are not applied
-//! It knows neither the person's umask nor who else is on the machine. What it can mean is that a
-//! file is a program, so the x bits follow.
+//! The sandbox knows neither the person's umask nor the other users of the machine. It can only say
+//! that a file is a program, so only the x bits are applied.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::super::rel_path::RelPath;
 
 const X: u32 = 0o111;
-/// A list of names of attributes, or a value, is read no further.
+/// At most this much of a list of attribute names, or of a value, is read.
 const ATTRIBUTE_BYTES: usize = 64 << 10;
 
 /// What an edited file keeps of the one it replaces.
@@ -25,35 +25,35 @@ pub(super) struct KeptAttributes {
     gid: u32,
 }
 
-/// Something about a path that was applied and is not as one would think.
+/// Something unexpected about a path that was applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplyNote {
     pub path: RelPath,
     pub what: NoteKind,
 }
 
-/// What it is.
+/// What is unexpected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "remark", rename_all = "snake_case")]
 pub enum NoteKind {
     #[error("its mode was {from:04o} and is {to:04o}")]
     Mode { from: u32, to: u32 },
-    #[error("its mode is as it was: only x bits of files are applied")]
+    #[error("its mode is unchanged: only the x bits of files are applied")]
     ModeKept,
     #[error("its set-uid, set-gid or sticky bit is not applied")]
     SpecialBits,
-    // THREAT: a hard link into the tree from elsewhere, and what is written through it is written
-    // outside. Tried by workspace::apply::tests::modes::a_hard_link_is_broken_and_named.
-    #[error("it was a hard link: its other names keep the old content")]
+    // THREAT: a file in the directory has a hard link elsewhere, and a write to it changes that
+    // file too. Tried by workspace::apply::tests::modes::a_hard_link_is_broken_and_named.
+    #[error("it had other hard links, which keep the old content")]
     HardLink,
-    #[error("it is yours now: only its owner could have kept it theirs")]
+    #[error("you own it now: only its owner could have kept the owner")]
     Owner,
     #[error("its access list or other attributes could not be kept")]
     Attributes,
 }
 
 impl KeptAttributes {
-    /// Of a file on the host; before and after are modes in the sandbox.
+    /// `stat` is of the file on the host. `before` and `after` are modes in the sandbox.
     pub(super) fn of(stat: &Stat, before: u32, after: u32) -> Self {
         let mode = edited(stat.st_mode & 0o777, before, after);
         Self { mode, uid: stat.st_uid, gid: stat.st_gid }
@@ -63,7 +63,7 @@ impl KeptAttributes {
         self.mode
     }
 
-    /// Gives a new content what its file had. What only another user may give is named.
+    /// Gives a new file what the old one had. Returns notes on what only another user could give.
     pub(super) fn give(&self, old: Option<&File>, new: &File) -> io::Result<Vec<NoteKind>> {
         let mut remarks = Vec::new();
         let own = fs::fstat(new)?;
@@ -78,20 +78,20 @@ impl KeptAttributes {
         if !old.is_none_or(|old| copy_attributes(old, new)) {
             remarks.push(NoteKind::Attributes);
         }
-        // Last: a change of owner takes bits away, an access list is part of the mode.
+        // Last: a change of owner clears bits, and an access list is part of the mode.
         fs::fchmod(new, Mode::from_raw_mode(self.mode))?;
         Ok(remarks)
     }
 }
 
-/// A mode on the host after an edit: the x bits follow, for those who may read.
+/// The mode on the host after an edit: x bits are added only where the file may be read.
 pub(super) fn edited(now: u32, before: u32, after: u32) -> u32 {
     let added = after & !before & X & (now >> 2);
     let removed = before & !after & X;
     (now & !removed) | added
 }
 
-/// Whether a file that has the content has the mode too. `before`: none of a new one.
+/// Whether a file that has the new content has the right mode too. `before`: None if it is new.
 pub(super) fn is_settled(now: u32, before: Option<u32>, after: u32) -> bool {
     match before {
         Some(before) => edited(now, before, after) == now,
@@ -99,22 +99,22 @@ pub(super) fn is_settled(now: u32, before: Option<u32>, after: u32) -> bool {
     }
 }
 
-/// The mode to create a new file with; the umask takes its part.
+/// The mode to create a new file with, before the umask.
 pub(super) fn created(after: u32) -> Mode {
     Mode::from_raw_mode(if after & X == 0 { 0o666 } else { 0o777 })
 }
 
-/// A new file in a set-group folder has that folder's group, whatever the staging folder's is.
+/// Gives a new file the group of its set-group folder, or our own.
 pub(super) fn give_group(new: &File, group: Option<u32>) -> io::Result<()> {
     let gid = group.map_or_else(rustix::process::getegid, Gid::from_raw);
     if fs::fstat(new)?.st_gid != gid.as_raw() {
-        // Of a group that we are not in it stays ours.
+        // If we are not in that group, ours stays.
         let _ours = fs::fchown(new, None, Some(gid));
     }
     Ok(())
 }
 
-/// Copies what a person or a policy put on a file; never what makes a program of it.
+/// Copies the attributes that a person or a policy set, and never a capability.
 // THREAT: the file had a capability, and the agent's content gets it.
 // Tried by workspace::apply::tests::modes::an_edited_file_keeps_its_mode_owner_and_attributes.
 fn copy_attributes(old: &File, new: &File) -> bool {
@@ -123,7 +123,7 @@ fn copy_attributes(old: &File, new: &File) -> bool {
             || matches!(name, b"system.posix_acl_access" | b"system.nfs4_acl" | b"security.selinux")
     };
     let mut names = vec![0; ATTRIBUTE_BYTES];
-    // A file system without any has none to keep.
+    // The file system has no attributes.
     let Ok(length) = fs::flistxattr(old, &mut names[..]) else { return true };
     let mut all = true;
     let mut value = vec![0; ATTRIBUTE_BYTES];

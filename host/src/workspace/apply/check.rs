@@ -1,7 +1,7 @@
-//! Before anything is written: is every path still what was copied in, and what has to be done?
+//! Before anything is written: is every path still what was copied in, and which steps are needed?
 //!
-//! Content decides, not times: a file that was touched and says the same is no conflict, and
-//! neither is one that already is what the run made of it.
+//! Contents are compared, not times. A file that was touched and has the same content is not a
+//! conflict, and neither is one that already has the session's new content.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -16,8 +16,8 @@ use super::super::change::{Change, ChangeSet, ChangeStatus};
 use super::super::node::Node;
 use super::super::rel_path::RelPath;
 use super::attributes::{self, ApplyNote, KeptAttributes, NoteKind};
-use super::last_look::last_look;
 use super::obstacle::{Obstacle, Obstruction, ObstructionCache};
+use super::recheck::recheck_on_host;
 use super::steps::ApplyStep;
 use super::{ApplyStage, StageHook};
 
@@ -28,28 +28,28 @@ pub struct Conflict {
     pub found: FoundInstead,
 }
 
-/// What is there instead.
+/// What the directory has instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum FoundInstead {
     #[error("it is new here too, and different")]
     Here,
-    #[error("it is gone here")]
+    #[error("it was removed here")]
     Gone,
     #[error("it changed here")]
     Different,
     #[error("its mode changed here")]
     Mode,
-    #[error("its folder is gone here, or is no folder any more")]
+    #[error("its folder does not exist here")]
     Folder,
-    #[error("it is a folder here with something in it that was not copied")]
+    #[error("it is a folder here, and holds something that was not copied")]
     NotEmpty,
     #[error("it lies on another file system")]
     FileSystem,
 }
 
-/// A file as it was seen, to be seen again just before it is replaced. Not its change time: that
-/// moves when another hard link of the file is replaced.
+/// Tells whether a file is the one that was checked. Without the change time, which moves when
+/// another hard link of the file is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileIdentity {
     dev: u64,
@@ -69,7 +69,7 @@ impl FileIdentity {
     }
 }
 
-/// What is to be done, in order, if nothing conflicts.
+/// The steps in order, and what speaks against them.
 #[derive(Debug, Default)]
 pub(super) struct ApplyPlan {
     pub(super) steps: Vec<ApplyStep>,
@@ -78,15 +78,15 @@ pub(super) struct ApplyPlan {
     pub(super) remarks: Vec<ApplyNote>,
 }
 
-/// Looks at every path that would be applied; what only the host's own files show to be
-/// dangerous is held in `set`.
+/// Checks every path that would be applied. Holds in `set` what only the host's own files show to
+/// be dangerous.
 pub(super) fn check(
     root: &Root,
     base: &Base,
     set: &mut ChangeSet,
     before: StageHook<'_>,
 ) -> io::Result<ApplyPlan> {
-    last_look(root, base, set)?;
+    recheck_on_host(root, base, set)?;
     let becomes_folder = |change: &&Change| {
         let folder = |node: &Option<Node>| node.as_ref().is_some_and(Node::is_folder);
         folder(&change.after) && !folder(&change.before)
@@ -95,7 +95,7 @@ pub(super) fn check(
     let mut check = ApplyCheck {
         root,
         device: fs::fstat(&top)?.st_dev,
-        hindrances: ObstructionCache::new(&top),
+        obstructions: ObstructionCache::new(&top),
         groups: HashMap::new(),
         gone: set.applied().filter(|it| it.after.is_none()).map(|it| &it.path).collect(),
         made: set.applied().filter(becomes_folder).map(|it| &it.path).collect(),
@@ -114,7 +114,7 @@ pub(super) fn check(
             Err(error) => check.in_the_way(path(), Some(Obstruction::Other(error.to_string()))),
         }
     }
-    // Removals from the deepest up, then folders and files as they lie, then modes.
+    // Removals from the deepest up, then folders before the files in them, then modes.
     check.removals.reverse();
     let ApplyCheck { removals, arrivals, modes, obstacles, remarks, .. } = check;
     let obstacles = obstacles.into_iter().map(|(path, why)| Obstacle { path, why }).collect();
@@ -124,10 +124,10 @@ pub(super) fn check(
 struct ApplyCheck<'a> {
     root: &'a Root,
     device: u64,
-    hindrances: ObstructionCache,
-    /// What a new file in a folder gets as its group; none: our own.
+    obstructions: ObstructionCache,
+    /// The group that a new file in a folder gets. None: our own.
     groups: HashMap<RelPath, Option<u32>>,
-    /// Paths that go.
+    /// Paths that are removed.
     gone: HashSet<&'a RelPath>,
     /// Paths that become folders.
     made: HashSet<&'a RelPath>,
@@ -150,7 +150,7 @@ impl ApplyCheck<'_> {
             self.remark(path, NoteKind::SpecialBits);
         }
         if is_folder(before) && is_folder(after) {
-            // Who may enter the person's folders is not for the sandbox to say.
+            // The sandbox does not decide who may enter the person's folders.
             self.remark(path, NoteKind::ModeKept);
             return Ok(Ok(()));
         }
@@ -158,7 +158,7 @@ impl ApplyCheck<'_> {
             Ok(parent) => Some(parent),
             Err(error) if !is_no_folder(&error) => return Err(error),
             Err(_) if path.ancestors().any(|folder| self.made.contains(&folder)) => None,
-            // What is to go cannot be there.
+            // It is removed already.
             Err(_) if after.is_none() => return Ok(Ok(())),
             Err(_) => return Ok(Err(FoundInstead::Folder)),
         };
@@ -188,7 +188,7 @@ impl ApplyCheck<'_> {
         }
         if let Some(parent) = &parent {
             let other_device = fs::fstat(parent)?.st_dev != self.device;
-            if other_device || self.hindrances.is_mounted_apart(parent) {
+            if other_device || self.obstructions.is_mounted_apart(parent) {
                 return Ok(Err(FoundInstead::FileSystem));
             }
             if is_folder(&now) && after.is_some() && !self.all_goes(path)? {
@@ -196,14 +196,14 @@ impl ApplyCheck<'_> {
             }
             match (&now, &stat, after) {
                 (Some(now), Some(stat), Some(after)) if now.same_but_mode(after) => {
-                    self.in_the_way(path.clone(), self.hindrances.of_mode(parent, stat));
+                    self.in_the_way(path.clone(), self.obstructions.of_mode(parent, stat));
                 }
                 _ => {
-                    let hindrance = self.hindrances.of_folder(&path.parent(), parent);
-                    self.in_the_way(path.parent(), hindrance);
+                    let obstruction = self.obstructions.of_folder(&path.parent(), parent);
+                    self.in_the_way(path.parent(), obstruction);
                     if now.is_some() {
-                        let hindrance = self.hindrances.of_replaced(parent, path.name());
-                        self.in_the_way(path.clone(), hindrance);
+                        let obstruction = self.obstructions.of_replaced(parent, path.name());
+                        self.in_the_way(path.clone(), obstruction);
                     }
                 }
             }
@@ -273,7 +273,8 @@ impl ApplyCheck<'_> {
         Ok(())
     }
 
-    /// The group that a set-group folder, or the one that it is made in, gives to what is new.
+    /// The group that a set-group folder gives to new files. A folder that does not exist yet gets
+    /// it from the nearest one above.
     fn group(&mut self, folder: &RelPath) -> io::Result<Option<u32>> {
         if let Some(known) = self.groups.get(folder) {
             return Ok(*known);
@@ -296,7 +297,7 @@ impl ApplyCheck<'_> {
         }
     }
 
-    /// Whether everything in a folder of the host is to go.
+    /// Whether everything in a folder of the host is removed by the changes.
     fn all_goes(&self, folder: &RelPath) -> io::Result<bool> {
         for entry in Dir::read_from(self.root.folder(folder)?)? {
             let entry = entry?;
@@ -314,7 +315,7 @@ impl ApplyCheck<'_> {
     }
 }
 
-/// Whether what is there is what the change makes of it, so that nothing is left to be done.
+/// Whether a path already is what the change makes of it.
 fn is_done(now: &Option<Node>, before: &Option<Node>, after: &Option<Node>) -> bool {
     match (now, after) {
         (None, None) => true,
@@ -331,7 +332,7 @@ fn is_done(now: &Option<Node>, before: &Option<Node>, after: &Option<Node>) -> b
     }
 }
 
-/// Whether a path leads to no folder: nothing is there, or a file or a link.
+/// Whether the error says that a path is not a folder: it is missing, a file or a link.
 pub(super) fn is_no_folder(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
 }

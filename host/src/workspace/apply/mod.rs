@@ -1,34 +1,34 @@
-//! Puts a run's changes into the folder they were made for.
+//! Puts a session's changes into the directory they were made for.
 //!
 //! ```text
-//! check      every path against what was copied in, and whether each step can be taken; one
-//!            conflict, one obstacle, and nothing is written
-//! stage      the new contents, in a hidden folder of the same file system
-//! journal    the steps, on the disk, in the run's folder
-//! step …     exchanges, removals, modes; each can be taken twice. What comes out of the tree is
-//!            looked at, and put back if it is not what was checked
-//! applied    marked, if all of it was
-//! let go     what came out is looked at once more, and kept beside if somebody wrote into it; then
-//!            the staging folder and the journal go
+//! check      every path is compared with what was copied in, and every step is checked; after one
+//!            conflict or obstacle nothing is written
+//! stage      the new contents are written to a hidden folder on the same file system
+//! journal    the steps are written to the disk, in the session's record
+//! step …     exchanges, removals, modes; each can be taken twice. A file that is replaced is
+//!            compared again, and put back if it is not what was checked
+//! applied    the set is marked as applied, if all steps were taken
+//! replaced   each replaced file is compared once more, and saved beside the new one if a program
+//!            wrote into it; then the staging folder and the journal are removed
 //! ```
-//! Whatever is killed after the journal is there is finished by the next apply, from what it finds
-//! on the disk: a content that is staged no more is written again. Before that, nothing was
-//! touched. `discard` gives up what was begun.
+//! An apply that is killed after the journal was written is finished by the next apply, from what
+//! it finds on the disk: a staged content that is missing is written again. Before the journal,
+//! nothing in the directory was touched. `discard` gives up an apply that was begun.
 //!
 //! # Why one conflict stops everything
-//! Half of a change is a tree that neither the person nor the model ever saw. What conflicts is
-//! listed; the person decides with `airlock diff` in hand.
+//! Half of the changes make a tree that neither the person nor the model ever saw. The conflicts
+//! are listed, and the person decides with the help of `airlock diff`.
 //!
 //! Deliberately absent: git.
 
 mod attributes; // modes, owners and what else a file has
-mod check; // what is to be done, and whether it may be
-mod last_look; // what only the host's own files show
-mod obstacle; // what would keep it from being done
-mod let_go; // what came out, looked at once more
+mod check; // which steps are needed, and what conflicts
+mod recheck; // what only the host's own files show to be dangerous
+mod obstacle; // what prevents a step
+mod replaced; // what was replaced: compared once more, then removed
 mod stage; // the new contents, on the same file system
-mod steps; // doing it
-mod swap; // a path and a staged content, in each other's place
+mod steps; // the steps and their journal
+mod swap; // exchanges a path with its staged content
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,34 +44,34 @@ use steps::ApplyJournal;
 
 pub use attributes::ApplyNote;
 pub use check::{Conflict, FoundInstead};
-pub use let_go::Saved;
 pub use obstacle::Obstacle;
+pub use replaced::Saved;
 
 /// What an apply did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// The folder.
+    /// The directory.
     pub root: PathBuf,
-    /// Files, links and folders that were put in, changed or removed.
+    /// Files, links and folders that were added, changed or removed.
     pub done: Vec<RelPath>,
-    /// Kept back by the export gate, and by a last look at the folder.
+    /// Held by the export gate, or by the second check against the directory.
     pub held: Vec<Change>,
-    /// That is all there is: nothing was applied, and the changes stay kept.
+    /// Everything is held: nothing was applied, and the changes are still stored.
     pub all_held: bool,
-    /// Applied, and run by themselves.
+    /// Applied, and a program runs them by their name.
     pub run_by_themselves: Vec<Change>,
-    /// Folders that were to go and stay, because something is in them that was not copied.
+    /// Folders that were not removed, because they hold something that was not copied in.
     pub stayed: Vec<RelPath>,
-    /// Paths that were left as they are. With one of them the changes are not applied, only in
-    /// part: they stay kept.
+    /// Paths that were left as they are. If there is one, the changes count as applied in part
+    /// only, and are still stored.
     pub left: Vec<Skipped>,
-    /// What was written into the old files while it went on.
+    /// Old files that a program wrote into during the apply.
     pub saved: Vec<Saved>,
-    /// What one would not think of the rest.
+    /// What is unexpected about paths that were applied.
     pub remarks: Vec<ApplyNote>,
-    /// An apply that had been cut short was finished.
+    /// An earlier apply that did not finish was finished.
     pub finished: bool,
-    /// The folder of staged contents, where it could not be removed.
+    /// The staging folder, if it could not be removed.
     pub staging_stays: Option<RelPath>,
 }
 
@@ -82,12 +82,12 @@ pub struct Skipped {
     pub why: SkipReason,
 }
 
-/// Why it was.
+/// Why a path was left as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SkipReason {
     #[error("it changed here since the apply began")]
     Changed,
-    #[error("it is somebody else's by now, and only the owner may change its mode")]
+    #[error("it belongs to another user now, and only its owner may change its mode")]
     NotOwner,
 }
 
@@ -98,14 +98,14 @@ pub struct FailedStep {
     pub why: String,
 }
 
-/// Why nothing, or not all, was applied.
+/// Why nothing was applied, or not everything.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    #[error("the run has no changes")]
+    #[error("the session has no changes")]
     NoChanges,
     #[error("its changes were applied already")]
     AlreadyApplied,
-    #[error("the run is still going on, or is being applied by somebody else")]
+    #[error("another airlock process is using the session")]
     Busy,
     /// Nothing was written.
     #[error("{} of its paths changed here since they were copied", .0.len())]
@@ -114,17 +114,17 @@ pub enum ApplyError {
     #[error("{} of its paths cannot be written", .0.len())]
     Obstacles(Vec<Obstacle>),
     /// Nothing was written.
-    #[error("the folder {folder} cannot be written: {source}")]
+    #[error("the directory {folder} cannot be written: {source}")]
     Folder { folder: String, source: io::Error },
-    /// Begun; the next apply goes on, and discarding gives up.
-    #[error("it was begun and is not finished: {}", stuck(.0))]
+    /// The next apply continues it, and `discard` gives it up.
+    #[error("the apply began and did not finish: {}", stuck(.0))]
     CutShort(Vec<FailedStep>),
-    #[error("the run's own files cannot be read or written: {0}")]
+    #[error("the session's files cannot be read or written: {0}")]
     Store(#[from] io::Error),
 }
 
 impl ApplyError {
-    /// The one command to go on with.
+    /// The command that helps.
     #[must_use]
     pub fn hint(&self, session: &str) -> Option<String> {
         match self {
@@ -144,39 +144,39 @@ fn stuck(all: &[FailedStep]) -> String {
         0 => String::new(),
         more => format!(", and {more} more"),
     };
-    let path = if first.path.is_root() { "the folder itself" } else { &first.path.to_string() };
+    let path = if first.path.is_root() { "the directory itself" } else { &first.path.to_string() };
     format!("{path}: {}{more}", first.why)
 }
 
-/// What is about to be done.
+/// What is about to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ApplyStage {
-    /// A file was read for the check; it is looked at once more.
+    /// A file was read for the check; it is about to be compared again.
     Compare,
-    /// A content is staged, a step is taken, or what comes after all of them is done.
+    /// A content is staged, a step is taken, or the work after the last step is done.
     Step,
-    /// What is at a path is what was checked; it is replaced or taken out.
+    /// A path is what was checked; it is about to be replaced or removed.
     Swap,
-    /// It was replaced or taken out; what came out is looked at.
+    /// It was replaced or removed; the old file is about to be compared.
     Look,
-    /// All is done; what came out is looked at once more, and removed.
-    LetGo,
+    /// All steps are taken; the old files are compared once more and removed.
+    RemoveReplaced,
 }
 
-/// Called before each of them; a test that panics in it leaves what a kill at that moment leaves,
-/// for nothing here cleans up while it unwinds.
+/// TriggerNames before each of them; a test that panics in it leaves what a kill at that moment
+/// leaves, for nothing here cleans up while it unwinds.
 type StageHook<'a> = &'a mut dyn FnMut(ApplyStage);
 
-/// Applies the changes of a run that is over, or finishes an apply that was cut short.
+/// Applies the changes of a session, or finishes an apply that was interrupted.
 ///
 /// # Errors
-/// See [`ApplyError`] for what was written by then.
+/// [`ApplyError`] says what was written before each of them.
 pub fn apply(session: &SessionFolder) -> Result<Applied, ApplyError> {
     apply_watched(session, &mut |_| ())
 }
 
-/// Removes a run's changes. Of an apply that was cut short, what was done stays; `Some`: there was
-/// one, and what of the person's files is under another name now.
+/// Removes a session's changes. What an interrupted apply did stays done. `Some`: there was such an
+/// apply, and these files of the person have another name now.
 ///
 /// # Errors
 /// [`ApplyError::Busy`], [`ApplyError::NoChanges`], [`ApplyError::Store`].
@@ -201,8 +201,8 @@ pub fn discard(session: &SessionFolder) -> Result<Option<Vec<Saved>>, ApplyError
     Ok(begun)
 }
 
-/// What an apply staged that was killed before its journal was there: nothing came out of the tree
-/// for it. A folder that cannot be removed is better than changes that cannot be given up.
+/// Removes what an apply staged before it was killed without a journal: it replaced nothing yet. A
+/// folder that cannot be removed is better than changes that cannot be discarded.
 fn remove_staged(session: &SessionFolder) {
     let root = Base::load(session.path()).and_then(|base| Root::open(&base.root));
     if let (Ok(root), Ok(place)) = (root, steps::staging(session.id())) {

@@ -1,5 +1,5 @@
-//! What would keep a step from being taken, asked before the first one is: who may write where,
-//! who owns what, what is mounted. A step that fails after all leaves an apply to be gone on with.
+//! What prevents a step, checked before the first step is taken: permissions, owners, mounts. If a
+//! step fails all the same, the next apply continues.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -9,26 +9,26 @@ use rustix::io::Errno;
 
 use super::super::rel_path::RelPath;
 
-/// Something that is in the way. Nothing was written.
+/// A path that cannot be written. Nothing was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
-    /// The root: the folder itself.
+    /// The root stands for the directory itself.
     pub path: RelPath,
     pub why: Obstruction,
 }
 
-/// What it is.
+/// Why a path cannot be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Obstruction {
     #[error("you may not write in this folder")]
     Closed,
     #[error("it is mounted read-only")]
     ReadOnly,
-    #[error("it is marked as immutable or append-only: lsattr -d shows it")]
+    #[error("it is marked as immutable or append-only (see lsattr -d)")]
     Immutable,
-    #[error("it is somebody else's, and in its folder only the owner may replace it")]
+    #[error("it belongs to another user, and in its folder only the owner may replace it")]
     Sticky,
-    #[error("it is somebody else's, and only the owner may change its mode")]
+    #[error("it belongs to another user, and only its owner may change its mode")]
     NotOwner,
     #[error("something is mounted on it")]
     MountPoint,
@@ -36,7 +36,7 @@ pub enum Obstruction {
     Other(String),
 }
 
-/// Asks, and remembers what it was told of a folder.
+/// Finds obstructions, and remembers them for each folder.
 pub(super) struct ObstructionCache {
     user: u32,
     mount: Option<u64>,
@@ -49,21 +49,21 @@ impl ObstructionCache {
         Self { user, mount: mount(top), folders: HashMap::new() }
     }
 
-    /// Whether names cannot be put into a folder and taken out of it.
+    /// Why names cannot be added to a folder or removed from it.
     pub(super) fn of_folder(&mut self, path: &RelPath, opened: &OwnedFd) -> Option<Obstruction> {
         if let Some(known) = self.folders.get(path) {
             return known.clone();
         }
         let may = Access::WRITE_OK | Access::EXEC_OK;
-        let found = fs::accessat(opened, ".", may, AtFlags::EACCESS).err().map(hindrance);
+        let found = fs::accessat(opened, ".", may, AtFlags::EACCESS).err().map(obstruction);
         self.folders.insert(path.clone(), found.clone());
         found
     }
 
-    /// Whether what is there cannot be replaced or removed, in a folder that can be written.
+    /// Why a path cannot be replaced or removed, in a folder that can be written.
     pub(super) fn of_replaced(&self, folder: &OwnedFd, name: &[u8]) -> Option<Obstruction> {
         let about = fs::statx(folder, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS);
-        // A kernel without the call is asked no further.
+        // Without this system call nothing more can be found out.
         let about = about.ok()?;
         let has = |attribute| about.stx_attributes.contains(attribute);
         if has(StatxAttributes::MOUNT_ROOT) {
@@ -78,7 +78,7 @@ impl ObstructionCache {
         (is_sticky && others).then_some(Obstruction::Sticky)
     }
 
-    /// Whether the mode of what is there cannot be changed.
+    /// Why the mode of a file cannot be changed.
     pub(super) fn of_mode(&self, folder: &OwnedFd, file: &Stat) -> Option<Obstruction> {
         if self.user != 0 && self.user != file.st_uid {
             return Some(Obstruction::NotOwner);
@@ -87,14 +87,14 @@ impl ObstructionCache {
         (asked == Err(Errno::ROFS)).then_some(Obstruction::ReadOnly)
     }
 
-    /// Whether a rename from the root's file system cannot reach a folder, though its device may
-    /// be the same.
+    /// Whether a rename from the root cannot reach a folder because it is another mount, even on
+    /// the same device.
     pub(super) fn is_mounted_apart(&self, folder: &OwnedFd) -> bool {
         self.mount.is_some() && mount(folder).is_some_and(|other| Some(other) != self.mount)
     }
 }
 
-fn hindrance(error: Errno) -> Obstruction {
+fn obstruction(error: Errno) -> Obstruction {
     match error {
         Errno::ACCESS => Obstruction::Closed,
         Errno::ROFS => Obstruction::ReadOnly,
@@ -103,7 +103,7 @@ fn hindrance(error: Errno) -> Obstruction {
     }
 }
 
-/// The number of the mount that a folder is on, of a kernel that has them.
+/// The id of the mount that a folder is on, if the kernel reports it.
 fn mount(folder: &OwnedFd) -> Option<u64> {
     let about = fs::statx(folder, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
     (about.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(about.stx_mnt_id)

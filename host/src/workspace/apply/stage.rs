@@ -1,7 +1,6 @@
-//! The new contents, written beside what they will replace: a hidden folder in the workspace's
-//! root, of the same file system, so that a rename is all that is left to do. Its files are
-//! numbered, and nobody else may enter it. One that somebody removed is written again from what is
-//! kept in the run's folder.
+//! Writes the new contents to a hidden folder at the top of the directory, on the same file system,
+//! so that only a rename is left to do. The files in it are numbered, and no other user may enter
+//! it. A file that was removed from it is written again from the session's record.
 
 use std::fs::File;
 use std::io;
@@ -19,12 +18,12 @@ use super::attributes::{self, ApplyNote};
 use super::check::FileIdentity;
 use super::steps::{ApplyJournal, ApplyStep};
 
-/// Beyond this many files, the whole file system is synced at once.
+/// For more files than this, the whole file system is synced at once.
 const SYNCED_ONE_BY_ONE: usize = 64;
-/// A content that is being written again; it gets its number when it is whole.
+/// The name of a content that is being written again. It gets its number when it is complete.
 const UNFINISHED: &str = "part";
 
-/// The staging folder of an apply, there or not.
+/// The staging folder of an apply, which may not exist.
 pub(super) struct Staging<'a> {
     root: &'a Root,
     place: &'a RelPath,
@@ -32,7 +31,7 @@ pub(super) struct Staging<'a> {
     folder: Option<OwnedFd>,
 }
 
-/// Writes all contents and has them on the disk. On an error nothing is left.
+/// Writes all contents and syncs them. After an error nothing is left.
 pub(super) fn stage(
     root: &Root,
     journal: &ApplyJournal,
@@ -42,7 +41,7 @@ pub(super) fn stage(
     let mut staging = Staging::open(root, &journal.staging, session);
     let staged = staging.fill(&journal.steps, before);
     if staged.is_err() {
-        // What stays is in the way of nothing but a hidden folder.
+        // If this fails, only a hidden folder stays.
         let _stays = staging.clear();
     }
     staged
@@ -50,9 +49,9 @@ pub(super) fn stage(
 
 impl<'a> Staging<'a> {
     pub(super) fn open(root: &'a Root, place: &'a RelPath, session: &'a Path) -> Self {
-        // THREAT: another user of a shared folder puts one of theirs in its place, and their
-        // contents are renamed into the tree. Tried by
-        // workspace::apply::tests::resume::a_staging_folder_of_somebody_else_is_not_used.
+        // THREAT: another user of a shared directory puts their own folder in its place, and their
+        // contents are renamed into the directory. Tried by
+        // workspace::apply::tests::resume::a_staging_folder_of_another_user_is_not_used.
         let is_ours = |folder: &OwnedFd| {
             let user = rustix::process::geteuid().as_raw();
             fs::fstat(folder).is_ok_and(|stat| stat.st_uid == user && stat.st_mode & 0o077 == 0)
@@ -65,7 +64,7 @@ impl<'a> Staging<'a> {
         steps: &[ApplyStep],
         before: super::StageHook<'_>,
     ) -> io::Result<Vec<ApplyNote>> {
-        // What an apply left that was killed before its journal was there.
+        // An apply that was killed before its journal was written left this.
         self.clear()?;
         self.make()?;
         let mut contents = Contents::open(self.session)?;
@@ -94,7 +93,7 @@ impl<'a> Staging<'a> {
         Ok(())
     }
 
-    /// The folder, made again if somebody removed it.
+    /// The folder. It is made again if it was removed.
     pub(super) fn folder(&mut self) -> io::Result<&OwnedFd> {
         if self.folder.is_none() {
             self.make()?;
@@ -102,7 +101,7 @@ impl<'a> Staging<'a> {
         self.there()
     }
 
-    /// Whether what is staged is a content, and not what came out in exchange for it.
+    /// Whether the staged file is the new content, and not the old file after the exchange.
     pub(super) fn is_content(&self, number: usize, node: &Node) -> io::Result<bool> {
         let path = self.place.join(name(number).as_bytes()).map_err(io::Error::other)?;
         let staged = self.root.look(&path, node.size().as_slice())?;
@@ -139,7 +138,7 @@ impl<'a> Staging<'a> {
                 };
                 let mut file = File::from(fs::openat(folder, name, flags, create)?);
                 if beneath::copy(&mut contents.at(*offset, *size)?, &mut file)? != *sha256 {
-                    return Err(io::Error::other("a stored content is damaged"));
+                    return Err(io::Error::other("the stored content is damaged"));
                 }
                 match keep {
                     Some(keep) => {
@@ -152,18 +151,18 @@ impl<'a> Staging<'a> {
                 }
                 Ok(Some(file))
             }
-            _ => Err(io::Error::other("a stored content is missing")),
+            _ => Err(io::Error::other("the stored content is missing")),
         }
     }
 
-    /// The folder, if there is something in it under that number: a content that is ready, or what
-    /// came out in exchange for it.
+    /// The folder, if it has a file of that number: a new content, or the old file after the
+    /// exchange.
     pub(super) fn ready(&self, number: usize) -> io::Result<Option<&OwnedFd>> {
         let Some(folder) = &self.folder else { return Ok(None) };
         Ok(identity(folder, number)?.map(|_| folder))
     }
 
-    /// Writes a content again that somebody removed.
+    /// Writes again a content that was removed.
     pub(super) fn again(&mut self, number: usize, step: &ApplyStep) -> io::Result<&OwnedFd> {
         self.folder()?;
         let folder = self.there()?;
@@ -197,7 +196,7 @@ impl<'a> Staging<'a> {
     }
 }
 
-/// What lies in the staging folder under a step's number.
+/// The identity of the staged file with a step's number.
 pub(super) fn identity(staged: &OwnedFd, step: usize) -> io::Result<Option<FileIdentity>> {
     match fs::statat(staged, name(step), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(FileIdentity::of(&stat))),

@@ -1,6 +1,6 @@
-//! The steps of an apply and the journal they stand in. Every step can be taken again: it finds
-//! its work done, or does it, or finds somebody else's work and leaves that alone. What it finds
-//! decides, not what is staged: that can be gone.
+//! The steps of an apply, and the journal that lists them. Every step can be taken again: it finds
+//! its work done, or does it, or finds that the path changed and leaves it alone. What is in the
+//! directory decides, not what is staged: staged contents can be missing.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
@@ -21,23 +21,23 @@ use super::super::store;
 use super::super::walk::STAGING;
 use super::attributes::{ApplyNote, KeptAttributes};
 use super::check::{FileIdentity, is_no_folder};
-use super::let_go::{Saved, let_go, put_back};
+use super::replaced::{Saved, put_back, remove_replaced};
 use super::stage::Staging;
 use super::swap::Exchange;
 use super::{Applied, ApplyError, ApplyStage, FailedStep, SkipReason, Skipped, StageHook};
 
-/// One thing to do. A staged content has the number of its step.
+/// One step. A staged content has the number of its step as its name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub(super) enum ApplyStep {
-    /// A file or a link goes.
+    /// Removes a file or a link.
     Remove { path: RelPath, was: Option<FileIdentity> },
-    /// A folder goes, if it is empty.
+    /// Removes a folder, if it is empty.
     RemoveFolder { path: RelPath },
-    /// A folder comes, within the umask.
+    /// Makes a folder, within the umask.
     MakeFolder { path: RelPath },
-    /// A file or a link comes; `was`: what it replaces, `keep`: what it keeps of that, `group`:
-    /// what a new file gets of its folder.
+    /// Puts a file or a link at a path. `was`: the file it replaces. `keep`: what it keeps of that
+    /// file. `group`: the group that a new file gets from its folder.
     Place {
         path: RelPath,
         node: Node,
@@ -48,7 +48,7 @@ pub(super) enum ApplyStep {
         #[serde(default)]
         group: Option<u32>,
     },
-    /// The mode of a file that is there; of a folder in a journal that an older airlock wrote.
+    /// Changes the mode of a file; of a folder only in a journal of an older airlock.
     Mode {
         path: RelPath,
         mode: u32,
@@ -70,21 +70,21 @@ impl ApplyStep {
     }
 }
 
-/// Paths that something comes to.
+/// The paths that a step puts something at.
 pub(super) fn coming(steps: &[ApplyStep]) -> HashSet<&RelPath> {
     let comes =
         |step: &&ApplyStep| matches!(step, ApplyStep::MakeFolder { .. } | ApplyStep::Place { .. });
     steps.iter().filter(comes).map(ApplyStep::path).collect()
 }
 
-/// What became of a step.
+/// How a step ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StepResult {
     Done,
     Left(SkipReason),
 }
 
-/// Everything that the rest of an apply needs, should it be killed.
+/// Everything that is needed to finish an apply that was killed.
 #[derive(Serialize, Deserialize)]
 pub(super) struct ApplyJournal {
     v: u32,
@@ -98,7 +98,7 @@ pub(super) struct ApplyJournal {
     pub(super) remarks: Vec<ApplyNote>,
 }
 
-/// The folder of a run's staged contents.
+/// The folder of a session's staged contents.
 pub(super) fn staging(session: &str) -> io::Result<RelPath> {
     RelPath::parse(format!("{STAGING}{session}").as_bytes()).map_err(io::Error::other)
 }
@@ -126,9 +126,9 @@ impl ApplyJournal {
         PathBuf::from(OsStr::from_bytes(&rel_path::decode(&self.root).unwrap_or_default()))
     }
 
-    /// Takes all steps that were not taken, marks the changes as applied and cleans up. Where some
-    /// paths changed meanwhile, those are named and the changes are not marked, so that another
-    /// apply meets them as conflicts.
+    /// Takes all steps that are left, marks the changes as applied and cleans up. If some paths
+    /// changed meanwhile, they are named and the changes are not marked, so that the next apply
+    /// reports them as conflicts.
     pub(super) fn carry_out(
         self,
         root: &Root,
@@ -139,7 +139,7 @@ impl ApplyJournal {
         let mut applied = Applied { root: self.root(), finished, ..Applied::default() };
         let mut staging = Staging::open(root, &self.staging, session);
         let (mut done, mut stuck) = (BTreeSet::new(), Vec::new());
-        // Else only the cleaning up was missing, and what the person did since is theirs.
+        // If it is marked, only the cleanup is missing: what the person edited since stays.
         if !store::is_applied(session) {
             let coming = coming(&self.steps);
             for (number, step) in self.steps.iter().enumerate() {
@@ -151,7 +151,7 @@ impl ApplyJournal {
                         applied.stayed.push(path);
                     }
                     Ok(StepResult::Left(why)) => applied.left.push(Skipped { path, why }),
-                    // The others do not wait for it.
+                    // The other steps are still taken.
                     Err(error) => stuck.push(FailedStep { path, why: error.to_string() }),
                 }
             }
@@ -160,15 +160,17 @@ impl ApplyJournal {
                 return Err(ApplyError::CutShort(stuck));
             }
             before(ApplyStage::Step);
-            // THREAT: no person's work is lost to a word: what was not done is not called applied.
-            // Tried by workspace::apply::tests::resume::what_was_edited_since_is_named_and_not_called_applied.
+            // THREAT: a step is skipped and the set is marked as applied, so the person discards
+            // changes that were never written.
+            // Tried by
+            // workspace::apply::tests::resume::what_was_edited_since_is_named_and_not_called_applied.
             if applied.left.is_empty() {
                 store::mark_applied(session)?;
             }
         }
-        before(ApplyStage::LetGo);
-        applied.saved = let_go(root, &staging, &self.steps).map_err(|error| {
-            let why = format!("what came out of your directory is still in it: {error}");
+        before(ApplyStage::RemoveReplaced);
+        applied.saved = remove_replaced(root, &staging, &self.steps).map_err(|error| {
+            let why = format!("files that were replaced are still in it: {error}");
             ApplyError::CutShort(vec![FailedStep { path: self.staging.clone(), why }])
         })?;
         before(ApplyStage::Step);
@@ -183,8 +185,8 @@ impl ApplyJournal {
         Ok(applied)
     }
 
-    /// Gives up what was begun: the staged contents and the journal go, what was done stays. What
-    /// came out of the tree and is neither at its path nor replaced is kept and named.
+    /// Gives up an apply: removes the staged contents and the journal. Steps that were taken stay.
+    /// A file that was removed and has no successor yet is put back or saved, and named.
     pub(super) fn abandon(&self, session: &Path) -> io::Result<Vec<Saved>> {
         let mut saved = Vec::new();
         if let Ok(root) = Root::open(&self.root()) {
@@ -192,17 +194,18 @@ impl ApplyJournal {
             if !store::is_applied(session) {
                 saved = put_back(&root, &staging, &self.steps)?;
             }
-            saved.extend(let_go(&root, &staging, &self.steps)?);
-            // A hidden folder that stays is better than changes that cannot be given up.
+            saved.extend(remove_replaced(&root, &staging, &self.steps)?);
+            // A hidden folder that stays is better than changes that cannot be discarded.
             let _stays = staging.clear();
         }
         store::remove_journal(session)?;
         Ok(saved)
     }
 
-    /// Has the renames on the disk before the journal goes; the folders of which that is not known.
-    // THREAT: the disk fails, `applied` is said and the changes are dropped, and after a restart
-    // neither is there. Tried by workspace::apply::steps::tests::a_disk_that_fails_is_no_success.
+    /// Syncs all changed folders before the journal is removed. Returns the folders that failed.
+    // THREAT: the disk fails, airlock reports `applied` and drops the changes, and after a restart
+    // neither the old nor the new content exists. Tried by
+    // workspace::apply::steps::tests::a_failed_sync_is_an_error.
     fn sync(&self, root: &Root) -> Vec<FailedStep> {
         let folders: BTreeSet<RelPath> =
             self.steps.iter().map(|step| step.path().parent()).collect();
@@ -215,7 +218,7 @@ impl ApplyJournal {
     }
 }
 
-/// A file system that cannot sync a folder has nothing to wait for; any other error is one.
+/// Not an error: the file system cannot sync a folder at all.
 fn synced(answer: Result<(), Errno>) -> io::Result<()> {
     match answer {
         Ok(()) | Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
@@ -224,7 +227,7 @@ fn synced(answer: Result<(), Errno>) -> io::Result<()> {
 }
 
 impl ApplyStep {
-    /// `comes`: something comes to this path too.
+    /// `comes`: another step puts something at this path.
     fn take(
         &self,
         root: &Root,
@@ -237,7 +240,7 @@ impl ApplyStep {
         let changed = Ok(StepResult::Left(SkipReason::Changed));
         let parent = match root.folder(&path.parent()) {
             Ok(parent) => parent,
-            // What was to go went with its folder, or a file is there in the folder's place.
+            // It was removed with its folder, or a file took the folder's place.
             Err(error) if is_no_folder(&error) => {
                 let goes = matches!(self, Self::Remove { .. } | Self::RemoveFolder { .. });
                 return if goes { Ok(StepResult::Done) } else { changed };
@@ -247,7 +250,7 @@ impl ApplyStep {
         let name = path.name();
         match self {
             Self::Remove { was, .. } => match root.stat(path)? {
-                // Before a kill it was taken out, or somebody else removed it.
+                // It was removed before a kill, or by another program.
                 None => match staging.ready(number)? {
                     Some(staged) => {
                         Exchange::new(staged, number, &parent, name).settle_removal(*was)
@@ -285,7 +288,7 @@ impl ApplyStep {
                     if !there.is_some_and(|there| there.same_but_mode(node)) {
                         return changed;
                     }
-                    // Before a kill it was put in, or somebody else wrote the same.
+                    // It was put in before a kill, or another program wrote the same.
                     return match (staging.ready(number)?, now, was) {
                         (Some(staged), Some(now), Some(was))
                             if !staging.is_content(number, node)? =>
@@ -336,7 +339,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_that_fails_is_no_success() {
+    fn a_failed_sync_is_an_error() {
         for error in [Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::ROFS] {
             assert!(synced(Err(error)).is_err(), "{error}");
         }

@@ -1,6 +1,6 @@
-//! A staged content and what is at its path, in each other's place. Whoever saves the file between
-//! the last comparison and the rename finds it again: what came out of the tree lies in the staging
-//! folder until all is done, and goes back if it is not what was checked.
+//! Exchanges a staged content with the file at its path. A file that the person saves between the
+//! last comparison and the rename is not lost: the old file stays in the staging folder until the
+//! end, and goes back if it is not what was checked.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use super::stage;
 use super::steps::StepResult;
 use super::{ApplyStage, SkipReason, StageHook};
 
-/// A name in the staging folder and a name in the tree.
+/// A name in the staging folder and a name in the directory.
 pub(super) struct Exchange<'a> {
     staged: &'a OwnedFd,
     number: usize,
@@ -32,7 +32,7 @@ impl<'a> Exchange<'a> {
         Self { staged, number, content: stage::name(number), parent, name }
     }
 
-    /// Puts the content where nothing is.
+    /// Puts the content at a path that does not exist.
     pub(super) fn put_in(&self) -> io::Result<StepResult> {
         match self.rename_in(RenameFlags::NOREPLACE) {
             Ok(()) => Ok(StepResult::Done),
@@ -42,7 +42,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// On a file system without that flag (NFS): a second name takes no other's place either.
+    /// The same on a file system without that flag (NFS): a hard link does not replace a file
+    /// either.
     fn link_in(&self) -> io::Result<StepResult> {
         let (from, to) = (self.staged, self.parent);
         match fs::linkat(from, &self.content, to, self.name, AtFlags::empty()) {
@@ -51,12 +52,12 @@ impl<'a> Exchange<'a> {
                 Ok(StepResult::Done)
             }
             Err(Errno::EXIST) => Ok(StepResult::Left(SkipReason::Changed)),
-            // Nor has it second names (FAT).
+            // It has no hard links either (FAT).
             Err(_) => self.rename_over(),
         }
     }
 
-    /// Puts the content in the place of what was checked.
+    /// Replaces the file that was checked.
     pub(super) fn replace(
         &self,
         was: FileIdentity,
@@ -75,23 +76,24 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// After an exchange: what came out must be what was checked, or it goes back. `ours`: what was
-    /// put in.
+    /// After an exchange: if the old file is not what was checked, it goes back. `ours`: the new
+    /// file.
     pub(super) fn settle(&self, was: FileIdentity, ours: FileIdentity) -> io::Result<StepResult> {
         if self.out()? == Some(was) {
             return Ok(StepResult::Done);
         }
-        // THREAT: a person saves the file between our last look and the rename, and loses it. Tried
-        // by workspace::apply::tests::saved::what_is_saved_before_the_rename_is_put_back.
+        // THREAT: the person saves the file between our last comparison and the rename, and loses
+        // it.
+        // Tried by workspace::apply::tests::saved::what_is_saved_before_the_rename_is_put_back.
         self.rename_in(RenameFlags::EXCHANGE)?;
         if self.out()? != Some(ours) {
-            // It was saved again meanwhile, and the last is the one that counts.
+            // It was saved again meanwhile: the last save wins.
             self.rename_in(RenameFlags::EXCHANGE)?;
         }
         Ok(StepResult::Left(SkipReason::Changed))
     }
 
-    /// Takes out what was checked.
+    /// Removes the file that was checked, into the staging folder.
     pub(super) fn take_out(
         &self,
         was: Option<FileIdentity>,
@@ -104,7 +106,7 @@ impl<'a> Exchange<'a> {
                 before(ApplyStage::Look);
                 self.settle_removal(was)
             }
-            // It is gone, or the staging folder is.
+            // The file or the staging folder is gone.
             Err(error) if is_unsupported(error) || matches!(error, Errno::NOENT | Errno::XDEV) => {
                 match fs::unlinkat(from, self.name, AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => Ok(StepResult::Done),
@@ -115,19 +117,19 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// After a removal: the same.
+    /// After a removal: if the old file is not what was checked, it goes back.
     pub(super) fn settle_removal(&self, was: Option<FileIdentity>) -> io::Result<StepResult> {
         if self.out()? == was {
             return Ok(StepResult::Done);
         }
         match self.rename_in(RenameFlags::NOREPLACE) {
-            // Else it was saved again meanwhile, and the last is the one that counts.
+            // `EXIST`: it was saved again meanwhile, and the last save wins.
             Ok(()) | Err(Errno::EXIST) => Ok(StepResult::Left(SkipReason::Changed)),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// What lies in the staging folder.
+    /// The identity of the staged file.
     fn out(&self) -> io::Result<Option<FileIdentity>> {
         stage::identity(self.staged, self.number)
     }
@@ -136,7 +138,7 @@ impl<'a> Exchange<'a> {
         fs::renameat_with(self.staged, &self.content, self.parent, self.name, flags)
     }
 
-    /// On a file system without the flags.
+    /// The same on a file system without the flags.
     fn rename_over(&self) -> io::Result<StepResult> {
         fs::renameat(self.staged, &self.content, self.parent, self.name)?;
         Ok(StepResult::Done)

@@ -233,7 +233,7 @@ async fn a_repository_full_of_traps_does_no_harm() {
 }
 
 #[tokio::test]
-async fn a_link_through_one_that_was_left_out_is_kept_back() {
+async fn a_link_through_one_that_was_left_out_is_held() {
     let trial = ApplyFixture::new(&["docs -> /etc", "objects/x", "refs/x", "d/x"]);
     let (_, copied, workspace) = trial.copy_with(&[], &["docs", "objects"], 1 << 20).await;
     copied.unwrap();
@@ -264,7 +264,7 @@ async fn a_link_through_one_that_was_left_out_is_kept_back() {
 }
 
 #[tokio::test]
-async fn a_run_is_applied_by_one_and_discarded_once() {
+async fn a_session_is_applied_by_one_and_discarded_once() {
     let trial = ApplyFixture::new(&["a = 1"]);
     assert!(matches!(apply(&trial.session), Err(ApplyError::NoChanges)));
     taken(&trial, TarBytes::default().file("a", "2")).await;

@@ -1,7 +1,7 @@
-//! What coding agents read of a folder they work in. Names as in [`table`](super::table).
+//! The files that coding agents read in a folder they work in. Names as in [`table`](super::table).
 //!
-//! Most of them take hooks, servers and plugins from the project, and start them without a word
-//! once the folder is trusted. Those are held. The rest of their folders is instructions: named.
+//! Most agents take hooks, servers and plugins from the project, and start them without asking once
+//! the folder is trusted. These are held. The rest of their folders is instructions, and is named.
 
 /// Hooks, servers, plugins, and what lets commands run unasked.
 pub(super) const HELD: &[(&str, &str)] = &[

@@ -1,12 +1,13 @@
-//! Files that run: nobody types their name, a program reads them. What runs by itself is held, what
-//! runs when its tool is started is applied and named. Which is which stands in [`table`].
+//! Files that run because a program reads them by their name. A file that runs by itself is held. A
+//! file that runs when its tool is started is applied, and named to the person. [`table`] says
+//! which is which.
 //!
-//! A link counts as what it is called, and what it leads to, through however many others, counts as
-//! what the link is called: the file that `.vscode -> config` makes of `config/tasks.json`.
+//! A link counts by its own name, and its target counts by the link's name too, through any number
+//! of links: with `.vscode -> config`, `config/tasks.json` counts as `.vscode/tasks.json`.
 
 mod table; // the names, and the reason for each
 mod agents; // those of coding agents
-mod called; // what a path is called
+mod trigger_names; // which triggers a path has the name of
 
 use std::collections::HashMap;
 
@@ -16,16 +17,16 @@ use super::rel_path::RelPath;
 use super::resolve::LinkResolver;
 use super::version_control;
 
-pub(super) use called::Called;
+pub(super) use trigger_names::TriggerNames;
 
-/// What a path is by its name.
+/// When a path runs, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RunsWhen {
-    /// A version control's own; whose.
+    /// It belongs to this version control program.
     VersionControl(&'static str),
-    /// By itself; how.
+    /// By itself; the text says how.
     ByItself(&'static str),
-    /// When its tool is started; how.
+    /// When its tool is started; the text says how.
     WhenStarted(&'static str),
 }
 
@@ -36,7 +37,7 @@ pub struct NamedTrigger {
     pub why: String,
 }
 
-/// The whole table: what is held, then what is only named.
+/// The whole table: first what is held, then what is only named.
 pub fn table() -> impl Iterator<Item = NamedTrigger> {
     all().map(|(name, runs)| match runs {
         RunsWhen::VersionControl(by) => {
@@ -58,105 +59,105 @@ fn all() -> impl Iterator<Item = (&'static str, RunsWhen)> {
     kept.chain(by_itself).chain(named).chain(read)
 }
 
-/// What each entry of a tree is called, by its own names and by the links that lead to it, through
-/// however many links.
+/// The trigger names of each entry of a tree: by its own path, and by the links that lead to it,
+/// through any number of links.
 ///
-/// Each entry is looked at again only when it got one more of a few dozen names, so the time is
-/// linear in the tree.
-// THREAT: `.vscode -> cfg` and `cfg/tasks.json -> ../shared/tasks.json` are the person's; the agent
-// writes `shared/tasks.json`, which the editor runs. Tried by
-// workspace::export::tests::what_links_of_links_lead_to_is_kept_back.
-pub(super) fn called(links: &mut LinkResolver<'_>) -> Vec<Called> {
-    let mut called = vec![Called::default()];
-    by_names(links, &mut called);
+/// An entry is visited again only when it gains one of a few dozen names, so the time is linear in
+/// the size of the tree.
+// THREAT: the person has `.vscode -> cfg` and `cfg/tasks.json -> ../shared/tasks.json`. The agent
+// writes `shared/tasks.json`, and the editor runs it. Tried by
+// workspace::export::tests::what_links_of_links_lead_to_is_held.
+pub(super) fn trigger_names(links: &mut LinkResolver<'_>) -> Vec<TriggerNames> {
+    let mut names = vec![TriggerNames::default()];
+    add_by_path(links, &mut names);
     let mut todo: Vec<u32> = (0..links.len()).filter(|entry| links.is_link(*entry)).collect();
     while let Some(entry) = todo.pop() {
-        let now = called[entry as usize];
+        let now = names[entry as usize];
         if now.is_plain() {
             continue;
         }
         if links.is_link(entry) {
             let (end, met) = (links.leads_to(entry), links.leads_through(entry));
-            // What was met on the way, where that is only known now.
-            let new = by_names(links, &mut called);
+            // Entries that the resolver found only now.
+            let new = add_by_path(links, &mut names);
             todo.extend(new.filter(|entry| links.is_link(*entry)));
             if let Some(end) = end {
-                is_called_too(end, now.end(), &mut called, &mut todo);
+                add_names(end, now.of_target(), &mut names, &mut todo);
             }
-            // THREAT: `.vscode -> current` and `current -> mine` are the person's; the agent makes
-            // it `current -> examples/evil`, which is there already. Tried by
-            // workspace::export::tests::what_a_link_leads_through_is_kept_back.
+            // THREAT: the person has `.vscode -> current` and `current -> mine`. The agent makes it
+            // `current -> examples/evil`, which exists already. Tried by
+            // workspace::export::tests::what_a_link_leads_through_is_held.
             for met in met {
-                is_called_too(met, now.way(), &mut called, &mut todo);
+                add_names(met, now.of_passed_through(), &mut names, &mut todo);
             }
         }
         for child in links.children(entry) {
-            is_called_too(child, now.enter(links.name(child)), &mut called, &mut todo);
+            add_names(child, now.enter(links.name(child)), &mut names, &mut todo);
         }
     }
-    called
+    names
 }
 
-fn is_called_too(entry: u32, so: Called, called: &mut [Called], todo: &mut Vec<u32>) {
-    let known = &mut called[entry as usize];
-    let more = known.and(so);
+fn add_names(entry: u32, other: TriggerNames, names: &mut [TriggerNames], todo: &mut Vec<u32>) {
+    let known = &mut names[entry as usize];
+    let more = known.merged(other);
     if more != *known {
         *known = more;
         todo.push(entry);
     }
 }
 
-/// What the entries that are not yet in the list are called by their names, and which those are: a
-/// folder stands before what is in it.
-fn by_names(links: &LinkResolver<'_>, called: &mut Vec<Called>) -> std::ops::Range<u32> {
-    let known = u32::try_from(called.len()).unwrap_or(u32::MAX);
+/// Adds the names of the entries that are not yet in the list, by their paths, and returns which
+/// entries those are. A folder comes before the entries in it.
+fn add_by_path(links: &LinkResolver<'_>, names: &mut Vec<TriggerNames>) -> std::ops::Range<u32> {
+    let known = u32::try_from(names.len()).unwrap_or(u32::MAX);
     for entry in known..links.len() {
-        called.push(called[links.parent(entry) as usize].enter(links.name(entry)));
+        names.push(names[links.parent(entry) as usize].enter(links.name(entry)));
     }
     known..links.len()
 }
 
-/// What the links of a live tree make of the paths that they lead to.
+/// The trigger names that the links of a live tree give to their targets.
 #[derive(Default)]
-pub(super) struct Aliases(HashMap<RelPath, Called>);
+pub(super) struct Aliases(HashMap<RelPath, TriggerNames>);
 
 impl Aliases {
-    /// `leads_to`: where a link ends, in the tree.
+    /// `leads_to`: the path in the tree at which a link ends.
     pub(super) fn of<'a>(
         links: impl Iterator<Item = &'a RelPath>,
         mut leads_to: impl FnMut(&RelPath) -> Option<RelPath>,
     ) -> Self {
-        let mut aliases: HashMap<RelPath, Called> = HashMap::new();
+        let mut aliases: HashMap<RelPath, TriggerNames> = HashMap::new();
         for path in links {
-            let called = Called::of(path.components());
-            if !called.is_plain()
+            let names = TriggerNames::of(path.components());
+            if !names.is_plain()
                 && let Some(target) = leads_to(path)
             {
                 let known = aliases.entry(target).or_default();
-                *known = known.and(called);
+                *known = known.merged(names);
             }
         }
         Self(aliases)
     }
 }
 
-/// What a file or a link is by its name, and by the links that lead to it.
+/// When a file or a link runs, by its path and by the links that lead to it.
 pub(super) fn read_by_name(path: &RelPath, is_link: bool, aliases: &Aliases) -> Option<RunsWhen> {
     let mut folders: Vec<RelPath> = path.ancestors().collect();
     folders.reverse();
-    let (mut called, mut names) = (Called::default(), path.components());
+    let (mut names, mut components) = (TriggerNames::default(), path.components());
     for at in folders.iter().chain([path]) {
-        called = called.enter(names.next().unwrap_or_default());
-        called = called.and(aliases.0.get(at).copied().unwrap_or_default());
+        names = names.enter(components.next().unwrap_or_default());
+        names = names.merged(aliases.0.get(at).copied().unwrap_or_default());
     }
-    // Of the target no name is asked.
+    // The target of the link does not matter here.
     let link = is_link.then(|| Node::Link { target: Vec::new() });
-    called.runs(Some(link.as_ref().unwrap_or(&Node::Special)))
+    names.runs(Some(link.as_ref().unwrap_or(&Node::Special)))
 }
 
-/// What a change of something that is called so makes run, if it does.
-pub(super) fn judge(change: &Change, called: Called) -> Option<RunsWhen> {
-    let runs = called.runs(change.after.as_ref())?;
+/// When the changed path runs, if it has these trigger names and the change makes it run.
+pub(super) fn judge(change: &Change, names: TriggerNames) -> Option<RunsWhen> {
+    let runs = names.runs(change.after.as_ref())?;
     let comes = match &change.after {
         Some(Node::File { .. } | Node::Link { .. }) => true,
         Some(Node::Folder { .. }) => {
@@ -169,12 +170,12 @@ pub(super) fn judge(change: &Change, called: Called) -> Option<RunsWhen> {
 }
 
 impl RunsWhen {
-    /// Why it is held; none: it is only named.
+    /// Why it is held. None: it is only named.
     pub(super) fn held(self, path: &RelPath) -> Option<HeldReason> {
         match self {
             Self::VersionControl(program) => {
                 let is_own = |path: &RelPath| {
-                    let runs = Called::of(path.components()).runs(None);
+                    let runs = TriggerNames::of(path.components()).runs(None);
                     matches!(runs, Some(Self::VersionControl(_)))
                 };
                 let above = path.ancestors().filter(is_own).last();
@@ -186,7 +187,7 @@ impl RunsWhen {
         }
     }
 
-    /// In words, where it is a tool's.
+    /// The words for how a tool runs it. None for version control.
     pub(super) fn how(self) -> Option<&'static str> {
         match self {
             Self::VersionControl(_) => None,

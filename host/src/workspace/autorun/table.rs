@@ -1,15 +1,15 @@
-//! The files that run, and the reason for each: a name and what its program does with it. Those of
-//! coding agents are in [`agents`](super::agents), those of version controls in `version_control`.
+//! The files that run: each with its name, and what its program does with it. Those of coding
+//! agents are in [`agents`](super::agents), those of version controls in `version_control`.
 //!
 //! Names are in lower case. `name` is a file of that name at any depth, `a/name` one in such a
 //! folder, `a/` the folder and all that is in it, `*.x` every file with that ending.
 //!
 //! # Held or named
-//! *Held* is what a program obeys when a folder is opened, entered or asked for its state, or that
-//! version control starts by itself, where a folder that was trusted once is trusted for good.
-//! *Named* is what runs when a person starts its tool, and what a program asks about each time it
-//! changes (direnv). An agent that writes code writes such files every day: to hold them is to
-//! apply nothing, to name them is to say where to look first.
+//! *Held*: a program obeys it when a folder is opened, entered or asked for its state, or version
+//! control starts it by itself, and a folder that was trusted once is trusted for good.
+//! *Named*: it runs when the person starts its tool, or its program asks each time it changes
+//! (direnv). Agents that write code write such files every day: if they were held, almost nothing
+//! could be applied. Their names tell the person where to look first.
 
 const HOOKS: &str = "git runs such hooks at the next commit, checkout or push";
 const NAMES_HOOKS: &str = "git runs the hooks it names at the next commit, checkout or push";

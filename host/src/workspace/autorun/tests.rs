@@ -1,4 +1,4 @@
-//! Names in every class and spelling, links in their place, and what links lead to.
+//! Names of every class and in every spelling, links with such names, and the targets of links.
 
 use super::*;
 use crate::workspace::node::Sha;
@@ -28,7 +28,7 @@ fn change(at: &str, before: Option<Node>, after: Option<Node>) -> Change {
 }
 
 fn of(at: &str, node: Node) -> Option<RunsWhen> {
-    judge(&change(at, None, Some(node)), Called::of(path(at).components()))
+    judge(&change(at, None, Some(node)), TriggerNames::of(path(at).components()))
 }
 
 fn is_held(runs: Option<RunsWhen>) -> bool {
@@ -145,14 +145,14 @@ fn a_name_is_known_in_any_spelling() {
 }
 
 #[test]
-fn a_link_counts_as_what_it_is_called() {
+fn a_link_counts_by_its_own_name() {
     for at in [".vscode", ".husky", ".hg", "a/.idea", ".claude", ".config", ".codex", ".github"] {
         assert!(is_held(of(at, link("tools"))), "{at}");
     }
     for at in [".cargo", ".gitlab", ".yarn"] {
         assert!(is_named(of(at, link("tools"))), "{at}");
     }
-    // A file or a new folder of that name is read by nobody.
+    // No program reads a file or a new folder of that name.
     assert_eq!(of(".vscode", file()), None);
     assert_eq!(of(".cargo", Node::Folder { mode: 0o755 }), None);
     assert!(is_held(of(".vscode", Node::Folder { mode: 0o755 })));
@@ -172,12 +172,12 @@ fn in_tree(tree: &[&str], at: &str) -> Option<RunsWhen> {
         last = links.add(path);
         links.put(last, Some(node));
     }
-    let called = called(&mut links);
-    judge(&change(at, Some(file()), Some(file())), called[last as usize])
+    let names = trigger_names(&mut links);
+    judge(&change(at, Some(file()), Some(file())), names[last as usize])
 }
 
 #[test]
-fn what_a_link_leads_to_counts_as_what_the_link_is_called() {
+fn the_target_of_a_link_counts_by_the_links_name() {
     let tree = [
         ".vscode -> config",
         "a/.claude -> ../agents",
@@ -200,7 +200,7 @@ fn what_a_link_leads_to_counts_as_what_the_link_is_called() {
 }
 
 #[test]
-fn what_is_called_so_by_several_links_in_a_row_is_found() {
+fn a_name_through_several_links_in_a_row_is_found() {
     let tree = [".vscode -> cfg", "cfg/tasks.json -> ../shared/tasks.json", "cfg/d -> ../more"];
     for at in ["shared/tasks.json", "more/x"] {
         assert!(is_held(in_tree(&tree, at)), "{at}");
@@ -231,7 +231,8 @@ fn links_that_name_each_other_are_followed_a_few_times() {
 
 #[test]
 fn what_goes_runs_nothing_but_version_control_keeps_its_own() {
-    let gone = |at: &str| judge(&change(at, Some(file()), None), Called::of(path(at).components()));
+    let gone =
+        |at: &str| judge(&change(at, Some(file()), None), TriggerNames::of(path(at).components()));
     assert_eq!(gone(".vscode/tasks.json"), None);
     assert_eq!(gone("Makefile"), None);
     let held = gone(".hg/store/data/x").and_then(|runs| runs.held(&path(".hg/store/data/x")));
@@ -242,7 +243,7 @@ fn what_goes_runs_nothing_but_version_control_keeps_its_own() {
 }
 
 #[test]
-fn every_trigger_is_written_as_it_is_matched() {
+fn every_pattern_is_written_in_its_folded_form() {
     let mut known = std::collections::HashSet::new();
     for (pattern, runs) in all() {
         let how = match runs {

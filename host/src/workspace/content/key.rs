@@ -1,16 +1,16 @@
-//! How a private key begins, in the forms that programs write: armoured, bare, in two bytes a
-//! letter, and DER. Whatever a file is called, source code or a document does not begin so.
+//! How a private key begins, in the forms that programs write: armoured, bare, UTF-16, and DER.
+//! Source code and documents do not begin so.
 //!
-//! Deliberately absent: OpenPGP without armour, and keys within JSON.
+//! Deliberately absent: OpenPGP without armour, and keys inside JSON.
 
-/// First words of a key, in lower case.
+/// The first words of a key, in lower case.
 const FIRST: &[&[u8]] = &[
     b"putty-user-key-file-",
     b"ssh private key file format",
     b"age-secret-key-1",
     b"-----begin openvpn static key",
 ];
-/// What `age-keygen`, `openvpn --genkey` and `openssl pkcs12` write before it.
+/// The lines that `age-keygen`, `openvpn --genkey` and `openssl pkcs12` write before a key.
 const BEFORE: &[&[u8]] = &[
     b"# created:",
     b"# public key:",
@@ -22,25 +22,25 @@ const BEFORE: &[&[u8]] = &[
     b"    microsoft ",
     b"    x509v3 ",
 ];
-/// What follows the version in PKCS #8: the kinds of key, as object identifiers.
+/// The object identifiers of key types, which follow the version in PKCS #8.
 const KINDS: &[&[u8]] = &[
     b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01", // RSA
     b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01",     // elliptic curves
     b"\x06\x07\x2a\x86\x48\xce\x38\x04\x01",     // DSA
     b"\x06\x03\x2b\x65",                         // Ed25519 and its like
 ];
-/// The encryption of an encrypted one.
+/// The object identifiers of encryption, which begin an encrypted PKCS #8 key.
 const ENCRYPTED: &[&[u8]] =
     &[b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05", b"\x06\x0a\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01"];
 
-/// Whether a file that begins so is a private key. `whole`: armour without a body is none.
+/// Whether a file begins as a private key. `whole`: armour must have a body.
 pub(super) fn begins(content: &[u8], whole: bool) -> bool {
     let narrow = match content {
         [0xff, 0xfe, rest @ ..] | [0xfe, 0xff, rest @ ..] => rest,
         [0, first, ..] | [first, 0, ..] if first.is_ascii_graphic() => content,
         _ => return is_text_of_one(content, whole) || is_der(content),
     };
-    // Two bytes a letter.
+    // UTF-16.
     let narrow: Vec<u8> = narrow.iter().copied().filter(|byte| *byte != 0).collect();
     is_text_of_one(&narrow, whole)
 }
@@ -63,7 +63,7 @@ fn is_text_of_one(text: &[u8], whole: bool) -> bool {
     false
 }
 
-/// Before the mark of its end, and of another key's begin.
+/// Whether a body comes before the next marker.
 fn has_body<'a>(lines: impl Iterator<Item = &'a [u8]>) -> bool {
     lines.take_while(|line| !line.starts_with(b"-----")).any(super::has_body)
 }
@@ -76,7 +76,7 @@ fn is_first_line(line: &[u8]) -> bool {
         || FIRST.iter().any(|first| line.starts_with(first))
 }
 
-/// PKCS #1, PKCS #8, SEC 1 and PKCS #12. A public key and a certificate have no version so early.
+/// PKCS #1, PKCS #8, SEC 1 and PKCS #12. Public keys and certificates have no version this early.
 fn is_der(content: &[u8]) -> bool {
     let Some(inner) = sequence(content) else { return false };
     match inner {
@@ -84,7 +84,7 @@ fn is_der(content: &[u8]) -> bool {
         [2, 1, 0, 2, 0x81 | 0x82, ..] => true,
         // An elliptic curve's, of 256, 384 or 521 bits.
         [2, 1, 1, 4, 0x20 | 0x30 | 0x42, ..] => true,
-        // A key store; its content is a sequence that begins with data of PKCS #7.
+        // A key store: its content is a sequence that begins with PKCS #7 data.
         [2, 1, 3, rest @ ..] => sequence(rest)
             .is_some_and(|inner| inner.starts_with(b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07")),
         [2, 1, 0 | 1, rest @ ..] => is_one_of(rest, KINDS),
@@ -96,7 +96,7 @@ fn is_one_of(content: &[u8], kinds: &[&[u8]]) -> bool {
     sequence(content).is_some_and(|inner| kinds.iter().any(|kind| inner.starts_with(kind)))
 }
 
-/// What is in a sequence, as far as it was read.
+/// The content of a sequence, as far as it was read.
 fn sequence(content: &[u8]) -> Option<&[u8]> {
     match content {
         [0x30, 0x81, _, rest @ ..] | [0x30, 0x82, _, _, rest @ ..] => Some(rest),

@@ -1,4 +1,4 @@
-//! A folder goes in: what is in the stream, what stays at home, what is recorded.
+//! A directory is copied in: what is in the stream, what is left out, what is recorded.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -40,7 +40,7 @@ fn paths(stream: &[u8]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn secrets_stay_at_home() {
+async fn secrets_are_left_out() {
     let trial = ApplyFixture::new(&[
         ".env",
         "a/.env.local",
@@ -94,7 +94,7 @@ async fn secrets_stay_at_home() {
 }
 
 #[tokio::test]
-async fn gits_configuration_and_hooks_stay_at_home() {
+async fn gits_configuration_and_hooks_are_left_out() {
     let secret = "[remote \"o\"]\n\turl = https://token@host/";
     let trial = ApplyFixture::new(&[
         ".git/HEAD = ref: refs/heads/main",
@@ -140,7 +140,7 @@ async fn gits_configuration_and_hooks_stay_at_home() {
 
 /// Wherever they lie in a `.git`, and no branch or submodule of such a name.
 #[tokio::test]
-async fn copies_of_gits_configuration_stay_at_home() {
+async fn copies_of_gits_configuration_are_left_out() {
     let at_home = [
         ".git/annex/creds/x",
         ".git/config.bak",
@@ -168,8 +168,8 @@ async fn copies_of_gits_configuration_stay_at_home() {
 }
 
 #[tokio::test]
-async fn what_git_was_told_to_do_stays_at_home() {
-    let told = "0 1 me <me@x> 1 +0000\tpull https://bot:ghp_canary@host/: Fast-forward\n";
+async fn gits_logs_and_stored_credentials_are_left_out() {
+    let log = "0 1 me <me@x> 1 +0000\tpull https://bot:ghp_canary@host/: Fast-forward\n";
     let trial = ApplyFixture::new(&[
         ".git/HEAD = ref: refs/heads/main",
         ".git/refs/heads/logs",
@@ -178,7 +178,7 @@ async fn what_git_was_told_to_do_stays_at_home() {
         "logs/app",
     ]);
     for path in [".git/logs/HEAD", ".git/logs/refs/heads/main", ".git/worktrees/w/logs/HEAD"] {
-        trial.put(&format!("{path} = {told}"));
+        trial.put(&format!("{path} = {log}"));
     }
     let inside = |stream: &[u8]| String::from_utf8_lossy(stream).contains("ghp_canary");
     let (stream, copied, _) = trial.copy_with(&["**"], &[], DISK).await;
@@ -189,11 +189,11 @@ async fn what_git_was_told_to_do_stays_at_home() {
     }
     assert_eq!(copied.unwrap().left_out_count, HashMap::from([(LeftOutReason::Git, 2)]));
     // Elsewhere in the repository it would go in.
-    trial.put(&format!(".git/description = {told}"));
+    trial.put(&format!(".git/description = {log}"));
     assert!(inside(&trial.copy_with(&[], &[], DISK).await.0));
 }
 
-/// A repository is known by its shape, whatever its name and whoever names it.
+/// A repository is known by its shape, whatever its name.
 #[tokio::test]
 async fn no_repository_goes_in_without_its_history() {
     let trial =
@@ -224,7 +224,7 @@ async fn no_repository_goes_in_without_its_history() {
 }
 
 #[tokio::test]
-async fn links_stay_links_and_what_is_no_file_stays_at_home() {
+async fn links_stay_links_and_special_files_are_left_out() {
     let trial =
         ApplyFixture::new(&["docs -> /root/.aws", "in -> a/b", "a/b = x", "deep/loop -> ../deep"]);
     let fifo = trial.root.join("fifo");
@@ -277,13 +277,13 @@ async fn what_is_too_large_is_refused_before_any_of_it_goes_in() {
     assert_eq!((copied.unwrap().files, stream.is_empty()), (2, false), "control: it fits");
     let (stream, copied, _) = trial.copy_with(&[], &[], 11 * CHUNK_BYTES as u64).await;
     assert_eq!(stream.len(), 0);
-    let said = copied.unwrap_err().to_string();
-    assert_eq!(said, "it is larger than the sandbox's disk, 704 KiB; b has 512 KiB of it");
+    let message = copied.unwrap_err().to_string();
+    assert_eq!(message, "it is larger than the sandbox's disk, 704 KiB; b has 512 KiB of it");
 }
 
-/// Both walks end once nobody reads.
+/// Both walks end when the reader is gone.
 #[test]
-fn a_tree_that_nobody_waits_for_any_more_is_walked_no_further() {
+fn a_walk_ends_when_its_reader_is_gone() {
     let trial = ApplyFixture::new(&["a = x", "b/c = y"]);
     let rules = LeaveOutRules::new(&[], &[]).unwrap();
     let (chunks, reader) = mpsc::channel(8);
@@ -364,7 +364,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn the_usual_reader_reads_what_we_write() {
+async fn the_tar_crate_reads_what_we_write() {
     let long = format!("{}/{}", "d".repeat(120), "f".repeat(200));
     let trial = ApplyFixture::new(&[&format!("{long} = x"), &format!("l -> {long}"), "e/"]);
     let (stream, ..) = trial.copy_with(&[], &[], DISK).await;

@@ -76,13 +76,13 @@ async fn changes_are_shown_against_what_is_there() {
     let mut text = Vec::new();
     diff(&trial.session, DiffView::Applied, &mut text).unwrap();
     insta::assert_snapshot!(String::from_utf8(text).unwrap(), @r"
-    kept back .git: git would run it on your machine
+    held .git: git would run it on your machine
     look at .envrc: direnv runs it once you allow it
     --- /dev/null
     +++ b/.envrc
     @@ -0,0 +1 @@
     +x
-    folder d is gone
+    folder d is removed
     new empty file empty
     link l -> run
     --- a/old
@@ -109,11 +109,11 @@ async fn changes_are_shown_against_what_is_there() {
     let mut text = Vec::new();
     diff(&trial.session, DiffView::Held, &mut text).unwrap();
     insta::assert_snapshot!(String::from_utf8(text).unwrap(), @r"
-    kept back .git: git would run it on your machine
+    held .git: git would run it on your machine
     new folder .git
-    kept back .git/hooks: git would run it on your machine
+    held .git/hooks: git would run it on your machine
     new folder .git/hooks
-    kept back .git/hooks/post-checkout: git would run it on your machine
+    held .git/hooks/post-checkout: git would run it on your machine
     --- /dev/null
     +++ b/.git/hooks/post-checkout
     @@ -0,0 +1 @@

@@ -79,7 +79,7 @@ fn nothing_shaped_like_a_repository_is_let_out() {
 }
 
 #[test]
-fn a_link_that_leaves_the_folder_is_kept_back() {
+fn a_link_that_leaves_the_folder_is_held() {
     let base = ["d/", "d/e/", "d/f", "up -> d/e", "docs -> /home/u/.aws", "loop -> loop"];
     for target in [
         "/etc/passwd",
@@ -108,7 +108,7 @@ fn a_link_that_leaves_the_folder_is_kept_back() {
 }
 
 #[test]
-fn paths_that_are_one_on_other_systems_are_kept_back() {
+fn paths_that_are_one_on_other_systems_are_held() {
     let case = |other: &str| Some(HeldReason::Case { other: path(other) });
     assert_eq!(judged(&["readme.md"], &[("README.md", file())]), [case("readme.md")]);
     assert_eq!(judged(&[], &[("A", file()), ("a", file())]), [case("a"), case("A")]);
@@ -125,7 +125,7 @@ fn paths_that_are_one_on_other_systems_are_kept_back() {
 }
 
 #[test]
-fn what_runs_by_itself_is_kept_back() {
+fn what_runs_by_itself_is_held() {
     let hg = || Some(HeldReason::VersionControl { root: path(".hg"), program: "Mercurial".into() });
     assert_eq!(judged(&[".hg/"], &[(".hg/hgrc", file())]), [hg()]);
     assert_eq!(judged(&[], &[(".hg", link("d")), ("d/hgrc", file())]), [hg(), None]);
@@ -156,7 +156,7 @@ fn words(base: &[&str], added: &[(&str, Node)]) -> Vec<&'static str> {
 }
 
 #[test]
-fn what_a_link_that_is_held_leads_to_is_kept_back() {
+fn what_a_link_that_is_held_leads_to_is_held() {
     let tasks = ("cfg/tasks.json", file());
     let base = [".vscode -> cfg", "cfg/", "other/"];
     assert_eq!(words(&base, &[(".vscode", link("other")), tasks.clone()]), ["runs", "runs"]);
@@ -169,7 +169,7 @@ fn what_a_link_that_is_held_leads_to_is_kept_back() {
 }
 
 #[test]
-fn what_links_of_links_lead_to_is_kept_back() {
+fn what_links_of_links_lead_to_is_held() {
     let base = [".vscode -> cfg", "cfg/", "cfg/tasks.json -> ../shared/tasks.json", "shared/"];
     let tasks = [("shared/tasks.json", file())];
     assert_eq!(words(&base, &tasks), ["runs"]);
@@ -180,7 +180,7 @@ fn what_links_of_links_lead_to_is_kept_back() {
 }
 
 #[test]
-fn what_a_link_leads_through_is_kept_back() {
+fn what_a_link_leads_through_is_held() {
     let base = [".vscode -> now", "evil/", "evil/tasks.json", "mine/", "now -> mine"];
     assert_eq!(words(&base, &[("now", link("evil"))]), ["runs"]);
     assert_eq!(words(&base[1..], &[("now", link("evil"))]), ["applied"]);
@@ -212,7 +212,7 @@ fn a_link_that_leaves_and_comes_back_is_followed() {
 }
 
 #[test]
-fn a_link_that_leaves_through_one_that_is_held_is_kept_back() {
+fn a_link_that_leaves_through_one_that_is_held_is_held() {
     let deep = "../d/e/f/g/h/i/j/k";
     let notes = |through: &str| link(&format!("L1/{through}/../../../../x"));
     let changes = |name: &str| {
@@ -253,7 +253,7 @@ fn links_that_hang_on_each_other_are_held_soon() {
 }
 
 #[test]
-fn names_of_our_own_and_devices_are_kept_back() {
+fn names_of_our_own_and_devices_are_held() {
     assert_eq!(judged(&[], &[(".airlock-apply-1/0", file())]), [Some(HeldReason::Reserved)]);
     assert_eq!(judged(&[], &[(".AIRLOCK-apply-1/0", file())]), [Some(HeldReason::Reserved)]);
     assert_eq!(judged(&[], &[("tty", Node::Special)]), [Some(HeldReason::Special)]);

@@ -1,4 +1,4 @@
-//! Why a stream is no set of changes, or why it could not be kept: each cause has its own words.
+//! Why a stream is not a set of changes, or could not be stored. Each cause has its own words.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use airlock_shared::outcome::{Fault, FaultKind};
 use super::super::rel_path::{PathError, RelPath};
 use super::super::tar_read::TarError;
 
-/// Why a stream is no set of changes.
+/// Why a stream is not a set of changes.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::workspace) enum IntakeError {
     #[error(transparent)]
@@ -18,45 +18,45 @@ pub(in crate::workspace) enum IntakeError {
     Path(#[from] PathError),
     #[error("{0} is in it twice")]
     Twice(RelPath),
-    #[error("{0} lies beneath something that is no folder")]
+    #[error("{0} is in something that is not a folder")]
     Beneath(RelPath),
     #[error("a path is neither in tree/ nor in gone/")]
     Place,
-    #[error("{0} is gone and has a content")]
+    #[error("{0} is removed and has content")]
     GoneContent(RelPath),
     #[error("{0} is a link without a target")]
     NoTarget(RelPath),
     #[error("{0} is a link with a zero byte in its target")]
     NulTarget(RelPath),
-    #[error("{0} is a link with too long a target")]
+    #[error("{0} is a link with a target that is too long")]
     LongTarget(RelPath),
     #[error(
-        "it has more than {} paths with the folders that it does not name",
+        "it has more than {} paths, with the folders that it does not name",
         limits::CHANGES_ENTRIES
     )]
     TooManyFolders,
-    #[error("its names are too long together with those of folders that it does not name")]
+    #[error("its names are too long together, with the folders that it does not name")]
     NamesTooLong,
-    #[error("something comes after its end")]
+    #[error("it has an entry after its last one")]
     AfterEnd,
-    #[error("its end is too long")]
+    #[error("its last entry is too long")]
     LongEnd,
-    #[error("its end cannot be understood: {0}")]
+    #[error("its last entry is not valid: {0}")]
     End(serde_json::Error),
-    #[error("{0}, and there is a set that has more")]
+    #[error("{0}, and the earlier set has paths that this one does not have")]
     Cut(String),
-    #[error("the run was stopped before they were all looked at")]
+    #[error("the session was stopped before all of them were examined")]
     GivenUp,
     #[error("{0}")]
     Store(#[from] io::Error),
 }
 
-/// Why there is no new set of changes; the one before stays.
+/// Why there is no new set of changes. The earlier one stays.
 #[derive(Debug)]
 pub enum ChangesRefused {
-    /// What came is no set of changes.
+    /// The stream is not a set of changes.
     Malformed(Fault),
-    /// It broke off, or could not be kept here.
+    /// The stream broke off, or the set could not be stored.
     Unkept(Fault),
 }
 

@@ -1,5 +1,7 @@
 //! Hostile streams of changes, row by row, and what an honest one becomes.
 
+mod streams; // streams of random bytes, and of the tar crate
+
 use futures_util::stream;
 use tar::EntryType;
 
@@ -62,7 +64,7 @@ async fn what_changed_is_found_and_what_did_not_is_dropped() {
         )
         .await
         .unwrap();
-    let said: Vec<_> = set.changes.iter().map(|it| (it.path.to_string(), it.what())).collect();
+    let found: Vec<_> = set.changes.iter().map(|it| (it.path.to_string(), it.what())).collect();
     let expected = [
         ("d/two", ChangeStatus::Deleted),
         ("edit", ChangeStatus::Modified),
@@ -72,7 +74,7 @@ async fn what_changed_is_found_and_what_did_not_is_dropped() {
         ("new", ChangeStatus::Added),
         ("new/a", ChangeStatus::Added),
     ];
-    assert_eq!(said, expected.map(|(path, what)| (path.to_owned(), what)));
+    assert_eq!(found, expected.map(|(path, what)| (path.to_owned(), what)));
     let mode = set.changes.iter().find(|it| it.what() == ChangeStatus::Mode).unwrap();
     assert!(mode.special_bits && mode.after.as_ref().unwrap().mode() == Some(0o755));
     assert_eq!(store::load(trial.session.path()).unwrap().as_ref(), Some(&*set));
@@ -152,7 +154,9 @@ async fn nothing_lies_beneath_a_link() {
     let trial = ApplyFixture::new(&["docs -> /etc", "file"]);
     for path in ["docs/passwd", "file/x"] {
         assert!(
-            refused(&trial, TarBytes::default().file(path, "").end()).await.contains("beneath")
+            refused(&trial, TarBytes::default().file(path, "").end())
+                .await
+                .contains("not a folder")
         );
     }
     refused(&trial, TarBytes::default().link("a", "/etc").file("a/passwd", "").end()).await;
@@ -274,19 +278,19 @@ async fn what_a_set_says_of_itself_is_bounded() {
     refused(&trial, end("{}").file("y", "after the end").end()).await;
     let first: Vec<String> =
         (0..500).map(|number| format!("{number}{}", "x".repeat(100))).collect();
-    let said = serde_json::json!({"so_far": true, "cut": {"why": "bytes", "first": first}});
-    let set = trial.take(end(&said.to_string()).end()).await.unwrap();
+    let end_json = serde_json::json!({"so_far": true, "cut": {"why": "bytes", "first": first}});
+    let set = trial.take(end(&end_json.to_string()).end()).await.unwrap();
     assert_eq!(set.extent.cut.as_ref().unwrap().first, first[..CUT_NAMED]);
     assert!(set.extent.so_far);
 }
 
 #[tokio::test]
-async fn no_word_of_a_set_is_said_as_ours() {
+async fn no_reason_of_the_sandbox_is_shown_as_ours() {
     let trial = ApplyFixture::new(&[]);
     let end = |why: &str, first: &str| {
-        let said = serde_json::json!({"cut": {"why": why, "paths": 1, "first": [first]}});
-        let said = said.to_string();
-        TarBytes::default().entry(EntryType::Regular, "end", "", 0o644, said.as_bytes()).end()
+        let end_json = serde_json::json!({"cut": {"why": why, "paths": 1, "first": [first]}});
+        let end_json = end_json.to_string();
+        TarBytes::default().entry(EntryType::Regular, "end", "", 0o644, end_json.as_bytes()).end()
     };
     let evil = "the disk is too small. airlock: paste your token at https://evil.example";
     refused(&trial, end(evil, "x")).await;
@@ -299,7 +303,7 @@ async fn no_word_of_a_set_is_said_as_ours() {
     assert_eq!(set.extent.note(None), Some(expected));
 }
 
-/// A bound cuts the tail; what came before it is kept.
+/// A limit cuts the end of a set; what came before is stored.
 #[tokio::test]
 async fn what_has_no_end_is_ended() {
     let large = |size: u64| "x".repeat(usize::try_from(size).unwrap());
@@ -365,59 +369,6 @@ async fn folders_that_are_not_named_count() {
 async fn a_stream_that_stalls_is_ended() {
     let (pieces, mut reader) = mpsc::channel(1);
     feed(&mut stream::pending(), pieces).await;
-    assert!(reader.recv().await.unwrap().unwrap_err().to_string().contains("stopped coming"));
+    assert!(reader.recv().await.unwrap().unwrap_err().to_string().contains("no data came"));
     assert!(reader.recv().await.is_none());
-}
-
-proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
-    #[test]
-    fn garbage_is_refused_and_never_a_panic(
-        at in 0_usize..2500, bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..40),
-    ) {
-        let mut stream = TarBytes::default().file("x", "content").link("y", "x").gone("z").folder("f").end();
-        for (offset, byte) in bytes.iter().enumerate() {
-            if let Some(place) = stream.get_mut(at + offset) {
-                *place = *byte;
-            }
-        }
-        let mut reader = TarReader::new(stream.as_slice());
-        let mut buffer = [0; 64];
-        while let Ok(Some(header)) = reader.next() {
-            let mut left = header.size;
-            while left > 0 && reader.content(&mut buffer).is_ok_and(|count| count > 0) {
-                left = left.saturating_sub(64);
-            }
-        }
-    }
-}
-
-#[tokio::test]
-async fn what_the_usual_writer_writes_is_read() {
-    let trial = ApplyFixture::new(&["gone", "d/"]);
-    let mut tar = tar::Builder::new(Vec::new());
-    let long = format!("tree/d/{}/", "n".repeat(150));
-    let mut header = tar::Header::new_gnu();
-    for (kind, path, content) in [
-        (EntryType::Directory, long.as_str(), ""),
-        (EntryType::Regular, &format!("{long}{}", "f".repeat(150)), "content"),
-        (EntryType::Regular, "gone/gone", ""),
-    ] {
-        header.set_entry_type(kind);
-        header.set_mode(0o755);
-        header.set_size(content.len() as u64);
-        tar.append_data(&mut header, path, content.as_bytes()).unwrap();
-    }
-    header.set_entry_type(EntryType::Symlink);
-    header.set_size(0);
-    tar.append_link(&mut header, "tree/l", "n".repeat(150)).unwrap();
-    let set = trial.take(tar.into_inner().unwrap()).await.unwrap();
-    let said: Vec<_> = set.changes.iter().map(|it| (it.path.name().len(), it.what())).collect();
-    let expected = [
-        (150, ChangeStatus::Added),
-        (150, ChangeStatus::Added),
-        (4, ChangeStatus::Deleted),
-        (1, ChangeStatus::Added),
-    ];
-    assert_eq!(said, expected);
 }

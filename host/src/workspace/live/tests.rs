@@ -150,7 +150,7 @@ fn a_large_hook_that_changes_in_its_middle_is_named() {
     assert_eq!(found, [".git/hooks/h"]);
 }
 
-/// The files of other programs than git: by itself first, then what somebody must start.
+/// Files of programs other than git: first those that run by themselves, then those of tools.
 #[test]
 fn what_an_editor_an_agent_or_a_build_runs_is_named() {
     let trial = LiveFixture::new(&[
@@ -176,21 +176,24 @@ fn what_an_editor_an_agent_or_a_build_runs_is_named() {
         let found = trial.look().since(&before);
         found.into_iter().map(|it| (it.path, it.what)).collect()
     };
-    let told = |path: &str, what: &str| (path.to_owned(), what.to_owned());
+    let trigger = |path: &str, what: &str| (path.to_owned(), what.to_owned());
     let expected = [
-        told(".claude/settings.json", "Claude Code runs the hooks it names by itself; it changed"),
-        told(".hg/hgrc", "Mercurial obeys it, and it changed"),
-        told(
+        trigger(
+            ".claude/settings.json",
+            "Claude Code runs the hooks it names by itself; it changed",
+        ),
+        trigger(".hg/hgrc", "Mercurial obeys it, and it changed"),
+        trigger(
             ".vscode/tasks.json",
             "VS Code runs its tasks and the programs it names when the folder is opened; it was \
              not there",
         ),
-        told(
+        trigger(
             "agents/mcp.json",
             "Cursor starts the servers it names when the folder is opened; it was not there",
         ),
-        told("hooks/pre", "Claude Code runs such hooks by itself; it changed"),
-        told("Makefile", "make runs it; it changed"),
+        trigger("hooks/pre", "Claude Code runs such hooks by itself; it changed"),
+        trigger("Makefile", "make runs it; it changed"),
     ];
     assert_eq!(all(&trial), expected);
     // As it is now it is as it was, and what goes runs nothing.

@@ -128,7 +128,7 @@ fn paths(paths: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn our_own_folders_are_no_work() {
+fn our_own_folders_are_refused() {
     let (trial, private) = home();
     let at = |path: &str| trial.root.join("home").join(path);
     symlink(at(".local/state/airlock"), at("project/state")).unwrap();
@@ -165,6 +165,6 @@ fn what_holds_something_private_is_not_given_live() {
     trial.put("home/project/.codex/auth.json = {}");
     let private = Private::default().file(&at("project/.codex/auth.json"));
     assert!(private.admits(&at("project"), true).is_err());
-    // A pipe is nobody's file.
+    // A pipe is not a file.
     Private::default().file(Path::new("/dev/null")).admits(Path::new("/dev"), true).unwrap();
 }

@@ -1,10 +1,10 @@
-//! Copies of secrets that editors and people leave beside them, and where a secret stands late.
+//! Copies of secrets that editors and people leave, and a secret late in a long file.
 
 use super::tests::left_out;
 
-/// What an editor or a person makes of a name, of each of these and of none that is ordinary.
+/// Copies of secrets are left out, and copies of ordinary files are not.
 #[tokio::test]
-async fn copies_of_secrets_are_judged_as_what_they_are_of() {
+async fn copies_of_secrets_are_judged_as_their_originals() {
     let names = [
         ".env~",
         "..env.swp",
@@ -33,7 +33,7 @@ async fn copies_of_secrets_are_judged_as_what_they_are_of() {
     assert_eq!(left_out(&ordinary).await, [""; 0]);
 }
 
-/// Nobody's `.bashrc` ends after 64 KiB.
+/// A `.bashrc` may be longer than 64 KiB.
 #[tokio::test]
 async fn a_long_file_is_read_to_its_end() {
     let long = "alias a=b\n".repeat(7_000);

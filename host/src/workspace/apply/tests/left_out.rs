@@ -111,7 +111,7 @@ async fn a_link_that_was_left_out_leads_where_it_leads() {
     let tree = [".git/HEAD", ".git/hooks -> ../tools", "tools/check = person"];
     assert_eq!(held(&tree, &[], hook()).await, all("tools/check"));
     assert_eq!(held(&tree[2..], &[], hook()).await, (Vec::new(), Vec::new()));
-    // Through a link in a folder that was left out, and through one that is kept back.
+    // Through a link in a folder that was left out, and through one that is held.
     let way = || TarBytes::default().link("notes", "out/up/../x");
     let tree = ["out/up -> ../d", "d/"];
     assert_eq!(held(&tree, &["out"], way()).await, (Vec::new(), Vec::new()));

@@ -1,6 +1,5 @@
-//! Trees of links at random, worked on by an agent at random, applied, and then the file system
-//! itself is asked: where do the agent's links lead, and what does a program find under the names
-//! that it runs?
+//! Random trees of links, with random changes by an agent. After the apply the file system shows
+//! where the agent's links lead, and what a program finds under the names that it runs.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Component, Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What edited files keep, what new ones get, and what is said of it.
+//! What edited files keep, what new ones get, and the notes about it.
 
 use std::os::unix::fs::{PermissionsExt, chown, lchown};
 
@@ -7,7 +7,7 @@ use tar::EntryType;
 
 use super::*;
 use crate::workspace::apply::attributes::NoteKind;
-use crate::workspace::trial::{KILLER_REAL_UID, as_nobody};
+use crate::workspace::trial::{OTHER_UID, as_another_user};
 
 fn remarks(applied: &Applied) -> Vec<(String, NoteKind)> {
     applied.remarks.iter().map(|it| (it.path.to_string(), it.what)).collect()
@@ -31,7 +31,7 @@ async fn new_files_and_folders_are_within_the_umask() {
     let shared = trial.root.join("shared");
     let is_root = rustix::process::geteuid().is_root();
     if is_root {
-        chown(&shared, None, Some(KILLER_REAL_UID)).unwrap();
+        chown(&shared, None, Some(OTHER_UID)).unwrap();
         chmod(&shared, 0o2775);
     }
     let stream = TarBytes::default()
@@ -54,11 +54,7 @@ async fn new_files_and_folders_are_within_the_umask() {
     if is_root {
         assert_eq!(mode(&trial, "shared/deep"), 0o2000 | program);
         for new in ["shared/new", "shared/deep/new"] {
-            assert_eq!(
-                std::fs::metadata(trial.root.join(new)).unwrap().gid(),
-                KILLER_REAL_UID,
-                "{new}"
-            );
+            assert_eq!(std::fs::metadata(trial.root.join(new)).unwrap().gid(), OTHER_UID, "{new}");
         }
     }
 }
@@ -102,7 +98,7 @@ async fn an_edited_file_keeps_its_mode_owner_and_attributes() {
         .entry(EntryType::Regular, "tree/rw", "", 0o600, b"1");
     let workspace = trial.copy().await;
     if is_root {
-        lchown(at("edit"), Some(KILLER_REAL_UID), Some(KILLER_REAL_UID)).unwrap();
+        lchown(at("edit"), Some(OTHER_UID), Some(OTHER_UID)).unwrap();
         assert!(!capable || set("edit", "security.capability", &capability));
     }
     workspace.take_changes(crate::workspace::trial::body(stream.end())).await.unwrap();
@@ -128,7 +124,7 @@ async fn an_edited_file_keeps_its_mode_owner_and_attributes() {
     }
     if is_root {
         let now = std::fs::metadata(at("edit")).unwrap();
-        assert_eq!((now.uid(), now.gid()), (KILLER_REAL_UID, KILLER_REAL_UID));
+        assert_eq!((now.uid(), now.gid()), (OTHER_UID, OTHER_UID));
     }
 }
 
@@ -138,13 +134,13 @@ async fn an_owner_who_cannot_be_kept_is_named() {
     taken(&trial, TarBytes::default().file("theirs", "2").file("mine", "2")).await;
     trial.give_away();
     if !rustix::process::geteuid().is_root() {
-        // Only root can make a file somebody else's.
+        // Only root can give a file to another user.
         return;
     }
     lchown(trial.root.join("theirs"), Some(0), Some(0)).unwrap();
-    let applied = as_nobody(|| apply(&trial.session)).unwrap();
+    let applied = as_another_user(|| apply(&trial.session)).unwrap();
     assert_eq!(remarks(&applied), [("theirs".to_owned(), NoteKind::Owner)]);
-    assert_eq!(std::fs::metadata(trial.root.join("theirs")).unwrap().uid(), KILLER_REAL_UID);
+    assert_eq!(std::fs::metadata(trial.root.join("theirs")).unwrap().uid(), OTHER_UID);
 }
 
 #[tokio::test]

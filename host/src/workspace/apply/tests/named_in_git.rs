@@ -38,8 +38,8 @@ async fn what_git_runs_is_held() {
     assert_eq!(read("up.sh"), None);
 }
 
-/// The control: the same change where no configuration names it. And a link in the place of a folder
-/// on the way to a program.
+/// The control: the same change where no configuration names it. And a link in the place of a
+/// folder on the way to a program.
 #[tokio::test]
 async fn a_link_on_the_way_to_a_program_is_held() {
     let set_up = async |config: &str| {

@@ -27,11 +27,11 @@ fn kill(trial: &ApplyFixture, mut at: impl FnMut(ApplyStage)) {
 }
 
 #[tokio::test]
-async fn what_is_written_into_the_old_file_is_kept_beside() {
+async fn what_is_written_into_the_old_file_is_saved_beside_the_new_one() {
     for (trial, new) in both().await.into_iter().zip([Some("sand"), None]) {
         let mut file = held(&trial);
         let applied = apply_and(&trial, |moment| {
-            if moment == ApplyStage::LetGo {
+            if moment == ApplyStage::RemoveReplaced {
                 file.write_all(b"mine").unwrap();
             }
         });
@@ -40,7 +40,7 @@ async fn what_is_written_into_the_old_file_is_kept_beside() {
         assert_eq!((read(&trial, "edit").as_deref(), file.metadata().unwrap().nlink()), (new, 1));
         assert!(store::is_applied(trial.session.path()));
     }
-    // The control: the file that nobody wrote into is gone, and so is what is written afterwards.
+    // The control: a file that no program wrote into is removed, with what is written afterwards.
     for trial in both().await {
         let file = held(&trial);
         assert_eq!(apply(&trial.session).unwrap().saved, []);
@@ -52,12 +52,12 @@ async fn what_is_written_into_the_old_file_is_kept_beside() {
 }
 
 #[tokio::test]
-async fn it_takes_the_name_of_no_other_file() {
+async fn a_saved_file_takes_the_name_of_no_other_file() {
     let [trial, _] = both().await;
     std::fs::write(trial.root.join("edit.airlock-saved"), "other").unwrap();
     let mut file = held(&trial);
     let applied = apply_and(&trial, |moment| {
-        if moment == ApplyStage::LetGo {
+        if moment == ApplyStage::RemoveReplaced {
             file.write_all(b"mine").unwrap();
         }
     });
@@ -68,11 +68,11 @@ async fn it_takes_the_name_of_no_other_file() {
 
 /// Killed, and then gone on with, or given up.
 #[tokio::test]
-async fn what_is_written_after_a_kill_is_kept_beside() {
+async fn what_is_written_after_a_kill_is_saved_beside_the_new_file() {
     for gives_up in [false, true] {
         for trial in both().await {
             let mut file = held(&trial);
-            kill(&trial, |moment| assert_ne!(moment, ApplyStage::LetGo));
+            kill(&trial, |moment| assert_ne!(moment, ApplyStage::RemoveReplaced));
             file.write_all(b"mine").unwrap();
             let saved = match gives_up {
                 true => discard(&trial.session).unwrap().unwrap(),
@@ -86,7 +86,7 @@ async fn what_is_written_after_a_kill_is_kept_beside() {
 
 /// The other way to save: a new file came to the path just before it was taken out.
 #[tokio::test]
-async fn what_came_out_and_was_never_looked_at_is_kept_by_giving_up() {
+async fn a_replaced_file_that_was_never_compared_is_saved_when_the_apply_is_given_up() {
     for trial in both().await {
         kill(&trial, |moment| match moment {
             ApplyStage::Swap => anew(&trial, "mine"),

@@ -1,6 +1,6 @@
-//! Whatever happens between a kill and the next apply: contents that are staged no more, edits,
-//! folders that were closed. Each state can be gone on from or given up, and what is said is what
-//! is on the disk.
+//! What can happen between a kill and the next apply: missing staged contents, edits, folders
+//! without write permission. Each apply can be continued or given up, and the report is what is on
+//! the disk.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::lchown;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::workspace::apply::obstacle::Obstruction;
-use crate::workspace::trial::{KILLER_REAL_UID, as_nobody};
+use crate::workspace::trial::{OTHER_UID, as_another_user};
 
 /// Applies up to a step; true: it was killed there.
 fn killed_at(trial: &ApplyFixture, step: usize) -> bool {
@@ -113,13 +113,13 @@ async fn a_folder_that_was_closed_since_is_named_and_the_rest_is_done() {
     let (mut stuck_once, mut given_up) = (0, 0);
     for step in 0.. {
         let (trial, expected) = beside().await;
-        if !as_nobody(|| killed_at(&trial, step)) {
+        if !as_another_user(|| killed_at(&trial, step)) {
             break;
         }
         let was_begun = is_begun(&trial);
         let was_marked = store::is_applied(trial.session.path());
         chmod(&trial.root.join("d"), 0o555);
-        let closed = as_nobody(|| apply(&trial.session));
+        let closed = as_another_user(|| apply(&trial.session));
         chmod(&trial.root.join("d"), 0o755);
         match closed {
             Err(ApplyError::Obstacles(found)) => {
@@ -136,7 +136,10 @@ async fn a_folder_that_was_closed_since_is_named_and_the_rest_is_done() {
                 stuck_once += 1;
                 if step % 2 == 0 {
                     // Given up: what is done stays, and nothing of ours is left.
-                    assert_eq!(as_nobody(|| discard(&trial.session)).unwrap(), Some(Vec::new()));
+                    assert_eq!(
+                        as_another_user(|| discard(&trial.session)).unwrap(),
+                        Some(Vec::new())
+                    );
                     assert!(!staging(&trial).exists() && !is_begun(&trial));
                     given_up += 1;
                     continue;
@@ -146,7 +149,7 @@ async fn a_folder_that_was_closed_since_is_named_and_the_rest_is_done() {
             Err(other) => panic!("{other:?}"),
         }
         if !was_marked && is_begun(&trial) || !was_begun {
-            assert!(as_nobody(|| apply(&trial.session)).unwrap().left.is_empty());
+            assert!(as_another_user(|| apply(&trial.session)).unwrap().left.is_empty());
         }
         assert_eq!(tree(&trial.root), expected, "killed at {step}");
         assert!(matches!(apply(&trial.session), Err(ApplyError::AlreadyApplied)));
@@ -180,7 +183,7 @@ async fn every_step_is_checked_before_the_first() {
         chmod(&trial.root.join("sticky"), 0o1777);
     }
     let before = tree(&trial.root);
-    let Err(ApplyError::Obstacles(found)) = as_nobody(|| apply(&trial.session)) else {
+    let Err(ApplyError::Obstacles(found)) = as_another_user(|| apply(&trial.session)) else {
         panic!("nothing was in the way");
     };
     let found: Vec<_> = found.into_iter().map(|it| (it.path.to_string(), it.why)).collect();
@@ -200,7 +203,7 @@ async fn every_step_is_checked_before_the_first() {
 }
 
 #[tokio::test]
-async fn a_staging_folder_of_somebody_else_is_not_used() {
+async fn a_staging_folder_of_another_user_is_not_used() {
     let trial = ApplyFixture::new(&["a = 1", "b = 1"]);
     taken(&trial, TarBytes::default().file("a", "2").file("b", "2")).await;
     // Both are staged, and the first is about to be put in.
@@ -213,7 +216,7 @@ async fn a_staging_folder_of_somebody_else_is_not_used() {
     }
     chmod(&theirs, 0o777);
     if rustix::process::geteuid().is_root() {
-        lchown(&theirs, Some(KILLER_REAL_UID), Some(KILLER_REAL_UID)).unwrap();
+        lchown(&theirs, Some(OTHER_UID), Some(OTHER_UID)).unwrap();
     }
     assert!(matches!(apply(&trial.session), Err(ApplyError::CutShort(stuck)) if stuck.len() == 2));
     assert_eq!((&*tree(&trial.root)["a"], &*tree(&trial.root)["b"]), ("644 1", "644 1"));

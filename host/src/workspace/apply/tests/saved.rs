@@ -85,7 +85,7 @@ async fn what_is_saved_before_the_rename_is_put_back() {
             assert_eq!(edit(&trial), "mine");
             assert!(applied.staging_stays.is_none() && !store::is_applied(trial.session.path()));
         }
-        // The control: where nobody saves, the same is done.
+        // The control: without a save the file is replaced.
         let [changed, removed] = both().await;
         assert!(apply(&changed.session).unwrap().left.is_empty());
         assert!(apply(&removed.session).unwrap().left.is_empty());
@@ -100,7 +100,7 @@ async fn what_is_saved_before_the_rename_is_put_back_after_a_kill() {
             apply_and(&trial, |moment| match moment {
                 ApplyStage::Swap => in_place(&trial, "mine"),
                 ApplyStage::Look => panic!("killed"),
-                ApplyStage::Compare | ApplyStage::Step | ApplyStage::LetGo => {}
+                ApplyStage::Compare | ApplyStage::Step | ApplyStage::RemoveReplaced => {}
             })
         }));
         assert!(killed.is_err());

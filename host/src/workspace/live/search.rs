@@ -1,4 +1,4 @@
-//! The walk through a live tree, by descriptor, one folder open at a time.
+//! Searches a live tree, by descriptor, with one folder open at a time.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
@@ -19,13 +19,13 @@ use super::super::rel_path::RelPath;
 use super::super::version_control;
 use super::{Fingerprint, TriggerKind, TriggerState, Triggers};
 
-/// Entries that are looked at: a tree may be as large when it goes in, and twice as large after.
+/// At most this many entries are visited: a tree may grow to twice the limit of a copy.
 const ENTRIES: u64 = 2 * limits::WORKSPACE_ENTRIES;
-/// A file of more is not read: its size and its times, which nobody can set back, stand for it.
+/// A larger file is not read. Its size and its change time, which cannot be set, represent it.
 const READ_BYTES: u64 = 1 << 20;
-/// A `.git` file is read no further.
+/// At most this much of a `.git` file is read.
 const NAMED_BYTES: u64 = 64 << 10;
-/// Folders of a repository in which nothing is run or obeyed.
+/// Folders of a repository in which git runs and obeys nothing.
 const INERT: [&str; 3] = ["objects", "refs", "logs"];
 /// Files directly in a repository that say where the rest of it is, or what git runs.
 const OBEYED: [&str; 4] = ["config", "config.worktree", "commondir", "gitdir"];
@@ -33,24 +33,24 @@ const OBEYED: [&str; 4] = ["config", "config.worktree", "commondir", "gitdir"];
 enum GitPlace {
     /// The person's files.
     Tree,
-    /// A folder of git's.
+    /// A git folder.
     Git,
-    /// Whatever is in it is run.
+    /// Git runs everything in it.
     Hooks,
-    /// The person's files once more: what a link leads to that is called as something that runs.
+    /// The person's files, reached through a link that has the name of a trigger.
     Aliased,
 }
 
 pub(super) struct TriggerSearch<'a> {
     root: &'a Root,
     tree: &'a Path,
-    /// What git's configuration names.
+    /// Finds what git's configuration names.
     reader: Reader<'a>,
     found: Triggers,
     left: u64,
     pending: Vec<(RelPath, GitPlace)>,
-    been: HashSet<(RelPath, GitPlace)>,
-    /// The links of the tree that are called as something that runs.
+    visited: HashSet<(RelPath, GitPlace)>,
+    /// The links of the tree that have the name of a trigger.
     links: BTreeMap<RelPath, Node>,
     aliases: Aliases,
 }
@@ -59,34 +59,34 @@ impl TriggerSearch<'_> {
     pub(super) fn through(tree: &Path, user: &UserConfig) -> io::Result<Triggers> {
         let tree = std::fs::canonicalize(tree)?;
         let root = Root::open(&tree)?;
-        let mut looking = TriggerSearch {
+        let mut search = TriggerSearch {
             root: &root,
             tree: &tree,
             reader: Reader::new(&tree, user),
             found: Triggers::default(),
             left: ENTRIES,
             pending: vec![(RelPath::root(), GitPlace::Tree)],
-            been: HashSet::new(),
+            visited: HashSet::new(),
             links: BTreeMap::new(),
             aliases: Aliases::default(),
         };
-        looking.all_pending();
-        looking.named();
-        looking.follow_links();
-        Ok(looking.found)
+        search.all_pending();
+        search.named();
+        search.follow_links();
+        Ok(search.found)
     }
 
     fn all_pending(&mut self) {
         while let Some((path, within)) = self.pending.pop() {
-            if self.been.insert((path.clone(), within)) {
+            if self.visited.insert((path.clone(), within)) {
                 self.folder(&path, within);
             }
         }
     }
 
-    /// What git's configuration names as a program, a configuration or a folder of hooks.
-    // THREAT: commands edit `tools/fmt`, which `filter.fmt.clean = sh tools/fmt` names, or the script
-    // that a hook is a link to, and the next `git add` or commit runs it.
+    /// Adds what git's configuration names as a program, a configuration or a folder of hooks.
+    // THREAT: commands edit `tools/fmt`, which `filter.fmt.clean = sh tools/fmt` names, or the
+    // script that a hook links to. The next `git add` or commit runs it.
     // Tried by workspace::live::tests::what_a_configuration_names_is_named.
     fn named(&mut self) {
         let named = self.reader.found();
@@ -107,7 +107,7 @@ impl TriggerSearch<'_> {
         self.all_pending();
     }
 
-    /// `.claude -> agents`: what is in `agents` runs too.
+    /// Searches the targets of links: with `.claude -> agents`, files in `agents` run too.
     fn follow_links(&mut self) {
         let links = std::mem::take(&mut self.links);
         let mut targets = Vec::new();
@@ -129,7 +129,7 @@ impl TriggerSearch<'_> {
 
     fn folder(&mut self, path: &RelPath, within: GitPlace) {
         let Ok(names) = self.names(path) else {
-            // What is gone in this moment, or is no folder, is no matter.
+            // A path that was removed meanwhile, or is not a folder, is skipped.
             if matches!(self.root.stat(path), Ok(Some(_))) || path.is_root() {
                 self.see(path.clone(), TriggerKind::Closed, Fingerprint::Is);
             }
@@ -203,12 +203,12 @@ impl TriggerSearch<'_> {
         }
     }
 
-    /// A file or a link that a program reads by its name.
+    /// Adds a file or a link that a program reads by its name.
     fn runs(&mut self, at: RelPath, stat: &Stat) {
         let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
         let Some(runs) = autorun::read_by_name(&at, is_link, &self.aliases) else { return };
         let what = match runs {
-            // Ordinary work writes most of what a version control keeps.
+            // Ordinary work changes most files of a version control.
             RunsWhen::VersionControl(_) => match version_control::obeys(&at) {
                 Some(program) => TriggerKind::OfControl(program),
                 None => return,
@@ -275,13 +275,13 @@ impl TriggerSearch<'_> {
     fn beginning(&self, path: &RelPath) -> Vec<u8> {
         let mut content = Vec::new();
         if let Ok(file) = self.root.file(path) {
-            // What cannot be read says nothing.
+            // What cannot be read counts as empty.
             let _end = file.take(NAMED_BYTES).read_to_end(&mut content);
         }
         content
     }
 
-    /// A `.git` file or a `commondir`: the folder of git's that it names, where it is in the tree.
+    /// Queues the git folder that a `.git` file or a `commondir` names, if it is in the tree.
     fn follow(&mut self, file: &RelPath, from: &RelPath) {
         let content = self.beginning(file);
         let named = content.trim_ascii();
@@ -291,7 +291,7 @@ impl TriggerSearch<'_> {
         }
     }
 
-    /// A path as git reads it; none where it is not in the tree.
+    /// A path as git reads it. None if it is not in the tree.
     fn resolve(&self, from: &RelPath, named: &[u8]) -> Option<RelPath> {
         let mut at: Vec<&[u8]> = from.components().collect();
         let path = Path::new(OsStr::from_bytes(named));

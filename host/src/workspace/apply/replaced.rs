@@ -1,9 +1,9 @@
-//! What came out of the tree is let go: each file is looked at once more just before it is removed.
-//! A program that has had it open since before the exchange writes into the old file, not into the
-//! new one; what it wrote is kept under a name beside it.
+//! Removes the files that an apply replaced. Each is compared once more just before it is removed:
+//! a program that opened it before the exchange writes into the old file, not into the new one. A
+//! file that was written to is saved under a name beside the new one.
 //!
-//! What is left of the window is the time between that look and the removal, and all that is written
-//! into the old file afterwards: no file system can tell us that.
+//! Not covered: what is written between that comparison and the removal, and after it. No file
+//! system can report that.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,14 +17,14 @@ use super::check::FileIdentity;
 use super::stage::{self, Staging};
 use super::steps::{ApplyStep, coming};
 
-/// What a name gets that is kept beside.
+/// The end of the name of a saved file.
 const SUFFIX: &str = ".airlock-saved";
-/// Names that are tried in one folder.
+/// How many names are tried in one folder.
 const NAMES: usize = 20;
-/// Bytes of a name that stay; with the suffix it is a name on every file system.
+/// Bytes of the old name that are kept, so that with the suffix it is valid on every file system.
 const NAME_BYTES: usize = 200;
 
-/// A person's content that is neither at its path nor lost.
+/// A file of the person that was saved under another name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
     /// Where it was.
@@ -33,33 +33,34 @@ pub struct Saved {
     pub at: RelPath,
 }
 
-/// After all steps are taken. What was saved meanwhile, and where it is now.
-pub(super) fn let_go(
+/// Removes the replaced files after all steps. Returns those that were saved, and where they are.
+pub(super) fn remove_replaced(
     root: &Root,
     staging: &Staging<'_>,
     steps: &[ApplyStep],
 ) -> io::Result<Vec<Saved>> {
     let mut saved = Vec::new();
     for (number, step) in steps.iter().enumerate() {
-        let Some((staged, was)) = came_out(staging, number, step)? else { continue };
-        // THREAT: a program writes into the file it has open, and the only name that file has left
-        // is ours. Tried by
-        // workspace::apply::tests::open::what_is_written_into_the_old_file_is_kept_beside.
+        let Some((staged, was)) = replaced_file(staging, number, step)? else { continue };
+        // THREAT: a program writes into a file that it has open, and we remove that file's last
+        // name.
+        // Tried by
+        // workspace::apply::tests::open::what_is_written_into_the_old_file_is_saved_beside_the_new_one.
         if stage::identity(staged, number)? == Some(was) {
             fs::unlinkat(staged, stage::name(number), AtFlags::empty())?;
         } else {
             let path = step.path().clone();
-            let at = beside(root, staged, number, &path, false)?;
+            let at = save_beside(root, staged, number, &path, false)?;
             saved.push(Saved { path, at });
         }
     }
     Ok(saved)
 }
 
-/// Before an apply is given up half-way: a file that made room for something of another kind goes
-/// back, for what was to come may not be there.
-// THREAT: a file becomes a folder; it was taken out, the folder was not made yet, and giving up
-// removes the last name that the file has. Tried by
+/// Before an unfinished apply is given up: puts back each file that was removed to make room for
+/// something of another kind, which may not be in place yet.
+// THREAT: a file becomes a folder: the file was removed and the folder does not exist yet. Giving
+// up then removes the file's last name. Tried by
 // workspace::apply::tests::open::what_made_room_is_there_after_giving_up_at_any_step.
 pub(super) fn put_back(
     root: &Root,
@@ -75,8 +76,8 @@ pub(super) fn put_back(
         if !makes_room {
             continue;
         }
-        if let Some((staged, _)) = came_out(staging, number, step)? {
-            let at = beside(root, staged, number, path, true)?;
+        if let Some((staged, _)) = replaced_file(staging, number, step)? {
+            let at = save_beside(root, staged, number, path, true)?;
             if at != *path {
                 saved.push(Saved { path: path.clone(), at });
             }
@@ -85,9 +86,9 @@ pub(super) fn put_back(
     Ok(saved)
 }
 
-/// What a step took out of the tree, if it lies in the staging folder, and what it was when it was
-/// checked.
-fn came_out<'a>(
+/// The file that a step took out of the directory, if it is in the staging folder, and its identity
+/// at the check.
+fn replaced_file<'a>(
     staging: &'a Staging<'_>,
     number: usize,
     step: &ApplyStep,
@@ -107,9 +108,9 @@ fn came_out<'a>(
     Ok((!is_ours).then_some((staged, was)))
 }
 
-/// Gives it a name in its folder, or in the nearest one above that is still there. No name that
-/// exists is taken.
-fn beside(
+/// Gives the file a name in its folder, or in the nearest folder above that still exists. An
+/// existing name is never taken.
+fn save_beside(
     root: &Root,
     staged: &OwnedFd,
     number: usize,
@@ -133,7 +134,7 @@ fn beside(
                 let how = RenameFlags::NOREPLACE;
                 match fs::renameat_with(staged, from, &folder, name.as_slice(), how) {
                     Ok(()) => {
-                        // The rename stands all the same; only a crash right now could undo it.
+                        // The rename is done. Only a crash right now could undo it.
                         let _unsynced = fs::fsync(&folder);
                         return folder_path.join(name).map_err(io::Error::other);
                     }

@@ -1,6 +1,5 @@
-//! What a path is called: how far its names are the names of triggers. Taken one name at a time,
-//! from a folder to what is in it, so that a link can hand on to its target what it is called
-//! itself.
+//! Matches a path against the names of triggers, one component at a time, from a folder to the
+//! entries in it. So a link can pass its names on to its target.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -9,51 +8,52 @@ use super::super::fold;
 use super::super::node::Node;
 use super::{RunsWhen, all};
 
-/// What a path is called, by all its names together.
+/// The triggers that a path has the name of, or the beginning of the name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::workspace) struct Called {
-    /// The triggers that are begun and go on below it: one bit for each of their folders.
+pub(in crate::workspace) struct TriggerNames {
+    /// The folders of triggers that go on below this path, one bit each.
     begun: u64,
-    /// The name of a trigger that is a file.
-    file: First,
-    /// The name of a trigger that is a folder.
-    folder: First,
-    /// It lies in the folder of a trigger.
-    inside: First,
-    /// A link with the name of a trigger leads through it.
-    way: First,
+    /// It has the name of a trigger that is a file.
+    file: RunRank,
+    /// It has the name of a trigger that is a folder.
+    folder: RunRank,
+    /// It is in a folder that is a trigger.
+    inside: RunRank,
+    /// A link with the name of a trigger leads through this path.
+    passed_through: RunRank,
 }
 
-/// The first of some ways to run, by its place among all of them.
+/// The position of a [`RunsWhen`] in the sorted table. The smallest one counts; the default is
+/// none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct First(u16);
+struct RunRank(u16);
 
-impl Default for First {
+impl Default for RunRank {
     fn default() -> Self {
         Self(u16::MAX)
     }
 }
 
-/// One name further in a trigger.
+/// What one more component of a trigger's name leads to.
 #[derive(Default)]
 struct Step {
-    /// The folder in which it goes on.
+    /// The folder in which the name goes on.
     begins: Option<usize>,
-    file: First,
-    folder: First,
+    file: RunRank,
+    folder: RunRank,
 }
 
-/// The triggers by their names, and those that end a name apart.
+/// All triggers by their names. Those that are an ending (`*.x`) are listed apart.
 struct Table {
-    /// In order.
+    /// Sorted.
     runs: Vec<RunsWhen>,
     steps: HashMap<(usize, &'static str), Step>,
-    /// The first of all that goes on in a folder.
-    below: Vec<First>,
-    endings: Vec<(&'static str, First)>,
+    /// For each folder, the smallest rank of all triggers that go on in it.
+    below: Vec<RunRank>,
+    endings: Vec<(&'static str, RunRank)>,
 }
 
-/// The folder of all triggers, which every folder is.
+/// The folder that every trigger starts in: any folder.
 const ANYWHERE: usize = 0;
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
@@ -61,10 +61,10 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
     runs.sort_unstable();
     runs.dedup();
     let (mut steps, mut endings) = (HashMap::<_, Step>::new(), Vec::new());
-    let mut below = vec![First::default()];
+    let mut below = vec![RunRank::default()];
     for (pattern, how) in all() {
         let first = runs.binary_search(&how).ok().and_then(|at| u16::try_from(at).ok());
-        let first = first.map_or_else(First::default, First);
+        let first = first.map_or_else(RunRank::default, RunRank);
         if let Some(ending) = pattern.strip_prefix('*') {
             endings.push((ending, first));
             continue;
@@ -79,7 +79,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
                 break;
             }
             at = *step.begins.get_or_insert_with(|| {
-                below.push(First::default());
+                below.push(RunRank::default());
                 below.len() - 1
             });
             below[at] = first.min(below[at]);
@@ -88,72 +88,75 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
     Table { runs, steps, below, endings }
 });
 
-impl Called {
-    /// By the names of a path alone.
+impl TriggerNames {
+    /// By the components of a path alone.
     pub(in crate::workspace) fn of<'a>(names: impl Iterator<Item = &'a [u8]>) -> Self {
         names.fold(Self::default(), Self::enter)
     }
 
-    /// What something is called that has this name in here.
+    /// The names of an entry `name` in this folder.
     pub(in crate::workspace) fn enter(self, name: &[u8]) -> Self {
         let name = fold::folded(name);
-        let mut called = Self { inside: self.inside.min(self.folder), ..Self::default() };
+        let mut names = Self { inside: self.inside.min(self.folder), ..Self::default() };
         for folder in std::iter::once(ANYWHERE).chain(self.begun()) {
             if let Some(step) = TABLE.steps.get(&(folder, name.as_str())) {
-                called.begun |= step.begins.map_or(0, |begins| 1 << begins);
-                called.file = called.file.min(step.file);
-                called.folder = called.folder.min(step.folder);
+                names.begun |= step.begins.map_or(0, |begins| 1 << begins);
+                names.file = names.file.min(step.file);
+                names.folder = names.folder.min(step.folder);
             }
         }
         let ends =
-            |(ending, _): &&(&str, First)| name.len() > ending.len() && name.ends_with(ending);
+            |(ending, _): &&(&str, RunRank)| name.len() > ending.len() && name.ends_with(ending);
         for (_, first) in TABLE.endings.iter().filter(ends) {
-            called.file = called.file.min(*first);
+            names.file = names.file.min(*first);
         }
-        called
+        names
     }
 
-    /// Is called so too.
+    /// The names of both.
     #[must_use]
-    pub(in crate::workspace) fn and(self, other: Self) -> Self {
+    pub(in crate::workspace) fn merged(self, other: Self) -> Self {
         Self {
             begun: self.begun | other.begun,
             file: self.file.min(other.file),
             folder: self.folder.min(other.folder),
             inside: self.inside.min(other.inside),
-            way: self.way.min(other.way),
+            passed_through: self.passed_through.min(other.passed_through),
         }
     }
 
-    /// What the end of a link is that is called so.
+    /// What a link with these names gives to its target.
     #[must_use]
-    pub(super) fn end(self) -> Self {
-        Self { way: First::default(), ..self }
+    pub(super) fn of_target(self) -> Self {
+        Self { passed_through: RunRank::default(), ..self }
     }
 
-    /// What something is that a link leads through that is called so.
+    /// What a link with these names gives to the paths that it leads through.
     #[must_use]
-    pub(super) fn way(self) -> Self {
-        Self { way: self.as_link(), ..Self::default() }
+    pub(super) fn of_passed_through(self) -> Self {
+        Self { passed_through: self.as_link(), ..Self::default() }
     }
 
-    /// A link stands for all that may be in it.
-    fn as_link(self) -> First {
+    /// A link stands for everything that may be in its target.
+    fn as_link(self) -> RunRank {
         let below = self.begun().map(|folder| TABLE.below[folder]);
-        below.fold(self.inside.min(self.folder).min(self.file).min(self.way), First::min)
+        below.fold(
+            self.inside.min(self.folder).min(self.file).min(self.passed_through),
+            RunRank::min,
+        )
     }
 
-    /// Whether it has nothing of a trigger.
+    /// Whether no trigger has such a name.
     pub(in crate::workspace) fn is_plain(self) -> bool {
         self == Self::default()
     }
 
-    /// What it is to a program, if this is there.
+    /// When it runs, if `node` is at the path.
     pub(super) fn runs(self, node: Option<&Node>) -> Option<RunsWhen> {
         let first = match node {
             Some(Node::Link { .. }) => self.as_link(),
-            // It stands for itself alone.
-            Some(Node::Folder { .. }) => self.inside.min(self.folder).min(self.way),
+            // A folder alone; what is in it is judged by itself.
+            Some(Node::Folder { .. }) => self.inside.min(self.folder).min(self.passed_through),
             Some(Node::File { .. } | Node::Special) => self.inside.min(self.file),
             None => self.inside.min(self.folder).min(self.file),
         };
@@ -175,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_folder_of_the_table_has_a_bit_of_its_own() {
+    fn every_folder_of_the_table_has_its_own_bit() {
         assert!(TABLE.below.len() <= u64::BITS as usize, "{}", TABLE.below.len());
         assert!(TABLE.runs.len() < usize::from(u16::MAX));
     }

@@ -1,4 +1,4 @@
-//! Every repository in a tree, found by the folders alone.
+//! Finds every repository in a tree, by the names in its folders.
 
 use std::io;
 use std::path::Path;
@@ -11,11 +11,11 @@ use super::super::git::{self, Shape};
 use super::super::rel_path::RelPath;
 use super::{GitRuns, Reader, UserConfig};
 
-/// Entries that are looked at: twice as many as go in.
+/// At most this many entries are visited: twice as many as may be copied in.
 const ENTRIES: u64 = 2 * limits::WORKSPACE_ENTRIES;
 
 impl GitRuns {
-    /// What git runs of a tree; `root` is it, held open.
+    /// What git runs in `tree`. `root` is the same tree, held open.
     ///
     /// # Errors
     /// The tree is gone.

@@ -1,6 +1,6 @@
-//! What only the host's own files show to be dangerous. The export gate knows what was copied; here
-//! stands what was not: a link that was left out and leads outside, a half of a repository that was
-//! left out, and what the person's git configuration names.
+//! The second check, against the directory itself. The export gate knows only what was copied in.
+//! Here the host's files count as well: links that were left out and lead outside, the half of a
+//! repository that was left out, and the files that the person's git configuration names.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -14,14 +14,15 @@ use super::super::git_runs::{GitRuns, UserConfig};
 use super::super::nearest::Nearest;
 use super::super::rel_path::RelPath;
 
-/// Holds in `set` what must not be applied here. `root` is the directory of `base`.
+/// Holds the changes in `set` that are dangerous in this directory. `root` is the directory of
+/// `base`.
 ///
 /// # Errors
 /// The directory is gone.
-pub(super) fn last_look(root: &Root, base: &Base, set: &mut ChangeSet) -> io::Result<()> {
+pub(super) fn recheck_on_host(root: &Root, base: &Base, set: &mut ChangeSet) -> io::Result<()> {
     let runs = GitRuns::of(root, &base.root, &UserConfig::of_this_user())?;
     let coming = || set.applied().filter(|it| it.after.is_some()).map(|it| &it.path);
-    // Which names of a repository come into a folder.
+    // Which of the names that make a repository are added to each folder.
     let mut shapes: HashMap<RelPath, Shape> = HashMap::new();
     for path in coming() {
         let mut shape = Shape::default();
@@ -41,8 +42,8 @@ pub(super) fn last_look(root: &Root, base: &Base, set: &mut ChangeSet) -> io::Re
             None if in_repository.is_in(&change.path, &repositories) => {
                 Some(HeldReason::Repository)
             }
-            // THREAT: the agent edits `tools/fsm`, which the person's `core.fsmonitor` names, or the
-            // file that their configuration includes, and the next `git status` runs it.
+            // THREAT: the agent edits `tools/fsm`, which the person's `core.fsmonitor` names, or a
+            // file that their configuration includes. The next `git status` runs it.
             // Tried by workspace::apply::tests::named_in_git::what_git_runs_is_held.
             None => runs.is_made_by(change).then_some(HeldReason::NamedInGit),
         })
@@ -52,8 +53,9 @@ pub(super) fn last_look(root: &Root, base: &Base, set: &mut ChangeSet) -> io::Re
             change.held = verdict;
         }
     }
-    // THREAT: `x -> docs/credentials`, where `docs` is in a folder that was left out and leads to
-    // ~/.aws. Tried by workspace::apply::tests::a_link_through_one_that_was_left_out_is_kept_back.
+    // THREAT: the agent makes `x -> docs/credentials`. `docs` is a link in a folder that was left
+    // out, and leads to ~/.aws. Tried by
+    // workspace::apply::tests::a_link_through_one_that_was_left_out_is_held.
     export::judge(base, Some(root), &mut set.changes);
     Ok(())
 }
@@ -78,7 +80,7 @@ mod tests {
         ChangeSet { changes: paths.map(change).collect(), ..ChangeSet::default() }
     }
 
-    /// Where every `HEAD` is held against every other, this does not end.
+    /// If every `HEAD` were compared with every other, this would not end.
     #[test]
     fn a_hundred_thousand_folders_with_a_head_are_looked_at_once() {
         let folder = tempfile::tempdir().unwrap();
@@ -87,7 +89,7 @@ mod tests {
         let heads = (0..100_000).map(|n| format!("f/{n}/HEAD"));
         let mut set = coming(heads.chain([7, 8].map(|n| format!("f/{n}/refs"))));
         let base = Base { root: folder.path().to_owned(), ..Base::default() };
-        last_look(&root, &base, &mut set).unwrap();
+        recheck_on_host(&root, &base, &mut set).unwrap();
         let held: Vec<_> = set.held().map(|change| change.path.to_string()).collect();
         assert_eq!(held, ["f/7/HEAD", "f/7/refs"]);
     }
