@@ -250,7 +250,7 @@ fn by_itself(change: &Change, is_repository: bool, names: &Names<'_>) -> Option<
 /// not decide to replace it.
 // THREAT: the agent writes `.env`, or replaces the folder of `.env` with a file, and the person's
 // own `.env` is lost. Tried by
-// workspace::apply::tests::what_was_left_out_is_held_and_the_rest_is_applied.
+// workspace::apply::tests::left_out::what_was_left_out_is_held_and_the_rest_is_applied.
 fn left_out(change: &Change, base: &Base) -> Option<HeldReason> {
     let path = &change.path;
     let above = || {
