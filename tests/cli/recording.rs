@@ -79,7 +79,7 @@ async fn a_recorded_run_is_played_back_and_a_departure_says_where() {
     // An exchange too few, one too many, one in the middle that is not there.
     let lines: Vec<&str> = recording.lines().collect();
     let shorter = lines[..lines.len() - 1].join("\n") + "\n";
-    assert_departs(&played(&shorter, &[]).await, "one more request of responses than it holds");
+    assert_departs(&played(&shorter, &[]).await, "one more request of responses than it has");
     let mut last: Value = serde_json::from_str(lines[lines.len() - 1]).expect("an exchange");
     last["n"] = json!(last["n"].as_u64().unwrap_or_default() + 1);
     let longer = format!("{recording}{last}\n");
@@ -88,7 +88,7 @@ async fn a_recorded_run_is_played_back_and_a_departure_says_where() {
         lines.iter().enumerate().filter(|(n, _)| *n != lines.len() - 2).map(|(_, l)| *l).collect();
     assert_departs(&played(&(holed.join("\n") + "\n"), &[]).await, "is missing: line ");
     assert_departs(&played("{\"airlock_recording\":99}\n", &[]).await, "of version 99");
-    assert_departs(&played("not a recording\n", &[]).await, "it is no recording");
+    assert_departs(&played("not a recording\n", &[]).await, "it is not a recording");
 }
 
 /// A file that is no recording is not overwritten by one.

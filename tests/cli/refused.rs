@@ -151,13 +151,13 @@ async fn an_engine_that_cannot_be_used_is_one_sentence() {
     assert!(doctor.stderr.contains("there is no socket at unix:///none"), "{doctor:?}");
 }
 
-/// Root on another machine, over a wire that anybody may rewrite: not even tried.
+/// Root access to another machine over an unprotected connection is not even tried.
 #[tokio::test]
-async fn plain_tcp_to_another_machine_is_refused() {
+async fn tcp_without_tls_to_another_machine_is_refused() {
     let rig = Rig::new().variable("DOCKER_HOST", "tcp://192.0.2.1:2375");
     let key = key_file(&rig);
-    let expected = "the engine's address cannot be used: tcp://192.0.2.1:2375: plain tcp to another \
-                    machine: anybody\non the way could read and change what is said\n\
+    let expected = "the engine's address cannot be used: tcp://192.0.2.1:2375: tcp without TLS to \
+                    another machine:\nan attacker on the network could read and change it\n\
                     use TLS (DOCKER_TLS_VERIFY=1), or forward the socket: ssh -N -L \
                     /tmp/engine.sock:/var/run/docker.sock HOST, then \
                     DOCKER_HOST=unix:///tmp/engine.sock\n";

@@ -299,8 +299,8 @@ async fn an_image_that_is_in_the_way_is_refused_with_the_path() {
     let ran = ran.assert_exit(6, "use another image: airlock run --image NAME");
     assert_eq!(
         ran.outcome()["message"],
-        "the image cannot be used: a link or a volume of the image is in the way of what belongs \
-         at /workspace; nothing was handed over"
+        "the image cannot be used: the image has a link or a volume at /workspace, where the \
+         sandbox needs its own mount; nothing was handed over"
     );
     drop(ran.assert_nothing_left_behind().await);
 }

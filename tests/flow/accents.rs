@@ -46,7 +46,7 @@ async fn a_kernel_of_its_own_excuses_no_capabilities() {
     assert_eq!(ran.backend.model_requests().len(), 0);
     assert_eq!(
         ran.outcome()["message"],
-        "the sandbox cannot be made safe: the engine does not hold what was asked of it: it has \
+        "the sandbox cannot be made safe: the engine does not enforce what was asked of it: it has \
          other capabilities than were asked for"
     );
 }

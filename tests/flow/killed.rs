@@ -161,7 +161,7 @@ async fn a_sandbox_full_of_files_ends_typed() {
         assert_eq!((&outcome["spent"], ran.exit), (&json!("seconds"), Some(5)), "{}", ran.stdout);
     } else {
         assert_eq!(told, [json!("failed"), json!("sandbox_died"), json!("lost")], "{}", ran.stdout);
-        let ran = ran.assert_exit(1, "the kernel ended the sandbox for want of memory");
+        let ran = ran.assert_exit(1, "the kernel killed the sandbox because memory ran out");
         assert_eq!(ran.record().await["changes_are"], "lost");
     }
 }

@@ -70,7 +70,7 @@ in_both_custodies! {
         assert_eq!(ran.events()[0]["live"], true);
         let record = ran.record().await;
         assert_eq!(record["live"], true);
-        assert!(record["waivers"].to_string().contains("live tree"), "{record}");
+        assert!(record["waivers"].to_string().contains("live directory"), "{record}");
         assert_eq!(record.get("triggers"), None, "nothing of git's changed: {record}");
         assert_eq!(ran.airlock("apply", &[]).await.exit, Some(1), "there is nothing to apply");
     }

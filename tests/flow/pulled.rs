@@ -80,7 +80,7 @@ async fn an_image_that_its_registry_does_not_have_is_refused() {
 #[tokio::test]
 async fn a_name_of_ours_is_never_fetched() {
     drop(refused("airlock-base:of-somebody-else", "airlock setup image").await);
-    drop(refused("../evil", "is not the name of an image").await);
+    drop(refused("../evil", "is not a valid image name").await);
 }
 
 /// A registry that takes the connection and says nothing.

@@ -1,5 +1,5 @@
-//! The sandbox's binary, as the build script made it: part of this very file, so that there is one
-//! thing to install and the two halves cannot drift apart.
+//! The sandbox's binary, as the build script made it. It is part of the host's binary, so that there
+//! is one file to install, and host and sandbox always match.
 
 /// The static binary.
 pub static SANDBOX: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/airlock-sandbox"));

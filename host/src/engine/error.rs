@@ -1,5 +1,5 @@
-//! What can go wrong between us and an engine: a variant for each consequence, and for each the
-//! three things a person is told.
+//! What can go wrong with an engine: one variant for each consequence, and for each variant a
+//! headline, a reason and a command.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -7,33 +7,33 @@ use std::io::ErrorKind;
 /// Why there is no container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineError {
-    /// The engine cannot be asked, or does not do what it is asked.
+    /// The engine cannot be reached, or refuses a request.
     Unusable { endpoint: String, why: Unusable },
-    /// The engine's address is one that we will not or cannot speak to.
+    /// The engine's address is not supported, or not safe.
     Endpoint { endpoint: String, reason: String, hint: String },
     /// The engine is older than API 1.41.
     TooOld { found: String },
-    /// The text is not the name of an image.
+    /// Not a valid name of an image.
     ImageName { image: String },
     /// The image is neither on the engine nor in its registry.
     ImageAbsent { image: String, command: String },
     /// The image is not on the engine and could not be fetched.
     ImagePull { image: String, reason: String },
-    /// The engine holds less than was asked of it: each thing that is missing.
+    /// The engine enforces less than it was asked to: everything that is missing.
     Weaker { missing: Vec<String> },
-    /// The container has no filter of system calls.
+    /// The container has no system call filter.
     NoFilter,
-    /// At these paths is not what was mounted there: the image has a link or a volume there.
+    /// Our mounts are not at these paths, because the image has a link or a volume there.
     ImagePaths { paths: Vec<String> },
     /// Another program than the sandbox runs in the container.
     Impostor { found: String },
-    /// The tree cannot be mounted live.
+    /// The directory cannot be mounted live.
     Live { path: String, reason: String },
-    /// A container could not be made, started, or did not say that it is ready.
-    Box { step: EngineStep, reason: String },
-    /// What started in the container speaks another protocol.
+    /// A step of a container's life failed.
+    Failed { step: EngineStep, reason: String },
+    /// The sandbox in the container speaks another protocol.
     Protocol { theirs: u32, version: String },
-    /// Something of ours is still on the engine and could not be removed.
+    /// A container or volume of ours is still on the engine and could not be removed.
     Leftover { what: Remains, name: String, reason: String },
 }
 
@@ -42,15 +42,15 @@ pub enum EngineError {
 pub enum Unusable {
     /// There is no such socket.
     Absent,
-    /// The socket is there, and this user may not open it.
+    /// The socket exists, and this user may not open it.
     Forbidden,
-    /// No answer came; what became of the attempt.
+    /// It did not answer; the reason.
     Silent(String),
-    /// It answered that it cannot or will not; its words.
+    /// It answered with an error; its message.
     Refuses(String),
 }
 
-/// What is left on the engine: each is removed by another command.
+/// What is left on the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remains {
     Container,
@@ -58,7 +58,7 @@ pub enum Remains {
 }
 
 impl Remains {
-    /// What removes it.
+    /// The command that removes it.
     pub(crate) fn command(self, name: &str) -> String {
         match self {
             Self::Container => format!("docker rm --force --volumes {name}"),
@@ -68,7 +68,7 @@ impl Remains {
 }
 
 impl Unusable {
-    /// What an error of the client means.
+    /// Classifies an error of the client.
     pub(crate) fn of(error: &bollard::errors::Error) -> Self {
         use bollard::errors::Error;
         match error {
@@ -76,7 +76,7 @@ impl Unusable {
             Error::DockerResponseServerError { message, .. } => {
                 return Self::Refuses(message.clone());
             }
-            // Its source is not itself, but what is behind it.
+            // The `source` of this variant skips `err` itself, so look at `err` here.
             Error::IOError { err } if err.kind() == ErrorKind::PermissionDenied => {
                 return Self::Forbidden;
             }
@@ -84,17 +84,17 @@ impl Unusable {
         }
         let mut cause = std::error::Error::source(error);
         while let Some(error) = cause {
-            let error_of_io = error.downcast_ref::<std::io::Error>();
-            if error_of_io.is_some_and(|it| it.kind() == ErrorKind::PermissionDenied) {
+            let io_error = error.downcast_ref::<std::io::Error>();
+            if io_error.is_some_and(|it| it.kind() == ErrorKind::PermissionDenied) {
                 return Self::Forbidden;
             }
             cause = error.source();
         }
-        Self::Silent(said(error))
+        Self::Silent(engine_message(error))
     }
 }
 
-/// Where on its way a container failed.
+/// The step at which a container failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineStep {
     Inject,
@@ -108,28 +108,28 @@ pub enum EngineStep {
 impl EngineStep {
     fn as_str(self) -> &'static str {
         match self {
-            Self::Inject => "the sandbox's binary could not be put on the engine",
+            Self::Inject => "the sandbox's binary could not be copied to the engine",
             Self::Create => "the container could not be made",
             Self::Start => "the container could not be started",
             Self::Ready => "the sandbox did not say that it is ready",
-            Self::Handoff => "the sandbox did not take its task",
-            Self::Wait => "the engine no longer says how the container is",
+            Self::Handoff => "the sandbox did not accept its task",
+            Self::Wait => "the engine does not report how the container ended",
         }
     }
 }
 
 impl EngineError {
-    /// A failure at one step, with everything the error has to say.
+    /// A failure at one step, with the client's error as the reason.
     pub(crate) fn at(step: EngineStep, error: &bollard::errors::Error) -> Self {
-        Self::Box { step, reason: said(error) }
+        Self::Failed { step, reason: engine_message(error) }
     }
 
-    /// A failure at one step that is the machine's and not the engine's.
+    /// A failure at one step that is an IO error of the host.
     pub(crate) fn broke(step: EngineStep, error: &std::io::Error) -> Self {
-        Self::Box { step, reason: chain(error) }
+        Self::Failed { step, reason: chain(error) }
     }
 
-    /// Headline, reason, and the one command (or thing to do) that mends it, where there is one.
+    /// Headline, reason, and the one thing to do about it, if there is one.
     #[must_use]
     pub fn describe(&self) -> (String, String, Option<String>) {
         match self {
@@ -141,17 +141,17 @@ impl EngineError {
             ),
             Self::TooOld { found } => (
                 "the engine is too old".to_owned(),
-                format!("it speaks API {found}, 1.41 is needed (Docker 20.10 or later)"),
+                format!("it supports API {found}; airlock needs 1.41 (Docker 20.10) or later"),
                 Some("docker version".to_owned()),
             ),
             Self::ImageName { image } => (
-                "not an image".to_owned(),
-                format!("{image:?} is not the name of an image"),
+                "not an image name".to_owned(),
+                format!("{image:?} is not a valid image name"),
                 Some("docker images".to_owned()),
             ),
             Self::ImageAbsent { image, command } => (
                 "no such image".to_owned(),
-                format!("{image} is not on the engine and no registry has it"),
+                format!("{image} is not on the engine, and no registry has it"),
                 Some(command.clone()),
             ),
             Self::ImagePull { image, reason } => (
@@ -161,12 +161,12 @@ impl EngineError {
             ),
             Self::Weaker { missing } => (
                 "the sandbox cannot be made safe".to_owned(),
-                format!("the engine does not hold what was asked of it: {}", missing.join("; ")),
+                format!("the engine does not enforce what was asked of it: {}", missing.join("; ")),
                 Some("airlock doctor".to_owned()),
             ),
             Self::NoFilter => (
                 "the sandbox cannot be made safe".to_owned(),
-                "the engine does not filter system calls (seccomp)".to_owned(),
+                "the engine applies no system call filter (seccomp)".to_owned(),
                 Some(
                     "start dockerd without --seccomp-profile=unconfined, on a kernel with \
                      CONFIG_SECCOMP_FILTER; then: airlock doctor"
@@ -176,39 +176,43 @@ impl EngineError {
             Self::ImagePaths { paths } => (
                 "the image cannot be used".to_owned(),
                 format!(
-                    "a link or a volume of the image is in the way of what belongs at {}; nothing \
-                     was handed over",
+                    "the image has a link or a volume at {}, where the sandbox needs its own mount; \
+                     nothing was handed over",
                     paths.join(", ")
                 ),
                 Some("use another image: airlock run --image NAME".to_owned()),
             ),
             Self::Impostor { found } => (
-                "another program runs in the sandbox's place".to_owned(),
-                format!("the engine shows {found} in the container; nothing was handed over"),
+                "another program runs in place of the sandbox".to_owned(),
+                format!("the engine reports {found} in the container; nothing was handed over"),
                 Some("use another image: airlock run --image NAME".to_owned()),
             ),
             Self::Live { path, reason } => (
-                "the tree cannot be mounted live".to_owned(),
+                "the directory cannot be mounted live".to_owned(),
                 format!("{path}: {reason}"),
-                Some("leave out --live: the tree is then copied".to_owned()),
+                Some("leave out --live: then the sandbox works on a copy".to_owned()),
             ),
-            Self::Box { step, reason } => {
+            Self::Failed { step, reason } => {
                 (step.as_str().to_owned(), reason.clone(), Some("airlock doctor".to_owned()))
             }
             Self::Protocol { theirs, version } => (
-                "the two halves do not match".to_owned(),
+                "the sandbox and the host do not match".to_owned(),
                 format!(
                     "the sandbox (version {version}) speaks protocol {theirs}, this host speaks {}",
                     airlock_shared::limits::PROTOCOL
                 ),
                 Some(
-                    "install one release of both: cargo install --path host, without \
-                     AIRLOCK_SANDBOX_BINARY"
+                    "install both from one release: cargo install --path host, with \
+                     AIRLOCK_SANDBOX_BINARY unset"
                         .to_owned(),
                 ),
             ),
             Self::Leftover { what, name, reason } => (
-                "something of ours is still on the engine".to_owned(),
+                match what {
+                    Remains::Container => "a container of airlock is still on the engine",
+                    Remains::Volume => "a volume of airlock is still on the engine",
+                }
+                .to_owned(),
                 format!("{name}: {reason}"),
                 Some(what.command(name)),
             ),
@@ -234,7 +238,7 @@ fn unusable(endpoint: &str, why: &Unusable) -> (String, String, Option<String>) 
             "start Docker, or point DOCKER_HOST at a running engine; then: airlock doctor",
         ),
         Unusable::Refuses(reason) => (
-            "the container engine does not do what it is asked",
+            "the container engine refused a request",
             format!("{endpoint} answers: {reason}"),
             "airlock doctor",
         ),
@@ -251,8 +255,8 @@ impl fmt::Display for EngineError {
 
 impl std::error::Error for EngineError {}
 
-/// The engine's own words where it had any, else what became of the request.
-pub(crate) fn said(error: &bollard::errors::Error) -> String {
+/// The engine's message if it sent one, else the client's error.
+pub(crate) fn engine_message(error: &bollard::errors::Error) -> String {
     use bollard::errors::Error;
     match error {
         Error::DockerResponseServerError { message, .. } => message.clone(),
@@ -261,19 +265,19 @@ pub(crate) fn said(error: &bollard::errors::Error) -> String {
     }
 }
 
-/// An error and what caused it, as fragments joined by `: `, each said once.
+/// An error and its causes, joined by `: `, none repeated.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
+    let mut message = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
         let text = cause.to_string();
-        if !said.contains(&text) {
-            said.push_str(": ");
-            said.push_str(&text);
+        if !message.contains(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
         }
         next = cause.source();
     }
-    said
+    message
 }
 
 #[cfg(test)]
@@ -281,23 +285,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_cause_has_its_own_sentence_and_command() {
-        let said = |why| {
+    fn each_cause_has_its_own_message_and_command() {
+        let described = |why| {
             let error = EngineError::Unusable { endpoint: "unix:///s".to_owned(), why };
             let (headline, reason, hint) = error.describe();
             (format!("{headline}: {reason}"), hint.unwrap_or_default())
         };
         let io = |kind: ErrorKind| {
-            said(Unusable::of(&bollard::errors::Error::IOError { err: kind.into() }))
+            described(Unusable::of(&bollard::errors::Error::IOError { err: kind.into() }))
         };
         let absent = bollard::errors::Error::SocketNotFoundError("/s".to_owned());
         let answered = bollard::errors::Error::DockerResponseServerError {
             status_code: 500,
             message: "no space left on device".to_owned(),
         };
-        let text = |said: &str, hint: &str| (said.to_owned(), hint.to_owned());
+        let text = |message: &str, hint: &str| (message.to_owned(), hint.to_owned());
         assert_eq!(
-            said(Unusable::of(&absent)),
+            described(Unusable::of(&absent)),
             text(
                 "no container engine: there is no socket at unix:///s",
                 "install and start Docker, or point DOCKER_HOST at a running engine; then: airlock doctor"
@@ -318,17 +322,16 @@ mod tests {
             )
         );
         assert_eq!(
-            said(Unusable::of(&answered)),
+            described(Unusable::of(&answered)),
             text(
-                "the container engine does not do what it is asked: unix:///s answers: no space left \
-                 on device",
+                "the container engine refused a request: unix:///s answers: no space left on device",
                 "airlock doctor"
             )
         );
     }
 
     #[test]
-    fn what_is_left_is_named_with_the_command_that_removes_it() {
+    fn a_leftover_comes_with_the_command_that_removes_it() {
         let hint = |what| {
             let (name, reason) = ("airlock-1".to_owned(), "it is busy".to_owned());
             EngineError::Leftover { what, name, reason }.describe().2.unwrap_or_default()
@@ -337,11 +340,11 @@ mod tests {
         assert_eq!(hint(Remains::Volume), "docker volume rm airlock-1");
     }
 
-    /// Its readers put `no sandbox` before it.
+    /// Callers put `no sandbox` before it.
     #[test]
-    fn a_step_that_failed_is_said_once() {
+    fn the_message_of_a_failed_step_repeats_nothing() {
         let error =
-            EngineError::Box { step: EngineStep::Create, reason: "no space left".to_owned() };
+            EngineError::Failed { step: EngineStep::Create, reason: "no space left".to_owned() };
         assert_eq!(error.to_string(), "the container could not be made: no space left");
     }
 }

@@ -1,25 +1,25 @@
-//! Where a sandbox runs: which terms a container is made on, the binary that goes into it, and the
-//! engine that makes it.
+//! The containers that sandboxes run in: the constraints on a container, the binary that goes into
+//! it, and the engine that makes it.
 //!
 //! ```text
 //! Docker::connect ─→ image ─→ prepare ─→ plan ─→ Planned ─→ Created ─→ Ready ─→ Running ─→ Gone
-//!                    digest   binary             terms      verified   said so  handed     removed
+//!                    digest   binary             asked for  verified   said so  task given removed
 //! ```
 //!
-//! Each stage consumes the one before, so that nothing can be handed over to a container that has not
-//! said it is ready, and nothing can be removed twice. A stage that fails removes its container
-//! before it returns its error. There is no clean-up in `Drop`: it could neither wait nor fail.
-//! A future of this module that is dropped half-way leaves a labelled container, which the next
-//! start sweeps; so await them, they are all bounded.
+//! Each stage consumes the one before. So a task cannot go to a container that has not said that it
+//! is ready, and nothing can be removed twice. A stage that fails removes its container before it
+//! returns its error. There is no clean-up in `Drop`, because it can neither wait nor fail. If a
+//! future of this module is dropped before its end, a labelled container stays, and the next start
+//! sweeps it. So await these futures: each has a time limit.
 //!
-//! Absent on purpose: any knowledge of runs, logins and the link. A container is a name, labels, a pipe.
+//! Absent on purpose: sessions, logins and the link. Here a container is a name, labels and a pipe.
 
-pub mod base; // the image that containers start from by default
-pub mod binary; // the sandbox we carry
-pub mod confine; // the terms of a container, each with its reason
+pub mod base; // the default image
+pub mod binary; // the sandbox's binary, which the host contains
+pub mod confine; // the constraints on a container, each with its reason
 pub mod docker; // containers on a Docker engine
-pub(crate) mod error; // what can go wrong, by consequence
-pub mod live; // the host's own tree in a container
+pub(crate) mod error; // what can go wrong, one variant for each consequence
+pub mod live; // the person's own directory in a container (`--live`)
 
 pub use confine::{ContainerSpec, Waiver, WorkspaceMount};
 pub use docker::{Docker, EngineChoice};

@@ -1,12 +1,12 @@
-//! Which addresses a tunnel may be opened to: public ones, and this machine only where the base
-//! itself is this machine.
+//! Which addresses a tunnel may connect to: public ones, and this machine only if the base is on this
+//! machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether the host may dial this address for the sandbox.
 ///
-/// THREAT: a name that resolves to the cloud's metadata service, a router or a neighbour makes the
-/// host an arm of the sandbox. Tried by `gate::address::tests::only_public_addresses_are_dialled`.
+/// THREAT: a name resolves to the cloud's metadata service, a router or a neighbour, and the sandbox
+/// reaches it through the host. Tried by `gate::address::tests::only_public_addresses_are_dialled`.
 pub(super) fn may_be_dialled(address: IpAddr, is_base_loopback: bool) -> bool {
     let address = address.to_canonical();
     if address.is_loopback() {
@@ -39,9 +39,9 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, c, d, e, f, g, h] = address.segments();
-    // Global unicast is 2000::/3, and not all of it is somebody's.
+    // Global unicast is 2000::/3, without some special blocks.
     if a & 0xe000 != 0x2000 {
-        // Translated IPv4 (64:ff9b::/96) is as public as the address inside.
+        // A translated IPv4 address (64:ff9b::/96) is public if the IPv4 address is.
         let [g1, g2] = g.to_be_bytes();
         let [h1, h2] = h.to_be_bytes();
         let is_translated = [a, b, c, d, e, f] == [0x64, 0xff9b, 0, 0, 0, 0];
@@ -49,7 +49,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
     let is_special = (a == 0x2001 && (b < 0x0200 || b == 0x0db8)) // Teredo, ORCHID, benchmarks; documentation
         || (a == 0x3fff && b < 0x1000) // documentation
-        || a == 0x2002; // 6to4 carries an IPv4 address of any kind
+        || a == 0x2002; // 6to4 contains an IPv4 address of any kind
     !is_special
 }
 

@@ -1,4 +1,5 @@
-//! The backend's stream on its way down: scrubbed, heard, written down, and passed on unbuffered.
+//! The backend's stream on its way to the sandbox: scrubbed, counted in the ledger, recorded, and
+//! passed on without buffering.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,11 +20,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Gate;
 use super::chunks::Chunks;
 use super::policy::Route;
-use super::recording::{Events, PlayedAnswer, Said};
+use super::recording::{AnswerContent, Events, PlayedAnswer};
 use crate::auth::reach::cause;
 
-/// How long, and how much of, a stream's end is awaited when nobody reads it any more: only a
-/// connection that was read to its end can be used again.
+/// How long, and how many bytes of, a stream is read to its end after the sandbox stopped reading. Only
+/// a connection that was read to its end can be used again.
 const DRAIN: Duration = Duration::from_secs(2);
 const DRAIN_BYTES: usize = 64 << 10;
 
@@ -32,13 +33,13 @@ pub(super) struct AnswerStream {
     source: AnswerSource,
     scrubber: Scrubber,
     decoder: Decoder,
-    /// Bytes that went down.
+    /// Bytes sent to the sandbox.
     passed: u64,
-    /// What is written down at the end, where a recording is recorded.
-    tape: Option<AnswerRecording>,
-    /// `response.completed`, or a failure, was heard: what follows does not matter.
+    /// What is recorded at the end, if this session is recorded.
+    recording: Option<AnswerRecording>,
+    /// `response.completed`, or a failure, was read: what follows does not matter.
     is_whole: bool,
-    /// Others wait for their turn as long as this lives.
+    /// Other requests wait as long as this exists.
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -63,9 +64,9 @@ impl AnswerStream {
         body: Option<Value>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let tape =
+        let recording =
             body.map(|body| AnswerRecording { route, body, status, events: Events::default() });
-        Self::new(gate, AnswerSource::Live(chunks), tape, permit)
+        Self::new(gate, AnswerSource::Live(chunks), recording, permit)
     }
 
     pub(super) fn replayed(
@@ -79,7 +80,7 @@ impl AnswerStream {
     fn new(
         gate: &Arc<Gate>,
         source: AnswerSource,
-        tape: Option<AnswerRecording>,
+        recording: Option<AnswerRecording>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         let scrubber = Scrubber::new(gate.texts());
@@ -91,7 +92,7 @@ impl AnswerStream {
             scrubber,
             decoder,
             passed: 0,
-            tape,
+            recording,
             is_whole: false,
             permit: Some(permit),
         }
@@ -104,7 +105,7 @@ impl AnswerStream {
         }))
     }
 
-    /// The next piece that can go down.
+    /// The next piece to send.
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         loop {
             let piece = match &mut self.source {
@@ -143,8 +144,8 @@ impl AnswerStream {
                 self.hear(&event);
             }
             if is_too_long {
-                // This piece still goes down: the sandbox has the same bounds, and finds in the same
-                // bytes what is wrong, where a stream that breaks off would only be asked for again.
+                // This piece is still sent. The sandbox has the same limits and finds the same fault in
+                // the same bytes; after a stream that breaks off it would only ask again.
                 self.source = AnswerSource::Ended;
                 if !self.is_whole {
                     self.gate.ledger().too_large(what);
@@ -159,18 +160,18 @@ impl AnswerStream {
         }
     }
 
-    /// What the sandbox is about to hear, the host has heard.
+    /// The ledger sees each event before the sandbox does.
     fn hear(&mut self, data: &str) {
         if self.is_whole {
-            // The sandbox reads no further either.
+            // The sandbox stops reading here, too.
             return;
         }
         let event = StreamEvent::parse(data);
         self.gate.ledger().hear(&event);
         let is_piece =
             matches!(event, StreamEvent::Text(_) | StreamEvent::Piece(_) | StreamEvent::Other);
-        if let (Some(tape), false) = (&mut self.tape, is_piece) {
-            tape.events.hear(data);
+        if let (Some(recording), false) = (&mut self.recording, is_piece) {
+            recording.events.hear(data);
         }
         if matches!(event, StreamEvent::Completed { .. } | StreamEvent::Failed(_)) {
             self.is_whole = true;
@@ -191,22 +192,27 @@ impl AnswerStream {
         self.gate.ledger().broke_off(Meaning::Passing { why, asked: None });
     }
 
-    /// Once, whatever came until now.
+    /// Records what came until now; does nothing the second time.
     fn write_down(&mut self) {
-        if let (Some(tape), Some(recorder)) = (self.tape.take(), &self.gate.config.recorder) {
-            let Some(events) = tape.events.all() else {
-                return recorder.fail("an answer is too large to be played");
+        if let (Some(recording), Some(recorder)) =
+            (self.recording.take(), &self.gate.config.recorder)
+        {
+            let Some(events) = recording.events.all() else {
+                return recorder.fail("an answer is too large to be played back");
             };
-            let reply = PlayedAnswer::Answer { status: tape.status, said: Said::Events(events) };
-            recorder.exchange(tape.route, tape.body, reply, &self.gate.texts());
+            let reply = PlayedAnswer::Answer {
+                status: recording.status,
+                content: AnswerContent::Events(events),
+            };
+            recorder.exchange(recording.route, recording.body, reply, &self.gate.texts());
         }
     }
 }
 
 impl Drop for AnswerStream {
-    /// The sandbox stops reading at `response.completed`; the connection's end may come later. An
-    /// answer that it gives up before is given up at the backend too: whatever is not made is not
-    /// paid for.
+    /// The sandbox stops reading at `response.completed`, and the connection may end later. If it
+    /// abandons an answer before that, the connection to the backend is closed too, so that the backend
+    /// stops generating.
     fn drop(&mut self) {
         self.write_down();
         self.permit = None;

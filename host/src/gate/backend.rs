@@ -40,7 +40,7 @@ async fn a_refused_token_is_renewed_once() {
 }
 
 #[tokio::test]
-async fn whether_a_token_is_refused_is_asked_and_nothing_is_renewed() {
+async fn the_check_for_a_refused_token_renews_nothing() {
     let unauthorized = || whole("401 Unauthorized", "", r#"{"detail":"no"}"#);
     let (script, base) = Script::start(vec![
         unauthorized(),
@@ -145,7 +145,7 @@ async fn a_backend_does_not_speak_in_the_hosts_name() {
     let said = Outcome::Failed { fault: Fault::new(FaultKind::Refused, words) };
     assert_eq!(rig.served.gate.judge(claim(FaultKind::Refused), false).await, said);
 
-    // The control: the host's own word has the header.
+    // The control: the host's own refusal has the header.
     let nowhere = Base::parse("http://127.0.0.1:1/v1").expect("a base");
     let mut rig = Rig::new(config(&nowhere, live(&nowhere))).await;
     let answer = rig.ask(user("hi")).await;
@@ -230,7 +230,7 @@ async fn the_catalogue_is_asked_by_the_host() {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_stops_reading_at_the_end_leaves_the_connection_whole() {
+async fn a_sandbox_that_stops_reading_at_the_end_keeps_the_connection_usable() {
     let (mut rig, script) = Rig::scripted(vec![says("one"), says("two")]).await;
     let mut body = rig.ask(user("hi")).await.into_body();
     let mut seen = String::new();
@@ -289,7 +289,7 @@ async fn a_backend_that_is_not_there_or_breaks_off() {
 }
 
 #[test]
-fn a_certificate_authority_that_is_none_is_refused() {
+fn an_invalid_certificate_authority_is_refused() {
     let base = Base::parse("https://codex.example.org").expect("a base");
     assert!(client(&base, None).is_ok());
     for pem in ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {

@@ -1,35 +1,35 @@
-//! The backend's stream in as few pieces as it came in: what is there at once goes on at once, and
-//! nothing is waited for.
+//! The backend's stream in few pieces: what has arrived together is passed on together, without
+//! waiting for more.
 //!
-//! A backend sends its events as pieces of their own, even where one segment held them all. Sent on
-//! like that, each would take its own way through the engine, which costs the sandbox more time than
-//! everything the host does with it.
+//! A backend sends each event as a separate piece, even if one segment has many. Passed on like that,
+//! each would cross the engine separately, which costs more time than everything else that the host
+//! does with it.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 
-/// More than this is not gathered.
+/// The most that is gathered in one piece.
 const GATHERED_BYTES: usize = 64 << 10;
 
 type ChunkResult = Result<Option<Bytes>, reqwest::Error>;
 
 pub(super) struct Chunks {
     answer: reqwest::Response,
-    /// What was gathered, and how it went on from there.
+    /// What was gathered, and the end or error after it.
     ahead: VecDeque<ChunkResult>,
 }
 
 impl Chunks {
-    /// Gathers what came with the headers, so that it goes down with them.
+    /// Gathers what came with the headers, so that it is sent with them.
     pub(super) async fn of(answer: reqwest::Response) -> Self {
         let mut chunks = Self { answer, ahead: VecDeque::new() };
         chunks.gather(BytesMut::new()).await;
         chunks
     }
 
-    /// The next piece; none at the end. Dropped half-way, it may lose what it gathered.
+    /// The next piece; `None` at the end. If the future is dropped, gathered bytes may be lost.
     pub(super) async fn next(&mut self) -> ChunkResult {
         if self.ahead.is_empty() {
             match self.answer.chunk().await {
@@ -39,7 +39,7 @@ impl Chunks {
         }
         let next = self.ahead.pop_front().unwrap_or(Ok(None));
         if next.is_err() {
-            // A stream that breaks off takes with it what was not sent yet: that goes first.
+            // An error resets the stream and drops what was not sent yet, so let that be sent first.
             tokio::task::yield_now().await;
         }
         next
@@ -50,7 +50,7 @@ impl Chunks {
         while gathered.len() < GATHERED_BYTES {
             let piece = match self.answer.chunk().now_or_never() {
                 Some(piece) => Some(piece),
-                // The connection hands over one piece when it is its turn, and has more.
+                // The connection's task may have more once it has run.
                 None => {
                     tokio::task::yield_now().await;
                     self.answer.chunk().now_or_never()

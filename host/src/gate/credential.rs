@@ -1,5 +1,5 @@
-//! The credential in use, and every way on which it could come out of a sandbox: in a request, in an
-//! event, in an outcome, in last words.
+//! Tests that the credential in use does not leave a sandbox: not in a request, an event, an outcome or
+//! a last message.
 
 use airlock_shared::link;
 use airlock_shared::outcome::FaultKind;
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::rig::*;
 use super::*;
 
-/// What a command may print of a credential.
+/// What a command may print that contains the credential.
 fn printed() -> String {
     format!("KEY={TOKEN}\nollama is a word")
 }
@@ -50,7 +50,7 @@ async fn what_a_cut_leaves_of_the_credential_is_not_sent_nor_shown() {
         Body::from(format!("{ended}\n")),
     ));
     let ending = tokio::spawn(ending);
-    // What was asked for before is told first.
+    // Events of earlier requests come first.
     loop {
         match rig.served.events.recv().await {
             Some(FromSandbox::Event(Event::CallEnded { title, output, .. })) => {
@@ -66,11 +66,11 @@ async fn what_a_cut_leaves_of_the_credential_is_not_sent_nor_shown() {
 }
 
 #[tokio::test]
-async fn a_short_key_tears_up_no_text() {
+async fn a_short_key_is_not_cut_out_of_texts() {
     let (script, base) = Script::start(vec![says("ask ollama")]).await;
     let key = crate::auth::Credential::Key(Secret::new("ollama".to_owned()));
-    let means = crate::auth::Deps { ca: None, clock: Arc::new(|| 0) };
-    let signer = crate::auth::open(key, &base, &means).expect("a signer");
+    let deps = crate::auth::Deps { ca: None, clock: Arc::new(|| 0) };
+    let signer = crate::auth::open(key, &base, &deps).expect("a signer");
     let upstream = Upstream::Live { client: client(&base, None).expect("a client"), signer };
     let mut rig = Rig::new(config(&base, upstream)).await;
     let (status, said) = rig.ask_whole(user("what is ollama?")).await;
@@ -93,7 +93,7 @@ async fn no_event_holds_the_credential() {
     let (mut rig, _) = Rig::scripted(vec![]).await;
     let ended = json!({"event": "call_ended", "call_id": "c1", "tool": "bash", "ok": true, "exit": 0,
         "ms": 1, "note": "", "title": format!("echo {TOKEN}"), "output": printed()});
-    // The control: an event as it would be heard.
+    // The control: the event as it is sent.
     assert!(ended.to_string().contains(TOKEN));
     let answer = format!("it is {TOKEN}");
     let outcome = json!({"event": "outcome", "outcome": {"outcome": "finished", "answer": answer}});
@@ -114,8 +114,8 @@ async fn no_event_holds_the_credential() {
     drop(ending.await);
 }
 
-/// An answer in which a piece of the key stands beside a cut, or the key behind an escape: it is heard
-/// without it, and is the backend's answer all the same.
+/// An answer with a piece of the key beside a cut, or with the key behind an escape, arrives without the
+/// key. It still counts as the backend's answer.
 #[tokio::test]
 async fn an_honest_answer_with_a_piece_of_the_key_is_believed() {
     let piece = format!("the file begins with {}…", &TOKEN[..TOKEN.len() - 2]);
@@ -144,7 +144,7 @@ async fn an_honest_answer_with_a_piece_of_the_key_is_believed() {
         };
         assert_eq!(outcome, Outcome::Finished { answer: heard.into() });
         assert_eq!(rig.served.gate.judge(outcome.clone(), false).await, outcome);
-        // The control: another answer with the same hole is still another answer.
+        // The control: another answer with the same part removed is still another answer.
         let forged = Outcome::Finished { answer: format!("{heard} ") };
         let judged = rig.served.gate.judge(forged, false).await;
         assert!(matches!(judged, Outcome::Failed { fault } if fault.kind == FaultKind::Forged));

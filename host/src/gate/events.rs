@@ -1,4 +1,4 @@
-//! `POST /events`: what the sandbox says of itself, line by line, until its one outcome.
+//! `POST /events`: the sandbox's events, line by line, until its one outcome.
 
 use airlock_shared::event::Event;
 use airlock_shared::link::HostRefusal;
@@ -14,23 +14,23 @@ use super::routes::{self, RefusedRequest};
 use super::session::{GateSession, first};
 use super::{FromSandbox, scrub};
 
-/// Why the events ended a run.
+/// Why the stream of events ends the turn with a fault.
 enum BadEvents {
-    Said(&'static str),
-    /// The run itself is gone, or could not keep the outcome.
-    Unheard,
+    Invalid(&'static str),
+    /// The session is gone, or could not keep the outcome.
+    NotKept,
 }
 
-/// How much was heard so far.
+/// How much was received so far.
 #[derive(Default)]
-struct Heard {
+struct Received {
     events: u64,
     bytes: u64,
 }
 
-impl Heard {
-    // THREAT: events without an end fill the host's disk, each within its bound. Tried by
-    // gate::events::events_end_at_their_number_and_at_their_bytes.
+impl Received {
+    // THREAT: endless events fill the host's disk, each within its own limit. Tried by
+    // gate::events::events_are_bounded_in_number_and_bytes.
     fn add(&mut self, bytes: usize) -> Result<(), &'static str> {
         self.events += 1;
         self.bytes = self.bytes.saturating_add(bytes as u64);
@@ -45,14 +45,14 @@ pub(super) async fn take(session: &GateSession, body: Body) -> Response<Body> {
     match listen(session, body).await {
         Ok(()) => {
             session.keep();
-            // The answer must be on its way before the pipe shuts down, which waits for it.
+            // The shutdown of the pipe waits for answers that are under way, so this one is sent.
             session.over.cancel();
             routes::json(StatusCode::OK, &json!({"kept": true}))
         }
         Err(bad) => {
             let message = match bad {
-                BadEvents::Said(message) => message,
-                BadEvents::Unheard => "the outcome could not be kept",
+                BadEvents::Invalid(message) => message,
+                BadEvents::NotKept => "the outcome could not be kept",
             };
             session.end(FaultKind::Link, message);
             RefusedRequest::new(HostRefusal::Policy, message).response()
@@ -61,42 +61,42 @@ pub(super) async fn take(session: &GateSession, body: Body) -> Response<Body> {
 }
 
 async fn listen(session: &GateSession, body: Body) -> Result<(), BadEvents> {
-    // THREAT: a second stream brings a second outcome. Tried by gate::hostile::a_second_outcome.
+    // THREAT: a second stream would bring a second outcome. Tried by gate::hostile::a_second_outcome.
     if !first(&session.events_begun) {
-        return Err(BadEvents::Said("the sandbox opened a second stream of events"));
+        return Err(BadEvents::Invalid("the sandbox opened a second stream of events"));
     }
     let mut lines = LineReader::new(body);
-    let mut heard = Heard::default();
+    let mut received = Received::default();
     loop {
         let line = lines.next().await.map_err(|why| {
-            BadEvents::Said(match why {
+            BadEvents::Invalid(match why {
                 LineEnd::End => "the sandbox's events ended without an outcome",
                 LineEnd::Cut => "the sandbox's events broke off",
                 LineEnd::TooLong => "the sandbox sent an event that is too long",
             })
         })?;
-        heard.add(line.len()).map_err(BadEvents::Said)?;
-        // THREAT: eight megabytes of `[{},{},…]` are a gigabyte of objects. Tried by
+        received.add(line.len()).map_err(BadEvents::Invalid)?;
+        // THREAT: eight megabytes of `[{},{},…]` become a gigabyte of objects in memory. Tried by
         // link::memory::a_line_of_many_small_values.
         if dense::structure_bytes(&line) > limits::EVENT_STRUCTURE_BYTES {
-            return Err(BadEvents::Said("the sandbox sent an event of too many values"));
+            return Err(BadEvents::Invalid("the sandbox sent an event with too many values"));
         }
         let event = serde_json::from_slice(&line)
-            .map_err(|_| BadEvents::Said("the sandbox sent a line that is no event"))?;
+            .map_err(|_| BadEvents::Invalid("the sandbox sent a line that is not an event"))?;
         drop(line);
         let event = scrub::event(&session.gate.texts(), event);
         let Event::Outcome { outcome } = event else {
-            session.events.send(FromSandbox::Event(event)).await.map_err(|_| BadEvents::Unheard)?;
+            session.events.send(FromSandbox::Event(event)).await.map_err(|_| BadEvents::NotKept)?;
             continue;
         };
-        // The stream ends with its outcome, and only then is it one.
+        // An outcome counts only if the stream ends with it.
         if !lines.ends().await {
-            return Err(BadEvents::Said("the sandbox went on after its outcome"));
+            return Err(BadEvents::Invalid("the sandbox sent more after its outcome"));
         }
         let (kept, is_kept) = oneshot::channel();
         let last = FromSandbox::Outcome { outcome, kept };
-        session.events.send(last).await.map_err(|_| BadEvents::Unheard)?;
-        return is_kept.await.map_err(|_| BadEvents::Unheard);
+        session.events.send(last).await.map_err(|_| BadEvents::NotKept)?;
+        return is_kept.await.map_err(|_| BadEvents::NotKept);
     }
 }
 
@@ -105,10 +105,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_end_at_their_number_and_at_their_bytes() {
+    fn events_are_bounded_in_number_and_bytes() {
         let taken = |bytes: usize| {
-            let mut heard = Heard::default();
-            std::iter::repeat_with(|| heard.add(bytes)).take_while(Result::is_ok).count() as u64
+            let mut received = Received::default();
+            std::iter::repeat_with(|| received.add(bytes)).take_while(Result::is_ok).count() as u64
         };
         assert_eq!(taken(1), limits::EVENTS);
         assert_eq!(taken(limits::LINE_BYTES), limits::EVENTS_BYTES / limits::LINE_BYTES as u64);

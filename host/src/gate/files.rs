@@ -1,6 +1,5 @@
-//! `GET /workspace` and `PUT /changes`: the work tree in, once, and the changes out, so far every
-//! now and then and all of them at the end. What the streams hold is the [`super::WorkspaceTransfer`]'s
-//! business; here they are bounded.
+//! `GET /workspace` and `PUT /changes`: the workspace in, once, and the changes out, from time to time
+//! and at the end. This module limits the streams; [`super::WorkspaceTransfer`] makes and reads them.
 
 use std::io;
 use std::sync::Arc;
@@ -20,12 +19,13 @@ use super::ChangesError;
 use super::routes::{self, RefusedRequest};
 use super::session::{GateSession, first};
 
-/// Sets of changes that need no time: one so far, one that was given up for the last, and that.
+/// How many sets of changes may come at once: an early one, one that was replaced by the last, the last,
+/// and some more.
 const SETS_AT_ONCE: u64 = 8;
 
 pub(super) fn workspace(session: &Arc<GateSession>) -> Response<Body> {
     if !first(&session.workspace_begun) {
-        return RefusedRequest::new(HostRefusal::Policy, "the work tree was given already")
+        return RefusedRequest::new(HostRefusal::Policy, "the workspace was sent already")
             .response();
     }
     let shared = Arc::clone(session);
@@ -33,7 +33,7 @@ pub(super) fn workspace(session: &Arc<GateSession>) -> Response<Body> {
         if let Err(error) = piece {
             shared.end(
                 FaultKind::Workspace,
-                format!("the work tree could not be copied in: {error}"),
+                format!("the directory could not be copied into the sandbox: {error}"),
             );
         }
     });
@@ -45,14 +45,14 @@ pub(super) async fn changes(session: &GateSession, body: Body) -> Response<Body>
         return RefusedRequest::new(HostRefusal::Policy, "the changes were taken already")
             .response();
     }
-    // THREAT: sets without an end keep the host's disk busy for ever, each within its bound.
+    // THREAT: endless sets keep the host's disk busy for ever, each within its own limit.
     // Tried by gate::hostile::more_sets_of_changes_than_there_is_time_for.
     let begun = session.changes_begun.fetch_add(1, Ordering::Relaxed);
     if begun >= sets(session.gate.opened.elapsed()) {
-        return RefusedRequest::new(HostRefusal::Policy, "changes are taken less often").response();
+        return RefusedRequest::new(HostRefusal::Policy, "changes are sent too often").response();
     }
     let most = session.gate.config.changes_bytes;
-    // THREAT: changes without an end fill the host's disk.
+    // THREAT: endless changes fill the host's disk.
     // Tried by gate::hostile::changes_without_an_end.
     let bounded =
         stream::unfold((body.into_data_stream(), 0_u64), move |(mut body, taken)| async move {
@@ -72,7 +72,7 @@ pub(super) async fn changes(session: &GateSession, body: Body) -> Response<Body>
             };
             let taken = taken.saturating_add(piece.len() as u64);
             let piece: io::Result<Bytes> = if taken > most {
-                Err(io::Error::other("there are more of them than the sandbox can hold"))
+                Err(io::Error::other("the changes are larger than the sandbox's disk"))
             } else {
                 Ok(piece)
             };
@@ -91,7 +91,7 @@ pub(super) async fn changes(session: &GateSession, body: Body) -> Response<Body>
     }
 }
 
-/// Sets of changes that may have been begun by now: those of an honest sandbox, twice.
+/// How many sets of changes may have begun by now: twice as many as an honest sandbox sends.
 fn sets(since: Duration) -> u64 {
     SETS_AT_ONCE + since.as_secs() * 2 / limits::SO_FAR_SECONDS
 }

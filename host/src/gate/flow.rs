@@ -23,7 +23,7 @@ fn outcome_line(answer: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_wrong_run_key_is_refused_before_anything_else() {
+async fn a_wrong_session_key_is_refused_before_anything_else() {
     let (mut rig, script) = Rig::scripted(vec![]).await;
     for path in [
         link::EVENTS,
@@ -52,7 +52,7 @@ async fn a_wrong_run_key_is_refused_before_anything_else() {
 }
 
 #[tokio::test]
-async fn a_run_from_its_first_request_to_its_kept_outcome() {
+async fn a_turn_from_its_first_request_to_its_kept_outcome() {
     let call = json!({"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "bash", "arguments": "{\"command\":\"ls\"}", "new": 1});
     let first = events(&[item_done(&call), completed()]);
     let (mut rig, script) = Rig::scripted(vec![first, says("three files")]).await;
@@ -88,7 +88,7 @@ async fn a_run_from_its_first_request_to_its_kept_outcome() {
     };
     assert_eq!(rig.served.gate.judge(outcome.clone(), false).await, outcome);
     tokio::time::sleep(Duration::from_millis(20)).await;
-    assert!(!ending.is_finished(), "answered before the outcome was kept");
+    assert!(!ending.is_finished(), "it was answered before the outcome was kept");
     kept.send(()).expect("listened to");
     assert_eq!(ending.await.expect("ended").0, 200);
     assert_eq!(rig.served.end.await.expect("served"), Ok(()));
@@ -144,7 +144,7 @@ async fn every_header_is_the_hosts() {
 }
 
 #[tokio::test]
-async fn budgets_are_the_hosts_to_count() {
+async fn the_host_counts_the_budgets() {
     let (script, base) =
         Script::start(vec![says("one"), whole("500 Oops", "", "{}"), says("two")]).await;
     let budget = Budget { steps: 2, tokens: 1_000, seconds: 60 };
@@ -170,7 +170,7 @@ async fn budgets_are_the_hosts_to_count() {
 async fn a_request_that_the_budget_has_no_room_for_is_not_sent() {
     let large = user(&"x".repeat(1 << 20));
     let budget = |tokens| Budget { steps: 9, tokens, seconds: 60 };
-    // The control: of a budget that has room it is sent, four times as large as its tokens surely are.
+    // The control: it is sent if the budget has four times the tokens that it surely costs.
     for (tokens, expected) in [(1 << 17, 200), (100, 402)] {
         let (script, base) = Script::start(vec![says("one")]).await;
         let config = GateConfig { budget: budget(tokens), ..config(&base, live(&base)) };
@@ -252,7 +252,7 @@ async fn nothing_is_reached_in_relay() {
     let Some(FromSandbox::Refused { what }) = rig.served.events.recv().await else {
         panic!("not told")
     };
-    assert_eq!(what, format!("commands are offline in this run ({target})"));
+    assert_eq!(what, format!("commands are offline in this session ({target})"));
     assert_eq!(script.connections.load(Ordering::Relaxed), 0);
 }
 
@@ -305,7 +305,7 @@ async fn in_handoff_a_tunnel_reaches_the_backend_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_private_backend_is_no_target_for_a_tunnel() {
+async fn a_tunnel_to_a_private_backend_is_refused() {
     let base = Base::parse("https://10.1.2.3").expect("a base");
     let mut rig = Rig::new(GateConfig {
         credentials: CredentialsMode::Handoff,
@@ -346,7 +346,7 @@ async fn over_tls_the_relay_trusts_what_it_was_told_to_and_a_tunnel_reaches_one_
             .await
             .0
     };
-    assert_eq!(relayed(None).await, 502, "nobody vouches for it");
+    assert_eq!(relayed(None).await, 502, "its certificate is not trusted");
     assert_eq!(relayed(Some(&ca)).await, 200);
 
     let mut rig = Rig::new(GateConfig {

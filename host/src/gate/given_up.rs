@@ -1,4 +1,4 @@
-//! Answers that the sandbox gives up, and answers of an odd form, over the link.
+//! Answers that the sandbox abandons, and answers of an unusual form, over the link.
 
 use airlock_shared::{item, link};
 use http::Method;
@@ -29,7 +29,7 @@ async fn unhurried(says: &'static [&'static str]) -> (Base, tokio::sync::mpsc::R
                     stream.write_all(piece.as_bytes()).await.expect("written");
                 }
                 heard.send(()).await.expect("a test");
-                // The end of the connection: nobody reads any more.
+                // The end of the connection: the reader is gone.
                 while stream.read(&mut [0; 64]).await.is_ok_and(|count| count > 0) {}
                 heard.send(()).await.expect("a test");
             });
@@ -41,8 +41,8 @@ async fn unhurried(says: &'static [&'static str]) -> (Base, tokio::sync::mpsc::R
 const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
 
 #[tokio::test]
-async fn what_the_sandbox_gives_up_is_spent() {
-    // A thousand tokens, and no end: one after the other is reset.
+async fn what_the_sandbox_abandons_is_spent() {
+    // A thousand tokens without an end: each answer is reset.
     let delta = json!({"type": "response.output_text.delta", "delta": "x".repeat(4_000)});
     let delta: &'static str = Box::leak(format!("data: {delta}\n\n").into_boxed_str());
     let says: &'static [&'static str] = Box::leak(Box::new([STREAM, delta]));
@@ -66,7 +66,7 @@ async fn what_the_sandbox_gives_up_is_spent() {
     assert_eq!((spent.steps, spent.estimated), (2, true));
     assert!((2_000..2_200).contains(&spent.usage.total()), "{spent:?}");
 
-    // Before the headers: not even a stream has begun.
+    // The same before the headers, when no stream has begun.
     let (base, mut backend) = unhurried(&[]).await;
     let budget = Budget { steps: 2, tokens: 1_000_000, seconds: 60 };
     let mut rig = Rig::new(GateConfig { budget, ..config(&base, live(&base)) }).await;
@@ -74,7 +74,7 @@ async fn what_the_sandbox_gives_up_is_spent() {
         let body = json!({"input": user(&"y".repeat(4_000))}).to_string();
         let asking = rig.client.send_request(request(Method::POST, link::RESPONSES, body.into()));
         tokio::select! {
-            _ = asking => panic!("nobody answers"),
+            _ = asking => panic!("there is no answer"),
             asked = backend.recv() => asked.expect("it was asked"),
         }
         backend.recv().await.expect("the connection was given up");

@@ -1,4 +1,4 @@
-//! What is heavy: refused where it is large in memory only, passed where it is honest.
+//! Large messages: refused if they are only large in memory, passed if they are honest.
 
 use airlock_shared::{limits, link};
 use axum::body::Body;
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::rig::*;
 use super::*;
 
-/// An event that would be large in memory is not taken, and what a sandbox says of it is forged.
+/// An event that would be large in memory is not accepted, and an outcome that uses it is forged.
 #[tokio::test]
 async fn a_dense_answer_is_not_taken() {
     let item = |content: Value| json!({"type": "message", "role": "assistant", "content": content});
@@ -23,7 +23,7 @@ async fn a_dense_answer_is_not_taken() {
     }
 }
 
-/// What an honest history of a long session is: thousands of items, large outputs, a picture.
+/// The honest history of a long session: thousands of items, large outputs, a picture.
 #[tokio::test]
 async fn a_large_honest_request_passes() {
     let (mut rig, script) = Rig::scripted(vec![says("done")]).await;
@@ -47,7 +47,7 @@ async fn a_large_honest_request_passes() {
     );
 }
 
-/// A catalogue is bounded as an answer is: what is small as text fills no memory.
+/// A catalogue has the limits of an answer: one that is small as text cannot fill the memory.
 #[tokio::test]
 async fn a_dense_catalogue_is_not_taken() {
     let model = json!({"slug": "m", "display_name": "M", "context_window": 1, "visibility": "list",
@@ -65,7 +65,7 @@ async fn a_dense_catalogue_is_not_taken() {
     assert_eq!(asked().await, Err(Fault::new(FaultKind::Backend, why)));
 }
 
-/// A compaction that is larger than its bound is not passed on torn.
+/// A compaction that is too large is not passed on in part.
 #[tokio::test]
 async fn a_compaction_that_is_too_large_is_refused() {
     let answer = |bytes: usize| {

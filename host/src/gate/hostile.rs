@@ -1,4 +1,5 @@
-//! A hostile program in the sandbox's place: each attack ends typed, soon, and in bounded memory.
+//! A hostile program in place of the sandbox: each attack ends with a typed fault, soon, and in bounded
+//! memory.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ fn nowhere() -> GateConfig {
     config(&base, live(&base))
 }
 
-/// Speaks `bytes`, reads whatever comes, and says how the gate ended.
+/// Sends `bytes`, reads everything that comes, and returns how the gate ended.
 async fn end_after(
     mut served: Served,
     mut pipe: DuplexStream,
@@ -65,7 +66,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// `GET path` with the right key; no end of stream where `open`.
+/// `GET path` with the right key; without the end of the stream if `open`.
 fn get(stream: u32, path: &str, open: bool) -> Vec<u8> {
     let literal = |block: &mut Vec<u8>, text: &str| {
         block.push(u8::try_from(text.len()).expect("short"));
@@ -111,9 +112,9 @@ async fn a_preface_and_then_silence() {
     }
 }
 
-/// Load leaves the sandbox little of the processor: an answer is waited for, and not for ever.
+/// Under load the sandbox gets little processor time: the host waits for its answer, but not for ever.
 #[tokio::test(start_paused = true)]
-async fn a_late_answer_is_waited_for() {
+async fn a_slow_sandbox_is_not_cut_off() {
     const PING: u8 = 6;
     let (soon, late) = (limits::LINK_PONG_SECONDS - 5, limits::LINK_PONG_SECONDS + 5);
     for (seconds, is_served) in [(soon, true), (late, false)] {
@@ -197,7 +198,7 @@ async fn a_rapid_reset() {
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_headers() {
     let (served, pipe) = serve_on(nowhere());
-    // Not ended, and continued for ever: 64 MB of header fields.
+    // Never ended, always continued: 64 MB of header fields.
     let begin = frame(1, 0, 1, &[0x82, 0x86, 0x84]);
     let mut field = vec![0x00, 3, b'x', b'-', b'y', 100];
     field.extend([b'z'; 100]);
@@ -221,7 +222,7 @@ async fn a_peer_that_never_reads() {
     let (mut served, mut pipe) = serve_on(GateConfig { catalogue, ..nowhere() });
     let began = tokio::time::Instant::now();
     let asked = (0..60_u32).map(|n| get(2 * n + 1, link::MODELS, false));
-    // Windows as wide as they go, so that it is the pipe that fills.
+    // The largest windows, so that the pipe itself fills.
     let wide = frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
     let wider = frame(8, 0, 0, &0x7fff_0000_u32.to_be_bytes());
     for piece in [PREFACE.to_vec(), wide, wider].into_iter().chain(asked) {
@@ -252,7 +253,7 @@ async fn a_peer_that_never_reads_and_never_stops_asking() {
     assert!(is_link(&kind(end.expect("no panic")), ""));
 }
 
-/// Sends a body of events and says how the run ended; the run hears everything and keeps nothing.
+/// Sends a body of events and returns how the turn ended; the events are received, none is kept.
 async fn end_of_events(body: Body) -> Option<(FaultKind, String)> {
     let mut rig = Rig::new(nowhere()).await;
     let sent = rig.client.send_request(request(Method::POST, link::EVENTS, body));
@@ -279,15 +280,15 @@ async fn a_second_outcome() {
     let note = format!("{}\n", json!({"event": "note", "text": "x"}));
     for after in [outcome(), note.clone(), "x".to_owned(), "\n".to_owned()] {
         let end = end_of_events(Body::from(format!("{note}{}{after}", outcome()))).await;
-        assert!(is_link(&end, "went on after its outcome"), "{end:?}");
+        assert!(is_link(&end, "sent more after its outcome"), "{end:?}");
     }
-    // The same, but in a piece of its own, later.
+    // The same, but in a later piece.
     let later = stream::iter([outcome(), outcome()]).then(async |piece| {
         tokio::time::sleep(Duration::from_millis(30)).await;
         Ok::<_, io::Error>(Bytes::from(piece))
     });
     let end = end_of_events(Body::from_stream(later.boxed())).await;
-    assert!(is_link(&end, "went on after its outcome"), "{end:?}");
+    assert!(is_link(&end, "sent more after its outcome"), "{end:?}");
 }
 
 #[tokio::test]
@@ -319,10 +320,10 @@ async fn events_without_an_outcome_and_lines_that_are_none() {
         (String::new(), "ended without an outcome"),
         (format!("{}\n", json!({"event": "note", "text": "x"})), "ended without an outcome"),
         (outcome().trim_end().to_owned(), "broke off"),
-        ("\n".into(), "no event"),
-        ("{\"event\":\"root\"}\n".into(), "no event"),
-        ("\u{0}\u{1}\n".into(), "no event"),
-        (deep, "no event"),
+        ("\n".into(), "not an event"),
+        ("{\"event\":\"root\"}\n".into(), "not an event"),
+        ("\u{0}\u{1}\n".into(), "not an event"),
+        (deep, "not an event"),
         (dense, "too many values"),
     ] {
         let end = end_of_events(Body::from(body)).await;
@@ -362,7 +363,7 @@ async fn more_sets_of_changes_than_there_is_time_for() {
             _ => refused += usize::from(body.contains("less often")),
         }
     }
-    // The first of an honest sandbox are taken; the clock gives one more every fifteen seconds.
+    // The first sets of an honest sandbox are accepted, and one more every fifteen seconds.
     assert!((8..16).contains(&taken) && taken + refused == 100, "{taken} taken, {refused} refused");
 }
 

@@ -1,11 +1,11 @@
-//! What the host itself saw of a run: what it spent, what the backend really said last. The
-//! sandbox's word counts for nothing here.
+//! What the host itself saw of a turn: what it spent, and the backend's last answer. Nothing here
+//! relies on what the sandbox says.
 //!
 //! ```text
 //! a request is spent when it is sent ─┬─ refused by the backend, or not reached: given back
-//!                                     ├─ broken off by the backend: what passed is paid for
+//!                                     ├─ broken off by the backend: what passed is counted
 //!                                     ├─ completed: what the backend says it cost
-//!                                     └─ given up by the sandbox: spent, and estimated
+//!                                     └─ abandoned by the sandbox: spent, and estimated
 //! ```
 
 use std::time::Duration;
@@ -25,24 +25,24 @@ use tokio::time::Instant;
 use super::claims::Observed;
 use super::seen::SeenItems;
 
-/// How long a backend says nothing that the sandbox gives up for that: somewhat less than it waits,
-/// because the request came to us somewhat later than it went.
+/// How long a backend is silent before the sandbox abandons the request. This is somewhat less than the
+/// sandbox waits, because its clock starts before ours.
 const SILENCE: Duration = Duration::from_secs(limits::STREAM_IDLE_SECONDS - 30);
-/// A turn state longer than this is no state.
+/// The longest turn state that is kept.
 const TURN_STATE_BYTES: usize = 4096;
-/// What part of a request's estimate it surely costs: sixteen bytes are more than one token, also of
-/// text that is mostly spaces. An honest sandbox must not be stopped by an estimate that is too high.
+/// A request surely costs at least its estimate divided by this: sixteen bytes are more than one token,
+/// even in text that is mostly spaces. An estimate that is too high must not stop an honest sandbox.
 const SURELY: u64 = 4;
 /// How often the pause between failing requests doubles: up to 6.4 s.
 const DOUBLINGS: u32 = 6;
 
-/// What a run spent, as the host counted it.
+/// What a turn spent, as the host counted it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spending {
-    /// Model requests that were answered, or given up by the sandbox.
+    /// Model requests that were answered, or abandoned by the sandbox.
     pub steps: u32,
     pub usage: Usage,
-    /// The backend did not say what all of it cost: a part is estimated by its bytes.
+    /// The backend did not report all of the cost: a part is estimated from its size.
     pub estimated: bool,
 }
 
@@ -50,11 +50,11 @@ pub struct Spending {
 pub(super) struct BudgetLedger {
     /// What is settled.
     used: Spending,
-    /// The exchange under way.
+    /// The exchange in progress.
     open: Option<Open>,
     pub(super) seen: SeenItems,
     pub(super) observed: Observed,
-    /// What the answer in progress said so far.
+    /// The parts so far of the answer in progress.
     current: Vec<Part>,
     parser: AnswerParser,
     /// Requests in a row that failed, and when the last of them did.
@@ -63,15 +63,15 @@ pub(super) struct BudgetLedger {
     turn_state: Option<String>,
 }
 
-/// An exchange that has not come to its end.
+/// An exchange that has not ended.
 struct Open {
     meter: Meter,
-    /// When the backend last said something.
+    /// When the backend last sent something.
     heard_at: Instant,
 }
 
 impl Spending {
-    /// An answer that the sandbox did not take to its end was a step all the same.
+    /// Counts an answer that the sandbox did not read to its end: it is a step, too.
     fn give_up(&mut self, meter: &Meter) {
         self.steps = self.steps.saturating_add(1);
         self.estimate(meter);
@@ -84,10 +84,9 @@ impl Spending {
 }
 
 impl BudgetLedger {
-    /// How long a request must wait that follows on failed ones: half of what an honest sandbox
-    /// waits by itself.
+    /// How long a request must wait after failed ones: half as long as an honest sandbox waits.
     ///
-    /// THREAT: requests that fail cost nothing, so a sandbox storms the backend with them. Tried by
+    /// THREAT: failed requests cost nothing, so a sandbox floods the backend with them. Tried by
     /// `gate::ledger::tests::failing_requests_are_bounded_by_time`.
     pub(super) fn pause(&self, now: Instant) -> Duration {
         let Some(at) = self.failed_at.filter(|_| self.failures > 0) else { return Duration::ZERO };
@@ -96,53 +95,53 @@ impl BudgetLedger {
         pause.saturating_sub(now.saturating_duration_since(at))
     }
 
-    /// Spends a request that is about to go out, or says which budget is spent.
+    /// Counts a request that is about to be sent, or returns which budget is spent.
     ///
-    /// THREAT: a sandbox that does not count asks for ever. Tried by
-    /// `gate::flow::budgets_are_the_hosts_to_count`.
+    /// THREAT: a sandbox ignores its budget and asks for ever. Tried by
+    /// `gate::flow::the_host_counts_the_budgets`.
     pub(super) fn ask(
         &mut self,
         budget: &Budget,
         elapsed: Duration,
         request: Meter,
     ) -> Result<(), String> {
-        // THREAT: a sandbox that resets its stream before the end has had its answer for nothing.
-        // Tried by `gate::given_up::what_the_sandbox_gives_up_is_spent`.
+        // THREAT: a sandbox resets its stream before the end and gets the answer without cost.
+        // Tried by `gate::given_up::what_the_sandbox_abandons_is_spent`.
         self.hear_silence();
         self.used = self.used();
         self.open = None;
         if elapsed.as_secs() >= budget.seconds {
-            return Err(format!("the run's budget of {} seconds is spent", budget.seconds));
+            return Err(format!("the turn's budget of {} seconds is spent", budget.seconds));
         }
         if self.used.steps >= budget.steps {
-            return Err(format!("the run's budget of {} steps is spent", budget.steps));
+            return Err(format!("the turn's budget of {} steps is spent", budget.steps));
         }
         if self.used.usage.total() >= budget.tokens {
-            return Err(format!("the run's budget of {} tokens is spent", budget.tokens));
+            return Err(format!("the turn's budget of {} tokens is spent", budget.tokens));
         }
-        // THREAT: one request of megabytes goes out for the last token of the budget. Tried by
+        // THREAT: a request of megabytes is sent for the last token of the budget. Tried by
         // gate::flow::a_request_that_the_budget_has_no_room_for_is_not_sent.
         let at_least = request.usage().input / SURELY;
         self.observed.has_no_room =
             self.used.usage.total().saturating_add(at_least) > budget.tokens;
         if self.observed.has_no_room {
             let what = "tokens has no room for a request of this size";
-            return Err(format!("the run's budget of {} {what}", budget.tokens));
+            return Err(format!("the turn's budget of {} {what}", budget.tokens));
         }
         self.open = Some(Open { meter: request, heard_at: Instant::now() });
         self.current.clear();
         Ok(())
     }
 
-    /// Something came of the answer under way, if only a comment.
+    /// The backend sent something for the answer in progress, if only a comment.
     pub(super) fn is_alive(&mut self) {
         if let Some(open) = &mut self.open {
             open.heard_at = Instant::now();
         }
     }
 
-    /// Whether the sandbox gave an answer up because the backend said nothing: then it says so, and
-    /// that is true.
+    /// Records a failure if the backend was silent for so long that the sandbox abandons the request. A
+    /// sandbox that reports this tells the truth.
     pub(super) fn hear_silence(&mut self) {
         if let Some(open) = self.open.take_if(|open| open.heard_at.elapsed() >= SILENCE) {
             self.used.give_up(&open.meter);
@@ -150,7 +149,7 @@ impl BudgetLedger {
         }
     }
 
-    /// What is spent by now, the exchange under way among it.
+    /// What is spent by now, including the exchange in progress.
     pub(super) fn used(&self) -> Spending {
         let mut used = self.used;
         if let Some(open) = &self.open {
@@ -159,15 +158,14 @@ impl BudgetLedger {
         used
     }
 
-    /// The backend refused the request that was just spent, or could not be reached: it cost
-    /// nothing.
+    /// The backend refused the request that was just counted, or could not be reached: it cost nothing.
     pub(super) fn give_back(&mut self) {
         self.open = None;
     }
 
-    /// The backend broke off or refused in the middle: that was no step, and is asked for again,
-    /// but what passed is paid for. Only the backend's end counts: a sandbox that stops reading has
-    /// had its answer.
+    /// The backend broke off or failed within an answer. That is not a step, because the sandbox asks
+    /// again, but what passed is counted. Only the backend's end counts as such: a sandbox that stops
+    /// reading has had its answer.
     pub(super) fn broke_off(&mut self, meaning: Meaning) {
         if let Some(open) = self.open.take().filter(|open| open.meter.saw_answer()) {
             self.used.estimate(&open.meter);
@@ -175,7 +173,7 @@ impl BudgetLedger {
         self.failed(meaning);
     }
 
-    /// Why a request came to nothing.
+    /// Records why a request failed.
     pub(super) fn failed(&mut self, meaning: Meaning) {
         self.failures = self.failures.saturating_add(1);
         self.failed_at = Some(Instant::now());
@@ -191,13 +189,13 @@ impl BudgetLedger {
         }
     }
 
-    /// An answer is larger than its bound: the sandbox finds the same, and it is not asked again.
+    /// An answer is too large: the sandbox finds the same, and does not ask again.
     pub(super) fn too_large(&mut self, what: &str) {
-        let why = format!("{what} is larger than its bound");
+        let why = format!("{what} is too large");
         self.observed.fault = Some(Fault::new(FaultKind::Context, why));
     }
 
-    /// One event of an answer, as the sandbox gets it.
+    /// Records one event of an answer, as the sandbox gets it.
     pub(super) fn hear(&mut self, event: &StreamEvent) {
         if let Some(open) = &mut self.open {
             open.meter.count(event);
@@ -221,7 +219,7 @@ impl BudgetLedger {
         }
     }
 
-    /// The answer to a compaction: `{"output":[items],"usage":…}`.
+    /// Records the answer to a compaction: `{"output":[items],"usage":…}`.
     pub(super) fn hear_compaction(&mut self, answer: &Value) {
         for item in answer.get("output").and_then(Value::as_array).into_iter().flatten() {
             self.seen.learn(item);
@@ -232,7 +230,7 @@ impl BudgetLedger {
         self.completed(answer.get("usage").and_then(Usage::parse));
     }
 
-    /// The exchange under way came to its end, and the backend may say what it cost.
+    /// The exchange in progress is complete; the backend may have reported its cost.
     fn completed(&mut self, usage: Option<Usage>) {
         let Some(Open { meter, .. }) = self.open.take() else { return };
         self.used.steps = self.used.steps.saturating_add(1);
@@ -243,7 +241,7 @@ impl BudgetLedger {
         (self.failures, self.observed.fault) = (0, None);
     }
 
-    /// The headers of an answer: the turn's state.
+    /// Keeps the turn state from the headers of an answer.
     pub(super) fn hear_headers(&mut self, headers: &HeaderMap) {
         self.is_alive();
         if let Some(Ok(state)) =
@@ -253,7 +251,7 @@ impl BudgetLedger {
         }
     }
 
-    /// The first state of a turn is the turn's; a run is one turn.
+    /// Keeps the first state of the turn.
     fn keep_turn_state(&mut self, state: &str) {
         let is_header = state.len() <= TURN_STATE_BYTES
             && state.bytes().all(|byte| (b' '..=b'~').contains(&byte));
@@ -273,7 +271,7 @@ impl BudgetLedger {
     }
 }
 
-/// The part without what a call carries, which can be large and decides nothing.
+/// The part without a call's input, which can be large and is not needed.
 fn light(part: Part) -> Part {
     match part {
         Part::Call(call) => Part::Call(Call { input: Input::Raw(String::new()), ..call }),

@@ -1,4 +1,4 @@
-//! Lines of a body, one after another, each bounded.
+//! Reads a body line by line, each within a limit.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use futures_util::StreamExt as _;
 
 pub(super) struct LineReader {
     body: BodyDataStream,
-    /// What came and is not a whole line yet.
+    /// Bytes that are not a whole line yet.
     rest: BytesMut,
-    /// Up to here there is no line's end.
+    /// Up to here there is no newline.
     searched: usize,
 }
 
@@ -31,7 +31,7 @@ impl LineReader {
         Self { body: body.into_data_stream(), rest: BytesMut::new(), searched: 0 }
     }
 
-    /// The next line, without its end.
+    /// The next line, without its newline.
     pub(super) async fn next(&mut self) -> Result<Bytes, LineEnd> {
         loop {
             if let Some(found) = self.rest[self.searched..].iter().position(|byte| *byte == b'\n') {
@@ -44,7 +44,7 @@ impl LineReader {
                 return Ok(line);
             }
             self.searched = self.rest.len();
-            // THREAT: a line without an end fills the host. Tried by gate::hostile::an_endless_line.
+            // THREAT: an endless line fills the host's memory. Tried by gate::hostile::an_endless_line.
             if self.rest.len() > limits::LINE_BYTES {
                 return Err(LineEnd::TooLong);
             }
@@ -56,7 +56,7 @@ impl LineReader {
         }
     }
 
-    /// Whether the body ends here: nothing more in it, and soon.
+    /// Whether the body ends here, and soon.
     pub(super) async fn ends(&mut self) -> bool {
         let patience = Duration::from_secs(limits::LINK_PONG_SECONDS);
         let ended = async {

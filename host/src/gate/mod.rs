@@ -1,50 +1,50 @@
-//! The HTTP service of one run, on the pipe to its sandbox: what passes between a program that nobody
-//! trusts and everything else.
+//! The HTTP service of one session, on the pipe to its sandbox. Everything that passes between the
+//! untrusted sandbox and the rest of the world passes here.
 //!
-//! A request informs or asks; nothing the sandbox sends makes the host trust it more.
+//! The sandbox reports and asks. Nothing that it sends makes the host trust it more.
 //!
 //! ```text
-//! pipe → serve → routes ─ run key ─┬→ events, commands     to and from the run
-//!                                  ├→ files                to and from a Workspace
-//!                                  ├→ relay → policy → upstream | recording → answer (scrubbed)
-//!                                  └→ tunnel → address
+//! pipe → serve → routes ─ session key ─┬→ events, commands     to and from the session
+//!                                      ├→ files                to and from a WorkspaceTransfer
+//!                                      ├→ relay → policy → upstream | recording → answer (scrubbed)
+//!                                      └→ tunnel → address
 //! ```
 
-mod serve; // HTTP/2 on one pipe, from the first byte to the end
-mod pipe; // the pipe with its two clocks
-mod session; // what the handlers of one pipe share
-mod routes; // the routes, and the run key before all of them
-mod events; // what comes up
-mod lines; // lines of a body, bounded
-mod commands; // what goes down
-mod files; // the work tree in, the changes out
+mod serve; // HTTP/2 on one pipe, from the first byte to the last
+mod pipe; // the pipe, with two timeouts
+mod session; // the state that the handlers of one pipe share
+mod routes; // the routes; each needs the session key
+mod events; // the sandbox's events
+mod lines; // bounded lines of a body
+mod commands; // the host's commands
+mod files; // the workspace in, the changes out
 mod tunnel; // CONNECT, in handoff
 mod address; // which addresses may be dialled
-mod relay; // a model request, from the sandbox's body to the answer
-mod policy; // what a model request may become: pure, one screen
-mod seen; // what the backend sent, and may come back
-mod upstream; // the backend: client, signing, catalogue
-mod usage; // what of its windows an account has used
-mod answer; // the backend's stream on its way down
-mod chunks; // and in how few of them
-mod scrub; // credentials removed from what passes
-mod quoted; // words of others within ours
-mod ledger; // what the host saw: spent, said
-mod claims; // how it ended by the sandbox's word, held against that
+mod relay; // a model request, from its body to the answer
+mod policy; // what a model request may contain: pure
+mod seen; // what the backend sent, so that it may be sent back
+mod upstream; // the backend: client, signing, model catalogue
+mod usage; // how much of its usage limits an account has used
+mod answer; // the backend's stream on its way to the sandbox
+mod chunks; // the same stream in few pieces
+mod scrub; // removes credentials from what passes
+mod quoted; // foreign text within our messages
+mod ledger; // what the host saw: cost and answers
+mod claims; // checks the outcome that the sandbox claims
 mod recording; // answers recorded and played back
 
 #[cfg(test)]
 mod flow; // whole exchanges over the link, with a scripted backend
 #[cfg(test)]
-mod credential; // the credential, wherever it could come out
+mod credential; // the credential, on every way out
 #[cfg(test)]
-mod given_up; // answers that the sandbox gives up, and odd ones
+mod given_up; // answers that the sandbox abandons, and unusual ones
 #[cfg(test)]
 mod backend; // a scripted backend that refuses, redirects, echoes and breaks off
 #[cfg(test)]
 mod hostile; // a hostile program in the sandbox's place
 #[cfg(test)]
-mod heavy; // heavy requests and answers, honest and not
+mod heavy; // large requests and answers, honest and not
 #[cfg(test)]
 mod rig; // both ends: a scripted backend, a gate, an HTTP/2 client
 
@@ -81,9 +81,9 @@ use claims::TurnFacts;
 use ledger::BudgetLedger;
 use scrub::Scrub;
 
-/// Everything a gate needs to know of its run; nothing in it means "default".
+/// Everything that a gate needs to know of its session; nothing in it means "default".
 pub struct GateConfig {
-    /// The run's id.
+    /// The session's id.
     pub session: String,
     pub session_key: Secret,
     pub model: Model,
@@ -92,11 +92,11 @@ pub struct GateConfig {
     pub budget: Budget,
     pub credentials: CredentialsMode,
     pub upstream: Upstream,
-    /// Writes down every exchange with the backend.
+    /// Records every exchange with the backend.
     pub recorder: Option<Recorder>,
     /// What `GET /model/models` answers.
     pub catalogue: Value,
-    /// Bytes that the stream of changes may hold: what the sandbox's disk does, and
+    /// The largest stream of changes, in bytes: the size of the sandbox's disk, and
     /// [`airlock_shared::limits::CHANGES_OVERHEAD_BYTES`] for names and padding.
     pub changes_bytes: u64,
 }
@@ -110,34 +110,34 @@ pub enum CredentialsMode {
     Handoff,
 }
 
-/// Who answers.
+/// Who answers model requests.
 pub enum Upstream {
     Live { client: reqwest::Client, signer: Arc<dyn Signer> },
     Replay(Arc<Replayer>),
 }
 
-/// What came from the sandbox. All of it is hearsay but `Refused`, which the host did itself.
+/// What came from the sandbox. All of it is hearsay, except that `Refused` is the host's own act.
 pub enum FromSandbox {
     Event(Event),
-    /// Something was asked for and refused; one line for people, with words of the sandbox in it.
+    /// The host refused a request: one line for people, which may quote the sandbox.
     Refused {
         what: String,
     },
-    /// The one outcome, the last thing a run hears. The sandbox is answered when `kept` is used:
-    /// say so once the outcome is on disk.
+    /// The one outcome, always last. The sandbox gets its answer when `kept` is used: use it once the
+    /// outcome is on disk.
     Outcome {
         outcome: Outcome,
         kept: oneshot::Sender<()>,
     },
 }
 
-/// Where the work tree comes from and the changes go.
+/// Where the workspace comes from and the changes go.
 pub trait WorkspaceTransfer: Send + Sync {
-    /// The work tree as a tar stream; asked for once at most.
+    /// The workspace as a tar stream; called at most once.
     fn stream_in(&self) -> BoxStream<'static, io::Result<Bytes>>;
 
-    /// Takes a set of changes, a tar stream that may be anything at all, in the place of the one
-    /// before. An error within `body` means that it broke off, stalled, or grew over its bound.
+    /// Takes a set of changes, which replaces the one before. The stream should be tar, and may be
+    /// anything. An error in `body` means that it broke off, stalled, or is too large.
     fn take_changes(
         &self,
         body: BoxStream<'static, io::Result<Bytes>>,
@@ -146,26 +146,27 @@ pub trait WorkspaceTransfer: Send + Sync {
 
 /// Why a set of changes was not taken.
 pub enum ChangesError {
-    /// It is none: whoever sent it ends the run.
+    /// It is not a valid set: this ends the turn.
     Malformed(Fault),
-    /// It broke off, or could not be kept: that is told, and the run goes on.
+    /// It broke off, or could not be kept: the sandbox is told, and the turn goes on.
     Unkept(Fault),
 }
 
-/// The gate of one run: what passes, and what was seen of it.
+/// The gate of one session: what may pass, and what the host saw of it.
 pub struct Gate {
     config: GateConfig,
-    /// The catalogue as it is sent: one text, however often it is asked for.
+    /// The catalogue as it is sent, rendered once.
     catalogue: Bytes,
     ledger: Mutex<BudgetLedger>,
     scrub: Mutex<Scrub>,
-    /// When it was opened: the run's seconds count from here.
+    /// When it was opened; the turn's seconds count from here.
     opened: Instant,
-    /// The sandbox's own connection reached the backend, in handoff.
+    /// In handoff: a connection of the sandbox reached the backend.
     is_connected: AtomicBool,
     /// One model request at a time.
     model: Arc<Semaphore>,
-    /// Ends of answers that nobody reads any more, so that their connections can be used again.
+    /// Tasks that read answers to their end after the sandbox stopped reading, so that the connections
+    /// can be used again.
     drains: TaskTracker,
 }
 
@@ -184,20 +185,20 @@ impl Gate {
         Ok(Arc::new(Self { config, catalogue, ledger, scrub, opened, is_connected, model, drains }))
     }
 
-    /// What the run spent, as the host counted it. In handoff the host sees nothing.
+    /// What the turn spent, as the host counted it. In handoff the host sees nothing of it.
     #[must_use]
     pub fn spent(&self) -> Spending {
         self.ledger().used()
     }
 
-    /// What the backend really said last: the last message of its last completed answer.
+    /// The last message of the backend's last completed answer.
     #[cfg(test)]
     fn last_answer(&self) -> Option<String> {
         self.ledger().last_answer().map(str::to_owned)
     }
 
-    /// What is true of how the sandbox says that it ended. `is_asked`: somebody asked for the end.
-    /// In handoff the backend may be asked whether it takes the credential.
+    /// Checks the outcome that the sandbox claims. `is_asked`: the host was asked to stop the turn. In
+    /// handoff this may ask the backend whether it accepts the credential.
     pub async fn judge(&self, claim: Outcome, is_asked: bool) -> Outcome {
         let known = |used| TurnFacts {
             used,
@@ -225,8 +226,8 @@ impl Gate {
         }
     }
 
-    /// Why the credential needs a person, by what the host itself finds; None: it does not, or
-    /// nobody says so in time.
+    /// Why the person must sign in again, as the host itself finds; `None` if that is not needed, or
+    /// not known in time.
     async fn sign_in(&self) -> Option<Fault> {
         let Upstream::Live { client, signer } = &self.config.upstream else { return None };
         let patience = Duration::from_secs(limits::CATALOGUE_SECONDS_NAMED);
@@ -242,11 +243,11 @@ impl Gate {
         Some(Fault::new(FaultKind::SignIn, why))
     }
 
-    /// To be called when the run is over: a recording that departed or has exchanges left, or a
-    /// recording that could not be written, is a fault.
+    /// Call this when the turn is over.
     ///
     /// # Errors
-    /// `Replayer`, with where.
+    /// `Recording` if the turn departed from the recording that is played, if that has exchanges left,
+    /// or if a new recording could not be written.
     pub async fn finish(&self) -> Result<(), Fault> {
         if let Upstream::Replay(recording) = &self.config.upstream {
             recording.finish()?;
@@ -257,7 +258,7 @@ impl Gate {
         }
     }
 
-    /// How a run that was played back differed from its recording where it may.
+    /// How the turn differed from the recording that is played, where it may differ.
     #[must_use]
     pub fn differences(&self) -> Option<Differences> {
         match &self.config.upstream {
@@ -266,7 +267,7 @@ impl Gate {
         }
     }
 
-    /// The session's id in headers and cache key; the run's own where none was given.
+    /// The session's id in headers and cache key; the gate's own if the backend's settings have none.
     fn session(&self) -> &str {
         self.config.backend.session.as_deref().unwrap_or(&self.config.session)
     }
@@ -275,20 +276,20 @@ impl Gate {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is looked for in what others say.
+    /// What is removed from texts of the sandbox and the backend.
     fn texts(&self) -> Needles {
         self.scrub().texts(self.secrets_to_scrub())
     }
 
-    /// What is looked for in headers and messages.
+    /// What is removed from headers and messages.
     fn messages(&self) -> Needles {
         Needles::for_messages(&self.secrets_to_scrub())
     }
 
-    /// The last words of a sandbox, or of the engine, for people and records.
+    /// Removes credentials from a message of the sandbox or the engine, for people and records.
     #[must_use]
-    pub fn message(&self, said: &str) -> String {
-        self.messages().text(said).into_owned()
+    pub fn message(&self, text: &str) -> String {
+        self.messages().text(text).into_owned()
     }
 
     fn scrub(&self) -> MutexGuard<'_, Scrub> {

@@ -1,6 +1,6 @@
-//! The pipe under HTTP/2, with the two clocks that HTTP/2 does not have: one until the preface has
-//! come (keep-alive does not run before it), one for writes that make no progress (keep-alive
-//! cannot close a pipe that nobody reads).
+//! The pipe under HTTP/2, with two timeouts that HTTP/2 does not have: one for the preface (keep-alive
+//! does not run before it), and one for writes that make no progress (keep-alive cannot close a pipe
+//! whose peer does not read).
 
 use std::io;
 use std::pin::Pin;
@@ -16,8 +16,8 @@ const PREFACE_BYTES: usize = 24;
 
 pub(super) struct LinkStream<T> {
     inner: T,
-    /// Bytes that came, up to the preface's length.
-    came: usize,
+    /// Bytes received, at most the length of the preface.
+    received: usize,
     preface: Pin<Box<Sleep>>,
     /// Runs while a write waits.
     stall: Option<Pin<Box<Sleep>>>,
@@ -26,10 +26,10 @@ pub(super) struct LinkStream<T> {
 impl<T> LinkStream<T> {
     pub(super) fn new(inner: T) -> Self {
         let preface = Box::pin(sleep(Duration::from_secs(limits::LINK_HANDSHAKE_SECONDS)));
-        Self { inner, came: 0, preface, stall: None }
+        Self { inner, received: 0, preface, stall: None }
     }
 
-    /// THREAT: a sandbox that never reads keeps the host and what it buffers for ever.
+    /// THREAT: a sandbox never reads, and the host keeps its buffers for ever.
     /// Tried by `gate::hostile::a_peer_that_never_reads`.
     fn progress<V>(
         &mut self,
@@ -60,10 +60,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for LinkStream<T> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let poll = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        self.came = (self.came + buffer.filled().len() - before).min(PREFACE_BYTES);
-        // THREAT: silence, or half a preface, for ever. Tried by gate::hostile::silence.
+        self.received = (self.received + buffer.filled().len() - before).min(PREFACE_BYTES);
+        // THREAT: the sandbox sends nothing, or half a preface, for ever. Tried by gate::hostile::silence.
         if poll.is_pending()
-            && self.came < PREFACE_BYTES
+            && self.received < PREFACE_BYTES
             && self.preface.as_mut().poll(cx).is_ready()
         {
             return Poll::Ready(Err(io::Error::new(

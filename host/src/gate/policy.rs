@@ -1,26 +1,26 @@
-//! What a model request of the sandbox may become: the whole policy of the relay, pure.
+//! What a model request of the sandbox may contain: the whole policy of the relay, pure.
 //!
-//! The outgoing body is built anew from allow-lists; the sandbox's bytes are never forwarded. What
-//! the run has pinned (model, effort, tier, `store:false`, `stream:true`, …) comes from
-//! [`request::fixed`], whatever the sandbox said. What the backend itself sent in this run may
-//! come back as it was.
+//! The outgoing body is built anew from allow-lists; the sandbox's bytes are never forwarded. Pinned
+//! settings (model, effort, tier, `store:false`, `stream:true`, …) come from [`request::fixed`],
+//! whatever the sandbox sent. Items that the backend itself sent in this session may be sent back
+//! unchanged.
 
 use airlock_shared::{item, limits, model::Model, request};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::quoted::said;
+use super::quoted::quoted_from_sandbox;
 use super::seen::SeenItems;
 
-/// Which endpoint of the backend a request is for. There is no third with a body.
+/// The endpoint of the backend that a request is for. No other endpoint takes a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     Responses,
     Compact,
 }
 
-/// What a run has pinned.
+/// The settings that a session pins.
 #[derive(Clone, Copy)]
 pub(super) struct PinnedSettings<'a> {
     pub(super) model: &'a Model,
@@ -28,13 +28,13 @@ pub(super) struct PinnedSettings<'a> {
     pub(super) service_tier: Option<&'a str>,
 }
 
-/// Why a request is not sent on: one line that names the field, for the sandbox and for people.
+/// Why a request is refused: one line that names the field, for the sandbox and for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Denied(pub(super) String);
 
-/// What the sandbox may say itself.
+/// Fields that the sandbox may set.
 const OWN: [&str; 4] = ["instructions", "input", "tools", "tool_choice"];
-/// What it may say and the run has pinned: passed over, and set as pinned.
+/// Fields that it may send, but that are pinned: its values are ignored.
 const PINNED: [&str; 10] = [
     "model",
     "parallel_tool_calls",
@@ -47,16 +47,16 @@ const PINNED: [&str; 10] = [
     "text",
     "stream_options",
 ];
-/// What a compaction request has of the pinned keys.
+/// The pinned fields that a compaction request has.
 const COMPACT: [&str; 4] = ["model", "parallel_tool_calls", "reasoning", "text"];
-/// Fields that mean nothing without the backend's memory, and nothing bad with it.
+/// Fields that are dropped: they have no effect without the backend's memory, and do no harm with it.
 const DROPPED: [&str; 4] = ["id", "status", "phase", "end_turn"];
 
-/// How closely a picture is looked at.
+/// The values of a picture's `detail`.
 const DETAILS: [&str; 4] = ["auto", "low", "high", "original"];
 
-/// Builds the outgoing body, or says what is in its way. What goes out is taken out of what was
-/// given: a second copy of a large request would be as large again.
+/// Builds the outgoing body, or returns why not. It moves values out of `given`, because a second copy
+/// of a large request would need as much memory again.
 pub(super) fn outgoing(
     route: Route,
     given: &mut Value,
@@ -64,8 +64,8 @@ pub(super) fn outgoing(
     seen: &SeenItems,
 ) -> Result<Value, Denied> {
     let given = given.as_object_mut().ok_or_else(|| Denied("the body is not an object".into()))?;
-    // THREAT: `background`, `previous_response_id`, `conversation`, `prompt` and whatever comes
-    // next would act on state that is not this run's. Tried by gate::policy::tests::attacks.
+    // THREAT: `background`, `previous_response_id`, `conversation`, `prompt` and fields of the future
+    // act on state of other sessions. Tried by gate::policy::tests::attacks.
     if let Some(key) =
         given.keys().find(|key| !OWN.contains(&key.as_str()) && !PINNED.contains(&key.as_str()))
     {
@@ -88,7 +88,7 @@ pub(super) fn outgoing(
     match given.get_mut("instructions") {
         None => {}
         Some(text @ Value::String(_)) => drop(body.insert("instructions".into(), text.take())),
-        Some(_) => return denied("instructions", "must be a text"),
+        Some(_) => return denied("instructions", "must be a string"),
     }
     if let Some(list) = given.get_mut("tools") {
         body.insert("tools".into(), tools(list, "tools")?);
@@ -132,7 +132,7 @@ fn entry(
             fields(given, at, &["call_id", "output"], &DROPPED)?
         }
         "additional_tools" => fields(given, at, &["role", "tools"], &["id"])?,
-        // THREAT: an item of a tool that the provider runs makes it run or fetch something.
+        // THREAT: an item of a tool that the provider runs makes the provider run or fetch something.
         // Tried by gate::policy::tests::attacks.
         other => return denied(at, &unknown_type(other)),
     };
@@ -147,10 +147,10 @@ fn entry(
             "output" => parts(value, &at, &["input_text", "input_image"])?,
             "summary" => parts(value, &at, &["summary_text"])?,
             "tools" => tools(value, &at)?,
-            // THREAT: state of another conversation, or of another account, under our login.
+            // THREAT: state of another conversation, or of another account, is used with our login.
             // Tried by gate::policy::tests::attacks.
             "encrypted_content" if !value.is_null() && !seen.state(value) => {
-                return denied(&at, "was not sent by the backend in this run");
+                return denied(&at, "was not sent by the backend in this session");
             }
             "encrypted_content" => value.take(),
             _ => text(value, &at)?,
@@ -166,7 +166,7 @@ fn entry(
     Ok(Value::Object(built))
 }
 
-/// Tools that we run ourselves; never one that the provider would run.
+/// Tools that the sandbox runs itself; never one that the provider would run.
 fn tools(given: &mut Value, at: &str) -> Result<Value, Denied> {
     let list = given.as_array_mut().ok_or_else(|| Denied(format!("`{at}` must be a list")))?;
     if list.len() > limits::TOOLS {
@@ -179,7 +179,7 @@ fn tools(given: &mut Value, at: &str) -> Result<Value, Denied> {
             "function" => &["name", "description", "strict", "parameters"],
             "custom" => &["name", "description", "format"],
             // THREAT: `web_search`, `mcp` with a `server_url`, `code_interpreter`, … give a sandbox
-            // without a network the provider's. Tried by gate::policy::tests::attacks.
+            // without a network the provider's network. Tried by gate::policy::tests::attacks.
             other => return denied(&at, &unknown_type(other)),
         };
         let mut built = Map::new();
@@ -199,7 +199,7 @@ fn tools(given: &mut Value, at: &str) -> Result<Value, Denied> {
     Ok(Value::Array(built.collect::<Result<_, _>>()?))
 }
 
-/// Content parts of the types named, rebuilt.
+/// Content parts of the named types, rebuilt.
 fn parts(given: &mut Value, at: &str, kinds: &[&str]) -> Result<Value, Denied> {
     let list = given.as_array_mut().ok_or_else(|| Denied(format!("`{at}` must be a list")))?;
     let built = list.iter_mut().enumerate().map(|(n, part)| {
@@ -214,7 +214,7 @@ fn parts(given: &mut Value, at: &str, kinds: &[&str]) -> Result<Value, Denied> {
         built.insert("type".into(), json!(kind));
         for (name, value) in fields(part, &at, keep, &["annotations", "logprobs"])? {
             let at = format!("{at}.{name}");
-            // THREAT: the provider fetches an address that the sandbox made of a secret.
+            // THREAT: the provider fetches an address that contains a secret of the sandbox.
             // Tried by gate::policy::tests::attacks.
             if name == "image_url" && !value.as_str().is_some_and(is_picture) {
                 return denied(&at, "must be a data: URL of a png, jpeg, gif or webp in base64");
@@ -229,10 +229,10 @@ fn parts(given: &mut Value, at: &str, kinds: &[&str]) -> Result<Value, Denied> {
     Ok(Value::Array(built.collect::<Result<_, _>>()?))
 }
 
-/// A picture that is all in its URL, and begins as one of its kind.
+/// Whether the picture is contained in its URL, and begins like one of its kind.
 ///
-/// THREAT: an SVG names addresses that the provider fetches, also one that is called a png;
-/// `data:image/../…` is read as something else by the next program. Tried by
+/// THREAT: the provider fetches addresses that an SVG names, also if the SVG is declared as a png; the
+/// next program reads `data:image/../…` as something else. Tried by
 /// gate::policy::foreign::only_pictures_are_pictures.
 fn is_picture(url: &str) -> bool {
     let data = url.strip_prefix("data:image/").and_then(|rest| rest.split_once(";base64,"));
@@ -243,7 +243,7 @@ fn is_picture(url: &str) -> bool {
     })
 }
 
-/// Whether data in base64 begins as pictures of this kind do.
+/// Whether data in base64 begins like a picture of this kind.
 fn begins_as(kind: &str, data: &str) -> bool {
     let begin = data.as_bytes().get(..16).and_then(|begin| STANDARD.decode(begin).ok());
     let begin = begin.unwrap_or_default();
@@ -265,15 +265,15 @@ fn grammar(given: &mut Value, at: &str) -> Result<Value, Denied> {
     Ok(Value::Object(built))
 }
 
-/// A function's parameters: any JSON Schema that points nowhere else.
+/// A function's parameters: any JSON Schema without references to other documents.
 fn schema(given: &mut Value, at: &str) -> Result<Value, Denied> {
-    // THREAT: the provider fetches what a schema points to. A list of targets is one too, and so is
-    // the name that an older draft has for it. Tried by gate::policy::foreign::a_schema_points_nowhere_else.
+    // THREAT: the provider fetches what a schema refers to. A list of targets counts too, and so does
+    // the keyword of an older draft. Tried by gate::policy::foreign::a_schema_points_nowhere_else.
     let is_foreign = |key: &str, value: &Value| match key {
         "$ref" | "$dynamicRef" | "$recursiveRef" | "$schema" | "$id" | "$vocabulary" => {
             !value.as_str().is_some_and(|target| target.starts_with('#'))
         }
-        // Of draft 4 and before. A property may have that name; its value is a schema, and no text.
+        // A keyword up to draft 4. A property may have this name; its value is a schema, not a string.
         "id" => value.as_str().is_some_and(|target| !target.starts_with('#')),
         _ => false,
     };
@@ -282,7 +282,7 @@ fn schema(given: &mut Value, at: &str) -> Result<Value, Denied> {
         match value {
             Value::Object(object) => {
                 if let Some((key, _)) = object.iter().find(|(key, value)| is_foreign(key, value)) {
-                    return denied(at, &format!("may not point elsewhere with `{key}`"));
+                    return denied(at, &format!("may not refer to another document with `{key}`"));
                 }
                 left.extend(object.values());
             }
@@ -311,11 +311,11 @@ fn kind_of(given: &Value) -> String {
 }
 
 fn text(given: &mut Value, at: &str) -> Result<Value, Denied> {
-    if given.is_string() { Ok(given.take()) } else { denied(at, "must be a text") }
+    if given.is_string() { Ok(given.take()) } else { denied(at, "must be a string") }
 }
 
-/// The fields of an object that are kept; `type` and those of `drop` are passed over, any other
-/// is refused by name.
+/// The fields of an object that are kept. `type` and the fields of `drop` are ignored; any other is
+/// refused by name.
 fn fields<'a>(
     given: &'a mut Value,
     at: &str,
@@ -334,20 +334,20 @@ fn fields<'a>(
     Ok(kept)
 }
 
-/// `at`: a place in words of ours alone.
+/// `at` must only contain text of ours.
 fn denied<T>(at: &str, why: &str) -> Result<T, Denied> {
     Err(Denied(format!("`{at}` {why}")))
 }
 
-/// What is shown of a name of the sandbox's, in characters.
+/// How much of a name from the sandbox is shown, in characters.
 const NAME: usize = 80;
 
 fn unknown_field(name: &str) -> String {
-    format!("has a field that a sandbox may not send; {}", said(name, NAME))
+    format!("has a field that a sandbox may not send; {}", quoted_from_sandbox(name, NAME))
 }
 
 fn unknown_type(kind: &str) -> String {
-    format!("is of a type that a sandbox may not send; {}", said(kind, NAME))
+    format!("is of a type that a sandbox may not send; {}", quoted_from_sandbox(kind, NAME))
 }
 
 #[cfg(test)]

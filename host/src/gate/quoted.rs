@@ -1,11 +1,11 @@
-//! Words of others within a message of ours: one line, bounded, harmless for a terminal, and in
-//! quotes that they cannot end.
+//! Foreign text within our messages: one line, bounded, safe for a terminal, and in quotes that it
+//! cannot end.
 
 use crate::failure::SANDBOX_SAYS;
 use crate::neutral;
 
-/// What is shown of the sandbox's words, in characters.
-pub(super) const SAID: usize = 400;
+/// How much of a text from the sandbox is shown, in characters.
+pub(super) const SHOWN: usize = 400;
 
 /// The first `most` characters, in quotes.
 pub(super) fn quoted(text: &str, most: usize) -> String {
@@ -16,12 +16,12 @@ pub(super) fn quoted(text: &str, most: usize) -> String {
     format!("“{shown}{cut}”")
 }
 
-/// The same, marked as the sandbox's word.
+/// The same, marked as the sandbox's words.
 ///
-/// THREAT: words of the sandbox's stand where ours do, and somebody does what they say. Tried by
-/// `gate::claims::tests::what_the_host_did_not_see_is_the_sandboxs_word` and
-/// `gate::policy::tests::named::what_is_refused_is_named_as_the_sandboxs_word`.
-pub(super) fn said(text: &str, most: usize) -> String {
+/// THREAT: the sandbox's words look like ours, and a person does what they say. Tried by
+/// `gate::claims::tests::what_the_host_did_not_see_is_marked_as_the_sandboxs_claim` and
+/// `gate::policy::tests::named::a_refused_field_is_quoted_as_the_sandboxs`.
+pub(super) fn quoted_from_sandbox(text: &str, most: usize) -> String {
     format!("{SANDBOX_SAYS}{}", quoted(text, most))
 }
 

@@ -18,12 +18,12 @@ use tokio::time::Instant;
 use super::answer::AnswerStream;
 use super::chunks::Chunks;
 use super::policy::{self, PinnedSettings, Route};
-use super::recording::{PlayedAnswer, Replayer, Said};
+use super::recording::{AnswerContent, PlayedAnswer, Replayer};
 use super::routes::RefusedRequest;
 use super::session::GateSession;
 use super::{CredentialsMode, Gate, Upstream, upstream};
 
-/// The longest value of a header that goes down.
+/// The longest header value that is passed to the sandbox.
 const HEADER_VALUE_BYTES: usize = 128;
 
 pub(super) async fn relay(session: &GateSession, route: Route, body: Body) -> Response<Body> {
@@ -47,12 +47,13 @@ async fn forward(
     if config.credentials != CredentialsMode::Relay {
         return Err(RefusedRequest::new(
             HostRefusal::Policy,
-            "in handoff credentials the sandbox asks the backend itself",
+            "with handoff credentials the sandbox asks the backend itself",
         ));
     }
-    // One request at a time, taken before its body is read: bodies are what costs memory.
+    // One request at a time, and the permit before its body is read, because bodies cost memory.
     let permit = Arc::clone(&gate.model).acquire_owned().await;
-    let permit = permit.map_err(|_| RefusedRequest::new(HostRefusal::Policy, "the run is over"))?;
+    let permit =
+        permit.map_err(|_| RefusedRequest::new(HostRefusal::Policy, "the turn is over"))?;
     let pause = gate.ledger().pause(Instant::now());
     tokio::time::sleep(pause).await;
     let asked = ask(gate, route, body, permit).await;
@@ -64,7 +65,7 @@ async fn forward(
     asked
 }
 
-/// Asks, in the one place there is for it.
+/// Reads the body, applies the policy, and asks the backend or the recording.
 async fn ask(
     gate: &Arc<Gate>,
     route: Route,
@@ -75,7 +76,7 @@ async fn ask(
     match &gate.config.upstream {
         Upstream::Live { client, signer } => {
             let sent = Bytes::from(body.to_string());
-            // A text of it is enough, but for who writes it down.
+            // The parsed body is only needed for a recording.
             let asked = KeptRequest { route, body: gate.config.recorder.is_some().then_some(body) };
             match upstream::ask(gate, client, signer.as_ref(), route, sent).await {
                 Ok(answer) => answered(gate, asked, answer, permit).await,
@@ -86,13 +87,13 @@ async fn ask(
     }
 }
 
-/// What was asked, for whoever writes it down.
+/// The request, kept for the recording.
 struct KeptRequest {
     route: Route,
     body: Option<Value>,
 }
 
-/// The body that goes out, if the policy and the budget let it.
+/// The outgoing body, if the policy and the budget allow it.
 fn admitted(gate: &Gate, route: Route, mut given: Value) -> Result<Value, RefusedRequest> {
     let config = &gate.config;
     let cost = Meter::of_request(&given);
@@ -115,7 +116,7 @@ fn admitted(gate: &Gate, route: Route, mut given: Value) -> Result<Value, Refuse
     Ok(body)
 }
 
-/// The backend's answer on its way down: a stream as it comes, anything else whole.
+/// Passes the backend's answer on: a stream as it comes, anything else whole.
 async fn answered(
     gate: &Arc<Gate>,
     asked: KeptRequest,
@@ -128,7 +129,7 @@ async fn answered(
     if !status.is_success() {
         gate.ledger().give_back();
         let wait = retry_after(answer.headers());
-        // The status is an answer, whatever becomes of its body.
+        // The status is an answer, even if its body cannot be read.
         let whole = upstream::read(answer, limits::ERROR_BODY_BYTES).await.unwrap_or_default();
         let whole = gate.texts().bytes(whole);
         hear_refusal(gate, status, wait, &whole);
@@ -146,8 +147,7 @@ async fn answered(
         Err(why) => return Err(unanswered(gate, asked, upstream::unreachable(why))),
     };
     if whole.len() > limits::COMPACTION_BYTES {
-        let refused =
-            RefusedRequest::new(HostRefusal::TooLarge, "the answer is larger than its bound");
+        let refused = RefusedRequest::new(HostRefusal::TooLarge, "the answer is too large");
         keep_refusal(gate, asked, &refused);
         return Err(refused);
     }
@@ -155,7 +155,7 @@ async fn answered(
     Ok(kept_whole(gate, asked, status, headers, whole))
 }
 
-/// The backend could not be asked, or did not say it all: that costs nothing.
+/// The backend could not be asked, or did not answer completely: that costs nothing.
 fn unanswered(gate: &Gate, asked: KeptRequest, refused: RefusedRequest) -> RefusedRequest {
     gate.ledger().give_back();
     keep_refusal(gate, asked, &refused);
@@ -171,15 +171,15 @@ async fn replayed(
     permit: OwnedSemaphorePermit,
 ) -> Result<Response<Body>, RefusedRequest> {
     let recording = Arc::clone(recording);
-    // It is read from a disk, which may stall: that is no work for a thread that others wait for.
+    // It is read from a disk, which may be slow, so it must not block the runtime's threads.
     let playing = tokio::task::spawn_blocking(move || recording.answer(route, &body));
     let played = playing.await.unwrap_or_else(|stopped| Err(stopped.to_string()));
     let reply = played.map_err(|why| {
         gate.ledger().give_back();
         RefusedRequest::new(HostRefusal::Recording, why)
     })?;
-    let (status, said) = match reply {
-        PlayedAnswer::Answer { status, said } => (status, said),
+    let (status, content) = match reply {
+        PlayedAnswer::Answer { status, content } => (status, content),
         PlayedAnswer::Refused { refusal, why } => {
             gate.ledger().give_back();
             return Err(RefusedRequest::new(refusal, why));
@@ -190,18 +190,18 @@ async fn replayed(
         gate.ledger().give_back();
     }
     let mut headers = HeaderMap::new();
-    let kind = match &said {
-        Said::Events(_) => "text/event-stream",
-        Said::Body(_) => "application/json",
+    let kind = match &content {
+        AnswerContent::Events(_) => "text/event-stream",
+        AnswerContent::Body(_) => "application/json",
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    let whole = match said {
-        Said::Events(events) => {
+    let whole = match content {
+        AnswerContent::Events(events) => {
             let answer = AnswerStream::replayed(gate, events, permit);
             return Ok(response(status, headers, answer.into_body()));
         }
-        Said::Body(Value::String(text)) => text.into_bytes(),
-        Said::Body(value) => value.to_string().into_bytes(),
+        AnswerContent::Body(Value::String(text)) => text.into_bytes(),
+        AnswerContent::Body(value) => value.to_string().into_bytes(),
     };
     if status.is_success() {
         hear_compaction(gate, &whole);
@@ -211,9 +211,9 @@ async fn replayed(
     Ok(response(status, headers, Body::from(whole)))
 }
 
-/// Reads the body, bounded in bytes, in time and in what it becomes in memory.
+/// Reads the body, with limits on its bytes, its time and its size in memory.
 ///
-/// THREAT: a body without an end, or a small one that is large in memory.
+/// THREAT: a body is endless, or small as text and large in memory.
 /// Tried by `gate::hostile::a_model_request_without_an_end` and `link::memory::a_request_of_many_small_values`.
 async fn read(body: Body) -> Result<Value, RefusedRequest> {
     let too_large = || RefusedRequest::new(HostRefusal::TooLarge, "the request is too large");
@@ -238,29 +238,29 @@ async fn read(body: Body) -> Result<Value, RefusedRequest> {
         .map_err(|_| RefusedRequest::new(HostRefusal::Policy, "the request is not JSON"))
 }
 
-/// An answer that came whole; none where it is no JSON, or too much of it.
+/// A whole answer as JSON; `None` if it is not JSON, or has too many values.
 fn parsed(whole: &[u8]) -> Option<Value> {
     let is_dense = dense::structure_bytes(whole) > limits::JSON_STRUCTURE_BYTES;
     if is_dense { None } else { serde_json::from_slice(whole).ok() }
 }
 
-/// What the answer to a compaction says.
+/// Tells the ledger the answer to a compaction.
 fn hear_compaction(gate: &Gate, whole: &[u8]) {
     if let Some(value) = parsed(whole) {
         gate.ledger().hear_compaction(&value);
     }
 }
 
-/// Why the backend refuses, in its own words.
+/// Tells the ledger why the backend refuses.
 ///
-/// THREAT: a backend answers with a body like the host's own, and what it says stands where the
-/// host's words do. Tried by `gate::backend::a_backend_does_not_speak_in_the_hosts_name`.
+/// THREAT: a backend answers with a body like the host's own, and its words look like the host's.
+/// Tried by `gate::backend::a_backend_does_not_speak_in_the_hosts_name`.
 fn hear_refusal(gate: &Gate, status: StatusCode, wait: Option<Duration>, whole: &[u8]) {
     let refusal = stream::Refusal::of_body(whole);
     gate.ledger().failed(Meaning::of_status(status.as_u16(), &refusal, wait));
 }
 
-/// The only headers of the backend's that go down.
+/// The only headers of the backend that are passed to the sandbox.
 fn passed_headers(from: &HeaderMap, gate: &Gate) -> HeaderMap {
     let passed =
         [header::CONTENT_TYPE, header::RETRY_AFTER].into_iter().filter_map(|name: HeaderName| {
@@ -272,7 +272,7 @@ fn passed_headers(from: &HeaderMap, gate: &Gate) -> HeaderMap {
     passed.collect()
 }
 
-/// An answer that came whole, written down where that is wanted.
+/// A whole answer, recorded if the session is recorded.
 fn kept_whole(
     gate: &Gate,
     asked: KeptRequest,
@@ -282,8 +282,8 @@ fn kept_whole(
 ) -> Response<Body> {
     if asked.body.is_some() {
         let text = || Value::String(String::from_utf8_lossy(&whole).into_owned());
-        let said = Said::Body(parsed(&whole).unwrap_or_else(text));
-        keep(gate, asked, PlayedAnswer::Answer { status: status.as_u16(), said });
+        let content = AnswerContent::Body(parsed(&whole).unwrap_or_else(text));
+        keep(gate, asked, PlayedAnswer::Answer { status: status.as_u16(), content });
     }
     response(status, headers, Body::from(whole))
 }

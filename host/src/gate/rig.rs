@@ -1,5 +1,5 @@
-//! Both ends of a gate for its tests: a scripted backend on 127.0.0.1, a gate on a pipe, and an
-//! honest HTTP/2 client in the sandbox's place.
+//! Both ends of a gate for tests: a scripted backend on 127.0.0.1, a gate on a pipe, and an honest
+//! HTTP/2 client in place of the sandbox.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -42,7 +42,7 @@ impl BackendRequest {
     }
 }
 
-/// Answers with raw bytes, in order, each in the pieces given.
+/// Answers with raw bytes, in order, each in the given pieces.
 #[derive(Default)]
 pub(super) struct Script {
     replies: Mutex<VecDeque<Vec<String>>>,
@@ -54,7 +54,7 @@ pub(super) fn whole(status: &str, headers: &str, body: &str) -> Vec<String> {
     vec![format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())]
 }
 
-/// A stream, each event in a piece of its own.
+/// A stream with each event in a separate piece.
 pub(super) fn events(events: &[Value]) -> Vec<String> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-codex-turn-state: state-1\r\ntransfer-encoding: chunked\r\n\r\n";
     let mut pieces = vec![head.to_owned()];
@@ -169,7 +169,7 @@ impl Script {
     }
 }
 
-/// Two tokens: the second is there after the first was refused.
+/// Has two tokens: the second is used after the first was refused.
 pub(super) struct TwoTokens {
     pub(super) base: Base,
     pub(super) generation: AtomicUsize,
@@ -212,7 +212,7 @@ impl Signer for TwoTokens {
     }
 }
 
-/// Takes any changes to their end.
+/// Reads any changes to their end.
 #[derive(Default)]
 pub(super) struct AnyChanges {
     pub(super) taken: AtomicUsize,
@@ -309,7 +309,7 @@ impl Rig {
         Self { served, client }
     }
 
-    /// Before a backend that answers so.
+    /// With a backend that gives these answers.
     pub(super) async fn scripted(replies: Vec<Vec<String>>) -> (Self, Arc<Script>) {
         let (script, base) = Script::start(replies).await;
         (Self::new(config(&base, live(&base))).await, script)
@@ -351,7 +351,7 @@ pub(super) async fn text(response: Response<Incoming>) -> (u16, String) {
     (status, String::from_utf8(body.to_vec()).expect("text"))
 }
 
-/// The code of a refusal of ours.
+/// The code of a refusal of the host.
 pub(super) fn code(text: &str) -> String {
     let value: Value = serde_json::from_str(text).expect("JSON");
     assert_eq!(value["error"]["type"], "airlock", "{text}");

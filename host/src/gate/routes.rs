@@ -1,4 +1,4 @@
-//! The routes of the link, and the run key before all of them.
+//! The routes of the link. Each request needs the session key.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::policy::Route;
 use super::session::GateSession;
 use super::{commands, events, files, relay, tunnel};
 
-/// Why a request is not served; the message is for the sandbox and for people.
+/// Why a request is refused; the message is for the sandbox and for people.
 pub(super) struct RefusedRequest {
     pub(super) refusal: HostRefusal,
     pub(super) message: String,
@@ -42,7 +42,7 @@ pub(super) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Bod
     whole(status, Body::from(body.to_string()))
 }
 
-/// A JSON text that is there already.
+/// JSON that is rendered already.
 fn whole(status: StatusCode, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -93,17 +93,17 @@ pub(super) fn router(session: &Arc<GateSession>) -> Router {
         .with_state(Arc::clone(session))
 }
 
-/// One request, whatever it is.
+/// Answers one request.
 pub(super) async fn answer(
     session: Arc<GateSession>,
     router: Router,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    // THREAT: a command that reached the pipe speaks for the sandbox.
-    // Tried by gate::flow::a_wrong_run_key_is_refused_before_anything_else.
+    // THREAT: a command reaches the pipe and speaks for the sandbox.
+    // Tried by gate::flow::a_wrong_session_key_is_refused_before_anything_else.
     if !has_run_key(&session, request.headers()) {
         return Ok(
-            RefusedRequest::new(HostRefusal::Key, "the run key is missing or wrong").response()
+            RefusedRequest::new(HostRefusal::Key, "the session key is missing or wrong").response()
         );
     }
     if request.method() == Method::CONNECT {

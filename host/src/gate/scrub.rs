@@ -1,11 +1,11 @@
-//! The credential taken out of what passes the gate: what the sandbox says, what is sent to the
-//! model, what the backend answers. In relay the sandbox does not know it, so that only
-//! the host can. What a tool says was cut before the host sees it: parts of a credential beside a
-//! cut go too.
+//! Removes the credential from what passes the gate: from what the sandbox says, what is sent to the
+//! model, and what the backend answers. In relay the sandbox does not know the credential, so only the
+//! host can do this. Outputs of tools are cut before the host sees them, so parts of a credential
+//! beside a cut are removed too.
 //!
-//! Every request carries the whole conversation again. What was searched and found clean is known
-//! again by its place and a keyed hash, and is not searched twice. What held a secret is: it
-//! becomes the same bytes each time, as the backend's cache wants it.
+//! Every request contains the whole conversation. An item that was searched and found clean is
+//! recognised by its place and a keyed hash, and is not searched again. An item with a secret is
+//! searched each time, and becomes the same bytes each time, as the backend's cache needs.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -17,10 +17,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Stands for what held a credential and means nothing without it.
-pub(crate) const NOT_SHOWN: &str = "an event that held a credential is not shown";
+/// Replaces an event that cannot be parsed after the credential is removed.
+pub(crate) const NOT_SHOWN: &str = "an event that contained a credential is not shown";
 
-/// The secrets of now as what is looked for in texts, made anew only when they are others.
+/// The current secrets in the form that is searched for, made again only if they change.
 #[derive(Default)]
 pub(crate) struct Sought {
     secrets: Vec<Secret>,
@@ -31,21 +31,21 @@ pub(crate) struct Sought {
 pub(super) struct Scrub {
     sought: Sought,
     keyed: RandomState,
-    /// Of the last request's input: the items in which nothing was found, by place.
+    /// Hashes of the items of the last request's input in which nothing was found, by place.
     clean: Vec<Option<u64>>,
-    /// Items that were searched, ever.
+    /// How many items were searched.
     #[cfg(test)]
     searched: usize,
 }
 
 impl Sought {
-    /// What is looked for, given the secrets there are now.
+    /// What is searched for, given the current secrets.
     pub(crate) fn texts(&mut self, secrets: Vec<Secret>) -> Needles {
         self.learn(secrets);
         self.texts.clone()
     }
 
-    /// True: they are others than before.
+    /// Whether the secrets have changed.
     fn learn(&mut self, secrets: Vec<Secret>) -> bool {
         let is_same = |(a, b): (&Secret, &Secret)| a.matches(b.reveal().as_bytes());
         let is_same =
@@ -66,10 +66,10 @@ impl Scrub {
         self.sought.texts.clone()
     }
 
-    /// A request that the policy made.
+    /// Scrubs a request that the policy made.
     ///
-    /// THREAT: a command prints a key file of the work tree, and its output goes to the model, into
-    /// recordings and into every request after. Tried by
+    /// THREAT: a command prints a key file of the workspace, and its output goes to the model, into
+    /// recordings and into every later request. Tried by
     /// `gate::credential::what_a_command_prints_of_the_credential_is_not_sent_to_the_model`.
     pub(super) fn request(&mut self, secrets: Vec<Secret>, body: &mut Value) {
         let needles = self.texts(secrets);
@@ -96,10 +96,10 @@ impl Scrub {
     }
 }
 
-/// The same without secrets, whatever field they are in.
+/// A value without secrets, in whatever field they are.
 ///
 /// # Errors
-/// When what is left of it means nothing.
+/// If what is left cannot be parsed.
 pub(crate) fn clean<T: Serialize + DeserializeOwned>(
     needles: &Needles,
     whole: T,
@@ -116,14 +116,14 @@ pub(crate) fn clean<T: Serialize + DeserializeOwned>(
 
 /// An event without secrets.
 ///
-/// THREAT: a command prints the credential, and its output is shown, kept and printed with
-/// `--json`. Tried by `gate::credential::no_event_holds_the_credential`.
+/// THREAT: a command prints the credential, and its output is shown, stored, and printed with `--json`.
+/// Tried by `gate::credential::no_event_holds_the_credential`.
 pub(super) fn event(needles: &Needles, event: Event) -> Event {
     let note = || Event::Note { text: NOT_SHOWN.to_owned() };
     clean(needles, event).unwrap_or_else(|_| note())
 }
 
-/// An answer of the backend's as it is heard from the sandbox.
+/// A backend's answer as it looks when it comes from the sandbox.
 pub(super) fn answer(needles: &Needles, answer: &str) -> String {
     let outcome = Outcome::Finished { answer: answer.to_owned() };
     match event(needles, Event::Outcome { outcome }) {
@@ -160,7 +160,7 @@ mod tests {
             assert_eq!(body["input"], json!(input));
             assert_eq!(scrub.searched, round + 1);
         }
-        // What stands in another's place is new, and so is all for a new secret.
+        // An item in another place counts as new, and with a new secret every item does.
         input[3] = output(3, KEY);
         let mut body = json!({"input": input.clone()});
         scrub.request(secrets(), &mut body);

@@ -1,4 +1,4 @@
-//! What the backend sent in this run, remembered by hash: it may come back as it was, even where
+//! What the backend sent in this session, remembered by hash. It may be sent back unchanged, even if
 //! the policy does not know its type or its fields.
 
 use std::collections::HashSet;
@@ -16,7 +16,7 @@ pub(super) struct SeenItems {
 }
 
 impl SeenItems {
-    /// Remembers an item of the backend's.
+    /// Remembers an item from the backend.
     pub(super) fn learn(&mut self, given: &Value) {
         self.hashes.insert(item_hash(given));
         if let Some(state) = given.get("encrypted_content").filter(|state| state.is_string()) {
@@ -39,11 +39,11 @@ fn item_hash(given: &Value) -> [u8; 32] {
     hash(b"item", &Resent(given))
 }
 
-/// Objects are maps sorted by key, so equal values are equal texts. No text is made of it: an item
-/// can be as large as a request.
+/// Objects are maps sorted by key, so equal values have equal JSON. The JSON is not held in memory,
+/// because an item can be as large as a request.
 pub(super) fn hash(what: &[u8], value: &impl Serialize) -> [u8; 32] {
     let mut hasher = Hasher(Sha256::new_with_prefix(what));
-    // What is made of JSON can be written as JSON, and a hasher takes everything.
+    // A JSON value can always be written as JSON, and the hasher never fails.
     serde_json::to_writer(&mut hasher, value).unwrap_or_default();
     hasher.0.finalize().into()
 }

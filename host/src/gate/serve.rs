@@ -1,13 +1,13 @@
-//! HTTP/2 on one pipe, from the first byte to the end: every bound of the link is set here.
+//! HTTP/2 on one pipe, from the first byte to the last. Every limit of the link is set here.
 //!
 //! ```text
 //! serving ─ outcome kept, answered ─→ shutting down ─ pipe closed, or 2 s ─→ Ok
-//!    ├─ a handler's fault, a broken or stalled pipe, the peer's violation ─→ Err(Link, …)
-//!    └─ told to stop ─→ Ok
+//!    ├─ a handler's fault, a broken or stalled pipe, a protocol violation ─→ Err(Link, …)
+//!    └─ stopped by the host ─→ Ok
 //! ```
 //!
-//! Absent on purpose: noticing that the container ended while its stdin is full. No end of stream
-//! comes then for a minute; whoever holds the container watches it, and stops us.
+//! Absent on purpose: noticing that the container ended while its stdin is full. The end of the stream
+//! then comes only after a minute. The owner of the container watches it, and stops this service.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -30,27 +30,27 @@ use super::{FromSandbox, Gate, WorkspaceTransfer, routes};
 
 /// How long a sandbox may take to close the pipe after its outcome was kept.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// Frames that are ready together go together: each write would find its own way through the
-/// engine. More than this is written as it is.
+/// Frames that are ready together are sent together, because each write crosses the engine separately.
+/// Larger writes are not buffered.
 const FRAMES_BYTES: usize = 16 << 10;
-/// How long what came before the pipe broke may take to be understood.
+/// How long handlers may take to process what came before the pipe broke.
 const AFTERMATH: Duration = Duration::from_millis(500);
 
 enum ServeEnd {
     Closed(Result<(), hyper::Error>),
-    /// A handler ended the run: with its outcome, or with a fault.
+    /// A handler ended the turn, with its outcome or with a fault.
     Over,
     Stopped,
 }
 
 /// Serves one pipe until it ends.
 ///
-/// `events` gets every event in order, and waits where nobody takes them: a small capacity (8) is
-/// right, since one event may be [`limits::LINE_BYTES`]. `commands` go down as they come. `stop`
-/// ends it at once, without a fault.
+/// `events` gets every event in order; when it is full, the sandbox waits. Use a small capacity (8),
+/// because one event may have [`limits::LINE_BYTES`]. `commands` are sent as they come. `stop` ends
+/// the service at once, without a fault.
 ///
 /// # Errors
-/// How the sandbox broke off, or what it did that ends a run.
+/// If the sandbox breaks off, or breaks a rule that ends the turn.
 pub async fn serve(
     gate: Arc<Gate>,
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -76,7 +76,7 @@ pub async fn serve(
         };
         if matches!(end, ServeEnd::Over) && session.fault().is_none() {
             connection.as_mut().graceful_shutdown();
-            // However it closes now, the outcome is kept.
+            // The outcome is kept, so it does not matter how the pipe closes now.
             let _closed = tokio::time::timeout(GOODBYE, connection).await;
         }
         end
@@ -97,8 +97,8 @@ pub async fn serve(
     }
 }
 
-/// THREAT: rapid resets, header floods, thousands of streams, bodies that nobody reads: each costs
-/// the host memory that a bound here takes back. Tried by `gate::hostile::a_rapid_reset`,
+/// THREAT: rapid resets, header floods, thousands of streams and unread bodies fill the host's memory;
+/// a limit here stops each of them. Tried by `gate::hostile::a_rapid_reset`,
 /// `gate::hostile::ten_thousand_streams`, `gate::hostile::a_flood_of_headers`.
 fn bounded(tasks: Tasks) -> http2::Builder<Tasks> {
     let mut builder = http2::Builder::new(tasks);
@@ -111,23 +111,23 @@ fn bounded(tasks: Tasks) -> http2::Builder<Tasks> {
         .initial_connection_window_size(limits::LINK_CONNECTION_WINDOW_BYTES)
         .max_pending_accept_reset_streams(limits::LINK_PENDING_RESETS)
         .max_local_error_reset_streams(limits::LINK_LOCAL_RESETS)
-        // A sandbox that is slow is none that is gone: tried by gate::hostile::a_late_answer_is_waited_for.
+        // A slow sandbox must not count as gone. Tried by gate::hostile::a_slow_sandbox_is_not_cut_off.
         .keep_alive_interval(Duration::from_secs(limits::LINK_PING_SECONDS))
         .keep_alive_timeout(Duration::from_secs(limits::LINK_PONG_SECONDS));
     builder
 }
 
-/// Why the pipe ended before the run did, in words.
+/// Why the pipe ended before the turn did, for people.
 fn broken(error: Option<&hyper::Error>) -> String {
-    let Some(error) = error else { return "the pipe closed before the run ended".to_owned() };
+    let Some(error) = error else { return "the pipe closed before the turn ended".to_owned() };
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    format!("the pipe broke before the run ended: {cause}")
+    format!("the pipe broke before the turn ended: {cause}")
 }
 
-/// Streams run as tasks whose end is waited for; none outlives the pipe.
+/// Runs streams as tasks and waits for their end; none outlives the pipe.
 #[derive(Clone)]
 struct Tasks {
     tracker: TaskTracker,

@@ -1,4 +1,5 @@
-//! What the handlers of one pipe share: the run's ears, what may happen once only, and how it ends.
+//! The state that the handlers of one pipe share: its channels, what may happen only once, and its
+//! end.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,16 +20,16 @@ pub(super) struct GateSession {
     pub(super) commands: Mutex<Option<mpsc::Receiver<Command>>>,
     pub(super) events_begun: AtomicBool,
     pub(super) workspace_begun: AtomicBool,
-    /// Sets of changes that were begun.
+    /// How many sets of changes have begun.
     pub(super) changes_begun: AtomicU64,
     pub(super) tunnels: Arc<Semaphore>,
     pub(super) tasks: TaskTracker,
-    /// The run is over: a fault was found, or its outcome is kept and answered.
+    /// The turn is over: there was a fault, or its outcome is kept and answered.
     pub(super) over: CancellationToken,
-    /// The pipe is gone, and with it whatever still runs for it.
+    /// The pipe is gone: everything that still runs for it must end.
     pub(super) gone: CancellationToken,
     kept: AtomicBool,
-    told: AtomicU32,
+    refusals_shown: AtomicU32,
     fault: Mutex<Option<Fault>>,
 }
 
@@ -52,12 +53,12 @@ impl GateSession {
             over: CancellationToken::new(),
             gone: CancellationToken::new(),
             kept: AtomicBool::new(false),
-            told: AtomicU32::new(0),
+            refusals_shown: AtomicU32::new(0),
             fault: Mutex::new(None),
         }
     }
 
-    /// Ends the run with what went wrong; the first fault counts.
+    /// Ends the turn with a fault; the first fault counts.
     pub(super) fn end(&self, kind: FaultKind, message: impl Into<String>) {
         self.end_with(Fault::new(kind, message));
     }
@@ -80,11 +81,11 @@ impl GateSession {
         self.kept.load(Ordering::Acquire)
     }
 
-    /// Tells people that something was refused, a bounded number of times.
+    /// Shows people that a request was refused, a limited number of times.
     pub(super) async fn tell_refused(&self, what: String) {
-        if self.told.fetch_add(1, Ordering::Relaxed) < limits::REFUSALS_SHOWN {
+        if self.refusals_shown.fetch_add(1, Ordering::Relaxed) < limits::REFUSALS_SHOWN {
             let what = self.gate.message(&what);
-            // A run that no longer listens needs no notice.
+            // If the session no longer listens, it needs no notice.
             let _gone = self.events.send(FromSandbox::Refused { what }).await;
         }
     }

@@ -1,8 +1,8 @@
-//! `CONNECT host:port`: in handoff, the sandbox's own TLS to the backend; nothing else.
+//! `CONNECT host:port`: in handoff, the sandbox's own TLS connection to the backend, and nothing else.
 //!
-//! The name and port must be the base's; the host resolves it, dials what may be dialled, and
-//! looks at the first message of TLS before a byte goes out: it must name the same server. What
-//! cannot be seen: a name encrypted inside that message, which only the backend's own front could
+//! The name and port must be those of the base. The host resolves the name, connects only to allowed
+//! addresses, and reads the first message of TLS before it sends a byte: it must name the same server.
+//! Not visible: an encrypted name within that message, which only the backend's own front end could
 //! serve.
 
 use std::io;
@@ -64,13 +64,13 @@ async fn open(
 ) -> Result<(TcpStream, OwnedSemaphorePermit), RefusedRequest> {
     let config = &session.gate.config;
     let shown: String = asked.to_string().chars().take(255).flat_map(char::escape_debug).collect();
-    // THREAT: a command leaves the sandbox through the backend's door.
+    // THREAT: a command reaches the network through the tunnel for the backend.
     // Tried by gate::flow::nothing_is_reached_in_relay and
     // gate::tunnel::tests::only_the_base_by_its_own_name_and_port.
     if config.credentials != CredentialsMode::Handoff {
         return Err(RefusedRequest::new(
             HostRefusal::Policy,
-            format!("commands are offline in this run ({shown})"),
+            format!("commands are offline in this session ({shown})"),
         ));
     }
     if !is_the_base(&config.base, asked) {
@@ -89,7 +89,7 @@ async fn open(
         let found = tokio::net::lookup_host((config.base.host(), config.base.port()))
             .await
             .map_err(unreachable)?;
-        // Resolved once, and that address is dialled: a second answer of the name server's has no say.
+        // Resolve once and dial that address, so that a second answer of the name server has no effect.
         let all: Vec<SocketAddr> = found.collect();
         let dialled: Vec<SocketAddr> = all
             .iter()
@@ -100,7 +100,7 @@ async fn open(
             return Err(RefusedRequest::new(
                 HostRefusal::Policy,
                 format!(
-                    "{shown} is at a private address, which a tunnel does not reach; relay credentials does"
+                    "{shown} is at a private address, which a tunnel may not reach; relay credentials can"
                 ),
             ));
         }
@@ -109,12 +109,13 @@ async fn open(
     let server = timeout(patience, dialling)
         .await
         .map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))??;
-    // Small messages wait for nobody; if it cannot be set, they wait a little.
+    // Send small messages at once; if this cannot be set, they are only slower.
     let _delayed = server.set_nodelay(true);
     Ok((server, permit))
 }
 
-/// Exactly the base's name and port, in any case; no user, no final dot, no other spelling.
+/// Whether it is exactly the base's name and port, in upper or lower case: no user, no final dot, no
+/// other spelling.
 fn is_the_base(base: &Base, asked: &Uri) -> bool {
     let Some(authority) = asked.authority() else { return false };
     if authority.as_str().contains('@')
@@ -129,7 +130,7 @@ fn is_the_base(base: &Base, asked: &Uri) -> bool {
     host.eq_ignore_ascii_case(base.host()) && authority.port_u16() == Some(base.port())
 }
 
-/// Checks the first message, then passes bytes both ways until both are silent or done.
+/// Checks the first message, then copies bytes both ways until both are silent or done.
 async fn pass(
     base: &Base,
     mut sandbox: impl AsyncRead + AsyncWrite + Unpin,
@@ -141,7 +142,7 @@ async fn pass(
         let patience = Duration::from_secs(limits::TUNNEL_HELLO_SECONDS);
         timeout(patience, hello(base, &mut sandbox, &mut first))
             .await
-            .unwrap_or(Err("a tunnel was opened and nothing was said in it"))?;
+            .unwrap_or(Err("a tunnel was opened, and nothing was sent in it"))?;
     }
     if server.write_all(&first).await.is_err() {
         return Ok(());
@@ -154,7 +155,7 @@ async fn pass(
 
 /// Reads a whole TLS ClientHello into `first` and checks the server it names.
 ///
-/// THREAT: the backend's front serves other names too: a tunnel to it reaches them all.
+/// THREAT: the backend's front end serves other names too, and a tunnel to it reaches them all.
 /// Tried by `gate::tunnel::tests::only_tls_for_the_base_passes`.
 async fn hello(
     base: &Base,
@@ -195,7 +196,7 @@ async fn hello(
     }
 }
 
-/// Both ways at once; ends when both are done, one breaks, or neither moved for a while.
+/// Copies both ways at once. Ends when both are done, one breaks, or neither moves for a while.
 async fn copy(sandbox: &mut (impl AsyncRead + AsyncWrite + Unpin), server: &mut TcpStream) {
     let moved = AtomicU64::new(0);
     let (sandbox_reader, sandbox_writer) = tokio::io::split(sandbox);

@@ -1,5 +1,5 @@
-//! The backend, as the host reaches it: one client, requests signed, a refused credential renewed
-//! once, no redirect followed.
+//! The host's requests to the backend: one client, signed requests, one renewal of a refused
+//! credential, no redirects.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ use super::routes::RefusedRequest;
 use crate::auth::reach::{self, Reach, cause};
 use crate::auth::{AuthError, Signer};
 
-/// A client for one base: no redirects, no cookies, the system's proxy and certificates, and one
-/// certificate authority more where the configuration names it (PEM).
+/// A client for one base: no redirects, no cookies, the system's proxy and certificates, and one more
+/// certificate authority (PEM) if the configuration names one.
 ///
 /// # Errors
-/// When the certificate cannot be read, or TLS cannot be set up.
+/// If the certificate cannot be read, or TLS cannot be set up.
 pub fn client(base: &Base, ca: Option<&str>) -> Result<reqwest::Client, Fault> {
     let reach = Reach {
         origin: &base.origin(),
@@ -36,11 +36,10 @@ pub fn client(base: &Base, ca: Option<&str>) -> Result<reqwest::Client, Fault> {
     reach::client(reach).map_err(|why| Fault::new(FaultKind::Backend, why))
 }
 
-/// Asks the backend for its models. A base may have no catalogue: a run whose model was named
-/// goes on without.
+/// Asks the backend for its models. A base may have no catalogue; then the model must be named.
 ///
 /// # Errors
-/// `SignIn` where the credential is refused, else `Backend` with the reason.
+/// `SignIn` if the credential is refused, else `Backend` with the reason.
 pub async fn catalogue(
     client: &reqwest::Client,
     signer: &dyn Signer,
@@ -51,8 +50,8 @@ pub async fn catalogue(
     get(client, signer, base, backend, models(base, backend), patience).await
 }
 
-/// Asks the backend for its models, and looks at nothing but whether it takes the credential. The
-/// generation that it refuses; None: it takes it, or did not say. Nothing is renewed.
+/// Asks the backend for its models only to see whether it accepts the credential. Returns the generation
+/// that it refuses; `None` if it accepts it, or did not answer. Nothing is renewed.
 pub async fn refused(
     client: &reqwest::Client,
     signer: &dyn Signer,
@@ -93,8 +92,8 @@ pub(super) async fn get(
         let body = read(answer, limits::CATALOGUE_BYTES).await;
         let body = body.map_err(unreachable)?;
         if !status.is_success() {
-            let said = said(signer, &body);
-            return Err(unreachable(format!("it answered {}: {said}", status.as_u16())));
+            let reason = refusal_message(signer, &body);
+            return Err(unreachable(format!("it answered {}: {reason}", status.as_u16())));
         }
         if dense::structure_bytes(&body) > limits::JSON_STRUCTURE_BYTES {
             return Err(unreachable("its answer has too many values".to_owned()));
@@ -124,7 +123,7 @@ pub(super) async fn ask(
         Route::Responses => config.base.responses_path(),
         Route::Compact => config.base.compact_path(),
     };
-    // THREAT: a header of the sandbox's (authorization, account, host) acts in our name: none is
+    // THREAT: a header of the sandbox (authorization, account, host) acts in our name. So none is
     // copied. Tried by gate::flow::every_header_is_the_hosts.
     let turn_state = gate.ledger().turn_state().map(str::to_owned);
     let headers =
@@ -142,8 +141,8 @@ pub(super) async fn ask(
     let answer = send_signed(client, signer, &asked).await?;
     let encoding = answer.headers().get(CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| encoding != "identity") {
-        // What is compressed cannot be scrubbed.
-        return Err(unreachable("it answered in an encoding that nobody asked for".to_owned()));
+        // A compressed body cannot be scrubbed.
+        return Err(unreachable("it answered in an encoding that was not asked for".to_owned()));
     }
     Ok(answer)
 }
@@ -155,7 +154,7 @@ struct UpstreamRequest {
     body: Bytes,
 }
 
-/// A JSON document, as whoever is no run asks for it.
+/// A request for a JSON document, outside of any session.
 fn document(backend: &Backend, url: String) -> UpstreamRequest {
     let mut headers = header_map(request::headers(backend, "", false, None));
     headers.retain_named(&["originator", "version", "user-agent"]);
@@ -163,13 +162,13 @@ fn document(backend: &Backend, url: String) -> UpstreamRequest {
     UpstreamRequest { method: Method::GET, url, headers: headers.0, body: Bytes::new() }
 }
 
-/// Signs and sends; where the credential is refused and there is a newer one, once more.
+/// Signs and sends. If the credential is refused and there is a newer one, sends once more.
 async fn send_signed(
     client: &reqwest::Client,
     signer: &dyn Signer,
     asked: &UpstreamRequest,
 ) -> Result<reqwest::Response, RefusedRequest> {
-    // What may do later is not for a person to mend by signing in.
+    // What may work later is not a reason to sign in again.
     let sign_in = |error: AuthError| {
         let refusal = match error {
             AuthError::Unreachable { .. } | AuthError::Store { .. } => HostRefusal::Unreachable,
@@ -191,27 +190,27 @@ async fn send_signed(
             continue;
         }
         let body = read(answer, limits::ERROR_BODY_BYTES).await.unwrap_or_default();
-        let said = said(signer, &body);
+        let reason = refusal_message(signer, &body);
         return Err(RefusedRequest::new(
             HostRefusal::SignIn,
-            format!("the backend refused the credential: {said}"),
+            format!("the backend refused the credential: {reason}"),
         ));
     }
 }
 
 /// Why the backend refuses, for a message of ours.
-fn said(signer: &dyn Signer, body: &[u8]) -> String {
-    let said = stream::Refusal::of_body(body).message;
-    Needles::for_messages(&signer.secrets_to_scrub()).text(&said).into_owned()
+fn refusal_message(signer: &dyn Signer, body: &[u8]) -> String {
+    let message = stream::Refusal::of_body(body).message;
+    Needles::for_messages(&signer.secrets_to_scrub()).text(&message).into_owned()
 }
 
-/// Sends it once. Whatever the backend says is an answer, but a redirect.
+/// Sends it once. Every status is an answer, except a redirect.
 async fn send(
     client: &reqwest::Client,
     headers: HeaderMap,
     asked: &UpstreamRequest,
 ) -> Result<reqwest::Response, RefusedRequest> {
-    // The credential is marked as one and prints as `Sensitive`.
+    // The credential's header is marked as sensitive and prints as `Sensitive`.
     tracing::debug!(method = %asked.method, url = asked.url, ?headers, "asking the backend");
     let request =
         client.request(asked.method.clone(), &asked.url).headers(headers).body(asked.body.clone());
@@ -222,10 +221,10 @@ async fn send(
         Err(_) => return Err(unreachable("it did not answer".to_owned())),
     };
     tracing::debug!(status = answer.status().as_u16(), "the backend answered");
-    // THREAT: the backend, or what stands before it, sends us and our credential elsewhere.
+    // THREAT: the backend, or a proxy before it, sends us and our credential elsewhere.
     // Tried by gate::backend::a_redirect_is_not_followed.
     if answer.status().is_redirection() {
-        // It would say the same again.
+        // `Policy`, because another attempt would get the same answer.
         let status = answer.status().as_u16();
         let why = format!("the backend redirects ({status}), and redirects are not followed");
         return Err(RefusedRequest::new(HostRefusal::Policy, why));
@@ -233,7 +232,7 @@ async fn send(
     Ok(answer)
 }
 
-/// A whole body, up to its bound; what is over it is left.
+/// A whole body, up to `most` bytes; the rest is not read.
 pub(super) async fn read(mut answer: reqwest::Response, most: usize) -> Result<Vec<u8>, String> {
     let patience = Duration::from_secs(limits::RELAY_IDLE_SECONDS);
     let mut body = Vec::new();
@@ -267,7 +266,7 @@ impl Headers {
     }
 }
 
-/// What cannot be a header is left out: it came from the configuration.
+/// Values that are not valid in a header, which come from the configuration, are left out.
 fn header_map(pairs: Vec<(&'static str, String)>) -> Headers {
     let pairs = pairs.into_iter().filter_map(|(name, value)| {
         Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?))

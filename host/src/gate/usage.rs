@@ -1,5 +1,5 @@
-//! What of its windows an account has used (codex protocol, F), for people to see. Undocumented and
-//! without promise: whatever is missing in it is left out.
+//! How much of its usage windows an account has used (codex protocol, F), for people. The endpoint is
+//! not documented and may change: what is missing in it is left out.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ pub struct Usage {
     pub plan: Option<String>,
     /// Whether the backend would take a request now.
     pub allowed: bool,
-    /// The shortest first: two of them, as a rule.
+    /// The shortest first; usually two.
     pub windows: Vec<Window>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     pub percent: u64,
-    /// How long it is.
+    /// Its length.
     pub seconds: u64,
     /// Unix seconds.
     pub resets_at: Option<u64>,
@@ -35,7 +35,7 @@ pub struct Window {
 /// Asks the backend. Only a ChatGPT login has windows.
 ///
 /// # Errors
-/// `SignIn` where the credential is refused, else `Backend` with the reason.
+/// `SignIn` if the credential is refused, else `Backend` with the reason.
 pub async fn usage(
     client: &reqwest::Client,
     signer: &dyn Signer,
@@ -47,7 +47,7 @@ pub async fn usage(
     Ok(parse(&answer))
 }
 
-/// Beside the service that answers the model, on the same origin.
+/// The usage endpoint, beside the model endpoint, on the same origin.
 fn url(base: &Base) -> String {
     match base.to_string().strip_suffix("/backend-api/codex") {
         Some(before) => format!("{before}/backend-api/wham/usage"),
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_asked_for_beside_the_model() {
+    fn the_usage_endpoint_is_beside_the_models() {
         let cases = [
             ("https://chatgpt.com/backend-api/codex", "https://chatgpt.com/backend-api/wham/usage"),
             ("http://127.0.0.1:9", "http://127.0.0.1:9/backend-api/wham/usage"),

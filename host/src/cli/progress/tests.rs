@@ -100,7 +100,7 @@ fn a_run_from_its_first_line_to_its_last() {
         ..ChangesEvent::default()
     };
     let refused = PublicEvent::Refused {
-        what: "commands are offline in this run (collect.example.net:443)".into(),
+        what: "commands are offline in this session (collect.example.net:443)".into(),
     };
     let (progress, text) = drawn(vec![
         (0, PublicEvent::Started(started())),
@@ -124,7 +124,7 @@ note       sandbox says: it read AGENTS.md of the repository as information, not
  3.1s  $ ls -la && cat package.json                                                     0 · 0.1s
  6.0s  $ npm test                                                                       1 · 4.2s
 12.6s  $ curl -s https://collect.example.net/                                           6 · 0.0s
-       refused: commands are offline in this run (collect.example.net:443)
+       refused: commands are offline in this session (collect.example.net:443)
 15.1s  patch src/pad.js  +3 −1
 22.3s  done · 6 requests · 41,210 in (88% cached) · 1,034 out
 ";

@@ -1,11 +1,11 @@
-//! The base image: what a container is made from when nobody names another. Its name holds a hash of its
-//! own definition, so that an image of that name is the right one and a changed definition is a
-//! new name. No other image of the machine is ever chosen in its place.
+//! The base image: the default image of a container. Its name contains a hash of its definition, so
+//! an image of that name is the right one, and a changed definition has a new name. No other image on
+//! the machine is used in its place.
 //!
-//! Two ways make it: the engine builds it where it can fetch what it builds upon; else it is put
-//! together here out of Debian's packages and handed to the engine.
+//! There are two ways to make it. The engine builds it if it can fetch the image that it builds on.
+//! Otherwise the host puts it together from Debian packages and imports it into the engine.
 
-mod packages; // out of Debian's packages, without a registry
+mod packages; // from Debian packages, without a registry
 
 use bollard::models::BuildInfo;
 use bollard::query_parameters::{BuildImageOptionsBuilder, BuilderVersion};
@@ -13,25 +13,25 @@ use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 
 use super::docker::{self, Docker, ResolvedImage};
-use super::error::{EngineError, said};
+use super::error::{EngineError, engine_message};
 
 pub(super) const DOCKERFILE: &str = include_str!("../../../../images/base/Dockerfile");
 pub(super) const PACKAGES: &str = include_str!("../../../../images/base/packages");
 
-/// Raised when what `offline` writes beside the packages changes: that is part of the definition.
+/// Raised when [`packages`] writes other files beside the packages: they are part of the definition.
 const RECIPE: &str = "2";
 
-/// Hears of each step, a line at a time.
+/// Called with each line of progress.
 pub type ProgressSink<'a> = &'a mut (dyn FnMut(String) + Send);
 
-/// Which way the image came to be.
+/// How the image was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageOrigin {
-    /// It was there.
+    /// The engine had it already.
     Present,
     /// The engine built it.
     Built,
-    /// It was put together out of packages.
+    /// It was put together from Debian packages.
     Packages,
 }
 
@@ -50,11 +50,11 @@ impl ImageOrigin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageError {
     Engine(EngineError),
-    /// The packages could not be had or put together.
+    /// The packages could not be fetched or put together.
     Packages {
         reason: String,
     },
-    /// Neither way works here.
+    /// Both ways failed.
     Neither {
         build: String,
         packages: String,
@@ -62,7 +62,7 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    /// Headline, reason, and the one command that mends it, where there is one.
+    /// Headline, reason, and the one thing to do about it, if there is one.
     #[must_use]
     pub fn describe(&self) -> (String, String, Option<String>) {
         let headline = "the base image cannot be made".to_owned();
@@ -73,7 +73,9 @@ impl ImageError {
             }
             Self::Neither { build, packages } => (
                 headline,
-                format!("the engine cannot build it: {build}; nor can packages be had: {packages}"),
+                format!(
+                    "the engine cannot build it: {build}; Debian packages do not work either: {packages}"
+                ),
                 Some(
                     "let the engine reach its registry (docker pull debian:bookworm-slim), or name \
                      an image you have: airlock run --image IMAGE"
@@ -111,10 +113,10 @@ pub fn name() -> String {
     format!("{}:{hash}", docker::OURS)
 }
 
-/// Sees to it that the base image is there, and says which way was taken.
+/// Makes the base image if the engine does not have it, and returns how it was made.
 ///
 /// # Errors
-/// When the engine does not answer, or no way works here.
+/// If the engine does not answer, or both ways fail.
 pub async fn ensure(
     docker: &Docker,
     progress: ProgressSink<'_>,
@@ -122,10 +124,10 @@ pub async fn ensure(
     run(docker, false, progress).await
 }
 
-/// `setup image [--offline]`: as [`ensure`]; with `offline` the registry is not asked.
+/// `setup image [--offline]`: like [`ensure`]; with `offline` no registry is used.
 ///
 /// # Errors
-/// When the engine does not answer, or the way does not work here.
+/// If the engine does not answer, or the image cannot be made.
 pub async fn run(
     docker: &Docker,
     offline: bool,
@@ -142,7 +144,7 @@ pub async fn run(
         match build(docker, &name, progress).await {
             Ok(()) => return Ok((made(docker, &name).await?, ImageOrigin::Built)),
             Err(reason) => {
-                progress(format!("not that way: {reason}"));
+                progress(format!("the engine cannot build it: {reason}"));
                 Some(reason)
             }
         }
@@ -158,11 +160,11 @@ pub async fn run(
 async fn made(docker: &Docker, name: &str) -> Result<ResolvedImage, EngineError> {
     docker.find_image(name).await?.ok_or_else(|| EngineError::ImagePull {
         image: name.to_owned(),
-        reason: "the engine made it and does not have it".to_owned(),
+        reason: "the engine reported that it made the image, and does not have it".to_owned(),
     })
 }
 
-/// The engine's classic builder; its newer one wants a session, and gives nothing more here.
+/// Uses the engine's classic builder: the newer one needs a session and has no advantage here.
 async fn build(docker: &Docker, name: &str, progress: ProgressSink<'_>) -> Result<(), String> {
     let context = context().map_err(|error| error.to_string())?;
     let options = BuildImageOptionsBuilder::new()
@@ -183,13 +185,13 @@ async fn build(docker: &Docker, name: &str, progress: ProgressSink<'_>) -> Resul
                 progress(text.lines().next().unwrap_or_default().chars().take(72).collect());
             }
             Ok(_) => {}
-            Err(error) => return Err(said(&error)),
+            Err(error) => return Err(engine_message(&error)),
         }
     }
     Ok(())
 }
 
-/// What the builder is sent: the definition, nothing else.
+/// The build context: the definition and nothing else.
 fn context() -> std::io::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, text) in [("Dockerfile", DOCKERFILE), ("packages", PACKAGES)] {
@@ -228,6 +230,6 @@ mod tests {
         {
             assert!(packages.contains(&expected), "{expected}");
         }
-        assert!(packages.is_sorted(), "sorted, so that a line has one place");
+        assert!(packages.is_sorted(), "keep the list sorted");
     }
 }

@@ -1,13 +1,14 @@
-//! The base image out of packages: fetched by `apt-get` into a folder of ours, unpacked by
-//! `dpkg-deb`, written as one archive into the engine. No registry, no root, nothing installed.
+//! The base image from Debian packages: `apt-get` fetches them into a temporary directory, `dpkg-deb`
+//! unpacks them, and the engine imports the result as one archive. No registry, no root, nothing is
+//! installed.
 //!
 //! ```text
 //! apt-get --download-only ─→ *.deb ─→ dpkg-deb --fsys-tarfile ─→ merged tar ─→ engine's import
 //! ```
 //!
-//! No script of a package is run; what the image needs of their work (accounts, the links of the
-//! alternatives, the bundle of certificates) is written here. This is the one module of the host
-//! that starts programs.
+//! No script of a package runs. What the image needs of their work (users, the links of the
+//! alternatives, the certificate bundle) is written here. This is the only module of the host that
+//! starts programs.
 
 use std::collections::HashSet;
 use std::fs;
@@ -23,12 +24,12 @@ use tokio::sync::mpsc;
 
 use super::{PACKAGES, ProgressSink};
 use crate::engine::docker::Docker;
-use crate::engine::error::said;
+use crate::engine::error::engine_message;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Folders that are links into `/usr`.
+/// Directories that are links into `/usr`.
 const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
-/// What nobody in a container reads.
+/// Documentation, which is not used in a container.
 const LEFT_OUT: [&str; 6] = [
     "usr/share/doc/",
     "usr/share/info/",
@@ -41,17 +42,17 @@ const CERTIFICATES: &str = "usr/share/ca-certificates/";
 /// How much of the archive is sent at once.
 const CHUNK: usize = 256 << 10;
 
-/// Makes the image and gives it its name. The error is a reason for people.
+/// Makes the image and names it. The error is a reason to show to people.
 pub(super) async fn import(
     docker: &Docker,
     name: &str,
     progress: ProgressSink<'_>,
 ) -> Result<(), String> {
-    let folder = tempfile::Builder::new()
+    let directory = tempfile::Builder::new()
         .prefix("airlock-packages-")
         .tempdir()
-        .map_err(|error| format!("no temporary folder: {error}"))?;
-    let packages = fetch(folder.path(), progress).await?;
+        .map_err(|error| format!("no temporary directory: {error}"))?;
+    let packages = fetch(directory.path(), progress).await?;
     progress(format!("unpacking {} packages into the engine", packages.len()));
 
     let (repository, tag) = name.split_once(':').unwrap_or((name, "latest"));
@@ -75,24 +76,24 @@ pub(super) async fn import(
     let mut imported = Ok(());
     while let Some(line) = lines.next().await {
         if let Err(error) = line {
-            imported = Err(format!("the engine does not take it: {}", said(&error)));
+            imported = Err(format!("the engine cannot import it: {}", engine_message(&error)));
         }
     }
-    // The archive's own failure is the cause of the engine's.
+    // If both failed, the archive's error caused the engine's.
     merging.await.map_err(|error| error.to_string())??;
     imported
 }
 
-/// The packages and all that they need, as files.
-async fn fetch(folder: &Path, progress: ProgressSink<'_>) -> Result<Vec<PathBuf>, String> {
-    let system = apt(folder, false, &["install", "--download-only"]).await;
+/// Fetches the packages and their dependencies; returns their files.
+async fn fetch(directory: &Path, progress: ProgressSink<'_>) -> Result<Vec<PathBuf>, String> {
+    let system = apt(directory, false, &["install", "--download-only"]).await;
     if let Err(first) = system {
-        // The machine's own lists are absent or stale: fresh ones, in our folder.
-        progress("the machine's package lists do not serve; fetching lists".to_owned());
-        apt(folder, true, &["update"]).await.map_err(|error| format!("{first}; {error}"))?;
-        apt(folder, true, &["install", "--download-only"]).await?;
+        // The machine's own lists are absent or old: fetch new ones into our directory.
+        progress("the machine's package lists are missing or old; fetching new ones".to_owned());
+        apt(directory, true, &["update"]).await.map_err(|error| format!("{first}; {error}"))?;
+        apt(directory, true, &["install", "--download-only"]).await?;
     }
-    let archives = folder.join("cache/archives");
+    let archives = directory.join("cache/archives");
     let entries = fs::read_dir(&archives).map_err(|error| error.to_string())?;
     let mut packages: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -102,26 +103,26 @@ async fn fetch(folder: &Path, progress: ProgressSink<'_>) -> Result<Vec<PathBuf>
     if packages.is_empty() { Err("apt-get fetched nothing".to_owned()) } else { Ok(packages) }
 }
 
-/// One call of apt-get. It looks at the machine's sources and keys, and at nothing that is
-/// installed; it writes into our folder alone.
-async fn apt(folder: &Path, own_lists: bool, words: &[&str]) -> Result<(), String> {
+/// One call of apt-get. It reads the machine's sources and keys, ignores what is installed, and writes
+/// only into our directory.
+async fn apt(directory: &Path, own_lists: bool, words: &[&str]) -> Result<(), String> {
     for made in ["cache/archives/partial", "state/lists/partial"] {
-        fs::create_dir_all(folder.join(made)).map_err(|error| error.to_string())?;
+        fs::create_dir_all(directory.join(made)).map_err(|error| error.to_string())?;
     }
     let mut options = vec![
         "Dir::State::status=/dev/null".to_owned(),
-        format!("Dir::Cache={}", folder.join("cache").display()),
+        format!("Dir::Cache={}", directory.join("cache").display()),
         "Debug::NoLocking=true".to_owned(),
         "APT::Install-Recommends=false".to_owned(),
         "APT::Sandbox::User=".to_owned(),
         "Acquire::Languages=none".to_owned(),
         "Acquire::Retries=2".to_owned(),
-        // Signatures are apt's to check; a machine's own settings may not switch that off.
+        // apt checks signatures; the machine's own settings must not switch that off.
         "APT::Get::AllowUnauthenticated=false".to_owned(),
         "Acquire::AllowInsecureRepositories=false".to_owned(),
     ];
     if own_lists {
-        options.push(format!("Dir::State::lists={}", folder.join("state/lists").display()));
+        options.push(format!("Dir::State::lists={}", directory.join("state/lists").display()));
     }
     let mut command = program("apt-get");
     command.args(["--quiet", "--yes"]);
@@ -146,13 +147,13 @@ async fn apt(folder: &Path, own_lists: bool, words: &[&str]) -> Result<(), Strin
     Err(format!("apt-get: {}", last.trim_start_matches("E: ")))
 }
 
-/// All packages as one tree, and what their scripts would have made.
+/// Merges all packages into one tree, and adds what their scripts would have made.
 fn merge(packages: &[PathBuf], out: &mut ArchiveChunks) -> Result<(), String> {
     let mut tree = ImageTree { archive: tar::Builder::new(out), seen: HashSet::new() };
     let mut bundle = Vec::new();
     let failed = |error: io::Error| error.to_string();
-    for folder in MERGED {
-        tree.link(folder, &format!("usr/{folder}")).map_err(failed)?;
+    for directory in MERGED {
+        tree.link(directory, &format!("usr/{directory}")).map_err(failed)?;
     }
     for package in packages {
         let name = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -187,7 +188,7 @@ impl ImageTree<'_> {
         let mut package = tar::Archive::new(files);
         for entry in package.entries()? {
             let mut entry = entry?;
-            let path = place(&entry.path()?);
+            let path = image_path(&entry.path()?);
             if path.is_empty() || MERGED.contains(&path.as_str()) || is_left_out(&path) {
                 continue;
             }
@@ -196,7 +197,7 @@ impl ImageTree<'_> {
             }
             let mut header = entry.header().clone();
             let kind = header.entry_type();
-            // No package of the list needs its programs to be set-uid, and no container honours it.
+            // No program of the list needs set-uid, and no container of ours honours it.
             header.set_mode(header.mode()? & 0o1777);
             match kind {
                 tar::EntryType::Symlink => {
@@ -204,7 +205,7 @@ impl ImageTree<'_> {
                     self.archive.append_link(&mut header, &path, target)?;
                 }
                 tar::EntryType::Link => {
-                    let target = place(&entry.link_name()?.unwrap_or_default());
+                    let target = image_path(&entry.link_name()?.unwrap_or_default());
                     self.archive.append_link(&mut header, &path, target)?;
                 }
                 tar::EntryType::Regular if path.starts_with(CERTIFICATES) => {
@@ -218,7 +219,7 @@ impl ImageTree<'_> {
                 tar::EntryType::Regular | tar::EntryType::Directory => {
                     self.archive.append_data(&mut header, &path, &mut entry)?;
                 }
-                // Devices and pipes: the engine makes those that a container has.
+                // Devices and fifos: the engine makes those that a container needs.
                 _ => {}
             }
         }
@@ -243,13 +244,13 @@ impl ImageTree<'_> {
         self.link("usr/bin/awk", "mawk")?;
         self.link("usr/bin/which", "which.debianutils")?;
         self.link("usr/bin/sh", "dash")?;
-        for (folder, mode) in
+        for (directory, mode) in
             [("tmp", 0o1777), ("run", 0o755), ("proc", 0o755), ("sys", 0o755), ("dev", 0o755)]
         {
-            self.folder(folder, mode)?;
+            self.directory(directory, mode)?;
         }
-        self.folder(home.trim_start_matches('/'), 0o755)?;
-        self.folder(defaults::WORKSPACE_PATH.trim_start_matches('/'), 0o755)?;
+        self.directory(home.trim_start_matches('/'), 0o755)?;
+        self.directory(defaults::WORKSPACE_PATH.trim_start_matches('/'), 0o755)?;
         self.archive.finish()
     }
 
@@ -262,7 +263,7 @@ impl ImageTree<'_> {
         self.archive.append_data(&mut header, path, text)
     }
 
-    fn folder(&mut self, path: &str, mode: u32) -> io::Result<()> {
+    fn directory(&mut self, path: &str, mode: u32) -> io::Result<()> {
         if !self.seen.insert(path.to_owned()) {
             return Ok(());
         }
@@ -288,9 +289,9 @@ fn header(mode: u32) -> tar::Header {
     header
 }
 
-/// Where a package's file goes: from the root, without a slash at either end, and under `usr`
-/// where its folder is a link there.
-fn place(path: &Path) -> String {
+/// Where a package's file goes: relative to the root, without a slash at either end, and under `usr`
+/// if its directory is a link there.
+fn image_path(path: &Path) -> String {
     let text = path.to_string_lossy();
     let text = text.trim_start_matches("./").trim_matches('/');
     let text = if text == "." { "" } else { text };
@@ -301,10 +302,10 @@ fn place(path: &Path) -> String {
 }
 
 fn is_left_out(path: &str) -> bool {
-    LEFT_OUT.iter().any(|folder| path.starts_with(folder)) && !path.ends_with("/copyright")
+    LEFT_OUT.iter().any(|directory| path.starts_with(directory)) && !path.ends_with("/copyright")
 }
 
-/// The archive in pieces, on their way to the engine.
+/// Sends the archive to the engine in pieces.
 struct ArchiveChunks {
     sender: mpsc::Sender<io::Result<Bytes>>,
     filled: Vec<u8>,
@@ -317,13 +318,13 @@ impl ArchiveChunks {
         self.sender.blocking_send(Ok(piece.into())).map_err(gone)
     }
 
-    /// Sends the rest; after a failure it sends that instead, so that the engine does not take half
-    /// a tree for a whole one.
+    /// Sends the rest. After a failure it sends an error instead, so that the engine does not import half
+    /// a tree.
     fn end(mut self, merged: Result<(), String>) -> Result<(), String> {
         let ended = merged.and_then(|()| self.send().map_err(|error| error.to_string()));
         if let Err(reason) = &ended {
             let cut = io::Error::other(reason.clone());
-            // A receiver that is gone has its own reason to say.
+            // If the receiver is gone, the engine's error is reported instead.
             let _ = self.sender.blocking_send(Err(cut));
         }
         ended
@@ -344,7 +345,7 @@ impl Write for ArchiveChunks {
     }
 }
 
-/// A program of the machine, in plain English and with nothing on its stdin.
+/// A program of the machine, with English messages and an empty stdin.
 fn program(name: &str) -> Command {
     #[expect(clippy::disallowed_methods, reason = "set-up drives the machine's own package tools")]
     let mut command = Command::new(name);
@@ -357,8 +358,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_go_where_the_links_of_a_merged_usr_lead() {
-        let at = |path: &str| place(Path::new(path));
+    fn files_go_where_the_links_of_a_merged_usr_point() {
+        let at = |path: &str| image_path(Path::new(path));
         assert_eq!(at("./bin/bash"), "usr/bin/bash");
         assert_eq!(at("./lib/x86_64-linux-gnu/libc.so.6"), "usr/lib/x86_64-linux-gnu/libc.so.6");
         assert_eq!(at("./lib64/"), "lib64");
@@ -368,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn papers_stay_out_and_licences_in() {
+    fn documentation_is_left_out_and_licences_are_kept() {
         assert!(is_left_out("usr/share/man/man1/ls.1.gz"));
         assert!(is_left_out("usr/share/doc/bash/README"));
         assert!(!is_left_out("usr/share/doc/bash/copyright"));

@@ -1,8 +1,8 @@
-//! Capabilities as an engine names them, and as the kernel counts them.
+//! Capabilities: the names that engines use, and the bits that the kernel uses.
 
 use std::collections::BTreeSet;
 
-/// The names of a list, whether the engine writes `CAP_` before them or not.
+/// The names of a list, without `CAP_`, which some engines write before them.
 pub(super) fn names(list: Option<&Vec<String>>) -> BTreeSet<String> {
     list.into_iter()
         .flatten()

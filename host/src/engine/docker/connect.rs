@@ -1,5 +1,5 @@
-//! Where the engine is, and whether we may speak to it. The same order as the `docker` command:
-//! `DOCKER_HOST`, then `DOCKER_CONTEXT`, then the context that is in use, then the usual socket.
+//! Where the engine is, and whether it is safe to use. The order is that of the `docker` command:
+//! `DOCKER_HOST`, `DOCKER_CONTEXT`, the context in use, the usual socket.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -13,9 +13,9 @@ use crate::engine::error::{EngineError, Unusable};
 const USUAL_SOCKET: &str = "unix:///var/run/docker.sock";
 /// How long the engine may take to begin an answer.
 const ANSWER_SECONDS: u64 = 120;
-/// How long it may take over its first.
+/// How long the first answer may take.
 const HELLO: Duration = Duration::from_secs(10);
-/// The oldest API we speak.
+/// The oldest version of the API that we support.
 const API: (usize, usize) = (1, 41);
 
 /// What the environment says about the engine.
@@ -56,13 +56,13 @@ impl EngineChoice {
         Self::from(|name| std::env::var(name).ok())
     }
 
-    /// The address, and the folder of certificates where TLS is to be spoken.
-    fn place(&self) -> Result<EngineAddress, EngineError> {
+    /// The address, and the certificates if TLS is to be used.
+    fn address(&self) -> Result<EngineAddress, EngineError> {
         if let Some(host) = &self.host {
-            let folder = self.certificates.clone().unwrap_or_else(|| self.config.clone());
+            let directory = self.certificates.clone().unwrap_or_else(|| self.config.clone());
             return Ok(EngineAddress {
                 host: host.clone(),
-                certificates: self.tls.then_some(folder),
+                certificates: self.tls.then_some(directory),
             });
         }
         let named = match &self.context {
@@ -78,15 +78,15 @@ impl EngineChoice {
     }
 }
 
-/// An engine's address and how it is spoken to.
+/// An engine's address, and the certificates for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EngineAddress {
     pub(super) host: String,
-    /// The folder with `ca.pem`, `cert.pem` and `key.pem`.
+    /// The directory with `ca.pem`, `cert.pem` and `key.pem`.
     pub(super) certificates: Option<PathBuf>,
 }
 
-/// How the engine is spoken to.
+/// How to connect to the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
     Unix(String),
@@ -116,22 +116,22 @@ impl Transport {
                 certificates: certificates.clone(),
             }),
             ("https", None) => Err(refuse(
-                "no certificates were named",
-                "set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH to the folder that holds them",
+                "https needs certificates, and none are named",
+                "set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the directory with the certificates",
             )),
-            // THREAT: whoever is on the way reads the handoff, and answers as the engine. Tried by
-            // engine::docker::connect::tests::plain_tcp_is_for_this_machine_only.
+            // THREAT: an attacker on the network reads the handoff, and answers as the engine. Tried by
+            // engine::docker::connect::tests::tcp_without_tls_is_for_this_machine_only.
             ("tcp" | "http", None) if is_loopback(address) => {
                 Ok(Self::Plain(with_port(address, 2375)))
             }
             ("tcp" | "http", None) => Err(refuse(
-                "plain tcp to another machine: anybody on the way could read and change what is said",
+                "tcp without TLS to another machine: an attacker on the network could read and change it",
                 "use TLS (DOCKER_TLS_VERIFY=1), or forward the socket: \
                  ssh -N -L /tmp/engine.sock:/var/run/docker.sock HOST, then \
                  DOCKER_HOST=unix:///tmp/engine.sock",
             )),
             ("ssh", _) => Err(refuse(
-                "ssh is not spoken here",
+                "ssh is not supported",
                 "forward the socket: ssh -N -L /tmp/engine.sock:/var/run/docker.sock HOST, then \
                  DOCKER_HOST=unix:///tmp/engine.sock",
             )),
@@ -156,29 +156,29 @@ impl Transport {
         }
     }
 
-    /// A client that speaks the newest version that both know: one request.
-    async fn agreed(&self) -> Result<bollard::Docker, bollard::errors::Error> {
+    /// A client with the newest version of the API that both sides support: one request.
+    async fn negotiated_client(&self) -> Result<bollard::Docker, bollard::errors::Error> {
         match hello::version(self).await {
             Some(theirs) if theirs < *API_DEFAULT_VERSION => self.client(&theirs),
             Some(_) => self.client(API_DEFAULT_VERSION),
-            // It says more of why not.
+            // This attempt gives a more exact error.
             None => self.client(API_DEFAULT_VERSION)?.negotiate_version().await,
         }
     }
 }
 
 impl Docker {
-    /// Finds the engine and agrees on a version with it: one request.
+    /// Finds the engine and agrees with it on a version of the API: one request.
     ///
     /// # Errors
-    /// When there is none, it is too old, or its address is one that we will not speak to.
+    /// If there is no engine, if it is too old, or if its address is not supported or not safe.
     pub async fn connect(choice: &EngineChoice) -> Result<Self, EngineError> {
-        let place = choice.place()?;
-        let way = Transport::of(&place)?;
+        let place = choice.address()?;
+        let transport = Transport::of(&place)?;
         let unusable = |why| EngineError::Unusable { endpoint: place.host.clone(), why };
-        let agreed = tokio::time::timeout(HELLO, way.agreed()).await;
+        let client = tokio::time::timeout(HELLO, transport.negotiated_client()).await;
         let late = || Unusable::Silent(format!("no answer for {} s", HELLO.as_secs()));
-        let client = agreed
+        let client = client
             .map_err(|_| unusable(late()))?
             .map_err(|error| unusable(Unusable::of(&error)))?;
         let version = client.client_version();
@@ -220,24 +220,27 @@ fn with_port(address: &str, port: u16) -> String {
 mod tests {
     use super::*;
 
-    fn way(host: &str, tls: bool) -> Result<Transport, EngineError> {
+    fn transport(host: &str, tls: bool) -> Result<Transport, EngineError> {
         let choice = EngineChoice {
             host: Some(host.to_owned()),
             tls,
             certificates: Some("/certificates".into()),
             ..EngineChoice::default()
         };
-        Transport::of(&choice.place().unwrap())
+        Transport::of(&choice.address().unwrap())
     }
 
     #[test]
-    fn plain_tcp_is_for_this_machine_only() {
+    fn tcp_without_tls_is_for_this_machine_only() {
         assert_eq!(
-            way("tcp://127.0.0.1:5555", false),
+            transport("tcp://127.0.0.1:5555", false),
             Ok(Transport::Plain("127.0.0.1:5555".into()))
         );
-        assert_eq!(way("tcp://localhost", false), Ok(Transport::Plain("localhost:2375".into())));
-        assert_eq!(way("http://[::1]:1", false), Ok(Transport::Plain("[::1]:1".into())));
+        assert_eq!(
+            transport("tcp://localhost", false),
+            Ok(Transport::Plain("localhost:2375".into()))
+        );
+        assert_eq!(transport("http://[::1]:1", false), Ok(Transport::Plain("[::1]:1".into())));
         for host in [
             "tcp://10.0.0.5:2375",
             "tcp://engine.example:2375",
@@ -247,24 +250,30 @@ mod tests {
             "tcp://0.0.0.0:2375",
             "tcp://",
         ] {
-            assert!(matches!(way(host, false), Err(EngineError::Endpoint { .. })), "{host}");
+            assert!(matches!(transport(host, false), Err(EngineError::Endpoint { .. })), "{host}");
         }
     }
 
     #[test]
-    fn the_other_addresses() {
-        assert_eq!(way("unix:///run/x.sock", true), Ok(Transport::Unix("/run/x.sock".into())));
+    fn other_addresses_need_a_known_scheme() {
         assert_eq!(
-            way("tcp://engine.example", true),
+            transport("unix:///run/x.sock", true),
+            Ok(Transport::Unix("/run/x.sock".into()))
+        );
+        assert_eq!(
+            transport("tcp://engine.example", true),
             Ok(Transport::Tls {
                 address: "engine.example:2376".into(),
                 certificates: "/certificates".into()
             })
         );
         for host in ["ssh://me@engine", "npipe:////./pipe/docker", "/var/run/docker.sock"] {
-            assert!(matches!(way(host, false), Err(EngineError::Endpoint { .. })), "{host}");
+            assert!(matches!(transport(host, false), Err(EngineError::Endpoint { .. })), "{host}");
         }
-        assert!(matches!(way("https://engine.example", false), Err(EngineError::Endpoint { .. })));
+        assert!(matches!(
+            transport("https://engine.example", false),
+            Err(EngineError::Endpoint { .. })
+        ));
     }
 
     #[test]
@@ -285,11 +294,11 @@ mod tests {
                 config: "/home/ada/.docker".into()
             }
         );
-        assert_eq!(choice.place().unwrap().host, USUAL_SOCKET);
+        assert_eq!(choice.address().unwrap().host, USUAL_SOCKET);
     }
 
     #[tokio::test]
-    async fn an_engine_that_is_not_there_is_told_from_one_that_does_not_answer() {
+    async fn a_missing_engine_and_a_silent_engine_are_different_errors() {
         let refused = async |host: &str| {
             let choice = EngineChoice { host: Some(host.to_owned()), ..EngineChoice::default() };
             match Docker::connect(&choice).await.unwrap_err() {
@@ -299,8 +308,8 @@ mod tests {
         };
         assert_eq!(refused("unix:///none").await, Unusable::Absent);
         // A socket that its engine left behind.
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("s");
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("s");
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
         let why = refused(&format!("unix://{}", socket.display())).await;
         assert!(matches!(&why, Unusable::Silent(why) if why.contains("refused")), "{why:?}");

@@ -1,5 +1,5 @@
-//! What `docker context` has written down: which context is in use and where each one's engine is.
-//! The layout of the folder is the docker command's (`contexts/meta/<sha256 of the name>`).
+//! The files of `docker context`: which context is in use, and where its engine is. The docker
+//! command defines the layout of the directory (`contexts/meta/<sha256 of the name>`).
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::connect::EngineAddress;
 use crate::engine::error::EngineError;
 
-/// A file of the docker command's that is larger is not one.
+/// The most that is read of a file of the docker command.
 const FILE_BYTES: u64 = 1 << 20;
 
 #[derive(Deserialize)]
@@ -53,8 +53,8 @@ struct Endpoint {
 }
 
 /// The context that `docker context use` chose.
-pub(super) fn in_use(folder: &Path) -> Result<Option<String>, EngineError> {
-    let file = folder.join("config.json");
+pub(super) fn in_use(directory: &Path) -> Result<Option<String>, EngineError> {
+    let file = directory.join("config.json");
     match json::<DockerConfig>(&file) {
         Ok(config) => Ok(config.current_context.filter(|name| !name.is_empty())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -62,10 +62,10 @@ pub(super) fn in_use(folder: &Path) -> Result<Option<String>, EngineError> {
     }
 }
 
-/// Where a context's engine is.
-pub(super) fn read(folder: &Path, name: &str) -> Result<EngineAddress, EngineError> {
+/// The address of a context's engine.
+pub(super) fn read(directory: &Path, name: &str) -> Result<EngineAddress, EngineError> {
     let id: String = Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect();
-    let file = folder.join("contexts/meta").join(&id).join("meta.json");
+    let file = directory.join("contexts/meta").join(&id).join("meta.json");
     let refuse = |reason: &str| EngineError::Endpoint {
         endpoint: format!("docker context {name:?}"),
         reason: reason.to_owned(),
@@ -81,18 +81,18 @@ pub(super) fn read(folder: &Path, name: &str) -> Result<EngineAddress, EngineErr
     let Some(Endpoint { host: Some(host), skip_tls_verify }) = meta.endpoints.docker else {
         return Err(refuse("it names no engine"));
     };
-    let certificates = folder.join("contexts/tls").join(&id).join("docker");
+    let certificates = directory.join("contexts/tls").join(&id).join("docker");
     let certificates = certificates.is_dir().then_some(certificates);
     if skip_tls_verify && certificates.is_some() {
-        return Err(refuse("it does not check who answers (SkipTLSVerify)"));
+        return Err(refuse("it does not verify the engine's certificate (SkipTLSVerify)"));
     }
     Ok(EngineAddress { host, certificates })
 }
 
-/// What `docker login` has stored for a registry, as far as it is in the file itself. A file that
-/// cannot be read counts as none: the pull then says what it lacks.
-pub(super) fn credentials(folder: &Path, registry: &str) -> Option<DockerCredentials> {
-    let config = json::<DockerConfig>(&folder.join("config.json")).ok()?;
+/// What `docker login` stored for a registry in the file itself. A file that cannot be read is ignored:
+/// the error of the pull then says that credentials are missing.
+pub(super) fn credentials(directory: &Path, registry: &str) -> Option<DockerCredentials> {
+    let config = json::<DockerConfig>(&directory.join("config.json")).ok()?;
     let auth = config.auths.get(registry)?;
     let mut credentials = DockerCredentials {
         serveraddress: Some(registry.to_owned()),
@@ -119,7 +119,7 @@ fn unreadable(file: &Path, error: &io::Error) -> EngineError {
     EngineError::Endpoint {
         endpoint: file.display().to_string(),
         reason: format!("cannot be read: {error}"),
-        hint: "mend the file, or set DOCKER_HOST".to_owned(),
+        hint: "repair the file, or set DOCKER_HOST".to_owned(),
     }
 }
 
@@ -129,52 +129,52 @@ mod tests {
 
     const REMOTE: &str = "1f0c6e9e1d1cda4b1e4d3b2e8e5c9c4e";
 
-    fn folder(meta: &str) -> (tempfile::TempDir, String) {
-        let folder = tempfile::tempdir().unwrap();
+    fn docker_config(meta: &str) -> (tempfile::TempDir, String) {
+        let directory = tempfile::tempdir().unwrap();
         let id: String = Sha256::digest(REMOTE).iter().map(|byte| format!("{byte:02x}")).collect();
-        let at = folder.path().join("contexts/meta").join(&id);
+        let at = directory.path().join("contexts/meta").join(&id);
         fs::create_dir_all(&at).unwrap();
         fs::write(at.join("meta.json"), meta).unwrap();
         let config = format!(r#"{{"auths":{{}},"currentContext":"{REMOTE}"}}"#);
-        fs::write(folder.path().join("config.json"), config).unwrap();
-        (folder, id)
+        fs::write(directory.path().join("config.json"), config).unwrap();
+        (directory, id)
     }
 
     #[test]
     fn the_context_in_use_is_followed() {
         let meta = r#"{"Name":"r","Metadata":{},"Endpoints":{"docker":{"Host":"tcp://10.1.2.3:2376","SkipTLSVerify":false}}}"#;
-        let (folder, id) = folder(meta);
-        let name = in_use(folder.path()).unwrap().unwrap();
-        let plain = read(folder.path(), &name).unwrap();
+        let (directory, id) = docker_config(meta);
+        let name = in_use(directory.path()).unwrap().unwrap();
+        let plain = read(directory.path(), &name).unwrap();
         assert_eq!(plain, EngineAddress { host: "tcp://10.1.2.3:2376".into(), certificates: None });
 
-        let tls = folder.path().join("contexts/tls").join(id).join("docker");
+        let tls = directory.path().join("contexts/tls").join(id).join("docker");
         fs::create_dir_all(&tls).unwrap();
-        assert_eq!(read(folder.path(), &name).unwrap().certificates, Some(tls));
+        assert_eq!(read(directory.path(), &name).unwrap().certificates, Some(tls));
     }
 
     #[test]
-    fn what_is_missing_is_said() {
-        let (folder, _) = folder(r#"{"Endpoints":{}}"#);
-        let error = read(folder.path(), REMOTE).unwrap_err();
+    fn the_error_says_what_is_missing() {
+        let (directory, _) = docker_config(r#"{"Endpoints":{}}"#);
+        let error = read(directory.path(), REMOTE).unwrap_err();
         assert!(error.to_string().ends_with("it names no engine"), "{error}");
-        let error = read(folder.path(), "other").unwrap_err();
+        let error = read(directory.path(), "other").unwrap_err();
         assert!(error.to_string().ends_with("there is no such context"), "{error}");
         assert_eq!(in_use(Path::new("/none")).unwrap(), None);
-        fs::write(folder.path().join("config.json"), "{").unwrap();
-        assert!(in_use(folder.path()).is_err());
+        fs::write(directory.path().join("config.json"), "{").unwrap();
+        assert!(in_use(directory.path()).is_err());
     }
 
     #[test]
     fn stored_logins_are_found_by_registry() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let pair = base64::engine::general_purpose::STANDARD.encode("ada:pass:word");
         let config = format!(r#"{{"auths":{{"r.example:5000":{{"auth":"{pair}"}},"x":{{}}}}}}"#);
-        fs::write(folder.path().join("config.json"), config).unwrap();
-        let found = credentials(folder.path(), "r.example:5000").unwrap();
+        fs::write(directory.path().join("config.json"), config).unwrap();
+        let found = credentials(directory.path(), "r.example:5000").unwrap();
         assert_eq!(found.username.as_deref(), Some("ada"));
         assert_eq!(found.password.as_deref(), Some("pass:word"));
-        assert_eq!(credentials(folder.path(), "x"), None);
-        assert_eq!(credentials(folder.path(), "r.example"), None);
+        assert_eq!(credentials(directory.path(), "x"), None);
+        assert_eq!(credentials(directory.path(), "r.example"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! How a container ended, in the engine's words. What the container itself says of its end is not asked here.
+//! How a container ended, as the engine reports it. What the sandbox says about it is not used here.
 
 use bollard::errors::Error;
 use bollard::query_parameters::WaitContainerOptionsBuilder;
@@ -12,45 +12,44 @@ use crate::engine::error::{EngineError, EngineStep};
 pub struct ContainerExit {
     /// The exit code; 137 after a kill.
     pub code: i64,
-    /// The kernel killed something in it for want of memory: the sandbox where the code is 137,
-    /// else a command. Not asked where the code is 0.
+    /// The kernel killed a process in it because memory ran out: the sandbox if the code is 137, else
+    /// a command. Not known if the code is 0.
     pub out_of_memory: bool,
 }
 
 impl ContainerExit {
-    /// The sandbox itself was ended for want of memory, not one of its commands.
+    /// Whether the kernel killed the sandbox itself because memory ran out, and not only a command.
     #[must_use]
     pub fn ran_out(&self) -> bool {
         (self.code, self.out_of_memory) == (137, true)
     }
 
-    /// In a person's words.
+    /// For people.
     #[must_use]
     pub fn describe(&self) -> String {
         match (self.code, self.out_of_memory) {
-            (137, true) => "the kernel ended the sandbox for want of memory".to_owned(),
+            (137, true) => "the kernel killed the sandbox because memory ran out".to_owned(),
             (137, false) => "the sandbox was killed from outside".to_owned(),
-            (code, _) => format!("the sandbox ended by itself with code {code}"),
+            (code, _) => format!("the sandbox exited with code {code}"),
         }
     }
 }
 
-/// Waits until the container runs no longer.
-pub(super) async fn ended(docker: &Docker, id: &str) -> Result<ContainerExit, EngineError> {
+/// Waits until the container has ended.
+pub(super) async fn wait_for_exit(docker: &Docker, id: &str) -> Result<ContainerExit, EngineError> {
     let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
     let mut waiting = Box::pin(docker.client().wait_container(id, Some(options)));
     let code = match waiting.next().await {
         Some(Ok(answer)) => answer.status_code,
-        // The client makes an error of every code but 0.
+        // The client returns every code but 0 as an error.
         Some(Err(Error::DockerContainerWaitError { code, .. })) => code,
         Some(Err(error)) => return Err(EngineError::at(EngineStep::Wait, &error)),
         None => {
-            let reason = "it broke off".to_owned();
-            return Err(EngineError::Box { step: EngineStep::Wait, reason });
+            let reason = "its answer ended too early".to_owned();
+            return Err(EngineError::Failed { step: EngineStep::Wait, reason });
         }
     };
     if code == 0 {
-        // Nothing is to be explained.
         return Ok(ContainerExit { code, out_of_memory: false });
     }
     let found = docker.client().inspect_container(id, None).await.ok();

@@ -1,8 +1,8 @@
-//! The first word with an engine on this machine: which version of its API it speaks.
+//! The first request to an engine on this machine: which version of the API it supports.
 //!
 //! # Why not `/version`
-//! To say what it is made of, Docker starts `runc --version` and `docker-init --version`: five
-//! milliseconds of every run. A ping names the version of the API in a header.
+//! To answer that, Docker starts `runc --version` and `docker-init --version`, which costs every
+//! session five milliseconds. The answer to a ping names the version of the API in a header.
 
 use bollard::ClientVersion;
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::connect::Transport;
 
-/// What the engine speaks; `None` where a ping does not tell, whatever the reason.
+/// The version that the engine supports; `None` if a ping does not show it, for any reason.
 pub(super) async fn version(way: &Transport) -> Option<ClientVersion> {
     match way {
         Transport::Unix(path) => ping(UnixStream::connect(path).await.ok()?).await,
@@ -32,10 +32,10 @@ async fn ping(
     let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let request = Request::get("/_ping").header(header::HOST, "docker");
     let answer = sender.send_request(request.body(Empty::<Bytes>::new()).ok()?).await.ok()?;
-    parsed(answer.headers().get("api-version")?.to_str().ok()?)
+    parse(answer.headers().get("api-version")?.to_str().ok()?)
 }
 
-fn parsed(version: &str) -> Option<ClientVersion> {
+fn parse(version: &str) -> Option<ClientVersion> {
     let (major, minor) = version.split_once('.')?;
     Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
 }
@@ -46,13 +46,13 @@ mod tests {
 
     use super::*;
 
-    /// What a ping learns from an engine that answers so.
-    async fn learned(answer: &'static str) -> Option<(usize, usize)> {
+    /// The version that a ping finds in this answer.
+    async fn version_in(answer: &'static str) -> Option<(usize, usize)> {
         let (ours, mut theirs) = tokio::io::duplex(1024);
         let engine = async move {
-            let mut asked = vec![0; 1024];
-            let read = theirs.read(&mut asked).await.expect("a request");
-            assert!(asked[..read].starts_with(b"GET /_ping HTTP/1.1\r\n"));
+            let mut request = vec![0; 1024];
+            let read = theirs.read(&mut request).await.expect("a request");
+            assert!(request[..read].starts_with(b"GET /_ping HTTP/1.1\r\n"));
             theirs.write_all(answer.as_bytes()).await.expect("a reader");
         };
         let (version, ()) = tokio::join!(ping(ours), engine);
@@ -62,14 +62,14 @@ mod tests {
     #[tokio::test]
     async fn a_ping_names_the_version() {
         let docker = "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 2\r\n\r\nOK";
-        assert_eq!(learned(docker).await, Some((1, 41)));
+        assert_eq!(version_in(docker).await, Some((1, 41)));
         for silent in [
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK",
             "HTTP/1.1 200 OK\r\nApi-Version: new\r\nContent-Length: 2\r\n\r\nOK",
             "no engine at all\r\n\r\n",
             "",
         ] {
-            assert_eq!(learned(silent).await, None, "{silent:?}");
+            assert_eq!(version_in(silent).await, None, "{silent:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A name becomes a digest: what a run starts from is one image, whatever its tag says tomorrow.
+//! Resolves the name of an image to a digest, so that a session uses one image even if its tag moves.
 
 use std::fmt;
 
@@ -7,28 +7,27 @@ use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::StreamExt;
 
 use super::{Docker, context, is_absent};
-use crate::engine::error::{EngineError, said};
+use crate::engine::error::{EngineError, engine_message};
 
-/// Images of ours: made on this machine, in no registry.
+/// The repository of our own images: made on this machine, in no registry.
 pub const OURS: &str = "airlock-base";
-/// What the docker command calls its own registry in `config.json`.
+/// The name of Docker Hub in `config.json`.
 const HUB: &str = "https://index.docker.io/v1/";
-/// A name, with its registry, tag and digest.
+/// The longest name, with its registry, tag and digest.
 const NAME_BYTES: usize = 512;
 
-/// An image as a person names it, taken apart.
+/// The parts of an image's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageName {
     repository: String,
-    /// A tag, or a digest with its `sha256:`.
+    /// A tag, or a digest with `sha256:`.
     version: String,
     is_digest: bool,
 }
 
 impl ImageName {
     /// # Errors
-    /// When the text could not be an image's name; what is let through is plain enough to stand in
-    /// a path of the engine's API.
+    /// If the text is not a valid name. A valid name is safe in a path of the engine's API.
     pub fn parse(text: &str) -> Result<Self, EngineError> {
         let bad = || EngineError::ImageName { image: text.chars().take(NAME_BYTES).collect() };
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
@@ -64,7 +63,7 @@ impl ImageName {
         })
     }
 
-    /// The registry, as `config.json` writes it.
+    /// The registry, as `config.json` names it.
     fn registry(&self) -> &str {
         match self.repository.split_once('/') {
             Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
@@ -80,26 +79,26 @@ impl fmt::Display for ImageName {
     }
 }
 
-/// One image, for ever the same.
+/// One image that does not change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedImage {
-    /// As it was asked for.
+    /// The name that was asked for.
     pub name: String,
-    /// What containers are made from: `repository@sha256:…`, or the id of an image that never was
-    /// in a registry.
+    /// What containers are made from: `repository@sha256:…`, or the id if the image was never in a
+    /// registry.
     pub digest: String,
-    /// The engine's own name for it.
+    /// The engine's id for it.
     pub id: String,
-    /// Paths that the image wants to be volumes, which the container keeps read-only.
+    /// Paths that the image declares as volumes; the container mounts them read-only.
     pub volumes: Vec<String>,
 }
 
 impl Docker {
-    /// Finds the image, and fetches it where it is absent; `progress` hears of the fetching, a line
-    /// at a time.
+    /// Finds the image, and fetches it if the engine does not have it; `progress` gets the lines of the
+    /// download.
     ///
     /// # Errors
-    /// When it is nowhere, or cannot be fetched.
+    /// If no registry has it, or it cannot be fetched.
     pub async fn image(
         &self,
         name: &str,
@@ -109,7 +108,8 @@ impl Docker {
         if let Some(found) = self.find_image(name).await? {
             return Ok(found);
         }
-        // THREAT: whoever registers our name in a registry would choose what every container starts from.
+        // THREAT: an attacker who registers our name in a registry chooses what every container starts
+        // from.
         // Tried by engine::docker::tests::our_own_image_is_never_fetched.
         if parsed.repository == OURS {
             return Err(EngineError::ImageAbsent {
@@ -120,14 +120,15 @@ impl Docker {
         self.fetch(&parsed, progress).await?;
         self.find_image(name).await?.ok_or_else(|| EngineError::ImagePull {
             image: name.to_owned(),
-            reason: "the engine fetched it and does not have it".to_owned(),
+            reason: "the engine reported that it fetched the image, and does not have it"
+                .to_owned(),
         })
     }
 
     /// The image, if the engine has it.
     ///
     /// # Errors
-    /// When the text is no name, or the engine does not answer.
+    /// If the text is not a valid name, or the engine does not answer.
     pub async fn find_image(&self, name: &str) -> Result<Option<ResolvedImage>, EngineError> {
         let parsed = ImageName::parse(name)?;
         let found = match self.client().inspect_image(name).await {
@@ -147,7 +148,7 @@ impl Docker {
         name: &ImageName,
         progress: &mut (dyn FnMut(String) + Send),
     ) -> Result<(), EngineError> {
-        // Without a tag the engine would fetch them all.
+        // Without a tag the engine would fetch all tags.
         let options = CreateImageOptionsBuilder::new()
             .from_image(&name.repository)
             .tag(&name.version)
@@ -157,7 +158,7 @@ impl Docker {
         progress(format!("fetching {name}"));
         while let Some(line) = lines.next().await {
             let line = line.map_err(|error| cannot_fetch(name, &error))?;
-            // Byte counts come ten times a second; what a person wants to know is the layers.
+            // Byte counts come ten times a second; people only need to see the layers.
             let counted = line.progress_detail.is_some_and(|detail| detail.current.is_some());
             if let (Some(status), false) = (line.status, counted) {
                 progress(match line.id {
@@ -170,8 +171,8 @@ impl Docker {
     }
 }
 
-/// The digest under the repository that was asked for. One of another repository may name the
-/// same image today; the id does so for ever.
+/// The digest in the repository that was asked for. A digest of another repository may stop naming
+/// this image; the id always names it.
 fn choose<'a>(repository: &str, digests: &'a [String]) -> Option<&'a str> {
     let own = |digest: &&String| {
         digest.split_once('@').is_some_and(|(name, _)| familiar(name) == familiar(repository))
@@ -179,19 +180,19 @@ fn choose<'a>(repository: &str, digests: &'a [String]) -> Option<&'a str> {
     digests.iter().find(own).map(String::as_str)
 }
 
-/// A repository as the docker command writes it.
+/// A repository as the docker command shows it.
 fn familiar(repository: &str) -> &str {
     let name = repository.strip_prefix("docker.io/").unwrap_or(repository);
     name.strip_prefix("library/").unwrap_or(name)
 }
 
 fn cannot_fetch(name: &ImageName, error: &Error) -> EngineError {
-    let reason = said(error);
+    let reason = engine_message(error);
     let nowhere = ["manifest unknown", "not found", "does not exist", "name unknown"];
     let absent = is_absent(error) || nowhere.iter().any(|word| reason.contains(word));
     if absent {
-        // A registry says the same of what is absent and of what one may not see; the docker
-        // command also asks the credential helpers.
+        // A registry gives the same answer for a missing image and for a private one. The docker command
+        // can also use credential helpers, so it is the command to try.
         let command = format!("docker pull {name}");
         EngineError::ImageAbsent { image: name.to_string(), command }
     } else {
@@ -204,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_taken_apart() {
+    fn names_are_split_into_parts() {
         let parts = |text: &str| {
             let name = ImageName::parse(text).unwrap();
             (name.repository.clone(), name.version.clone(), name.registry().to_owned())
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn invalid_names_are_refused() {
         for text in ["", "a b", "-rm", "../containers", "a/../b", "a?x=1", "a#b", "a@", "a/", "é"]
         {
             assert!(matches!(ImageName::parse(text), Err(EngineError::ImageName { .. })), "{text}");

@@ -1,19 +1,19 @@
-//! Our binary on the engine, once for each binary: a volume that containers mount read-only. It needs
-//! nothing of an image, works under a read-only root and on an engine far away, and costs a run
-//! two look-ups.
+//! Puts our binary on the engine, once for each version: in a volume that containers mount read-only.
+//! This needs nothing from an image, works with a read-only root and with a remote engine, and costs
+//! a session two look-ups.
 //!
 //! ```text
 //! airlock-sandbox-<sha>          the mark: an empty volume whose label names ↓
 //! airlock-sandbox-<sha>-<once>   the binary, put there through a container that is never started
 //! ```
 //!
-//! The mark is made last. Making a volume of a name that exists gives back the one that exists, so
-//! of two hosts that fill at once one makes the mark and both use what it names. An upload that was
-//! cut has no mark that names it: it is never used, and swept.
+//! The mark is made last. If a volume exists, making it again returns the existing one. So if two
+//! hosts upload at once, one of them makes the mark, and both use the volume that it names. No mark
+//! names an upload that was interrupted: it is never used, and a sweep removes it.
 //!
 //! # Why not a mark in the volume
-//! It could be read only through a container that mounts the volume, for every run, and two hosts
-//! would still write over one another's file while containers start from it.
+//! Each session would need a container only to read it. And two hosts could still overwrite each
+//! other's file while containers start from it.
 
 use std::collections::HashMap;
 
@@ -29,8 +29,9 @@ use crate::engine::binary::{SANDBOX, SANDBOX_SHA256};
 use crate::engine::confine::{self, BinaryMount, ContainerSpec};
 use crate::engine::error::{EngineError, EngineStep, Remains};
 
-/// Names the volume that a mark vouches for. Another name than releases had whose folder was open.
-const VOUCHES: &str = "airlock.closed-volume";
+/// The label of a mark that names the volume with the binary. Early releases used another label, for
+/// volumes whose directory was open to commands; those must not be used.
+const MARKED_VOLUME: &str = "airlock.closed-volume";
 
 /// The volume with our binary, complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,11 +47,11 @@ impl SandboxVolume {
 }
 
 impl Docker {
-    /// Sees to it that our binary is on the engine. `image` is what the never-started container is
-    /// made from where it is not yet; `spec` says who may sweep what a crash leaves of it.
+    /// Puts our binary on the engine if it is not there yet. The container for the upload, which is
+    /// never started, is made from `image`; `spec` says which install may sweep it after a crash.
     ///
     /// # Errors
-    /// When the engine does not take it.
+    /// If the upload fails.
     pub async fn prepare(
         &self,
         image: &ResolvedImage,
@@ -67,7 +68,7 @@ impl Docker {
         spec: &ContainerSpec,
     ) -> Result<SandboxVolume, EngineError> {
         let mark = mark_name(sha256);
-        if let Some(complete) = self.vouched(&mark).await? {
+        if let Some(complete) = self.marked_volume(&mark).await? {
             return Ok(complete);
         }
         let once: [u8; 8] = rand::random();
@@ -78,23 +79,23 @@ impl Docker {
             (label::INSTALL.to_owned(), spec.install.clone()),
         ]);
 
-        // Nowhere that the image could have something.
+        // A random path, so that the image cannot have anything there.
         let entry = BinaryMount::random();
         let archive = archive(binary, &entry)
             .map_err(|error| EngineError::broke(EngineStep::Inject, &error))?;
         let mut of_session = plan::labels(spec);
         of_session.extend(labels.clone());
-        let mount = plan::volume(&filling, entry.folder(), false, Some(labels.clone()));
+        let mount = plan::volume(&filling, entry.directory(), false, Some(labels.clone()));
         let filled = self.fill(&filling, mount, archive, image, of_session).await;
         let complete = match filled {
-            // The container is still there, so that no sweep takes the volume for a leftover.
+            // The container still exists, so that no sweep removes the volume as a leftover.
             Ok(()) => self.make_mark(&mark, &filling, labels).await,
             Err(error) => Err(error),
         };
         let removed = self.remove_filler(&filling).await;
         let complete = match complete {
             Ok(complete) => complete,
-            // The volume is swept once it is old: no mark names it.
+            // A sweep removes the volume later, because no mark names it.
             Err(error) => return Err(objects::after(error, removed.err())),
         };
         removed?;
@@ -104,16 +105,16 @@ impl Docker {
         Ok(complete)
     }
 
-    /// The volume that the mark vouches for, if both are there.
-    async fn vouched(&self, mark: &str) -> Result<Option<SandboxVolume>, EngineError> {
+    /// The volume that the mark names, if both exist.
+    async fn marked_volume(&self, mark: &str) -> Result<Option<SandboxVolume>, EngineError> {
         let found = match self.client().inspect_volume(mark).await {
             Ok(found) => found,
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(self.unusable(&error)),
         };
-        if let Some(name) = found.labels.get(VOUCHES) {
+        if let Some(name) = found.labels.get(MARKED_VOLUME) {
             match self.client().inspect_volume(name).await {
-                // Not one that the engine made anew, empty, because a container named it.
+                // Without the label, the engine made it anew and empty, because a container named it.
                 Ok(volume) if volume.labels.contains_key(label::BINARY) => {
                     return Ok(Some(SandboxVolume { name: name.clone() }));
                 }
@@ -122,13 +123,13 @@ impl Docker {
                 Err(error) => return Err(self.unusable(&error)),
             }
         }
-        // Somebody removed the volume and left its mark.
+        // The volume was removed, and its mark is still there.
         self.remove_volume(mark).await?;
         Ok(None)
     }
 
-    /// Makes a container that is never started, writes an archive into it, and leaves it there: its
-    /// name keeps the volume from being taken for a leftover.
+    /// Makes a container that is never started, and writes an archive into it. The container stays,
+    /// because a sweep does not remove a volume that is in use.
     pub(super) async fn fill(
         &self,
         filler: &str,
@@ -139,7 +140,7 @@ impl Docker {
     ) -> Result<(), EngineError> {
         let body = ContainerCreateBody {
             image: Some(image.digest.clone()),
-            // Never run: an image may have no command of its own, and then one must be named.
+            // It never runs, but the engine wants a command, and the image may have none.
             entrypoint: Some(vec![confine::BINARY.to_owned()]),
             labels: Some(labels),
             network_disabled: Some(true),
@@ -164,9 +165,9 @@ impl Docker {
         filled: &str,
         mut labels: HashMap<String, String>,
     ) -> Result<SandboxVolume, EngineError> {
-        // The mark belongs to every install that carries this binary: nobody sweeps it.
+        // The mark belongs to every install with this binary, so no install sweeps it.
         labels.remove(label::INSTALL);
-        labels.insert(VOUCHES.to_owned(), filled.to_owned());
+        labels.insert(MARKED_VOLUME.to_owned(), filled.to_owned());
         let request = VolumeCreateRequest {
             name: Some(mark.to_owned()),
             labels: Some(labels),
@@ -177,7 +178,7 @@ impl Docker {
             .create_volume(request)
             .await
             .map_err(|error| EngineError::at(EngineStep::Inject, &error))?;
-        let name = made.labels.get(VOUCHES).cloned().unwrap_or_else(|| filled.to_owned());
+        let name = made.labels.get(MARKED_VOLUME).cloned().unwrap_or_else(|| filled.to_owned());
         Ok(SandboxVolume { name })
     }
 
@@ -187,7 +188,7 @@ impl Docker {
             Err(error) if !is_absent(&error) => Err(EngineError::Leftover {
                 what: Remains::Container,
                 name: name.to_owned(),
-                reason: crate::engine::error::said(&error),
+                reason: crate::engine::error::engine_message(&error),
             }),
             _ => Ok(()),
         }
@@ -199,13 +200,13 @@ impl Docker {
             Err(error) if !is_absent(&error) => Err(EngineError::Leftover {
                 what: Remains::Volume,
                 name: name.to_owned(),
-                reason: crate::engine::error::said(&error),
+                reason: crate::engine::error::engine_message(&error),
             }),
             _ => Ok(()),
         }
     }
 
-    /// Each of them is tried; the first that stays is the error.
+    /// Tries to remove each of them; the error is that of the first failure.
     pub(super) async fn remove_volumes(&self, names: &[String]) -> Result<(), EngineError> {
         let mut removed = Ok(());
         for name in names {
@@ -214,11 +215,11 @@ impl Docker {
         removed
     }
 
-    /// The volumes that marks of this binary vouch for: what a sweep must leave alone.
-    pub(super) async fn is_vouched(&self, sha256: &str, volume: &str) -> bool {
+    /// Whether the mark of this binary names the volume; then a sweep must not remove it.
+    pub(super) async fn is_marked(&self, sha256: &str, volume: &str) -> bool {
         match self.client().inspect_volume(&mark_name(sha256)).await {
-            Ok(mark) => mark.labels.get(VOUCHES).is_some_and(|name| name == volume),
-            // Whoever cannot be asked is left alone.
+            Ok(mark) => mark.labels.get(MARKED_VOLUME).is_some_and(|name| name == volume),
+            // If the mark cannot be read, the volume is kept.
             Err(error) => !is_absent(&error),
         }
     }
@@ -228,10 +229,10 @@ pub(super) fn mark_name(sha256: &str) -> String {
     format!("airlock-sandbox-{}", &sha256[..sha256.len().min(24)])
 }
 
-/// One file, executable, root's, in a folder that is closed to everybody else.
+/// One executable file, owned by root, in a directory that only root can enter.
 ///
-/// THREAT: all containers share this file. Whoever can open it locks it, or watches others open it,
-/// and so speaks with a sandbox of somebody else. Tried by
+/// THREAT: all containers share this file. A command that can open it can lock it, or watch others
+/// open it, and so signal to another person's sandbox. Tried by
 /// escape::beside::the_binary_is_no_way_to_another_sandbox.
 fn archive(binary: &[u8], entry: &BinaryMount) -> std::io::Result<Bytes> {
     let mut archive = tar::Builder::new(Vec::with_capacity(binary.len() + 4096));
@@ -239,7 +240,11 @@ fn archive(binary: &[u8], entry: &BinaryMount) -> std::io::Result<Bytes> {
     header.set_entry_type(tar::EntryType::Directory);
     header.set_size(0);
     header.set_mode(0o700);
-    archive.append_data(&mut header, entry.folder().trim_start_matches('/'), std::io::empty())?;
+    archive.append_data(
+        &mut header,
+        entry.directory().trim_start_matches('/'),
+        std::io::empty(),
+    )?;
     let mut header = tar::Header::new_ustar();
     header.set_size(binary.len() as u64);
     header.set_mode(0o755);

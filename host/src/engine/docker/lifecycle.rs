@@ -1,12 +1,12 @@
-//! A container from its terms to nothing, each stage a type that consumes the one before.
+//! The life of a container. Each stage is a type that consumes the one before.
 //!
 //! ```text
 //! Planned ──create──→ Created ──start──→ Ready ──hand_over──→ Running ──remove──→ Gone
-//!          verified,            ready line and      one line
-//!          attached             program checked
+//!          verified,            ready line and      task
+//!          attached             program checked     written
 //! ```
 //!
-//! Attached before it is started: a client that attaches later has lost what was said until then.
+//! The host attaches before the start, because a client that attaches later misses earlier output.
 
 use std::future::Future;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use airlock_shared::{handoff, limits};
 use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOptionsBuilder};
 use tokio::io::AsyncWriteExt;
 
-use super::ended::{ContainerExit, ended};
+use super::ended::{ContainerExit, wait_for_exit};
 use super::inject::SandboxVolume;
 use super::objects::{self, EngineObjects, Gone};
 use super::pipe::{Pipe, StderrTail};
@@ -25,11 +25,11 @@ use super::{Docker, ResolvedImage, plan, verify};
 use crate::engine::confine::{BinaryMount, ContainerSpec, Waiver, WorkspaceMount};
 use crate::engine::error::{EngineError, EngineStep};
 
-/// How long one line may take to be written into the pipe.
+/// How long writing the handoff line into the pipe may take.
 const HANDOFF_SECONDS: u64 = 20;
 
 impl Docker {
-    /// The terms of a container, written down; nothing is on the engine yet.
+    /// Writes the request for a container; nothing is sent to the engine yet.
     #[must_use]
     pub fn plan(
         &self,
@@ -42,7 +42,7 @@ impl Docker {
     }
 }
 
-/// A container that is to be.
+/// A container that is not made yet.
 #[derive(Debug)]
 pub struct Planned {
     docker: Docker,
@@ -52,10 +52,10 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// Makes the container, holds it against its terms, and attaches to it.
+    /// Makes the container, checks it against its constraints, and attaches to it.
     ///
     /// # Errors
-    /// When the engine cannot make it, or holds less than was asked. Then it is gone again.
+    /// If the engine cannot make it, or enforces less than was asked. Then the container is removed.
     pub async fn create(self) -> Result<Created, EngineError> {
         let name = plan::container_name(&self.spec.session);
         let volumes = plan::own_volumes(&self.spec, &self.plan.body);
@@ -80,19 +80,19 @@ impl Planned {
         }
     }
 
-    /// Holds the engine's description against the terms; whether its runtime has a kernel of its
-    /// own.
+    /// Checks the engine's description against the constraints. Returns whether its runtime has its
+    /// own kernel.
     async fn check(&self, objects: &EngineObjects) -> Result<bool, EngineError> {
         let found = self.docker.client().inspect_container(&objects.id, None).await;
         let found = found.map_err(|error| EngineError::at(EngineStep::Create, &error))?;
-        // THREAT: an engine without cgroups takes a limit and drops it; the container would run without.
-        // Tried by engine::docker::tests::an_engine_that_holds_less_is_refused.
-        verify::refused(verify::outside(&self.plan.checks, &found))?;
+        // THREAT: an engine without cgroups accepts a limit and drops it, and the container has none.
+        // Tried by engine::docker::tests::an_engine_that_enforces_less_is_refused.
+        verify::refuse(verify::outside(&self.plan.checks, &found))?;
         Ok(verify::has_own_kernel(&found))
     }
 
-    /// Makes the volume and gives its root to the tool's uid. Root in the container may not (no CHOWN);
-    /// the engine's own archive does, through a container whose root can be written.
+    /// Makes the volume and gives its root directory to the uid of commands. Root in the container may
+    /// not do that (no CHOWN), but an upload through another container may.
     async fn own_work_volume(&self) -> Result<(), EngineError> {
         let failed = |error: std::io::Error| EngineError::broke(EngineStep::Create, &error);
         let (uid, gid) = self.spec.tool();
@@ -103,15 +103,15 @@ impl Planned {
         header.set_uid(u64::from(uid));
         header.set_gid(u64::from(gid));
         let mut archive = tar::Builder::new(Vec::new());
-        // Nowhere that the image could have something.
+        // A random path, so that the image cannot have anything there.
         let entry = BinaryMount::random();
-        let folder = entry.folder().trim_start_matches('/');
-        archive.append_data(&mut header, folder, std::io::empty()).map_err(failed)?;
+        let directory = entry.directory().trim_start_matches('/');
+        archive.append_data(&mut header, directory, std::io::empty()).map_err(failed)?;
         let archive = archive.into_inner().map_err(failed)?.into();
 
         let volume = plan::work_volume(&self.spec.session);
         let labels = plan::labels(&self.spec);
-        let mount = plan::volume(&volume, entry.folder(), false, Some(labels.clone()));
+        let mount = plan::volume(&volume, entry.directory(), false, Some(labels.clone()));
         let filler = plan::filler_name(&self.spec.session);
         let filled = self.docker.fill(&filler, mount, archive, &self.image, labels).await;
         let removed = self.docker.remove_filler(&filler).await;
@@ -121,7 +121,7 @@ impl Planned {
     }
 }
 
-/// A container that holds its terms and is not started.
+/// A container that passed its checks and is not started.
 #[derive(Debug)]
 pub struct Created {
     objects: EngineObjects,
@@ -131,21 +131,21 @@ pub struct Created {
 }
 
 impl Created {
-    /// Starts it and waits for the sandbox to say that it is ready.
+    /// Starts it and waits until the sandbox says that it is ready.
     ///
     /// # Errors
-    /// When it does not start, does not say so in time, or speaks another protocol. Then it is
-    /// gone again.
+    /// If it does not start, is not ready in time, or speaks another protocol. Then the container is
+    /// removed.
     pub async fn start(self) -> Result<Ready, EngineError> {
         let given_up =
-            EngineError::Box { step: EngineStep::Ready, reason: "it was given up".to_owned() };
+            EngineError::Failed { step: EngineStep::Ready, reason: "it was cancelled".to_owned() };
         self.start_unless(std::future::pending()).await?.ok_or(given_up)
     }
 
-    /// The same; `None` where it is no longer wanted before it is ready, and gone again.
+    /// The same; `None` if `unwanted` ends before the sandbox is ready. Then the container is removed.
     ///
     /// # Errors
-    /// As for [`Created::start`]; also when it is no longer wanted and cannot be removed.
+    /// As for [`Created::start`]; also if it is not wanted and cannot be removed.
     pub async fn start_unless(
         self,
         unwanted: impl Future<Output = ()>,
@@ -155,24 +155,24 @@ impl Created {
         if let Err(error) = started {
             return Err(objects.removed_after(EngineError::at(EngineStep::Start, &error)).await);
         }
-        let looked = async {
-            // One look while it says that it is ready; the runtime may not have started it yet.
+        let checked = async {
+            // A first look while we wait for the ready line. The program may not have started yet.
             let early = async {
                 if own_kernel {
                     None
                 } else {
-                    program::look(&objects.docker, &objects.id, &plan.program).await.ok()
+                    program::observe_once(&objects.docker, &objects.id, &plan.program).await.ok()
                 }
             };
-            let (said, early) = tokio::join!(ready(&mut pipe), early);
-            let said = said?;
-            let found = said.confinement.as_ref();
+            let (line, early) = tokio::join!(read_ready(&mut pipe), early);
+            let line = line?;
+            let found = line.confinement.as_ref();
             let mut waived = if own_kernel { verify::not_shown(found) } else { vec![] };
-            verify::refused(verify::inside(&plan.checks, found, &waived))?;
+            verify::refuse(verify::inside(&plan.checks, found, &waived))?;
             if !own_kernel {
                 let seen = match early {
                     Some(ObservedProgram::Ours) => ObservedProgram::Ours,
-                    _ => program::seen(&objects.docker, &objects.id, &plan.program).await?,
+                    _ => program::observe(&objects.docker, &objects.id, &plan.program).await?,
                 };
                 match seen {
                     ObservedProgram::Ours => {}
@@ -180,16 +180,16 @@ impl Created {
                     ObservedProgram::Other(found) => return Err(EngineError::Impostor { found }),
                 }
             }
-            Ok((said, waived))
+            Ok((line, waived))
         };
-        let looked = tokio::select! {
-            looked = looked => Some(looked),
+        let checked = tokio::select! {
+            checked = checked => Some(checked),
             () = unwanted => None,
         };
-        match looked {
+        match checked {
             None => objects.remove().await.map(|_gone| None),
-            Some(Ok((said, unchecked))) => {
-                let version = said.version;
+            Some(Ok((line, unchecked))) => {
+                let version = line.version;
                 Ok(Some(Ready { objects, pipe, version, unchecked }))
             }
             Some(Err(error)) => {
@@ -202,7 +202,7 @@ impl Created {
     /// Removes it unused.
     ///
     /// # Errors
-    /// When it is still there afterwards.
+    /// If it could not be removed.
     pub async fn remove(self) -> Result<Gone, EngineError> {
         self.objects.remove().await
     }
@@ -218,13 +218,13 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// What this engine cannot show of it; the record names it.
+    /// What could not be checked with this engine; the record names it.
     #[must_use]
     pub fn unchecked(&self) -> &[Waiver] {
         &self.unchecked
     }
 
-    /// What the sandbox calls its version: for people.
+    /// The version that the sandbox reports, for people.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
@@ -236,10 +236,10 @@ impl Ready {
         &self.objects.name
     }
 
-    /// Writes the one line (with its newline) that says what to do.
+    /// Writes the handoff line (with its newline), which says what to do.
     ///
     /// # Errors
-    /// When the sandbox does not take it. Then the container is gone again.
+    /// If the sandbox does not read it. Then the container is removed.
     pub async fn hand_over(self, line: &[u8]) -> Result<Running, EngineError> {
         let Self { objects, mut pipe, .. } = self;
         let write = async {
@@ -250,13 +250,13 @@ impl Ready {
         let error = match written {
             Ok(Ok(())) => return Ok(Running { objects, pipe: Some(pipe) }),
             Ok(Err(error)) => EngineError::broke(EngineStep::Handoff, &error),
-            Err(_) => EngineError::Box {
+            Err(_) => EngineError::Failed {
                 step: EngineStep::Handoff,
                 reason: format!("it did not read for {HANDOFF_SECONDS} s"),
             },
         };
-        // THREAT: a program that was handed a part of the line repeats it on stderr, and we write it
-        // into the record: from here on none of its words are quoted unscrubbed.
+        // THREAT: a program that got a part of the line repeats it on stderr, and we write that into
+        // the record. So from here on its stderr is never quoted unscrubbed.
         let error = objects.explained(error, &StderrTail::default()).await;
         Err(objects.removed_after(error).await)
     }
@@ -264,7 +264,7 @@ impl Ready {
     /// Removes it unused.
     ///
     /// # Errors
-    /// When it is still there afterwards.
+    /// If it could not be removed.
     pub async fn remove(self) -> Result<Gone, EngineError> {
         self.objects.remove().await
     }
@@ -278,7 +278,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// The pipe: once.
+    /// The pipe; `None` if it was taken already.
     pub fn take_pipe(&mut self) -> Option<Pipe> {
         self.pipe.take()
     }
@@ -289,19 +289,19 @@ impl Running {
         &self.objects.name
     }
 
-    /// Waits until the container has ended. To be watched beside the pipe: an engine may leave the
-    /// pipe open for a minute after the end when nobody read what is in it.
+    /// Waits until the container has ended. Watch this beside the pipe: an engine may leave the pipe
+    /// open for a minute after the end if there is unread data in it.
     pub fn ended(
         &self,
     ) -> impl Future<Output = Result<ContainerExit, EngineError>> + Send + 'static {
         let (docker, id) = (self.objects.docker.clone(), self.objects.id.clone());
-        async move { ended(&docker, &id).await }
+        async move { wait_for_exit(&docker, &id).await }
     }
 
     /// Ends the container, if it still runs, and removes everything that was made for it.
     ///
     /// # Errors
-    /// When something is still there afterwards.
+    /// If something could not be removed.
     pub async fn remove(self) -> Result<Gone, EngineError> {
         self.objects.remove().await
     }
@@ -319,17 +319,17 @@ async fn attach(objects: &EngineObjects) -> Result<Pipe, EngineError> {
 }
 
 /// Reads the ready line.
-async fn ready(pipe: &mut Pipe) -> Result<handoff::Ready, EngineError> {
-    let failed = |reason: String| EngineError::Box { step: EngineStep::Ready, reason };
+async fn read_ready(pipe: &mut Pipe) -> Result<handoff::Ready, EngineError> {
+    let failed = |reason: String| EngineError::Failed { step: EngineStep::Ready, reason };
     let line = pipe.line(limits::READY_BYTES);
     let line = tokio::time::timeout(Duration::from_secs(limits::READY_SECONDS), line).await;
     let line = line
-        .map_err(|_| failed(format!("nothing for {} s", limits::READY_SECONDS)))?
+        .map_err(|_| failed(format!("no output for {} s", limits::READY_SECONDS)))?
         .map_err(|error| failed(error.to_string()))?;
     let mut ready: handoff::Ready = serde_json::from_slice(&line)
         .map_err(|_| failed("its first line is not a ready line".to_owned()))?;
     ready.version = ready.version.chars().filter(|c| !c.is_control()).take(40).collect();
-    // Of the two halves the protocol alone is compared: a host serves a sandbox of another release.
+    // Only the protocol is compared: a host also serves a sandbox of another release.
     if ready.ready == limits::PROTOCOL {
         Ok(ready)
     } else {

@@ -1,25 +1,25 @@
-//! Boxes on a Docker engine, or one that speaks its API, from 1.41 up.
+//! Containers on a Docker engine, or on another engine with Docker's API, 1.41 or later.
 //!
-//! Absent on purpose: `ssh://` engines (they want the user's ssh; a forwarded socket does the
+//! Absent on purpose: `ssh://` engines (they need the user's ssh, and a forwarded socket does the
 //! same), credential helpers (`docker pull` runs them), and everything about networks.
 
-mod connect; // where the engine is, and whether we may speak to it
-mod hello; // the first word with it
-mod context; // what `docker context` has written down
-mod image; // a name becomes a digest
-mod inject; // our binary on the engine, once
+mod connect; // where the engine is, and whether it is safe to use
+mod hello; // which version of the API it supports
+mod context; // the files of `docker context`
+mod image; // resolves an image name to a digest
+mod inject; // puts our binary on the engine, once
 mod lifecycle; // Planned → Created → Ready → Running → Gone
-mod objects; // what is on the engine because of us, and how it goes
+mod objects; // our objects on the engine, and their removal
 mod ended; // how a container ended
 mod pipe; // stdin and stdout of a container as one stream
-mod plan; // a container as it is asked for
-mod program; // which program runs in it, seen from outside
-mod capabilities; // their names and their bits
-mod mounts; // as they are asked for, and as they are found
-mod rules; // each term in the engine's words, and how it is seen to hold
-mod sweep; // what a crash left behind
-mod uid; // a user that no other container has
-mod verify; // what was found of the terms
+mod plan; // the request for a container
+mod program; // which program runs in it, checked from outside
+mod capabilities; // names and bits of capabilities
+mod mounts; // mounts as requested and as reported
+mod rules; // writes each rule as a request, with its check
+mod sweep; // removes what a crash left behind
+mod uid; // a uid that no other container uses
+mod verify; // runs the checks
 
 pub use connect::EngineChoice;
 pub use ended::ContainerExit;
@@ -32,18 +32,18 @@ pub use sweep::{Owner, SweepReport, Unclaimed};
 
 use super::error::{EngineError, Unusable};
 
-/// Labels by which we know what is ours.
+/// The labels of our containers and volumes.
 pub(crate) mod label {
     pub(crate) const INSTALL: &str = "airlock.install";
     pub(crate) const SESSION: &str = "airlock.session";
-    /// The same by the name that releases before 0.2 gave it.
+    /// The name of [`SESSION`] in releases before 0.2.
     pub(super) const EARLIER_SESSION: &str = "airlock.run";
     pub(crate) const OWNER: &str = "airlock.owner";
-    /// The mark of the lock that is held while the session lives.
+    /// The mark of the lock that the host holds during the session.
     pub(crate) const LOCK: &str = "airlock.lock";
-    /// On containers: the user of its commands.
+    /// On containers: the uid of their commands.
     pub(crate) const UID: &str = "airlock.uid";
-    /// On what carries our binary: its SHA-256.
+    /// On volumes with our binary: its SHA-256.
     pub(crate) const BINARY: &str = "airlock.binary";
 }
 
@@ -57,22 +57,22 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Where it is.
+    /// Its address.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// The version of its API that we speak with it.
+    /// The version of the API that we use with it.
     #[must_use]
     pub fn api(&self) -> &str {
         &self.api
     }
 
-    /// What it says of itself.
+    /// What it reports of itself.
     ///
     /// # Errors
-    /// When it no longer answers.
+    /// If it does not answer.
     pub async fn about(&self) -> Result<EngineInfo, EngineError> {
         let info = self.client.info().await.map_err(|error| self.unusable(&error))?;
         Ok(EngineInfo {
@@ -99,9 +99,9 @@ impl Docker {
     }
 }
 
-/// What an engine says of itself, as far as it matters to us.
+/// What an engine reports of itself, as far as we use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is one thing the engine can or cannot do")]
+#[expect(clippy::struct_excessive_bools, reason = "each is one ability of the engine")]
 pub struct EngineInfo {
     pub version: String,
     /// `1` or `2`.
@@ -114,7 +114,7 @@ pub struct EngineInfo {
     pub cpus: bool,
 }
 
-/// Whether the engine answered that there is no such thing.
+/// Whether the engine answered 404.
 pub(crate) fn is_absent(error: &bollard::errors::Error) -> bool {
     matches!(error, bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })
 }

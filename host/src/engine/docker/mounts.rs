@@ -1,13 +1,13 @@
-//! Mounts as they are asked for, and as the engine describes them, so that the two can be compared.
+//! Mounts as we request them and as the engine reports them, in a form that can be compared.
 
 use std::collections::BTreeSet;
 
 use bollard::models::{ContainerInspectResponse, Mount, MountPoint};
 
-/// Where, of what kind, what, and whether it can be written.
+/// Target, kind, source, and whether it is writable.
 pub(super) type Compared = (String, String, String, bool);
 
-pub(super) fn asked(mount: &Mount) -> Compared {
+pub(super) fn requested(mount: &Mount) -> Compared {
     (
         mount.target.clone().unwrap_or_default(),
         mount.typ.map(|kind| kind.to_string()).unwrap_or_default(),
@@ -16,14 +16,14 @@ pub(super) fn asked(mount: &Mount) -> Compared {
     )
 }
 
-/// All of a container, read from its description and not from what we sent: an image may add some.
-/// File systems in memory, which some engines list here too, are compared by themselves.
+/// All mounts of a container, from the engine's description and not from our request, because an image
+/// may add some. File systems in memory, which some engines list here too, are compared separately.
 pub(super) fn found(container: &ContainerInspectResponse) -> BTreeSet<Compared> {
     let all = container.mounts.iter().flatten();
-    all.filter(|mount| mount.typ.as_deref() != Some("tmpfs")).map(described).collect()
+    all.filter(|mount| mount.typ.as_deref() != Some("tmpfs")).map(reported).collect()
 }
 
-fn described(mount: &MountPoint) -> Compared {
+fn reported(mount: &MountPoint) -> Compared {
     let kind = mount.typ.clone().unwrap_or_default();
     let source = if kind == "volume" { &mount.name } else { &mount.source };
     let local = matches!(mount.driver.as_deref(), None | Some("" | "local"));

@@ -1,4 +1,4 @@
-//! What is on the engine because of us, and how it goes again.
+//! The container and the volumes of a session on the engine, and their removal.
 
 use std::time::Duration;
 
@@ -8,31 +8,31 @@ use bollard::query_parameters::RemoveContainerOptionsBuilder;
 use super::ended::ContainerExit;
 use super::pipe::StderrTail;
 use super::{Docker, is_absent};
-use crate::engine::error::{EngineError, Remains, said};
+use crate::engine::error::{EngineError, Remains, engine_message};
 
-/// How long the engine may take over a removal that it says is under way.
+/// How long a removal may take that the engine reports as in progress.
 const REMOVAL_SECONDS: u64 = 10;
-/// How often it is asked.
+/// How often it is asked meanwhile.
 const REMOVAL_PAUSE: Duration = Duration::from_millis(50);
 
-/// Nothing of it is left on the engine.
+/// Proof that nothing of the session is left on the engine.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Gone(());
 
-/// The error that led here. What could not be removed then is logged, and said in the reason where
-/// there is room for it: it leaves work to the person.
+/// `error`, with what could not be removed after it. That is logged, and added to the reason if the
+/// error has one, because the person has to remove it.
 pub(super) fn after(error: EngineError, leftover: Option<EngineError>) -> EngineError {
     let Some(leftover) = leftover else { return error };
     tracing::warn!(%leftover, "left on the engine for the next sweep");
     match error {
-        EngineError::Box { step, reason } => {
-            EngineError::Box { step, reason: format!("{reason}; and {leftover}") }
+        EngineError::Failed { step, reason } => {
+            EngineError::Failed { step, reason: format!("{reason}; and {leftover}") }
         }
         other => other,
     }
 }
 
-/// What is on the engine because of us.
+/// What a session has on the engine.
 #[derive(Debug)]
 pub(super) struct EngineObjects {
     pub(super) docker: Docker,
@@ -51,18 +51,18 @@ impl EngineObjects {
     }
 
     async fn remove_container(&self) -> Result<(), EngineError> {
-        let asked = async {
+        let removal = async {
             loop {
-                // `v`: the anonymous volumes that an image declares go too.
+                // `v`: also the anonymous volumes that an image declares.
                 let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
                 match self.docker.client().remove_container(&self.id, Some(options)).await {
                     Ok(()) => return Ok(()),
                     Err(error) if is_absent(&error) => return Ok(()),
-                    // Somebody is removing it already.
+                    // Its removal is in progress already.
                     Err(Error::DockerResponseServerError { status_code: 409, .. }) => {
                         tokio::time::sleep(REMOVAL_PAUSE).await;
                     }
-                    Err(error) => return Err(said(&error)),
+                    Err(error) => return Err(engine_message(&error)),
                 }
             }
         };
@@ -71,20 +71,20 @@ impl EngineObjects {
             name: self.name.clone(),
             reason,
         };
-        tokio::time::timeout(Duration::from_secs(REMOVAL_SECONDS), asked)
+        tokio::time::timeout(Duration::from_secs(REMOVAL_SECONDS), removal)
             .await
-            .unwrap_or_else(|_| Err(format!("still being removed after {REMOVAL_SECONDS} s")))
+            .unwrap_or_else(|_| Err(format!("its removal takes longer than {REMOVAL_SECONDS} s")))
             .map_err(left)
     }
 
-    /// The error that led here, after the container is gone.
+    /// Removes the container, then returns the error that led here.
     pub(super) async fn removed_after(self, error: EngineError) -> EngineError {
         after(error, self.remove().await.err())
     }
 
-    /// Adds what the container said and how it ended, where it did.
-    pub(super) async fn explained(&self, error: EngineError, said: &StderrTail) -> EngineError {
-        let EngineError::Box { step, mut reason } = error else { return error };
+    /// Adds what the container wrote on stderr, and how it ended if it did.
+    pub(super) async fn explained(&self, error: EngineError, stderr: &StderrTail) -> EngineError {
+        let EngineError::Failed { step, mut reason } = error else { return error };
         if let Ok(found) = self.docker.client().inspect_container(&self.id, None).await {
             let state = found.state.unwrap_or_default();
             if state.running != Some(true)
@@ -95,10 +95,10 @@ impl EngineObjects {
             }
         }
         // Quotes that the sandbox cannot end.
-        let said = said.from_sandbox().replace(['“', '”'], "\"");
-        if !said.is_empty() {
-            reason = format!("{reason}; sandbox says: “{said}”");
+        let stderr = stderr.from_sandbox().replace(['“', '”'], "\"");
+        if !stderr.is_empty() {
+            reason = format!("{reason}; sandbox says: “{stderr}”");
         }
-        EngineError::Box { step, reason }
+        EngineError::Failed { step, reason }
     }
 }

@@ -1,5 +1,5 @@
-//! Stdin and stdout of a container as one stream. Stderr, on which a sandbox of ours says nothing, is
-//! kept apart: its last words are what there is to say when a container dies.
+//! Stdin and stdout of a container as one stream. Stderr is separate: our sandbox writes nothing there,
+//! so its end helps to explain why a container died.
 
 use std::io;
 use std::pin::Pin;
@@ -12,10 +12,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-/// What is kept of stderr.
-const COMPLAINT_BYTES: usize = 4096;
-/// Frames of stderr that are put away in one go, before others get their turn.
-const COMPLAINTS_AT_ONCE: usize = 64;
+/// How much of the end of stderr is kept.
+const STDERR_TAIL_BYTES: usize = 4096;
+/// How many frames of stderr are read before other tasks may run.
+const STDERR_FRAMES_AT_ONCE: usize = 64;
 
 type Frames = Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
 
@@ -37,21 +37,21 @@ impl Pipe {
         }
     }
 
-    /// The last words on stderr, also after the pipe is gone.
+    /// The end of stderr; it can be read after the pipe is gone, too.
     #[must_use]
     pub fn stderr_tail(&self) -> StderrTail {
         self.stderr_tail.clone()
     }
 
-    /// The next line, without its end; what follows it stays unread. Longer than `most`, or an end
-    /// before the line's, is an error.
+    /// The next line, without its newline; what follows it stays unread. A line longer than `most`, or
+    /// an end of the stream within the line, is an error.
     pub(super) async fn line(&mut self, most: usize) -> io::Result<Vec<u8>> {
         let mut line = BytesMut::new();
         loop {
             if let Some(end) = line.iter().position(|&byte| byte == b'\n') {
                 let mut rest = line.split_off(end);
                 rest.advance(1);
-                // What was not read from the frame is still there: the line's rest comes before it.
+                // The rest of the frame was not read yet: it comes after the rest of the line.
                 let mut unread = rest;
                 unread.extend_from_slice(&self.unread);
                 self.unread = unread.freeze();
@@ -64,7 +64,10 @@ impl Pipe {
                 ));
             }
             if self.read_buf(&mut line).await? == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended before a word"));
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "it ended before its first line was whole",
+                ));
             }
         }
     }
@@ -77,7 +80,7 @@ impl AsyncRead for Pipe {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let pipe = &mut *self;
-        for _ in 0..COMPLAINTS_AT_ONCE {
+        for _ in 0..STDERR_FRAMES_AT_ONCE {
             if !pipe.unread.is_empty() {
                 let most = pipe.unread.len().min(buffer.remaining());
                 buffer.put_slice(&pipe.unread.split_to(most));
@@ -96,8 +99,8 @@ impl AsyncRead for Pipe {
                 Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
             }
         }
-        // THREAT: endless stderr would keep this loop, and with it the host's thread, to itself.
-        // Tried by engine::docker::pipe::tests::a_flood_of_complaints_is_bounded.
+        // THREAT: endless stderr keeps this loop, and so the host's thread, busy for ever.
+        // Tried by engine::docker::pipe::tests::a_flood_of_stderr_is_bounded.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -127,12 +130,12 @@ impl std::fmt::Debug for Pipe {
     }
 }
 
-/// The end of what a container said on stderr: hearsay, and only for people.
+/// The end of a container's stderr: hearsay, and only for people.
 #[derive(Clone, Debug, Default)]
 pub struct StderrTail(Arc<Mutex<Vec<u8>>>);
 
 impl StderrTail {
-    /// As one line; empty when it said nothing. Not neutralised for a terminal.
+    /// As one line; empty if there was none. Not safe for a terminal yet.
     #[must_use]
     pub fn from_sandbox(&self) -> String {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -141,9 +144,9 @@ impl StderrTail {
 
     fn add(&self, message: &[u8]) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let message = &message[message.len().saturating_sub(COMPLAINT_BYTES)..];
+        let message = &message[message.len().saturating_sub(STDERR_TAIL_BYTES)..];
         kept.extend_from_slice(message);
-        let surplus = kept.len().saturating_sub(COMPLAINT_BYTES);
+        let surplus = kept.len().saturating_sub(STDERR_TAIL_BYTES);
         kept.drain(..surplus);
     }
 }
@@ -189,12 +192,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flood_of_complaints_is_bounded() {
+    async fn a_flood_of_stderr_is_bounded() {
         let piece = || err("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
-        let mut flood = pipe(stream::repeat_with(piece).take(COMPLAINT_BYTES));
+        let mut flood = pipe(stream::repeat_with(piece).take(STDERR_TAIL_BYTES));
         let stderr_tail = flood.stderr_tail();
         assert!(flood.line(100).await.is_err());
-        assert_eq!(stderr_tail.from_sandbox().len(), COMPLAINT_BYTES);
+        assert_eq!(stderr_tail.from_sandbox().len(), STDERR_TAIL_BYTES);
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! A container as the engine is asked for it: its names, its labels, its terms. Pure.
+//! The request for a container: its names, its labels, its constraints. Pure.
 
 use std::collections::HashMap;
 
@@ -9,27 +9,27 @@ use super::rules::{RuleCheck, RuleContext, WrittenRules};
 use super::{ResolvedImage, label};
 use crate::engine::confine::{self, BinaryMount, ContainerSpec};
 
-/// The container's name: ours can be told from others' by people too.
+/// The container's name, which people can recognise as ours.
 pub(super) fn container_name(session: &str) -> String {
     format!("airlock-{session}")
 }
 
-/// The container, never started, through which a run's volume gets its owner.
+/// The name of the container, never started, through which the session's volume gets its owner.
 pub(super) fn filler_name(session: &str) -> String {
     format!("{}-fill", container_name(session))
 }
 
-/// The volume of a run whose copy is on the engine's disk.
+/// The session's volume, if its copy is on the engine's disk.
 pub(super) fn work_volume(session: &str) -> String {
     format!("airlock-work-{session}")
 }
 
-/// The volume that stands for its `/dev/pts`.
+/// The volume that becomes its `/dev/pts`.
 pub(super) fn terminals_volume(session: &str) -> String {
     format!("{}-pts", work_volume(session))
 }
 
-/// The volumes that this run's container brings with it: what goes when the container goes.
+/// The session's own volumes, which are removed with its container.
 pub(super) fn own_volumes(spec: &ContainerSpec, body: &ContainerCreateBody) -> Vec<String> {
     let prefix = work_volume(&spec.session);
     let mounts = body.host_config.iter().flat_map(|host| host.mounts.iter().flatten());
@@ -40,7 +40,7 @@ pub(super) fn own_volumes(spec: &ContainerSpec, body: &ContainerCreateBody) -> V
         .collect()
 }
 
-/// The paths that the image wants to be volumes, where nothing of ours is mounted.
+/// The paths that the image declares as volumes and that we do not mount over.
 fn image_volumes(session: &str, image: &ResolvedImage, host: &HostConfig) -> Vec<(String, String)> {
     let taken = |path: &str| {
         host.tmpfs.as_ref().is_some_and(|tmpfs| tmpfs.contains_key(path))
@@ -53,7 +53,7 @@ fn image_volumes(session: &str, image: &ResolvedImage, host: &HostConfig) -> Vec
         .collect()
 }
 
-/// The labels of everything a run makes.
+/// The labels of everything that a session makes.
 pub(super) fn labels(spec: &ContainerSpec) -> HashMap<String, String> {
     let uid = spec.tool().0.to_string();
     let labels = [
@@ -63,15 +63,15 @@ pub(super) fn labels(spec: &ContainerSpec) -> HashMap<String, String> {
         (label::LOCK, &spec.lock),
         (label::UID, &uid),
     ];
-    let said = labels.into_iter().filter(|(_, value)| !value.is_empty());
-    said.map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    let set = labels.into_iter().filter(|(_, value)| !value.is_empty());
+    set.map(|(name, value)| (name.to_owned(), value.clone())).collect()
 }
 
-/// A container that is to be, and what must be found of it.
+/// The request for a container, and the checks of what comes of it.
 pub(super) struct Plan {
     pub(super) body: ContainerCreateBody,
     pub(super) checks: Vec<RuleCheck>,
-    /// Our binary's path in it.
+    /// The path of our binary in it.
     pub(super) program: String,
 }
 
@@ -81,7 +81,7 @@ impl std::fmt::Debug for Plan {
     }
 }
 
-/// The terms, written down.
+/// Writes the request.
 pub(super) fn plan(
     spec: &ContainerSpec,
     image: &ResolvedImage,
@@ -90,11 +90,11 @@ pub(super) fn plan(
 ) -> Plan {
     let mut written = WrittenRules::default();
     let context = RuleContext { spec, image, sandbox, entry };
-    for clause in confine::clauses(spec) {
-        written.rule(clause.rule, &context);
+    for constraint in confine::constraints(spec) {
+        written.rule(constraint.rule, &context);
     }
-    // THREAT: a VOLUME of the image would be a writable folder without a quota. As a named volume,
-    // read-only, it shows the image's files and takes none. Tried by
+    // THREAT: a VOLUME of the image would be a writable directory without a quota. As a named volume,
+    // read-only, it shows the image's files and takes no others. Tried by
     // engine::docker::tests::a_volume_of_the_image_is_read_only.
     for (name, path) in image_volumes(&spec.session, image, &written.host) {
         let mut shown = volume(&name, &path, true, Some(labels(spec)));
@@ -103,14 +103,14 @@ pub(super) fn plan(
         }
         written.mount(shown);
     }
-    written.and_nothing_else();
+    written.nothing_else();
     let WrittenRules { mut body, host, checks } = written;
     body.labels = Some(labels(spec));
     body.host_config = Some(host);
     Plan { body, checks, program: entry.program() }
 }
 
-/// A named volume; never filled from what the image has in its place.
+/// A named volume; the image's files at that path are not copied into it.
 pub(super) fn volume(
     name: &str,
     at: &str,

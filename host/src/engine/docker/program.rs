@@ -1,5 +1,5 @@
-//! Which program runs in a container, seen from outside: the engine's `ps` reads it from the
-//! kernel. What says that it is ready could be anything; only this shows that it is ours.
+//! Which program runs in a container, checked from outside: the engine's `ps` reads it from the
+//! kernel. Any program could say that it is ready; only this check shows that it is ours.
 
 use std::time::Duration;
 
@@ -8,45 +8,45 @@ use bollard::models::ContainerTopResponse;
 use bollard::query_parameters::TopOptionsBuilder;
 
 use super::Docker;
-use crate::engine::error::{EngineError, EngineStep, said};
+use crate::engine::error::{EngineError, EngineStep, engine_message};
 
-/// What `ps` is asked for: Docker needs the first to tell the container's processes from others.
+/// The arguments of `ps`. Docker needs `pid` to select the container's processes.
 const ASKED: &str = "-eo pid,exe";
-/// What a `ps` says that has no such column, and an engine that has no `ps`.
+/// The errors of a `ps` without this column, and of an engine without a `ps`.
 const NO_COLUMN: [&str; 3] =
     ["unknown user-defined format specifier", "bad -o argument", "executable file not found"];
-/// How often it is asked before an engine that fails counts as one that fails.
+/// How often the engine is asked before its error counts.
 const TIMES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What was seen.
+/// What the engine shows.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ObservedProgram {
-    /// One process, and that is the program.
+    /// One process, and it is our program.
     Ours,
-    /// Another, or one that cannot be read.
+    /// Another program, or one that cannot be read, or several.
     Other(String),
-    /// This engine cannot say it: no `ps`, or one that has no column for it.
+    /// This engine cannot show it: it has no `ps`, or its `ps` has no column for it.
     Unknown,
 }
 
-/// Asks until there is an answer, a few times.
+/// Asks a few times, until there is an answer.
 ///
-/// THREAT: the engine fails for a moment, by chance or because a program of the image brought it
-/// about, and what was not seen counts as ours. Tried by
+/// THREAT: the engine fails for a moment, by chance or because of a program of the image, and a
+/// program that was not seen counts as ours. Tried by
 /// flow::accents::an_engine_that_fails_to_say_which_program_runs_gets_no_handoff.
-pub(super) async fn seen(
+pub(super) async fn observe(
     docker: &Docker,
     id: &str,
     program: &str,
 ) -> Result<ObservedProgram, EngineError> {
     for _ in 1..TIMES {
-        if let Ok(seen) = look(docker, id, program).await {
-            return Ok(seen);
+        if let Ok(observed) = observe_once(docker, id, program).await {
+            return Ok(observed);
         }
         tokio::time::sleep(PAUSE).await;
     }
-    look(docker, id, program).await.map_err(|why| EngineError::Box {
+    observe_once(docker, id, program).await.map_err(|why| EngineError::Failed {
         step: EngineStep::Ready,
         reason: format!("the engine does not say which program runs in the container: {why}"),
     })
@@ -55,20 +55,20 @@ pub(super) async fn seen(
 /// Asks once.
 ///
 /// # Errors
-/// Why there was no answer: the next time there may be one.
-pub(super) async fn look(
+/// Why there was no answer; another attempt may succeed.
+pub(super) async fn observe_once(
     docker: &Docker,
     id: &str,
     program: &str,
 ) -> Result<ObservedProgram, String> {
     let options = TopOptionsBuilder::new().ps_args(ASKED).build();
     match docker.client().top_processes(id, Some(options)).await {
-        Ok(answer) => Ok(judged(&answer, program)),
+        Ok(answer) => Ok(classify(&answer, program)),
         Err(Error::DockerResponseServerError { message, .. }) if has_no_column(&message) => {
             tracing::debug!(message, "the engine's ps does not say which program runs");
             Ok(ObservedProgram::Unknown)
         }
-        Err(error) => Err(said(&error)),
+        Err(error) => Err(engine_message(&error)),
     }
 }
 
@@ -76,7 +76,7 @@ fn has_no_column(message: &str) -> bool {
     NO_COLUMN.iter().any(|words| message.contains(words))
 }
 
-fn judged(answer: &ContainerTopResponse, program: &str) -> ObservedProgram {
+fn classify(answer: &ContainerTopResponse, program: &str) -> ObservedProgram {
     let titles = answer.titles.as_deref().unwrap_or_default();
     let Some(column) = titles.iter().position(|title| title.eq_ignore_ascii_case("exe")) else {
         return ObservedProgram::Unknown;
@@ -84,9 +84,9 @@ fn judged(answer: &ContainerTopResponse, program: &str) -> ObservedProgram {
     let rows = answer.processes.as_deref().unwrap_or_default();
     let programs: Vec<&str> =
         rows.iter().map(|row| row.get(column).map_or("", String::as_str)).collect();
-    // THREAT: a program of the image that runs as the first process, or beside ours with the same
-    // stdin, reads the handoff. Tried by
-    // engine::docker::tests::another_program_that_says_ready_gets_nothing. A program whose first
+    // THREAT: a program of the image runs as the first process, or beside ours with the same stdin,
+    // and reads the handoff. Tried by
+    // engine::docker::tests::another_program_that_says_ready_gets_no_handoff. A program whose first
     // thread has ended is shown as `-`, and is not ours either.
     match programs.iter().find(|&&found| found != program) {
         Some(other) => {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_engine_cannot_say_is_told_from_a_failure() {
+    fn an_engine_without_the_column_is_not_an_engine_that_fails() {
         for message in [
             "error: unknown user-defined format specifier \"exe\": exit status 1",
             "Error running ps: ps: bad -o argument 'exe', supported arguments: user,pid",
@@ -125,7 +125,7 @@ mod tests {
                 titles: Some(texts(titles)),
                 processes: Some(rows.iter().map(|row| texts(row)).collect()),
             };
-            judged(&answer, "/.airlock-1/airlock-sandbox")
+            classify(&answer, "/.airlock-1/airlock-sandbox")
         };
         let ours: &[&str] = &["7", "/.airlock-1/airlock-sandbox"];
         assert_eq!(top(&["PID", "EXE"], &[ours]), ObservedProgram::Ours);
@@ -136,9 +136,9 @@ mod tests {
         assert_eq!(top(&["PID", "EXE"], &[ours, ours]), other("2 processes"));
         assert_eq!(top(&["PID", "EXE"], &[]), other("0 processes"));
         assert_eq!(top(&["PID", "EXE"], &[&["7", "/ev\u{1b}il"]]), other("/evil"));
-        // One that hides: its first thread has ended.
+        // A program whose first thread has ended.
         assert_eq!(top(&["PID", "EXE"], &[&["7", "-"]]), other("-"));
-        // An engine that cannot say it.
+        // An engine that cannot show it.
         assert_eq!(
             top(&["PID", "COMMAND"], &[&["7", "airlock-sandbox"]]),
             ObservedProgram::Unknown

@@ -1,9 +1,9 @@
-//! Each term in the engine's words, and how it is seen to hold. One match writes a term and says
-//! what must be found of it, so that none can be asked for and go unverified.
+//! Writes each rule as the engine's API wants it, with the check that it holds. One `match` does
+//! both, so that no rule can be requested without a check.
 //!
-//! What is found comes from two places: the engine's description of the container, read back before
-//! it is started (an engine may take a limit and drop it with a warning, or not know a field at
-//! all), and the sandbox's ready line, which says what the kernel does.
+//! Checks read two sources. One is the engine's description of the container, read before the start
+//! (an engine may accept a limit and drop it with a warning, or not know a field). The other is the
+//! sandbox's ready line, which says what the kernel does.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -20,7 +20,7 @@ use super::verify::{Inspected, Violation, contains, has_option, in_place, is_own
 use super::{ResolvedImage, capabilities, mounts, plan};
 use crate::engine::confine::{self, BinaryMount, ContainerSpec, Rule, Waiver};
 
-/// What terms are about, beside themselves.
+/// What rules need beside their own values.
 pub(super) struct RuleContext<'a> {
     pub(super) spec: &'a ContainerSpec,
     pub(super) image: &'a ResolvedImage,
@@ -28,26 +28,25 @@ pub(super) struct RuleContext<'a> {
     pub(super) entry: &'a BinaryMount,
 }
 
-/// What must be found, and what is lacking where it is not.
+/// A check, and the violation if it fails.
 pub(super) struct RuleCheck {
     pub(super) lack: Violation,
     pub(super) holds: CheckedIn,
 }
 
-/// Where it must be found.
+/// The source that a check reads.
 pub(super) enum CheckedIn {
     Outside(Box<dyn Fn(&Inspected<'_>) -> bool + Send + Sync>),
-    /// By the sandbox, unless the engine's runtime cannot show it and that is waived.
+    /// What the sandbox reports, unless the engine's runtime cannot show it and that is waived.
     Inside {
         unless: Option<Waiver>,
         holds: Box<dyn Fn(&Confinement) -> bool + Send + Sync>,
     },
 }
 
-/// What is lacking where anything else is mounted than was asked for.
 const OTHER_MOUNTS: &str = "other mounts than were asked for";
 
-/// Terms as they are written down.
+/// The rules written so far.
 #[derive(Default)]
 pub(super) struct WrittenRules {
     pub(super) body: ContainerCreateBody,
@@ -75,7 +74,7 @@ impl WrittenRules {
         self.checks.push(RuleCheck { lack, holds });
     }
 
-    /// The path leads to a mount, and that is `like` what was asked for.
+    /// Checks that the path is a mount of its own, and that it is `like` the requested one.
     fn at(&mut self, path: &str, like: impl Fn(&Mounted) -> bool + Send + Sync + 'static) {
         let at = path.to_owned();
         let unless = Some(Waiver::MountsOfOwnKernel);
@@ -85,7 +84,7 @@ impl WrittenRules {
     }
 
     pub(super) fn mount(&mut self, mount: Mount) {
-        let asked = mounts::asked(&mount);
+        let asked = mounts::requested(&mount);
         self.outside(OTHER_MOUNTS, move |it| mounts::found(it.found).contains(&asked));
         self.host.mounts.get_or_insert_default().push(mount);
     }
@@ -98,17 +97,17 @@ impl WrittenRules {
         self.outside(lack, move |it| it.host.ulimits.iter().flatten().any(|found| *found == limit));
     }
 
-    /// Writes one term.
+    /// Writes one rule.
     #[expect(
         clippy::too_many_lines,
-        reason = "one match: a term is written and verified in one place"
+        reason = "one match: a rule is written and checked in one place"
     )]
     pub(super) fn rule(&mut self, rule: Rule, context: &RuleContext<'_>) {
         match rule {
             Rule::Image => {
                 self.body.image = Some(context.image.digest.clone());
                 let id = context.image.id.trim_start_matches("sha256:").to_owned();
-                self.outside("another image than was meant", move |it| {
+                self.outside("it has another image than was asked for", move |it| {
                     it.found.image.as_deref().map(|found| found.trim_start_matches("sha256:"))
                         == Some(&id)
                 });
@@ -155,21 +154,21 @@ impl WrittenRules {
                 self.inside(lack, None, |it| it.no_new_privs == 1);
             }
             Rule::SystemCallFilter => {
-                // THREAT: `seccomp=unconfined` as a default of the engine's. Tried by
-                // engine::docker::verify::tests::each_term_that_is_dropped_is_named.
+                // THREAT: `seccomp=unconfined` is the engine's default. Tried by
+                // engine::docker::verify::tests::each_rule_that_is_dropped_is_named.
                 self.outside("a security profile is switched off", |it| {
                     !it.host.security_opt.iter().flatten().any(|it| it.contains("unconfined"))
                         && it.found.app_armor_profile.as_deref() != Some("unconfined")
                 });
-                // THREAT: an engine built or started without filters says nothing of it in its
+                // THREAT: an engine that was built or started without filters does not say so in its
                 // description. Tried by
-                // engine::docker::verify::tests::what_the_sandbox_finds_is_compared.
+                // engine::docker::verify::tests::what_the_sandbox_reports_is_checked.
                 self.inside(Violation::Filter, Some(Waiver::FilterOfOwnKernel), |it| {
                     it.seccomp == 2
                 });
             }
             Rule::KernelFiles => {
-                // An engine that does not list them is judged by what the sandbox finds.
+                // If an engine does not list them, the sandbox's report decides.
                 self.outside("files of the kernel are not hidden", |it| {
                     let hidden = it.host.masked_paths.as_ref();
                     hidden.is_none_or(|all| contains(all, &["/proc/kcore", "/sys/firmware"]))
@@ -191,18 +190,18 @@ impl WrittenRules {
             Rule::NothingOfTheHost => {
                 self.host.privileged = Some(false);
                 self.outside("it is privileged", |it| it.host.privileged != Some(true));
-                self.outside("processes of others are seen", |it| is_own(&it.host.pid_mode));
-                self.outside("the host's name can be changed", |it| is_own(&it.host.uts_mode));
-                self.outside("its users are the host's", |it| is_own(&it.host.userns_mode));
-                self.outside("devices of the host are in it", |it| {
+                self.outside("it sees processes outside of it", |it| is_own(&it.host.pid_mode));
+                self.outside("it can rename the host machine", |it| is_own(&it.host.uts_mode));
+                self.outside("it shares the host's user ids", |it| is_own(&it.host.userns_mode));
+                self.outside("it has devices of the host", |it| {
                     none(&it.host.devices)
                         && none(&it.host.device_requests)
                         && none(&it.host.device_cgroup_rules)
                 });
-                self.outside("paths that nobody asked for are bound", |it| none(&it.host.binds));
-                self.outside("another container's volumes", |it| none(&it.host.volumes_from));
+                self.outside("it has bind mounts not asked for", |it| none(&it.host.binds));
+                self.outside("it has foreign volumes", |it| none(&it.host.volumes_from));
                 self.outside("it is linked with another container", |it| none(&it.host.links));
-                self.outside("it is in groups that nobody asked for", |it| {
+                self.outside("it is in groups that were not asked for", |it| {
                     none(&it.host.group_add)
                 });
             }
@@ -289,9 +288,9 @@ impl WrittenRules {
             }
             Rule::Scratch { at, bytes, inodes, owner: (uid, gid), mode, exec } => {
                 // Without `exec` the engine adds `noexec`.
-                let session = if exec { "exec" } else { "noexec" };
+                let exec_option = if exec { "exec" } else { "noexec" };
                 let options = format!(
-                    "rw,{session},nosuid,nodev,size={bytes},nr_inodes={inodes},mode={mode:o},uid={uid},gid={gid}"
+                    "rw,{exec_option},nosuid,nodev,size={bytes},nr_inodes={inodes},mode={mode:o},uid={uid},gid={gid}"
                 );
                 self.host.tmpfs.get_or_insert_default().insert(at.to_owned(), options.clone());
                 self.outside("other file systems in memory", move |it| {
@@ -303,8 +302,8 @@ impl WrittenRules {
                         && has_option(it, "noexec") != exec
                 });
             }
-            // The engine's own `/dev/pts` has no bound, and there is no field for one. What it mounts as
-            // a volume may be of any type: this one is an instance of its own too.
+            // The engine's own `/dev/pts` has no limit, and its API no field for one. A volume may be of
+            // any file system type: this one is a separate devpts with a limit.
             Rule::Terminals(most) => {
                 let name = plan::terminals_volume(&context.spec.session);
                 let labels = Some(plan::labels(context.spec));
@@ -322,8 +321,8 @@ impl WrittenRules {
                 self.at("/dev/pts", |it| it.kind == "devpts");
             }
             Rule::Binary => {
-                let (folder, program) = (context.entry.folder(), context.entry.program());
-                self.mount(plan::volume(&context.sandbox.name, folder, true, None));
+                let (directory, program) = (context.entry.directory(), context.entry.program());
+                self.mount(plan::volume(&context.sandbox.name, directory, true, None));
                 self.body.entrypoint = Some(vec![program.clone()]);
                 self.body.cmd = Some(vec![]);
                 self.body.working_dir = Some("/".to_owned());
@@ -343,8 +342,8 @@ impl WrittenRules {
                 self.mount(plan::volume(&name, defaults::WORKSPACE_PATH, false, labels));
                 self.at(defaults::WORKSPACE_PATH, |it| has_option(it, "rw"));
             }
-            // Never `Binds`: of a path that is missing on the engine's machine they silently make a
-            // folder there, where a mount fails.
+            // Never `Binds`: if a path is missing on the engine's machine, they silently make a directory
+            // there. A mount fails.
             Rule::Bind { from, at, writable } => {
                 if at == defaults::WORKSPACE_PATH {
                     self.at(&at, move |it| has_option(it, "rw") == writable);
@@ -381,9 +380,9 @@ impl WrittenRules {
         }
     }
 
-    /// Whatever terms said of mounts and limits, there is nothing beside it. To be called last.
-    pub(super) fn and_nothing_else(&mut self) {
-        let asked: BTreeSet<_> = self.host.mounts.iter().flatten().map(mounts::asked).collect();
+    /// Checks that there are no mounts and limits beside the written ones. Call it last.
+    pub(super) fn nothing_else(&mut self) {
+        let asked: BTreeSet<_> = self.host.mounts.iter().flatten().map(mounts::requested).collect();
         self.outside(OTHER_MOUNTS, move |it| mounts::found(it.found) == asked);
         let asked: BTreeSet<_> = self.host.tmpfs.iter().flatten().map(|it| it.0.clone()).collect();
         self.outside("other file systems in memory", move |it| {

@@ -1,15 +1,15 @@
-//! What a crash left behind: containers and volumes of ours whose session is over.
+//! Removes what a crash left behind: our containers and volumes whose session is over.
 //!
 //! ```text
 //! name and labels are of the form we make, and of this install?  no ─→ left alone
-//!   its very lock is in this state directory, and free           ─→ removed
+//!   its lock is in this state directory, and free                ─→ removed
 //!   held                                                         ─→ left alone
-//!   absent (a copy of the directory, or it was deleted): has it ended by itself?
+//!   missing (the directory is a copy, or it was deleted): has the container ended?
 //!                                       yes ─→ removed      no ─→ left, and `doctor` names it
 //! ```
 //!
-//! A container ends by itself when its host is gone, so nothing that somebody still needs has ended.
-//! One that an earlier release made names no lock: it is removed once it has ended.
+//! A container ends by itself when its host is gone, so a container that has ended is not needed any
+//! more. A container of an earlier release names no lock: it is removed once it has ended.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,15 +22,15 @@ use super::{Docker, is_absent, label, plan};
 use crate::engine::binary::SANDBOX_SHA256;
 use crate::engine::error::{EngineError, Remains};
 
-/// How old a container must be that was to carry our binary: uploads take seconds.
+/// How old a container for an upload must be to be removed; uploads take seconds.
 const FILLER_SECONDS: i64 = 600;
 
-/// What this machine can say of a session, by the mark of its lock.
+/// What the lock of a session says on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     Alive,
     Over,
-    /// The lock is not here.
+    /// The lock is not on this machine.
     Unknown,
 }
 
@@ -50,11 +50,11 @@ impl SweepReport {
     }
 }
 
-/// What carries an install's labels and no session here claims, by name.
+/// What has an install's labels, but no lock on this machine; by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unclaimed {
     pub containers: Vec<String>,
-    /// Also those of these containers, which do not go with them.
+    /// The volumes of these containers too: they are not removed with them.
     pub volumes: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ impl Unclaimed {
         self.containers.is_empty() && self.volumes.is_empty()
     }
 
-    /// What removes them.
+    /// The command that removes them.
     #[must_use]
     pub fn command(&self) -> String {
         let all = [(Remains::Container, &self.containers), (Remains::Volume, &self.volumes)];
@@ -74,20 +74,20 @@ impl Unclaimed {
     }
 }
 
-/// What is to be done with something that is on the engine.
+/// What to do with an object on the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Disposal {
-    /// It is somebody else's, or alive.
+    /// It is not ours, or still in use.
     Leave,
-    /// It is over, whatever it does.
+    /// Its session is over: remove it even if it runs.
     Remove,
-    /// It is over unless somebody started it meanwhile.
+    /// It has ended: remove it unless it was started again meanwhile.
     RemoveEnded,
-    /// It is this install's, and nobody here can tell.
+    /// It has this install's labels, and this machine cannot tell whether it is in use.
     Unclaimed,
 }
 
-/// Something on the engine.
+/// A container or a volume on the engine.
 struct EngineObject {
     name: String,
     labels: HashMap<String, String>,
@@ -98,7 +98,7 @@ impl EngineObject {
         self.labels.get(name).map(String::as_str)
     }
 
-    /// Which session it is of; also one of a release before 0.2, whose label had another name.
+    /// The session that it belongs to; releases before 0.2 used another label.
     fn session(&self) -> Option<&str> {
         self.label(label::SESSION).or_else(|| self.label(label::EARLIER_SESSION))
     }
@@ -116,9 +116,9 @@ impl EngineObject {
     }
 }
 
-/// THREAT: labels come with images too, and a copied state directory has our install's id: by either
-/// alone we would remove what somebody else works in. Tried by
-/// engine::docker::sweep::tests::only_what_is_over_and_ours_is_taken.
+/// THREAT: an image can have our labels, and a copied state directory has our install's id. With only
+/// one of the two as proof, we would remove what another person works in. Tried by
+/// engine::docker::sweep::tests::only_our_ended_containers_are_removed.
 fn container(
     thing: &EngineObject,
     is: Option<Is>,
@@ -144,7 +144,7 @@ fn container(
     }
 }
 
-/// `over` are the sessions whose container was removed, `there` those that still have one.
+/// `over`: sessions whose container was removed. `there`: sessions that still have one.
 fn volume(
     thing: &EngineObject,
     install: &str,
@@ -166,10 +166,10 @@ fn volume(
 }
 
 impl Docker {
-    /// Removes what is left of sessions of `install` that are over. `now` is seconds since 1970.
+    /// Removes what is left of the ended sessions of `install`. `now` is seconds since 1970.
     ///
     /// # Errors
-    /// When the engine does not answer; what cannot be removed is in the result.
+    /// If the engine does not answer. What cannot be removed is in the result.
     pub async fn sweep(
         &self,
         install: &str,
@@ -196,15 +196,15 @@ impl Docker {
                     over.insert(session);
                 }
                 Err(error) if is_absent(&error) => {}
-                Err(error) => swept.leave(thing.name, crate::engine::error::said(&error)),
+                Err(error) => swept.leave(thing.name, crate::engine::error::engine_message(&error)),
             }
         }
 
         for thing in self.volumes_of(install).await? {
             let over = match thing.label(label::BINARY) {
-                // An upload that was cut, or the binary of another release of ours.
+                // An interrupted upload, or the binary of another release.
                 Some(sha256) if thing.is_of(install) && thing.is_binary() => {
-                    sha256 != SANDBOX_SHA256 || !self.is_vouched(sha256, &thing.name).await
+                    sha256 != SANDBOX_SHA256 || !self.is_marked(sha256, &thing.name).await
                 }
                 _ => volume(&thing, install, &over, &there, &claim) == Disposal::Remove,
             };
@@ -213,7 +213,7 @@ impl Docker {
             }
             match self.remove_volume(&thing.name).await {
                 Ok(()) => swept.volumes.push(thing.name),
-                // Still in use: its container was left, or an upload is under way.
+                // Still in use: its container was left, or an upload is in progress.
                 Err(EngineError::Leftover { name, reason, .. }) if reason.contains("in use") => {
                     tracing::debug!(name, "left for the next sweep");
                 }
@@ -224,10 +224,10 @@ impl Docker {
         Ok(swept)
     }
 
-    /// What carries this install's labels and no session here claims.
+    /// What has this install's labels, but no lock on this machine.
     ///
     /// # Errors
-    /// When the engine does not answer.
+    /// If the engine does not answer.
     pub async fn unclaimed(
         &self,
         install: &str,
@@ -287,12 +287,12 @@ fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// A session's id: without it a name's prefix would be everybody's.
+/// A whole session id: a shorter text would be a prefix of other names.
 fn is_id(session: &str) -> bool {
     is_hex(session, 32) || uuid::Uuid::try_parse(session).is_ok_and(|id| id.to_string() == session)
 }
 
-/// `airlock-work-<session>`, or the same with `-<number>`, or with what its terminals' has.
+/// `airlock-work-<session>`, alone or with `-<number>` or `-pts`.
 fn is_work_volume(name: &str, session: &str) -> bool {
     if name == plan::terminals_volume(session) {
         return true;
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_over_and_ours_is_taken() {
+    fn only_our_ended_containers_are_removed() {
         let ours = [(label::INSTALL, "me"), (label::SESSION, SESSION), (label::LOCK, "7-1.2")];
         let name = plan::container_name(SESSION);
         let judged =
@@ -337,7 +337,7 @@ mod tests {
             let ended = matches!(is, Is::EXITED | Is::DEAD);
             assert_eq!(judged(&made, is, Owner::Alive), Disposal::Leave);
             assert_eq!(judged(&made, is, Owner::Over), Disposal::Remove);
-            // A copy of the state directory: whose it is, it cannot see.
+            // A copy of the state directory cannot tell whether it is in use.
             let copied = if ended { Disposal::RemoveEnded } else { Disposal::Unclaimed };
             assert_eq!(judged(&made, is, Owner::Unknown), copied, "{is:?}");
         }
@@ -347,11 +347,11 @@ mod tests {
             [(label::INSTALL, "me"), (label::EARLIER_SESSION, EARLIER), (label::LOCK, "7-1.2")];
         let earlier = thing(&plan::container_name(EARLIER), &earlier);
         assert_eq!(judged(&earlier, Is::CREATED, Owner::Over), Disposal::Remove);
-        // Another install's; somebody's, whose image has our labels; one that says it is a prefix.
+        // Of another install; not ours, with an image that has our labels; a session id that is a prefix.
         let short = [(label::INSTALL, "me"), (label::SESSION, "0")];
         for other in [
             thing(&name, &[(label::INSTALL, "you"), (label::SESSION, SESSION)]),
-            thing("somebodys", &ours),
+            thing("foreign", &ours),
             thing(&format!("{name}-x"), &ours),
             thing("airlock-0", &short),
             thing(&name, &[(label::INSTALL, "me")]),
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_is_taken_by_name_and_labels_with_its_session() {
+    fn a_volume_is_removed_by_name_and_labels_with_its_session() {
         let labels = [(label::INSTALL, "me"), (label::SESSION, SESSION), (label::LOCK, "7-1.2")];
         let (none, this) = (HashSet::new(), HashSet::from([SESSION.to_owned()]));
         let judged = |name: &str, over, there, said| {

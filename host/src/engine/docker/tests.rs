@@ -1,5 +1,5 @@
-//! Against the real engine of this machine. Everything made here is made under an install of its
-//! own, and removed.
+//! Tests against the real engine of this machine. They make everything under their own install, and
+//! remove it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -49,13 +49,13 @@ fn spec(work: WorkspaceMount) -> ContainerSpec {
 const IN_MEMORY: WorkspaceMount = WorkspaceMount::Memory { bytes: 8 << 20 };
 
 async fn base(docker: &Docker) -> ResolvedImage {
-    // Two tests that both find it absent would both make it.
+    // Otherwise two tests that find no image would both make it.
     static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _one = ONE.lock().await;
     base::ensure(docker, &mut |_| {}).await.unwrap().0
 }
 
-/// An image with nothing in it but what `change` says.
+/// An image with nothing in it but the change.
 async fn empty(docker: &Docker, change: &str) -> ResolvedImage {
     let name = format!("airlock-trial-{}", id());
     let mut archive = tar::Builder::new(Vec::new());
@@ -76,8 +76,8 @@ async fn remove_image(docker: &Docker, image: &ResolvedImage) {
     docker.client().remove_image(&image.name, Some(options), None).await.unwrap();
 }
 
-/// What a command in a started container says, as a uid.
-async fn said(docker: &Docker, name: &str, user: &str, script: &str) -> String {
+/// The output of a command that runs as `user` in a started container.
+async fn output_of(docker: &Docker, name: &str, user: &str, script: &str) -> String {
     let config = ExecConfig {
         attach_stdout: Some(true),
         attach_stderr: Some(true),
@@ -118,15 +118,16 @@ async fn an_empty_image_becomes_a_sandbox_and_nothing_is_left_of_it() {
 }
 
 #[tokio::test]
-async fn the_terms_hold_in_the_sandbox() {
+async fn the_constraints_hold_in_the_sandbox() {
     let docker = engine().await;
     let image = base(&docker).await;
     let spec = spec(IN_MEMORY);
     let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
     let name = ready.name().to_owned();
-    let status = said(&docker, &name, "0", "grep -E 'CapEff|NoNewPrivs' /proc/self/status").await;
-    let tool = |script: &'static str| said(&docker, &name, "64200:64200", script);
+    let status =
+        output_of(&docker, &name, "0", "grep -E 'CapEff|NoNewPrivs' /proc/self/status").await;
+    let tool = |script: &'static str| output_of(&docker, &name, "64200:64200", script);
     let interfaces = tool("ls /sys/class/net").await;
     let root = tool("touch /x 2>&1; ls /.airlock-* 2>&1; touch /etc/x 2>&1").await;
     let work =
@@ -147,7 +148,7 @@ async fn the_terms_hold_in_the_sandbox() {
 }
 
 #[tokio::test]
-async fn the_engines_disk_holds_the_copy_and_is_given_back() {
+async fn a_copy_on_the_engines_disk_is_removed_with_its_container() {
     let docker = engine().await;
     let image = base(&docker).await;
     let spec = spec(WorkspaceMount::EngineDisk);
@@ -155,7 +156,7 @@ async fn the_engines_disk_holds_the_copy_and_is_given_back() {
     let volume = plan::work_volume(&spec.session);
     let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
-    let owner = said(
+    let owner = output_of(
         &docker,
         ready.name(),
         "64200:64200",
@@ -172,21 +173,21 @@ async fn the_engines_disk_holds_the_copy_and_is_given_back() {
 async fn a_live_git_cannot_be_written() {
     let docker = engine().await;
     let image = base(&docker).await;
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
     std::fs::create_dir_all(at(".git/hooks")).unwrap();
     std::fs::create_dir_all(at("sub")).unwrap();
     std::fs::write(at("sub/.git"), "gitdir: x").unwrap();
     for name in ["", ".git", ".git/hooks", "sub", "sub/.git"] {
         std::os::unix::fs::chown(at(name), Some(1234), Some(1234)).expect("these tests need root");
     }
-    let tree = LiveDirectory::look(folder.path()).unwrap();
+    let tree = LiveDirectory::look(directory.path()).unwrap();
     let spec = spec(WorkspaceMount::Live(tree));
     let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
     let script = "cd /workspace; touch new; touch .git/hooks/post-checkout; echo x > sub/.git; \
                   mv .git away; rm -rf .git; mv sub/.git away; ls -a";
-    let tried = said(&docker, ready.name(), "1234:1234", &format!("({script}) 2>&1")).await;
+    let tried = output_of(&docker, ready.name(), "1234:1234", &format!("({script}) 2>&1")).await;
     ready.remove().await.unwrap();
     assert!(at("new").exists(), "{tried}");
     assert!(at(".git/hooks").is_dir() && !at(".git/hooks/post-checkout").exists(), "{tried}");
@@ -195,19 +196,19 @@ async fn a_live_git_cannot_be_written() {
 }
 
 #[tokio::test]
-async fn what_does_not_say_that_it_is_ready_is_gone_again() {
+async fn a_container_that_does_not_become_ready_is_removed() {
     let docker = engine().await;
     let image = base(&docker).await;
     let spec = spec(IN_MEMORY);
     let name = plan::container_name(&spec.session);
-    // Not our binary: a volume with another program in its place.
+    // A volume with another program in place of our binary.
     let other: &'static [u8] = b"#!/bin/sh\necho hello\necho why >&2\nexit 7\n";
     let sha = id();
     let sandbox = docker.put_binary(other, &sha, &image, &spec).await.unwrap();
     let created = docker.plan(spec, &image, &sandbox).create().await.unwrap();
     let error = created.start().await.unwrap_err();
     assert!(
-        matches!(&error, EngineError::Box { step: EngineStep::Ready, reason } if reason.starts_with("its first line is not a ready line")),
+        matches!(&error, EngineError::Failed { step: EngineStep::Ready, reason } if reason.starts_with("its first line is not a ready line")),
         "{error}"
     );
     assert!(!is_there(&docker, &name).await);
@@ -226,7 +227,7 @@ async fn what_does_not_say_that_it_is_ready_is_gone_again() {
 }
 
 #[tokio::test]
-async fn the_binary_is_put_there_once_and_again_when_it_was_cut() {
+async fn the_binary_is_uploaded_once_and_again_after_an_interrupted_upload() {
     let docker = engine().await;
     let image = empty(&docker, "LABEL airlock.trial=tests").await;
     let (sha, spec) = (id(), spec(IN_MEMORY));
@@ -240,8 +241,8 @@ async fn the_binary_is_put_there_once_and_again_when_it_was_cut() {
     assert_eq!(one, two);
     assert_eq!(put().await.unwrap(), one);
 
-    // A cut upload: a volume that no mark names. It is not used, and it is swept; so is the binary
-    // of another release.
+    // An interrupted upload is a volume that no mark names. It is not used, and a sweep removes it. The
+    // same is true of the binary of another release.
     let once = &sha[..16];
     let cut = format!("airlock-sandbox-{}-{once}", &crate::engine::binary::SANDBOX_SHA256[..24]);
     let labels = HashMap::from([
@@ -263,7 +264,7 @@ async fn the_binary_is_put_there_once_and_again_when_it_was_cut() {
     assert_ne!(one_more, one);
     let one = one_more;
 
-    // A volume that somebody removed: its mark counts for nothing.
+    // The volume was removed: its mark is ignored.
     docker.remove_volume(one.name()).await.unwrap();
     let again = put().await.unwrap();
     assert_ne!(again, one);
@@ -273,7 +274,7 @@ async fn the_binary_is_put_there_once_and_again_when_it_was_cut() {
 }
 
 #[tokio::test]
-async fn a_sweep_takes_only_what_is_over_and_ours() {
+async fn a_sweep_removes_only_our_ended_containers() {
     let docker = engine().await;
     let image = empty(&docker, "LABEL airlock.trial=tests").await;
     let mine = id();
@@ -287,8 +288,8 @@ async fn a_sweep_takes_only_what_is_over_and_ours() {
     let (alive, alive_sandbox) = make(&mine).await;
     let (over, over_sandbox) = make(&mine).await;
     let (other, other_sandbox) = make(&id()).await;
-    // Somebody else's container whose image carries our labels.
-    let foreign = format!("somebodys-{}", id());
+    // Another person's container, with an image that has our labels.
+    let foreign = format!("foreign-{}", id());
     let labels = [(label::INSTALL, mine.clone()), (label::SESSION, id())];
     let body = ContainerCreateBody {
         image: Some(image.id.clone()),
@@ -300,7 +301,7 @@ async fn a_sweep_takes_only_what_is_over_and_ours() {
     let options = CreateContainerOptionsBuilder::new().name(&foreign).build();
     docker.client().create_container(Some(options), body).await.unwrap();
 
-    // A copy of the state directory: it has the install's id, and none of the locks.
+    // A copy of the state directory has the install's id, and none of the locks.
     let copied = docker.sweep(&mine, 0, |_, _| Owner::Unknown).await.unwrap();
     assert_eq!(copied, SweepReport::default());
     let mut unclaimed = docker.unclaimed(&mine, |_, _| Owner::Unknown).await.unwrap();
@@ -324,7 +325,7 @@ async fn a_sweep_takes_only_what_is_over_and_ours() {
     assert!(is_there(&docker, &plan::container_name(&alive)).await);
     assert!(is_there(&docker, &plan::container_name(&other)).await);
     assert!(is_there(&docker, &foreign).await);
-    // Removing what is gone already is no error.
+    // Removing what does not exist is no error.
     for each in [alive_sandbox, over_sandbox, other_sandbox] {
         each.remove().await.unwrap();
     }
@@ -333,7 +334,7 @@ async fn a_sweep_takes_only_what_is_over_and_ours() {
     remove_image(&docker, &image).await;
 }
 
-/// A ready line with which everything seems to be in place.
+/// A ready line that reports everything as it should be.
 fn held() -> String {
     let mounted = |at: &str, kind: &str, options: &str| {
         format!(r#""{at}":{{"at":"{at}","kind":"{kind}","options":"{options}"}}"#)
@@ -365,7 +366,7 @@ async fn a_sandbox_whose_host_is_gone_ends_by_itself() {
     let sandbox = docker.prepare(&image, &spec).await.unwrap();
     let ready = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
     let name = ready.name().to_owned();
-    drop(ready); // As kill -9 would: the pipe closes and nobody removes anything.
+    drop(ready); // As kill -9 would: the pipe closes and nothing is removed.
     let options =
         bollard::query_parameters::WaitContainerOptionsBuilder::new().condition("not-running");
     let mut waiting = Box::pin(docker.client().wait_container(&name, Some(options.build())));

@@ -1,10 +1,10 @@
-//! A user for the commands of one more container.
+//! Chooses the uid for the commands of a new container.
 //!
-//! The kernel counts much by user over the whole machine, whatever the container: inotify
-//! instances, descriptors on their way through sockets, pages of pipes. Containers that share a
-//! user see each other's counts rise, and can use them up for each other.
+//! The kernel has limits per user that count over the whole machine and all containers: inotify
+//! instances, descriptors in transit through sockets, pages of pipes. Containers with the same uid
+//! see each other's counts rise, and can use up each other's limits.
 //!
-//! Two hosts that ask at the same moment may get the same one: then these two containers share
+//! Two hosts that choose at the same moment may get the same uid. Then these two containers share
 //! limits, and nothing else.
 
 use std::collections::{BTreeSet, HashMap};
@@ -16,10 +16,10 @@ use super::{Docker, label};
 use crate::engine::error::EngineError;
 
 impl Docker {
-    /// One that no container on this engine names; where all are taken, any.
+    /// A uid that no container on this engine uses; if all are in use, any of them.
     ///
     /// # Errors
-    /// When the engine does not answer.
+    /// If the engine does not answer.
     pub async fn free_uid(&self) -> Result<u32, EngineError> {
         let filters = HashMap::from([("label", vec![label::UID])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
@@ -42,13 +42,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_is_not_given_while_there_is_another() {
+    fn a_uid_in_use_is_not_chosen_while_another_is_free() {
         let (first, last) = (*defaults::TOOL_UIDS.start(), *defaults::TOOL_UIDS.end());
         let all: BTreeSet<u32> = defaults::TOOL_UIDS.collect();
         for chance in [0, 1, u32::MAX] {
             assert_eq!(free(&(first..last).collect(), chance), last);
             assert!(all.contains(&free(&all, chance)));
         }
-        assert!(!all.contains(&defaults::TOOL_UID), "plain mode has its own");
+        assert!(!all.contains(&defaults::TOOL_UID), "the default uid is not one of them");
     }
 }

@@ -1,4 +1,4 @@
-//! What is lacking: the checks of all terms, held against what was found. Pure.
+//! Runs the checks of all rules against what the engine and the sandbox report. Pure.
 
 use std::path::Path;
 
@@ -9,14 +9,14 @@ use super::rules::{CheckedIn, RuleCheck};
 use crate::engine::confine::Waiver;
 use crate::engine::error::EngineError;
 
-/// What a container lacks.
+/// Why a container is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Violation {
-    /// A term, in a person's words.
+    /// A rule does not hold; in words for people.
     Term(String),
-    /// The filter of system calls.
+    /// There is no system call filter.
     Filter,
-    /// A mount at this path, which the image leads elsewhere.
+    /// Our mount is not at this path, because the image redirects it.
     Path(String),
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Inspected<'a> {
     pub(super) config: &'a ContainerConfig,
 }
 
-/// What the engine's description lacks; empty when all terms hold.
+/// The violations in the engine's description; empty if all rules hold.
 pub(super) fn outside(checks: &[RuleCheck], found: &ContainerInspectResponse) -> Vec<Violation> {
     let (host, config) = (HostConfig::default(), ContainerConfig::default());
     let outside = Inspected {
@@ -41,14 +41,14 @@ pub(super) fn outside(checks: &[RuleCheck], found: &ContainerInspectResponse) ->
     })
 }
 
-/// What the sandbox does not find, but for what is waived.
+/// The violations in the sandbox's report, without those that are waived.
 pub(super) fn inside(
     checks: &[RuleCheck],
     found: Option<&Confinement>,
     waived: &[Waiver],
 ) -> Vec<Violation> {
     let Some(found) = found else {
-        return vec![Violation::Term("the sandbox does not say what holds it".to_owned())];
+        return vec![Violation::Term("the sandbox does not report its confinement".to_owned())];
     };
     lacks(checks, |holds| match holds {
         CheckedIn::Outside(_) => true,
@@ -57,18 +57,17 @@ pub(super) fn inside(
     })
 }
 
-/// What a kernel of its own does not show of this container, by name. What it shows is compared as
-/// everywhere.
+/// What a runtime's own kernel does not show of this container. What it shows is checked as usual.
 ///
-/// THREAT: under such a runtime an image moves a mount away, or the engine leaves capabilities, and
-/// only the sandbox can see it. Tried by
-/// engine::docker::verify::tests::a_kernel_of_its_own_is_excused_only_what_it_does_not_show.
+/// THREAT: with such a runtime an image redirects a mount, or the engine leaves capabilities, and only
+/// the sandbox can see it. Tried by
+/// engine::docker::verify::tests::an_own_kernel_is_excused_only_what_it_does_not_show.
 pub(super) fn not_shown(found: Option<&Confinement>) -> Vec<Waiver> {
     let mut waived = vec![Waiver::ProgramOfOwnKernel];
     if found.is_some_and(|it| it.seccomp == 0) {
         waived.push(Waiver::FilterOfOwnKernel);
     }
-    // Not even `/proc`, which the sandbox reads this from.
+    // Not even `/proc`, where the sandbox reads this.
     if found.is_some_and(|it| it.mounts.values().all(Option::is_none)) {
         waived.push(Waiver::MountsOfOwnKernel);
     }
@@ -88,8 +87,8 @@ fn lacks(checks: &[RuleCheck], holds: impl Fn(&CheckedIn) -> bool) -> Vec<Violat
     lacks
 }
 
-/// The refusal, where there is something to refuse.
-pub(super) fn refused(lacks: Vec<Violation>) -> Result<(), EngineError> {
+/// An error if there are violations.
+pub(super) fn refuse(lacks: Vec<Violation>) -> Result<(), EngineError> {
     let paths: Vec<String> = lacks
         .iter()
         .filter_map(|lack| if let Violation::Path(path) = lack { Some(path.clone()) } else { None })
@@ -107,24 +106,25 @@ pub(super) fn refused(lacks: Vec<Violation>) -> Result<(), EngineError> {
     if missing.is_empty() { Ok(()) } else { Err(EngineError::Weaker { missing }) }
 }
 
-/// Whether the engine's runtime runs containers on a kernel of its own: the engine does not see its
-/// processes, and gives it no filter of system calls. The engine's owner chose it.
+/// Whether the engine's runtime runs containers on its own kernel: then the engine does not see their
+/// processes, and gives them no system call filter. The owner of the engine chose that runtime.
 pub(super) fn has_own_kernel(found: &ContainerInspectResponse) -> bool {
     let runtime = found.host_config.as_ref().and_then(|host| host.runtime.as_deref());
     runtime
         .is_some_and(|name| ["runsc", "gvisor", "kata", "krun"].iter().any(|it| name.contains(it)))
 }
 
-/// What is mounted at a path, if it is there: an image may keep the folder elsewhere under the same
-/// name (`/home` a link to `/var/home`), but not in another mount, for then the two are one.
+/// The mount at a path, if it is the one that was requested. An image may have the directory elsewhere
+/// under the same name (`/home` is a link to `/var/home`), but not within another mount, because then
+/// two mounts are one.
 pub(super) fn in_place<'a>(all: &'a Confinement, path: &str) -> Option<&'a Mounted> {
     let found = all.mounts.get(path)?.as_ref()?;
     let same_name = Path::new(&found.at).file_name() == Path::new(path).file_name();
-    // THREAT: an image whose `/tmp` is a link into `/workspace`, `/proc` or `/dev`. Tried by
-    // engine::docker::verify::tests::a_path_that_leads_elsewhere_is_refused.
+    // THREAT: in the image, `/tmp` is a link into `/workspace`, `/proc` or `/dev`. Tried by
+    // engine::docker::verify::tests::a_path_that_the_image_redirects_is_refused.
     let apart = all.mounts.iter().filter(|(other, _)| *other != path).all(|(other, mounted)| {
         let inside = mounted.as_ref().is_some_and(|it| Path::new(&found.at).starts_with(&it.at));
-        // The root itself is the image's: what leads there is refused by its name.
+        // The root itself belongs to the image: a path that leads there is refused by its name.
         let root = mounted.as_ref().is_some_and(|it| it.at == "/");
         !inside || root || Path::new(path).starts_with(other)
     });
@@ -135,7 +135,7 @@ pub(super) fn has_option(mounted: &Mounted, name: &str) -> bool {
     mounted.options.split(',').any(|option| option == name)
 }
 
-/// A list that the engine leaves out, or left empty.
+/// Whether a list is missing or empty.
 pub(super) fn none<T>(list: &Option<Vec<T>>) -> bool {
     list.as_ref().is_none_or(Vec::is_empty)
 }
@@ -144,7 +144,7 @@ pub(super) fn contains(all: &[String], some: &[&str]) -> bool {
     some.iter().all(|path| all.iter().any(|found| found == path))
 }
 
-/// A namespace that is not the host's nor another container's.
+/// Whether a namespace is the container's own.
 pub(super) fn is_own(mode: &Option<String>) -> bool {
     matches!(mode.as_deref(), None | Some("" | "private"))
 }

@@ -1,4 +1,4 @@
-//! What is spent, given back and estimated; and that no honest answer is called forged.
+//! What is spent, given back and estimated. No honest answer counts as forged.
 
 use airlock_shared::outcome::Outcome;
 use airlock_shared::scrub::Needles;
@@ -22,7 +22,7 @@ fn ask(ledger: &mut BudgetLedger) -> Result<(), String> {
     ledger.ask(&BUDGET, NOW, Meter::of_request(&json!("x".repeat(40))))
 }
 
-fn said(text: &str) -> StreamEvent {
+fn message(text: &str) -> StreamEvent {
     StreamEvent::Item(item::message("assistant", text))
 }
 
@@ -42,12 +42,12 @@ fn finished(answer: &str) -> Outcome {
 }
 
 #[test]
-fn an_answer_is_one_when_it_is_completed_and_calls_nothing() {
+fn an_answer_counts_once_it_is_completed_and_calls_nothing() {
     let mut ledger = BudgetLedger::default();
     let is_believed =
         |ledger: &BudgetLedger, answer: &str| judged(ledger, finished(answer)) == finished(answer);
     ask(&mut ledger).expect("asked");
-    ledger.hear(&said("I look first."));
+    ledger.hear(&message("I look first."));
     ledger.hear(&StreamEvent::Item(
         json!({"type": "function_call", "call_id": "c", "name": "bash", "arguments": "{}"}),
     ));
@@ -55,7 +55,7 @@ fn an_answer_is_one_when_it_is_completed_and_calls_nothing() {
     ledger.hear(&done());
     assert!(!is_believed(&ledger, "I look first."), "a call is open");
     ask(&mut ledger).expect("asked");
-    ledger.hear(&said("Three files.\n"));
+    ledger.hear(&message("Three files.\n"));
     ledger.hear(&done());
     assert!(is_believed(&ledger, "Three files.\n"));
     assert!(!is_believed(&ledger, "All tests pass."));
@@ -64,7 +64,7 @@ fn an_answer_is_one_when_it_is_completed_and_calls_nothing() {
 }
 
 proptest! {
-    /// Whatever a backend sends, the sandbox's reading of it is the host's.
+    /// The sandbox and the host read the same answer from whatever a backend sends.
     #[test]
     fn no_honest_answer_is_called_forged(
         answers in prop::collection::vec(prop::collection::vec((0u8..6, 0u8..3), 0..6), 1..5)
@@ -177,7 +177,8 @@ async fn failing_requests_are_bounded_by_time() {
     assert_eq!(ledger.pause(Instant::now()), Duration::ZERO);
 }
 
-/// What the sandbox gives up because nothing comes is the backend's failure, and spent all the same.
+/// If the sandbox abandons a request because the backend is silent, that is the backend's failure, and
+/// it is spent.
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_is_silent_has_failed() {
     let claim = Outcome::Failed { fault: Fault::new(FaultKind::Backend, "it is silent") };
@@ -189,7 +190,7 @@ async fn a_backend_that_is_silent_has_failed() {
         ask(&mut ledger).expect("asked");
         ledger.hear(&StreamEvent::Text("y".repeat(400)));
         tokio::time::sleep(Duration::from_secs(limits::STREAM_IDLE_SECONDS)).await;
-        // A comment is life.
+        // A comment shows that the backend is alive.
         ledger.is_alive();
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         ledger.hear_silence();
@@ -239,12 +240,12 @@ fn what_is_no_count_is_estimated() {
         for _ in 0..2 {
             let request = Meter::of_request(&json!("x".repeat(2_000)));
             ledger.ask(&budget, NOW, request).expect("there is budget");
-            ledger.hear(&said(&"y".repeat(400)));
+            ledger.hear(&message(&"y".repeat(400)));
             ledger.hear(&completed(&usage));
         }
         assert!(ledger.used().estimated && ledger.used().usage.total() >= 1_000, "{usage}");
         let spent = ledger.ask(&budget, NOW, Meter::default()).expect_err("it is spent");
-        assert_eq!(spent, "the run's budget of 1000 tokens is spent");
+        assert_eq!(spent, "the turn's budget of 1000 tokens is spent");
     }
     let mut ledger = BudgetLedger::default();
     ask(&mut ledger).expect("asked");

@@ -1,4 +1,4 @@
-//! What would make the provider look elsewhere: pictures that are none, schemas that point away.
+//! What would make the provider fetch something: false pictures, and schemas with references.
 
 use serde_json::json;
 
@@ -37,14 +37,14 @@ fn only_pictures_are_pictures() {
         " data:image/png;base64,eA==",
         "https://evil.example/data:image/png;base64,eA==",
     ] {
-        // The form alone is refused: each is tried with what is a picture too.
+        // The form alone is refused: try each with the bytes of a real picture, too.
         let real = url.replace("eA==", "iVBORw0KGgoAAAANSUhEUgAA");
         assert!(!is_picture(url) && !is_picture(&real), "{url}");
     }
 }
 
 #[test]
-fn how_closely_a_picture_is_looked_at_is_a_word_of_ours() {
+fn the_detail_of_a_picture_is_one_of_ours() {
     let url = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAA";
     let part = |detail: Value| json!([{"type": "input_image", "image_url": url, "detail": detail}]);
     for detail in DETAILS {
@@ -68,7 +68,7 @@ fn a_schema_points_nowhere_else() {
             "{key}"
         );
         let odd = [json!([evil]), json!({"url": evil}), json!(7)];
-        // A property may be called `id`, and is no text.
+        // A property may be named `id`, and is not a string.
         let odd = odd.into_iter().filter(|_| key != "id");
         for target in [json!(evil), json!("")].into_iter().chain(odd) {
             let refused = schema(&mut json!({"properties": {"a": {key: target}}}), "x");

@@ -1,4 +1,4 @@
-//! The policy, attacked row by row and by generated bodies.
+//! Attacks on the policy: a table of them, and generated bodies.
 
 use airlock_shared::model::Model;
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ fn refused(given: &Value) -> String {
     }
 }
 
-/// A body with one item more.
+/// A body with one more item.
 fn with_item(item: Value) -> Value {
     json!({"instructions": "i", "input": [item]})
 }
@@ -282,7 +282,7 @@ fn duplicate_keys_vanish_by_parsing() {
     assert!(!sent.contains("system"));
 }
 
-/// Values made of the words that matter, so that many of them pass.
+/// Values made of valid names and words, so that many of them pass.
 fn value() -> impl Strategy<Value = Value> {
     let word = prop::sample::select(vec![
         "message",
@@ -351,7 +351,7 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// What no outgoing body may hold, wherever a parameters schema is not.
+/// What no outgoing body may contain, outside of parameter schemas.
 fn assert_clean(value: &Value) {
     match value {
         Value::Object(object) => {
@@ -390,7 +390,7 @@ proptest! {
                 }
                 prop_assert_eq!(&sent["model"], "gpt-5.5");
                 assert_clean(&sent);
-                // What was sent is allowed, and stays what it is.
+                // What was sent is allowed, and passes unchanged again.
                 prop_assert_eq!(try_out(route, false, &sent, &SeenItems::default()), Ok(sent));
             }
         }

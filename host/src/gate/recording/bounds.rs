@@ -1,4 +1,4 @@
-//! What is written can be played, and an honest answer can be written.
+//! Everything that is written can be played, and an honest answer can be written.
 
 use std::io::BufRead as _;
 use std::os::fd::AsRawFd as _;
@@ -17,7 +17,7 @@ fn recorder(path: &std::path::Path) -> Recorder {
 }
 
 fn put(recorder: &Recorder, answer: Value) {
-    let reply = PlayedAnswer::Answer { status: 200, said: Said::Body(answer) };
+    let reply = PlayedAnswer::Answer { status: 200, content: AnswerContent::Body(answer) };
     recorder.exchange(Route::Responses, json!({"input": []}), reply, &Needles::default());
 }
 
@@ -25,7 +25,7 @@ async fn failed(recorder: &Recorder) -> Option<String> {
     recorder.finish().await.err().map(|fault| fault.message)
 }
 
-/// More pieces than a line may have values: none of them is kept.
+/// An answer has more deltas than a line may have values; none of them is kept.
 #[tokio::test]
 async fn an_answer_of_many_pieces_is_recorded() {
     let delta = json!({"type": "response.output_text.delta", "item_id": "m", "output_index": 0,
@@ -35,8 +35,8 @@ async fn an_answer_of_many_pieces_is_recorded() {
     let mut said = vec![delta; count];
     said.push(item_done(&item::message("assistant", "a long answer")));
     said.push(completed());
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("run.recording");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("run.recording");
     let (_, base) = Script::start(vec![events(&said)]).await;
     let mut rig = Rig::new(record_to(&path, config(&base, live(&base)))).await;
     assert_eq!(rig.ask_whole(user("hi")).await.0, 200);
@@ -48,7 +48,7 @@ async fn an_answer_of_many_pieces_is_recorded() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_played_is_let_go() {
+fn an_answer_that_cannot_be_played_is_not_kept() {
     let item = |content: Value| item_done(&json!({"type": "message", "content": content}));
     let many = item(json!(vec![json!({}); limits::JSON_STRUCTURE_BYTES / 1_000])).to_string();
     let mut events = Events::default();
@@ -62,7 +62,7 @@ fn an_answer_that_cannot_be_played_is_let_go() {
     assert_eq!(events.all(), None);
 }
 
-/// What was written before it can be played; what comes after it is not written.
+/// What was written before can be played; nothing is written after.
 #[tokio::test]
 async fn what_cannot_be_played_is_not_written() {
     let dense = json!(vec![json!({}); limits::JSON_STRUCTURE_BYTES / 800 + 1]);
@@ -71,8 +71,8 @@ async fn what_cannot_be_played_is_not_written() {
         (dense, "exchange 3 has too many values to be played"),
         (long, "an exchange is too long to be played"),
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("run.recording");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("run.recording");
         let recorder = recorder(&path);
         put(&recorder, json!("one"));
         put(&recorder, answer.clone());
@@ -81,7 +81,7 @@ async fn what_cannot_be_played_is_not_written() {
         assert_eq!(failed(&recorder).await, Some(why));
         let written = std::fs::read_to_string(&path).expect("a recording");
         assert_eq!(played(&written, json!([])).await, (200, "one".to_owned(), Ok(())));
-        // The control: written all the same, it is not played.
+        // The control: if it is written anyway, it is not played.
         let line = json!({"n": 3, "route": "responses", "request": {"kept": 0, "input": []},
             "status": 200, "body": answer});
         assert!(read(&format!("{written}{line}\n")).is_err());
@@ -90,15 +90,15 @@ async fn what_cannot_be_played_is_not_written() {
 
 #[tokio::test]
 async fn a_recording_that_is_too_large_says_so() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("run.recording");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("run.recording");
     let recorder = recorder(&path);
     put(&recorder, json!("one"));
     recorder.has_written(limits::RECORDING_BYTES - 10);
     put(&recorder, json!("two"));
     let why = "the recording could not be written: with exchange 3 it is larger than 256 MiB, and cannot be played";
     assert_eq!(failed(&recorder).await.as_deref(), Some(why));
-    // Nor is one played that is: it is refused before it is read.
+    // A recording that is too large is refused before it is read.
     let file = std::fs::File::options().append(true).open(&path).expect("a file");
     assert!(Replayer::load(&path).is_ok());
     file.set_len(limits::RECORDING_BYTES + 1).expect("a hole");
@@ -107,10 +107,10 @@ async fn a_recording_that_is_too_large_says_so() {
 }
 
 #[test]
-fn a_catalogue_that_is_too_large_is_refused_before_anything_is_paid() {
+fn a_catalogue_that_is_too_large_is_refused_before_any_request() {
     let nowhere = Base::parse("http://127.0.0.1:1/v1").expect("a base");
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("run.recording");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("run.recording");
     let opened = |catalogue: Value| {
         let config = record_to(&path, config(&nowhere, live(&nowhere)));
         Gate::new(GateConfig { catalogue, ..config }).err().map(|fault| fault.message)
@@ -123,18 +123,18 @@ fn a_catalogue_that_is_too_large_is_refused_before_anything_is_paid() {
     assert_eq!(opened(dense), said("exchange 1 has too many values"));
 }
 
-/// The reader of a recording stalls, and the run goes on.
+/// The reader of a recording stalls, and the turn goes on.
 #[tokio::test]
-async fn a_pipe_that_nobody_reads_holds_no_run_up() {
+async fn a_recording_pipe_that_is_not_read_delays_no_turn() {
     let (reader, pipe) = std::io::pipe().expect("a pipe");
-    // As a shell hands one over.
+    // As a shell passes it.
     rustix::io::fcntl_setfd(&pipe, rustix::io::FdFlags::empty()).expect("a flag");
     let path = format!("/dev/fd/{}", pipe.as_raw_fd());
     let (_, base) = Script::start(vec![says("one"), says("two")]).await;
     let recording = record_to(std::path::Path::new(&path), config(&base, live(&base)));
     drop(pipe);
     let mut rig = Rig::new(recording).await;
-    // Each is more than a pipe takes. Were they written by this thread, nothing would go on here.
+    // Each is larger than a pipe's buffer. If this thread wrote them, it would block here.
     let long = "x".repeat(1 << 20);
     for _ in 0..2 {
         assert_eq!(rig.ask_whole(user(&long)).await.0, 200);

@@ -1,31 +1,30 @@
-//! Cassettes: the exchanges of a run with its backend, written down and played back.
+//! Recordings: the exchanges of a turn with its backend, written to a file and played back.
 //!
-//! A recording is JSON lines. The first says which version it is; each other one is an exchange, in
-//! the order they happened:
+//! A recording is JSON lines. The first names the version; each other line is an exchange, in order:
 //!
 //! ```text
-//! {"airlock_cassette":1,"made_by":"0.1.0","model":"gpt-5.5"}
+//! {"airlock_recording":1,"made_by":"0.2.0","model":"gpt-5.5"}
 //! {"n":1,"route":"models","status":200,"body":{…}}
 //! {"n":2,"route":"responses","request":{"kept":0,"input":[…],"instructions":"…","tools":[…]},
 //!  "status":200,"events":[…]}
 //! ```
 //!
-//! `kept` is how many items the input shares with the request before it; `instructions` and
-//! `tools` stand only where they changed. Of the stream's events only those that a run acts on are
-//! kept. `by_host` stands where the host refused by itself, with its refusal as the body.
-//! Credentials were never in it: requests hold none, and answers were scrubbed.
+//! `kept` is how many items the input shares with the request before it. `instructions` and `tools`
+//! are there only if they changed. Only the events that a turn acts on are kept. `by_host` is set if
+//! the host itself refused, with its refusal as the body. There are no credentials in it: requests
+//! have none, and answers are scrubbed.
 //!
-//! A recording may be a stranger's, so what is played is bounded. The same bounds hold where one is
-//! written ([`fits`]): nothing is written that cannot be played.
+//! A recording may come from a stranger, so playing has limits. Writing has the same limits
+//! ([`fits`]), so everything that is written can be played.
 //!
 //! Played back, requests are matched by their order on each route. Item types, tool names, call
 //! ids and arguments must be the same; outputs, texts, ids, instructions and definitions may
 //! differ and are counted.
 
-mod record; // writes one
+mod record; // writes a recording
 mod writer; // its file, on a thread of its own
-mod read; // what lies in its file
-mod replay; // plays one
+mod read; // reads its lines
+mod replay; // plays a recording
 #[cfg(test)]
 mod bounds; // what is written can be played
 #[cfg(test)]
@@ -48,11 +47,11 @@ const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct RecordingHeader {
-    /// Its version; recordings made before 0.2 have the other name.
+    /// The version of the format; releases before 0.2 wrote the alias.
     #[serde(alias = "airlock_cassette")]
     airlock_recording: u32,
     made_by: String,
-    /// The model of the run.
+    /// The model of the session.
     model: String,
 }
 
@@ -108,24 +107,24 @@ struct Request {
     tools: Option<Value>,
 }
 
-/// How a request was answered, to be written down or played back.
+/// How a request was answered, to be recorded or played back.
 #[derive(Debug, PartialEq)]
 pub(super) enum PlayedAnswer {
     /// By the backend.
-    Answer { status: u16, said: Said },
-    /// By the host itself: the backend was not asked, or did not say it all.
+    Answer { status: u16, content: AnswerContent },
+    /// By the host itself: the backend was not asked, or did not answer completely.
     Refused { refusal: HostRefusal, why: String },
 }
 
 #[derive(Debug, PartialEq)]
-pub(super) enum Said {
+pub(super) enum AnswerContent {
     Events(Vec<Value>),
     Body(Value),
 }
 
 /// Why the line of exchange `n` cannot be played.
 ///
-/// THREAT: a recording of a stranger's is small as text and fills the memory.
+/// THREAT: a stranger's recording is small as text and fills the memory.
 /// Tried by `cli::memory::a_strangers_recording_is_played_in_little_memory`.
 fn fits(line: &[u8], n: usize) -> Result<(), &'static str> {
     if n > limits::RECORDING_EXCHANGES {
@@ -140,19 +139,19 @@ fn fits(line: &[u8], n: usize) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The same of the one with the catalogue.
+/// The same for the line with the catalogue.
 fn fits_catalogue(line: &[u8]) -> Result<(), &'static str> {
     if line.len() > limits::CATALOGUE_BYTES { Err("is too long") } else { Ok(()) }
 }
 
-/// Of what is compared later: the thing itself can be as large as all its pictures.
+/// The hash of a value that is compared later; the value itself can be very large.
 type Sha256Hash = [u8; 32];
 
 fn hashed(value: &impl Serialize) -> Sha256Hash {
     hash(b"", value)
 }
 
-/// The events of one answer that are kept, as long as they are no more than can be played.
+/// The events of one answer that are kept, if they are not too large to be played.
 #[derive(Default)]
 pub(super) struct Events {
     kept: Vec<Value>,
@@ -161,7 +160,7 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// Keeps what a run acts on. Pieces of a text come by the ten thousand, and none is kept.
+    /// Keeps the events that a turn acts on. Text deltas, of which there are thousands, are not kept.
     pub(super) fn hear(&mut self, data: &str) {
         let Some(event) = kept_event(data) else { return };
         let text = event.to_string();
@@ -178,16 +177,16 @@ impl Events {
         self.bytes >= limits::RECORDING_LINE_BYTES || self.structure > limits::JSON_STRUCTURE_BYTES
     }
 
-    /// None: they are more than can be played.
+    /// `None` if they are too large to be played.
     pub(super) fn all(self) -> Option<Vec<Value>> {
         (!self.is_too_large()).then_some(self.kept)
     }
 }
 
-/// An event as it is kept; `None` for what no run acts on. An item stands in it once.
+/// An event as it is kept; `None` if no turn acts on it. Each item is kept once.
 fn kept_event(data: &str) -> Option<Value> {
     if dense::structure_bytes(data.as_bytes()) > limits::JSON_STRUCTURE_BYTES {
-        // No run acts on it: see `StreamEvent::parse`.
+        // No turn acts on it: see `StreamEvent::parse`.
         return None;
     }
     let mut event: Value = serde_json::from_str(data).ok()?;
@@ -207,7 +206,7 @@ fn kept_event(data: &str) -> Option<Value> {
     }
 }
 
-/// What of an item must be the same when it is played back.
+/// The parts of an item that must be the same when it is played back.
 #[derive(PartialEq, Eq, Serialize)]
 struct ComparedItem<'a> {
     kind: &'a str,
@@ -229,10 +228,10 @@ impl<'a> ComparedItem<'a> {
         }
     }
 
-    /// In quotes, with the arguments from shortly before they differ.
+    /// In quotes, with the arguments from shortly before the difference.
     ///
-    /// THREAT: the sandbox, or a stranger's recording, has its words stand in ours. Tried by
-    /// `gate::recording::tests::what_departs_is_quoted`.
+    /// THREAT: the words of the sandbox, or of a stranger's recording, look like ours. Tried by
+    /// `gate::recording::tests::a_departure_from_the_recording_is_quoted`.
     fn shown(&self, other: &Self) -> String {
         let mut words = match self.kind {
             "" => "something without a type".to_owned(),
@@ -252,7 +251,7 @@ impl<'a> ComparedItem<'a> {
     }
 }
 
-/// What is shown of an item, and of each of its names, in characters.
+/// How much of an item, and of each of its names, is shown, in characters.
 const SHOWN: usize = 240;
 const SHOWN_NAME: usize = 60;
 

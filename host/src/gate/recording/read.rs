@@ -1,4 +1,4 @@
-//! A recording as it lies in its file: lines, exchanges, and what the host refused.
+//! Reads the file of a recording: lines, exchanges, and refusals of the host.
 
 use std::fs::File;
 use std::io::{self, BufRead, Read as _, Seek as _};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Exchange, PlayedAnswer, SHOWN, fits};
 use crate::gate::quoted::quoted;
 
-/// What comes from a pipe is kept where it can be read twice.
+/// Copies a pipe into a temporary file, because a recording is read twice.
 pub(super) fn seekable(file: File) -> io::Result<File> {
     if file.metadata()?.is_file() {
         return Ok(file);
@@ -21,7 +21,7 @@ pub(super) fn seekable(file: File) -> io::Result<File> {
     Ok(kept)
 }
 
-/// An exchange as its line says it.
+/// Parses the line of an exchange.
 pub(super) fn exchange(line: &[u8], n: usize) -> Result<Exchange, String> {
     fits(line, n).map_err(|why| format!("line {} {why}", n + 1))?;
     let exchange: Exchange = serde_json::from_slice(line).map_err(|error| {
@@ -36,7 +36,7 @@ pub(super) fn exchange(line: &[u8], n: usize) -> Result<Exchange, String> {
     Ok(exchange)
 }
 
-/// One whole line; a last one without its end is what a crash left, and is no line.
+/// One whole line. A last line without a newline was left by a crash, and is ignored.
 pub(super) fn line(text: &mut impl BufRead, number: usize) -> Result<Option<Vec<u8>>, String> {
     let mut line = Vec::new();
     let most = limits::RECORDING_LINE_BYTES as u64;
@@ -51,13 +51,13 @@ pub(super) fn line(text: &mut impl BufRead, number: usize) -> Result<Option<Vec<
     }
 }
 
-/// What the host refused, in words of the recording's.
+/// A recorded refusal of the host, with its words quoted.
 ///
-/// THREAT: a stranger's recording says in the host's name what a person is to do. Tried by
+/// THREAT: a stranger's recording tells a person in the host's name what to do. Tried by
 /// `gate::recording::tests::what_the_host_refused_is_refused_again`.
 pub(super) fn refusal(body: &Value) -> Option<PlayedAnswer> {
     let (refusal, why) = HostRefusal::of_body(body.to_string().as_bytes())?;
-    // What depends on the run alone (its key, its budget, its policy) is found again, not played.
+    // What depends on this turn alone (its key, its budget, its policy) is decided again, not played.
     let of_backend =
         [HostRefusal::Unreachable, HostRefusal::SignIn, HostRefusal::Policy, HostRefusal::TooLarge];
     let why = format!("recorded: {}", quoted(&why, SHOWN));

@@ -1,6 +1,6 @@
-//! Writes a recording, an exchange at a time: whole lines only, so that a run that dies leaves one
-//! that can be read up to there. What cannot be played is not written: the recording ends there, and
-//! says why.
+//! Writes a recording, one exchange at a time. Only whole lines are written, so after a crash the
+//! recording can be read up to there. What cannot be played is not written: the recording ends there,
+//! with a fault that says why.
 
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,21 +16,21 @@ use serde_json::Value;
 
 use super::writer::Writer;
 use super::{
-    Exchange, PlayedAnswer, RecordingHeader, Request, RouteName, Said, Sha256Hash, VERSION, fits,
-    fits_catalogue, hashed,
+    AnswerContent, Exchange, PlayedAnswer, RecordingHeader, Request, RouteName, Sha256Hash,
+    VERSION, fits, fits_catalogue, hashed,
 };
 use crate::gate::policy::Route;
 use crate::output::{Opened, Output};
 
 /// A recording being written.
 pub struct Recorder {
-    tape: Mutex<RecordingFile>,
+    recording: Mutex<RecordingFile>,
     writer: Writer,
 }
 
 struct RecordingFile {
-    /// What a recording begins with: header and catalogue. Written with the first exchange: until then
-    /// an older recording stays as it is, for a run that never gets as far as its model.
+    /// Header and catalogue. They are written with the first exchange, so a turn that never reaches its
+    /// model does not overwrite an older recording.
     head: Vec<u8>,
     n: usize,
     /// Bytes of all lines.
@@ -38,7 +38,7 @@ struct RecordingFile {
     /// The last request of each route.
     responses: LastRecorded,
     compact: LastRecorded,
-    /// The first thing that went wrong; nothing is written after it.
+    /// The first error; nothing is written after it.
     fault: Option<String>,
 }
 
@@ -56,11 +56,11 @@ impl Default for LastRecorded {
 }
 
 impl Recorder {
-    /// Begins a recording: a new file, or the place of an older recording, which is overwritten by the
-    /// first exchange; nothing else ever is. It is the owner's alone.
+    /// Begins a recording, in a new file or in place of an older recording, which the first exchange
+    /// overwrites. No other file is overwritten. Only its owner may read it.
     ///
     /// # Errors
-    /// When the file is something else, or cannot be written, or lies behind a link of `tree`.
+    /// If the file is not a recording, cannot be written, or lies behind a link within `tree`.
     pub fn create(path: &Path, tree: Option<&Path>, model: &Model) -> Result<Self, Fault> {
         let fault =
             |why: &str| Fault::new(FaultKind::Recording, format!("{}: {why}", path.display()));
@@ -74,7 +74,9 @@ impl Recorder {
                 || begin.starts_with(b"{\"airlock_recording\":")
                 || begin.starts_with(b"{\"airlock_cassette\":");
             if read.is_err() || !is_ours {
-                return Err(fault("it is there and is no recording; nothing was overwritten"));
+                return Err(fault(
+                    "the file exists and is not a recording; nothing was overwritten",
+                ));
             }
             let owners = std::fs::Permissions::from_mode(0o600);
             file.set_permissions(owners).map_err(cannot)?;
@@ -83,7 +85,7 @@ impl Recorder {
         let header =
             RecordingHeader { airlock_recording: VERSION, made_by, model: model.slug.clone() };
         let head = rendered(&header, &Needles::default()).map_err(cannot)?;
-        let tape = RecordingFile {
+        let recording = RecordingFile {
             bytes: head.len() as u64,
             head,
             n: 0,
@@ -92,15 +94,15 @@ impl Recorder {
             fault: None,
         };
         let writer = Writer::start(opened).map_err(cannot)?;
-        Ok(Self { tape: Mutex::new(tape), writer })
+        Ok(Self { recording: Mutex::new(recording), writer })
     }
 
-    /// The catalogue that the run chose its model from.
+    /// Records the catalogue that the model was chosen from.
     ///
     /// # Errors
-    /// When it is larger than can be played.
+    /// If it is too large to be played.
     pub(in crate::gate) fn catalogue(&self, catalogue: &Value) -> Result<(), Fault> {
-        let mut tape = self.tape();
+        let mut recording = self.recording();
         let exchange = Exchange {
             n: 0,
             route: RouteName::Models,
@@ -110,16 +112,16 @@ impl Recorder {
             events: None,
             body: Some(catalogue.clone()),
         };
-        if let Some(line) = tape.line(exchange, &Needles::default()) {
+        if let Some(line) = recording.line(exchange, &Needles::default()) {
             match fits_catalogue(&line[..line.len() - 1]) {
-                Ok(()) => tape.head.extend(line),
-                Err(why) => tape.fault = Some(format!("the catalogue {why} to be played")),
+                Ok(()) => recording.head.extend(line),
+                Err(why) => recording.fault = Some(format!("the catalogue {why} to be played")),
             }
         }
-        tape.fault.clone().map_or(Ok(()), |why| Err(unwritten(&why)))
+        recording.fault.clone().map_or(Ok(()), |why| Err(unwritten(&why)))
     }
 
-    /// One exchange, scrubbed once more of what must not be in a file that is shown around.
+    /// Records one exchange, scrubbed once more, because recordings are passed on to others.
     pub(in crate::gate) fn exchange(
         &self,
         route: Route,
@@ -127,17 +129,17 @@ impl Recorder {
         reply: PlayedAnswer,
         needles: &Needles,
     ) {
-        let mut tape = self.tape();
+        let mut recording = self.recording();
         let last = match route {
-            Route::Responses => &mut tape.responses,
-            Route::Compact => &mut tape.compact,
+            Route::Responses => &mut recording.responses,
+            Route::Compact => &mut recording.compact,
         };
         let request = Some(last.next(body));
         let (status, by_host, events, body) = match reply {
-            PlayedAnswer::Answer { status, said: Said::Events(events) } => {
+            PlayedAnswer::Answer { status, content: AnswerContent::Events(events) } => {
                 (status, false, Some(events), None)
             }
-            PlayedAnswer::Answer { status, said: Said::Body(body) } => {
+            PlayedAnswer::Answer { status, content: AnswerContent::Body(body) } => {
                 (status, false, None, Some(body))
             }
             PlayedAnswer::Refused { refusal, why } => {
@@ -146,39 +148,39 @@ impl Recorder {
         };
         let route = route.into();
         let exchange = Exchange { n: 0, route, request, status, by_host, events, body };
-        if let Some(line) = tape.line(exchange, needles) {
-            let mut lines = std::mem::take(&mut tape.head);
+        if let Some(line) = recording.line(exchange, needles) {
+            let mut lines = std::mem::take(&mut recording.head);
             lines.extend(line);
             if let Err(why) = self.writer.put(lines) {
-                tape.fault = Some(why.to_owned());
+                recording.fault = Some(why.to_owned());
             }
         }
     }
 
-    /// Nothing more is written, and this is why.
+    /// Ends the recording with this reason; nothing more is written.
     pub(in crate::gate) fn fail(&self, why: &str) {
-        self.tape().fault.get_or_insert_with(|| why.to_owned());
+        self.recording().fault.get_or_insert_with(|| why.to_owned());
     }
 
-    /// Whether everything was written, and is on the disk.
+    /// Waits until everything is on the disk.
     ///
     /// # Errors
-    /// `Replayer`, with what went wrong first.
+    /// `Recording`, with the first error.
     pub async fn finish(&self) -> Result<(), Fault> {
         let written = self.writer.finish().await;
-        // What was not given to the writer comes after all that was.
-        let fault = written.err().or_else(|| self.tape().fault.clone());
+        // The writer's errors come before ours: it was given the earlier exchanges.
+        let fault = written.err().or_else(|| self.recording().fault.clone());
         fault.map_or(Ok(()), |why| Err(unwritten(&why)))
     }
 
-    /// As if so many bytes had been written.
+    /// Pretends that so many bytes were written.
     #[cfg(test)]
     pub(super) fn has_written(&self, bytes: u64) {
-        self.tape().bytes = bytes;
+        self.recording().bytes = bytes;
     }
 
-    fn tape(&self) -> MutexGuard<'_, RecordingFile> {
-        self.tape.lock().unwrap_or_else(PoisonError::into_inner)
+    fn recording(&self) -> MutexGuard<'_, RecordingFile> {
+        self.recording.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,7 +189,7 @@ fn unwritten(why: &str) -> Fault {
 }
 
 impl RecordingFile {
-    /// The next exchange as its line; none once something went wrong, and nothing can follow.
+    /// The line of the next exchange; `None` after an error.
     fn line(&mut self, mut exchange: Exchange, needles: &Needles) -> Option<Vec<u8>> {
         if self.fault.is_some() {
             return None;
@@ -195,7 +197,7 @@ impl RecordingFile {
         self.n += 1;
         exchange.n = self.n;
         let line = rendered(&exchange, needles).map_err(|error| error.to_string());
-        match line.and_then(|line| self.taken(line)) {
+        match line.and_then(|line| self.checked(line)) {
             Ok(line) => Some(line),
             Err(why) => {
                 self.fault = Some(why);
@@ -205,7 +207,7 @@ impl RecordingFile {
     }
 
     /// The line, if it can be played.
-    fn taken(&mut self, line: Vec<u8>) -> Result<Vec<u8>, String> {
+    fn checked(&mut self, line: Vec<u8>) -> Result<Vec<u8>, String> {
         let n = self.n;
         fits(&line[..line.len() - 1], n)
             .map_err(|why| format!("exchange {n} {why} to be played"))?;
@@ -220,7 +222,7 @@ impl RecordingFile {
     }
 }
 
-/// A line with its end, scrubbed.
+/// A line with its newline, scrubbed.
 fn rendered(value: &impl Serialize, needles: &Needles) -> io::Result<Vec<u8>> {
     let mut line = RecordingLine { scrubber: Scrubber::new(needles.clone()), clean: Vec::new() };
     let mut buffered = BufWriter::with_capacity(64 << 10, &mut line);
@@ -233,7 +235,7 @@ fn rendered(value: &impl Serialize, needles: &Needles) -> io::Result<Vec<u8>> {
     Ok(clean)
 }
 
-/// A line as it is made.
+/// A line that is being written.
 struct RecordingLine {
     scrubber: Scrubber,
     clean: Vec<u8>,
@@ -242,7 +244,7 @@ struct RecordingLine {
 impl Write for RecordingLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.clean.extend(self.scrubber.feed(bytes));
-        // It is not made to its end if it is too long already.
+        // Stop if it is too long already.
         if self.clean.len() > limits::RECORDING_LINE_BYTES {
             return Err(io::Error::other("an exchange is too long to be played"));
         }
@@ -255,7 +257,7 @@ impl Write for RecordingLine {
 }
 
 impl LastRecorded {
-    /// A request as what changed since the one before.
+    /// A request as the difference from the one before.
     fn next(&mut self, mut body: Value) -> Request {
         let mut field = |name: &str| body.get_mut(name).map(Value::take).unwrap_or_default();
         let (instructions, tools) = (field("instructions"), field("tools"));

@@ -1,8 +1,9 @@
-//! Plays a recording back: no account, no network, and a fault where the run departs from it.
+//! Plays a recording back, without an account or a network. It is a fault if the turn departs from
+//! the recording.
 //!
-//! A recording may be a stranger's, and larger than the memory we may take. It is read through once,
-//! exchange by exchange, and what stays of each is where it is in the file; to be played it is read
-//! again. Of the requests before it only hashes are kept.
+//! A recording may come from a stranger, and may be larger than the memory. So it is read once,
+//! exchange by exchange, and only the position of each in the file is kept. To be played, an exchange
+//! is read again. Of earlier requests only hashes are kept.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,8 +18,8 @@ use serde_json::Value;
 
 use super::read::{exchange, line, refusal, seekable};
 use super::{
-    ComparedItem, PlayedAnswer, RecordingHeader, Request, RouteName, Said, Sha256Hash, VERSION,
-    fits_catalogue, hashed,
+    AnswerContent, ComparedItem, PlayedAnswer, RecordingHeader, Request, RouteName, Sha256Hash,
+    VERSION, fits_catalogue, hashed,
 };
 use crate::gate::policy::Route;
 
@@ -35,7 +36,7 @@ struct PlayState {
     responses: RoutePlayback,
     compact: RoutePlayback,
     differences: Differences,
-    /// Where the run departed; nothing is answered after it.
+    /// Where the turn departed; no request is answered after that.
     departed: Option<String>,
 }
 
@@ -55,7 +56,7 @@ struct ExchangeLine {
     bytes: usize,
 }
 
-/// What differed where it may.
+/// What differed, where it may differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
     /// Outputs of tools.
@@ -91,7 +92,7 @@ impl Default for LastPlayed {
 
 impl Replayer {
     /// # Errors
-    /// When the file is not there, is no recording, or is of another version.
+    /// If the file does not exist, is not a recording, or has another version.
     pub fn load(path: &Path) -> Result<Self, Fault> {
         let place =
             |why: String| Fault::new(FaultKind::Recording, format!("{}: {why}", path.display()));
@@ -99,13 +100,13 @@ impl Replayer {
         parse(file).map_err(place)
     }
 
-    /// The model that the run was recorded with.
+    /// The model that was recorded.
     #[must_use]
     pub fn model(&self) -> &str {
         &self.model
     }
 
-    /// The catalogue that the run was recorded with.
+    /// The catalogue that was recorded.
     #[must_use]
     pub fn catalogue(&self) -> &Value {
         &self.catalogue
@@ -116,8 +117,8 @@ impl Replayer {
         self.state().differences
     }
 
-    /// The recorded answer to the next request of a route, if that is what was asked. It reads the
-    /// file, and no lock is held meanwhile.
+    /// The recorded answer to the next request of a route, if `body` matches that request. It reads the
+    /// file, and holds no lock meanwhile.
     pub(in crate::gate) fn answer(
         &self,
         route: Route,
@@ -131,14 +132,14 @@ impl Replayer {
             let track = state.track(route);
             (track.ahead.pop_front(), std::mem::take(&mut track.last))
         };
-        let departs = "the run departs from its recording";
+        let departs = "the turn departs from its recording";
         let played = match next {
             Some(place) => self
                 .play(place, &mut last, body)
                 .map_err(|why| format!("{departs} at exchange {}, {why}", place.n)),
             None => {
                 let name = RouteName::from(route).as_str();
-                Err(format!("{departs}: one more request of {name} than it holds"))
+                Err(format!("{departs}: one more request of {name} than it has"))
             }
         };
         let mut state = self.state();
@@ -155,7 +156,7 @@ impl Replayer {
         }
     }
 
-    /// Reads an exchange and holds the request against it.
+    /// Reads an exchange and compares the request with it.
     fn play(
         &self,
         place: ExchangeLine,
@@ -177,16 +178,18 @@ impl Replayer {
         let request = exchange.request.ok_or_else(|| changed(String::new()))?;
         let status = exchange.status;
         let reply = match (exchange.events, exchange.body.unwrap_or_default()) {
-            (Some(events), _) => PlayedAnswer::Answer { status, said: Said::Events(events) },
-            (None, body) if exchange.by_host => {
-                refusal(&body).ok_or_else(|| "which refuses what no host refuses".to_owned())?
+            (Some(events), _) => {
+                PlayedAnswer::Answer { status, content: AnswerContent::Events(events) }
             }
-            (None, body) => PlayedAnswer::Answer { status, said: Said::Body(body) },
+            (None, body) if exchange.by_host => {
+                refusal(&body).ok_or_else(|| "its recorded refusal is not valid".to_owned())?
+            }
+            (None, body) => PlayedAnswer::Answer { status, content: AnswerContent::Body(body) },
         };
         Ok((request, reply))
     }
 
-    /// Item by item; the first that must be the same and is not says so.
+    /// Compares item by item; the error names the first difference that is not allowed.
     fn compare(&self, last: &LastPlayed, body: &Value) -> Result<Differences, String> {
         let none = Vec::new();
         let came = body.get("input").and_then(Value::as_array).unwrap_or(&none);
@@ -236,13 +239,13 @@ impl Replayer {
         Ok(differences)
     }
 
-    /// A recorded item, to be shown.
+    /// A recorded item, to show it.
     fn item(&self, item: &RecordedItem) -> Result<Value, String> {
         let (mut request, _) = self.exchange(item.place)?;
         Ok(request.input.get_mut(item.nth).map(Value::take).unwrap_or_default())
     }
 
-    /// Whether the run was the recording's to its end.
+    /// Whether the turn followed the recording to its end.
     pub(in crate::gate) fn finish(&self) -> Result<(), Fault> {
         let state = self.state();
         let left = state
@@ -257,7 +260,7 @@ impl Replayer {
             (None, Some(left)) => {
                 let count = state.responses.ahead.len() + state.compact.ahead.len();
                 format!(
-                    "the run ended before its recording: {count} left, the first is exchange {}",
+                    "the turn ended before its recording: {count} left, the first is exchange {}",
                     left.n
                 )
             }
@@ -290,7 +293,7 @@ impl Differences {
 }
 
 impl LastPlayed {
-    /// The request of the next exchange, which says what of this one it keeps.
+    /// Applies the request of the next exchange, which says how much of this one it keeps.
     fn next(&mut self, request: Request, place: ExchangeLine) {
         self.input.truncate(request.kept);
         let new = request.input.iter().enumerate();
@@ -316,7 +319,7 @@ fn parse(file: File) -> Result<Replayer, String> {
     }
     let mut text = BufReader::new(&file).take(limits::RECORDING_BYTES);
     let first = line(&mut text, 1)?.ok_or("it is empty")?;
-    let version: Value = serde_json::from_slice(&first).map_err(|_| "it is no recording")?;
+    let version: Value = serde_json::from_slice(&first).map_err(|_| "it is not a recording")?;
     match version
         .get("airlock_recording")
         .or_else(|| version.get("airlock_cassette"))
@@ -328,10 +331,10 @@ fn parse(file: File) -> Result<Replayer, String> {
                 "it is a recording of version {other}; this program plays {VERSION}"
             ));
         }
-        None => return Err("it is no recording".to_owned()),
+        None => return Err("it is not a recording".to_owned()),
     }
     let header: RecordingHeader =
-        serde_json::from_value(version).map_err(|_| "its first line is not understood")?;
+        serde_json::from_value(version).map_err(|_| "its first line is not valid")?;
     let (mut state, mut catalogue) = (PlayState::default(), Value::Null);
     // How many items the last request of each route had.
     let (mut responses, mut compact) = (0, 0);

@@ -1,5 +1,5 @@
-//! The file of a recording, written by a thread of its own: a reader of `/dev/stdout` that stalls, or
-//! a disk that does, holds up no thread that others wait for.
+//! Writes the file of a recording on its own thread, so that a slow disk, or a slow reader of
+//! `/dev/stdout`, does not block other tasks.
 
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
@@ -12,11 +12,12 @@ use tokio::sync::oneshot;
 
 use crate::output::Opened;
 
-/// Bytes that wait to be written: more than one exchange may have, and no more than the memory bears.
+/// How many bytes may wait to be written: more than one exchange can have, and little enough for the
+/// memory.
 const WAITING_BYTES: usize = 64 << 20;
 /// How long the end may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-const TOO_SLOW: &str = "what it is written to does not take it";
+const TOO_SLOW: &str = "writing takes too long";
 
 pub(super) struct Writer {
     work: Sender<Work>,
@@ -26,16 +27,16 @@ pub(super) struct Writer {
 
 enum Work {
     Lines(Vec<u8>),
-    /// Says whether all of it is written, and on the disk.
+    /// Reports whether everything is on the disk.
     Finish(oneshot::Sender<Result<(), String>>),
 }
 
 impl Writer {
-    /// A file is cut before the first line is written, and synced at the end. What is no file is a
-    /// terminal, a pipe, or what keeps nothing. The thread ends with the writer, once all is written.
+    /// A regular file is truncated before the first line, and synced at the end. Terminals, pipes and
+    /// devices are only written. The thread ends once the writer is dropped and everything is written.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// If no thread can be started.
     pub(super) fn start(opened: Opened) -> io::Result<Self> {
         let (work, to_do) = mpsc::channel();
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -45,28 +46,28 @@ impl Writer {
         Ok(Self { work, waiting })
     }
 
-    /// Takes whole lines, and waits for nothing.
+    /// Takes whole lines, without waiting.
     ///
     /// # Errors
-    /// When too much waits already.
+    /// If too much waits already.
     pub(super) fn put(&self, lines: Vec<u8>) -> Result<(), &'static str> {
-        // THREAT: whoever reads the recording has stopped, and it fills the memory. Tried by
-        // `gate::recording::writer::tests::a_reader_that_stalls_holds_nothing_up`.
+        // THREAT: the reader of the recording stops reading, and it fills the memory. Tried by
+        // `gate::recording::writer::tests::a_reader_that_stalls_delays_nothing`.
         let before = self.waiting.fetch_add(lines.len(), Ordering::AcqRel);
         if before + lines.len() > WAITING_BYTES {
             return Err(TOO_SLOW);
         }
-        self.work.send(Work::Lines(lines)).map_err(|_| "its thread is gone")
+        self.work.send(Work::Lines(lines)).map_err(|_| "its thread has ended")
     }
 
     /// # Errors
-    /// What went wrong first.
+    /// The first error.
     pub(super) async fn finish(&self) -> Result<(), String> {
-        let (told, written) = oneshot::channel();
-        self.work.send(Work::Finish(told)).map_err(|_| "its thread is gone")?;
+        let (report, written) = oneshot::channel();
+        self.work.send(Work::Finish(report)).map_err(|_| "its thread has ended")?;
         match tokio::time::timeout(PATIENCE, written).await {
             Ok(Ok(written)) => written,
-            Ok(Err(_)) => Err("its thread is gone".to_owned()),
+            Ok(Err(_)) => Err("its thread has ended".to_owned()),
             Err(_) => Err(TOO_SLOW.to_owned()),
         }
     }
@@ -88,15 +89,15 @@ fn write(mut opened: Opened, to_do: &Receiver<Work>, waiting: &AtomicUsize) {
                 }
                 waiting.fetch_sub(lines.len(), Ordering::AcqRel);
             }
-            Work::Finish(told) => {
+            Work::Finish(report) => {
                 if let Opened::File(file) = &opened
                     && fault.is_none()
                 {
                     fault = file.sync_data().err();
                 }
                 let written = fault.as_ref().map_or(Ok(()), |error| Err(error.to_string()));
-                // Whoever asked may have had enough of it.
-                let _unheard = told.send(written);
+                // The caller may have stopped waiting.
+                let _not_received = report.send(written);
             }
         }
     }
@@ -119,16 +120,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_stalls_holds_nothing_up() {
+    async fn a_reader_that_stalls_delays_nothing() {
         let (mut reader, pipe) = io::pipe().expect("a pipe");
         let writer = Writer::start(open(pipe)).expect("a thread");
         let line = vec![b'x'; 8 << 20];
-        // The pipe takes some of the first: it counts as long as not all of it is written.
+        // The pipe takes a part of the first. All of it counts as waiting until it is written.
         for _ in 0..WAITING_BYTES / line.len() {
             assert_eq!(writer.put(line.clone()), Ok(()));
         }
         assert_eq!(writer.put(line.clone()), Err(TOO_SLOW));
-        // What it has taken comes out, once somebody reads.
+        // What it has accepted comes out once there is a reader.
         let reading = tokio::task::spawn_blocking(move || {
             let mut came = vec![0; WAITING_BYTES];
             reader.read_exact(&mut came).map(|()| came.iter().all(|byte| *byte == b'x'))
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_is_not_waited_for_without_end() {
+    async fn the_wait_for_the_end_is_bounded() {
         let (reader, pipe) = io::pipe().expect("a pipe");
         let writer = Writer::start(open(pipe)).expect("a thread");
         assert_eq!(writer.put(vec![b'x'; 1 << 20]), Ok(()));

@@ -1,4 +1,4 @@
-//! Images: our own base image, and images that cannot be had.
+//! Images: our own base image, and images that cannot be fetched.
 
 use super::*;
 
@@ -15,7 +15,7 @@ async fn the_tools_of_the_base_image_work_as_the_tool_user() {
         && python3 -c 'import json, ssl; print(len(ssl.create_default_context().get_ca_certs()) > 50)' \
         && rg -c one f && awk '{print $2}' f && curl --version | cut -c1-4 | head -1 \
         && bash -c 'echo $0' && which patch && id -un";
-    let tools = said(&docker, ready.name(), "64200:64200", script).await;
+    let tools = output_of(&docker, ready.name(), "64200:64200", script).await;
     ready.remove().await.unwrap();
     assert_eq!(tools, "m\nTrue\n1\ntwo\ncurl\nbash\n/usr/bin/patch\nagent");
 }
@@ -34,7 +34,7 @@ async fn our_own_image_is_never_fetched() {
 }
 
 #[tokio::test]
-async fn an_image_that_is_nowhere_is_said_with_its_command() {
+async fn a_missing_image_is_an_error_with_a_command() {
     let docker = engine().await;
     let mut heard = Vec::new();
     let name = "127.0.0.1:9/none:1";

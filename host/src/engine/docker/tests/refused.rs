@@ -1,9 +1,9 @@
-//! Containers that are not what was asked for are refused, and gone again.
+//! Containers that are not what was asked for are refused and removed.
 
 use super::*;
 
 #[tokio::test]
-async fn an_engine_that_holds_less_is_refused() {
+async fn an_engine_that_enforces_less_is_refused() {
     let docker = engine().await;
     let image = empty(&docker, "LABEL airlock.trial=tests").await;
     let spec = spec(IN_MEMORY);
@@ -22,18 +22,18 @@ async fn an_engine_that_holds_less_is_refused() {
     remove_image(&docker, &image).await;
 
     assert_eq!(verify::outside(&asked.checks, &found), []);
-    // What this engine says of the same container with one term dropped, and only that.
+    // This engine's description of the same container with exactly one rule dropped.
     let host = found.host_config.clone().unwrap();
     assert!(host.masked_paths.is_some_and(|paths| !paths.is_empty()), "it lists them");
     let changed = HostConfig { memory: Some(0), ..found.host_config.clone().unwrap() };
     let weaker = ContainerInspectResponse { host_config: Some(changed), ..found };
-    let refused = verify::refused(verify::outside(&asked.checks, &weaker)).unwrap_err();
+    let refused = verify::refuse(verify::outside(&asked.checks, &weaker)).unwrap_err();
     assert_eq!(refused, EngineError::Weaker { missing: vec!["no memory limit".to_owned()] });
 }
 
-/// The program of the image, in our place, with a ready line as good as ours.
+/// A program of the image runs in place of ours, and writes a ready line like ours.
 #[tokio::test]
-async fn another_program_that_says_ready_gets_nothing() {
+async fn another_program_that_says_ready_gets_no_handoff() {
     let docker = engine().await;
     let image = base(&docker).await;
     let spec = spec(IN_MEMORY);
@@ -41,7 +41,7 @@ async fn another_program_that_says_ready_gets_nothing() {
     let honest = docker.plan(spec, &image, &sandbox).create().await.unwrap().start().await.unwrap();
     assert_eq!(honest.unchecked(), [], "this engine can say which program runs");
     let line =
-        said(&docker, honest.name(), "0", "cat /proc/self/status /proc/self/mountinfo").await;
+        output_of(&docker, honest.name(), "0", "cat /proc/self/status /proc/self/mountinfo").await;
     honest.remove().await.unwrap();
     assert!(line.contains("Seccomp:\t2"), "{line}");
 
@@ -56,7 +56,7 @@ async fn another_program_that_says_ready_gets_nothing() {
     assert!(matches!(&error, EngineError::Impostor { found } if found.ends_with("sh")), "{error}");
     assert!(!is_there(&docker, &name).await);
 
-    // The control: nothing but the look from outside stands between it and the line.
+    // The control: only the check from outside keeps the handoff from it.
     let Ok(line) = serde_json::from_str::<airlock_shared::handoff::Ready>(&held()) else {
         panic!("not even a ready line")
     };

@@ -1,4 +1,4 @@
-//! Each term dropped, and everything that a sandbox could find.
+//! Each rule dropped in turn, and everything that a sandbox could report.
 
 use std::collections::HashMap;
 
@@ -46,7 +46,7 @@ fn plan() -> Plan {
     plan::plan(&spec(WorkspaceMount::EngineDisk), &image(), &sandbox, &BinaryMount::random())
 }
 
-/// The description of an engine that holds all that was asked.
+/// The description by an engine that enforces everything.
 fn answer(plan: &Plan) -> ContainerInspectResponse {
     let host = plan.body.host_config.clone().expect("written");
     let mounts = host.mounts.iter().flatten().map(|asked| MountPoint {
@@ -89,52 +89,56 @@ fn answer(plan: &Plan) -> ContainerInspectResponse {
     }
 }
 
-/// What is lacking after a change of an answer that lacks nothing.
+/// The refusal after a change of a description without violations.
 fn lacking(change: impl Fn(&mut ContainerInspectResponse)) -> Vec<String> {
     let plan = plan();
     let mut found = answer(&plan);
     assert_eq!(verify::outside(&plan.checks, &found), []);
     change(&mut found);
-    match refused(verify::outside(&plan.checks, &found)) {
+    match refuse(verify::outside(&plan.checks, &found)) {
         Ok(()) => vec![],
         Err(EngineError::Weaker { missing }) => missing,
         Err(other) => panic!("{other}"),
     }
 }
 
-/// A change of the host's part.
+/// A change of the host configuration.
 fn dropped(change: impl Fn(&mut HostConfig)) -> Vec<String> {
     lacking(|found| change(found.host_config.as_mut().expect("there")))
 }
 
-/// A directory of somebody's with a repository in it.
+/// A directory of a person, with a repository in it.
 fn live() -> (tempfile::TempDir, WorkspaceMount) {
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::create_dir_all(folder.path().join("sub/.git")).expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir_all(directory.path().join("sub/.git")).expect("a directory");
     if rustix::process::geteuid().is_root() {
-        std::os::unix::fs::chown(folder.path(), Some(12_345), Some(12_345)).expect("root may");
+        std::os::unix::fs::chown(directory.path(), Some(12_345), Some(12_345)).expect("root may");
     }
-    let work = WorkspaceMount::Live(LiveDirectory::look(folder.path()).expect("a tree"));
-    (folder, work)
+    let work = WorkspaceMount::Live(LiveDirectory::look(directory.path()).expect("a tree"));
+    (directory, work)
 }
 
 #[test]
-fn every_term_is_verified() {
+fn every_rule_has_a_check() {
     let sandbox = SandboxVolume { name: "airlock-sandbox-x".to_owned() };
     let (_folder, live) = live();
     for work in [WorkspaceMount::EngineDisk, WorkspaceMount::Memory { bytes: 1 << 20 }, live] {
         let (spec, image, entry) = (spec(work), image(), BinaryMount::random());
         let meant = RuleContext { spec: &spec, image: &image, sandbox: &sandbox, entry: &entry };
-        for clause in confine::clauses(&spec) {
+        for constraint in confine::constraints(&spec) {
             let mut written = WrittenRules::default();
-            written.rule(clause.rule.clone(), &meant);
-            assert!(!written.checks.is_empty(), "{:?} is asked for and not verified", clause.rule);
+            written.rule(constraint.rule.clone(), &meant);
+            assert!(
+                !written.checks.is_empty(),
+                "{:?} is requested and not checked",
+                constraint.rule
+            );
         }
     }
 }
 
 #[test]
-fn each_term_that_is_dropped_is_named() {
+fn each_rule_that_is_dropped_is_named() {
     let some = || Some(vec!["x".to_owned()]);
     let cases: [(Vec<String>, &str); 38] = [
         (dropped(|it| it.memory = Some(0)), "no memory limit"),
@@ -164,21 +168,21 @@ fn each_term_that_is_dropped_is_named() {
         (dropped(|it| it.masked_paths = Some(vec![])), "files of the kernel are not hidden"),
         (dropped(|it| it.readonly_paths = Some(vec![])), "settings of the kernel can be written"),
         (dropped(|it| it.privileged = Some(true)), "it is privileged"),
-        (dropped(|it| it.pid_mode = Some("host".into())), "processes of others are seen"),
-        (dropped(|it| it.uts_mode = Some("host".into())), "the host's name can be changed"),
-        (dropped(|it| it.userns_mode = Some("host".into())), "its users are the host's"),
+        (dropped(|it| it.pid_mode = Some("host".into())), "it sees processes outside of it"),
+        (dropped(|it| it.uts_mode = Some("host".into())), "it can rename the host machine"),
+        (dropped(|it| it.userns_mode = Some("host".into())), "it shares the host's user ids"),
         (
             dropped(|it| it.devices = Some(vec![DeviceMapping::default()])),
-            "devices of the host are in it",
+            "it has devices of the host",
         ),
         (
             dropped(|it| it.device_cgroup_rules = Some(vec!["a *:* rwm".into()])),
-            "devices of the host are in it",
+            "it has devices of the host",
         ),
-        (dropped(|it| it.binds = some()), "paths that nobody asked for are bound"),
-        (dropped(|it| it.volumes_from = some()), "another container's volumes"),
+        (dropped(|it| it.binds = some()), "it has bind mounts not asked for"),
+        (dropped(|it| it.volumes_from = some()), "it has foreign volumes"),
         (dropped(|it| it.links = some()), "it is linked with another container"),
-        (dropped(|it| it.group_add = some()), "it is in groups that nobody asked for"),
+        (dropped(|it| it.group_add = some()), "it is in groups that were not asked for"),
         (
             dropped(|it| it.sysctls = Some(HashMap::from([("a".into(), "b".into())]))),
             "other settings of the kernel",
@@ -218,7 +222,10 @@ fn each_term_that_is_dropped_is_named() {
             }),
             "a network was given to it",
         ),
-        (lacking(|it| it.image = Some("sha256:3".into())), "another image than was meant"),
+        (
+            lacking(|it| it.image = Some("sha256:3".into())),
+            "it has another image than was asked for",
+        ),
         (lacking(|it| it.path = Some("/evil".into())), "another program"),
         (lacking(|it| it.config.as_mut().expect("there").user = None), "another user"),
     ];
@@ -228,7 +235,7 @@ fn each_term_that_is_dropped_is_named() {
 }
 
 #[test]
-fn mounts_are_the_ones_that_were_meant() {
+fn mounts_are_exactly_the_requested_ones() {
     let changes: [fn(&mut Vec<MountPoint>); 6] = [
         |all| all.push(MountPoint { destination: Some("/x".into()), ..Default::default() }),
         |all| all[0].name = Some("airlock-sandbox-other".into()),
@@ -243,7 +250,7 @@ fn mounts_are_the_ones_that_were_meant() {
     }
 }
 
-/// What a sandbox finds where everything is in place.
+/// What a sandbox reports if everything is in place.
 fn held() -> Confinement {
     let mounted = |at: &str, kind: &str, options: &str| {
         let mounted =
@@ -277,18 +284,18 @@ fn held() -> Confinement {
     }
 }
 
-/// The refusal of what a sandbox finds after a change.
+/// The refusal after a change of what a sandbox reports.
 fn refusal(change: impl Fn(&mut Confinement)) -> Result<(), EngineError> {
     let mut found = held();
     change(&mut found);
     let sandbox = SandboxVolume { name: "airlock-sandbox-x".to_owned() };
     let spec = spec(WorkspaceMount::Memory { bytes: 1 << 20 });
     let plan = plan::plan(&spec, &image(), &sandbox, &BinaryMount::random());
-    refused(verify::inside(&plan.checks, Some(&found), &[]))
+    refuse(verify::inside(&plan.checks, Some(&found), &[]))
 }
 
 #[test]
-fn what_the_sandbox_finds_is_compared() {
+fn what_the_sandbox_reports_is_checked() {
     assert_eq!(refusal(|_| {}), Ok(()));
     assert_eq!(refusal(|it| it.seccomp = 0), Err(EngineError::NoFilter));
     let weaker = |rule: &str| Err(EngineError::Weaker { missing: vec![rule.to_owned()] });
@@ -313,13 +320,13 @@ fn what_the_sandbox_finds_is_compared() {
     assert_eq!(refusal(writable("/sys")), settings());
     assert_eq!(refusal(|it| drop(it.mounts.insert("/proc/sys".into(), None))), settings());
     assert_eq!(
-        refused(verify::inside(&plan().checks, None, &[])),
-        weaker("the sandbox does not say what holds it")
+        refuse(verify::inside(&plan().checks, None, &[])),
+        weaker("the sandbox does not report its confinement")
     );
 }
 
 #[test]
-fn a_path_that_leads_elsewhere_is_refused() {
+fn a_path_that_the_image_redirects_is_refused() {
     let moved = |path: &'static str, at: &'static str| {
         refusal(move |it| {
             it.mounts.get_mut(path).and_then(Option::as_mut).expect("there").at = at.to_owned();
@@ -329,7 +336,7 @@ fn a_path_that_leads_elsewhere_is_refused() {
         let paths = paths.iter().map(|&path| path.to_owned()).collect();
         Err(EngineError::ImagePaths { paths })
     };
-    // Where ordinary images keep such folders.
+    // Where ordinary images have such directories.
     for (path, at) in
         [("/run", "/var/run"), ("/home/agent", "/var/home/agent"), ("/tmp", "/var/tmp")]
     {
@@ -338,9 +345,9 @@ fn a_path_that_leads_elsewhere_is_refused() {
     for at in ["/etc", "/proc/1/tmp", "/dev/tmp", "/workspace/tmp", "/run/tmp", "/"] {
         assert_eq!(moved("/tmp", at), elsewhere(&["/tmp"]), "{at}");
     }
-    // Two that became one.
+    // Two mounts that are one.
     assert_eq!(moved("/tmp", "/run"), elsewhere(&["/tmp", "/run"]));
-    // Covered by a volume of the image, and not mounted at all.
+    // Covered by a volume of the image, or not mounted at all.
     let covered = refusal(|it| {
         it.mounts.get_mut("/tmp").and_then(Option::as_mut).expect("there").kind = "ext4".into();
     });

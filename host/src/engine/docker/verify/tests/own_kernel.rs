@@ -1,8 +1,8 @@
-//! A runtime with a kernel of its own: what it is excused, and how it is known.
+//! A runtime with its own kernel: what it is excused, and how it is recognised.
 
 use super::*;
 
-/// What a kernel of its own is excused, and the refusal of the rest.
+/// What an own kernel is excused, and the refusal of the rest.
 fn of_own_kernel(change: impl Fn(&mut Confinement)) -> (Vec<Waiver>, Result<(), EngineError>) {
     let mut found = held();
     change(&mut found);
@@ -10,12 +10,12 @@ fn of_own_kernel(change: impl Fn(&mut Confinement)) -> (Vec<Waiver>, Result<(), 
     let spec = spec(WorkspaceMount::Memory { bytes: 1 << 20 });
     let plan = plan::plan(&spec, &image(), &sandbox, &BinaryMount::random());
     let waived = verify::not_shown(Some(&found));
-    let refusal = refused(verify::inside(&plan.checks, Some(&found), &waived));
+    let refusal = refuse(verify::inside(&plan.checks, Some(&found), &waived));
     (waived, refusal)
 }
 
 #[test]
-fn a_kernel_of_its_own_is_excused_only_what_it_does_not_show() {
+fn an_own_kernel_is_excused_only_what_it_does_not_show() {
     use Waiver::SettingsOfOwnKernel as Settings;
     use Waiver::{FilterOfOwnKernel as Filter, MountsOfOwnKernel as Mounts};
     let program = Waiver::ProgramOfOwnKernel;
@@ -26,7 +26,7 @@ fn a_kernel_of_its_own_is_excused_only_what_it_does_not_show() {
     assert_eq!(of_own_kernel(no_mount), (vec![program, Mounts], Ok(())));
     let no_setting = |it: &mut Confinement| it.settings.values_mut().for_each(|it| *it = None);
     assert_eq!(of_own_kernel(no_setting), (vec![program, Settings], Ok(())));
-    // What it does show is compared, also beside what it does not.
+    // What it shows is checked, also beside what it does not show.
     assert_eq!(
         of_own_kernel(|it| {
             it.seccomp = 0;
@@ -43,7 +43,7 @@ fn a_kernel_of_its_own_is_excused_only_what_it_does_not_show() {
         of_own_kernel(|it| drop(it.mounts.insert("/tmp".into(), None))),
         (vec![program], Err(EngineError::ImagePaths { paths: vec!["/tmp".to_owned()] }))
     );
-    // Nobody else is excused anything: the same on the engine's own kernel.
+    // The control: on the engine's own kernel nothing is excused.
     assert_eq!(refusal(|it| it.seccomp = 0), Err(EngineError::NoFilter));
     assert!(matches!(refusal(no_mount), Err(EngineError::ImagePaths { .. })));
 }
