@@ -38,7 +38,7 @@ impl IssuerUrl {
             Some("http") if is_loopback(host) => "http",
             Some("http") => {
                 return Err(
-                    "plain http is accepted only for this machine (127.0.0.1, ::1, localhost)",
+                    "plain http is allowed only for this machine (127.0.0.1, ::1, localhost)",
                 );
             }
             _ => return Err(not_a_url),

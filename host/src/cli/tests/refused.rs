@@ -200,7 +200,7 @@ fn what_does_not_go_is_said_with_what_does() {
         ),
         (
             &["setup", "codex-auth", "--issuer", "http://example.org"],
-            "usage: invalid value 'http://example.org' for '--issuer <URL>': plain http is taken only \
+            "usage: invalid value 'http://example.org' for '--issuer <URL>': plain http is allowed only \
              for this machine (127.0.0.1, ::1, localhost)\n\
              airlock setup codex-auth --help",
         ),
