@@ -1,9 +1,9 @@
-//! The one place that asks the system for the time. Everything below the command line takes the
-//! time as an argument, so that a test can say what time it is.
+//! The only place that reads the system's clock. Everything below the command line takes the time
+//! as an argument, so that tests can set it.
 
 use jiff::Timestamp;
 
-/// Now, to the second: nothing of ours is recorded more finely.
+/// Now, in whole seconds: records have no finer times.
 #[must_use]
 pub fn now() -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()

@@ -1,8 +1,8 @@
-//! The exit codes: the one table. The help and the README show the same, and a test compares.
+//! The exit codes, in one table. The help and the README show the same table; a test compares them.
 
 use airlock_shared::outcome::{FaultKind, Outcome, Stop};
 
-/// How the program ends, for whoever called it.
+/// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     Finished = 0,
@@ -34,26 +34,28 @@ impl Exit {
         self as u8
     }
 
-    /// What the code means, as the help and the README say it.
+    /// The meaning, as the help and the README show it.
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Finished => "finished",
-            Self::Failed => "failed; also conflicts of apply, a recording that departs",
-            Self::Usage => "usage: what was typed, or a file it names",
+            Self::Failed => {
+                "failed; also: a conflict in apply, or a replay that differs from its recording"
+            }
+            Self::Usage => "usage: a wrong argument, or a file that it names",
             Self::SignIn => "sign-in needed",
             Self::UsageLimit => "usage limit of the account reached",
-            Self::Budget => "budget spent, also where the model still answered at its last step",
+            Self::Budget => "budget spent, also if the model still answered with its last request",
             Self::Sandbox => {
-                "the sandbox could not be made safe, or engine or image cannot be used"
+                "no sandbox: it is not safe, or the engine or the image cannot be used"
             }
             Self::Cancelled => "cancelled (Ctrl-C)",
             Self::Terminated => "terminated (SIGTERM)",
         }
     }
 
-    /// The exit of a run that ended so. A run that was stopped by SIGTERM ends as `Cancelled` too:
-    /// who got the signal says [`Exit::Terminated`] instead.
+    /// The exit code of an outcome. SIGTERM ends a turn as `Cancelled` too; the code that got the
+    /// signal must use [`Exit::Terminated`] instead.
     #[must_use]
     pub fn of(outcome: &Outcome) -> Self {
         match outcome {
@@ -100,7 +102,7 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// The table as the help shows it: a line a code.
+/// The table for the help: one line for each code.
 #[must_use]
 pub fn table() -> String {
     let line = |exit: Exit| format!("  {:>3}  {}\n", exit.code(), exit.meaning());

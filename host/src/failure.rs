@@ -1,45 +1,49 @@
-//! What a person sees when something cannot be done: headline, reason, and the one thing to do.
+//! What a person sees when something fails: headline, reason, and the one thing to do.
 //!
 //! ```text
 //! sign-in needed: the backend refused the key (401)
 //! airlock run --api-key-file FILE …
 //! ```
 //!
-//! Library code returns typed errors; only where the program ends do they become this.
+//! Library code returns typed errors; they become a `Failure` only in the command line.
 
 use airlock_shared::outcome::{Fault, FaultKind, Outcome, Spent, Stop};
 use jiff::Timestamp;
 
 use crate::exit::Exit;
-use crate::neutral;
+use crate::sanitize;
 use crate::text;
 
-/// The command for whoever has no credential, or one that is gone.
+/// The command for a person without a valid credential.
 pub const SIGN_IN: &str = "airlock setup codex-auth";
-/// The command for whoever pays with a key, or may.
+/// The command that gives a run an API key.
 pub const GIVE_A_KEY: &str = "airlock run --api-key-file FILE …";
 
-/// What stands before words that the host did not find itself.
+/// The command that moves logins and records to another directory.
+pub const OTHER_STATE_DIRECTORY: &str = "export XDG_STATE_HOME=/path/to/a/directory/of/yours";
+
+/// The prefix of text that comes from the sandbox.
 pub const SANDBOX_SAYS: &str = "sandbox says: ";
 
-/// An address as it may be copied into a shell; `URL` for one that may not.
+/// A URL or path that is safe to paste into a shell; the placeholder `URL` if it is not.
 #[must_use]
-pub fn address(base: &str) -> &str {
+pub fn shell_url(base: &str) -> &str {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/.-_[]".contains(&byte);
     if base.bytes().all(is_plain) { base } else { "URL" }
 }
 
-/// What lets logins and records be written where they could not be. `place`: as far as it is known.
+/// The command that helps if logins or records cannot be written: another state directory if `why`
+/// says that this one is read-only, else a look at the free space. `place` may be empty.
 #[must_use]
-pub fn elsewhere(place: &str, why: &str) -> String {
-    let is_closed = ["Read-only file system", "Permission denied"];
-    match is_closed.iter().any(|closed| why.contains(closed)) {
-        true => "export XDG_STATE_HOME=/path/to/a/folder/of/yours".to_owned(),
+pub fn storage_hint(place: &str, why: &str) -> String {
+    let not_writable = ["Read-only file system", "Permission denied"];
+    match not_writable.iter().any(|cause| why.contains(cause)) {
+        true => OTHER_STATE_DIRECTORY.to_owned(),
         false => format!("df -h {place}").trim_end().to_owned(),
     }
 }
 
-/// `Display` is what is printed: neutralised, wrapped, without a newline at its end.
+/// `Display` is what is printed: sanitized, wrapped, without a newline at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub exit: Exit,
@@ -47,7 +51,7 @@ pub struct Failure {
     pub headline: String,
     /// Why: fragments joined by `: `.
     pub reason: String,
-    /// One command, or one thing to do; printed on a line of its own.
+    /// One command, or one thing to do, printed on its own line.
     pub hint: Option<String>,
 }
 
@@ -57,7 +61,7 @@ impl Failure {
         Self { exit, headline: headline.into(), reason: reason.into(), hint: None }
     }
 
-    /// What was typed, or a file it names, is not right.
+    /// A wrong argument, or a problem with a file that an argument names.
     #[must_use]
     pub fn usage(reason: impl Into<String>) -> Self {
         Self::new(Exit::Usage, "usage", reason)
@@ -68,8 +72,8 @@ impl Failure {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// How a run ended, if a person must be told more than that it finished. `now` says how long a
-    /// usage limit still lasts.
+    /// The failure of an outcome; `None` if it finished. `now` is needed to say how long a usage limit
+    /// still lasts.
     #[must_use]
     pub fn of(outcome: &Outcome, now: Timestamp) -> Option<Self> {
         let exit = Exit::of(outcome);
@@ -85,37 +89,37 @@ impl Failure {
                     Spent::Tokens => ("tokens", "--tokens N"),
                     Spent::Seconds => ("seconds", "--seconds N"),
                 };
-                let said = match answer {
+                let answered = match answer {
                     Some(_) => "; the model still answered",
                     None => "; the model gave no answer",
                 };
-                Self::new(exit, "budget spent", format!("no {what} left{said}"))
+                Self::new(exit, "budget spent", format!("no {what} left{answered}"))
                     .hint(format!("airlock run {flag} …"))
             }
             Outcome::Stopped { reason: Stop::UsageLimit { plan, resets_at, message }, .. } => {
-                let who = plan.as_ref().map(|plan| format!("plan {plan}: ")).unwrap_or_default();
-                let opens = resets_at.and_then(|at| opens_again(at, now)).unwrap_or_default();
-                Self::new(exit, "usage limit", format!("{who}{message}{opens}"))
-                    .hint(format!("or pay with a key: {GIVE_A_KEY}"))
+                let plan = plan.as_ref().map(|plan| format!("plan {plan}: ")).unwrap_or_default();
+                let resets = resets_at.and_then(|at| resets(at, now)).unwrap_or_default();
+                Self::new(exit, "usage limit", format!("{plan}{message}{resets}"))
+                    .hint(format!("or use an API key: {GIVE_A_KEY}"))
             }
         };
         Some(failure)
     }
 }
 
-/// `, opens again at 14:20 UTC (in 1 h 52 min)`; nothing for a time that is none or has passed.
-fn opens_again(at: u64, now: Timestamp) -> Option<String> {
+/// `, resets at 14:20 UTC (in 1 h 52 min)`; `None` if the time is invalid or has passed.
+fn resets(at: u64, now: Timestamp) -> Option<String> {
     let at = Timestamp::from_second(i64::try_from(at).ok()?).ok()?;
     let wait = u64::try_from(at.as_second() - now.as_second()).ok().filter(|wait| *wait > 0)?;
     let clock = at.strftime(if wait < 86_400 { "%H:%M UTC" } else { "%-d %b %H:%M UTC" });
-    Some(format!(", opens again at {clock} (in {})", text::long_time(wait)))
+    Some(format!(", resets at {clock} (in {})", text::long_time(wait)))
 }
 
 impl From<&Fault> for Failure {
     fn from(fault: &Fault) -> Self {
         let (headline, hint) = match fault.kind {
             FaultKind::SignIn => ("sign-in needed", Some(SIGN_IN)),
-            FaultKind::Refused => ("the backend refused", None),
+            FaultKind::Refused => ("the backend refused the request", None),
             FaultKind::Backend => ("the backend cannot be used", Some("airlock doctor")),
             FaultKind::Model => ("model not available", Some("airlock run -m MODEL …")),
             FaultKind::Choice => ("usage", None),
@@ -127,13 +131,13 @@ impl From<&Fault> for Failure {
             FaultKind::Protocol => ("the sandbox speaks another protocol", Some("airlock doctor")),
             FaultKind::Workspace => ("workspace", None),
             FaultKind::Recording => ("recording", Some("airlock run --record FILE …")),
-            FaultKind::Forged => ("the sandbox claims what did not happen", None),
+            FaultKind::Forged => ("the sandbox reports what did not happen", None),
             FaultKind::Claimed => ("failed", None),
             FaultKind::Disk => ("cannot write", None),
         };
         let failure = Self::new(Exit::of_fault(fault.kind), headline, fault.message.clone());
         let hint = match fault.kind {
-            FaultKind::Disk => Some(elsewhere("", &fault.message)),
+            FaultKind::Disk => Some(storage_hint("", &fault.message)),
             _ => hint.map(str::to_owned),
         };
         Self { hint, ..failure }
@@ -142,14 +146,14 @@ impl From<&Fault> for Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let said = neutral::line(&format!("{}: {}", self.headline, self.reason));
-        // THREAT: words of the sandbox's that reach the next line stand where a command of ours
-        // would. Tried by failure::tests::words_of_the_sandbox_never_begin_a_line.
+        let text = sanitize::line(&format!("{}: {}", self.headline, self.reason));
+        // THREAT: text from the sandbox begins a new line and looks like a command that we suggest.
+        // Tried by failure::tests::words_of_the_sandbox_never_begin_a_line.
         let indent = if self.reason.contains(SANDBOX_SAYS) { "    " } else { "" };
-        f.write_str(&text::wrap(&said, text::COLUMNS, indent))?;
+        f.write_str(&text::wrap(&text, text::COLUMNS, indent))?;
         match &self.hint {
-            // Never wrapped: it is there to be copied.
-            Some(hint) => write!(f, "\n{}", neutral::line(hint)),
+            // Never wrapped, so that it can be copied.
+            Some(hint) => write!(f, "\n{}", sanitize::line(hint)),
             None => Ok(()),
         }
     }
@@ -161,13 +165,13 @@ impl std::error::Error for Failure {}
 mod tests {
     use super::*;
 
-    fn said(outcome: &Outcome) -> String {
+    fn shown(outcome: &Outcome) -> String {
         let now = Timestamp::from_second(1_795_258_080).expect("a time");
         Failure::of(outcome, now).map(|failure| failure.to_string()).unwrap_or_default()
     }
 
     #[test]
-    fn each_end_has_its_words() {
+    fn each_outcome_has_its_message() {
         let failed = |kind, message: &str| Outcome::Failed { fault: Fault::new(kind, message) };
         let stopped = |reason| Outcome::Stopped { reason, answer: None };
         let limit = |resets_at| Stop::UsageLimit {
@@ -183,7 +187,7 @@ mod tests {
             ),
             (
                 failed(FaultKind::Refused, "\u{1b}[2Jno\nlicence"),
-                "the backend refused: ␛[2Jno licence",
+                "the backend refused the request: ␛[2Jno licence",
             ),
             (
                 failed(
@@ -191,7 +195,7 @@ mod tests {
                     "the login cannot be stored: /x/me.json: Read-only file system",
                 ),
                 "cannot write: the login cannot be stored: /x/me.json: Read-only file system\n\
-                 export XDG_STATE_HOME=/path/to/a/folder/of/yours",
+                 export XDG_STATE_HOME=/path/to/a/directory/of/yours",
             ),
             (stopped(Stop::Cancelled), "cancelled: the run was stopped"),
             (
@@ -200,17 +204,17 @@ mod tests {
             ),
             (
                 stopped(limit(Some(1_795_264_800))),
-                "usage limit: plan plus: the usage limit has been reached, opens again at 12:40 UTC (in 1 h 52\n\
-                 min)\nor pay with a key: airlock run --api-key-file FILE …",
+                "usage limit: plan plus: the usage limit has been reached, resets at 12:40 UTC (in 1 h 52\n\
+                 min)\nor use an API key: airlock run --api-key-file FILE …",
             ),
             (
                 stopped(limit(Some(7))),
                 "usage limit: plan plus: the usage limit has been reached\n\
-                 or pay with a key: airlock run --api-key-file FILE …",
+                 or use an API key: airlock run --api-key-file FILE …",
             ),
         ];
         for (outcome, expected) in cases {
-            assert_eq!(said(&outcome), expected);
+            assert_eq!(shown(&outcome), expected);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The program `airlock`: a door to the library.
+//! The program `airlock`.
 
 fn main() -> std::process::ExitCode {
     airlock_host::cli::main()

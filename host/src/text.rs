@@ -1,19 +1,19 @@
-//! Numbers, times and columns as people read them. Pure.
+//! Formats numbers, times and columns for people. Pure.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// No line of ours for people is longer, whatever the terminal.
+/// The longest line that we print for people, on every terminal.
 pub const COLUMNS: usize = 96;
 
-/// Columns the text takes. It must be neutralised before.
+/// The columns that the text takes. The text must be sanitized.
 #[must_use]
 pub fn width(text: &str) -> usize {
     UnicodeWidthStr::width(text)
 }
 
-/// The text in at most `columns`, with `…` where it was cut.
+/// The text in at most `columns`, with `…` at the end if it was truncated.
 #[must_use]
-pub fn cut(text: &str, columns: usize) -> String {
+pub fn truncate(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }
@@ -40,7 +40,7 @@ pub fn pad(text: &str, columns: usize) -> String {
 }
 
 /// Lines of at most `columns`, broken at spaces; every line after the first starts with `indent`.
-/// A word that is longer than a line stays whole.
+/// A word that is longer than a line is not broken.
 #[must_use]
 pub fn wrap(text: &str, columns: usize, indent: &str) -> String {
     let mut wrapped = String::new();
@@ -81,7 +81,7 @@ pub fn short_number(number: u64) -> String {
     scaled(number, 1_000, &["", "k", "M", "G", "T", "P", "E"])
 }
 
-/// `412 B`, `3.1 MB`: decimal, as file managers say it.
+/// `412 B`, `3.1 MB`: decimal, as file managers show sizes.
 #[must_use]
 pub fn bytes(number: u64) -> String {
     scaled(number, 1_000, &[" B", " kB", " MB", " GB", " TB", " PB", " EB"])
@@ -132,7 +132,7 @@ pub fn long_time(seconds: u64) -> String {
     }
 }
 
-/// `88% cached`, or nothing where there was no input.
+/// The percentage of `part` in `whole`; `None` if `whole` is 0.
 #[must_use]
 pub fn share(part: u64, whole: u64) -> Option<u64> {
     part.min(whole).saturating_mul(100).checked_div(whole)
@@ -153,34 +153,34 @@ mod tests {
 
     #[test]
     fn numbers_and_times() {
-        let said = [thousands(0), thousands(999), thousands(41_210), thousands(1_234_567)];
-        assert_eq!(said, ["0", "999", "41,210", "1,234,567"]);
-        let said = [short_number(940), short_number(6_149), short_number(118_900)];
-        assert_eq!(said, ["940", "6.1k", "118k"]);
+        let shown = [thousands(0), thousands(999), thousands(41_210), thousands(1_234_567)];
+        assert_eq!(shown, ["0", "999", "41,210", "1,234,567"]);
+        let shown = [short_number(940), short_number(6_149), short_number(118_900)];
+        assert_eq!(shown, ["940", "6.1k", "118k"]);
         assert_eq!([bytes(12), bytes(3_149_000), bytes(u64::MAX)], ["12 B", "3.1 MB", "18.4 EB"]);
         assert_eq!([limit(2 << 30), limit(512 << 20)], ["2 GiB", "512 MiB"]);
-        let said = [time(40), time(99_990), time(131_000), time(3_725_000)];
-        assert_eq!(said, ["0.0s", "99.9s", "2m11s", "1h02m"]);
-        let said = [long_time(31), long_time(720), long_time(6_720), long_time(270_000)];
-        assert_eq!(said, ["31 s", "12 min", "1 h 52 min", "3 d 3 h"]);
+        let shown = [time(40), time(99_990), time(131_000), time(3_725_000)];
+        assert_eq!(shown, ["0.0s", "99.9s", "2m11s", "1h02m"]);
+        let shown = [long_time(31), long_time(720), long_time(6_720), long_time(270_000)];
+        assert_eq!(shown, ["31 s", "12 min", "1 h 52 min", "3 d 3 h"]);
         assert_eq!([share(88, 100), share(1, 0), share(9, 3)], [Some(88), None, Some(100)]);
         assert_eq!([counted(1, "file"), counted(412, "file")], ["1 file", "412 files"]);
     }
 
     #[test]
-    fn cutting_and_wrapping() {
-        assert_eq!(cut("short", 5), "short");
-        assert_eq!(cut("a longer one", 8), "a longe…");
-        assert_eq!(cut("名前名前", 5), "名前…");
+    fn truncating_and_wrapping() {
+        assert_eq!(truncate("short", 5), "short");
+        assert_eq!(truncate("a longer one", 8), "a longe…");
+        assert_eq!(truncate("名前名前", 5), "名前…");
         assert_eq!(wrap("one two three", 8, "  "), "one two\n  three");
         assert_eq!(wrap("https://a.very.long.example", 8, ""), "https://a.very.long.example");
     }
 
     proptest! {
         #[test]
-        fn what_was_cut_fits(text in any::<String>(), columns in 0_usize..40) {
-            let text = crate::neutral::line(&text);
-            prop_assert!(width(&cut(&text, columns)) <= columns);
+        fn truncated_text_fits(text in any::<String>(), columns in 0_usize..40) {
+            let text = crate::sanitize::line(&text);
+            prop_assert!(width(&truncate(&text, columns)) <= columns);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `airlock doctor` and the backend: it tries what a run would, and a run that could not ask its
-//! backend names it with the same flags.
+//! `airlock doctor` tries the backend that a run would use; a run that cannot reach its backend
+//! names `airlock doctor` with the same flags.
 
 use airlock_tests::Rig;
 use airlock_tests::backend::{Backend, script};
@@ -9,7 +9,7 @@ use airlock_tests::images;
 use super::{flags, key_file, said};
 
 #[tokio::test]
-async fn a_backend_that_cannot_be_reached_is_tried_by_the_command_that_the_run_names() {
+async fn the_hint_of_a_run_makes_doctor_try_the_same_backend() {
     let engine = Engine::connect().await;
     images::ready(&engine).await;
     let rig = Rig::new();
@@ -32,21 +32,21 @@ async fn a_backend_that_cannot_be_reached_is_tried_by_the_command_that_the_run_n
 }
 
 #[tokio::test]
-async fn a_backend_that_answers_is_said_with_its_models() {
+async fn a_backend_that_answers_is_shown_with_its_models() {
     let rig = Rig::new();
     let backend = Backend::scripted(script![]);
     let flags = flags(&rig, &backend);
     let line: Vec<&str> = flags.iter().map(String::as_str).collect();
-    // The first two name an image.
+    // The first two flags name an image.
     let doctor = said(&rig, &[&["doctor"], &line[2..]].concat()).await;
     let row = row(&doctor.stderr);
     assert!(row[0].starts_with(&format!("backend    {}", backend.url())), "{row:#?}");
     assert!(row[0].contains(" lists ") && row[0].ends_with("  ok"), "{row:#?}");
     let none = said(&rig, &["doctor"]).await;
-    assert!(none.stderr.contains("backend    there is no login or key to ask with"), "{none:#?}");
+    assert!(none.stderr.contains("backend    there is no login or key"), "{none:#?}");
 }
 
-/// The row about the backend, and what follows it.
+/// The row about the backend, and the rows after it.
 fn row(said: &str) -> Vec<&str> {
     let row = said.lines().skip_while(|line| !line.starts_with("backend")).collect::<Vec<_>>();
     assert!(!row.is_empty(), "no such row: {said}");

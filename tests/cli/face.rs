@@ -1,5 +1,5 @@
-//! What is printed where: the answer on stdout, progress on stderr, nothing that steers a terminal,
-//! and a stdin that nobody asked for left alone.
+//! The output streams: the answer on stdout, progress on stderr, nothing that controls a terminal;
+//! and stdin, which is read only if an argument needs it.
 
 use std::fs::File;
 use std::io;
@@ -35,13 +35,13 @@ async fn the_answer_is_on_stdout_and_in_the_file_and_progress_on_stderr() {
 }
 
 #[tokio::test]
-async fn quiet_is_quiet() {
+async fn quiet_shows_only_the_answer() {
     let ran = Rig::new().in_words().flags(&["-q"]).model(script![answer("forty-two")]);
     let ran = ran.prompt("x").run().await.assert_finished("forty-two");
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("forty-two\n", ""));
 }
 
-/// A disk that is full under stderr, and a stderr that is closed.
+/// A stderr on a full disk, and a closed stderr.
 #[tokio::test]
 async fn a_stderr_that_fails_costs_no_answer() {
     let engine = Engine::connect().await;
@@ -59,7 +59,7 @@ async fn a_stderr_that_fails_costs_no_answer() {
     }
 }
 
-/// `-o /dev/stdout`: what is printed there anyway is printed once, and in its place.
+/// With `-o /dev/stdout` the answer is printed once, and at the right place.
 #[tokio::test]
 async fn an_answer_for_stdout_keeps_its_order_and_is_not_doubled() {
     let engine = Engine::connect().await;
@@ -92,7 +92,7 @@ async fn json_lines_are_numbered_and_the_last_is_the_outcome() {
     let ran = Rig::new().model(script).prompt("x").run().await.assert_finished("done");
     assert_eq!(ran.stderr, "");
     let events = ran.events();
-    assert_eq!(ran.stdout.lines().count(), events.len(), "a line that is no JSON");
+    assert_eq!(ran.stdout.lines().count(), events.len(), "a line that is not JSON");
     for (index, event) in events.iter().enumerate() {
         assert_eq!((&event["v"], &event["n"]), (&json!(1), &json!(index + 1)), "{event}");
     }
@@ -110,9 +110,9 @@ async fn json_lines_are_numbered_and_the_last_is_the_outcome() {
     );
 }
 
-/// However early it ends: for want of a login, an engine, a directory, of words that make sense.
+/// A session can fail early: no login, no engine, no directory, or wrong arguments.
 #[tokio::test]
-async fn a_run_that_never_began_has_its_last_line_too() {
+async fn a_session_that_never_began_has_its_last_line_too() {
     let no_engine = Rig::new().variable("DOCKER_HOST", "unix:///none");
     let key = key_file(&no_engine);
     let misconfigured = Rig::new();
@@ -138,25 +138,25 @@ async fn a_run_that_never_began_has_its_last_line_too() {
         (&no_state, &["run", "p", "--api-key-file", &their_key], 1, "workspace", "no place to"),
     ];
     for (rig, line, exit, fault, message) in cases {
-        let whole = said(rig, line).await;
+        let plain = said(rig, line).await;
         let json = said(rig, &[line, &["--json"]].concat()).await;
         // The control: without the flag nothing is on stdout, and stderr is the same.
-        assert_eq!((whole.exit, whole.stdout.as_str()), (Some(exit), ""), "{line:?}");
-        assert_eq!((json.exit, &json.stderr), (Some(exit), &whole.stderr), "{line:?}");
-        let mut told: serde_json::Value = serde_json::from_str(&json.stdout).expect("one line");
-        let said = told["message"].take();
-        assert!(said.as_str().is_some_and(|it| it.starts_with(message)), "{line:?}: {said}");
+        assert_eq!((plain.exit, plain.stdout.as_str()), (Some(exit), ""), "{line:?}");
+        assert_eq!((json.exit, &json.stderr), (Some(exit), &plain.stderr), "{line:?}");
+        let mut outcome: serde_json::Value = serde_json::from_str(&json.stdout).expect("one line");
+        let text = outcome["message"].take();
+        assert!(text.as_str().is_some_and(|it| it.starts_with(message)), "{line:?}: {text}");
         let expected = json!({"v": 1, "n": 1, "session": "", "at_ms": 0, "event": "outcome",
             "outcome": "failed", "fault": fault, "message": null, "answer": null, "requests": 0,
             "usage": {"input": 0, "cached": 0, "output": 0, "reasoning": 0}, "changes": "none",
             "exit": exit});
-        assert_eq!(told, expected, "{line:?}");
+        assert_eq!(outcome, expected, "{line:?}");
     }
 }
 
-/// The other end of stdin stays open and silent for the whole of the run.
+/// The other end of stdin stays open and silent during the whole turn.
 #[tokio::test]
-async fn a_stdin_that_nobody_asked_for_is_never_waited_on() {
+async fn stdin_is_not_read_without_need() {
     let rig = Rig::new();
     let mut command = rig.command("run").await;
     let mut child = command
@@ -172,7 +172,7 @@ async fn a_stdin_that_nobody_asked_for_is_never_waited_on() {
     assert_eq!(code, Some(3));
     drop(open);
 
-    // And a whole run, in which a command reads its own stdin too.
+    // A whole turn, in which a command reads its own stdin.
     let engine = Engine::connect().await;
     images::ready(&engine).await;
     let steps = script![call("bash", json!({"command": "cat; echo end"})), answer("ok")];
@@ -187,8 +187,8 @@ async fn a_stdin_that_nobody_asked_for_is_never_waited_on() {
     drop(open);
 }
 
-/// Nobody reads stdout, which is full long before the end: the run ends, and its container goes.
-/// Then either every line is read after all, or the process is told to end and does.
+/// Stdout is not read and is soon full. The turn still ends, and its container is removed. Then every
+/// line can still be read, or a signal ends the process.
 #[tokio::test]
 async fn a_stalled_reader_holds_neither_the_run_nor_sigterm() {
     let engine = Engine::connect().await;
@@ -206,18 +206,18 @@ async fn a_stalled_reader_holds_neither_the_run_nor_sigterm() {
         let mut child = command.spawn().expect("airlock can be started");
         let deadline = clock::now() + PATIENCE;
         let record = loop {
-            let runs = said_by_runs(&rig).await;
-            if let Some(record) = runs.filter(|record| record["outcome"] == "finished") {
+            let listed = first_listed_session(&rig).await;
+            if let Some(record) = listed.filter(|record| record["outcome"] == "finished") {
                 break record;
             }
-            assert!(clock::now() < deadline, "the run does not end");
+            assert!(clock::now() < deadline, "the turn does not end");
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         assert_eq!((&record["requests"], &record["answer"]), (&json!(21), &json!("done")));
         assert_eq!(
             child.try_wait().expect("a child of ours"),
             None,
-            "the rest was not waited with"
+            "it did not wait for the reader"
         );
         let Some(signal) = signal else {
             let output = child.wait_with_output().await.expect("a child of ours");
@@ -235,18 +235,18 @@ async fn a_stalled_reader_holds_neither_the_run_nor_sigterm() {
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         rustix::process::kill_process(pid.expect("it runs"), signal).expect("a child of ours");
         let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
-        let code = ended.expect("it is deaf").expect("a child of ours").code();
+        let code = ended.expect("it ignores the signal").expect("a child of ours").code();
         assert_eq!(code, Some(if signal == Signal::TERM { 143 } else { 130 }));
     }
 }
 
-/// The one run of a rig's home, as `runs --json` has it.
-async fn said_by_runs(rig: &Rig) -> Option<serde_json::Value> {
-    let runs = said(rig, &["sessions", "--json"]).await.stdout;
-    serde_json::from_str(runs.lines().next()?).ok()
+/// The only session of a rig's home, as `sessions --json` shows it.
+async fn first_listed_session(rig: &Rig) -> Option<serde_json::Value> {
+    let sessions = said(rig, &["sessions", "--json"]).await.stdout;
+    serde_json::from_str(sessions.lines().next()?).ok()
 }
 
-/// What a model or a sandbox could steer a terminal with.
+/// Characters that control a terminal or are invisible.
 const STEERING: &str = "\u{9b}31ma\u{1b}]52;c;cm0gLXJmIH4=\u{7}b\u{202e}c\u{200b}d\u{1b}[2Je";
 
 #[tokio::test]
@@ -270,8 +270,8 @@ async fn nothing_of_the_model_or_the_sandbox_steers_a_terminal() {
     assert!(shown.contains("a␛]52;c;cm0gLXJmIH4=␇b<U+202E>c<U+200B>d␛[2Je"), "{shown}");
     assert!(shown.contains("2 requests"), "{shown}");
     assert_harmless(&shown);
-    let runs = said(&rig, &["sessions"]).await.stdout;
-    let id = runs.lines().nth(1).and_then(|row| row.split(' ').next()).unwrap_or_default();
+    let sessions = said(&rig, &["sessions"]).await.stdout;
+    let id = sessions.lines().nth(1).and_then(|row| row.split(' ').next()).unwrap_or_default();
     for name in ["show", "diff"] {
         let shown = on_a_terminal(&rig, &[name.to_owned(), id.to_owned()]).await;
         assert!(shown.contains("<U+202E>"), "{name}: {shown}");
@@ -283,7 +283,7 @@ async fn nothing_of_the_model_or_the_sandbox_steers_a_terminal() {
     assert_harmless(&shown);
 }
 
-/// Colours of ours are the only escape sequences.
+/// The only escape sequences are our colours.
 fn assert_harmless(shown: &str) {
     for (at, _) in shown.match_indices('\u{1b}') {
         let rest: String = shown[at + 1..].chars().take(8).collect();

@@ -1,4 +1,4 @@
-//! What is large is never held whole: a recording of a stranger's, changes shown on a terminal.
+//! Large data in little memory: an untrusted recording, and changes that are shown on a terminal.
 
 use std::io::Read as _;
 use std::process::Stdio;
@@ -9,12 +9,12 @@ use airlock_tests::{Rig, images, peak};
 use serde_json::json;
 use tokio::process::Command;
 
-/// The most memory a command may ever have had.
+/// The most memory that a command may use.
 const MOST_BYTES: u64 = 150 << 20;
 
-/// Exchanges that are as heavy as they may be: each fits, all of them together would not.
+/// Exchanges of the largest size: each fits into memory, all together would not.
 #[tokio::test]
-async fn a_strangers_recording_is_played_in_little_memory() {
+async fn an_untrusted_recording_is_replayed_in_little_memory() {
     let rig = Rig::new().files(&[("a", "one\n")]);
     let file = rig.home().join("strangers.jsonl");
     let mut text = r#"{"airlock_recording":1,"made_by":"0.1.0","model":"gpt-5.5"}"#.to_owned();
@@ -44,8 +44,8 @@ async fn a_strangers_recording_is_played_in_little_memory() {
     assert!(most < MOST_BYTES, "it had {most} bytes");
 }
 
-/// Each character is three bytes and is shown as eight: what comes on the terminal is more than
-/// the memory may be.
+/// Each character has three bytes and is shown as eight, so the output is larger than the memory
+/// limit.
 #[tokio::test]
 async fn changes_are_shown_in_little_memory() {
     let wide = "i=0; line=$(printf '\\342\\200\\256'); for n in 1 2 3 4 5 6 7; do line=$line$line; done; \
@@ -65,7 +65,7 @@ async fn changes_are_shown_in_little_memory() {
     let watching = peak::watch(airlock.id().expect("it runs"));
     let reading = tokio::task::spawn_blocking(move || {
         let (mut shown, mut hidden, mut piece) = (0, 0, vec![0; 1 << 16]);
-        // A terminal whose other end is closed is an error and no end.
+        // A terminal whose other end is closed gives an error, not an end of file.
         while let Ok(read @ 1..) = ours.read(&mut piece) {
             shown += read as u64;
             hidden += memchr::memmem::find_iter(&piece[..read], "\u{202e}").count();
@@ -74,7 +74,7 @@ async fn changes_are_shown_in_little_memory() {
     });
     assert!(airlock.wait().await.expect("it ends").success());
     let (shown, hidden) = reading.await.expect("read");
-    assert_eq!(hidden, 0, "a character that steers came on the terminal");
+    assert_eq!(hidden, 0, "an unsafe character reached the terminal");
     assert!(shown > MOST_BYTES, "blind: {shown} bytes were shown");
     let most = watching.await.expect("watched");
     assert!(most < MOST_BYTES, "it had {most} bytes");

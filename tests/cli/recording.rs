@@ -1,5 +1,5 @@
-//! Cassettes through the command line: recorded against a backend, played back without one, and
-//! every departure said with its place.
+//! Recordings through the command line: recorded with a backend, replayed without one; every
+//! difference is an error that names its place.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,12 @@ use airlock_tests::images;
 use airlock_tests::rig::Ran;
 use serde_json::{Value, json};
 
-use super::{Said, flags, said, unwrapped};
+use super::{CommandResult, flags, said, unwrapped};
 
-/// A recorded run, and where its recording is.
+/// A recorded session, and the path of its recording.
 async fn recorded() -> (Ran, PathBuf) {
     let rig = Rig::new().files(&[("a", "one\n")]);
-    let file = rig.home().join("run.recording.jsonl");
+    let file = rig.home().join("session.recording.jsonl");
     let path = file.display().to_string();
     let rig = rig.flags(&["--record", &path]).model(script![
         call("bash", json!({"command": "cat a; echo two > a"})),
@@ -25,24 +25,24 @@ async fn recorded() -> (Ran, PathBuf) {
     (rig.prompt("what is in a?").run().await.assert_finished("it said one"), file)
 }
 
-/// Played back in a home that has no key, with a proxy that nobody serves in every variable.
-async fn played(recording: &str, more: &[&str]) -> Said {
+/// A replay in a home without a key, with a proxy that does not exist.
+async fn replay(recording: &str, more: &[&str]) -> CommandResult {
     let rig = Rig::new().files(&[("a", "one\n")]).variable("HTTPS_PROXY", "http://127.0.0.1:1");
-    let file = rig.home().join("played.jsonl");
+    let file = rig.home().join("replayed.jsonl");
     std::fs::write(&file, recording).expect("written");
     let path = file.display().to_string();
     let line = ["run", "what is in a?", "--image", images::BUSYBOX, "--json", "--replay", &path];
     said(&rig, &[&line[..], more].concat()).await
 }
 
-fn outcome(said: &Said) -> Value {
+fn outcome(said: &CommandResult) -> Value {
     let last = said.stdout.lines().last().unwrap_or_default();
     serde_json::from_str(last).unwrap_or_else(|_| panic!("no outcome: {said:#?}"))
 }
 
-/// Ended with 1 by a fault of the recording that says this.
+/// Checks for exit code 1 and a recording fault with this text.
 #[track_caller]
-fn assert_departs(said: &Said, says: &str) {
+fn assert_departs(said: &CommandResult, says: &str) {
     assert_eq!(said.exit, Some(1), "{said:#?}");
     let outcome = outcome(said);
     assert_eq!((&outcome["outcome"], &outcome["fault"]), (&json!("failed"), &json!("recording")));
@@ -51,7 +51,7 @@ fn assert_departs(said: &Said, says: &str) {
 }
 
 #[tokio::test]
-async fn a_recorded_run_is_played_back_and_a_departure_says_where() {
+async fn a_recording_is_replayed_and_a_difference_names_its_place() {
     use std::os::unix::fs::PermissionsExt as _;
     let (ran, file) = recorded().await;
     let mode = std::fs::metadata(&file).expect("a recording").permissions().mode();
@@ -61,8 +61,8 @@ async fn a_recorded_run_is_played_back_and_a_departure_says_where() {
     let asked = ran.backend.model_requests().len();
     let first = ran.outcome();
 
-    // The same again, with nobody at the other end.
-    let again = played(&recording, &[]).await;
+    // A replay, without the backend.
+    let again = replay(&recording, &[]).await;
     assert_eq!((again.exit, again.stderr.as_str()), (Some(0), ""), "{again:#?}");
     let second = outcome(&again);
     for field in ["outcome", "answer", "exit", "requests", "usage", "changes"] {
@@ -70,30 +70,30 @@ async fn a_recorded_run_is_played_back_and_a_departure_says_where() {
     }
     assert_eq!(ran.backend.model_requests().len(), asked);
 
-    // One byte of what the model was said to have asked for.
+    // A change in what the model asked for.
     let at = recording.find("cat a; echo two").expect("the call's arguments");
     let mut changed = recording.clone();
     changed.replace_range(at..at + 3, "cut");
-    assert_departs(&played(&changed, &[]).await, "departs from its recording at exchange ");
+    assert_departs(&replay(&changed, &[]).await, "departs from its recording at exchange ");
 
-    // An exchange too few, one too many, one in the middle that is not there.
+    // One exchange too few, one too many, and one missing in the middle.
     let lines: Vec<&str> = recording.lines().collect();
     let shorter = lines[..lines.len() - 1].join("\n") + "\n";
-    assert_departs(&played(&shorter, &[]).await, "one more request of responses than it has");
+    assert_departs(&replay(&shorter, &[]).await, "one more request of responses than it has");
     let mut last: Value = serde_json::from_str(lines[lines.len() - 1]).expect("an exchange");
     last["n"] = json!(last["n"].as_u64().unwrap_or_default() + 1);
     let longer = format!("{recording}{last}\n");
-    assert_departs(&played(&longer, &[]).await, "ended before its recording: 1 left");
-    let holed: Vec<&str> =
+    assert_departs(&replay(&longer, &[]).await, "ended before its recording: 1 left");
+    let with_gap: Vec<&str> =
         lines.iter().enumerate().filter(|(n, _)| *n != lines.len() - 2).map(|(_, l)| *l).collect();
-    assert_departs(&played(&(holed.join("\n") + "\n"), &[]).await, "is missing: line ");
-    assert_departs(&played("{\"airlock_recording\":99}\n", &[]).await, "of version 99");
-    assert_departs(&played("not a recording\n", &[]).await, "it is not a recording");
+    assert_departs(&replay(&(with_gap.join("\n") + "\n"), &[]).await, "is missing: line ");
+    assert_departs(&replay("{\"airlock_recording\":99}\n", &[]).await, "of version 99");
+    assert_departs(&replay("not a recording\n", &[]).await, "it is not a recording");
 }
 
-/// A file that is no recording is not overwritten by one.
+/// Another file is not overwritten.
 #[tokio::test]
-async fn recording_overwrites_recordings_alone() {
+async fn a_recording_overwrites_only_recordings() {
     let engine = Engine::connect().await;
     images::ready(&engine).await;
     let rig = Rig::new();

@@ -1,11 +1,11 @@
-//! What is refused, word for word: a headline, a reason, one thing to do. Nothing here needs an
+//! Error messages, word for word: a headline, a reason, one thing to do. Nothing here needs an
 //! engine, an account or a network.
 
 use airlock_tests::{Rig, tree};
 
 use super::{key_file, said, unwrapped};
 
-/// What a line is answered with: exit code and stderr; nothing is on stdout.
+/// Checks the exit code and stderr of a command line; stdout must be empty.
 async fn refused(rig: &Rig, line: &[&str], exit: i32, expected: &str) {
     let said = said(rig, line).await;
     assert_eq!((said.exit, said.stderr.as_str()), (Some(exit), expected), "{line:?}");
@@ -13,20 +13,20 @@ async fn refused(rig: &Rig, line: &[&str], exit: i32, expected: &str) {
 }
 
 #[tokio::test]
-async fn what_was_typed_is_answered_word_for_word() {
+async fn usage_errors_are_as_written_here() {
     let rig = Rig::new();
     std::fs::write(rig.workspace().join("c.jsonl"), "").expect("written");
-    let handoff = "usage: in handoff credentials the model's calls pass the host unseen, so there is \
-                   nothing to record\nor replay\nairlock run --credentials relay …\n";
-    let typed = "usage: a key that is typed is seen by everybody on this machine: --api-key takes \
-                 only `-`, which\nreads it from stdin\nairlock run --api-key - … < FILE\n";
+    let handoff = "usage: with --credentials handoff the host does not see the model requests, so it \
+                   cannot record\nor replay them\nairlock run --credentials relay …\n";
+    let typed = "usage: every user of this machine can see a key in an argument: --api-key accepts \
+                 only `-`,\nwhich reads the key from stdin\nairlock run --api-key - … < FILE\n";
     let cases: [(&[&str], &str); 10] = [
         (
             &["rum"],
             "usage: unrecognized subcommand 'rum'; tip: a similar subcommand exists: \
              'run'\nairlock --help\n",
         ),
-        (&["run"], "usage: a prompt is missing\nairlock run \"say what this directory is\"\n"),
+        (&["run"], "usage: the prompt is missing\nairlock run \"say what this directory is\"\n"),
         (
             &["run", "p", "--modle", "x"],
             "usage: unexpected argument '--modle' found; tip: a similar argument exists: \
@@ -52,8 +52,8 @@ async fn what_was_typed_is_answered_word_for_word() {
         ),
         (
             &["show", "7c"],
-            "usage: invalid value '7c' for '<SESSION>': a session is named by the first 4 or more digits of \
-             its id,\nsee: airlock sessions\nairlock show --help\n",
+            "usage: invalid value '7c' for '<SESSION>': give the first 4 or more digits of the session's \
+             id;\nto list sessions: airlock sessions\nairlock show --help\n",
         ),
     ];
     for (line, expected) in cases {
@@ -67,7 +67,7 @@ async fn without_a_credential_a_sign_in_is_needed() {
     let expected = "sign-in needed: no API key was given, and there is no login `default`\n\
                     airlock setup codex-auth\n";
     refused(&rig, &["run", "p"], 3, expected).await;
-    let expected = "sign-in needed: --login env reads OPENAI_API_KEY, which is not set\n\
+    let expected = "sign-in needed: --login env needs OPENAI_API_KEY, which is not set\n\
                     airlock run --api-key-file FILE …\n";
     refused(&Rig::new(), &["run", "p", "--login", "env"], 3, expected).await;
 }
@@ -80,23 +80,23 @@ async fn the_configuration_is_taken_whole_or_not_at_all() {
     };
     let edit = "edit ~/config/airlock/config.toml\n";
     configured("effort = \"low\"\nmodle = \"x\"\n");
-    let expected = "usage: ~/config/airlock/config.toml:2: unknown key `modle`; the nearest known \
-                    one is `model`\n";
+    let expected = "usage: ~/config/airlock/config.toml:2: unknown key `modle`; did you mean \
+                    `model`?\n";
     let whole = said(&rig, &["run", "p"]).await;
-    // The home's own length decides where the line breaks.
+    // Where the line breaks depends on the length of the home's path.
     assert_eq!(
         (whole.exit, unwrapped(&whole.stderr)),
         (Some(2), unwrapped(&(expected.to_owned() + edit)))
     );
     configured("api_key = \"sk-canary-kept\"\n");
     let whole = said(&rig, &["run", "p"]).await;
-    let expected = "usage: ~/config/airlock/config.toml:1: a key is not kept here: name its file \
-                    with `api_key_file`\n";
+    let expected = "usage: ~/config/airlock/config.toml:1: a key must not be in this file: name the \
+                    key's file with `api_key_file`\n";
     assert_eq!(
         (whole.exit, unwrapped(&whole.stderr)),
         (Some(2), unwrapped(&(expected.to_owned() + edit)))
     );
-    // The directory that is worked on configures nothing, whatever it calls its files.
+    // Files of the directory that is worked on configure nothing.
     configured("");
     tree::write(
         rig.workspace(),
@@ -105,12 +105,12 @@ async fn the_configuration_is_taken_whole_or_not_at_all() {
     assert_eq!(said(&rig, &["run", "p"]).await.exit, Some(3));
 }
 
-/// A limit that was meant and would not hold.
+/// Otherwise a misspelt limit would have no effect.
 #[tokio::test]
 async fn a_variable_that_is_misspelt_is_refused() {
     let rig = Rig::new().variable("AIRLOCK_MEMROY", "sk-canary");
-    let expected = "usage: unknown variable AIRLOCK_MEMROY; the nearest known one is \
-                    AIRLOCK_MEMORY\nunset AIRLOCK_MEMROY\n";
+    let expected = "usage: unknown variable AIRLOCK_MEMROY; did you mean AIRLOCK_MEMORY?\n\
+                    unset AIRLOCK_MEMROY\n";
     refused(&rig, &["run", "p"], 2, expected).await;
     refused(&rig, &["doctor"], 2, expected).await;
 }
@@ -130,10 +130,10 @@ async fn the_keys_of_the_readme_are_known() {
     for key in keys {
         configured(key);
         let said = said(&rig, &["run", "p"]).await;
-        let expected = format!("{key}: a list of texts is expected");
+        let expected = format!("{key}: it must be a list of strings");
         assert!(unwrapped(&said.stderr).contains(&expected), "{key}: {said:?}");
     }
-    configured("nobody_knows_this");
+    configured("unknown_key");
     assert!(said(&rig, &["run", "p"]).await.stderr.contains("unknown key"));
 }
 
@@ -165,7 +165,7 @@ async fn tcp_without_tls_to_another_machine_is_refused() {
 }
 
 #[tokio::test]
-async fn an_absent_image_is_said_with_its_command() {
+async fn a_missing_image_is_an_error_with_its_command() {
     let ran = Rig::new().in_words().image("127.0.0.1:1/nobody/nothing:1").flags(&["-q"]);
     let ran = ran.prompt("x").run().await.assert_exit(6, "");
     let expected = "no sandbox: the image cannot be fetched: 127.0.0.1:1/nobody/nothing:1: ";
@@ -188,13 +188,13 @@ async fn the_exit_codes_are_one_table() {
         let help = said(&Rig::new(), line).await;
         assert_eq!((help.exit, help.stderr.as_str()), (Some(0), ""));
         let after = help.stdout.split("Exit codes:\n").nth(1).unwrap_or_default();
-        let told: Vec<&str> = after.lines().take_while(|line| !line.is_empty()).collect();
-        assert_eq!(told, rows);
+        let shown: Vec<&str> = after.lines().take_while(|line| !line.is_empty()).collect();
+        assert_eq!(shown, rows);
         assert!(help.stdout.lines().all(|line| line.chars().count() <= 96), "{}", help.stdout);
     }
 }
 
-/// A repository can have anything at the name that a person gives for the answer or the recording.
+/// A repository may have a link or a fifo with the name that a person gives for the answer.
 #[tokio::test]
 async fn nothing_is_written_through_a_link_or_into_a_fifo_of_the_directory() {
     let rig = Rig::new();

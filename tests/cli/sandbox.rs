@@ -1,5 +1,4 @@
-//! What hosts that are not ours are given: the sandbox binary, and the schema of the line that
-//! starts it.
+//! What other programs get: the sandbox binary, and the schema of the line that starts it.
 
 use std::process::Stdio;
 
@@ -15,7 +14,7 @@ use tokio::process::Command;
 use super::said;
 
 #[tokio::test]
-async fn the_extracted_sandbox_says_that_it_is_ready_before_it_reads() {
+async fn the_extracted_sandbox_prints_its_ready_line_before_it_reads() {
     let rig = Rig::new();
     let extracted = said(&rig, &["sandbox", "--extract", "airlock-sandbox"]).await;
     assert_eq!((extracted.exit, extracted.stdout.as_str()), (Some(0), ""), "{extracted:?}");
@@ -29,14 +28,14 @@ async fn the_extracted_sandbox_says_that_it_is_ready_before_it_reads() {
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
     let mut line = String::new();
     let reading = tokio::time::timeout(PATIENCE, stdout.read_line(&mut line));
-    reading.await.expect("it says so unasked").expect("a line");
+    reading.await.expect("it prints the line").expect("a line");
     let mut ready: Value = serde_json::from_str(&line).expect("JSON");
-    // What it finds here is this machine's business; that it looks is not.
+    // What it finds depends on this machine; that it reports it does not.
     let found = ready["confinement"].take();
     assert_eq!(found["mounts"]["/proc"]["kind"], "proc", "{found}");
     let expected = json!({"ready": 1, "version": env!("CARGO_PKG_VERSION"), "confinement": null});
     assert_eq!(ready, expected);
-    // What is no handoff ends it with one sentence.
+    // A line that is not a handoff ends it with one sentence.
     let mut stdin = child.stdin.take().expect("piped");
     stdin.write_all(b"{\"protocol\":1}\n").await.expect("it reads");
     let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
@@ -56,9 +55,9 @@ async fn the_schema_of_the_handoff_is_the_one_in_the_repository() {
     );
 }
 
-/// What the README has people type, typed: with another backend, and an image that is here.
+/// The README's commands work, with another backend and an image that is present.
 #[tokio::test]
-async fn what_the_readme_says_of_plain_mode_works() {
+async fn the_commands_of_the_readme_work() {
     let engine = Engine::connect().await;
     images::ready(&engine).await;
     let rig = Rig::new();
@@ -67,16 +66,16 @@ async fn what_the_readme_says_of_plain_mode_works() {
     let from = readme.find("$ airlock sandbox --extract").expect("the README extracts it");
     let block = readme[from..].split("```").next().unwrap_or_default();
     let mut typed = block.replace("\n$ ", "\n").trim_start_matches("$ ").to_owned();
-    for (said, meant) in [
+    for (written, used) in [
         ("https://api.openai.com/v1", backend.url().as_str()),
         ("debian:13-slim", BUSYBOX),
         ("docker run -i --rm", "docker run -i --rm --network host --label airlock.tests=rig"),
     ] {
-        assert!(typed.contains(said), "{said}: {typed}");
-        typed = typed.replace(said, meant);
+        assert!(typed.contains(written), "{written}: {typed}");
+        typed = typed.replace(written, used);
     }
-    let folder = airlock().await.parent().expect("a folder").display().to_string();
-    let path = format!("{folder}:/usr/local/bin:/usr/bin:/bin");
+    let directory = airlock().await.parent().expect("a directory").display().to_string();
+    let path = format!("{directory}:/usr/local/bin:/usr/bin:/bin");
     let mut shell = Command::new("sh");
     shell.args(["-ec", &typed]).current_dir(rig.workspace()).stdin(Stdio::null());
     shell.env("PATH", path).env("HOME", rig.home()).env("KEY", rig.key());

@@ -93,7 +93,7 @@ async fn links_fifos_and_git_folders_end_as_written() {
         .map(|path| path.display().to_string())
         .collect();
     assert_eq!(new, ["fine"], "{said}");
-    assert!(said.contains("kept back"), "{said}");
+    assert!(said.contains("held       "), "{said}");
 }
 
 /// What the agent plants for other programs than git: held where it runs by itself, named where its

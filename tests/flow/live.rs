@@ -193,10 +193,10 @@ async fn git_is_named_only_where_it_runs_nothing_new() {
         let ran = ran.assert_finished("done");
         assert_eq!(ran.outcome()["changes"], "live", "{}", ran.outcome());
         let show = ran.airlock("show", &[]).await.stdout;
-        assert!(show.contains("changes    in the directory itself, which was live"), "{show}");
+        assert!(show.contains("changes    in the directory itself (--live)"), "{show}");
         assert_eq!(show.contains("git diff"), leaves.is_empty(), "{show}");
         let diff = ran.airlock("diff", &[]).await;
-        let why = "it worked in the directory itself (--live), and its changes are there\n";
+        let why = "it worked in the directory itself (--live), so its changes are there\n";
         let expected = format!("nothing    to show: {why}");
         assert_eq!((diff.exit, &*diff.stdout, &*diff.stderr), (Some(0), "", &*expected));
         for name in ["apply", "discard"] {

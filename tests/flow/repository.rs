@@ -105,7 +105,7 @@ async fn applied(rig: Rig) -> (Ran, tree::Tree, tree::Tree) {
     let applied = ran.rig.command("apply").await.arg(ran.id()).output().await.expect("airlock");
     let said = String::from_utf8_lossy(&applied.stderr).into_owned();
     assert_eq!(applied.status.code(), Some(0), "{said}");
-    assert!(!said.contains("kept back"), "{said}");
+    assert!(!said.contains("held       "), "{said}");
     let after = tree::read(ran.rig.workspace());
     let me = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     assert!(after.values().all(|entry| entry.owner == me), "an owner who is not the user");

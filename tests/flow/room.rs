@@ -235,7 +235,7 @@ async fn what_was_paid_for_is_told_where_nothing_can_be_kept() {
     assert!(ran.stdout.contains("it is done"), "{}", ran.stdout);
     let notes: Vec<String> =
         ran.events_named("note").iter().map(|it| it["text"].to_string()).collect();
-    let what = "the record of this run cannot be kept: there is no space left in";
+    let what = "the record of this session cannot be saved: there is no space left in";
     assert!(notes.iter().any(|note| note.contains(what)), "{notes:#?}");
     drop(disk);
 }

@@ -100,7 +100,7 @@ in_both_custodies! {
         tree::write(&folder, &[("meanwhile", "old\n")]);
         let applied = ran.airlock("apply", &[]).await;
         assert_eq!(applied.exit, Some(0), "{applied:#?}");
-        assert!(applied.stderr.contains("kept back"), "{applied:#?}");
+        assert!(applied.stderr.contains("held       "), "{applied:#?}");
         assert_eq!(ran.record().await["changes_are"], "applied");
         let after = tree::read(&folder);
         let what = |path: &str| after.get(Path::new(path)).map(|entry| entry.what.clone());
@@ -131,7 +131,7 @@ async fn what_was_not_copied_is_not_overwritten() {
     let before = tree::read(ran.rig.workspace());
     let applied = ran.airlock("apply", &[]).await;
     assert_eq!(applied.exit, Some(0), "{applied:#?}");
-    assert!(applied.stderr.contains("all of it is kept back"), "{applied:#?}");
+    assert!(applied.stderr.contains("all changes are held"), "{applied:#?}");
     assert!(applied.stderr.contains(".env (") && applied.stderr.contains("fifo ("), "{applied:#?}");
     assert_eq!(tree::read(ran.rig.workspace()), before);
     let discarded = ran.airlock("discard", &[]).await;

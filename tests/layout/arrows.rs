@@ -14,7 +14,7 @@ const HOST: [&[&str]; 10] = [
     &["failure"],
     &["exit", "text"],
     &["output"],
-    &["clock", "neutral"],
+    &["clock", "sanitize"],
 ];
 
 /// `scripted` is both ends of a test, and is not built into the product.

@@ -140,7 +140,7 @@ async fn an_access_token_given_alone_is_not_renewed() {
     command.stdin(Stdio::piped());
     let output = run_with_stdin(command, &granted.access).await;
     assert_eq!(output.exit, Some(0), "{output:#?}");
-    assert!(unwrapped(&output.stderr).contains("nothing renews it"), "{output:#?}");
+    assert!(unwrapped(&output.stderr).contains("never renewed"), "{output:#?}");
     let stored = machine.stored("default");
     assert_eq!(
         (&stored["email"], &stored["refresh_token"]),

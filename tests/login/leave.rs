@@ -82,7 +82,7 @@ async fn status_shows_every_login_and_which_is_used() {
     let screen = unwrapped(&output.stdout);
     for part in [
         "login default · ada@example.org · plus · account ",
-        "token good for 9 d 23 h · pays",
+        "token good for 9 d 23 h · in use",
         "5h window 4% · week 11%",
         "login old · ada@example.org",
         "signed out in another place",

@@ -101,7 +101,7 @@ async fn a_model_is_chosen_once_and_stored_with_the_login() {
     let ran = live.end().await.assert_nothing_left_behind().await;
     assert_eq!((ran.exit, ran.stdout.as_str()), (Some(0), "done\n"), "{}", ran.stderr);
     let screen = unwrapped(&ran.stderr);
-    let kept = "gpt-5.5 is kept with the login `team`; `airlock run -m ask …` asks again";
+    let kept = "gpt-5.5 is stored with the login `team`; to choose again: airlock run -m ask …";
     assert!(screen.contains(kept), "{screen}");
     let mut expected = before;
     expected["model"] = json!("gpt-5.5");
@@ -188,13 +188,13 @@ async fn a_stored_model_that_is_not_listed_any_more_is_chosen_again() {
     let rig = team(&machine).in_words().prompt("x");
     let ran = rig.start_beside(engine().await, Arc::clone(&machine.backend)).await.end().await;
     assert_eq!(ran.exit, Some(2), "{}", ran.stderr);
-    let reason = "gpt-3 is kept with the login, and the backend does not list it any more: it lists \
+    let reason = "gpt-3 is stored with the login, but the backend does not list it any more: it lists \
                   dall-e-2, gpt-5.5";
     assert!(unwrapped(&ran.stderr).contains(reason), "{}", ran.stderr);
     let (live, person) = start_until_question(&machine, team(&machine)).await;
     let screen = unwrapped(&live.stderr());
     assert!(
-        screen.contains("gpt-3 was kept with the login, and the backend does not list"),
+        screen.contains("gpt-3 is stored with the login, but the backend does not list"),
         "{screen}"
     );
     machine.backend.then(script![answer("done")]);
@@ -214,8 +214,8 @@ async fn a_model_for_a_key_file_is_for_one_session() {
     let ran = live.end().await;
     assert_eq!((ran.exit, ran.stdout.as_str()), (Some(0), "done\n"), "{}", ran.stderr);
     let screen = unwrapped(&ran.stderr);
-    let line = "gpt-5.5 is chosen for this run; `model = \"gpt-5.5\"` in config.toml keeps it, or name \
-                it each time: -m gpt-5.5";
+    let line = "gpt-5.5 is used for this session only; to keep it, write `model = \"gpt-5.5\"` into \
+                config.toml, or give -m gpt-5.5 each time";
     assert!(screen.contains(line), "{screen}");
     assert_eq!(machine.stored("team")["model"], Value::Null);
     // The next session asks again.

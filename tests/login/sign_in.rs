@@ -59,9 +59,9 @@ async fn with_a_code_on_another_device() {
         let whose = format!("signed in ada@example.org · plus · account {account}…");
         for line in [
             "login none yet",
-            &format!("{whose} · renews itself until you log out"),
-            "proof asked the service for its models: 3 listed, default gpt-5.5 ok",
-            "default.json (0600, only this machine)",
+            &format!("{whose} · renewed automatically until you log out"),
+            "proof asked the backend for its models: 3 listed, default gpt-5.5 ok",
+            "default.json (0600, only on this machine)",
         ] {
             assert!(screen.contains(line), "{door}: {line}: {screen}");
         }

@@ -1,7 +1,7 @@
-//! What is done, one arm a command. Here the command line meets the rest of the host: errors become
-//! a [`Failure`], and what was done becomes text.
+//! Carries out one action. Errors of the rest of the host become a [`Failure`], and results become
+//! text.
 
-mod kept; // runs, show, diff, apply, discard
+mod sessions; // sessions, show, diff, apply, discard
 mod logins; // status, logout, import, secrets
 mod ready; // setup image, doctor, demo
 mod sign_in; // setup codex-auth
@@ -13,22 +13,22 @@ use airlock_shared::handoff::Handoff;
 
 use crate::cli::config::OutputChoice;
 use crate::cli::environment::Environment;
-use crate::cli::login_args::{ImportArgs, LoginArgs, SignInArgs, StatusArgs, Trial};
+use crate::cli::login_args::{DoctorArgs, ImportArgs, LoginArgs, SignInArgs, StatusArgs};
 use crate::cli::places::Places;
 use crate::cli::progress::labelled;
 use crate::cli::screen::Screen;
 use crate::cli::view::triggers;
 use crate::engine::{Docker, EngineChoice, EngineError, binary};
 use crate::exit::Exit;
-use crate::failure::Failure;
 use crate::output::Output;
+use crate::failure::{Failure, OTHER_STATE_DIRECTORY};
 use crate::records::SessionStore;
 use crate::session::HostContext;
 use crate::session::settings::SessionSettings;
 use crate::text;
 use crate::workspace::{self, Private};
 
-/// One thing to do, with nothing left to resolve.
+/// One action, completely resolved.
 pub enum Action {
     Run {
         settings: Box<SessionSettings>,
@@ -57,12 +57,12 @@ pub enum Action {
     Discard {
         session: String,
     },
-    /// Prints the names that `apply` holds or points out.
+    /// Prints the file names that `apply` holds or points out.
     Triggers,
     Image {
         offline: bool,
     },
-    Doctor(Box<Trial>),
+    Doctor(Box<DoctorArgs>),
     Demo,
     SignIn(Box<SignInArgs>),
     Status(Box<StatusArgs>),
@@ -75,33 +75,33 @@ pub enum Action {
     Schema,
 }
 
-/// Does it.
+/// Carries out an action.
 ///
 /// # Errors
-/// Whatever ends the program with another code than the outcome's.
-pub fn act(asked: Action, environment: &Environment, places: &Places) -> Result<Exit, Failure> {
+/// Everything that ends the program with another code than the outcome's.
+pub fn act(action: Action, environment: &Environment, places: &Places) -> Result<Exit, Failure> {
     let mut screen = Screen::of_this_process(environment);
-    match asked {
+    match action {
         Action::Run { settings, turn_printer } => {
             in_runtime(start::run(*settings, turn_printer, places, screen))
         }
         Action::Sessions { json } => {
-            kept::sessions(&store(places, &mut screen)?, json, &mut screen)
+            sessions::sessions(&store(places, &mut screen)?, json, &mut screen)
         }
         Action::Show { session, json } => {
-            kept::show(&store(places, &mut screen)?, &session, json, &mut screen)
+            sessions::show(&store(places, &mut screen)?, &session, json, &mut screen)
         }
         Action::Content { session, path } => {
-            kept::content(&store(places, &mut screen)?, &session, &path, &mut screen)
+            sessions::content(&store(places, &mut screen)?, &session, &path, &mut screen)
         }
         Action::Diff { session, held, stat } => {
-            kept::diff(&store(places, &mut screen)?, &session, held, stat, &mut screen)
+            sessions::diff(&store(places, &mut screen)?, &session, held, stat, &mut screen)
         }
         Action::Apply { session } => {
-            kept::apply(&store(places, &mut screen)?, &session, places, &mut screen)
+            sessions::apply(&store(places, &mut screen)?, &session, places, &mut screen)
         }
         Action::Discard { session } => {
-            kept::discard(&store(places, &mut screen)?, &session, &mut screen)
+            sessions::discard(&store(places, &mut screen)?, &session, &mut screen)
         }
         Action::Triggers => {
             screen.print(&triggers::text(workspace::triggers())).map(|()| Exit::Finished)
@@ -128,7 +128,7 @@ pub fn schema() -> String {
     text
 }
 
-/// Writes the sandbox's binary out, executable, for hosts that are not ours.
+/// Writes the sandbox's binary to a file, executable, for programs that start containers themselves.
 fn extract(file: &std::path::Path, screen: &mut Screen) -> Result<Exit, Failure> {
     // THREAT: an unpacked archive has a link at the name that a person gives. Tried by
     // cli::refused::nothing_is_written_through_a_link_or_into_a_fifo_of_the_directory.
@@ -145,36 +145,36 @@ fn extract(file: &std::path::Path, screen: &mut Screen) -> Result<Exit, Failure>
     Ok(Exit::Finished)
 }
 
-/// Threads beside the one that carries out the command; disks have their own. Of two, each would
-/// hand a request on to the other half-way, and waking it takes longer than the work.
+/// Threads beside the main one; disk work has its own. With two, a request would move between them,
+/// and waking the other one takes longer than the work.
 const WORKERS: usize = 1;
 
 fn in_runtime(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = runtime.map_err(|error| {
-        Failure::new(Exit::Failed, "no threads", format!("the system gives none: {error}"))
+        Failure::new(Exit::Failed, "no threads", format!("none can be started: {error}"))
     })?;
     let done = runtime.block_on(work);
-    // A thread that still reads a slow disk is not waited for.
+    // Do not wait for a thread that still reads a slow disk.
     runtime.shutdown_background();
     done
 }
 
-/// Where sessions are kept. What an earlier release left there is named on the first use.
+/// Opens the store of sessions. The first time, it tells about the directory of an earlier release.
 fn store(places: &Places, screen: &mut Screen) -> Result<SessionStore, Failure> {
     let store = SessionStore::open(&places.state).map_err(|error| {
-        Failure::new(Exit::Failed, "no place to keep sessions", error.to_string())
-            .hint("export XDG_STATE_HOME=/path/to/a/directory/of/yours")
+        Failure::new(Exit::Failed, "no state directory", error.to_string())
+            .hint(OTHER_STATE_DIRECTORY)
     })?;
-    if let Ok(Some((directory, waiting))) = store.earlier() {
-        let said = format!(
-            "{} is of an earlier airlock and is left as it is; {} in it have changes that wait: \
-             apply them with that airlock, which this one cannot",
+    if let Ok(Some((directory, waiting))) = store.earlier_release() {
+        let note = format!(
+            "{} belongs to an earlier release of airlock and is left unchanged; {} in it with changes \
+             that are not applied: only that release can apply them",
             places.shown(&directory),
             text::counted(waiting as u64, "session"),
         );
-        screen.tell(&format!("{}\n", labelled("note", &said, text::COLUMNS, screen.err_style)));
+        screen.tell(&format!("{}\n", labelled("note", &note, text::COLUMNS, screen.err_style)));
     }
     Ok(store)
 }
@@ -189,8 +189,8 @@ async fn context(places: &Places, screen: &mut Screen) -> Result<HostContext, Fa
     })
 }
 
-/// What of this machine never enters a sandbox: our two folders, by their own links too, the file
-/// of settings wherever it lies, and the logins that are there.
+/// Files of this machine that never enter a sandbox: our two directories and what links in them lead
+/// to, the file of settings, and all logins.
 fn private(places: &Places) -> Private {
     let logins = places.logins();
     let private = Private::default()
@@ -217,7 +217,7 @@ fn described((headline, reason, hint): (String, String, Option<String>)) -> Fail
     Failure { hint, ..failure }
 }
 
-/// Who runs this, for people who look at the engine.
+/// The user's name, for people who look at the engine.
 fn owner() -> String {
     let uid = rustix::process::geteuid().as_raw();
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();

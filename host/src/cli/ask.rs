@@ -1,5 +1,5 @@
-//! From what was said to one run: files are looked at here, and stdin is read here, last, and only
-//! if somebody asked for it.
+//! Makes a session's settings from its configuration. Files are checked here, and stdin is read
+//! here: last, and only if an argument needs it.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -14,45 +14,45 @@ use crate::cli::config::{Config, LoginChoice, Prompt, checked_prompt};
 use crate::cli::environment::Environment;
 use crate::cli::places::Places;
 use crate::exit::Exit;
-use crate::failure::{Failure, GIVE_A_KEY, SIGN_IN, address};
+use crate::failure::{Failure, GIVE_A_KEY, SIGN_IN, shell_url};
 use crate::output::{self, Output, Standard};
 use crate::session::settings::{BaseChoice, CredentialChoice, RecordingChoice, SessionSettings};
 use crate::session::sign_in_again;
 use crate::setup::Logins;
 
-/// One more than the longest key or token.
+/// One more than the bytes of the longest key or token.
 const KEY_BYTES: u64 = 16 << 10;
 const CA_BYTES: u64 = 1 << 20;
 
-/// Where stdin comes from, so that a test can say what is on it.
+/// Stdin as a value, so that a test can set its content.
 pub struct Stdin<'a> {
     pub input: &'a mut dyn Read,
     pub is_terminal: bool,
 }
 
-/// Makes the run out of its configuration.
+/// Makes the settings of a session from its configuration.
 ///
 /// # Errors
-/// What is missing or cannot be read: exit 2, or 3 where nobody pays.
+/// Something is missing or cannot be read: exit 2, or 3 if there is no credential.
 pub fn settings(
     config: Config,
     environment: &Environment,
     places: &Places,
     stdin: Stdin<'_>,
 ) -> Result<SessionSettings, Failure> {
-    let dir = folder(&config.dir)?;
+    let dir = directory(&config.dir)?;
     let env = passed_through(&config.env, environment)?;
     let ca = config.ca.as_deref().map(|file| certificate(file, "run")).transpose()?;
     check_files(&config, &dir)?;
-    let pays = match config.pays {
-        // Whatever is there: what cannot be used is said, not passed over.
-        LoginChoice::Unsaid if places.login_file("default").symlink_metadata().is_ok() => {
+    let login_choice = match config.login_choice {
+        // Also if the file cannot be used: then a later error says so.
+        LoginChoice::Default if places.login_file("default").symlink_metadata().is_ok() => {
             LoginChoice::Login("default".to_owned())
         }
-        pays => pays,
+        login_choice => login_choice,
     };
-    let credential = match pays {
-        LoginChoice::Unsaid => {
+    let credential = match login_choice {
+        LoginChoice::Default => {
             let reason = "no API key was given, and there is no login `default`";
             return Err(Failure::new(Exit::SignIn, "sign-in needed", reason).hint(SIGN_IN));
         }
@@ -63,7 +63,7 @@ pub fn settings(
         LoginChoice::Env => match environment.text("OPENAI_API_KEY") {
             Some(_) => CredentialChoice::Env,
             None => {
-                let reason = "--login env reads OPENAI_API_KEY, which is not set";
+                let reason = "--login env needs OPENAI_API_KEY, which is not set";
                 return Err(Failure::new(Exit::SignIn, "sign-in needed", reason).hint(GIVE_A_KEY));
             }
         },
@@ -73,7 +73,7 @@ pub fn settings(
         }
         LoginChoice::Replay => CredentialChoice::Replay,
         LoginChoice::KeyOnStdin if stdin.is_terminal => {
-            let reason = "a key typed into a terminal stays on the screen";
+            let reason = "a key that you type at a terminal stays on the screen";
             return Err(Failure::usage(reason).hint("airlock run --api-key - … < FILE"));
         }
         LoginChoice::KeyOnStdin => {
@@ -112,7 +112,7 @@ pub fn settings(
     })
 }
 
-/// What would end the run before it began, said with what mends it.
+/// Errors of a login that can be found before the session begins.
 fn check_login(name: &str, base: Option<&Base>, places: &Places) -> Result<(), Failure> {
     let needed = |reason| Failure::new(Exit::SignIn, "sign-in needed", reason);
     if places.login_file(name).symlink_metadata().is_err() {
@@ -123,11 +123,11 @@ fn check_login(name: &str, base: Option<&Base>, places: &Places) -> Result<(), F
     match (bound, base) {
         (Some(bound), Some(asked)) if bound != *asked => {
             let reason = format!(
-                "login `{name}` is a credential for {bound}, and goes nowhere else; {asked} needs \
-                 one of its own, and then: airlock run --login NAME …"
+                "the login `{name}` is only sent to {bound}; {asked} needs its own login, which \
+                 you then name with --login NAME"
             );
             let to = asked.to_string();
-            let to = address(&to);
+            let to = shell_url(&to);
             let hint = format!("airlock setup codex-auth --base-url {to} --name NAME");
             Err(needed(reason).hint(hint))
         }
@@ -135,7 +135,7 @@ fn check_login(name: &str, base: Option<&Base>, places: &Places) -> Result<(), F
     }
 }
 
-/// A pipe (`<(…)`) is a file too, so nothing is read here.
+/// The file may be a pipe (`<(…)`), so it is not read here.
 fn check_key_file(file: &Path) -> Result<(), Failure> {
     let refuse = |why: String| {
         Failure::usage(format!("--api-key-file {}: {why}", file.display())).hint(GIVE_A_KEY)
@@ -151,7 +151,7 @@ fn api_base() -> Result<Base, Failure> {
     Base::parse(defaults::API_BASE).map_err(|error| Failure::usage(error.to_string()))
 }
 
-fn folder(dir: &Path) -> Result<PathBuf, Failure> {
+fn directory(dir: &Path) -> Result<PathBuf, Failure> {
     let refuse = |why: &str| {
         let reason = format!("{} {why}", dir.display());
         Failure::usage(reason).hint("airlock run -C DIR …")
@@ -167,14 +167,14 @@ fn passed_through(
     let pairs = names.iter().map(|name| match environment.text(name) {
         Some(value) => Ok((name.clone(), value.to_owned())),
         None => {
-            let reason = format!("--env {name}: it is not set here, or is not UTF-8");
+            let reason = format!("--env {name}: the variable is not set, or is not UTF-8");
             Err(Failure::usage(reason).hint(format!("export {name}=…")))
         }
     });
     pairs.collect()
 }
 
-/// `command`: whose authority it is to be, as it is typed.
+/// Reads a certificate authority. `command`: as typed, for the hint.
 pub(super) fn certificate(file: &Path, command: &str) -> Result<String, Failure> {
     let refuse = |why: String| {
         Failure::usage(format!("--ca {}: {why}", file.display()))
@@ -186,10 +186,10 @@ pub(super) fn certificate(file: &Path, command: &str) -> Result<String, Failure>
     if text.contains("-----BEGIN CERTIFICATE-----") {
         return Ok(text);
     }
-    Err(refuse("it holds no certificate in PEM".to_owned()))
+    Err(refuse("it has no certificate in PEM".to_owned()))
 }
 
-/// What would only be noticed when the run is over.
+/// Errors of files that would otherwise show only at the end of the turn.
 fn check_files(config: &Config, dir: &Path) -> Result<(), Failure> {
     if let RecordingChoice::Replay(file) = &config.recording {
         check_recording(file)?;
@@ -204,10 +204,10 @@ fn check_files(config: &Config, dir: &Path) -> Result<(), Failure> {
             let reason = format!("{flag} {}: {why}", file.display());
             Failure::usage(reason).hint(format!("airlock run {flag} FILE …"))
         };
-        // What is found now is looked for again when it is written.
+        // The path is resolved again when it is written.
         let found = Output::open(file, Some(dir)).map_err(|why| refuse(&why))?;
         if config.turn_printer.json && found.standard() == Some(Standard::Out) {
-            let why = "with --json only JSON lines go to stdout; the last of them has the answer";
+            let why = "--json writes only JSON lines to stdout, and the last one has the answer";
             return Err(refuse(why));
         }
     }
@@ -218,7 +218,7 @@ fn check_recording(file: &Path) -> Result<(), Failure> {
     let refuse = |why: &str, hint: &str| {
         Err(Failure::usage(format!("--replay {}: {why}", file.display())).hint(hint))
     };
-    match file.metadata().map(|about| output::no_file(about.mode())) {
+    match file.metadata().map(|about| output::not_a_file(about.mode())) {
         Ok(None) => Ok(()),
         Ok(Some(what)) => refuse(what, "airlock run --replay FILE …"),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -228,10 +228,10 @@ fn check_recording(file: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The key or token that `flag` said is on stdin.
+/// Reads the key or token for `flag` from stdin.
 pub(super) fn secret(flag: &str, hint: &str, input: &mut dyn Read) -> Result<Secret, Failure> {
     let refuse = |why: &str| Failure::usage(format!("{flag} -: {why}")).hint(hint);
-    // Grown once: a text that reallocates leaves an unwiped copy of the key behind.
+    // Allocated once: a string that grows leaves copies of the key that are not wiped.
     let mut text = zeroize::Zeroizing::new(String::with_capacity(16 << 10));
     read_text(input, KEY_BYTES, &mut text)?;
     let key = text.trim();
@@ -239,12 +239,12 @@ pub(super) fn secret(flag: &str, hint: &str, input: &mut dyn Read) -> Result<Sec
         return Err(refuse("stdin is empty"));
     }
     if text.len() as u64 >= KEY_BYTES || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(refuse("what stdin holds is not one key"));
+        return Err(refuse("stdin must have exactly one key"));
     }
     Ok(Secret::new(key.to_owned()))
 }
 
-/// Up to `most` bytes; whether there was more is for the caller to see by the length.
+/// Reads up to `most` bytes. The caller sees by the length whether there were more.
 fn read_text(input: &mut dyn Read, most: u64, text: &mut String) -> Result<(), Failure> {
     input.take(most).read_to_string(text).map(drop).map_err(|error| {
         Failure::usage(format!("stdin cannot be read as text: {error}"))

@@ -1,7 +1,7 @@
-//! Which model a run uses, asked at a terminal: by number, by name, or by a part of a name. What is
-//! shown and what an answer means is pure.
+//! Asks for a model at a terminal: by number, by name, or by a part of a name. The text that is
+//! shown and the meaning of an answer are pure.
 //!
-//! Absent on purpose: a cursor that moves, and a mode of the terminal that has to be set back.
+//! Deliberately absent: cursor movement, and terminal modes that must be restored.
 
 use std::io::{IsTerminal, Write};
 
@@ -11,18 +11,18 @@ use crate::cli::outlet::Outlet;
 use crate::cli::progress::labelled;
 use crate::cli::style::Style;
 use crate::cli::typed;
-use crate::neutral;
-use crate::session::{Person, Question, Unsettled};
+use crate::sanitize;
+use crate::session::{AskReason, Person, Question};
 use crate::text::{self, COLUMNS};
 
-/// Answers that name no model, before the run ends.
+/// Wrong answers before the session ends.
 const TRIES: u32 = 3;
-/// Rows of a terminal that does not say how many it has.
+/// The rows of a terminal of unknown size.
 const ROWS: usize = 24;
-/// Rows of it that hold no name: what is asked, how many more there are, the answer.
-const BESIDE: usize = 5;
-/// Columns of what was typed that are repeated.
-const REPEATED: usize = 40;
+/// Rows without a name: the question, the number of further names, the answer.
+const OTHER_ROWS: usize = 5;
+/// The most columns of an answer that are quoted.
+const QUOTED_COLUMNS: usize = 40;
 
 /// The person at this process's terminal.
 pub(super) struct AtTerminal {
@@ -32,7 +32,7 @@ pub(super) struct AtTerminal {
 }
 
 impl AtTerminal {
-    /// None: stdin or stderr is no terminal, so no one can be asked. `err` is how stderr is written.
+    /// None: stdin or stderr is not a terminal, so no person can be asked. `err`: stderr.
     pub(super) fn of_this_process(err: Outlet, style: Style) -> Option<Self> {
         let (stdin, stderr) = (std::io::stdin(), std::io::stderr());
         if !stdin.is_terminal() || !stderr.is_terminal() {
@@ -63,17 +63,17 @@ impl Person for AtTerminal {
     }
 }
 
-/// A line that waits for an answer. Where none comes (Ctrl-C, the end of the input) it is ended, so
-/// that what is said next has a line of its own.
+/// A line that waits for an answer. If there is none (Ctrl-C, end of input), the line is ended, so
+/// that the next text has its own line.
 struct OpenLine<'a> {
     err: &'a mut Outlet,
     is_ended: bool,
 }
 
 impl<'a> OpenLine<'a> {
-    /// A terminal that is gone ends its input too, so an error here needs no word of its own.
+    /// Errors are ignored: if the terminal is gone, its input ends too.
     fn ask(err: &'a mut Outlet, said: &str) -> Self {
-        let _unread = err.write_all(said.as_bytes());
+        let _ignored = err.write_all(said.as_bytes());
         Self { err, is_ended: false }
     }
 }
@@ -81,21 +81,21 @@ impl<'a> OpenLine<'a> {
 impl Drop for OpenLine<'_> {
     fn drop(&mut self) {
         if !self.is_ended {
-            let _unread = self.err.write_all(b"\n");
+            let _ignored = self.err.write_all(b"\n");
         }
     }
 }
 
-/// What an answer means.
+/// The meaning of an answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Answered {
     Chosen(String),
-    /// What is said before the next answer.
+    /// The text before the next answer.
     Again(String),
     GivenUp,
 }
 
-/// The names that are shown now, of those there are.
+/// The dialogue: all names, and those that are shown now.
 struct Choosing<'a> {
     names: &'a [String],
     shown: Vec<&'a str>,
@@ -105,19 +105,21 @@ struct Choosing<'a> {
 }
 
 impl<'a> Choosing<'a> {
-    /// With the question as it is first said.
+    /// Starts the dialogue; also returns the first question.
     fn begin(question: &'a Question, rows: usize, style: Style) -> (Self, String) {
         let names = &question.names;
         let shown = names.iter().map(String::as_str).collect();
-        let rows = rows.saturating_sub(BESIDE).max(1);
+        let rows = rows.saturating_sub(OTHER_ROWS).max(1);
         let choosing = Self { names, shown, rows, wrong: 0, style };
         let models = text::counted(names.len() as u64, "model");
         let why = match &question.why {
-            Unsettled::NoDefault => format!("the backend lists {models} and has no default"),
-            Unsettled::Wanted => format!("the backend lists {models}"),
-            Unsettled::Gone(slug) => {
-                let slug = neutral::line(slug);
-                format!("{slug} was kept with the login, and the backend does not list it any more")
+            AskReason::NoDefault => format!("the backend lists {models} and has no default"),
+            AskReason::Requested => format!("the backend lists {models}"),
+            AskReason::NotListed(slug) => {
+                let slug = sanitize::line(slug);
+                format!(
+                    "{slug} is stored with the login, but the backend does not list it any more"
+                )
             }
         };
         let said = labelled("model", &format!("{why}. Which one?"), COLUMNS, style);
@@ -131,8 +133,9 @@ impl<'a> Choosing<'a> {
             numbered.map(|(at, name)| format!("{:>9}  {name}\n", at + 1)).collect();
         let more = self.shown.len().saturating_sub(self.rows);
         if more > 0 {
-            list +=
-                &self.line(&format!("and {more} more: a part of a name shows those that have it"));
+            list += &self.line(&format!(
+                "and {more} more: type a part of a name to see the names that contain it"
+            ));
         }
         list + &self.prompt()
     }
@@ -142,11 +145,11 @@ impl<'a> Choosing<'a> {
     }
 
     fn prompt(&self) -> String {
-        labelled("", "its number, its name, or a part of the name:", COLUMNS, self.style) + " "
+        labelled("", "type its number, its name, or a part of its name:", COLUMNS, self.style) + " "
     }
 
-    /// A number goes over a name: the person reads the number beside the name that they want, and a
-    /// backend may call another model `1`.
+    /// A number wins over a name: the person reads the number beside the name, and a backend may
+    /// have a model with the name `1`.
     fn answer(&mut self, typed: &str) -> Answered {
         let typed = typed.trim();
         let mut seen = self.shown.iter().take(self.rows);
@@ -166,10 +169,10 @@ impl<'a> Choosing<'a> {
                 if self.wrong == TRIES {
                     return Answered::GivenUp;
                 }
-                let typed = text::cut(&neutral::line(typed), REPEATED);
+                let typed = text::truncate(&sanitize::line(typed), QUOTED_COLUMNS);
                 let said = match typed.as_str() {
                     "" => "nothing was typed".to_owned(),
-                    typed => format!("no model's name has `{typed}` in it"),
+                    typed => format!("no model's name contains `{typed}`"),
                 };
                 Answered::Again(self.line(&said) + &self.prompt())
             }
@@ -186,7 +189,7 @@ impl<'a> Choosing<'a> {
 mod tests {
     use super::*;
 
-    fn question(why: Unsettled, names: &[&str]) -> Question {
+    fn question(why: AskReason, names: &[&str]) -> Question {
         Question { why, names: names.iter().map(|&name| name.to_owned()).collect() }
     }
 
@@ -194,11 +197,11 @@ mod tests {
         Answered::Chosen(name.to_owned())
     }
 
-    const PROMPT: &str = "           its number, its name, or a part of the name: ";
+    const PROMPT: &str = "           type its number, its name, or a part of its name: ";
 
     #[test]
-    fn a_few_are_shown_whole_and_chosen_by_number_name_or_part() {
-        let asked = question(Unsettled::NoDefault, &["dall-e-2", "gpt-5.5", "GPT-4", "2"]);
+    fn a_few_models_are_shown_and_chosen_by_number_name_or_part() {
+        let asked = question(AskReason::NoDefault, &["dall-e-2", "gpt-5.5", "GPT-4", "2"]);
         let begin = || Choosing::begin(&asked, 24, Style::default());
         let expected = "model      the backend lists 4 models and has no default. Which one?\n        \
                         1  dall-e-2\n        2  gpt-5.5\n        3  GPT-4\n        4  2\n";
@@ -221,9 +224,9 @@ mod tests {
     }
 
     #[test]
-    fn three_hundred_are_a_screenful_and_a_part_finds_the_rest() {
+    fn of_many_models_one_screen_is_shown_and_a_part_finds_the_others() {
         let names: Vec<String> = (1..=300).map(|n| format!("m-{n:03}")).collect();
-        let asked = Question { why: Unsettled::Wanted, names };
+        let asked = Question { why: AskReason::Requested, names };
         let (mut choosing, said) = Choosing::begin(&asked, 24, Style::default());
         assert_eq!(said.lines().count(), 22);
         assert!(
@@ -241,15 +244,15 @@ mod tests {
 
     #[test]
     fn three_wrong_answers_are_enough() {
-        let asked = question(Unsettled::Gone("old".to_owned()), &["a", "b"]);
+        let asked = question(AskReason::NotListed("old".to_owned()), &["a", "b"]);
         let (mut choosing, said) = Choosing::begin(&asked, 24, Style::default());
         assert!(said.starts_with(
-            "model      old was kept with the login, and the backend does not list it any more. \
+            "model      old is stored with the login, but the backend does not list it any more. \
              Which one?\n"
         ));
         let wrong = |said: &str| Answered::Again(format!("           {said}\n{PROMPT}"));
         assert_eq!(choosing.answer(""), wrong("nothing was typed"));
-        let said = format!("no model's name has `␛[2J{}…` in it", "x".repeat(35));
+        let said = format!("no model's name contains `␛[2J{}…`", "x".repeat(35));
         assert_eq!(choosing.answer(&format!("\u{1b}[2J{}", "x".repeat(4_000))), wrong(&said));
         assert_eq!(choosing.answer("3"), Answered::GivenUp);
     }

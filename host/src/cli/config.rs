@@ -1,5 +1,5 @@
-//! Flag over environment over file over default, resolved once. Pure: files are looked at, and
-//! stdin is read, only when the [`Config`] becomes a `SessionSettings`.
+//! Resolves flag over environment over file over default, once. Pure: files are checked, and stdin is
+//! read, only when the [`Config`] becomes a `SessionSettings`.
 
 use std::path::PathBuf;
 
@@ -16,17 +16,17 @@ use crate::session::settings::{
     WorkspaceMode,
 };
 
-/// The model's name that asks for one at a terminal.
+/// The value of `-m` that lets a person choose at a terminal.
 const ASK: &str = "ask";
 
-/// Everything that was said about one run and about how it is shown.
+/// All settings of one session and of its output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub prompt: Prompt,
     /// As given; relative to the current directory.
     pub dir: PathBuf,
-    pub pays: LoginChoice,
-    /// `None`: the credential's own.
+    pub login_choice: LoginChoice,
+    /// `None`: the one that belongs to the credential.
     pub base: Option<Base>,
     pub ca: Option<PathBuf>,
     pub identity: Identity,
@@ -36,7 +36,7 @@ pub struct Config {
     pub workspace: WorkspaceMode,
     pub budget: Budget,
     pub limits: SandboxLimits,
-    /// Names alone.
+    /// Only the names.
     pub env: Vec<String>,
     pub recording: RecordingChoice,
     pub turn_printer: OutputChoice,
@@ -50,8 +50,8 @@ pub enum Prompt {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoginChoice {
-    /// Nobody said; the login `default`, if there is one.
-    Unsaid,
+    /// Nothing was named: the login `default`, if there is one.
+    Default,
     Login(String),
     /// `--login env`
     Env,
@@ -60,7 +60,7 @@ pub enum LoginChoice {
     Replay,
 }
 
-/// How a run is shown.
+/// How a turn is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutputChoice {
     pub json: bool,
@@ -69,18 +69,18 @@ pub struct OutputChoice {
 }
 
 impl LoginChoice {
-    /// What pays for a run whose flags do not say, by the standing settings alone.
+    /// The credential that a run without flags uses: from the environment and the file.
     #[must_use]
-    pub fn standing(settings: &Settings) -> Self {
-        Self::of(settings.api_key_file.clone(), settings.login.clone())
+    pub fn configured(settings: &Settings) -> Self {
+        Self::from_settings(settings.api_key_file.clone(), settings.login.clone())
     }
 
-    fn of(file: Option<PathBuf>, login: Option<String>) -> Self {
+    fn from_settings(file: Option<PathBuf>, login: Option<String>) -> Self {
         match (file, login) {
             (Some(file), _) => Self::KeyFile(file),
             (None, Some(name)) if name == "env" => Self::Env,
             (None, Some(name)) => Self::Login(name),
-            (None, None) => Self::Unsaid,
+            (None, None) => Self::Default,
         }
     }
 }
@@ -93,23 +93,23 @@ impl Config {
         environment: &Environment,
         file: Settings,
     ) -> Result<Self, Failure> {
-        let (typed, typed_live) = (of_copies(&flags.settings), flags.settings.live.is_some());
+        let (typed, typed_live) = (copy_only_flag(&flags.settings), flags.settings.live.is_some());
         let settings = flags.settings.over(environment.settings()?).over(file);
         if let (Some(true), Some(typed)) = (settings.live, typed) {
             let reason = format!(
-                "with --live the directory itself is in the sandbox and nothing can be left out: \
-                 {typed} would do nothing"
+                "--live puts the directory itself into the sandbox, so nothing can be left out: \
+                 {typed} has no effect"
             );
             let hint = if typed_live {
-                format!("leave out --live, or {typed}")
+                format!("remove --live, or remove {typed}")
             } else {
-                format!("airlock run --live=false …, or leave out {typed}")
+                format!("airlock run --live=false …, or remove {typed}")
             };
             return Err(Failure::usage(reason).hint(hint));
         }
         let prompt = match flags.prompt.as_deref() {
             None => {
-                let failure = Failure::usage("a prompt is missing");
+                let failure = Failure::usage("the prompt is missing");
                 return Err(failure.hint("airlock run \"say what this directory is\""));
             }
             Some("-") => Prompt::OnStdin,
@@ -122,17 +122,17 @@ impl Config {
         };
         let credentials = settings.credentials.unwrap_or(CredentialsMode::Relay);
         if credentials == CredentialsMode::Handoff && recording != RecordingChoice::None {
-            let reason = "in handoff credentials the model's calls pass the host unseen, so there is \
-                          nothing to record or replay";
+            let reason = "with --credentials handoff the host does not see the model requests, so it \
+                          cannot record or replay them";
             return Err(Failure::usage(reason).hint("airlock run --credentials relay …"));
         }
-        let pays = match settings.api_key {
+        let login_choice = match settings.api_key {
             _ if matches!(recording, RecordingChoice::Replay(_)) => LoginChoice::Replay,
-            // THREAT: a key on the command line or in a variable is seen by every user of `ps` and
+            // THREAT: a key in an argument or a variable can be read by every user of `ps` and by
             // every child. Tried by cli::tests::a_key_is_taken_from_stdin_alone.
             Some(key) if key.reveal() != "-" => {
-                let reason = "a key that is typed is seen by everybody on this machine: --api-key \
-                              takes only `-`, which reads it from stdin";
+                let reason = "every user of this machine can see a key in an argument: --api-key \
+                              accepts only `-`, which reads the key from stdin";
                 return Err(Failure::usage(reason).hint("airlock run --api-key - … < FILE"));
             }
             Some(_) if prompt == Prompt::OnStdin => {
@@ -142,7 +142,7 @@ impl Config {
                 );
             }
             Some(_) => LoginChoice::KeyOnStdin,
-            None => LoginChoice::of(settings.api_key_file, settings.login),
+            None => LoginChoice::from_settings(settings.api_key_file, settings.login),
         };
         let originator = settings.originator.unwrap_or_else(|| defaults::ORIGINATOR.to_owned());
         let version = settings.client_version;
@@ -153,7 +153,7 @@ impl Config {
         Ok(Self {
             prompt,
             dir: settings.dir.unwrap_or_else(|| PathBuf::from(".")),
-            pays,
+            login_choice,
             base: settings.base_url,
             ca: settings.ca,
             identity: Identity {
@@ -204,11 +204,11 @@ impl Config {
     }
 }
 
-/// A flag that says what a copy has. Of standing settings, which may be for other runs, it is no
-/// contradiction.
-// THREAT: `--live --exclude secrets` is taken for what it says, and commands read the secrets.
-// Tried by cli::tests::refused::what_live_cannot_leave_out_is_not_asked_of_it.
-fn of_copies(typed: &Settings) -> Option<&'static str> {
+/// The first typed flag that has an effect only on a copy. In the environment and the file such
+/// settings are no error, because they may be for other sessions.
+// THREAT: a person relies on `--live --exclude secrets`, and commands read the secrets. Tried by
+// cli::tests::refused::a_flag_that_has_no_effect_with_live_is_an_error.
+fn copy_only_flag(typed: &Settings) -> Option<&'static str> {
     match typed {
         Settings { exclude: Some(_), .. } => Some("--exclude"),
         Settings { include: Some(_), .. } => Some("--include"),
@@ -217,7 +217,7 @@ fn of_copies(typed: &Settings) -> Option<&'static str> {
     }
 }
 
-/// A prompt that can be sent.
+/// Checks a prompt.
 ///
 /// # Errors
 /// A usage failure for a blank one and for one over [`limits::PROMPT_BYTES`].
@@ -231,7 +231,7 @@ pub fn checked_prompt(text: &str) -> Result<String, Failure> {
             "the prompt is longer than {}",
             crate::text::limit(limits::PROMPT_BYTES as u64)
         );
-        let hint = "put the text into a file of the directory and name it in the prompt";
+        let hint = "put the text into a file in the directory and name the file in the prompt";
         return Err(Failure::usage(reason).hint(hint));
     }
     Ok(text.to_owned())

@@ -1,18 +1,18 @@
-//! The caller's environment as a value, and the layer of settings in it: `AIRLOCK_<FLAG>`. Another
-//! variable of that prefix is refused: it is most likely a limit that would silently not hold.
+//! The environment as a value, and the settings in it: `AIRLOCK_<FLAG>`. An unknown variable with
+//! this prefix is an error, because it is most likely a misspelt limit that would have no effect.
 //!
-//! Deliberately absent: foreign variables. OPENAI_API_KEY is read by `--login env` alone, and what
-//! `--env` names is read by name.
+//! Deliberately absent: other variables as settings. Only `--login env` reads OPENAI_API_KEY, and
+//! `--env` reads what it names.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use crate::cli::settings::{GivenValue, OF_ONE_RUN, OF_REQUESTS, STANDING, Settings, nearest};
+use crate::cli::settings::{CONFIG_ONLY, CONFIGURABLE, GivenValue, PER_SESSION, Settings, nearest};
 use crate::failure::Failure;
 
 const PREFIX: &str = "AIRLOCK_";
-/// What the build of this program reads or sets; cargo hands it on to what it starts.
+/// Variables of this program's build. Cargo passes them to programs that it starts.
 const OF_BUILD: [&str; 2] = ["AIRLOCK_SANDBOX_BINARY", "AIRLOCK_SANDBOX_SHA256"];
 
 /// Name → value. Empty values count as absent.
@@ -36,26 +36,26 @@ impl Environment {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
-    /// The value, if it is text.
+    /// The value, if it is UTF-8.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.raw(name)?.to_str()
     }
 
-    /// The value as an absolute path; a relative one is not taken.
+    /// The value, if it is an absolute path.
     #[must_use]
     pub fn absolute(&self, name: &str) -> Option<PathBuf> {
         self.raw(name).map(PathBuf::from).filter(|path| path.is_absolute())
     }
 
-    /// What `AIRLOCK_<FLAG>` says. Lists are separated by commas.
+    /// The settings in `AIRLOCK_<FLAG>`. Lists are separated by commas.
     ///
     /// # Errors
     /// A usage failure that names the variable.
     pub fn settings(&self) -> Result<Settings, Failure> {
         self.check_names()?;
         let mut settings = Settings::default();
-        for name in STANDING.into_iter().chain(OF_ONE_RUN) {
+        for name in CONFIGURABLE.into_iter().chain(PER_SESSION) {
             let variable = variable(name);
             let Some(raw) = self.raw(&variable) else { continue };
             let set = match raw.to_str() {
@@ -67,27 +67,28 @@ impl Environment {
             })?;
         }
         match settings.contradiction() {
-            Some(why) => Err(Failure::usage(format!("the environment says two of {why}"))
+            Some(why) => Err(Failure::usage(format!("the environment variables for {why}"))
                 .hint("env | grep ^AIRLOCK_")),
             None => Ok(settings),
         }
     }
 
-    /// Refuses a variable with our prefix that says nothing. Its value may be a secret, and is not
-    /// repeated.
+    /// Refuses an unknown variable with our prefix. Its value may be a secret and is not quoted.
     fn check_names(&self) -> Result<(), Failure> {
         let set = self.0.iter().filter(|(_, value)| !value.is_empty());
         let names = set.map(|(name, _)| name.to_string_lossy());
         for name in names.filter(|name| name.starts_with(PREFIX)) {
             let flag = name[PREFIX.len()..].to_ascii_lowercase();
-            let known = || STANDING.into_iter().chain(OF_ONE_RUN);
+            let known = || CONFIGURABLE.into_iter().chain(PER_SESSION);
             if known().any(|known| variable(known) == *name) || OF_BUILD.contains(&&*name) {
                 continue;
             }
             let why = match nearest(&flag, known()) {
-                _ if OF_REQUESTS.contains(&&*flag) => format!("`{flag}` is of config.toml alone"),
-                Some(known) => format!("the nearest known one is {}", variable(known)),
-                None => "`airlock run --help` names all".to_owned(),
+                _ if CONFIG_ONLY.contains(&&*flag) => {
+                    format!("`{flag}` can only be set in config.toml")
+                }
+                Some(known) => format!("did you mean {}?", variable(known)),
+                None => "`airlock run --help` lists all settings".to_owned(),
             };
             let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
             let hint = match is_plain {
@@ -119,31 +120,31 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_says_nothing_is_refused_with_the_nearest() {
+    fn an_unknown_variable_is_an_error_that_names_a_similar_one() {
         let cases = [
             (
                 "AIRLOCK_MEMROY",
-                "usage: unknown variable AIRLOCK_MEMROY; the nearest known one is AIRLOCK_MEMORY\n\
+                "usage: unknown variable AIRLOCK_MEMROY; did you mean AIRLOCK_MEMORY?\n\
                  unset AIRLOCK_MEMROY",
             ),
             (
                 "AIRLOCK_memory",
-                "usage: unknown variable AIRLOCK_memory; the nearest known one is AIRLOCK_MEMORY\n\
+                "usage: unknown variable AIRLOCK_memory; did you mean AIRLOCK_MEMORY?\n\
                  unset AIRLOCK_memory",
             ),
             (
                 "AIRLOCK_SUMMARY",
-                "usage: unknown variable AIRLOCK_SUMMARY; `summary` is of config.toml alone\n\
+                "usage: unknown variable AIRLOCK_SUMMARY; `summary` can only be set in config.toml\n\
                  unset AIRLOCK_SUMMARY",
             ),
             (
                 "AIRLOCK_PLUGINS_FOLDER",
-                "usage: unknown variable AIRLOCK_PLUGINS_FOLDER; `airlock run --help` names all\n\
+                "usage: unknown variable AIRLOCK_PLUGINS_FOLDER; `airlock run --help` lists all settings\n\
                  unset AIRLOCK_PLUGINS_FOLDER",
             ),
             (
                 "AIRLOCK_$(x)",
-                "usage: unknown variable AIRLOCK_$(x); `airlock run --help` names all\n\
+                "usage: unknown variable AIRLOCK_$(x); `airlock run --help` lists all settings\n\
                  env | grep ^AIRLOCK_",
             ),
         ];

@@ -1,7 +1,7 @@
-//! `config.toml`, read whole or refused: a key that is not known is most likely a limit that would
-//! silently not hold.
+//! Reads `config.toml`. An unknown key is an error, because it is most likely a misspelt limit that
+//! would have no effect.
 //!
-//! Deliberately absent: any configuration from the workspace.
+//! Deliberately absent: any configuration from the person's directory.
 
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use crate::cli::places::Places;
-use crate::cli::settings::{GivenValue, OF_ONE_RUN, OF_REQUESTS, STANDING, Settings, nearest};
+use crate::cli::settings::{CONFIG_ONLY, CONFIGURABLE, GivenValue, PER_SESSION, Settings, nearest};
 use crate::failure::Failure;
 
 const CONFIG_BYTES: u64 = 256 << 10;
 
-/// The layer in the user's configuration file; an absent file says nothing.
+/// The settings in the user's configuration file; a missing file sets nothing.
 ///
 /// # Errors
 /// A usage failure that names the file and the line.
@@ -37,7 +37,7 @@ pub fn read(places: &Places) -> Result<Settings, Failure> {
         return Err(unreadable("it is longer than 256 KiB"));
     }
     let mut settings = parse(&text, &path)?;
-    // No shell expands what stands here, and the current directory is another one each time.
+    // No shell expands these paths, and the current directory differs each time.
     for path in [&mut settings.api_key_file, &mut settings.ca].into_iter().flatten() {
         *path = absolute(path, places);
     }
@@ -68,7 +68,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
     let mut settings = Settings::default();
     for (key, value) in table.get_ref() {
         let (name, at) = (key.get_ref().as_ref(), key.span().start);
-        if !STANDING.contains(&name) && !OF_REQUESTS.contains(&name) {
+        if !CONFIGURABLE.contains(&name) && !CONFIG_ONLY.contains(&name) {
             return Err(refuse(at, &unknown(name)));
         }
         let set = given(value.get_ref()).and_then(|given| settings.set(name, &given));
@@ -82,17 +82,19 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
 
 fn unknown(name: &str) -> String {
     match name {
-        // THREAT: a key in a file that people copy, show and commit. Tried by
-        // cli::file::tests::what_is_not_taken_is_refused_with_its_line.
-        "api_key" => "a key is not kept here: name its file with `api_key_file`".to_owned(),
-        name if OF_ONE_RUN.contains(&name) => {
-            format!("`{name}` belongs to one run: give it as --{}", name.replace('_', "-"))
+        // THREAT: a key is in a file that people copy, show and commit. Tried by
+        // cli::file::tests::an_error_names_the_line.
+        "api_key" => {
+            "a key must not be in this file: name the key's file with `api_key_file`".to_owned()
+        }
+        name if PER_SESSION.contains(&name) => {
+            format!("`{name}` cannot be set here: give it as --{}", name.replace('_', "-"))
         }
         name => {
-            let known = STANDING.into_iter().chain(OF_REQUESTS);
+            let known = CONFIGURABLE.into_iter().chain(CONFIG_ONLY);
             match nearest(&name.replace('-', "_"), known) {
-                Some(known) => format!("unknown key `{name}`; the nearest known one is `{known}`"),
-                None => format!("unknown key `{name}`; `airlock run --help` names all"),
+                Some(known) => format!("unknown key `{name}`; did you mean `{known}`?"),
+                None => format!("unknown key `{name}`; `airlock run --help` lists all keys"),
             }
         }
     }
@@ -101,7 +103,7 @@ fn unknown(name: &str) -> String {
 fn given(value: &DeValue<'_>) -> Result<GivenValue, String> {
     let number = |radix: u32, text: &str| match radix {
         10 => Ok(GivenValue::Text(text.to_owned())),
-        _ => Err("a decimal number is expected".to_owned()),
+        _ => Err("it must be a decimal number".to_owned()),
     };
     match value {
         DeValue::String(text) => Ok(GivenValue::Text(text.to_string())),
@@ -111,11 +113,11 @@ fn given(value: &DeValue<'_>) -> Result<GivenValue, String> {
         DeValue::Array(array) => {
             let texts = array.iter().map(|item| match item.get_ref() {
                 DeValue::String(text) => Ok(text.to_string()),
-                _ => Err("a list of texts is expected".to_owned()),
+                _ => Err("it must be a list of strings".to_owned()),
             });
             texts.collect::<Result<_, _>>().map(GivenValue::List)
         }
-        DeValue::Datetime(_) | DeValue::Table(_) => Err("one value is expected".to_owned()),
+        DeValue::Datetime(_) | DeValue::Table(_) => Err("it must be a single value".to_owned()),
     }
 }
 
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_value() {
+    fn values_of_all_types_are_read() {
         let text = "model = \"gpt-5.5\"\ntokens = 400_000\ncpus = 1.5\nmemory = \"4GiB\"\n\
                     live = false\nenv = [\"CARGO_HOME\"]\ncredentials = \"handoff\"\nsteps = \"7\"\n\
                     disk = 4194304\nsummary = \"concise\"\n";
@@ -147,39 +149,36 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_taken_is_refused_with_its_line() {
+    fn an_error_names_the_line() {
         let cases = [
-            (
-                "\nmodle = \"x\"",
-                "/c/config.toml:2: unknown key `modle`; the nearest known one is `model`",
-            ),
+            ("\nmodle = \"x\"", "/c/config.toml:2: unknown key `modle`; did you mean `model`?"),
             (
                 "disk-on = \"tmpfs\"",
-                "/c/config.toml:1: unknown key `disk-on`; the nearest known one is `disk_on`",
+                "/c/config.toml:1: unknown key `disk-on`; did you mean `disk_on`?",
             ),
             (
                 "plugins = 1",
-                "/c/config.toml:1: unknown key `plugins`; `airlock run --help` names all",
+                "/c/config.toml:1: unknown key `plugins`; `airlock run --help` lists all keys",
             ),
             (
                 "api_key = \"sk-canary\"",
-                "/c/config.toml:1: a key is not kept here: name its file with `api_key_file`",
+                "/c/config.toml:1: a key must not be in this file: name the key's file with `api_key_file`",
             ),
-            ("json = true", "/c/config.toml:1: `json` belongs to one run: give it as --json"),
+            ("json = true", "/c/config.toml:1: `json` cannot be set here: give it as --json"),
             (
                 "# x\n\nmemory = \"2QB\"",
-                "/c/config.toml:3: memory: a size is like 2GiB, 512MiB or 400_000",
+                "/c/config.toml:3: memory: a size must look like 2GiB, 512MiB or 400_000",
             ),
-            ("tokens = 0x10", "/c/config.toml:1: tokens: a decimal number is expected"),
-            ("live = 2", "/c/config.toml:1: live: it is true or false"),
-            ("[model]\nx = 1", "/c/config.toml:1: model: one value is expected"),
+            ("tokens = 0x10", "/c/config.toml:1: tokens: it must be a decimal number"),
+            ("live = 2", "/c/config.toml:1: live: it must be true or false"),
+            ("[model]\nx = 1", "/c/config.toml:1: model: it must be a single value"),
             (
                 "base_url = \"http://example.org\"",
                 "/c/config.toml:1: base_url: plain http is allowed only for this machine (127.0.0.1, ::1, localhost)",
             ),
             (
                 "login = \"a\"\napi_key_file = \"b\"",
-                "/c/config.toml:1: login, api_key and api_key_file: at most one of them",
+                "/c/config.toml:1: login, api_key and api_key_file: only one of them can be set",
             ),
             ("model = \"a\"\nmodel = \"b\"", "/c/config.toml:2: not TOML: duplicate key"),
         ];

@@ -1,5 +1,4 @@
-//! From what was said about logins to one thing to do. A secret comes from stdin and from nowhere
-//! else.
+//! Resolves the arguments of the commands about logins. A secret is read only from stdin.
 
 use std::path::{Path, PathBuf};
 
@@ -20,11 +19,11 @@ use crate::failure::Failure;
 use crate::setup::codex_auth::SignInWith;
 use crate::setup::{IssuerUrl, SignInMethods};
 
-/// What every command about logins is told.
+/// The arguments that all commands about logins have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginArgs {
     pub name: String,
-    /// One certificate authority more, PEM.
+    /// An additional certificate authority, PEM.
     pub ca: Option<String>,
 }
 
@@ -38,14 +37,14 @@ pub struct SignInArgs {
     pub typed: TypedBy,
 }
 
-/// Which login and backend `doctor` tries: those of a run with the same flags.
-pub struct Trial {
-    pub pays: LoginChoice,
+/// The login and backend that `doctor` tries: those of a run with the same flags.
+pub struct DoctorArgs {
+    pub login_choice: LoginChoice,
     pub base: Option<Base>,
     pub ca: Option<String>,
 }
 
-/// How it is shown.
+/// The form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputForm {
     Lines,
@@ -54,11 +53,11 @@ pub enum OutputForm {
     Step,
 }
 
-/// Who types lines on stdin.
+/// Where lines on stdin come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TypedBy {
-    Nobody,
-    /// They paste, and cannot be asked anything.
+    NoOne,
+    /// A program pastes lines. It cannot be asked questions.
     Program,
     Person,
 }
@@ -78,14 +77,14 @@ pub struct StatusArgs {
     pub only: Option<String>,
     pub json: bool,
     pub quiet: bool,
-    /// What pays for a run that does not say.
-    pub pays: LoginChoice,
+    /// The credential that a run without flags uses.
+    pub login_choice: LoginChoice,
     /// `OPENAI_API_KEY` is set.
     pub has_key: bool,
 }
 
 /// # Errors
-/// A secret that was typed, or is not on stdin; a file that cannot be read.
+/// A secret in an argument, no secret on stdin, or a file that cannot be read.
 pub fn sign_in(
     flags: CodexAuth,
     environment: &Environment,
@@ -97,7 +96,7 @@ pub fn sign_in(
         (true, false) => TypedBy::Program,
         (_, true) if !flags.json => TypedBy::Person,
         (_, true) if flags.paste => TypedBy::Program,
-        (_, _) => TypedBy::Nobody,
+        (_, _) => TypedBy::NoOne,
     };
     let how = match (flags.api_key, flags.access_token) {
         (Some(word), _) => SignInWith::ApiKey(secret("--api-key", &word, stdin)?),
@@ -115,7 +114,7 @@ pub fn sign_in(
         }
     };
     Ok(SignInArgs {
-        common: LoginArgs { name: meant(flags.name, environment, places)?, ca },
+        common: LoginArgs { name: login_name(flags.name, environment, places)?, ca },
         how,
         issuer: flags.issuer,
         base: flags.base_url,
@@ -130,7 +129,7 @@ pub fn sign_in(
 }
 
 /// # Errors
-/// Nothing says where the file is; a certificate authority that cannot be read.
+/// The file's place is not known, or the certificate authority cannot be read.
 pub fn import(
     flags: Codex,
     environment: &Environment,
@@ -144,18 +143,18 @@ pub fn import(
     })?;
     let ca = ca("import codex", flags.ca, environment, places)?;
     Ok(ImportArgs {
-        common: LoginArgs { name: meant(flags.name, environment, places)?, ca },
+        common: LoginArgs { name: login_name(flags.name, environment, places)?, ca },
         file,
         yes: flags.yes,
         replace: flags.replace,
         base: flags.base_url,
         issuer: flags.issuer,
-        typed: if is_terminal { TypedBy::Person } else { TypedBy::Nobody },
+        typed: if is_terminal { TypedBy::Person } else { TypedBy::NoOne },
     })
 }
 
 /// # Errors
-/// What is configured cannot be understood.
+/// The configuration is not valid.
 pub fn status(
     flags: Status,
     environment: &Environment,
@@ -167,29 +166,33 @@ pub fn status(
         only: flags.name.or(flags.named),
         json: flags.json,
         quiet: flags.quiet,
-        pays: LoginChoice::standing(&settings),
+        login_choice: LoginChoice::configured(&settings),
         has_key: environment.text("OPENAI_API_KEY").is_some(),
     })
 }
 
 /// # Errors
-/// What is configured cannot be understood, or the certificate authority not be read.
-pub fn doctor(flags: Doctor, environment: &Environment, places: &Places) -> Result<Trial, Failure> {
+/// The configuration is not valid, or the certificate authority cannot be read.
+pub fn doctor(
+    flags: Doctor,
+    environment: &Environment,
+    places: &Places,
+) -> Result<DoctorArgs, Failure> {
     let Doctor { login, api_key_file, base_url, ca } = flags;
     let flags = Settings { login, api_key_file, base_url, ca, ..Settings::default() };
     let settings = flags.over(environment.settings()?).over(file::read(places)?);
-    let pays = match LoginChoice::standing(&settings) {
-        LoginChoice::Unsaid if places.login_file("default").symlink_metadata().is_ok() => {
+    let login_choice = match LoginChoice::configured(&settings) {
+        LoginChoice::Default if places.login_file("default").symlink_metadata().is_ok() => {
             LoginChoice::Login("default".to_owned())
         }
-        pays => pays,
+        login_choice => login_choice,
     };
     let ca = settings.ca.as_deref().map(|file| ask::certificate(file, "doctor")).transpose()?;
-    Ok(Trial { pays, base: settings.base_url, ca })
+    Ok(DoctorArgs { login_choice, base: settings.base_url, ca })
 }
 
 /// # Errors
-/// What is configured cannot be understood, or the certificate authority not be read.
+/// The configuration is not valid, or the certificate authority cannot be read.
 pub fn common(
     command: &str,
     name: Option<String>,
@@ -197,12 +200,12 @@ pub fn common(
     environment: &Environment,
     places: &Places,
 ) -> Result<LoginArgs, Failure> {
-    let name = meant(name, environment, places)?;
+    let name = login_name(name, environment, places)?;
     Ok(LoginArgs { name, ca: ca(command, ca_file, environment, places)? })
 }
 
-/// The login that is meant: the flag's, else the one that pays for a run that does not say.
-fn meant(
+/// The login's name: from the flag, else the login that a run without flags uses.
+fn login_name(
     flag: Option<String>,
     environment: &Environment,
     places: &Places,
@@ -211,13 +214,13 @@ fn meant(
         return Ok(name);
     }
     let settings = environment.settings()?.over(file::read(places)?);
-    Ok(match LoginChoice::standing(&settings) {
+    Ok(match LoginChoice::configured(&settings) {
         LoginChoice::Login(name) => name,
         _ => "default".to_owned(),
     })
 }
 
-/// The same authority that a run trusts: the flag, the variable, the configuration.
+/// The certificate authority, as for a run: from the flag, the variable or the configuration.
 fn ca(
     command: &str,
     flag: Option<PathBuf>,
@@ -231,20 +234,20 @@ fn ca(
     file.as_deref().map(|file: &Path| ask::certificate(file, command)).transpose()
 }
 
-/// The secret that stdin holds.
+/// Reads a secret from stdin.
 fn secret(flag: &str, word: &Secret, stdin: Stdin<'_>) -> Result<Secret, Failure> {
     let hint = format!("airlock setup codex-auth {flag} - < FILE");
-    // THREAT: a key on the command line is seen by every user of `ps`. Tried by
+    // THREAT: a key in an argument can be read by every user of `ps`. Tried by
     // cli::tests::logins::a_secret_is_taken_from_stdin_alone.
     if word.reveal() != "-" {
         let reason = format!(
-            "what is typed is seen by everybody on this machine: {flag} takes only `-`, which \
-             reads it from stdin"
+            "every user of this machine can see a secret in an argument: {flag} accepts only `-`, \
+             which reads it from stdin"
         );
         return Err(Failure::usage(reason).hint(hint));
     }
     if stdin.is_terminal {
-        let reason = "what is typed into a terminal stays on the screen";
+        let reason = "a secret that you type at a terminal stays on the screen";
         return Err(Failure::usage(reason).hint(hint));
     }
     ask::secret(flag, &hint, stdin.input)

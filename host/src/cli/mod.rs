@@ -1,34 +1,34 @@
-//! The command line: what was typed becomes one thing to do, and what was done becomes text and an
-//! exit code. Nothing below this knows a flag, a variable or a terminal.
+//! The command line: turns arguments into one action, and results into text and an exit code.
+//! Nothing below it knows flags, variables or terminals.
 //!
 //! ```text
 //! arguments → Flags ┐
-//! AIRLOCK_* ────────┼→ Config → Spec → run        (typed, meant, done)
+//! AIRLOCK_* ────────┼→ Config → SessionSettings → Action → act
 //! config.toml ──────┘
 //! ```
 
-pub mod flags; // what can be typed, one type a file
-mod parse; // one text, one value
-pub mod settings; // every choice of a run, as one layer gives it
+pub mod flags; // the commands and their arguments
+mod parse; // parses one value
+pub mod settings; // all settings, as one layer gives them
 pub mod environment; // the layer of AIRLOCK_<FLAG>
 pub mod file; // the layer of config.toml
 pub mod config; // the layers resolved
-pub mod ask; // the run that comes of it
-pub mod login_args; // what was asked about logins
+pub mod ask; // the settings of a session
+pub mod login_args; // the arguments about logins
 pub mod places; // where configuration and state are
-pub mod act; // what is done
-pub mod turn_printer; // how a run is shown
 mod unbegun; // how one is that never began
-pub mod progress; // its events as lines for a person
+pub mod act; // carries out one action
+pub mod turn_printer; // shows a turn
+pub mod progress; // events as lines for a person
 pub mod view; // records and changes as text and JSON
 pub mod screen; // stdout and stderr
-mod outlet; // the same streams, which nobody holds up
-mod typed; // lines as a person types them
-mod choose; // which model, asked at a terminal
+mod outlet; // the same streams, which never block
+mod typed; // lines from stdin
+mod choose; // asks for a model at a terminal
 pub mod style; // colour
-mod help; // what --help says beside the flags
+mod help; // the text of --help beside the flags
 mod log; // RUST_LOG
-mod closed; // this process, closed to others
+mod closed; // closes this process to other programs
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -81,15 +81,15 @@ fn enter(
     let command = match parse(&arguments) {
         Ok(command) => command,
         Err(error) if !error.use_stderr() => {
-            // Help or the version: clap knows how to show it, and a reader may have gone.
+            // Help or the version: clap shows it. An error here means that the reader is gone.
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            let failure = misspoken(&error, &arguments);
+            let failure = usage_failure(&error, &arguments);
             let mut screen = Screen::of_this_process(&environment);
             screen.fail(&failure);
-            // Whoever calls a step reads its block, however it ended.
+            // A framework that calls a step always reads a status block.
             if unknown_step(&arguments).is_some() {
                 let _ = screen.print(&status_block(Err(&failure)));
             }
@@ -104,8 +104,8 @@ fn enter(
         let is_terminal = stdin.is_terminal();
         let mut input = stdin.lock();
         let stdin = Stdin { input: &mut input, is_terminal };
-        let asked = asked(command, &environment, &places, stdin)?;
-        Ok((asked, places))
+        let action = resolve(command, &environment, &places, stdin)?;
+        Ok((action, places))
     });
     let mut screen = Screen::of_this_process(&environment);
     let done = match resolved {
@@ -126,11 +126,11 @@ fn enter(
     }
 }
 
-/// What a command asks for, with everything resolved.
+/// The action of a command, with everything resolved.
 ///
 /// # Errors
-/// What was typed, configured or read is not enough, or not right.
-pub fn asked(
+/// An argument, the configuration or an input is missing or wrong.
+pub fn resolve(
     command: Command,
     environment: &Environment,
     places: &Places,
@@ -188,14 +188,14 @@ pub fn asked(
     })
 }
 
-/// clap's error in our form: one line of reason, and where the words are explained.
-fn misspoken(error: &clap::Error, arguments: &[OsString]) -> Failure {
+/// clap's error in our form: a reason in one line, and the command that shows the help.
+fn usage_failure(error: &clap::Error, arguments: &[OsString]) -> Failure {
     let text = without_values(error);
     let program = arguments.first().and_then(|program| {
         std::path::Path::new(program).file_name()?.to_str().filter(|name| *name == "setup")
     });
     let program = program.unwrap_or("airlock");
-    // As many of the words as name a command, and a command of it.
+    // As many of the arguments as name a command and its subcommands.
     let mut known = match program {
         "setup" => SetupProgram::command(),
         _ => Flags::command(),
@@ -208,42 +208,43 @@ fn misspoken(error: &clap::Error, arguments: &[OsString]) -> Failure {
     }
     let help = format!("{help} --help");
     if let Some(step) = unknown_step(arguments) {
-        let said = match step.as_str() {
-            "" => "--step names a step; there is codex-auth".to_owned(),
-            step => format!("unknown step {}; there is codex-auth", parse::shown(step)),
+        let reason = match step.as_str() {
+            "" => "--step needs the name of a step; the only one is codex-auth".to_owned(),
+            step => format!("unknown step {}; the only one is codex-auth", parse::shown(step)),
         };
         let program = if program == "setup" { "setup" } else { "airlock setup" };
-        return Failure::usage(said).hint(format!("{program} --step codex-auth"));
+        return Failure::usage(reason).hint(format!("{program} --step codex-auth"));
     }
     if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) =
         (error.kind(), error.get(ContextKind::InvalidSubcommand))
         && ["login", "auth", "signin", "sign-in"].contains(&word.as_str())
     {
-        return Failure::usage(format!("there is no command `{word}`; this one signs in"))
-            .hint(SIGN_IN);
+        return Failure::usage(format!("unknown command `{word}`; to sign in:")).hint(SIGN_IN);
     }
     let missing = matches!(
         error.kind(),
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     );
     if missing {
-        return Failure::usage("say what to do").hint(help);
+        return Failure::usage("a command or an option is missing").hint(help);
     }
-    // THREAT: a key that was typed in the wrong place is repeated into a log. Tried by
+    // THREAT: a key in the wrong place is quoted in an error, and ends up in a log. Tried by
     // cli::tests::logins::a_secret_is_taken_from_stdin_alone.
     let is_word = matches!(
         error.get(ContextKind::InvalidArg),
         Some(ContextValue::String(word)) if !word.starts_with('-')
     );
     if error.kind() == ErrorKind::UnknownArgument && is_word && help.contains("codex-auth") {
-        return Failure::usage("a word too many; it is not repeated here, as it may be a secret")
-            .hint(help);
+        return Failure::usage(
+            "there is an extra argument; it is not shown here because it may be a secret",
+        )
+        .hint(help);
     }
-    let said = text.split("\n\nUsage:").next().unwrap_or_default();
-    let said = said.split("\n\nFor more information").next().unwrap_or_default();
-    let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
-    let said = lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
-    Failure::usage(said.trim_start_matches("error: ")).hint(help)
+    let message = text.split("\n\nUsage:").next().unwrap_or_default();
+    let message = message.split("\n\nFor more information").next().unwrap_or_default();
+    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    let reason = lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
+    Failure::usage(reason.trim_start_matches("error: ")).hint(help)
 }
 
 /// What clap says, with as much of a value as cannot be a secret.

@@ -1,12 +1,12 @@
-//! Stdout and stderr of a run, written by a thread of their own, so that nobody who reads slowly
-//! holds the run up.
+//! Stdout and stderr of a turn, written by a thread of their own, so that a slow reader does not
+//! block the session.
 //!
 //! ```text
-//! face ─▶ in memory, up to a bound ─▶ then in a file without a name ─▶ the thread ─▶ stdout, stderr
+//! printer ─▶ queue in memory, up to a limit ─▶ then a file without a name ─▶ thread ─▶ stdout, stderr
 //! ```
-//! One queue for both streams: on a terminal the order is what a person reads. No line is dropped;
-//! how long somebody waits for the last of them is the caller's to say. A stream that fails, fails
-//! alone: a full disk under stderr costs progress, and not the answer.
+//! Both streams share one queue, because on a terminal their order matters. No line is dropped; the
+//! caller decides how long to wait for the last one. If one stream fails, the other one goes on: a
+//! full disk under stderr costs progress lines, not the answer.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -32,38 +32,38 @@ struct Chunk {
     text: Vec<u8>,
 }
 
-/// Resolves when all is written that can be.
+/// Resolves when everything is written.
 pub(super) struct Flushed(oneshot::Receiver<io::Result<()>>);
 
 impl Flushed {
     /// # Errors
-    /// Why stdout could not be written. A closed pipe is no error, and neither is a stderr that
-    /// fails: there is nowhere to say so.
+    /// Stdout cannot be written. A closed pipe is no error, and a failed stderr is none either: there
+    /// is no place to report it.
     pub(super) async fn all(self) -> io::Result<()> {
         self.0.await.unwrap_or(Ok(()))
     }
 }
 
-/// The same screen, written by a thread, and its stderr once more, for what a person is asked. The
-/// thread ends once both are dropped and all is written.
+/// The same screen, written by a thread, and a second handle for its stderr, to ask a person. The
+/// thread ends when both are dropped and everything is written.
 ///
 /// # Errors
-/// There is no thread to be had.
+/// No thread can be started.
 pub(super) fn detached(screen: Screen) -> io::Result<(Screen, Outlet, Flushed)> {
     let shared = Arc::new(OutletQueue::default());
     let (mut out, mut err) = (screen.out, screen.err);
-    let (told, written) = oneshot::channel();
+    let (done, written) = oneshot::channel();
     let queue = Arc::clone(&shared);
     let run = move || {
-        let result = queue.write_all(|piece| {
-            let to = match piece.stream {
+        let result = queue.write_all(|chunk| {
+            let to = match chunk.stream {
                 Stream::Out => &mut out,
                 Stream::Err => &mut err,
             };
-            to.write_all(&piece.text).and_then(|()| to.flush())
+            to.write_all(&chunk.text).and_then(|()| to.flush())
         });
-        // Nobody waits who has had enough of it.
-        let _unheard = told.send(result);
+        // The receiver is gone if the caller did not want to wait.
+        let _no_receiver = done.send(result);
     };
     std::thread::Builder::new().name("output".to_owned()).spawn(run)?;
     let end = Arc::new(QueueEnd(Arc::clone(&shared)));
@@ -79,7 +79,7 @@ pub(super) struct Outlet {
     end: Arc<QueueEnd>,
 }
 
-/// Dropped with the last outlet: nothing more comes.
+/// Dropped with the last outlet: ends the queue.
 struct QueueEnd(Arc<OutletQueue>);
 
 impl Drop for QueueEnd {
@@ -110,7 +110,7 @@ struct OutletQueue {
 struct QueueState {
     waiting: VecDeque<Chunk>,
     bytes: usize,
-    /// What came when there was no room in memory; after all of `waiting`.
+    /// Chunks that did not fit in memory. They come after all of `waiting`.
     spilled: Option<Spill>,
     ended: bool,
     failed: Failed,
@@ -118,7 +118,7 @@ struct QueueState {
 
 type Why = (io::ErrorKind, String);
 
-/// Why a stream is written no more.
+/// Why a stream is not written any more.
 #[derive(Default)]
 struct Failed {
     out: Option<Why>,
@@ -134,7 +134,7 @@ impl Failed {
         failed.as_ref().map_or(Ok(()), |(kind, why)| Err(io::Error::new(*kind, why.clone())))
     }
 
-    /// The first reason stays.
+    /// Keeps the first reason.
     fn add(&mut self, stream: Stream, kind: io::ErrorKind, why: String) {
         let failed = match stream {
             Stream::Out => &mut self.out,
@@ -149,31 +149,32 @@ impl OutletQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, piece: Chunk) -> io::Result<()> {
+    fn put(&self, chunk: Chunk) -> io::Result<()> {
         let mut state = self.state();
-        let stream = piece.stream;
+        let stream = chunk.stream;
         state.failed.of(stream)?;
-        let put = state.put(piece);
+        let put = state.put(chunk);
         if let Err(error) = &put {
-            let why = format!("nobody reads it, and what waits cannot be kept: {error}");
+            let why =
+                format!("the reader is slow, and the waiting output cannot be stored: {error}");
             state.failed.add(stream, error.kind(), why);
         }
         self.changed.notify_all();
         put
     }
 
-    /// Writes what comes until nothing more does. The pieces of a stream that failed are dropped.
+    /// Writes chunks until the queue ends. Chunks of a failed stream are dropped.
     fn write_all(&self, mut write: impl FnMut(&Chunk) -> io::Result<()>) -> io::Result<()> {
         let mut state = self.state();
         loop {
             match state.next() {
-                Ok(Some(piece)) if state.failed.of(piece.stream).is_err() => {}
-                Ok(Some(piece)) => {
+                Ok(Some(chunk)) if state.failed.of(chunk.stream).is_err() => {}
+                Ok(Some(chunk)) => {
                     drop(state);
-                    let written = write(&piece);
+                    let written = write(&chunk);
                     state = self.state();
                     if let Err(error) = written {
-                        state.failed.add(piece.stream, error.kind(), error.to_string());
+                        state.failed.add(chunk.stream, error.kind(), error.to_string());
                     }
                 }
                 Ok(None) if state.ended => break,
@@ -196,22 +197,22 @@ impl OutletQueue {
 }
 
 impl QueueState {
-    fn put(&mut self, piece: Chunk) -> io::Result<()> {
-        if self.spilled.is_none() && self.bytes + piece.text.len() <= MEMORY_BYTES {
-            self.bytes += piece.text.len();
-            self.waiting.push_back(piece);
+    fn put(&mut self, chunk: Chunk) -> io::Result<()> {
+        if self.spilled.is_none() && self.bytes + chunk.text.len() <= MEMORY_BYTES {
+            self.bytes += chunk.text.len();
+            self.waiting.push_back(chunk);
             return Ok(());
         }
         if self.spilled.is_none() {
             self.spilled = Some(Spill { file: tempfile::tempfile()?, read: 0, written: 0 });
         }
-        self.spilled.as_mut().map_or(Ok(()), |spill| spill.put(&piece))
+        self.spilled.as_mut().map_or(Ok(()), |spill| spill.put(&chunk))
     }
 
     fn next(&mut self) -> io::Result<Option<Chunk>> {
-        if let Some(piece) = self.waiting.pop_front() {
-            self.bytes -= piece.text.len();
-            return Ok(Some(piece));
+        if let Some(chunk) = self.waiting.pop_front() {
+            self.bytes -= chunk.text.len();
+            return Ok(Some(chunk));
         }
         let Some(spill) = &mut self.spilled else { return Ok(None) };
         if spill.read < spill.written {
@@ -222,7 +223,7 @@ impl QueueState {
     }
 }
 
-/// Pieces in a file that has no name: it is gone with us.
+/// Chunks in a file without a name, which disappears with the process.
 struct Spill {
     file: File,
     read: u64,
@@ -230,12 +231,12 @@ struct Spill {
 }
 
 impl Spill {
-    fn put(&mut self, piece: &Chunk) -> io::Result<()> {
-        let length = u64::try_from(piece.text.len()).unwrap_or(u64::MAX);
-        let mut bytes = Vec::with_capacity(piece.text.len() + 9);
-        bytes.push(u8::from(piece.stream == Stream::Err));
+    fn put(&mut self, chunk: &Chunk) -> io::Result<()> {
+        let length = u64::try_from(chunk.text.len()).unwrap_or(u64::MAX);
+        let mut bytes = Vec::with_capacity(chunk.text.len() + 9);
+        bytes.push(u8::from(chunk.stream == Stream::Err));
         bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(&piece.text);
+        bytes.extend_from_slice(&chunk.text);
         self.file.seek(SeekFrom::Start(self.written))?;
         self.file.write_all(&bytes)?;
         self.written += bytes.len() as u64;
@@ -276,9 +277,9 @@ mod tests {
         }
     }
 
-    /// Eight megabytes into a pipe that nobody reads: written all the same, and read later, whole.
+    /// Eight megabytes into a pipe without a reader are accepted, and are complete when read later.
     #[tokio::test]
-    async fn a_reader_that_stalls_holds_nobody_up_and_gets_every_line() {
+    async fn a_stalled_reader_blocks_nothing_and_gets_every_line() {
         let (reader, writer) = io::pipe().expect("a pipe");
         let (mut screen, _, written) = detached(screen(writer, io::sink())).expect("a thread");
         let line = |number: usize| format!("{number} {}\n", "x".repeat(1000));
@@ -294,9 +295,9 @@ mod tests {
         assert!(reading.await.expect("no panic"));
     }
 
-    /// The control: the same pipe takes no more by itself.
+    /// The control: without the queue, the same pipe is soon full.
     #[test]
-    fn a_pipe_that_nobody_reads_is_full_soon() {
+    fn a_pipe_without_a_reader_is_soon_full() {
         let (_reader, mut writer) = io::pipe().expect("a pipe");
         rustix::io::ioctl_fionbio(&writer, true).expect("a mode");
         let full = writer.write_all(&vec![b'x'; 8 << 20]).expect_err("it is full");
@@ -339,9 +340,9 @@ mod tests {
         File::options().write(true).open("/dev/full").expect("a full disk")
     }
 
-    /// Progress that cannot be written, then the answer.
+    /// Progress cannot be written, but the answer can.
     #[tokio::test]
-    async fn a_stderr_that_fails_takes_no_answer_with_it() {
+    async fn a_stderr_that_fails_costs_no_answer() {
         let (_, closed) = io::pipe().expect("a pipe");
         for failing in [Box::new(full()) as Box<dyn Write + Send>, Box::new(closed)] {
             let (mut reader, writer) = io::pipe().expect("a pipe");

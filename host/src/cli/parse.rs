@@ -1,5 +1,5 @@
-//! One text, one value: what a flag, a variable or the configuration may say. The same words for
-//! all three. No error quotes what may be a secret.
+//! Parses one value of a flag, a variable or the configuration file, with the same errors for all
+//! three. No error quotes a value that may be a secret.
 
 use airlock_shared::base::Base;
 use airlock_shared::secret::Secret;
@@ -10,7 +10,7 @@ use crate::workspace::check_glob;
 
 /// A size in bytes: `2GiB`, `512MiB`, `1.5GB`, `400_000`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    const SHAPE: &str = "a size is like 2GiB, 512MiB or 400_000";
+    const SHAPE: &str = "a size must look like 2GiB, 512MiB or 400_000";
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '_' && c != '.');
     let (digits, unit) = text.split_at(end.unwrap_or(text.len()));
@@ -43,7 +43,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         }
     };
     let bytes = whole.checked_mul(factor).and_then(|bytes| bytes.checked_add(part));
-    bytes.filter(|bytes| *bytes <= 1 << 50).ok_or_else(|| "more than 1 PiB".to_owned())
+    bytes.filter(|bytes| *bytes <= 1 << 50).ok_or_else(|| "it must be at most 1 PiB".to_owned())
 }
 
 /// A whole number: `120`, `400_000`.
@@ -52,7 +52,7 @@ pub(super) fn count(text: &str) -> Result<u64, String> {
     let plain = text.starts_with(|c: char| c.is_ascii_digit()) && !text.ends_with('_');
     let digits: String = text.chars().filter(|c| *c != '_').collect();
     let number = plain.then(|| digits.parse().ok()).flatten();
-    number.ok_or_else(|| "a whole number is expected, like 120 or 400_000".to_owned())
+    number.ok_or_else(|| "it must be a whole number, like 120 or 400_000".to_owned())
 }
 
 fn between(number: u64, least: u64, most: u64, unit: &str) -> Result<u64, String> {
@@ -60,7 +60,7 @@ fn between(number: u64, least: u64, most: u64, unit: &str) -> Result<u64, String
         return Ok(number);
     }
     let thousands = crate::text::thousands;
-    Err(format!("it must be {} to {} {unit}", thousands(least), thousands(most)))
+    Err(format!("it must be from {} to {} {unit}", thousands(least), thousands(most)))
 }
 
 pub(super) fn steps(text: &str) -> Result<u32, String> {
@@ -83,25 +83,25 @@ pub(super) fn pids(text: &str) -> Result<u32, String> {
 
 pub(super) fn memory(text: &str) -> Result<u64, String> {
     let bytes = size(text)?;
-    if bytes < 32 << 20 { Err("a sandbox needs at least 32MiB".to_owned()) } else { Ok(bytes) }
+    if bytes < 32 << 20 { Err("it must be at least 32MiB".to_owned()) } else { Ok(bytes) }
 }
 
 pub(super) fn disk(text: &str) -> Result<u64, String> {
     let bytes = size(text)?;
-    if bytes < 1 << 20 { Err("a workspace needs at least 1MiB".to_owned()) } else { Ok(bytes) }
+    if bytes < 1 << 20 { Err("it must be at least 1MiB".to_owned()) } else { Ok(bytes) }
 }
 
 pub(super) fn cpus(text: &str) -> Result<f64, String> {
     let number: Option<f64> = text.trim().parse().ok();
     let fits = |number: &f64| (0.05..=1024.0).contains(number);
-    number.filter(fits).ok_or_else(|| "it must be 0.05 to 1024, like 1.5".to_owned())
+    number.filter(fits).ok_or_else(|| "it must be from 0.05 to 1024, like 1.5".to_owned())
 }
 
 pub(super) fn credentials(text: &str) -> Result<CredentialsMode, String> {
     match text {
         "relay" => Ok(CredentialsMode::Relay),
         "handoff" => Ok(CredentialsMode::Handoff),
-        _ => Err("it is relay or handoff".to_owned()),
+        _ => Err("it must be relay or handoff".to_owned()),
     }
 }
 
@@ -109,7 +109,7 @@ pub(super) fn disk_on(text: &str) -> Result<DiskOn, String> {
     match text {
         "tmpfs" => Ok(DiskOn::Tmpfs),
         "engine" => Ok(DiskOn::Engine),
-        _ => Err("it is tmpfs or engine".to_owned()),
+        _ => Err("it must be tmpfs or engine".to_owned()),
     }
 }
 
@@ -123,23 +123,23 @@ pub(super) fn plain(text: &str) -> Result<String, String> {
     if (1..=256).contains(&text.len()) && !text.starts_with('-') && text.chars().all(is_plain) {
         return Ok(text.to_owned());
     }
-    Err("it is made of letters, digits and -._:/@".to_owned())
+    Err("it may only have letters, digits and -._:/@".to_owned())
 }
 
-/// A login's name: it becomes a file name, so no `/`, and no dot in front.
+/// A login's name. It becomes a file name, so it has no `/` and no dot at the start.
 pub(super) fn login(text: &str) -> Result<String, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     let starts_plain = text.starts_with(|c: char| c.is_ascii_alphanumeric());
     if text.len() <= 64 && starts_plain && text.chars().all(is_plain) {
         return Ok(text.to_owned());
     }
-    Err("a login's name is made of letters, digits and -._".to_owned())
+    Err("a login's name may only have letters, digits and -._".to_owned())
 }
 
-/// The name of a login that is stored: as [`login`], but for the one that means a variable.
+/// The name of a stored login: as [`login`], except `env`, which means a variable.
 pub(super) fn login_name(text: &str) -> Result<String, String> {
     match text {
-        "env" => Err("`env` stands for OPENAI_API_KEY; another name is needed".to_owned()),
+        "env" => Err("`env` means OPENAI_API_KEY; use another name".to_owned()),
         text => login(text),
     }
 }
@@ -148,33 +148,33 @@ pub(super) fn issuer(text: &str) -> Result<IssuerUrl, String> {
     IssuerUrl::parse(text).map_err(str::to_owned)
 }
 
-/// A header's value of one line.
+/// The value of a header.
 pub(super) fn header(text: &str) -> Result<String, String> {
     if (1..=256).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
         return Ok(text.to_owned());
     }
-    Err("it is one line of printable ASCII".to_owned())
+    Err("it must be one line of printable ASCII".to_owned())
 }
 
 pub(super) fn one_of(text: &str, known: &[&str]) -> Result<String, String> {
     if known.contains(&text) {
         return Ok(text.to_owned());
     }
-    Err(format!("it is one of {}", known.join(", ")))
+    Err(format!("it must be one of {}", known.join(", ")))
 }
 
-/// The name of a variable that commands may see.
+/// The name of a variable for commands.
 pub(super) fn variable(text: &str) -> Result<String, String> {
     if text.contains('=') {
-        let why = "give the name alone: its value is taken from your environment, where `ps` does \
-                   not show it";
+        let why = "give only the name; the value is read from your environment, because `ps` shows \
+                   arguments to everyone";
         return Err(why.to_owned());
     }
     let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if starts && text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         return Ok(text.to_owned());
     }
-    Err("a variable's name is made of letters, digits and _".to_owned())
+    Err("a variable's name may only have letters, digits and _".to_owned())
 }
 
 /// A glob of paths.
@@ -182,17 +182,17 @@ pub(super) fn glob(text: &str) -> Result<String, String> {
     check_glob(text).map_err(|bad| bad.why).map(|()| text.to_owned())
 }
 
-/// Four or more hexadecimal digits of a run's id.
+/// The first four or more hexadecimal digits of a session's id.
 pub(super) fn session_id(text: &str) -> Result<String, String> {
     let digits = text.replace('-', "");
     if (4..=32).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(digits.to_ascii_lowercase());
     }
-    Err("a session is named by the first 4 or more digits of its id, see: airlock sessions"
+    Err("give the first 4 or more digits of the session's id; to list sessions: airlock sessions"
         .to_owned())
 }
 
-/// Never fails, so that no message can quote a key.
+/// Never fails, so that no error can quote a key.
 #[expect(clippy::unnecessary_wraps, reason = "the shape of a value parser")]
 pub(super) fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
     Ok(Secret::new(text.to_owned()))
@@ -259,13 +259,13 @@ mod tests {
             ("400_000", Ok(400_000)),
             ("2g", Ok(2 << 30)),
             ("0", Ok(0)),
-            ("9EiB", Err("a size is like 2GiB, 512MiB or 400_000")),
-            ("2QB", Err("a size is like 2GiB, 512MiB or 400_000")),
-            ("-1", Err("a size is like 2GiB, 512MiB or 400_000")),
-            ("1.GiB", Err("a size is like 2GiB, 512MiB or 400_000")),
-            ("1.2.3", Err("a size is like 2GiB, 512MiB or 400_000")),
-            ("", Err("a size is like 2GiB, 512MiB or 400_000")),
-            ("99999999999TiB", Err("more than 1 PiB")),
+            ("9EiB", Err("a size must look like 2GiB, 512MiB or 400_000")),
+            ("2QB", Err("a size must look like 2GiB, 512MiB or 400_000")),
+            ("-1", Err("a size must look like 2GiB, 512MiB or 400_000")),
+            ("1.GiB", Err("a size must look like 2GiB, 512MiB or 400_000")),
+            ("1.2.3", Err("a size must look like 2GiB, 512MiB or 400_000")),
+            ("", Err("a size must look like 2GiB, 512MiB or 400_000")),
+            ("99999999999TiB", Err("it must be at most 1 PiB")),
         ];
         for (text, expected) in cases {
             assert_eq!(size(text), expected.map_err(str::to_owned), "{text}");
@@ -273,12 +273,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_bounds_says_the_bounds() {
-        assert_eq!(steps("0"), Err("it must be 1 to 100,000 requests".to_owned()));
+    fn an_error_names_the_bounds() {
+        assert_eq!(steps("0"), Err("it must be from 1 to 100,000 requests".to_owned()));
         assert_eq!(tokens("400_000"), Ok(400_000));
-        assert_eq!(cpus("NaN"), Err("it must be 0.05 to 1024, like 1.5".to_owned()));
+        assert_eq!(cpus("NaN"), Err("it must be from 0.05 to 1024, like 1.5".to_owned()));
         assert_eq!(cpus("1.5"), Ok(1.5));
-        assert_eq!(memory("1MiB"), Err("a sandbox needs at least 32MiB".to_owned()));
+        assert_eq!(memory("1MiB"), Err("it must be at least 32MiB".to_owned()));
         assert!(session_id("7c4").is_err() && session_id("../x").is_err());
         assert_eq!(session_id("7C41"), Ok("7c41".to_owned()));
         assert_eq!(session_id("7C41aaaa-0"), Ok("7c41aaaa0".to_owned()));

@@ -1,4 +1,4 @@
-//! Where this user's configuration and state are: two folders, from the environment alone.
+//! Where this user's configuration and state are: two directories, set only by the environment.
 
 use std::path::{Path, PathBuf};
 
@@ -10,17 +10,17 @@ use crate::failure::Failure;
 pub struct Places {
     /// `$XDG_CONFIG_HOME/airlock`, else `~/.config/airlock`. Read, never written.
     pub config: PathBuf,
-    /// `$XDG_STATE_HOME/airlock`, else `~/.local/state/airlock`: runs and logins.
+    /// `$XDG_STATE_HOME/airlock`, else `~/.local/state/airlock`: sessions and logins.
     pub state: PathBuf,
     /// The official client's login: `$CODEX_HOME/auth.json`, else `~/.codex/auth.json`.
     pub codex: Option<PathBuf>,
-    /// For showing paths shorter and for `~/` in the configuration.
+    /// To shorten paths that are shown, and for `~/` in the configuration.
     pub home: Option<PathBuf>,
 }
 
 impl Places {
     /// # Errors
-    /// When neither the XDG variable nor HOME says where.
+    /// Neither the XDG variable nor HOME is an absolute path.
     pub fn of(environment: &Environment) -> Result<Self, Failure> {
         let home = environment.absolute("HOME");
         let place = |variable: &str, below: &str| {
@@ -29,7 +29,7 @@ impl Places {
                 .or_else(|| home.as_ref().map(|home| home.join(below)));
             base.map(|base| base.join("airlock")).ok_or_else(|| {
                 let reason = format!("neither {variable} nor HOME is an absolute path");
-                Failure::new(Exit::Usage, "no place to keep runs", reason)
+                Failure::new(Exit::Usage, "no home directory", reason)
                     .hint("export HOME=/path/to/your/home")
             })
         };
@@ -39,7 +39,7 @@ impl Places {
             codex: environment
                 .absolute("CODEX_HOME")
                 .or_else(|| home.as_ref().map(|home| home.join(".codex")))
-                .map(|folder| folder.join("auth.json")),
+                .map(|directory| directory.join("auth.json")),
             home,
         })
     }
@@ -55,13 +55,13 @@ impl Places {
         self.state.join("install")
     }
 
-    /// The folder of records and changes.
+    /// The directory of records and changes.
     #[must_use]
     pub fn sessions(&self) -> PathBuf {
         self.state.join("sessions")
     }
 
-    /// The folder of logins.
+    /// The directory of logins.
     #[must_use]
     pub fn logins(&self) -> PathBuf {
         self.state.join("logins")
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn xdg_goes_over_home_and_relative_paths_do_not_count() {
+    fn xdg_wins_over_home_and_relative_paths_do_not_count() {
         let environment = Environment::from_iter([
             ("HOME", "/home/ada"),
             ("XDG_STATE_HOME", "/var/ada"),
@@ -104,7 +104,7 @@ mod tests {
         let failure = Places::of(&Environment::default()).expect_err("no place");
         assert_eq!(
             failure.to_string(),
-            "no place to keep runs: neither XDG_CONFIG_HOME nor HOME is an absolute path\n\
+            "no home directory: neither XDG_CONFIG_HOME nor HOME is an absolute path\n\
              export HOME=/path/to/your/home"
         );
     }

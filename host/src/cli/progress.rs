@@ -1,5 +1,5 @@
-//! Progress: public events as lines for a person, one an event. Pure: an event in, text out, and
-//! the time is the event's own. Everything that came from the model or the sandbox is neutralised.
+//! Progress: shows public events as lines for a person. Pure: an event in, text out; the time is the
+//! event's own. All text from the model or the sandbox is sanitized.
 //!
 //! ```text
 //! session 7c41  key · gpt-5.6-luna low · image airlock-base · no network · credentials relay
@@ -7,7 +7,7 @@
 //!  3.1s  $ npm test                                                             1 · 4.2s
 //! ```
 //!
-//! Deliberately absent: a spinner, a cursor that moves, anything that a log file would not show.
+//! Deliberately absent: a spinner, cursor movement, anything that a log file cannot show.
 
 mod title; // how a line about a call begins
 
@@ -15,26 +15,26 @@ use airlock_shared::event::StepStatus;
 
 use crate::cli::style::Style;
 use crate::failure::SANDBOX_SAYS;
-use crate::neutral;
 use crate::records::Trigger;
+use crate::sanitize;
 use crate::session::public::{
     By, CallEnded, Change, ChangeKind, ChangesAre, ChangesEvent, EventLine, LeftOutFor, LoginEvent,
     OutcomeEvent, PublicEvent, Started, Workspace,
 };
 use crate::text::{self, COLUMNS};
 
-/// Files of a live tree that are named.
+/// The most files of a live directory that are named.
 const TRIGGERS_SHOWN: usize = 10;
 /// The width of `workspace  `, `note       ` and the like.
 const LABEL: usize = 11;
 /// The width of ` 3.1s  `.
 const TIME: usize = 7;
-/// Paths shown that were left out, for each reason.
+/// The most left out paths that are shown for each reason.
 const LEFT_OUT_SHOWN: usize = 5;
-/// Changed files shown one by one.
+/// The most changed files that are shown.
 const CHANGES_SHOWN: usize = 20;
 
-/// Draws one run.
+/// Draws the events of one turn.
 #[derive(Debug)]
 pub struct TurnProgress {
     columns: usize,
@@ -43,57 +43,59 @@ pub struct TurnProgress {
 }
 
 impl TurnProgress {
-    /// `columns`: the terminal's, where there is one.
+    /// `columns`: of the terminal, if there is one.
     #[must_use]
     pub fn new(columns: Option<usize>, style: Style) -> Self {
         let columns = columns.unwrap_or(COLUMNS).clamp(40, COLUMNS);
         Self { columns, style, changes: None }
     }
 
-    /// The line for an event, newline included; empty for what is not shown.
+    /// The line for an event, with its newline; empty if the event is not shown.
     pub fn line(&mut self, line: &EventLine) -> String {
         let drawn = match &line.what {
             PublicEvent::Started(started) => self.started(&line.session, started),
             PublicEvent::Workspace(workspace) => self.workspace(workspace),
             PublicEvent::SandboxUp { .. } => self.timed(line.at_ms, "sandbox up", ""),
             PublicEvent::Docs { path, cut, .. } => {
-                let path = text::cut(&neutral::line(path), 48);
-                let cut = if *cut { " (its beginning)" } else { "" };
+                let path = text::truncate(&sanitize::line(path), 48);
+                let cut = if *cut { " (only its beginning)" } else { "" };
                 let text = format!(
-                    "sandbox says: it read {path}{cut} of the repository as information, not as orders"
+                    "sandbox says: it read {path}{cut} as information, not as instructions to obey"
                 );
                 self.labelled("note", &text)
             }
-            PublicEvent::Note { text, by: By::Host } => self.labelled("note", &neutral::line(text)),
-            // THREAT: the sandbox's words stand where ours do, and somebody does what they say.
-            // Tried by cli::progress::tests::what_the_sandbox_says_is_marked.
+            PublicEvent::Note { text, by: By::Host } => {
+                self.labelled("note", &sanitize::line(text))
+            }
+            // THREAT: text from the sandbox looks like ours, and a person follows it. Tried by
+            // cli::progress::tests::what_the_sandbox_says_is_marked.
             PublicEvent::Note { text, by: By::Sandbox } => {
-                self.labelled("note", &format!("{SANDBOX_SAYS}{}", neutral::quoted(text)))
+                self.labelled("note", &format!("{SANDBOX_SAYS}{}", sanitize::quoted(text)))
             }
             PublicEvent::Retry { attempt, of, wait_ms, why } => {
                 let wait = text::time(*wait_ms);
-                let why = neutral::line(why);
+                let why = sanitize::line(why);
                 let text = format!("sandbox says: retry {attempt} of {of} in {wait}: {why}");
                 self.indented(&text, Style::faint)
             }
             PublicEvent::Text { text, .. } => {
-                if neutral::line(text).is_empty() {
+                if sanitize::line(text).is_empty() {
                     return String::new();
                 }
-                self.timed(line.at_ms, &neutral::quoted(text), "")
+                self.timed(line.at_ms, &sanitize::quoted(text), "")
             }
             PublicEvent::CallEnded(call) => self.call(line.at_ms, call),
             PublicEvent::Plan { steps } => {
-                let is = |wanted| steps.iter().filter(move |step| step.status == wanted);
-                let done = is(StepStatus::Completed).count();
-                let current = is(StepStatus::InProgress).next();
-                let current = current.map(|step| format!(" · {}", neutral::line(&step.step)));
+                let with_status = |wanted| steps.iter().filter(move |step| step.status == wanted);
+                let done = with_status(StepStatus::Completed).count();
+                let current = with_status(StepStatus::InProgress).next();
+                let current = current.map(|step| format!(" · {}", sanitize::line(&step.step)));
                 let text =
                     format!("plan {done} of {} done{}", steps.len(), current.unwrap_or_default());
                 self.timed(line.at_ms, &text, "")
             }
             PublicEvent::Refused { what } => {
-                self.indented(&format!("refused: {}", neutral::line(what)), Style::bad)
+                self.indented(&format!("refused: {}", sanitize::line(what)), Style::bad)
             }
             PublicEvent::Changes(changes) => {
                 self.changes = Some(changes.clone());
@@ -113,9 +115,9 @@ impl TurnProgress {
     fn started(&self, session: &str, started: &Started) -> String {
         let login = login(&started.login);
         let effort = started.effort.as_ref().map(|effort| format!(" {effort}"));
-        let tree = if started.live { " · directory live" } else { "" };
+        let live = if started.live { " · live directory" } else { "" };
         let text = format!(
-            "{login} · {}{} · image {} · {} · credentials {}{tree}",
+            "{login} · {}{} · image {} · {} · credentials {}{live}",
             started.model,
             effort.unwrap_or_default(),
             short_image(&started.image.name),
@@ -124,32 +126,35 @@ impl TurnProgress {
         );
         let mut drawn = self.labelled(
             &format!("session {}", session.get(..4).unwrap_or(session)),
-            &neutral::line(&text),
+            &sanitize::line(&text),
         );
         for waiver in &started.waivers {
             drawn.push('\n');
-            drawn.push_str(&self.labelled("without", &neutral::line(waiver)));
+            drawn.push_str(&self.labelled("without", &sanitize::line(waiver)));
         }
         drawn
     }
 
     fn workspace(&self, workspace: &Workspace) -> String {
         let files = text::counted(workspace.files, "file");
-        let said = if workspace.live {
-            "the directory itself; every .git that is in it now is read-only".to_owned()
+        let text = if workspace.live {
+            "the directory itself; every .git that is now in it is read-only".to_owned()
         } else {
-            let git =
-                if workspace.git { " (git history yes; hooks and git config no)" } else { "" };
+            let git = if workspace.git {
+                " (with git history, without hooks and git config)"
+            } else {
+                ""
+            };
             format!("{files}, {} copied in{git}", text::bytes(workspace.bytes))
         };
-        let mut drawn = self.labelled("workspace", &said);
+        let mut drawn = self.labelled("workspace", &text);
         for (why, left_out) in &workspace.left_out_why {
             drawn.push('\n');
             drawn.push_str(&self.labelled("left out", &left_out_for(why, left_out)));
         }
         if workspace.git && workspace.left_out_why.contains_key("secret") {
-            let text = "what git tracks of these secrets is in the history, which went in \
-                        (--no-history leaves it out)";
+            let text = "if git tracks these secrets, they are in the copied history (to leave it \
+                        out: --no-history)";
             drawn.push('\n');
             drawn.push_str(&self.labelled("note", text));
         }
@@ -165,33 +170,35 @@ impl TurnProgress {
     fn triggers(&self, list: &[Trigger], more: u64) -> String {
         let shown = list.len().min(TRIGGERS_SHOWN);
         let lines = list[..shown].iter().map(|trigger| {
-            self.labelled("look", &neutral::line(&format!("{}: {}", trigger.path, trigger.what)))
+            self.labelled("look", &sanitize::line(&format!("{}: {}", trigger.path, trigger.what)))
         });
         let mut lines: Vec<String> = lines.collect();
         let more = more + (list.len() - shown) as u64;
         if more > 0 {
-            lines.push(self.labelled("look", &format!("and {more} more: airlock show RUN --json")));
+            lines.push(
+                self.labelled("look", &format!("and {more} more: airlock show SESSION --json")),
+            );
         }
-        let advice = "it is in your directory and runs by itself or once its tool is started: \
-                      before git or anything runs there, read it (cat -v FILE), and remove or \
-                      restore what is not yours";
+        let advice = "these files are in your directory and may run by themselves or when their tool \
+                      starts: before you run git or anything else there, read them (cat -v FILE), \
+                      and remove or restore what you do not want";
         lines.push(self.labelled("careful", advice));
         lines.join("\n")
     }
 
     fn call(&self, at_ms: u64, call: &CallEnded) -> String {
-        let note = neutral::line(&call.note);
+        let note = sanitize::line(&call.note);
         let mut title = title::of_call(&call.tool, &call.title);
         let took = text::time(call.ms);
         let right = match (call.exit, note.as_str(), call.ok) {
             (Some(exit), "", _) => format!("{exit} · {took}"),
-            (Some(exit), note, _) => format!("{} · {exit} · {took}", text::cut(note, 30)),
+            (Some(exit), note, _) => format!("{} · {exit} · {took}", text::truncate(note, 30)),
             (None, "", true) => String::new(),
             (None, "", false) => format!("failed · {took}"),
             (None, note, ok) => {
                 let room = self.columns.saturating_sub(TIME + if ok { 0 } else { 10 });
-                let note = text::cut(note, room / 2);
-                title = text::cut(&title, room.saturating_sub(text::width(&note) + 2));
+                let note = text::truncate(note, room / 2);
+                title = text::truncate(&title, room.saturating_sub(text::width(&note) + 2));
                 title = format!("{title}  {note}");
                 if ok { String::new() } else { "failed".to_owned() }
             }
@@ -225,20 +232,20 @@ impl TurnProgress {
         format!("{}{word} · {figures}", self.clock(at_ms))
     }
 
-    /// What changed, and nothing that can be done with it.
+    /// The changes, without the next commands.
     #[must_use]
     pub fn what_changed(&self) -> String {
         let changes = self.changes.as_ref();
         changes.map(|changes| stat(changes, self.columns, self.style)).unwrap_or_default()
     }
 
-    /// After the answer: what changed, and what can be done with it. Empty where nothing waits.
+    /// The text after the answer: the changes and the next commands. Empty if no changes wait.
     #[must_use]
     pub fn after_the_answer(&self, short: &str, changes_are: ChangesAre) -> String {
         match (changes_are, &self.changes) {
             (ChangesAre::Kept, Some(changes)) => {
                 let mut drawn = stat(changes, self.columns, self.style);
-                drawn.push_str(&self.labelled("", "nothing was written to your directory yet"));
+                drawn.push_str(&self.labelled("", "nothing is written to your directory yet"));
                 drawn.push('\n');
                 let next = format!(
                     "airlock diff {short}    airlock apply {short}    airlock discard {short}"
@@ -247,11 +254,11 @@ impl TurnProgress {
                 drawn
             }
             (ChangesAre::Live, _) => {
-                let text = format!("in the directory itself, which was live: airlock show {short}");
+                let text = format!("in the directory itself (--live): airlock show {short}");
                 format!("{}\n", self.labelled("changes", &text))
             }
             (ChangesAre::Lost, _) => {
-                let text = "lost: the sandbox ended before they came out";
+                let text = "lost: the sandbox ended before it sent them";
                 format!("{}\n", self.labelled("changes", text))
             }
             _ => String::new(),
@@ -264,12 +271,12 @@ impl TurnProgress {
 
     fn columns_of(&self, title: &str, right: &str) -> (String, String) {
         let room = self.columns.saturating_sub(TIME);
-        let right = text::cut(right, room / 2);
+        let right = text::truncate(right, room / 2);
         if right.is_empty() {
-            return (text::cut(title, room), right);
+            return (text::truncate(title, room), right);
         }
         let room = room.saturating_sub(text::width(&right) + 2);
-        (text::pad(&text::cut(title, room), room + 2), right)
+        (text::pad(&text::truncate(title, room), room + 2), right)
     }
 
     fn timed(&self, at_ms: u64, title: &str, right: &str) -> String {
@@ -282,34 +289,34 @@ impl TurnProgress {
         format!("{}{title}{}", self.clock(at_ms), self.style.bad(&right))
     }
 
-    fn indented(&self, said: &str, paint: fn(Style, &str) -> String) -> String {
-        let said = text::cut(said, self.columns.saturating_sub(TIME));
-        format!("{}{}", " ".repeat(TIME), paint(self.style, &said))
+    fn indented(&self, text: &str, paint: fn(Style, &str) -> String) -> String {
+        let shown = text::truncate(text, self.columns.saturating_sub(TIME));
+        format!("{}{}", " ".repeat(TIME), paint(self.style, &shown))
     }
 
-    fn labelled(&self, label: &str, said: &str) -> String {
-        labelled(label, said, self.columns, self.style)
+    fn labelled(&self, label: &str, text: &str) -> String {
+        labelled(label, text, self.columns, self.style)
     }
 }
 
-/// `workspace  412 files, …`, wrapped under itself.
+/// `workspace  412 files, …`, with further lines indented.
 #[must_use]
-pub fn labelled(label: &str, said: &str, columns: usize, style: Style) -> String {
+pub fn labelled(label: &str, message: &str, columns: usize, style: Style) -> String {
     let width = LABEL.max(text::width(label) + 2);
     let indent = " ".repeat(width);
-    let wrapped = text::wrap(said, columns.saturating_sub(width), "");
-    let said = wrapped.replace('\n', &format!("\n{indent}"));
-    format!("{}{said}", style.faint(&text::pad(label, width)))
+    let wrapped = text::wrap(message, columns.saturating_sub(width), "");
+    let lines = wrapped.replace('\n', &format!("\n{indent}"));
+    format!("{}{lines}", style.faint(&text::pad(label, width)))
 }
 
-/// `changes    src/pad.js | 4 +++-`, a line a file, then their sum where there are several.
+/// `changes    src/pad.js | 4 +++-`: a line for each file, then the sum if there are several.
 #[must_use]
 pub fn stat(changes: &ChangesEvent, columns: usize, style: Style) -> String {
     let shown: Vec<(String, &Change)> = changes
         .list
         .iter()
         .take(CHANGES_SHOWN)
-        .map(|change| (text::cut(&neutral::line(&change.path), 48), change))
+        .map(|change| (text::truncate(&sanitize::line(&change.path), 48), change))
         .collect();
     let widest = shown.iter().map(|(path, _)| text::width(path)).max().unwrap_or(0);
     let most = shown.iter().map(|(_, change)| change.added + change.removed).max().unwrap_or(0);
@@ -325,12 +332,12 @@ pub fn stat(changes: &ChangesEvent, columns: usize, style: Style) -> String {
         let kind = match change.kind {
             ChangeKind::Added => " new",
             ChangeKind::Modified => "",
-            ChangeKind::Deleted => " gone",
+            ChangeKind::Deleted => " deleted",
         };
         let size = if let Some(bytes) = change.bytes {
             format!("changed, {}", text::bytes(bytes))
         } else if change.binary {
-            "not text".to_owned()
+            "binary".to_owned()
         } else {
             let plus = style.good(&"+".repeat(scale(change.added)));
             let minus = style.bad(&"-".repeat(scale(change.removed)));
@@ -348,7 +355,7 @@ pub fn stat(changes: &ChangesEvent, columns: usize, style: Style) -> String {
     } else if changes.files > 1 || changes.held > 0 {
         let held = match changes.held {
             0 => String::new(),
-            held => format!(" · {held} more kept back by apply (--held)"),
+            held => format!(" · {held} more held by apply (--held)"),
         };
         let files = text::counted(changes.files, "file");
         let sum = format!("{files}, +{} −{}{held}", changes.added, changes.removed);
@@ -359,30 +366,29 @@ pub fn stat(changes: &ChangesEvent, columns: usize, style: Style) -> String {
     drawn
 }
 
-/// `airlock-base:6f1c…` is said without its hash; others as they are.
-/// `plan plus`, with the login's name where it is not the usual one.
-/// The first paths that were left out for one reason, and what may be done about it.
+/// The first paths that were left out for one reason, and the reason.
 fn left_out_for(why: &str, left_out: &LeftOutFor) -> String {
-    let paths = left_out.paths.iter().take(LEFT_OUT_SHOWN).map(|path| neutral::line(path));
-    let mut said = paths.collect::<Vec<_>>().join(", ");
+    let paths = left_out.paths.iter().take(LEFT_OUT_SHOWN).map(|path| sanitize::line(path));
+    let mut listed = paths.collect::<Vec<_>>().join(", ");
     let shown = left_out.paths.len().min(LEFT_OUT_SHOWN) as u64;
     match left_out.count.saturating_sub(shown) {
         0 => {}
-        more if shown == 0 => said = text::counted(more, "path"),
-        more => said = format!("{said} and {more} more"),
+        more if shown == 0 => listed = text::counted(more, "path"),
+        more => listed = format!("{listed} and {more} more"),
     }
     let reason = match why {
-        "secret" => "they look like secrets (--include GLOB)",
+        "secret" => "they look like secrets (to copy them: --include GLOB)",
         "excluded" => "excluded",
-        "unreadable" => "you may not read them",
-        "history" => "its history is not copied (--no-history)",
+        "unreadable" => "you cannot read them",
+        "history" => "the history is not copied (--no-history)",
         "own" => "airlock's own logins, records and settings",
         "credential" => "they hold a key or login in use",
         other => other,
     };
-    format!("{said}: {reason}")
+    format!("{listed}: {reason}")
 }
 
+/// `plan plus`, with the login's name if it is not `default`.
 fn login(login: &LoginEvent) -> String {
     match (&login.plan, login.kind.as_str()) {
         (Some(plan), _) if login.name == "default" => format!("plan {plan}"),
@@ -392,6 +398,7 @@ fn login(login: &LoginEvent) -> String {
     }
 }
 
+/// `airlock-base:6f1c…` without its hash; other names are unchanged.
 fn short_image(name: &str) -> &str {
     match name.split_once(':') {
         Some(("airlock-base", _)) => "airlock-base",

@@ -1,4 +1,4 @@
-//! Where words go: stdout for what was asked for, stderr for everything else.
+//! The output streams: stdout for the result, stderr for everything else.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
@@ -6,15 +6,15 @@ use crate::cli::environment::Environment;
 use crate::cli::style::Style;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::neutral;
+use crate::sanitize;
 
-/// The two streams, and what is known of them.
+/// The two streams and their properties.
 pub struct Screen {
     pub out: Box<dyn Write + Send>,
     pub err: Box<dyn Write + Send>,
     pub out_is_terminal: bool,
     pub err_is_terminal: bool,
-    /// Of stderr, where it is a terminal.
+    /// Of stderr, if it is a terminal.
     pub columns: Option<usize>,
     /// For stdout.
     pub out_style: Style,
@@ -40,107 +40,106 @@ impl Screen {
         }
     }
 
-    /// Text of ours on stdout, already neutral.
+    /// Prints text of ours to stdout. It must be sanitized.
     ///
     /// # Errors
-    /// When it cannot be written. A reader that has gone is no error: it has read enough.
+    /// It cannot be written. A reader that is gone is no error: it has read enough.
     pub fn print(&mut self, text: &str) -> Result<(), Failure> {
         let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
-        written.or_else(|error| told(&error))
+        written.or_else(|error| write_result(&error))
     }
 
-    /// Text of the model or the sandbox on stdout: neutral on a terminal, as it is elsewhere.
+    /// Prints text of the model or the sandbox to stdout: sanitized on a terminal, else unchanged.
     ///
     /// # Errors
     /// As [`Screen::print`].
-    pub fn print_foreign(&mut self, text: &str) -> Result<(), Failure> {
-        // THREAT: an answer that clears the screen and draws another one's prompt. Tried by
-        // cli::turn_printer::tests::an_answer_is_neutral_on_a_terminal_and_whole_in_a_pipe.
+    pub fn print_untrusted(&mut self, text: &str) -> Result<(), Failure> {
+        // THREAT: an answer clears the screen and draws a fake prompt. Tried by
+        // cli::turn_printer::tests::an_answer_is_sanitized_on_a_terminal_and_unchanged_in_a_pipe.
         match self.out_is_terminal {
-            true => self.print(&neutral::neutral(text)),
+            true => self.print(&sanitize::text(text)),
             false => self.print(text),
         }
     }
 
-    /// The same for text that is too much to be held at once: what `write` writes goes on in
-    /// pieces.
+    /// The same for text that is too large for memory: what `write` writes is printed in chunks.
     ///
     /// # Errors
-    /// As [`Screen::print`], and what `write` itself says, apart.
-    pub fn stream_foreign(
+    /// As [`Screen::print`]; the inner result is that of `write`.
+    pub fn stream_untrusted(
         &mut self,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<io::Result<()>, Failure> {
         let mut pieces = TextChunks { screen: self, held: Vec::new(), ended: None };
-        let written = write(&mut pieces).and_then(|()| pieces.go_on(true));
+        let written = write(&mut pieces).and_then(|()| pieces.write_chunk(true));
         match pieces.ended {
             Some(end) => end.map(Ok),
             None => Ok(written),
         }
     }
 
-    /// Text of ours on stderr, already neutral. Nobody is told where nobody listens.
+    /// Prints text of ours to stderr. It must be sanitized. Errors are ignored.
     pub fn tell(&mut self, text: &str) {
         let _ = self.err.write_all(text.as_bytes()).and_then(|()| self.err.flush());
     }
 
-    /// Text of the model or the sandbox on stderr: neutral on a terminal, as it is elsewhere.
-    pub fn tell_foreign(&mut self, text: &str) {
+    /// Prints text of the model or the sandbox to stderr: sanitized on a terminal, else unchanged.
+    pub fn tell_untrusted(&mut self, text: &str) {
         match self.err_is_terminal {
-            true => self.tell(&neutral::neutral(text)),
+            true => self.tell(&sanitize::text(text)),
             false => self.tell(text),
         }
     }
 
-    /// A failure on stderr: its headline in colour where there is colour.
+    /// Prints a failure to stderr, with its headline in colour.
     pub fn fail(&mut self, failure: &Failure) {
-        let said = failure.to_string();
-        let said = match said.split_once(':') {
+        let text = failure.to_string();
+        let text = match text.split_once(':') {
             Some((headline, rest)) => format!("{}:{rest}\n", self.err_style.bad(headline)),
-            None => said + "\n",
+            None => text + "\n",
         };
-        self.tell(&said);
+        self.tell(&text);
     }
 }
 
-/// What is held before it goes on.
-const PIECE_BYTES: usize = 64 << 10;
+/// The size of a chunk.
+const CHUNK_BYTES: usize = 64 << 10;
 
-/// Foreign text on its way to stdout.
+/// Untrusted text on its way to stdout.
 struct TextChunks<'a> {
     screen: &'a mut Screen,
     held: Vec<u8>,
-    /// Nothing can be written any more, or nobody reads.
+    /// Set when writing failed or the reader is gone.
     ended: Option<Result<(), Failure>>,
 }
 
 impl TextChunks<'_> {
-    /// Writes what is held, up to the last whole character.
-    fn go_on(&mut self, is_last: bool) -> io::Result<()> {
-        let is_torn = |error: std::str::Utf8Error| error.error_len().is_none();
+    /// Writes the chunk, up to the last complete character.
+    fn write_chunk(&mut self, is_last: bool) -> io::Result<()> {
+        let is_incomplete = |error: std::str::Utf8Error| error.error_len().is_none();
         let whole = match std::str::from_utf8(&self.held) {
-            Err(error) if !is_last && is_torn(error) => error.valid_up_to(),
+            Err(error) if !is_last && is_incomplete(error) => error.valid_up_to(),
             _ => self.held.len(),
         };
         let rest = self.held.split_off(whole);
         let held = std::mem::replace(&mut self.held, rest);
         let text = String::from_utf8_lossy(&held);
         let shown = match self.screen.out_is_terminal {
-            true => neutral::neutral(&text),
+            true => sanitize::text(&text),
             false => text,
         };
         let out = &mut self.screen.out;
         let written = out.write_all(shown.as_bytes()).and_then(|()| out.flush());
-        written.inspect_err(|error| self.ended = Some(told(error)))
+        written.inspect_err(|error| self.ended = Some(write_result(error)))
     }
 }
 
 impl Write for TextChunks<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let fits = bytes.len().min(PIECE_BYTES);
+        let fits = bytes.len().min(CHUNK_BYTES);
         self.held.extend_from_slice(&bytes[..fits]);
-        if self.held.len() >= PIECE_BYTES {
-            self.go_on(false)?;
+        if self.held.len() >= CHUNK_BYTES {
+            self.write_chunk(false)?;
         }
         Ok(fits)
     }
@@ -150,9 +149,8 @@ impl Write for TextChunks<'_> {
     }
 }
 
-/// What becomes of words that cannot be written. A reader that has gone is no error: it has read
-/// enough.
-fn told(error: &io::Error) -> Result<(), Failure> {
+/// The result of a failed write. A reader that is gone is no error: it has read enough.
+fn write_result(error: &io::Error) -> Result<(), Failure> {
     if error.kind() == ErrorKind::BrokenPipe {
         return Ok(());
     }
@@ -181,9 +179,9 @@ mod tests {
         }
     }
 
-    /// Characters of several bytes lie across the ends of pieces; nothing is torn, nothing steers.
+    /// Characters of several bytes cross the ends of chunks: none is split, and none is unsafe.
     #[test]
-    fn foreign_text_goes_on_in_pieces_and_is_the_same() {
+    fn untrusted_text_is_printed_in_chunks_and_is_complete() {
         let text = format!("x{}", "é\u{1b}😀\n".repeat(40_000));
         for out_is_terminal in [true, false] {
             let paper = Paper::default();
@@ -196,20 +194,20 @@ mod tests {
                 out_style: Style::default(),
                 err_style: Style::default(),
             };
-            let written = screen.stream_foreign(|out| {
+            let written = screen.stream_untrusted(|out| {
                 text.as_bytes().chunks(1_021).try_for_each(|piece| out.write_all(piece))
             });
             assert!(matches!(written, Ok(Ok(()))));
-            let said = String::from_utf8(paper.1.lock().unwrap().clone()).unwrap();
+            let text_out = String::from_utf8(paper.1.lock().unwrap().clone()).unwrap();
             let expected =
-                if out_is_terminal { neutral::neutral(&text).into_owned() } else { text.clone() };
-            assert!(said == expected);
-            assert!(paper.0.lock().unwrap().iter().all(|bytes| *bytes <= 2 * PIECE_BYTES));
+                if out_is_terminal { sanitize::text(&text).into_owned() } else { text.clone() };
+            assert!(text_out == expected);
+            assert!(paper.0.lock().unwrap().iter().all(|bytes| *bytes <= 2 * CHUNK_BYTES));
         }
     }
 
     #[test]
-    fn a_reader_that_has_gone_ends_it_and_is_no_error() {
+    fn a_reader_that_is_gone_ends_the_stream_without_an_error() {
         struct Gone;
         impl Write for Gone {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -228,16 +226,16 @@ mod tests {
             out_style: Style::default(),
             err_style: Style::default(),
         };
-        let mut asked = 0;
-        let written = screen.stream_foreign(|out| {
+        let mut calls = 0;
+        let written = screen.stream_untrusted(|out| {
             (0..100).try_for_each(|_| {
-                asked += 1;
-                out.write_all(&[b'x'; PIECE_BYTES])
+                calls += 1;
+                out.write_all(&[b'x'; CHUNK_BYTES])
             })
         });
         assert!(matches!(written, Ok(Ok(()))));
-        assert_eq!(asked, 1);
-        let unreadable = screen.stream_foreign(|_| Err(ErrorKind::NotFound.into()));
+        assert_eq!(calls, 1);
+        let unreadable = screen.stream_untrusted(|_| Err(ErrorKind::NotFound.into()));
         assert!(matches!(unreadable, Ok(Err(_))));
     }
 }

@@ -1,7 +1,7 @@
-//! Every choice of a run, as one layer gives it: the flags, the environment, the configuration.
-//! All of them fill this one type, with the same parsers; `over` lays one upon another.
+//! All settings, as one layer gives them: the flags, the environment or the configuration file. Each
+//! layer fills this type with the same parsers; `over` puts one layer over another.
 //!
-//! A list of a higher layer replaces the lower one's, so that a flag can also shorten it.
+//! A list in a higher layer replaces the lower one, so that a flag can also shorten it.
 
 use std::path::PathBuf;
 
@@ -11,96 +11,96 @@ use airlock_shared::secret::Secret;
 use crate::cli::parse;
 use crate::session::settings::{CredentialsMode, DiskOn};
 
-/// `None`: this layer does not say.
+/// `None`: this layer does not set it.
 #[derive(clap::Args, Clone, Default)]
 pub struct Settings {
     /// The directory to work on [default: the current one]
     #[arg(short = 'C', long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// The model; `ask` lets you choose [default: the one kept with the login, else the backend's own]
+    /// The model; `ask` lets you choose [default: the one stored with the login, else the backend's]
     #[arg(short, long, value_parser = parse::plain)]
     pub model: Option<String>,
-    /// How much the model thinks, in the catalogue's words (low, medium, high, …)
+    /// The model's reasoning effort (low, medium, high, …)
     #[arg(long, value_parser = parse::plain)]
     pub effort: Option<String>,
 
-    /// Pay with a stored login; `env`: with OPENAI_API_KEY
-    #[arg(long, value_name = "NAME", group = "credential", value_parser = parse::login, help_heading = "The credential")]
+    /// Use this stored login; `env` means OPENAI_API_KEY
+    #[arg(long, value_name = "NAME", group = "credential", value_parser = parse::login, help_heading = "Credential")]
     pub login: Option<String>,
-    /// Pay with the API key that stdin holds; only `-` is taken
-    #[arg(long, value_name = "-", group = "credential", value_parser = parse::secret, help_heading = "The credential")]
+    /// Use an API key from stdin; the value must be `-`
+    #[arg(long, value_name = "-", group = "credential", value_parser = parse::secret, help_heading = "Credential")]
     pub api_key: Option<Secret>,
-    /// Pay with the API key in FILE
-    #[arg(long, value_name = "FILE", group = "credential", help_heading = "The credential")]
+    /// Use the API key in FILE
+    #[arg(long, value_name = "FILE", group = "credential", help_heading = "Credential")]
     pub api_key_file: Option<PathBuf>,
-    /// Where the backend is [default: the credential's own]
-    #[arg(long, value_name = "URL", value_parser = parse::base, help_heading = "The credential")]
+    /// The backend's address [default: the one that belongs to the credential]
+    #[arg(long, value_name = "URL", value_parser = parse::base, help_heading = "Credential")]
     pub base_url: Option<Base>,
-    /// Trust this certificate authority (PEM) beside the usual ones
-    #[arg(long, value_name = "FILE", help_heading = "The credential")]
+    /// Also trust this certificate authority (PEM)
+    #[arg(long, value_name = "FILE", help_heading = "Credential")]
     pub ca: Option<PathBuf>,
-    /// Where the credential stays: `relay` on this host, `handoff` in the sandbox [default: relay]
-    #[arg(long, value_name = "WHERE", alias = "custody", value_parser = parse::credentials, help_heading = "The credential")]
+    /// Where the credential is: `relay`: only on this host; `handoff`: in the sandbox [default: relay]
+    #[arg(long, value_name = "WHERE", alias = "custody", value_parser = parse::credentials, help_heading = "Credential")]
     pub credentials: Option<CredentialsMode>,
 
     /// The image of the sandbox [default: airlock-base]
-    #[arg(long, value_parser = parse::plain, help_heading = "The sandbox")]
+    #[arg(long, value_parser = parse::plain, help_heading = "Sandbox")]
     pub image: Option<String>,
-    /// Give the sandbox the directory itself instead of a copy; every `.git` stays read-only
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "YES", help_heading = "The sandbox")]
+    /// Give the sandbox the directory itself, not a copy; every `.git` is read-only
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "YES", help_heading = "Sandbox")]
     pub live: Option<bool>,
-    /// Memory beside the disk [default: 2GiB]
-    #[arg(long, value_name = "SIZE", value_parser = parse::memory, help_heading = "The sandbox")]
+    /// Memory, in addition to --disk [default: 2GiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse::memory, help_heading = "Sandbox")]
     pub memory: Option<u64>,
     /// Processors [default: 2]
-    #[arg(long, value_name = "N", value_parser = parse::cpus, help_heading = "The sandbox")]
+    #[arg(long, value_name = "N", value_parser = parse::cpus, help_heading = "Sandbox")]
     pub cpus: Option<f64>,
     /// Processes and threads [default: 512]
-    #[arg(long, value_name = "N", value_parser = parse::pids, help_heading = "The sandbox")]
+    #[arg(long, value_name = "N", value_parser = parse::pids, help_heading = "Sandbox")]
     pub pids: Option<u32>,
-    /// Size of the copied directory and what is made there [default: 2GiB]
-    #[arg(long, value_name = "SIZE", value_parser = parse::disk, help_heading = "The sandbox")]
+    /// Size of the workspace: the copy and all new files [default: 2GiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse::disk, help_heading = "Sandbox")]
     pub disk: Option<u64>,
-    /// Where that lies: `tmpfs` (limited) or the `engine`'s disk (no limit) [default: tmpfs]
-    #[arg(long, value_name = "WHERE", value_parser = parse::disk_on, help_heading = "The sandbox")]
+    /// Where the workspace is: `tmpfs` (limited) or the `engine`'s disk (no limit) [default: tmpfs]
+    #[arg(long, value_name = "WHERE", value_parser = parse::disk_on, help_heading = "Sandbox")]
     pub disk_on: Option<DiskOn>,
-    /// Let commands see this variable of your environment (repeat)
-    #[arg(long, value_name = "NAME", value_parser = parse::variable, help_heading = "The sandbox")]
+    /// Give commands this variable of your environment (repeatable)
+    #[arg(long, value_name = "NAME", value_parser = parse::variable, help_heading = "Sandbox")]
     pub env: Option<Vec<String>>,
-    /// Copy what would be left out as a secret (repeat)
-    #[arg(long, value_name = "GLOB", value_parser = parse::glob, help_heading = "The sandbox")]
+    /// Copy files that would be left out as secrets (repeatable)
+    #[arg(long, value_name = "GLOB", value_parser = parse::glob, help_heading = "Sandbox")]
     pub include: Option<Vec<String>>,
-    /// Leave out of the copy (repeat)
-    #[arg(long, value_name = "GLOB", value_parser = parse::glob, help_heading = "The sandbox")]
+    /// Leave files out of the copy (repeatable)
+    #[arg(long, value_name = "GLOB", value_parser = parse::glob, help_heading = "Sandbox")]
     pub exclude: Option<Vec<String>>,
-    /// Leave the repository's history out; git in the sandbox starts from one commit
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "YES", help_heading = "The sandbox")]
+    /// Leave out the repository's history; git in the sandbox starts with one commit
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "YES", help_heading = "Sandbox")]
     pub no_history: Option<bool>,
 
-    /// Model requests at most [default: 100]
-    #[arg(long, value_name = "N", value_parser = parse::steps, help_heading = "The budget")]
+    /// The most model requests [default: 100]
+    #[arg(long, value_name = "N", value_parser = parse::steps, help_heading = "Budget")]
     pub steps: Option<u32>,
-    /// Tokens at most, in and out of all requests [default: 4_000_000]
-    #[arg(long, value_name = "N", value_parser = parse::tokens, help_heading = "The budget")]
+    /// The most tokens, input and output of all requests [default: 4_000_000]
+    #[arg(long, value_name = "N", value_parser = parse::tokens, help_heading = "Budget")]
     pub tokens: Option<u64>,
-    /// Seconds at most [default: 3600]
-    #[arg(long, value_name = "N", value_parser = parse::seconds, help_heading = "The budget")]
+    /// The most seconds [default: 3600]
+    #[arg(long, value_name = "N", value_parser = parse::seconds, help_heading = "Budget")]
     pub seconds: Option<u64>,
 
-    /// Write the exchange with the model to FILE, without secrets
-    #[arg(long, value_name = "FILE", group = "recording", help_heading = "What comes out")]
+    /// Record the exchange with the model to FILE, without secrets
+    #[arg(long, value_name = "FILE", group = "recording", help_heading = "Output")]
     pub record: Option<PathBuf>,
-    /// Let FILE answer instead of a model: no account, no network
-    #[arg(long, value_name = "FILE", group = "recording", help_heading = "What comes out")]
+    /// Let the recording in FILE answer instead of a model: no account, no network
+    #[arg(long, value_name = "FILE", group = "recording", help_heading = "Output")]
     pub replay: Option<PathBuf>,
-    /// What happens, as JSON lines on stdout; the last one is the outcome
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "YES", help_heading = "What comes out")]
+    /// Print events as JSON lines on stdout; the last one is the outcome
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "YES", help_heading = "Output")]
     pub json: Option<bool>,
-    /// Write the answer to FILE too
-    #[arg(short, long, value_name = "FILE", help_heading = "What comes out")]
+    /// Also write the answer to FILE
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
-    /// No progress
-    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "YES", help_heading = "What comes out")]
+    /// Show no progress
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "YES", help_heading = "Output")]
     pub quiet: Option<bool>,
 
     #[arg(skip)]
@@ -117,8 +117,8 @@ pub struct Settings {
     pub service_tier: Option<String>,
 }
 
-/// What the environment and the configuration both may say.
-pub const STANDING: [&str; 21] = [
+/// Settings that the environment and the configuration file may have.
+pub const CONFIGURABLE: [&str; 21] = [
     "model",
     "effort",
     "login",
@@ -141,13 +141,14 @@ pub const STANDING: [&str; 21] = [
     "tokens",
     "seconds",
 ];
-/// What belongs to one run: no configuration says it.
-pub const OF_ONE_RUN: [&str; 7] = ["dir", "api_key", "record", "replay", "json", "output", "quiet"];
-/// What nobody changes from run to run: only the configuration says it.
-pub const OF_REQUESTS: [&str; 6] =
+/// Settings of one session: not in the configuration file.
+pub const PER_SESSION: [&str; 7] =
+    ["dir", "api_key", "record", "replay", "json", "output", "quiet"];
+/// Settings that only the configuration file may have.
+pub const CONFIG_ONLY: [&str; 6] =
     ["originator", "client_version", "user_agent", "summary", "verbosity", "service_tier"];
 
-/// The name among `known` that was most likely meant; none where all are far off.
+/// The known name that is most similar to `given`; `None` if none is similar.
 pub(super) fn nearest<'a>(
     given: &str,
     known: impl IntoIterator<Item = &'a str>,
@@ -170,7 +171,7 @@ impl GivenValue {
     fn text(&self) -> Result<&str, String> {
         match self {
             Self::Text(text) => Ok(text),
-            Self::Switch(_) | Self::List(_) => Err("one value is expected".to_owned()),
+            Self::Switch(_) | Self::List(_) => Err("it must be a single value".to_owned()),
         }
     }
 
@@ -183,7 +184,7 @@ impl GivenValue {
             Self::Switch(switch) => Ok(*switch),
             Self::Text(text) if text == "true" || text == "1" => Ok(true),
             Self::Text(text) if text == "false" || text == "0" => Ok(false),
-            Self::Text(_) | Self::List(_) => Err("it is true or false".to_owned()),
+            Self::Text(_) | Self::List(_) => Err("it must be true or false".to_owned()),
         }
     }
 
@@ -191,7 +192,7 @@ impl GivenValue {
         match self {
             Self::List(list) => Ok(list.clone()),
             Self::Text(text) => Ok(parse::list(text)),
-            Self::Switch(_) => Err("a list is expected".to_owned()),
+            Self::Switch(_) => Err("it must be a list".to_owned()),
         }
     }
 
@@ -202,10 +203,10 @@ impl GivenValue {
 }
 
 impl Settings {
-    /// Takes one named value. The name is one of the three tables above.
+    /// Sets one value by name. The name must be in one of the three tables above.
     ///
     /// # Errors
-    /// What is wrong with the value; it does not quote it.
+    /// What is wrong with the value, without quoting it.
     pub fn set(&mut self, name: &str, given: &GivenValue) -> Result<(), String> {
         match name {
             "dir" => self.dir = Some(given.path()?),
@@ -258,19 +259,20 @@ impl Settings {
         Ok(())
     }
 
-    /// This layer, and `lower` where it does not say. Who pays is one choice, and so is the
-    /// recording: a layer that makes it hides the lower one's whole.
+    /// This layer, with the values of `lower` for what it does not set. The credential is one
+    /// choice, and so is the recording: a layer that makes it hides all of the lower one's.
     #[must_use]
     pub fn over(self, lower: Self) -> Self {
-        let pays = self.login.is_some() || self.api_key.is_some() || self.api_key_file.is_some();
-        let tapes = self.record.is_some() || self.replay.is_some();
+        let has_credential =
+            self.login.is_some() || self.api_key.is_some() || self.api_key_file.is_some();
+        let has_recording = self.record.is_some() || self.replay.is_some();
         Self {
             dir: self.dir.or(lower.dir),
             model: self.model.or(lower.model),
             effort: self.effort.or(lower.effort),
-            login: self.login.or(lower.login.filter(|_| !pays)),
-            api_key: self.api_key.or(lower.api_key.filter(|_| !pays)),
-            api_key_file: self.api_key_file.or(lower.api_key_file.filter(|_| !pays)),
+            login: self.login.or(lower.login.filter(|_| !has_credential)),
+            api_key: self.api_key.or(lower.api_key.filter(|_| !has_credential)),
+            api_key_file: self.api_key_file.or(lower.api_key_file.filter(|_| !has_credential)),
             base_url: self.base_url.or(lower.base_url),
             ca: self.ca.or(lower.ca),
             credentials: self.credentials.or(lower.credentials),
@@ -288,8 +290,8 @@ impl Settings {
             steps: self.steps.or(lower.steps),
             tokens: self.tokens.or(lower.tokens),
             seconds: self.seconds.or(lower.seconds),
-            record: self.record.or(lower.record.filter(|_| !tapes)),
-            replay: self.replay.or(lower.replay.filter(|_| !tapes)),
+            record: self.record.or(lower.record.filter(|_| !has_recording)),
+            replay: self.replay.or(lower.replay.filter(|_| !has_recording)),
             json: self.json.or(lower.json),
             output: self.output.or(lower.output),
             quiet: self.quiet.or(lower.quiet),
@@ -302,14 +304,15 @@ impl Settings {
         }
     }
 
-    /// Two of a kind in one layer that clap did not see.
+    /// Two settings of one layer that exclude each other, if clap has not checked it.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
-        let payers = [self.login.is_some(), self.api_key.is_some(), self.api_key_file.is_some()];
-        if payers.into_iter().filter(|given| *given).count() > 1 {
-            return Some("login, api_key and api_key_file: at most one of them");
+        let credentials =
+            [self.login.is_some(), self.api_key.is_some(), self.api_key_file.is_some()];
+        if credentials.into_iter().filter(|given| *given).count() > 1 {
+            return Some("login, api_key and api_key_file: only one of them can be set");
         }
         if self.record.is_some() && self.replay.is_some() {
-            return Some("record and replay: at most one of them");
+            return Some("record and replay: only one of them can be set");
         }
         None
     }

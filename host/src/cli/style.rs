@@ -1,15 +1,15 @@
-//! Colour: three of them at most, only on a terminal, never the only sign of anything.
+//! Colour: only on a terminal, and never the only sign of anything.
 
 use crate::cli::environment::Environment;
 
-/// Whether to colour, decided once.
+/// Whether to use colour, decided once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
     coloured: bool,
 }
 
 impl Style {
-    /// <https://no-color.org> and terminals that have none.
+    /// Respects <https://no-color.org> and terminals without colour.
     #[must_use]
     pub fn of(environment: &Environment, is_terminal: bool) -> Self {
         let plain = environment.text("NO_COLOR").is_some()
@@ -25,19 +25,19 @@ impl Style {
         }
     }
 
-    /// What went well.
+    /// For success.
     #[must_use]
     pub fn good(self, text: &str) -> String {
         self.sgr("32", text)
     }
 
-    /// What went wrong.
+    /// For errors.
     #[must_use]
     pub fn bad(self, text: &str) -> String {
         self.sgr("31", text)
     }
 
-    /// What is beside the matter.
+    /// For less important text.
     #[must_use]
     pub fn faint(self, text: &str) -> String {
         self.sgr("2", text)

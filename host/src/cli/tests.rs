@@ -1,5 +1,4 @@
-//! Typed, meant: arguments, environment and configuration in, one thing to do or one message out,
-//! word for word.
+//! Arguments, environment and configuration in; one action or one error message out.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -16,29 +15,29 @@ use crate::session::settings::{
     RecordingChoice, SandboxLimits, SessionSettings, WorkspaceMode,
 };
 
-mod logins; // signing in, and what is done with logins
-mod refused; // what is refused, word for word
+mod logins; // the commands about logins
+mod refused; // usage errors, word for word
 
-/// A person's folders, and what they typed into which environment.
-struct Desk {
+/// A person's home, environment and stdin.
+struct TestCli {
     folder: tempfile::TempDir,
     environment: Vec<(&'static str, String)>,
     stdin: &'static [u8],
     is_terminal: bool,
 }
 
-/// A stdin that nobody may read: it would block for ever.
-struct Untouched;
+/// A stdin that must not be read.
+struct UnreadStdin;
 
-impl Read for Untouched {
+impl Read for UnreadStdin {
     fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-        panic!("stdin was read though nobody asked for it");
+        panic!("stdin was read without need");
     }
 }
 
-impl Desk {
+impl TestCli {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let home = folder.path().to_str().expect("a path").to_owned();
         Self { folder, environment: vec![("HOME", home)], stdin: b"", is_terminal: false }
     }
@@ -50,7 +49,7 @@ impl Desk {
 
     fn configured(self, text: &str) -> Self {
         let folder = self.folder.path().join(".config/airlock");
-        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::create_dir_all(&folder).expect("a directory");
         std::fs::write(folder.join("config.toml"), text).expect("written");
         self
     }
@@ -60,21 +59,21 @@ impl Desk {
         self
     }
 
-    fn asked(&self, line: &[&str]) -> Result<Action, Failure> {
+    fn action(&self, line: &[&str]) -> Result<Action, Failure> {
         let arguments: Vec<OsString> = ["airlock"].iter().chain(line).map(OsString::from).collect();
         let command = Flags::try_parse_from(&arguments)
-            .map_err(|error| misspoken(&error, &arguments))?
+            .map_err(|error| usage_failure(&error, &arguments))?
             .command;
         let environment = Environment::from_iter(self.environment.clone());
         let places = Places::of(&environment)?;
         let mut given = self.stdin;
-        let mut untouched = Untouched;
-        let input: &mut dyn Read = if given.is_empty() { &mut untouched } else { &mut given };
-        asked(command, &environment, &places, Stdin { input, is_terminal: self.is_terminal })
+        let mut unread = UnreadStdin;
+        let input: &mut dyn Read = if given.is_empty() { &mut unread } else { &mut given };
+        resolve(command, &environment, &places, Stdin { input, is_terminal: self.is_terminal })
     }
 
     fn settings(&self, line: &[&str]) -> SessionSettings {
-        match self.asked(line) {
+        match self.action(line) {
             Ok(Action::Run { settings, .. }) => *settings,
             Ok(_) => panic!("not a run"),
             Err(failure) => panic!("{failure}"),
@@ -82,8 +81,8 @@ impl Desk {
     }
 
     fn refused(&self, line: &[&str]) -> (u8, String) {
-        match self.asked(line) {
-            Ok(_) => panic!("taken"),
+        match self.action(line) {
+            Ok(_) => panic!("accepted"),
             Err(failure) => {
                 let home = self.folder.path().to_str().expect("a path");
                 let reason = failure.reason.replace(home, "~");
@@ -105,18 +104,18 @@ fn config(line: &[&str], environment: &[(&str, &str)], file: &str) -> Config {
 }
 
 #[test]
-fn the_flags_are_sound() {
+fn the_commands_are_valid_for_clap() {
     Flags::command().debug_assert();
     SetupProgram::command().debug_assert();
 }
 
 #[test]
-fn nothing_said_is_every_default() {
+fn without_settings_all_are_the_defaults() {
     let resolved = config(&[], &[], "");
     let expected = Config {
         prompt: Prompt::Typed("p".into()),
         dir: PathBuf::from("/x"),
-        pays: LoginChoice::Unsaid,
+        login_choice: LoginChoice::Default,
         base: None,
         ca: None,
         identity: crate::session::settings::Identity {
@@ -145,7 +144,7 @@ fn nothing_said_is_every_default() {
 }
 
 #[test]
-fn a_flag_goes_over_a_variable_goes_over_the_file() {
+fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
     let file = "model = \"of-file\"\neffort = \"low\"\nsteps = 3\nexclude = [\"a\", \"b\"]\nlive = true\n\
                 originator = \"ours\"\nservice_tier = \"flex\"";
     let environment = [
@@ -176,42 +175,45 @@ fn a_flag_goes_over_a_variable_goes_over_the_file() {
 }
 
 #[test]
-fn who_pays_is_one_choice_of_the_highest_layer() {
+fn the_credential_is_one_choice_of_the_highest_layer() {
     let file = "login = \"of-file\"";
     let environment = [("AIRLOCK_API_KEY_FILE", "/k")];
-    assert_eq!(config(&[], &[], file).pays, LoginChoice::Login("of-file".into()));
-    assert_eq!(config(&[], &environment, file).pays, LoginChoice::KeyFile("/k".into()));
-    assert_eq!(config(&["--login", "env"], &environment, file).pays, LoginChoice::Env);
-    assert_eq!(config(&["--api-key", "-"], &environment, file).pays, LoginChoice::KeyOnStdin);
-    assert_eq!(config(&["--replay", "c"], &environment, file).pays, LoginChoice::Replay);
+    assert_eq!(config(&[], &[], file).login_choice, LoginChoice::Login("of-file".into()));
+    assert_eq!(config(&[], &environment, file).login_choice, LoginChoice::KeyFile("/k".into()));
+    assert_eq!(config(&["--login", "env"], &environment, file).login_choice, LoginChoice::Env);
+    assert_eq!(
+        config(&["--api-key", "-"], &environment, file).login_choice,
+        LoginChoice::KeyOnStdin
+    );
+    assert_eq!(config(&["--replay", "c"], &environment, file).login_choice, LoginChoice::Replay);
 }
 
 #[test]
 fn every_name_of_the_tables_can_be_set_and_is_explained() {
-    use crate::cli::settings::{GivenValue, OF_ONE_RUN, OF_REQUESTS, STANDING, Settings};
+    use crate::cli::settings::{CONFIG_ONLY, CONFIGURABLE, GivenValue, PER_SESSION, Settings};
     let mut flags = Flags::command();
     let run = flags.find_subcommand_mut("run").expect("run");
     let help = run.render_long_help().to_string();
-    for name in STANDING.iter().chain(&OF_ONE_RUN) {
+    for name in CONFIGURABLE.iter().chain(&PER_SESSION) {
         assert!(help.contains(&format!("--{}", name.replace('_', "-"))), "{name}");
     }
-    for name in &OF_REQUESTS {
+    for name in &CONFIG_ONLY {
         assert!(help.contains(name), "{name}");
     }
     let is_ours = |long: Option<&str>| long.is_some_and(|long| long != "help");
     let flags = run.get_arguments().filter(|argument| is_ours(argument.get_long())).count();
-    assert_eq!(flags, STANDING.len() + OF_ONE_RUN.len());
-    for name in STANDING.iter().chain(&OF_ONE_RUN).chain(&OF_REQUESTS) {
+    assert_eq!(flags, CONFIGURABLE.len() + PER_SESSION.len());
+    for name in CONFIGURABLE.iter().chain(&PER_SESSION).chain(&CONFIG_ONLY) {
         let set = Settings::default().set(name, &GivenValue::Text("\u{0}".into()));
         assert_ne!(set, Err("there is no such setting".to_owned()), "{name}");
     }
 }
 
 #[test]
-fn help_has_examples_codes_and_places() {
+fn the_help_has_examples_exit_codes_and_paths() {
     let mut flags = Flags::command();
     let help = flags.render_help().to_string();
-    for part in ["airlock setup demo", "~/.local/state/airlock/runs/", &crate::exit::table()] {
+    for part in ["airlock setup demo", "~/.local/state/airlock/sessions/", &crate::exit::table()] {
         assert!(help.contains(part), "{part}\n{help}");
     }
     for name in ["run", "setup", "sandbox", "apply", "status", "logout", "import", "secrets"] {
@@ -243,10 +245,10 @@ fn every_command_and_every_argument_is_explained() {
 }
 
 #[test]
-fn a_whole_run() {
-    let desk = Desk::new().with("CARGO_HOME", "/c").stdin(b"make it so\n");
-    let dir = desk.folder.path().to_str().expect("a path").to_owned();
-    let settings = desk.settings(&[
+fn all_flags_of_a_run() {
+    let cli = TestCli::new().with("CARGO_HOME", "/c").stdin(b"make it so\n");
+    let dir = cli.folder.path().to_str().expect("a path").to_owned();
+    let settings = cli.settings(&[
         "run",
         "-",
         "-C",
@@ -288,7 +290,7 @@ fn a_whole_run() {
         "/tmp/last",
     ]);
     assert_eq!(settings.prompt, "make it so\n");
-    assert_eq!(settings.dir, desk.folder.path().canonicalize().expect("a path"));
+    assert_eq!(settings.dir, cli.folder.path().canonicalize().expect("a path"));
     assert!(
         matches!(settings.credential, CredentialChoice::KeyFile(file) if file.to_str() == Some("/dev/null"))
     );
@@ -312,10 +314,10 @@ fn a_whole_run() {
 }
 
 #[test]
-fn stdin_is_read_by_whom_it_was_given_to_and_by_nobody_else() {
-    let settings = Desk::new().settings(&["run", "p", "--api-key-file", "/dev/null"]);
+fn stdin_is_read_only_by_the_argument_that_needs_it() {
+    let settings = TestCli::new().settings(&["run", "p", "--api-key-file", "/dev/null"]);
     assert_eq!(settings.prompt, "p");
-    let settings = Desk::new().stdin(b"sk-canary\n").settings(&["run", "p", "--api-key", "-"]);
+    let settings = TestCli::new().stdin(b"sk-canary\n").settings(&["run", "p", "--api-key", "-"]);
     assert!(
         matches!(&settings.credential, CredentialChoice::KeyStdin(key) if key.reveal() == "sk-canary")
     );
@@ -323,65 +325,65 @@ fn stdin_is_read_by_whom_it_was_given_to_and_by_nobody_else() {
         settings.base,
         BaseChoice::Named(Base::parse("https://api.openai.com/v1").expect("base"))
     );
-    let both = Desk::new().refused(&["run", "-", "--api-key", "-"]);
+    let both = TestCli::new().refused(&["run", "-", "--api-key", "-"]);
     let expected = "usage: stdin cannot hold both the prompt and the key\n\
                     airlock run --api-key-file FILE - < PROMPT";
     assert_eq!(both, (2, expected.into()));
-    // Whatever is refused is refused before stdin is touched: `Untouched` panics.
-    let early = Desk::new().refused(&["run", "-", "-C", "/nowhere-at-all"]);
+    // Other errors come before stdin is read: `UnreadStdin` panics.
+    let early = TestCli::new().refused(&["run", "-", "-C", "/nowhere-at-all"]);
     assert_eq!(early.0, 2);
 }
 
 #[test]
-fn the_configuration_names_files_from_its_own_folder() {
-    let desk = Desk::new().configured("api_key_file = \"~/key\"");
-    let home = desk.folder.path().to_owned();
+fn paths_in_the_configuration_are_relative_to_its_directory() {
+    let cli = TestCli::new().configured("api_key_file = \"~/key\"");
+    let home = cli.folder.path().to_owned();
     std::fs::write(home.join("key"), "").expect("written");
-    let settings = desk.settings(&["run", "p"]);
+    let settings = cli.settings(&["run", "p"]);
     assert!(
         matches!(settings.credential, CredentialChoice::KeyFile(file) if file == home.join("key"))
     );
-    let desk = Desk::new().configured("api_key_file = \"key\"");
-    let beside = desk.folder.path().join(".config/airlock/key");
+    let cli = TestCli::new().configured("api_key_file = \"key\"");
+    let beside = cli.folder.path().join(".config/airlock/key");
     std::fs::write(&beside, "").expect("written");
-    let settings = desk.settings(&["run", "p"]);
+    let settings = cli.settings(&["run", "p"]);
     assert!(matches!(settings.credential, CredentialChoice::KeyFile(file) if file == beside));
 }
 
 #[test]
 fn the_other_commands() {
-    let asked = |line: &[&str]| Desk::new().asked(line).map_err(|failure| failure.to_string());
-    assert!(matches!(asked(&["sessions", "--json"]), Ok(Action::Sessions { json: true })));
+    let action = |line: &[&str]| TestCli::new().action(line).map_err(|failure| failure.to_string());
+    assert!(matches!(action(&["sessions", "--json"]), Ok(Action::Sessions { json: true })));
     assert!(
-        matches!(asked(&["show", "7C41"]), Ok(Action::Show { session, json: false }) if session == "7c41")
+        matches!(action(&["show", "7C41"]), Ok(Action::Show { session, json: false }) if session == "7c41")
     );
-    let diff = asked(&["diff", "7c41", "--held"]);
+    let diff = action(&["diff", "7c41", "--held"]);
     assert!(matches!(diff, Ok(Action::Diff { held: true, stat: false, .. })));
-    let content = asked(&["diff", "7c41", "--content", "a"]);
+    let content = action(&["diff", "7c41", "--content", "a"]);
     assert!(matches!(content, Ok(Action::Content { path, .. }) if path == "a"));
-    assert!(asked(&["diff", "7c41", "--content", "a", "--held"]).is_err());
-    assert!(matches!(asked(&["apply", "7c41"]), Ok(Action::Apply { .. })));
-    assert!(matches!(asked(&["discard", "7c41"]), Ok(Action::Discard { .. })));
-    assert!(matches!(asked(&["triggers"]), Ok(Action::Triggers)));
-    assert!(matches!(asked(&["doctor"]), Ok(Action::Doctor(_))));
-    assert!(matches!(asked(&["setup", "doctor"]), Ok(Action::Doctor(_))));
-    let image = asked(&["setup", "image", "--offline"]);
+    assert!(action(&["diff", "7c41", "--content", "a", "--held"]).is_err());
+    assert!(matches!(action(&["apply", "7c41"]), Ok(Action::Apply { .. })));
+    assert!(matches!(action(&["discard", "7c41"]), Ok(Action::Discard { .. })));
+    assert!(matches!(action(&["triggers"]), Ok(Action::Triggers)));
+    assert!(matches!(action(&["doctor"]), Ok(Action::Doctor(_))));
+    assert!(matches!(action(&["setup", "doctor"]), Ok(Action::Doctor(_))));
+    let image = action(&["setup", "image", "--offline"]);
     assert!(matches!(image, Ok(Action::Image { offline: true })));
-    assert!(matches!(asked(&["setup", "demo"]), Ok(Action::Demo)));
-    assert!(matches!(asked(&["sandbox", "--schema"]), Ok(Action::Schema)));
-    assert!(matches!(asked(&["sandbox", "--extract", "f"]), Ok(Action::Extract(_))));
+    assert!(matches!(action(&["setup", "demo"]), Ok(Action::Demo)));
+    assert!(matches!(action(&["sandbox", "--schema"]), Ok(Action::Schema)));
+    assert!(matches!(action(&["sandbox", "--extract", "f"]), Ok(Action::Extract(_))));
     let schema: serde_json::Value = serde_json::from_str(&act::schema()).expect("JSON");
     assert!(schema["properties"]["job"].is_object(), "{schema}");
 }
 
 #[test]
-fn ask_is_a_question_and_no_model() {
-    let wishes = [
+fn ask_is_not_the_name_of_a_model() {
+    let selections = [
         config(&["-m", "ask"], &[("AIRLOCK_MODEL", "of-variable")], ""),
         config(&[], &[("AIRLOCK_MODEL", "ask")], "model = \"of-file\""),
     ];
-    for login_args in wishes {
-        assert_eq!(login_args.model, ModelSelection { ask: true, ..ModelSelection::default() });
+    for config in selections {
+        assert_eq!(config.model, ModelSelection { ask: true, ..ModelSelection::default() });
     }
     let named = config(&["-m", "gpt-5.5"], &[("AIRLOCK_MODEL", "ask")], "").model;
     assert_eq!((named.slug.as_deref(), named.ask), (Some("gpt-5.5"), false));

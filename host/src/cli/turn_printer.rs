@@ -1,4 +1,4 @@
-//! How one run is shown: its lines as they come, its answer, and what can be done next.
+//! Shows one turn: its events as they come, its answer, and what to do next.
 //!
 //! ```text
 //!            stdout                      stderr
@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::output::{Output, Standard};
 use crate::session::public::{EventLine, OutcomeEvent, PublicEvent};
 
-/// Takes a run's public lines.
+/// Prints the public lines of a turn.
 pub struct TurnPrinter {
     screen: Screen,
     progress: TurnProgress,
@@ -27,7 +27,7 @@ pub struct TurnPrinter {
     output: Option<PathBuf>,
     tree: Option<PathBuf>,
     ended: Option<OutcomeEvent>,
-    /// Why a line could not be shown. The run goes on, and its answer is still worth writing.
+    /// Why a line could not be printed. The turn goes on, and its answer is still written.
     unshown: Option<Failure>,
 }
 
@@ -39,13 +39,13 @@ impl TurnPrinter {
         Self { screen, progress, json, quiet, output, tree: None, ended: None, unshown: None }
     }
 
-    /// Of a run in this work tree: no link of it leads to where the answer is written.
+    /// Sets the person's directory: the answer is not written through a link in it.
     #[must_use]
     pub fn of_tree(self, tree: PathBuf) -> Self {
         Self { tree: Some(tree), ..self }
     }
 
-    /// Shows one line as it comes. A stdout that cannot be written is told at the end.
+    /// Shows one line. If stdout cannot be written, the end reports it.
     pub fn show(&mut self, line: &EventLine) {
         if let PublicEvent::Outcome(ended) = &line.what {
             self.ended = Some(ended.clone());
@@ -60,23 +60,23 @@ impl TurnPrinter {
         }
     }
 
-    /// Instead of every line: there is no run.
+    /// Prints the only line of a session that did not start.
     pub fn refuse(mut self, failure: &Failure) {
         if self.json {
             unbegun::tell(&mut self.screen, failure);
         }
     }
 
-    /// After the last line: the answer, what changed, and why it ended if it did not finish.
-    /// `short`: how the run is called in commands.
+    /// After the last line: prints the answer, the changes, and the failure if it did not finish.
+    /// `short`: the session's id as used in commands.
     ///
     /// # Errors
-    /// When the answer, or a line before it, could not be written.
+    /// The answer, or a line before it, could not be written.
     pub fn end(self, short: &str, failure: Option<&Failure>) -> Result<(), Failure> {
         self.end_with(short, failure, false)
     }
 
-    /// The same for changes that are applied without being asked about: there is nothing to do next.
+    /// The same for the demo, which applies the changes itself: it shows no next command.
     ///
     /// # Errors
     /// As [`Self::end`].
@@ -92,13 +92,13 @@ impl TurnPrinter {
     ) -> Result<(), Failure> {
         let ended = self.ended.take();
         let answer = ended.as_ref().and_then(|ended| ended.answer.as_deref());
-        let kept = match (self.output.take(), answer) {
+        let saved = match (self.output.take(), answer) {
             (Some(file), Some(answer)) => self.write(&file, answer, short),
             _ => Ok(()),
         };
         let printed = match answer {
             Some(answer) if !self.json && !answer.is_empty() => {
-                self.screen.print_foreign(&with_newline(answer))
+                self.screen.print_untrusted(&with_newline(answer))
             }
             _ => Ok(()),
         };
@@ -115,16 +115,16 @@ impl TurnPrinter {
         if let Some(failure) = failure {
             self.screen.fail(failure);
         }
-        kept.and(printed).and(self.unshown.map_or(Ok(()), Err))
+        saved.and(printed).and(self.unshown.map_or(Ok(()), Err))
     }
 
-    /// The answer, where `-o` wants it.
+    /// Writes the answer to the file of `-o`.
     fn write(&mut self, file: &Path, answer: &str, short: &str) -> Result<(), Failure> {
         let written = Output::open(file, self.tree.as_deref()).and_then(|output| {
             match output.standard() {
-                // It is printed there anyway.
+                // The answer is printed there anyway.
                 Some(Standard::Out) => {}
-                Some(Standard::Err) => self.screen.tell_foreign(&with_newline(answer)),
+                Some(Standard::Err) => self.screen.tell_untrusted(&with_newline(answer)),
                 None => {
                     output.write(answer.as_bytes(), 0o666).map_err(|error| error.to_string())?
                 }
@@ -175,7 +175,7 @@ mod tests {
         }
     }
 
-    /// What stdout and stderr hold after a run that ended so.
+    /// What is on stdout and stderr after a turn with this outcome.
     fn shown(choice: OutputChoice, out_is_terminal: bool, outcome: &Outcome) -> (String, String) {
         let (out, err) = (Paper::default(), Paper::default());
         let screen = Screen {
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(
             err,
             " 1.0s  done · 1 request · 0 in · 0 out\n           \
-             nothing was written to your directory yet\n\
+             nothing is written to your directory yet\n\
              next       airlock diff 7c41    airlock apply 7c41    airlock discard 7c41\n"
         );
         let quiet = OutputChoice { quiet: true, ..OutputChoice::default() };
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_neutral_on_a_terminal_and_whole_in_a_pipe() {
+    fn an_answer_is_sanitized_on_a_terminal_and_unchanged_in_a_pipe() {
         let quiet = OutputChoice { quiet: true, ..OutputChoice::default() };
         let hostile = answer("\u{1b}]52;c;aGk=\u{7}");
         assert_eq!(shown(quiet.clone(), true, &hostile).0, "␛]52;c;aGk=␇\n");
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[1]["event"], "outcome");
         assert_eq!(lines[1]["answer"], "\u{1b}[2J\u{202e}");
-        assert!(!out.chars().any(crate::neutral::steers));
+        assert!(!out.chars().any(crate::sanitize::is_unsafe));
         assert_eq!(err, "");
     }
 

@@ -1,5 +1,5 @@
-//! Lines as a person types them, on a thread of its own: reading a terminal cannot be broken off,
-//! and nobody waits for the thread when the program ends.
+//! Reads lines from stdin on a thread of its own: a read from a terminal cannot be cancelled, and
+//! the program does not wait for the thread at its end.
 
 use std::io::{BufRead, Read};
 
@@ -7,13 +7,13 @@ use airlock_shared::secret::Secret;
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
-/// A pasted address is shorter; what is over it is not taken.
+/// The most bytes of a line. A pasted address is shorter.
 const LINE_BYTES: u64 = 8 << 10;
 
-/// The lines of stdin, until it ends or nobody listens.
+/// The lines of stdin, until it ends or the receiver is dropped.
 pub(super) fn lines_of_stdin() -> mpsc::Receiver<Secret> {
-    let (give, lines) = mpsc::channel(1);
-    std::thread::spawn(move || hand_on(std::io::stdin().lock(), &give));
+    let (sender, lines) = mpsc::channel(1);
+    std::thread::spawn(move || send_lines(std::io::stdin().lock(), &sender));
     lines
 }
 
@@ -22,32 +22,31 @@ pub(super) fn nothing() -> mpsc::Receiver<Secret> {
     mpsc::channel(1).1
 }
 
-/// One line of stdin, and no more of it: what is typed later is for the next program. None: it
-/// ended.
+/// Exactly one line of stdin: the rest is for the next program. None: stdin ended.
 pub(super) async fn line_of_stdin() -> Option<Secret> {
-    let (give, line) = oneshot::channel();
-    // A run that was stopped meanwhile does not wait for it.
-    std::thread::spawn(move || drop(give.send(next(&mut std::io::stdin().lock()))));
+    let (sender, line) = oneshot::channel();
+    // A session that is stopped does not wait for the line.
+    std::thread::spawn(move || drop(sender.send(next(&mut std::io::stdin().lock()))));
     line.await.ok().flatten()
 }
 
-fn hand_on(mut input: impl BufRead, give: &mpsc::Sender<Secret>) {
+fn send_lines(mut input: impl BufRead, sender: &mpsc::Sender<Secret>) {
     while let Some(line) = next(&mut input) {
-        if give.blocking_send(line).is_err() {
+        if sender.blocking_send(line).is_err() {
             return;
         }
     }
 }
 
 fn next(input: &mut impl BufRead) -> Option<Secret> {
-    // Grown once: a text that reallocates leaves an unwiped copy behind.
+    // Allocated once: a buffer that grows leaves copies that are not wiped.
     let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES as usize + 1));
     match input.by_ref().take(LINE_BYTES + 1).read_until(b'\n', &mut line) {
         Ok(0) | Err(_) => return None,
         Ok(_) => {}
     }
     if line.len() as u64 > LINE_BYTES {
-        // Said to be too long by whoever takes it; the rest of it is no line of its own.
+        // The receiver sees that the line is too long; skip the rest of it.
         input.skip_until(b'\n').ok()?;
     }
     Some(Secret::new(String::from_utf8_lossy(&line).trim().to_owned()))
@@ -58,11 +57,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_line_is_a_line_and_a_flood_is_one_too() {
+    async fn a_line_that_is_too_long_is_still_one_line() {
         let flood = "x".repeat(100_000);
         let text = format!("one\r\n{flood}\n\n  two ");
-        let (give, mut lines) = mpsc::channel(1);
-        let reader = std::thread::spawn(move || hand_on(text.as_bytes(), &give));
+        let (sender, mut lines) = mpsc::channel(1);
+        let reader = std::thread::spawn(move || send_lines(text.as_bytes(), &sender));
         let mut found = Vec::new();
         while let Some(line) = lines.recv().await {
             found.push(line.reveal().to_owned());

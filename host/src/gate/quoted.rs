@@ -2,7 +2,7 @@
 //! cannot end.
 
 use crate::failure::SANDBOX_SAYS;
-use crate::neutral;
+use crate::sanitize;
 
 /// How much of a text from the sandbox is shown, in characters.
 pub(super) const SHOWN: usize = 400;
@@ -10,7 +10,7 @@ pub(super) const SHOWN: usize = 400;
 /// The first `most` characters, in quotes.
 pub(super) fn quoted(text: &str, most: usize) -> String {
     let begin: String = text.chars().take(4 * most).collect();
-    let line = neutral::line(&begin).replace(['“', '”'], "\"");
+    let line = sanitize::line(&begin).replace(['“', '”'], "\"");
     let shown: String = line.chars().take(most).collect();
     let cut = if shown.len() < line.len() || begin.len() < text.len() { "…" } else { "" };
     format!("“{shown}{cut}”")

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{self, CWD, Mode, OFlags};
 
-use crate::neutral;
+use crate::sanitize;
 
 /// What is made harmless at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -49,7 +49,7 @@ impl Write for Stream {
         // THREAT: `-o /dev/fd/3` or `--record /dev/stderr` is a terminal, and an answer writes its
         // clipboard. Tried by cli::face::nothing_of_the_model_or_the_sandbox_steers_a_terminal.
         let shown = String::from_utf8_lossy(whole);
-        self.file.write_all(neutral::neutral(&shown).as_bytes())?;
+        self.file.write_all(sanitize::text(&shown).as_bytes())?;
         Ok(whole.len())
     }
 

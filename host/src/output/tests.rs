@@ -1,4 +1,4 @@
-//! Where a named file may be written, with the attack beside the defence.
+//! Where a named file may be written: each attack beside its defence.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -12,7 +12,7 @@ struct Rig {
 }
 
 fn rig() -> Rig {
-    let held = tempfile::tempdir().expect("a folder");
+    let held = tempfile::tempdir().expect("a directory");
     let root = held.path().canonicalize().expect("a path");
     let (tree, outside) = (root.join("tree"), root.join("outside"));
     std::fs::create_dir_all(tree.join("sub")).expect("made");
@@ -41,7 +41,7 @@ fn no_link_of_the_work_tree_is_followed() {
     symlink("/dev/stdout", rig.tree.join("out")).expect("linked");
     symlink(&rig.tree, rig.outside.join("into")).expect("linked");
     let through = rig.outside.join("into");
-    // The attack, as it works without us: the name alone leads out of the tree.
+    // Without our check the attack works: the name alone leads out of the tree.
     std::fs::write(rig.tree.join("answer.md"), "theirs").expect("written");
     assert_eq!(read(&rc), "theirs");
     std::fs::write(&rc, "mine").expect("written");
@@ -66,11 +66,11 @@ fn no_link_of_the_repository_around_the_work_tree_is_followed() {
         let output = Output::open(&rig.tree.join(path), Some(&work))?;
         output.write(b"answer", 0o666).map_err(|error| error.to_string())
     };
-    // The attack, as it works where nothing says that there is a repository.
+    // Without a sign of a repository the attack works.
     write("answer.md").expect("written");
     assert_eq!(read(&rc), "answer");
     std::fs::write(&rc, "mine").expect("written");
-    // A submodule in a repository; what is around it counts.
+    // A submodule in a repository: the outer repository counts.
     std::fs::write(rig.tree.join("sub/.git"), "gitdir: ../.git/modules/sub").expect("written");
     std::fs::create_dir(rig.tree.join(".git")).expect("made");
     for path in ["answer.md", "sub/answer.md", "sub/deep/../answer.md"] {
@@ -79,13 +79,13 @@ fn no_link_of_the_repository_around_the_work_tree_is_followed() {
     }
     assert_eq!(read(&rc), "mine");
     write("report.md").expect("written");
-    // A home that is kept in git, and what holds it, are no repository of strangers.
+    // A home that is kept in git, and the directories above it, do not count as a repository.
     for (home, top) in [
         (None, Some(&*rig.tree)),
         (Some(&*rig.tree), Some(&*rig.tree.join("sub"))),
         (Some(&*rig.tree.join("sub")), None),
     ] {
-        assert_eq!(outermost(&work, home).as_deref(), top, "{home:?}");
+        assert_eq!(outermost_repository(&work, home).as_deref(), top, "{home:?}");
     }
 }
 
@@ -94,7 +94,7 @@ fn a_file_of_the_work_tree_is_replaced_as_a_whole() {
     let rig = rig();
     let file = rig.tree.join("sub/answer.md");
     rig.write(&file).expect("written");
-    // A second name of a file outside keeps what it has.
+    // A second name of the file, outside the tree, keeps its content.
     std::fs::remove_file(&file).expect("removed");
     std::fs::hard_link(rig.outside.join("rc"), &file).expect("linked");
     rig.write(&file).expect("written");
@@ -104,11 +104,11 @@ fn a_file_of_the_work_tree_is_replaced_as_a_whole() {
     std::fs::set_permissions(&file, mode).expect("a mode");
     rig.write(&file).expect("written");
     assert_eq!(file.metadata().expect("there").permissions().mode() & 0o777, 0o640);
-    assert_eq!(std::fs::read_dir(rig.tree.join("sub")).expect("a folder").count(), 1);
+    assert_eq!(std::fs::read_dir(rig.tree.join("sub")).expect("a directory").count(), 1);
 }
 
 #[test]
-fn elsewhere_a_link_is_the_persons_own() {
+fn a_link_outside_the_tree_is_followed() {
     let rig = rig();
     symlink("rc", rig.outside.join("latest")).expect("linked");
     symlink("not-yet", rig.outside.join("next")).expect("linked");
@@ -119,7 +119,7 @@ fn elsewhere_a_link_is_the_persons_own() {
         rig.write(rig.outside.join(name)).expect(name);
         assert!(rig.outside.join(name).is_symlink());
     }
-    assert_eq!(read(rig.outside.join("second")), "answer", "both names are one file still");
+    assert_eq!(read(rig.outside.join("second")), "answer", "both names are still one file");
     assert_eq!(
         (read(rig.outside.join("rc")), read(rig.outside.join("not-yet"))),
         ("answer".into(), "answer".into())
@@ -129,7 +129,7 @@ fn elsewhere_a_link_is_the_persons_own() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_at_once() {
+fn what_is_not_a_file_is_refused_at_once() {
     let rig = rig();
     for place in [&rig.tree, &rig.outside] {
         let fifo = place.join("fifo");
@@ -137,12 +137,12 @@ fn what_is_no_file_is_refused_at_once() {
         assert_eq!(rig.write(&fifo), Err("it is a fifo".into()));
         let _socket = UnixListener::bind(place.join("socket")).expect("a socket");
         assert_eq!(rig.write(place.join("socket")), Err("it is a socket".into()));
-        assert_eq!(rig.write(place), Err("it is a folder".into()));
+        assert_eq!(rig.write(place), Err("it is a directory".into()));
         assert!(rig.write(place.join("new/")).is_err());
         assert!(rig.write(place.join("none/file")).is_err());
     }
     assert_eq!(rig.write("/dev/zero"), Err("it is a device".into()));
-    assert_eq!(rig.write("/"), Err("it is a folder".into()));
+    assert_eq!(rig.write("/"), Err("it is a directory".into()));
 }
 
 #[test]
@@ -153,14 +153,14 @@ fn only_descriptors_that_were_given_are_written_to() {
     let named = |file: &File| format!("/dev/fd/{}", file.as_raw_fd());
     let refused = rig.write(named(&ours)).expect_err("it is ours");
     assert!(refused.ends_with("is not open for writing"), "{refused}");
-    // As a shell hands one over: kept at exec, and half written already.
+    // As a shell passes one: without close-on-exec, and already written to.
     let mut given = File::create(rig.outside.join("given")).expect("a file");
     given.write_all(b"an ").expect("written");
-    rustix::io::fcntl_setfd(&given, rustix::io::FdFlags::empty()).expect("kept at exec");
+    rustix::io::fcntl_setfd(&given, rustix::io::FdFlags::empty()).expect("no close-on-exec");
     rig.write(named(&given)).expect("written");
     assert_eq!(read(rig.outside.join("given")), "an answer");
     let read_only = File::open(rig.outside.join("given")).expect("a file");
-    rustix::io::fcntl_setfd(&read_only, rustix::io::FdFlags::empty()).expect("kept at exec");
+    rustix::io::fcntl_setfd(&read_only, rustix::io::FdFlags::empty()).expect("no close-on-exec");
     assert!(rig.write(named(&read_only)).is_err());
     assert!(rig.write("/dev/fd/99999").is_err());
 }

@@ -1,20 +1,19 @@
-//! What was said and done, on disk: one folder for each run, in a folder that only its owner may
-//! enter.
+//! Sessions on disk: one directory for each session, in a directory that only its owner can open.
 //!
 //! ```text
 //! <state>/airlock/            0700
-//!   install                   which install this is: what it made, only it removes
-//!   runs/<32 hex digits>/
-//!     lock                    held ⇔ the run is alive
-//!     record.json             who paid, what ran, how it ended; replaced whole
-//!     events.jsonl            what a user reads with --json; only grows
-//!     base.jsonl, changes/    the workspace's, see there
+//!   install                   the id of this install, which removes only what it made
+//!   sessions/<UUID>/
+//!     lock                    held ⇔ the session is alive
+//!     record.json             its login, model, limits and outcome; replaced as a whole
+//!     events.jsonl            what a user reads with --json; only appended to
+//!     base.jsonl, changes/    the workspace's: see crate::workspace
 //! ```
-//! Deliberately absent: anything secret, and any index: the folders are the list.
+//! Deliberately absent: secrets, and an index: the directories are the list.
 
-mod record; // what is known of a run
-mod session_folder; // one run's folder and its lock
-mod store; // all of them
+mod record; // what is known of a session
+mod session_folder; // one session's directory and its lock
+mod store; // all sessions
 
 pub(crate) use record::rfc3339_or_none;
 pub use record::{

@@ -1,13 +1,13 @@
-//! The record of a run: who paid, what ran under which limits, and how it ended. It is replaced
-//! whole, so a reader sees the record of some moment and never half of one.
+//! The record of a session: its login, its model and limits, and how it ended. It is replaced as a
+//! whole, so a reader never sees half a record.
 
 use airlock_shared::outcome::Outcome;
 use airlock_shared::stream::Usage;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The form of a record. A later one may have more fields; readers pass over what they do not
-/// know.
+/// The version of the format. A later release may add fields; readers ignore fields that they do
+/// not know.
 pub const VERSION: u32 = 1;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,18 +16,18 @@ pub struct Record {
     pub session: String,
     #[serde(with = "rfc3339")]
     pub started: Timestamp,
-    /// What was asked for, its beginning.
+    /// The beginning of the prompt.
     #[serde(default)]
     pub prompt: String,
-    /// How long it took.
+    /// How long it took, in milliseconds.
     #[serde(default)]
     pub ms: u64,
-    /// None: it goes on, or was killed; the lock knows.
+    /// None: it is still running, or it was killed; the lock tells which.
     #[serde(default, with = "rfc3339_or_none")]
     pub ended: Option<Timestamp>,
     #[serde(default)]
     pub login: LoginRecord,
-    /// Where the model was asked, resolved.
+    /// The resolved base URL of the backend.
     #[serde(default)]
     pub base: String,
     #[serde(default)]
@@ -41,15 +41,15 @@ pub struct Record {
     pub image: ImageRecord,
     #[serde(default)]
     pub limits: LimitsRecord,
-    /// What the engine could not hold and the user let pass, in words.
+    /// Limits and protections that the engine cannot hold, each as a sentence.
     #[serde(default)]
     pub waivers: Vec<String>,
     #[serde(default)]
     pub usage: Usage,
-    /// Some of the usage is estimated by what passed.
+    /// Some of the usage is an estimate from the traffic.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
-    /// Model requests that were answered, or given up by the sandbox.
+    /// Model requests that the backend answered or the sandbox gave up.
     #[serde(default)]
     pub steps: u32,
     #[serde(default)]
@@ -63,7 +63,7 @@ pub struct Record {
     pub exit: Option<u8>,
 }
 
-/// Who paid; nothing of it is secret.
+/// The login that was used. It has no secrets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LoginRecord {
@@ -77,7 +77,7 @@ pub struct LoginRecord {
 #[serde(default)]
 pub struct ImageRecord {
     pub name: String,
-    /// Its digest, or its id where it never had one.
+    /// Its digest, or its id if it has no digest.
     pub digest: String,
 }
 
@@ -102,14 +102,14 @@ pub struct WorkspaceRecord {
     pub mode: TreeMode,
     pub entries: u64,
     pub bytes: u64,
-    /// How many paths stayed at home.
+    /// How many paths were left out.
     pub left_out: u64,
-    /// What commands left in a live tree that acts by itself on the host.
+    /// Files that commands left in a live directory and that may run by themselves on the host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Trigger>,
 }
 
-/// What of the directory the sandbox had.
+/// How the sandbox got the directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TreeMode {
@@ -119,31 +119,31 @@ pub enum TreeMode {
     Live,
 }
 
-/// Something in a live tree that acts by itself on the host, and did not, or otherwise, before:
-/// to be looked at before git, or anything, runs there.
+/// A file in a live directory that may run by itself on the host, and is new or has changed. A
+/// person should read it before git or anything else runs there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trigger {
     pub path: String,
-    /// In words: what it is, and what became of it.
+    /// For people: what it is, and whether it is new or changed.
     pub what: String,
 }
 
-/// What became of the changes.
+/// The state of the changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ChangesRecord {
-    /// Nothing changed, or nothing could have been.
+    /// Nothing changed, or the agent never began.
     #[default]
     None,
     /// They wait for `apply` or `discard`.
     Kept {
         files: u64,
         held: u64,
-        /// What a person must know where they are not all of them.
+        /// Why they are not all of the changes, if some are missing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
     },
-    /// They never came out of the sandbox.
+    /// The sandbox did not send them.
     Lost {
         why: String,
     },
@@ -155,7 +155,7 @@ pub enum ChangesRecord {
 }
 
 impl Record {
-    /// A run that has just begun; everything else is filled in as it becomes known.
+    /// A session that has just begun. All other fields are set later.
     #[must_use]
     pub fn begun(session: &str, started: Timestamp) -> Self {
         Self {
@@ -231,7 +231,7 @@ mod tests {
         record.changes = ChangesRecord::Applied { at: time };
         let mut json = serde_json::to_value(&record).unwrap();
         assert_eq!(json["started"], "2026-11-21T10:00:00Z");
-        json["mood"] = "good".into();
+        json["later_field"] = "x".into();
         assert_eq!(serde_json::from_value::<Record>(json).unwrap(), record);
         let least = r#"{"v":1,"session":"ab","started":"2026-11-21T10:00:00Z"}"#;
         let least: Record = serde_json::from_str(least).unwrap();

@@ -1,5 +1,5 @@
-//! One run's folder. Its lock is the kernel's, so that it is free the moment the process that
-//! held it is gone, however it went.
+//! One session's directory. Its lock is a kernel lock, so it is free as soon as the process that
+//! holds it has ended, however it ended.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -14,26 +14,26 @@ use super::record::{ChangesRecord, Record};
 const LOCK: &str = "lock";
 const RECORD: &str = "record.json";
 const EVENTS: &str = "events.jsonl";
-/// What is read of the events to find the first request.
+/// How much of the events is read to find the first request.
 const BEGINNING_BYTES: u64 = 1 << 20;
 
-/// The folder of a run, alive or over.
+/// The directory of a session, alive or over.
 #[derive(Debug)]
 pub struct SessionFolder {
     id: String,
     path: PathBuf,
-    /// Held by the process whose run it is.
+    /// Held by the process that runs the session.
     own: Option<Lock>,
 }
 
-/// How a lock is that was named by its mark.
+/// The state of the lock that has a given mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marked {
     /// A process holds it.
     Held,
-    /// Nobody does.
+    /// No process holds it.
     Free,
-    /// This state folder does not have it.
+    /// This state directory does not have this lock.
     Absent,
 }
 
@@ -48,10 +48,10 @@ pub struct Lock {
 }
 
 impl SessionFolder {
-    /// A folder that was just made, locked for the run's life.
+    /// A new directory, locked for the life of the session.
     pub(super) fn create(id: String, path: PathBuf) -> io::Result<Self> {
         let file = File::create_new(path.join(LOCK))?;
-        // Waits out somebody who looks whether we are alive.
+        // Waits if another process is just checking whether this session is alive.
         file.lock()?;
         Ok(Self { id, path, own: Some(Lock { _file: Some(file) }) })
     }
@@ -70,8 +70,8 @@ impl SessionFolder {
         &self.path
     }
 
-    /// For whoever works on a run that is over; none while it is alive or somebody else does. The
-    /// process that made the run holds it already.
+    /// Locks a session that is over, to work on it. `None` while it is alive or another process
+    /// works on it. The process that runs the session has the lock already.
     ///
     /// # Errors
     /// The lock cannot be opened.
@@ -87,8 +87,8 @@ impl SessionFolder {
         }
     }
 
-    /// What its lock file is known by, which no copy of it has: its inode and the time of its last
-    /// change of state, which nobody can set.
+    /// Identifies the lock file, and no copy of it: its inode and its ctime, which no program can
+    /// set.
     ///
     /// # Errors
     /// There is no lock file.
@@ -96,12 +96,12 @@ impl SessionFolder {
         Ok(mark(&std::fs::metadata(self.path.join(LOCK))?))
     }
 
-    /// How the lock is that has this mark.
+    /// The state of the lock, if it has this mark.
     #[must_use]
     pub fn marked(&self, wanted: &str) -> Marked {
         let Ok(file) = File::open(self.path.join(LOCK)) else { return Marked::Absent };
         // THREAT: a copy of the state directory, in an image, a cache or a backup, has all locks of
-        // the original, and every one of them is free. Tried by
+        // the original, and all of them are free. Tried by
         // records::store::tests::a_copied_folder_does_not_have_the_lock.
         match file.metadata() {
             Ok(found) if mark(&found) == wanted => {}
@@ -110,17 +110,17 @@ impl SessionFolder {
         if file.try_lock_shared().is_ok() { Marked::Free } else { Marked::Held }
     }
 
-    /// Whether a process holds the lock. One that cannot be asked is taken to be alive.
+    /// Whether a process holds the lock. If the lock cannot be opened, the session counts as alive.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         let Ok(file) = File::open(self.path.join(LOCK)) else { return self.path.exists() };
         file.try_lock_shared().is_err()
     }
 
-    /// The record; none before the first was written.
+    /// The record; `None` before the first one is written.
     ///
     /// # Errors
-    /// It cannot be read, or is no record.
+    /// It cannot be read, or is not a record.
     pub fn record(&self) -> io::Result<Option<Record>> {
         match std::fs::read(self.path.join(RECORD)) {
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
@@ -129,15 +129,15 @@ impl SessionFolder {
         }
     }
 
-    /// Replaces the record, and waits for the disk.
+    /// Replaces the record, and syncs it to the disk.
     ///
     /// # Errors
-    /// The old one is still there.
+    /// The old record is still there.
     pub fn write_record(&self, record: &Record) -> io::Result<()> {
         self.put(record, true)
     }
 
-    /// Writes the first record. Nothing is lost with it yet, so the disk is not waited for.
+    /// Writes the first record, without a sync: nothing would be lost with it yet.
     ///
     /// # Errors
     /// It cannot be written.
@@ -145,8 +145,8 @@ impl SessionFolder {
         self.put(record, false)
     }
 
-    /// Writes into the record that the changes are in the person's directory. A run that was
-    /// killed before its first record has none to write it into.
+    /// Records that the changes were applied. Does nothing for a session that was killed before its
+    /// first record.
     ///
     /// # Errors
     /// As [`Self::record`] and [`Self::write_record`].
@@ -159,24 +159,24 @@ impl SessionFolder {
         }
     }
 
-    fn put(&self, record: &Record, wait: bool) -> io::Result<()> {
+    fn put(&self, record: &Record, sync: bool) -> io::Result<()> {
         let mut bytes = serde_json::to_vec_pretty(record)?;
         bytes.push(b'\n');
         let mut part = tempfile::Builder::new().prefix(RECORD).tempfile_in(&self.path)?;
         part.write_all(&bytes)?;
-        if wait {
+        if sync {
             part.as_file().sync_all()?;
         }
         part.persist(self.path.join(RECORD))?;
-        if wait { File::open(&self.path)?.sync_all() } else { Ok(()) }
+        if sync { File::open(&self.path)?.sync_all() } else { Ok(()) }
     }
 
-    /// Whether the events tell of a request to the model. For a run whose host died: its record
-    /// does not count them yet.
+    /// Whether the events contain a request to the model. Needed if the host died: then the record
+    /// has no count.
     #[must_use]
-    pub fn tells_of_a_request(&self) -> bool {
+    pub fn has_request_event(&self) -> bool {
         let Ok(events) = File::open(self.path.join(EVENTS)) else { return false };
-        // The first request comes soon after the start; after more than this there was one.
+        // The first request comes early. If there are more events than this, there was one.
         let mut beginning = Vec::new();
         match events.take(BEGINNING_BYTES).read_to_end(&mut beginning) {
             Ok(read) if (read as u64) < BEGINNING_BYTES => {}
@@ -189,7 +189,7 @@ impl SessionFolder {
         beginning.split(|byte| *byte == b'\n').any(is_request)
     }
 
-    /// Opens the events to be added to.
+    /// Opens the events for appending.
     ///
     /// # Errors
     /// They cannot be opened.
@@ -199,14 +199,14 @@ impl SessionFolder {
     }
 }
 
-/// The events of a run: one JSON line each.
+/// The events of a session, one JSON line each.
 #[derive(Debug)]
 pub struct EventLog {
     file: File,
 }
 
 impl EventLog {
-    /// Adds a line, whole.
+    /// Appends one line.
     ///
     /// # Errors
     /// The disk is full or gone.
@@ -216,7 +216,7 @@ impl EventLog {
         self.file.write_all(&line)
     }
 
-    /// Waits for the disk.
+    /// Syncs to the disk.
     ///
     /// # Errors
     /// As [`Self::add`].

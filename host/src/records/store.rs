@@ -1,4 +1,4 @@
-//! All runs of an install, and how one of them is found.
+//! All sessions of an install, and how to find one of them.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Read, Write};
@@ -13,28 +13,28 @@ use super::session_folder::{Marked, SessionFolder};
 
 const INSTALL: &str = "install";
 const SESSIONS: &str = "sessions";
-/// Where releases before 0.2 kept what they did. It is left as it is.
+/// Where releases before 0.2 kept their sessions. It is left unchanged.
 const EARLIER: &str = "runs";
-/// Written once the directory of an earlier release was named.
+/// Made after a person was told about the directory of an earlier release.
 const EARLIER_NAMED: &str = "runs-named";
-/// Digits of an install's id, and of an earlier release's session: 128 bits.
+/// Digits of an install's id, and of a session's id in earlier releases: 128 bits.
 const ID_DIGITS: usize = 32;
-/// More than a record has.
+/// More than any record has.
 const RECORD_BYTES: u64 = 1 << 20;
-/// The shortest beginning that finds a session.
+/// The shortest prefix that finds a session.
 const PREFIX_DIGITS: usize = 4;
 
-/// The state folder of an install.
+/// The state directory of an install.
 #[derive(Clone, Debug)]
 pub struct SessionStore {
     folder: PathBuf,
     install: String,
 }
 
-/// Why there is no state folder.
+/// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("no home directory is known to keep sessions in")]
+    #[error("there is no home directory to keep sessions in")]
     NoHome,
     #[error("{folder} belongs to another user")]
     Foreign { folder: PathBuf },
@@ -42,43 +42,41 @@ pub enum StoreError {
     Unusable { folder: PathBuf, source: io::Error },
 }
 
-/// Why a run is not found.
+/// Why a session is not found.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
-    #[error(
-        "{0:?} is no session: an id has the digits 0-9 and a-f, and {PREFIX_DIGITS} of them or more find it"
-    )]
+    #[error("{0:?} is not a session's id: give {PREFIX_DIGITS} or more of its digits (0-9, a-f)")]
     NoId(String),
-    #[error("no session begins with {0}")]
+    #[error("no session's id begins with {0}")]
     None(String),
     /// The ids, newest first.
-    #[error("{} sessions begin with {prefix}", sessions.len())]
+    #[error("the ids of {} sessions begin with {prefix}", sessions.len())]
     Ambiguous { prefix: String, sessions: Vec<String> },
     #[error("the sessions cannot be listed: {0}")]
     Unreadable(#[from] io::Error),
 }
 
 impl SessionStore {
-    /// The user's: `$XDG_STATE_HOME/airlock`, or `~/.local/state/airlock`.
+    /// The user's store: `$XDG_STATE_HOME/airlock`, or `~/.local/state/airlock`.
     ///
     /// # Errors
-    /// As [`Self::open`], and where there is no home.
+    /// As [`Self::open`]; also if there is no home directory.
     pub fn of_user() -> Result<Self, StoreError> {
         let base = etcetera::base_strategy::Xdg::new().map_err(|_| StoreError::NoHome)?;
         let state = base.state_dir().ok_or(StoreError::NoHome)?;
         Self::open(&state.join("airlock"))
     }
 
-    /// Makes the folder if it is not there.
+    /// Makes the directory if it does not exist.
     ///
     /// # Errors
-    /// It belongs to somebody else, or cannot be made, read or closed to others.
+    /// It belongs to another user, or it cannot be made, read or closed to others.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let unusable = |source| StoreError::Unusable { folder: folder.to_owned(), source };
         private(folder).map_err(unusable)?;
         let own = rustix::process::geteuid().as_raw();
         let metadata = fs::metadata(folder).map_err(unusable)?;
-        // THREAT: another user makes the folder first and reads or swaps what we keep there.
+        // THREAT: another user makes the directory first, and reads or replaces what we keep there.
         // Tried by records::store::tests::the_folder_is_closed_to_others.
         if metadata.uid() != own {
             return Err(StoreError::Foreign { folder: folder.to_owned() });
@@ -96,16 +94,16 @@ impl SessionStore {
         &self.folder
     }
 
-    /// Which install this is: what carries another's label is not ours to remove.
+    /// The id of this install. It must not remove containers with the label of another install.
     #[must_use]
     pub fn install(&self) -> &str {
         &self.install
     }
 
-    /// A new run, alive until the folder is dropped or the process ends.
+    /// A new session. It is alive until the value is dropped or the process ends.
     ///
     /// # Errors
-    /// The folder cannot be made.
+    /// The directory cannot be made.
     pub fn create_session(&self) -> io::Result<SessionFolder> {
         let id = Uuid::new_v4().to_string();
         let path = self.sessions().join(&id);
@@ -113,17 +111,17 @@ impl SessionStore {
         SessionFolder::create(id, path)
     }
 
-    /// The one run whose id begins so.
+    /// The only session whose id begins with `prefix`.
     ///
     /// # Errors
-    /// None does, more than one does, or it is no beginning of an id.
+    /// No id does, more than one does, or `prefix` is not the beginning of an id.
     pub fn find(&self, prefix: &str) -> Result<SessionFolder, FindError> {
         let prefix = prefix.to_ascii_lowercase().replace('-', "");
         if !is_digits(&prefix) || !(PREFIX_DIGITS..=ID_DIGITS).contains(&prefix.len()) {
             return Err(FindError::NoId(prefix));
         }
-        let begins = |id: &String| digits(id).starts_with(&prefix);
-        let mut found: Vec<_> = self.ids()?.into_iter().filter(begins).collect();
+        let begins_so = |id: &String| digits(id).starts_with(&prefix);
+        let mut found: Vec<_> = self.ids()?.into_iter().filter(begins_so).collect();
         match found.len() {
             0 => Err(FindError::None(prefix)),
             1 => Ok(self.folder_of(found.remove(0))),
@@ -138,10 +136,10 @@ impl SessionStore {
         }
     }
 
-    /// All runs, newest first, with their records where they have one that can be read.
+    /// All sessions, newest first, each with its record if it has a readable one.
     ///
     /// # Errors
-    /// The folder cannot be read.
+    /// The directory cannot be read.
     pub fn list(&self) -> io::Result<Vec<(SessionFolder, Option<Record>)>> {
         let mut sessions: Vec<_> = self.ids()?.into_iter().map(|id| self.folder_of(id)).collect();
         newest_first(&mut sessions);
@@ -154,7 +152,7 @@ impl SessionStore {
             .collect())
     }
 
-    /// How the lock of a session is, if it is the very one that has this mark.
+    /// The state of a session's lock, if the lock has this mark.
     #[must_use]
     pub fn marked(&self, id: &str, mark: &str) -> Marked {
         match self.known(id) {
@@ -163,16 +161,16 @@ impl SessionStore {
         }
     }
 
-    /// Whether a run of ours is alive. A run that is not known is not.
+    /// Whether a session of this store is alive. An unknown session is not.
     #[must_use]
     pub fn is_alive(&self, id: &str) -> bool {
         self.known(id).is_some_and(|folder| folder.is_alive())
     }
 
-    /// The shortest beginning of a run's id that finds it among all.
+    /// The shortest prefix of an id that finds only this session.
     ///
     /// # Errors
-    /// The folder cannot be read.
+    /// The directory cannot be read.
     pub fn short(&self, id: &str) -> io::Result<String> {
         let id = digits(id);
         let shared =
@@ -183,12 +181,12 @@ impl SessionStore {
         Ok(id.chars().take(length).collect())
     }
 
-    /// What an earlier release left here, named once: where it is, and how many of its sessions have
-    /// changes that wait.
+    /// The directory of an earlier release, and how many of its sessions have changes that are not
+    /// applied. Only the first call returns it.
     ///
     /// # Errors
-    /// It cannot be looked at, or that it was named cannot be kept.
-    pub fn earlier(&self) -> io::Result<Option<(PathBuf, usize)>> {
+    /// It cannot be read, or the mark of the first call cannot be written.
+    pub fn earlier_release(&self) -> io::Result<Option<(PathBuf, usize)>> {
         let earlier = self.folder.join(EARLIER);
         let sessions = match fs::read_dir(&earlier) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -198,12 +196,12 @@ impl SessionStore {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             named => drop(named?),
         }
-        let waits = |record: &serde_json::Value| record["changes"]["state"] == "kept";
+        let is_waiting = |record: &serde_json::Value| record["changes"]["state"] == "kept";
         let records = sessions.filter_map(|entry| {
             let record = fs::File::open(entry.ok()?.path().join("record.json")).ok()?;
             serde_json::from_reader(io::BufReader::new(record.take(RECORD_BYTES))).ok()
         });
-        Ok(Some((earlier, records.filter(waits).count())))
+        Ok(Some((earlier, records.filter(is_waiting).count())))
     }
 
     fn sessions(&self) -> PathBuf {
@@ -215,7 +213,7 @@ impl SessionStore {
         SessionFolder::found(id, path)
     }
 
-    /// The folder that a container's label names, also one of an earlier release.
+    /// The session that a container's label names, also one of an earlier release.
     fn known(&self, id: &str) -> Option<SessionFolder> {
         if is_id(id) {
             return Some(self.folder_of(id.to_owned()));
@@ -238,7 +236,7 @@ impl SessionStore {
     }
 }
 
-/// By when the folder's lock was made, which nothing writes to again.
+/// Sorts by the time of the lock file, which is written only when the session begins.
 fn newest_first(sessions: &mut [SessionFolder]) {
     sessions.sort_by_cached_key(|session| {
         let made =
@@ -251,7 +249,7 @@ fn private(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// The install's id, made once. Two that begin at the same time agree on one of theirs.
+/// The install's id, made once. Two processes that start at the same time agree on one id.
 fn install(folder: &Path) -> io::Result<String> {
     let path = folder.join(INSTALL);
     if let Ok(id) = fs::read_to_string(&path)
@@ -275,13 +273,13 @@ fn install(folder: &Path) -> io::Result<String> {
     }
 }
 
-/// 128 random bits in hexadecimal: what nobody can guess.
+/// 128 random bits in hexadecimal: no one can guess them.
 #[must_use]
 pub fn random_id() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// Whether it is the id of a session: a version 4 UUID, with its dashes.
+/// Whether the text is a session's id: a UUID with its dashes.
 fn is_id(text: &str) -> bool {
     Uuid::try_parse(text).is_ok_and(|id| id.to_string() == text)
 }
@@ -305,7 +303,7 @@ mod tests {
         (folder, store)
     }
 
-    /// An id that begins so.
+    /// An id that begins with `digits`.
     fn id_of(digits: &str) -> String {
         let id = format!("{digits:0<12}40008{:0>15}", "");
         Uuid::try_parse(&id).unwrap().to_string()
@@ -329,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_found_by_a_beginning_that_only_it_has() {
+    fn a_session_is_found_by_a_prefix_that_only_it_has() {
         let (_folder, store) = store();
         for (age, id) in ["abcd0", "abcd1", "1234f"].into_iter().rev().enumerate() {
             let id = id_of(id);
@@ -360,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_alive_while_its_lock_is_held() {
+    fn a_session_is_alive_while_its_lock_is_held() {
         let (_folder, store) = store();
         let session = store.create_session().unwrap();
         let id = session.id().to_owned();
@@ -392,7 +390,7 @@ mod tests {
             fs::copy(store.folder().join(&file), copy.join(&file)).unwrap();
         }
         let copy = SessionStore::open(&copy).unwrap();
-        // The control: by its id and its name alone it would be this install's, and over.
+        // The control: by its id and its name alone, the session would be this install's and over.
         assert_eq!(copy.install(), store.install());
         assert!(!copy.is_alive(&id));
         assert_eq!(copy.marked(&id, &mark), Marked::Absent);
@@ -402,11 +400,11 @@ mod tests {
         assert_eq!(store.marked("../x", &mark), Marked::Absent);
     }
 
-    /// What an earlier release left stays, its locks are known, and it is named once.
+    /// What an earlier release left stays, its locks are known, and a person is told once.
     #[test]
-    fn what_an_earlier_release_left_is_named_once() {
+    fn the_directory_of_an_earlier_release_is_returned_once() {
         let (_folder, store) = store();
-        assert_eq!(store.earlier().unwrap(), None);
+        assert_eq!(store.earlier_release().unwrap(), None);
         let (waiting, applied) = ("a".repeat(32), "b".repeat(32));
         let runs = store.folder().join(EARLIER);
         fs::create_dir(&runs).unwrap();
@@ -422,13 +420,13 @@ mod tests {
         assert_eq!(store.marked(&waiting, &mark), Marked::Held);
         drop(held);
         assert_eq!(store.marked(&waiting, &mark), Marked::Free);
-        assert_eq!(store.earlier().unwrap(), Some((runs, 1)));
-        assert_eq!(store.earlier().unwrap(), None);
+        assert_eq!(store.earlier_release().unwrap(), Some((runs, 1)));
+        assert_eq!(store.earlier_release().unwrap(), None);
         assert!(matches!(store.find(&waiting), Err(FindError::None(_))));
     }
 
     #[test]
-    fn a_record_is_replaced_whole_and_events_only_grow() {
+    fn a_record_is_replaced_as_a_whole_and_events_are_appended() {
         let (_folder, store) = store();
         let session = store.create_session().unwrap();
         assert!(session.record().unwrap().is_none());
@@ -450,14 +448,14 @@ mod tests {
     }
 
     #[test]
-    fn the_events_tell_whether_the_agent_began() {
+    fn the_events_show_whether_the_agent_began() {
         let (_folder, store) = store();
         let session = store.create_session().unwrap();
         let event = |name: &str| serde_json::json!({"n": 1, "event": name, "text": "request"});
-        assert!(!session.tells_of_a_request());
+        assert!(!session.has_request_event());
         session.events().unwrap().add(&event("note")).unwrap();
-        assert!(!session.tells_of_a_request());
+        assert!(!session.has_request_event());
         session.events().unwrap().add(&event("request")).unwrap();
-        assert!(session.tells_of_a_request());
+        assert!(session.has_request_event());
     }
 }

@@ -1,5 +1,5 @@
-//! What a run needs before it can begin, all at once: who pays and with which model, a container that
-//! is ready, and a directory that fits.
+//! Prepares a session, in parallel: the credential and the model, a container that is ready, and a
+//! directory that fits.
 
 use tokio_util::sync::CancellationToken;
 
@@ -10,134 +10,136 @@ use crate::engine::docker::{Created, Owner, Ready, ResolvedImage};
 use crate::engine::{ContainerSpec, EngineError};
 use crate::records::{Marked, SessionStore};
 
-/// Who pays, and the container. `None`: somebody stopped it, or it is wanted no more.
+/// The credentials and the container. `None`: the session was stopped or is not needed any more.
 pub(super) struct Begun {
     pub(super) credentials: Option<Result<Credentials, SessionError>>,
     pub(super) ready: Result<Option<Ready>, EngineError>,
     /// Whether the directory fits.
     pub(super) counted: Result<(), SessionError>,
-    /// What became of a model that a person chose.
+    /// What a person is told about the model that they chose.
     pub(super) chosen: Option<String>,
 }
 
-/// The container is made and started while the catalogue is asked for and the directory is counted:
-/// none waits for the other. A run that is over by then (nobody pays, the directory is too large,
-/// somebody stopped it) starts nothing.
+/// Makes and starts the container while it fetches the catalogue and counts the directory. The
+/// container is not started if there is no credential, the directory is too large, or the session
+/// was stopped.
 pub(super) async fn begin(
     settings: &SessionSettings,
     context: &HostContext,
-    terms: &ContainerSpec,
+    spec: &ContainerSpec,
     image: &ResolvedImage,
     counted: impl Future<Output = Result<(), SessionError>>,
     stop: &Stop,
     person: Option<&mut dyn Person>,
 ) -> Result<Begun, EngineError> {
-    let over = CancellationToken::new();
+    let cancel = CancellationToken::new();
     let opened = async {
         let opened = tokio::select! {
             opened = credentials::open(settings, &context.logins) => Some(opened),
-            () = stop.asked() => None,
+            () = stop.requested() => None,
         };
-        if !matches!(opened, Some(Ok(Opened::Paying(_)))) {
-            over.cancel();
+        if !matches!(opened, Some(Ok(Opened::Ready(_)))) {
+            cancel.cancel();
         }
         opened
     };
-    // A person can be asked only about a directory that fits, so that is known first.
+    // A person is asked for a model only if the directory fits, so that must be known first.
     let counted = async {
         let counted = tokio::select! {
             counted = counted => counted,
-            () = stop.asked() => Ok(()),
+            () = stop.requested() => Ok(()),
         };
         if counted.is_err() {
-            over.cancel();
+            cancel.cancel();
         }
         counted
     };
     let (opened, ready, counted) =
-        tokio::join!(opened, container(context, terms, image, &over, stop), counted);
+        tokio::join!(opened, start_container(context, spec, image, &cancel, stop), counted);
     let begun =
         |credentials, ready, counted| Ok(Begun { credentials, ready, counted, chosen: None });
-    let asks = match opened {
+    let model_needed = match opened {
         None => return begun(None, ready, counted),
         Some(Err(broken)) => return begun(Some(Err(broken)), ready, counted),
-        Some(Ok(Opened::Paying(credentials))) => {
+        Some(Ok(Opened::Ready(credentials))) => {
             return begun(Some(Ok(*credentials)), ready, counted);
         }
-        Some(Ok(Opened::Asks(asks))) => asks,
+        Some(Ok(Opened::NeedsModel(model_needed))) => model_needed,
     };
     if let Err(broken) = counted {
         return begun(Some(Err(broken)), ready, Ok(()));
     }
-    let Some(person) = person.filter(|_| asks.has_names()) else {
-        return begun(Some(Err(asks.unasked())), ready, counted);
+    let Some(person) = person.filter(|_| model_needed.has_models()) else {
+        return begun(Some(Err(model_needed.into_error())), ready, counted);
     };
-    // No container waits while a person thinks, and no second of the budget counts.
+    // While a person thinks there is no container, and no second of the budget is used.
     if let Some(ready) = ready? {
         ready.remove().await?;
     }
     let answered = tokio::select! {
-        answered = asks.ask(settings, person) => Some(answered),
-        () = stop.asked() => None,
+        answered = model_needed.ask(settings, person) => Some(answered),
+        () = stop.requested() => None,
     };
     match answered {
         None => begun(None, Ok(None), counted),
         Some(Err(broken)) => begun(Some(Err(broken)), Ok(None), counted),
-        Some(Ok((credentials, said))) => {
-            let ready = container(context, terms, image, &CancellationToken::new(), stop).await;
-            Ok(Begun { credentials: Some(Ok(credentials)), ready, counted, chosen: Some(said) })
+        Some(Ok((credentials, note))) => {
+            let ready =
+                start_container(context, spec, image, &CancellationToken::new(), stop).await;
+            Ok(Begun { credentials: Some(Ok(credentials)), ready, counted, chosen: Some(note) })
         }
     }
 }
 
-/// The container, started; `None` where it is wanted no more by then, and gone again.
-async fn container(
+/// The container, started. `None` if it is not needed any more; then it is removed.
+async fn start_container(
     context: &HostContext,
-    terms: &ContainerSpec,
+    spec: &ContainerSpec,
     image: &ResolvedImage,
-    over: &CancellationToken,
+    cancel: &CancellationToken,
     stop: &Stop,
 ) -> Result<Option<Ready>, EngineError> {
-    let created = create(context, terms, image).await?;
-    if over.is_cancelled() || stop.is_asked() {
+    let created = create_container(context, spec, image).await?;
+    if cancel.is_cancelled() || stop.is_requested() {
         return created.remove().await.map(|_gone| None);
     }
     let unwanted = async {
         tokio::select! {
-            () = over.cancelled() => {}
-            () = stop.asked() => {}
+            () = cancel.cancelled() => {}
+            () = stop.requested() => {}
         }
     };
     created.start_unless(unwanted).await
 }
 
-/// Who may say of a container whether its session is over: whoever has its very lock.
+/// Says of a container whether its session is over. Only a store that has the lock itself, and not
+/// a copy of it, can say so.
 pub(crate) fn claim(store: &SessionStore) -> impl Fn(&str, &str) -> Owner {
     |session, lock| match store.marked(session, lock) {
         Marked::Held => Owner::Alive,
         Marked::Free => Owner::Over,
-        // One of an earlier release has no mark; that it is alive can be said all the same.
+        // A container of an earlier release has no mark; its session can still be found alive.
         Marked::Absent if lock.is_empty() && store.is_alive(session) => Owner::Alive,
         Marked::Absent => Owner::Unknown,
     }
 }
 
-async fn create(
+async fn create_container(
     context: &HostContext,
-    terms: &ContainerSpec,
+    spec: &ContainerSpec,
     image: &ResolvedImage,
 ) -> Result<Created, EngineError> {
-    // What a crash left is swept beside the making: a run alive keeps its lock, and its sandbox.
+    // Sweep what a crash left, in parallel. A session that is alive has its lock and keeps its sandbox.
     let claim = claim(&context.store);
     let now = crate::clock::now().as_second();
     let made = async {
-        let sandbox = context.docker.prepare(image, terms).await?;
-        context.docker.plan(terms.clone(), image, &sandbox).create().await
+        let sandbox = context.docker.prepare(image, spec).await?;
+        context.docker.plan(spec.clone(), image, &sandbox).create().await
     };
     let (created, swept) =
         tokio::join!(made, context.docker.sweep(context.store.install(), now, claim));
     if let Err(error) = swept {
-        tracing::warn!(%error, "leftovers could not be swept");
+        tracing::warn!(%error, "leftover containers could not be removed");
     }
     created
 }

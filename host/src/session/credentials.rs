@@ -1,4 +1,4 @@
-//! Who pays for a run, who answers it, and the model that follows from both.
+//! The credentials of a session: the login or key, the backend, and the model.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use airlock_shared::model::Model;
 use airlock_shared::outcome::{Fault, FaultKind};
 use serde_json::Value;
 
-use super::choice::{self, Person, Question, Settled};
+use super::choice::{self, Person, Question, Resolved};
 use super::settings::{
     BaseChoice, CredentialChoice, CredentialsMode, ModelSelection, RecordingChoice, SessionSettings,
 };
@@ -23,7 +23,7 @@ use crate::clock;
 use crate::failure::GIVE_A_KEY;
 use crate::gate::{self, Recorder, Upstream};
 
-/// The login that is meant where none is named.
+/// The login that is used if none is named.
 pub(super) const DEFAULT_LOGIN: &str = "default";
 
 pub(super) struct Credentials {
@@ -37,8 +37,8 @@ pub(super) struct Credentials {
     signer: Option<Arc<dyn Signer>>,
 }
 
-/// Who answers, before the model is known.
-struct Reached {
+/// The backend and the login, before the model is known.
+struct Connected {
     base: Base,
     backend: Backend,
     upstream: Upstream,
@@ -46,15 +46,15 @@ struct Reached {
     signer: Option<Arc<dyn Signer>>,
 }
 
-/// The model is known, or a person has to choose it.
+/// The model is known, or a person must choose it.
 pub(super) enum Opened {
-    Paying(Box<Credentials>),
-    Asks(Box<Asks>),
+    Ready(Box<Credentials>),
+    NeedsModel(Box<ModelNeeded>),
 }
 
-/// A run that has no model yet.
-pub(super) struct Asks {
-    reached: Reached,
+/// A session that has no model yet.
+pub(super) struct ModelNeeded {
+    connected: Connected,
     question: Question,
 }
 
@@ -65,37 +65,39 @@ pub(super) async fn open(
     let base = base(settings, logins)?;
     let session = uuid::Uuid::now_v7().to_string();
     let backend = settings.identity.backend(&base, &session, settings.ca.as_deref());
-    let (reached, settled) = match &settings.recording {
+    let (connected, resolved) = match &settings.recording {
         RecordingChoice::Replay(path) => {
             let recording = gate::Replayer::load(path)?;
             let (catalogue, model) = (recording.catalogue().clone(), recording.model().to_owned());
-            // What was recorded is answered, whatever would be asked of a backend.
+            // A recording answers with its own model, whatever the settings say.
             let slug = settings.model.slug.clone().or(Some(model));
-            let wish = ModelSelection { slug, ask: false, ..settings.model.clone() };
-            let settled = choice::settle(&catalogue, &wish, None)?;
+            let selection = ModelSelection { slug, ask: false, ..settings.model.clone() };
+            let resolved = choice::resolve(&catalogue, &selection, None)?;
             let upstream = Upstream::Replay(Arc::new(recording));
-            (Reached { base, backend, upstream, catalogue, signer: None }, settled)
+            (Connected { base, backend, upstream, catalogue, signer: None }, resolved)
         }
         RecordingChoice::None | RecordingChoice::Record(_) => {
             let signer = signer(settings, logins, &base)?;
             passed::check(&settings.env, &signer.secrets_to_scrub())?;
             let client = client(&base, settings.ca.clone()).await?;
-            let (wish, kept) = (&settings.model, signer.model());
-            let patience = choice::patience(wish, kept.as_deref());
-            let answer = gate::catalogue(&client, &*signer, &base, &backend, patience).await;
-            let catalogue = choice::catalogue(answer, wish, kept.as_deref())?;
-            let settled = choice::settle(&catalogue, wish, kept.as_deref())?;
+            let (selection, kept) = (&settings.model, signer.model());
+            let timeout = choice::catalogue_timeout(selection, kept.as_deref());
+            let answer = gate::catalogue(&client, &*signer, &base, &backend, timeout).await;
+            let catalogue = choice::catalogue(answer, selection, kept.as_deref())?;
+            let resolved = choice::resolve(&catalogue, selection, kept.as_deref())?;
             let upstream = Upstream::Live { client, signer: Arc::clone(&signer) };
-            (Reached { base, backend, upstream, catalogue, signer: Some(signer) }, settled)
+            (Connected { base, backend, upstream, catalogue, signer: Some(signer) }, resolved)
         }
     };
-    Ok(match settled {
-        Settled::Model(model) => Opened::Paying(Box::new(reached.with(model, settings)?)),
-        Settled::Asks(question) => Opened::Asks(Box::new(Asks { reached, question })),
+    Ok(match resolved {
+        Resolved::Model(model) => Opened::Ready(Box::new(connected.with(model, settings)?)),
+        Resolved::Ask(question) => {
+            Opened::NeedsModel(Box::new(ModelNeeded { connected, question }))
+        }
     })
 }
 
-impl Reached {
+impl Connected {
     fn with(self, model: Model, settings: &SessionSettings) -> Result<Credentials, SessionError> {
         let Self { base, backend, upstream, catalogue, signer } = self;
         let recorder = match &settings.recording {
@@ -110,60 +112,64 @@ impl Reached {
     }
 }
 
-impl Asks {
-    /// Whether there is something to choose from.
-    pub(super) fn has_names(&self) -> bool {
+impl ModelNeeded {
+    /// Whether there are models to choose from.
+    pub(super) fn has_models(&self) -> bool {
         !self.question.names.is_empty()
     }
 
-    /// How the run ends where no one can be asked.
-    pub(super) fn unasked(self) -> SessionError {
-        self.question.unanswered(false)
+    /// The error if no person can be asked.
+    pub(super) fn into_error(self) -> SessionError {
+        self.question.into_error(false)
     }
 
-    /// Asks, keeps the answer with the login, and says where it is kept.
+    /// Asks, stores the answer with the login, and returns a note that says where it is stored.
     pub(super) async fn ask(
         self,
         settings: &SessionSettings,
         person: &mut dyn Person,
     ) -> Result<(Credentials, String), SessionError> {
-        let Self { reached, question } = self;
+        let Self { connected, question } = self;
         let Some(slug) = person.choose(&question).await else {
-            return Err(question.unanswered(true));
+            return Err(question.into_error(true));
         };
-        let model = choice::named(&reached.catalogue, &settings.model, &slug)?;
-        let kept = match &reached.signer {
+        let model = choice::resolve_named(&connected.catalogue, &settings.model, &slug)?;
+        let stored = match &connected.signer {
             Some(signer) => signer.keep_model(&slug).await,
             None => Ok(false),
         };
-        let credentials = reached.with(model, settings)?;
-        let said = match kept {
+        let credentials = connected.with(model, settings)?;
+        let note = match stored {
             Ok(true) => format!(
-                "{slug} is kept with the login `{}`; `airlock run -m ask …` asks again",
+                "{slug} is stored with the login `{}`; to choose again: airlock run -m ask …",
                 credentials.login.name
             ),
             Ok(false) => format!(
-                "{slug} is chosen for this run; `model = \"{slug}\"` in config.toml keeps it, or \
-                 name it each time: -m {slug}"
+                "{slug} is used for this session only; to keep it, write `model = \"{slug}\"` into \
+                 config.toml, or give -m {slug} each time"
             ),
-            Err(error) => format!("{slug} is chosen for this run, and cannot be kept: {error}"),
+            Err(error) => {
+                format!(
+                    "{slug} is used for this session only, because it cannot be stored: {error}"
+                )
+            }
         };
-        Ok((credentials, said))
+        Ok((credentials, note))
     }
 }
 
 impl Credentials {
-    /// What enters the sandbox, and what keeps it fresh there. None: the run is wanted no more.
+    /// The secrets for the sandbox, and what renews them. None: the session was stopped.
     pub(super) async fn hand_over(
         &self,
         credentials: CredentialsMode,
         stop: &Stop,
     ) -> Result<Option<(Secrets, TokenRefresher)>, Fault> {
-        let handed = handed(self.signer.as_deref(), credentials, stop).await?;
+        let handed = secrets_to_hand_over(self.signer.as_deref(), credentials, stop).await?;
         let Some(handed) = handed else { return Ok(None) };
         let (signer, clock) = (self.signer.clone(), Arc::new(clock::seconds));
         let token_refresher =
-            TokenRefresher::new(signer, credentials, handed.generation, clock, self.witness());
+            TokenRefresher::new(signer, credentials, handed.generation, clock, self.token_probe());
         Ok(Some((handed.secrets, token_refresher)))
     }
 
@@ -171,27 +177,27 @@ impl Credentials {
         self.signer.clone()
     }
 
-    /// The host asks the backend itself: what the sandbox says of its token is hearsay.
-    fn witness(&self) -> TokenProbe {
+    /// Lets the host ask the backend itself: what the sandbox says of its token is hearsay.
+    fn token_probe(&self) -> TokenProbe {
         let Upstream::Live { client, signer } = &self.upstream else {
             return Arc::new(|| Box::pin(std::future::ready(None)));
         };
         let (client, signer) = (client.clone(), Arc::clone(signer));
         let (base, backend) = (self.base.clone(), self.backend.clone());
-        let patience = Duration::from_secs(limits::CATALOGUE_SECONDS_NAMED);
+        let timeout = Duration::from_secs(limits::CATALOGUE_SECONDS_NAMED);
         Arc::new(move || {
             let (client, signer) = (client.clone(), Arc::clone(&signer));
             let (base, backend) = (base.clone(), backend.clone());
             Box::pin(
-                async move { gate::refused(&client, &*signer, &base, &backend, patience).await },
+                async move { gate::refused(&client, &*signer, &base, &backend, timeout).await },
             )
         })
     }
 }
 
-/// A login that another program is renewing, or an issuer that is silent, takes its time: nobody
-/// who asks for the end of a run waits for that.
-async fn handed(
+/// This can take long if another program renews the login or the issuer does not answer. A stop does
+/// not wait for it.
+async fn secrets_to_hand_over(
     signer: Option<&dyn Signer>,
     credentials: CredentialsMode,
     stop: &Stop,
@@ -200,8 +206,8 @@ async fn handed(
         return Ok(Some(HandedOver { secrets: Secrets::default(), generation: 0 }));
     };
     tokio::select! {
-        () = stop.asked() => Ok(None),
-        handed = signer.hand_over() => handed.map(Some).map_err(sign_in),
+        () = stop.requested() => Ok(None),
+        handed = signer.hand_over() => handed.map(Some).map_err(auth_fault),
     }
 }
 
@@ -209,7 +215,7 @@ fn base(settings: &SessionSettings, logins: &Path) -> Result<Base, Fault> {
     match (&settings.base, &settings.credential) {
         (BaseChoice::Named(base), _) => Ok(base.clone()),
         (BaseChoice::OfLogin, CredentialChoice::Login(name)) => {
-            auth::base_of(logins, name).map_err(sign_in)
+            auth::base_of(logins, name).map_err(auth_fault)
         }
         (BaseChoice::OfLogin, _) => Base::parse(airlock_shared::defaults::API_BASE)
             .map_err(|error| Fault::new(FaultKind::Backend, error.to_string())),
@@ -229,15 +235,15 @@ fn signer(
         CredentialChoice::KeyFile(path) => Credential::KeyFile(path.clone()),
         CredentialChoice::Env => Credential::Environment,
         CredentialChoice::Replay => {
-            return Err(Fault::new(FaultKind::SignIn, "nobody pays without a recording to replay"));
+            return Err(Fault::new(FaultKind::SignIn, "there is no recording to replay"));
         }
     };
     let deps = Deps { ca: settings.ca.clone(), clock: Arc::new(clock::seconds) };
-    auth::open(credential, base, &deps).map_err(sign_in)
+    auth::open(credential, base, &deps).map_err(auth_fault)
 }
 
-/// A client for the base. It reads the machine's certificates, a hundred files, on a thread beside:
-/// the container of a run is being made meanwhile.
+/// An HTTP client for the base. It reads the machine's certificates, about a hundred files, on a
+/// thread of its own, so that the container can be made at the same time.
 ///
 /// # Errors
 /// As [`gate::client`].
@@ -247,8 +253,8 @@ pub(crate) async fn client(base: &Base, ca: Option<String>) -> Result<reqwest::C
     made.map_err(|error| Fault::new(FaultKind::Backend, error.to_string()))?
 }
 
-/// The command for whoever must sign in, or give another key.
-pub(super) fn mends(choice: &CredentialChoice) -> String {
+/// The command that gives a session a valid credential: signing in, or another key.
+pub(super) fn remedy(choice: &CredentialChoice) -> String {
     match choice {
         CredentialChoice::Login(name) => sign_in_again(name),
         CredentialChoice::Replay => sign_in_again(DEFAULT_LOGIN),
@@ -258,7 +264,7 @@ pub(super) fn mends(choice: &CredentialChoice) -> String {
     }
 }
 
-/// `airlock setup codex-auth`, with the name of a login that is not the usual one.
+/// `airlock setup codex-auth`, with the login's name if it is not the default.
 #[must_use]
 pub fn sign_in_again(login: &str) -> String {
     let is_name = login.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
@@ -269,9 +275,10 @@ pub fn sign_in_again(login: &str) -> String {
     }
 }
 
-/// Why nobody pays, as a fault: whoever must sign in is told so; an issuer or a disk may do later.
+/// Why there is no credential, as a fault. Only some errors need a sign-in: an unreachable issuer or
+/// a full disk may work again later.
 #[must_use]
-pub fn sign_in(error: AuthError) -> Fault {
+pub fn auth_fault(error: AuthError) -> Fault {
     let kind = match error {
         AuthError::Unreachable { .. } => FaultKind::Backend,
         AuthError::Store { .. } => FaultKind::Disk,
@@ -296,7 +303,7 @@ mod tests {
     use crate::exit::Exit;
 
     #[test]
-    fn who_must_sign_in_is_told_from_what_may_do_later() {
+    fn only_errors_that_need_a_sign_in_ask_for_one() {
         let place = || "~/logins/me.json".to_owned();
         let at = 1_795_252_440;
         let cases = [
@@ -322,15 +329,18 @@ mod tests {
                 "the login cannot be stored: ~/logins/me.json: No space left on device",
             ),
         ];
-        for (error, exit, said) in cases {
+        for (error, exit, message) in cases {
             let is_disk = matches!(error, AuthError::Store { .. });
-            let fault = sign_in(error);
-            assert_eq!(fault.kind == FaultKind::Disk, is_disk, "{said}");
-            assert_eq!((Exit::of_fault(fault.kind).code(), fault.message.as_str()), (exit, said));
+            let fault = auth_fault(error);
+            assert_eq!(fault.kind == FaultKind::Disk, is_disk, "{message}");
+            assert_eq!(
+                (Exit::of_fault(fault.kind).code(), fault.message.as_str()),
+                (exit, message)
+            );
         }
     }
 
-    /// A login that never comes.
+    /// A login that never answers.
     struct Never;
 
     impl Signer for Never {
@@ -356,23 +366,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_asks_for_the_end_does_not_wait_for_a_login() {
+    async fn a_stop_does_not_wait_for_a_login() {
         let stop = Stop::default();
-        let asks = async {
+        let stopping = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             stop.cancel();
         };
-        let waits = handed(Some(&Never), CredentialsMode::Handoff, &stop);
+        let waits = secrets_to_hand_over(Some(&Never), CredentialsMode::Handoff, &stop);
         let waits = tokio::time::timeout(Duration::from_secs(2), waits);
-        let (handed, ()) = tokio::join!(waits, asks);
+        let (handed, ()) = tokio::join!(waits, stopping);
         assert!(matches!(handed, Ok(Ok(None))), "it waited");
     }
 
     #[test]
-    fn the_command_that_mends_it_names_the_login() {
+    fn the_command_names_the_login() {
         assert_eq!(sign_in_again("default"), "airlock setup codex-auth");
         assert_eq!(sign_in_again("ops"), "airlock setup codex-auth --name ops");
         assert_eq!(sign_in_again("a; rm"), "airlock setup codex-auth --name NAME");
-        assert_eq!(mends(&CredentialChoice::Env), GIVE_A_KEY);
+        assert_eq!(remedy(&CredentialChoice::Env), GIVE_A_KEY);
     }
 }

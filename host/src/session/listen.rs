@@ -1,7 +1,7 @@
-//! From the handoff to the outcome: all waiting in one place, all doing in another.
+//! From the handoff to the outcome. One `select!` waits, one `match` acts.
 //!
-//! Cancelling is a ladder. Asked to stop, the sandbox is told so and has
-//! [`limits::CANCEL_MS`] to bring its changes out; then it is killed with its container.
+//! A stop has two steps: the sandbox is interrupted and has [`limits::CANCEL_MS`] to send its
+//! changes; then it is killed with its container.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,35 +24,35 @@ use crate::engine::EngineError;
 use crate::engine::docker::{ContainerExit, Running, StderrTail};
 use crate::failure::SANDBOX_SAYS;
 use crate::gate::{self, FromSandbox, Gate};
-use crate::neutral;
+use crate::sanitize;
 use crate::workspace::{CopySummary, KeptChanges};
 
-/// Events that wait to be heard. One may take as much memory as [`limits::LINE_BYTES`] and
-/// [`limits::EVENT_STRUCTURE_BYTES`] let it, so there is one.
+/// Events that wait in the channel: one, because an event may take as much memory as
+/// [`limits::LINE_BYTES`] and [`limits::EVENT_STRUCTURE_BYTES`] allow.
 ///
-/// THREAT: a sandbox fills the host's memory with events that nobody reads.
+/// THREAT: a sandbox fills the host's memory with events that are not read yet.
 /// Tried by `link::memory::events_that_wait_are_few`.
 const EVENTS_WAITING: usize = 1;
-/// Commands that wait to go down.
+/// Commands that wait to be sent.
 const COMMANDS_WAITING: usize = 8;
-/// How long after a broken pipe the engine may take to say how the container ended: longer where the
-/// machine is busy.
-const EXPLANATION: Duration = Duration::from_secs(10);
-/// How long a sandbox may take to end after its outcome was kept, before it is removed as it is.
-const PARTING: Duration = Duration::from_secs(1);
-/// How long beyond its seconds a run may take to bring its changes out. The model answers it no
-/// more, and its commands are over: the sandbox sees to that, and the gate to the model.
+/// How long the engine may take, after a broken pipe, to say how the container ended. A busy machine
+/// needs long.
+const EXIT_STATUS_WAIT: Duration = Duration::from_secs(10);
+/// How long a sandbox may take to end by itself after its outcome was saved.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
+/// How long after its budget of seconds a turn may still send its changes. By then the sandbox has
+/// ended its commands, and the gate refuses its model requests.
 const OVERTIME: Duration = Duration::from_secs(60);
 
 enum Next {
-    Heard(FromSandbox),
-    Renewed(Command),
+    Received(FromSandbox),
+    TokenCommand(Command),
     Copied(Result<CopySummary, SessionError>),
     Served(Result<(), Fault>),
-    BoxEnded(Result<ContainerExit, EngineError>),
-    Asked,
+    SandboxEnded(Result<ContainerExit, EngineError>),
+    StopRequested,
     SecondsSpent,
-    Patience,
+    GraceOver,
 }
 
 pub(super) async fn listen(
@@ -68,13 +68,13 @@ pub(super) async fn listen(
         return Err(Fault::new(FaultKind::Link, "the pipe was taken already").into());
     };
     let stderr_tail = pipe.stderr_tail();
-    let (events, mut heard) = mpsc::channel(EVENTS_WAITING);
+    let (events, mut received) = mpsc::channel(EVENTS_WAITING);
     let (commands, commands_down) = mpsc::channel(COMMANDS_WAITING);
     let hang_up = CancellationToken::new();
     let serving = gate::serve(
         Arc::clone(gate),
         pipe,
-        workspace.passage(),
+        workspace.transfer(),
         events,
         commands_down,
         hang_up.clone(),
@@ -84,58 +84,58 @@ pub(super) async fn listen(
     let mut copied = std::pin::pin!(workspace.copied());
     let (mut copy_known, mut served) = (false, false);
     let seconds = Instant::now() + Duration::from_secs(settings.budget.seconds) + OVERTIME;
-    let mut patience: Option<(Instant, Outcome)> = None;
-    let mut said_its_outcome = false;
+    let mut grace: Option<(Instant, Outcome)> = None;
+    let mut outcome_acknowledged = false;
 
     let outcome = loop {
         let next = tokio::select! {
-            // A person who stops it comes before a sandbox that does not stop talking; and what was
-            // said before the end is heard before the end.
+            // A stop comes before the events of a sandbox that never pauses. Events come before the
+            // end of the sandbox, because they were sent before it.
             biased;
-            () = until(&patience) => Next::Patience,
-            () = stop.asked(), if patience.is_none() => Next::Asked,
-            () = tokio::time::sleep_until(seconds), if patience.is_none() => Next::SecondsSpent,
-            command = token_refresher.next() => Next::Renewed(command),
-            Some(word) = heard.recv() => Next::Heard(word),
+            () = until(&grace) => Next::GraceOver,
+            () = stop.requested(), if grace.is_none() => Next::StopRequested,
+            () = tokio::time::sleep_until(seconds), if grace.is_none() => Next::SecondsSpent,
+            command = token_refresher.next() => Next::TokenCommand(command),
+            Some(message) = received.recv() => Next::Received(message),
             copied = copied.as_mut(), if !copy_known => Next::Copied(copied),
             ended = &mut serving, if !served => Next::Served(ended.unwrap_or_else(|_| {
                 Err(Fault::new(FaultKind::Link, "the gate stopped"))
             })),
-            ended = sandbox_ended.as_mut() => Next::BoxEnded(ended),
+            ended = sandbox_ended.as_mut() => Next::SandboxEnded(ended),
         };
         match next {
-            Next::Heard(FromSandbox::Event(Event::Unauthorized)) => token_refresher.refused(),
-            // THREAT: a sandbox that asks for tokens and takes none would have us wait for it, deaf
-            // to whoever wants the run to end. One that reads has room for this.
-            Next::Renewed(command) => {
-                token_refresher.told(commands.try_send(command).is_ok());
+            Next::Received(FromSandbox::Event(Event::Unauthorized)) => token_refresher.refused(),
+            // THREAT: a sandbox asks for tokens and does not read them; a host that waited for it
+            // would not see a stop. The channel of a sandbox that reads has room for this command.
+            Next::TokenCommand(command) => {
+                token_refresher.delivered(commands.try_send(command).is_ok());
             }
-            Next::Heard(FromSandbox::Event(event)) => report.hear(&event),
-            Next::Heard(FromSandbox::Refused { what }) => {
-                report.say(super::public::PublicEvent::Refused { what });
+            Next::Received(FromSandbox::Event(event)) => report.on_event(&event),
+            Next::Received(FromSandbox::Refused { what }) => {
+                report.emit(super::public::PublicEvent::Refused { what });
             }
-            Next::Heard(FromSandbox::Outcome { outcome, kept }) => {
-                let is_asked = patience.is_some() || stop.is_asked();
+            Next::Received(FromSandbox::Outcome { outcome, kept }) => {
+                let is_asked = grace.is_some() || stop.is_requested();
                 let judged = tokio::select! {
-                    judged = judged(gate, outcome, is_asked) => judged,
-                    () = stop.asked(), if !is_asked => cancelled(),
+                    judged = judge_outcome(gate, outcome, is_asked) => judged,
+                    () = stop.requested(), if !is_asked => cancelled(),
                 };
                 let taken = workspace.changes(stop).await;
                 let unkept = taken.as_ref().and_then(|taken| taken.unkept.clone());
-                let outcome = match (judged, &patience, unkept) {
-                    // It was told to stop because its seconds were spent.
+                let outcome = match (judged, &grace, unkept) {
+                    // It was interrupted because its seconds were spent.
                     (Outcome::Stopped { reason: Reason::Cancelled, .. }, Some((_, why)), _) => {
                         why.clone()
                     }
-                    // It says that its changes were not taken; why is known here.
+                    // It says that its changes were not accepted; only the host knows why.
                     (Outcome::Failed { .. }, _, Some(fault)) => Outcome::Failed { fault },
                     (outcome, ..) => outcome,
                 };
-                settle(gate, taken, settings, &outcome, stop, report);
-                // A sandbox that is gone needs no answer; one whose outcome is not on disk gets none.
-                if report.is_kept() {
-                    let _gone = kept.send(());
-                    said_its_outcome = true;
+                save_outcome(gate, taken, settings, &outcome, stop, report);
+                // A sandbox gets an answer only if its outcome is on disk. If it is gone, it needs none.
+                if report.is_saved() {
+                    let _sandbox_gone = kept.send(());
+                    outcome_acknowledged = true;
                 }
                 break Ok(outcome);
             }
@@ -143,64 +143,68 @@ pub(super) async fn listen(
                 copy_known = true;
                 report.copied(&summary);
             }
-            Next::Copied(Err(broken)) => break Err(broken),
-            // The gate says it first; what was heard before is in the channel still.
+            Next::Copied(Err(error)) => break Err(error),
+            // The gate ended. Why the container ended explains more, so wait for that.
             Next::Served(ended) => {
                 served = true;
                 let explained = tokio::select! {
-                    explained = tokio::time::timeout(EXPLANATION, sandbox_ended.as_mut()) => explained.ok(),
-                    () = stop.asked() => None,
+                    explained = tokio::time::timeout(EXIT_STATUS_WAIT, sandbox_ended.as_mut()) => explained.ok(),
+                    () = stop.requested() => None,
                 };
-                break Err(explain(ended.err(), explained, &complaint(gate, &stderr_tail)));
+                break Err(broken_session(
+                    ended.err(),
+                    explained,
+                    &stderr_text(gate, &stderr_tail),
+                ));
             }
-            Next::BoxEnded(ended) => {
-                break Err(explain(None, Some(ended), &complaint(gate, &stderr_tail)));
+            Next::SandboxEnded(ended) => {
+                break Err(broken_session(None, Some(ended), &stderr_text(gate, &stderr_tail)));
             }
-            Next::Asked => {
+            Next::StopRequested => {
                 let _over = commands.try_send(Command::Interrupt);
-                patience = Some((in_ms(limits::CANCEL_MS), cancelled()));
+                grace = Some((in_ms(limits::CANCEL_MS), cancelled()));
             }
             Next::SecondsSpent => {
                 let _over = commands.try_send(Command::Interrupt);
                 let reason = Reason::Budget { spent: Spent::Seconds };
-                patience =
-                    Some((in_ms(limits::CANCEL_MS), Outcome::Stopped { reason, answer: None }));
+                grace = Some((in_ms(limits::CANCEL_MS), Outcome::Stopped { reason, answer: None }));
             }
-            Next::Patience => {
-                break Ok(patience.take().map_or_else(cancelled, |(_, outcome)| outcome));
+            Next::GraceOver => {
+                break Ok(grace.take().map_or_else(cancelled, |(_, outcome)| outcome));
             }
         }
     };
-    // A sandbox whose outcome is kept closes the pipe itself, and the gate bounds how long that
-    // takes. Nobody else is waited for: one that does not end would hold us for ever.
-    if !said_its_outcome {
+    // A sandbox whose outcome was acknowledged closes the pipe itself, and the gate limits how long
+    // that takes. Any other sandbox is not waited for: it might never end.
+    if !outcome_acknowledged {
         hang_up.cancel();
     }
     if !served {
         let _served = (&mut serving).await;
     }
-    if said_its_outcome {
-        // It ends by itself now. An engine that is to remove a sandbox that runs starts a program to
-        // kill it first, which takes longer than to wait.
-        let _ended = tokio::time::timeout(PARTING, sandbox_ended).await;
+    if outcome_acknowledged {
+        // It ends by itself now. To wait is faster than to remove a running container, for which the
+        // engine starts another program.
+        let _ended = tokio::time::timeout(SHUTDOWN_WAIT, sandbox_ended).await;
     }
-    let outcome = match (outcome, stop.is_asked()) {
-        // Whoever was asked to stop and broke off has stopped.
+    let outcome = match (outcome, stop.is_requested()) {
+        // A session that breaks after a stop counts as stopped.
         (Err(_), true) => Ok(cancelled()),
         (outcome, _) => outcome,
     };
-    if !report.is_kept() {
-        let told = match &outcome {
+    if !report.is_saved() {
+        let recorded = match &outcome {
             Ok(outcome) => outcome.clone(),
-            Err(broken) => Outcome::Failed { fault: broken.fault.clone() },
+            Err(error) => Outcome::Failed { fault: error.fault.clone() },
         };
-        settle(gate, workspace.changes(stop).await, settings, &told, stop, report);
+        let changes = workspace.changes(stop).await;
+        save_outcome(gate, changes, settings, &recorded, stop, report);
     }
     outcome
 }
 
-/// What the sandbox claims, held against what the host saw.
-async fn judged(gate: &Gate, claim: Outcome, is_asked: bool) -> Outcome {
+/// The outcome that the sandbox reports, checked against what the host saw.
+async fn judge_outcome(gate: &Gate, claim: Outcome, is_asked: bool) -> Outcome {
     let outcome = gate.judge(claim, is_asked).await;
     let ran_out = matches!(
         outcome,
@@ -212,8 +216,8 @@ async fn judged(gate: &Gate, claim: Outcome, is_asked: bool) -> Outcome {
     }
 }
 
-/// Everything that is known of the run goes to its record.
-fn settle(
+/// Writes everything that is known to the record.
+fn save_outcome(
     gate: &Gate,
     taken: Option<KeptChanges>,
     settings: &SessionSettings,
@@ -221,8 +225,8 @@ fn settle(
     stop: &Stop,
     report: &mut Report<'_>,
 ) {
-    report.spent(settings.credentials, gate.spent());
-    report.changed(taken);
+    report.set_usage(settings.credentials, gate.spent());
+    report.set_changes(taken);
     if let Some(differences) = gate.differences()
         && matches!(outcome, Outcome::Finished { .. })
     {
@@ -235,39 +239,42 @@ fn settle(
         let counted = counted.iter().filter(|(count, _)| *count > 0);
         let counted: Vec<String> = counted.map(|(count, what)| format!("{count} {what}")).collect();
         if !counted.is_empty() {
-            report.note(format!("other than in the recording, as may be: {}", counted.join(", ")));
+            report.note(format!(
+                "these differ from the recording, which is allowed: {}",
+                counted.join(", ")
+            ));
         }
     }
-    // Tried again once the container is gone, and told then.
-    if let Err(error) = report.keep(outcome, report::exit(outcome, stop)) {
-        tracing::warn!(%error, "the record of this run cannot be written yet");
+    // It is tried again when the container is gone; then a person is told.
+    if let Err(error) = report.save(outcome, report::exit(outcome, stop)) {
+        tracing::warn!(%error, "the record of this session cannot be written yet");
     }
 }
 
-/// What it said on stderr.
+/// The end of the sandbox's stderr.
 ///
-/// THREAT: it prints the credential there, and how the session ended is shown and kept. Tried by
+/// THREAT: the sandbox prints the credential there, and the message is shown and recorded. Tried by
 /// `gate::credential::the_last_words_of_a_sandbox_hold_no_credential`.
-fn complaint(gate: &Gate, stderr_tail: &StderrTail) -> String {
+fn stderr_text(gate: &Gate, stderr_tail: &StderrTail) -> String {
     gate.message(&stderr_tail.from_sandbox())
 }
 
-/// Why there is no outcome: the engine's word on the container is better than a broken pipe's.
-fn explain(
+/// The error if there is no outcome. How the container ended says more than that the pipe broke.
+fn broken_session(
     link: Option<Fault>,
     ended: Option<Result<ContainerExit, EngineError>>,
-    said: &str,
+    stderr: &str,
 ) -> SessionError {
     let ran_out = matches!(&ended, Some(Ok(ended)) if ended.ran_out());
     let fault = match (link, ended) {
         (Some(fault), _) if !matches!(fault.kind, FaultKind::Link) => fault,
         (_, Some(Ok(ended))) if ended.code != 0 || ended.out_of_memory => {
-            let said = if said.is_empty() {
+            let quoted = if stderr.is_empty() {
                 String::new()
             } else {
-                format!("; {SANDBOX_SAYS}{}", neutral::quoted(said))
+                format!("; {SANDBOX_SAYS}{}", sanitize::quoted(stderr))
             };
-            Fault::new(FaultKind::SandboxDied, format!("{}{said}", ended.describe()))
+            Fault::new(FaultKind::SandboxDied, format!("{}{quoted}", ended.describe()))
         }
         (Some(fault), _) => fault,
         (None, Some(Err(error))) => Fault::new(FaultKind::SandboxDied, error.to_string()),
@@ -277,8 +284,8 @@ fn explain(
     SessionError { fault, hint: is_of_memory.then(|| "airlock run --memory SIZE …".to_owned()) }
 }
 
-async fn until(patience: &Option<(Instant, Outcome)>) {
-    match patience {
+async fn until(grace: &Option<(Instant, Outcome)>) {
+    match grace {
         Some((at, _)) => tokio::time::sleep_until(*at).await,
         None => std::future::pending().await,
     }

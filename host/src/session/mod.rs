@@ -1,26 +1,27 @@
-//! One run, from nothing to gone.
+//! One session, from its start to its end.
 //!
 //! ```text
-//! folder (locked) → image → who pays ‖ container, started → hand over → listen → remove → record told
-//!                            tree begins to be read ─────────────────────┘
+//! directory (locked) → image → credential ‖ container, started → hand over → listen → remove → report
+//!                               the copy begins to be read ───────────────────┘
 //! ```
 //!
-//! One task owns a run; whoever started it holds a [`Stop`]. Every run ends in exactly one outcome,
-//! which is on disk before the sandbox is answered, and told only when the container is gone.
+//! One task owns a session; its caller has a [`Stop`]. Every turn ends in exactly one outcome. The
+//! outcome is on disk before the sandbox gets an answer, and the caller gets it only when the
+//! container is gone.
 //!
-//! Absent on purpose: flags, terminals, and anything that carries on an earlier run.
+//! Deliberately absent: flags, terminals, and anything that continues an earlier session.
 
-pub mod settings; // what it is to do
-pub mod public; // what callers read while it works
-mod begin; // the container, who pays, and whether the directory fits, side by side
-mod credentials; // who pays, and which model that gives
-mod choice; // which model, where a person may have to say
 mod passed; // the variables that commands get
-mod token_refresher; // what keeps that credential fresh
-mod workspace; // the folder: a copy that comes back, or the folder itself
-mod report; // what is told and kept of it
+pub mod settings; // all settings of a session
+pub mod public; // the events that callers read
+mod begin; // the container, the credential and the size of the directory, in parallel
+mod credentials; // the credential, and the model that it gives
+mod choice; // which model; a person may have to choose
+mod token_refresher; // renews the credential
+mod workspace; // the directory: a copy that comes back, or the directory itself
+mod report; // the events and the record
 mod listen; // from the handoff to the outcome
-mod stop; // how it is told to end
+mod stop; // stops a session from outside
 
 use airlock_shared::handoff::{Handoff, Link, Secrets};
 use airlock_shared::job::{Job, ModelChoice, Workspace};
@@ -42,37 +43,37 @@ use token_refresher::TokenRefresher;
 use workspace::SessionWorkspace;
 
 pub(crate) use begin::claim;
-pub use choice::{Person, Question, Unsettled};
+pub use choice::{AskReason, Person, Question};
 pub(crate) use credentials::client;
-pub use credentials::{sign_in, sign_in_again};
-pub use report::{EndedSession, EventSink, count, name_all, told};
+pub use credentials::{auth_fault, sign_in_again};
+pub use report::{EndedSession, EventSink, changes_event, changes_state, list_held_and_triggers};
 pub use stop::Stop;
 
-/// Where runs happen and are kept.
+/// What all sessions of this host share.
 pub struct HostContext {
     pub docker: Docker,
     pub store: SessionStore,
-    /// The folder of login files.
+    /// The directory of login files.
     pub logins: std::path::PathBuf,
-    /// What of this machine never enters a sandbox.
+    /// Files of this machine that never enter a sandbox.
     pub private: Private,
-    /// Who starts runs, for people who look at the engine.
+    /// The user, as a label on containers for people who look at the engine.
     pub owner: String,
 }
 
-/// What a fault is, with the command that mends it where one is known.
+/// A fault, with the command that helps if one is known.
 #[derive(Debug)]
 pub struct SessionError {
     pub fault: Fault,
     pub hint: Option<String>,
 }
 
-/// Carries a run out and tells `show` each of its public lines; the last is the outcome. `person`
-/// is asked for a model where nothing says which.
+/// Runs a session and gives `show` each of its public events; the last one is the outcome. `person`
+/// is asked for a model if there is no other way to know it.
 ///
 /// # Errors
-/// Only where not even a folder for the run could be made, or the directory is none to work on;
-/// every other end is an outcome.
+/// The session's directory cannot be made, or the person's directory must not be worked on. Every
+/// other end is an outcome.
 pub async fn run(
     settings: SessionSettings,
     context: &HostContext,
@@ -80,12 +81,12 @@ pub async fn run(
     person: Option<&mut dyn Person>,
     show: EventSink<'_>,
 ) -> Result<EndedSession, SessionError> {
-    workspace::admit(&settings, &context.private).await?;
+    workspace::check_directory(&settings, &context.private).await?;
     let mut report = Report::open(context, &settings, show)?;
     let ended = attempt(settings, context, stop, person, &mut report).await;
-    report.tell_changes(stop).await;
-    let done = report.end(ended, stop);
-    // A login that is being renewed is not to be lost with the process.
+    report.report_changes(stop).await;
+    let done = report.finish(ended, stop);
+    // The process must not end during a renewal: the login would be lost.
     crate::auth::refresh::wait_for_refreshes().await;
     Ok(done)
 }
@@ -99,38 +100,39 @@ async fn attempt(
 ) -> Result<Outcome, SessionError> {
     let image = tokio::select! {
         image = find_image(&settings.image, &context.docker, report) => image?,
-        () = stop.asked() => return Ok(cancelled()),
+        () = stop.requested() => return Ok(cancelled()),
     };
     let workspace = tokio::select! {
         workspace = SessionWorkspace::begin(&settings, &context.private, report.folder()) => workspace?,
-        () = stop.asked() => return Ok(cancelled()),
+        () = stop.requested() => return Ok(cancelled()),
     };
     let uid = context.docker.free_uid().await?;
-    let terms = workspace.terms(&settings, context, report.folder(), uid);
-    report.waived(&terms);
+    let spec = workspace.container_spec(&settings, context, report.folder(), uid);
+    report.add_waivers(&spec);
 
     let counted = workspace.counted(report.counting());
     let Begun { credentials, ready, counted, chosen } =
-        begin(&settings, context, &terms, &image, counted, stop, person).await?;
+        begin(&settings, context, &spec, &image, counted, stop, person).await?;
     if let Ok(Some(ready)) = &ready {
-        report.unchecked(ready.unchecked());
+        report.add_unchecked(ready.unchecked());
     }
     if let Some(Ok(credentials)) = &credentials {
         report.started(&settings, credentials, &image);
-        if let Some(said) = chosen {
-            report.note(said);
+        if let Some(note) = chosen {
+            report.note(note);
         }
         if settings.workspace == settings::WorkspaceMode::Live {
-            report.note("nothing is left out of a live directory: commands see its secrets too");
+            report
+                .note("nothing is left out of a live directory: commands can read its secrets too");
         }
     }
     let ready = ready?;
     let prepared = match credentials {
         None => Ok(None),
-        Some(_) if stop.is_asked() => Ok(None),
+        Some(_) if stop.is_requested() => Ok(None),
         Some(Err(broken)) => Err(broken),
         Some(Ok(_)) if counted.is_err() => counted.map(|()| None),
-        Some(Ok(credentials)) => prepare(&settings, report.session(), credentials, &terms, stop)
+        Some(Ok(credentials)) => prepare(&settings, report.session(), credentials, &spec, stop)
             .await
             .map_err(SessionError::from),
     };
@@ -140,7 +142,7 @@ async fn attempt(
             if let Some(ready) = ready
                 && let Err(leftover) = ready.remove().await
             {
-                // Why there is no run is worth more than what the next start sweeps.
+                // The first error matters more than a leftover, which the next start removes.
                 report.note(leftover.to_string());
             }
             return prepared.map(|_| cancelled());
@@ -160,14 +162,14 @@ async fn attempt(
     .await;
     let removed: Result<Gone, EngineError> = running.remove().await;
     if let Err(leftover) = removed {
-        // What was done and paid for is told all the same; the next start sweeps.
+        // The outcome is still reported; the next start removes the leftover.
         report.note(leftover.to_string());
     }
     report.triggers(workspace.triggers().await);
     outcome
 }
 
-/// All that the sandbox's start waits for beside the sandbox.
+/// What is needed to start the sandbox, beside the sandbox itself.
 struct Prepared {
     line: Zeroizing<Vec<u8>>,
     gate: std::sync::Arc<Gate>,
@@ -223,19 +225,18 @@ fn handoff(
     }
 }
 
-/// The handoff line and the gate behind it, with a run key that both know. None: the run is wanted
-/// no more.
+/// The handoff line and the gate, with a session key that both know. None: the session was stopped.
 async fn prepare(
     settings: &SessionSettings,
     session: &str,
     credentials: Credentials,
-    terms: &ContainerSpec,
+    spec: &ContainerSpec,
     stop: &Stop,
 ) -> Result<Option<Prepared>, Fault> {
     let session_key = Secret::new(random_id());
     let handed = credentials.hand_over(settings.credentials, stop).await?;
     let Some((secrets, token_refresher)) = handed else { return Ok(None) };
-    let handoff = handoff(settings, session, &session_key, secrets, &credentials, terms.tool());
+    let handoff = handoff(settings, session, &session_key, secrets, &credentials, spec.tool());
     let line = handoff.line().map_err(|error| Fault::new(FaultKind::Sandbox, error.to_string()))?;
     let gate = Gate::new(GateConfig {
         session: session.to_owned(),

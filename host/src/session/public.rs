@@ -1,18 +1,18 @@
-//! What a caller reads while a run works (`--json`), and what progress is drawn from: one line an
-//! event, the last one always `outcome`.
+//! The events that a caller reads (`--json`) and that progress is made from: one line for each
+//! event. The last one is always `outcome`.
 //!
 //! ```text
 //! {"v":1,"n":4,"session":"7c41…","at_ms":3120,"event":"call_ended","call_id":"c1","tool":"bash",
 //!  "title":"ls -la","ok":true,"exit":0,"ms":104,"note":"","output":"total 8…","output_cut":false}
 //! ```
 //!
-//! `v` is 1; `n` counts 1, 2, 3, … without gaps; `at_ms` is since the run began. New events and new
-//! fields may be added under the same `v`: readers pass over what they do not know. Nothing is
-//! renamed, removed, or changes its meaning.
+//! `v` is 1; `n` counts 1, 2, 3, … without gaps; `at_ms` counts from the start of the session. New
+//! events and fields may be added under the same `v`; readers ignore what they do not know. Nothing
+//! is renamed or removed, and no meaning changes.
 //!
-//! These types are not those of the link: what the sandbox says is hearsay, bounded here, and may
-//! change with the protocol. Text is as the model or the sandbox wrote it, with what could steer a
-//! terminal as JSON escapes.
+//! These types are not those of the link. What the sandbox says is hearsay, is limited in size here,
+//! and may change with the protocol. Text is as the model or the sandbox wrote it, with unsafe
+//! characters as JSON escapes.
 
 mod ended; // the last line
 
@@ -23,14 +23,14 @@ use airlock_shared::job::Budget;
 use airlock_shared::stream::Usage;
 use serde::{Deserialize, Serialize};
 
-use crate::neutral;
 use crate::records::Trigger;
+use crate::sanitize;
 
 pub use ended::{ChangesAre, OutcomeEvent};
 
-/// Bytes of a call's output in an event; the model saw more, the run's record has all of it.
+/// Bytes of a call's output in an event; the model saw more.
 pub const OUTPUT_BYTES: usize = 4 << 10;
-/// Bytes of a text of the model before its answer.
+/// Bytes of a text that the model wrote before its answer.
 pub const TEXT_BYTES: usize = 64 << 10;
 /// Bytes of a title, a note, a step of a plan.
 pub const LINE_BYTES: usize = 2 << 10;
@@ -57,7 +57,7 @@ impl EventLine {
     /// The line as it is printed, newline included.
     #[must_use]
     pub fn json(&self) -> String {
-        let mut line = neutral::json(serde_json::to_string(self).unwrap_or_default());
+        let mut line = sanitize::json(serde_json::to_string(self).unwrap_or_default());
         line.push('\n');
         line
     }
@@ -67,23 +67,22 @@ impl EventLine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum PublicEvent {
-    /// The first line: who pays, for what, in which sandbox.
+    /// The first line: the login, the model and the sandbox.
     Started(Started),
-    /// The directory: what the sandbox gets of it.
+    /// What the sandbox gets of the directory.
     Workspace(Workspace),
     /// The sandbox is up and the directory is in it.
     SandboxUp {
         entries: u64,
         bytes: u64,
     },
-    /// Instructions of the repository that were read.
+    /// Instructions in the repository that the sandbox read.
     Docs {
         path: String,
         bytes: u64,
         cut: bool,
     },
-    /// Something a person should know. `by`: whose word it is; what the sandbox says need not be
-    /// true.
+    /// Something a person should know. `by`: who says it; what the sandbox says may be false.
     Note {
         text: String,
         by: By,
@@ -92,14 +91,14 @@ pub enum PublicEvent {
     Request {
         request: u32,
     },
-    /// It failed and will be tried again.
+    /// A request failed and is tried again.
     Retry {
         attempt: u32,
         of: u32,
         wait_ms: u64,
         why: String,
     },
-    /// What the model said before a call.
+    /// What the model wrote before a call.
     Text {
         text: String,
         cut: bool,
@@ -110,7 +109,7 @@ pub enum PublicEvent {
         title: String,
     },
     CallEnded(CallEnded),
-    /// The model's plan, whole, each time it changes.
+    /// The model's whole plan, each time it changes.
     Plan {
         steps: Vec<Step>,
     },
@@ -122,14 +121,14 @@ pub enum PublicEvent {
     Refused {
         what: String,
     },
-    /// What the sandbox's copy of the directory now differs by. Nothing has been written.
+    /// The changes in the sandbox's copy of the directory. Nothing was written to the directory.
     Changes(ChangesEvent),
-    /// What commands left in a live tree that acts: git, an editor or a build would run it, or it
-    /// runs as its owner. What only runs when its tool is started comes last. Compared by the host,
-    /// after the sandbox was gone.
+    /// Files that commands left in a live directory and that may run: by git, an editor or a build,
+    /// or with the rights of their owner. Files that run only when their tool is started come last.
+    /// The host compares after the sandbox is gone.
     Triggers {
         list: Vec<Trigger>,
-        /// Beside those of the list.
+        /// How many are not in the list.
         more: u64,
     },
     /// The last line.
@@ -156,28 +155,28 @@ pub struct Started {
     pub live: bool,
     pub budget: Budget,
     pub limits: Limits,
-    /// Protections that this run goes without, each a sentence.
+    /// Protections that this session does not have, each as a sentence.
     pub waivers: Vec<String>,
 }
 
-/// Who pays. Nothing in it is secret.
+/// The login that is used. It has no secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginEvent {
     /// The login's name; `key` for a key; `recording` for a replay.
     pub name: String,
     /// `api key`, `token file`, `replay`.
     pub kind: String,
-    /// Of a ChatGPT login, where it is known: `plus`, `pro`, …
+    /// Of a ChatGPT login, if it is known: `plus`, `pro`, …
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
-    /// The resolved base.
+    /// The resolved base URL.
     pub base: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     pub name: String,
-    /// Its digest, or its id where it never had one.
+    /// Its digest, or its id if it has no digest.
     pub digest: String,
 }
 
@@ -196,17 +195,17 @@ pub struct Workspace {
     pub dir: String,
     pub files: u64,
     pub bytes: u64,
-    /// Whether there is a git repository in it (its config and hooks stay out).
+    /// Whether it has a git repository (its config and hooks are left out).
     pub git: bool,
     pub live: bool,
-    /// Paths left out that a person may want to know of, the first 200.
+    /// The first 200 paths that were left out.
     pub left_out: Vec<String>,
-    /// How many there were.
+    /// How many were left out.
     pub left_out_count: u64,
-    /// The same by reason: `secret`, `excluded`, `unreadable`, `own`, `credential`,
+    /// The same for each reason: `secret`, `excluded`, `unreadable`, `own`, `credential`,
     /// `history`.
     pub left_out_why: BTreeMap<String, LeftOutFor>,
-    /// Fifos, sockets and devices passed over.
+    /// Fifos, sockets and devices, which are not copied.
     pub special: u64,
 }
 
@@ -214,7 +213,7 @@ pub struct Workspace {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOutFor {
     pub count: u64,
-    /// Of the first 200 of all reasons those of this one.
+    /// Those of the first 200 paths that have this reason.
     pub paths: Vec<String>,
 }
 
@@ -247,11 +246,11 @@ pub struct ChangesEvent {
     pub removed: u64,
     /// The first 200, by path.
     pub list: Vec<Change>,
-    /// How many `apply` would keep back.
+    /// How many changes `apply` holds.
     pub held: u64,
-    /// All that `apply` would keep back, and why; of a folder that is kept back whole, the folder.
+    /// All that `apply` holds, and why. If a whole directory is held, only the directory.
     pub held_list: Vec<Named>,
-    /// All that runs once its tool is started, and how: it is applied.
+    /// All that is applied and runs when its tool is started, and how.
     pub look_at: Vec<Named>,
 }
 
@@ -265,11 +264,11 @@ pub struct Named {
 pub struct Change {
     pub path: String,
     pub kind: ChangeKind,
-    /// Lines; 0 for what is not text.
+    /// Lines; 0 if it is not text.
     pub added: u64,
     pub removed: u64,
     pub binary: bool,
-    /// Its size now, where its lines would take too long to count.
+    /// Its new size, if counting its lines would take too long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
 }
@@ -283,11 +282,11 @@ pub enum ChangeKind {
 }
 
 impl PublicEvent {
-    /// What of the sandbox's word is shown, bounded. `None`: it is not for showing (items, a
-    /// refused token), or the host says it itself (the outcome).
+    /// An event of the sandbox as it is shown, limited in size. `None`: it is not shown (items, a
+    /// refused token), or the host reports it itself (the outcome).
     #[must_use]
     pub fn of_hearsay(event: &Event) -> Option<Self> {
-        let line = |text: &str| cut(text, LINE_BYTES).0;
+        let line = |text: &str| truncate(text, LINE_BYTES).0;
         let public = match event {
             Event::Item { .. } | Event::Unauthorized | Event::Outcome { .. } => return None,
             Event::Up { entries, bytes } => Self::SandboxUp { entries: *entries, bytes: *bytes },
@@ -299,14 +298,14 @@ impl PublicEvent {
                 Self::Retry { attempt: *attempt, of: *of, wait_ms: *wait_ms, why: line(why) }
             }
             Event::Text { text } => {
-                let (text, cut) = cut(text, TEXT_BYTES);
+                let (text, cut) = truncate(text, TEXT_BYTES);
                 Self::Text { text, cut }
             }
             Event::CallStarted { call_id, tool, title } => {
                 Self::CallStarted { call_id: line(call_id), tool: line(tool), title: line(title) }
             }
             Event::CallEnded { call_id, tool, title, ok, exit, ms, note, output } => {
-                let (output, output_cut) = cut(output, OUTPUT_BYTES);
+                let (output, output_cut) = truncate(output, OUTPUT_BYTES);
                 Self::CallEnded(CallEnded {
                     call_id: line(call_id),
                     tool: line(tool),
@@ -333,9 +332,9 @@ impl PublicEvent {
     }
 }
 
-/// The text in at most `bytes`, cut between characters, and whether it was cut.
+/// The text in at most `bytes`, cut between characters, and whether it was truncated.
 #[must_use]
-pub fn cut(text: &str, bytes: usize) -> (String, bool) {
+pub fn truncate(text: &str, bytes: usize) -> (String, bool) {
     let end = text.floor_char_boundary(bytes);
     (text[..end].to_owned(), end < text.len())
 }

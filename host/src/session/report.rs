@@ -1,4 +1,4 @@
-//! What is told and kept of a run: its lines, numbered, on disk and shown; its record.
+//! Reports a session: numbers its events, writes them to disk and shows them; writes its record.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use airlock_shared::scrub::Needles;
 use airlock_shared::stream::Usage;
 use tokio::time::Instant;
 
-use super::credentials::{Credentials, mends, sign_in_again};
+use super::credentials::{Credentials, remedy, sign_in_again};
 use super::public::{self, EventLine, OutcomeEvent, PublicEvent};
 use super::settings::CredentialChoice::Login;
 use super::settings::{CredentialsMode, SessionSettings, WorkspaceMode};
@@ -29,23 +29,23 @@ use crate::records::{
 };
 use crate::workspace::{CopySummary, Counted, LeftOutReason};
 
-mod changes; // what became of them, told and counted
-mod counting; // a directory that takes long to count
+mod changes; // the state of the changes, and their lines
+mod counting; // progress while a large directory is counted
 
-pub use changes::{count, name_all, told};
+pub use changes::{changes_event, changes_state, list_held_and_triggers};
 
-/// Hears every public line, in order.
+/// Gets every public line, in order.
 pub type EventSink<'a> = &'a mut (dyn FnMut(&EventLine) + Send);
 
-/// A run that is over.
+/// A session that is over.
 pub struct EndedSession {
-    pub run: String,
+    pub session: String,
     pub outcome: Outcome,
     pub exit: Exit,
     pub changes: public::ChangesAre,
-    /// Whether the agent began: it asked the model for something.
+    /// Whether the agent began, which means that it asked the model.
     pub began: bool,
-    /// The command that mends what broke, where one is known.
+    /// The command that helps, if one is known.
     pub hint: Option<String>,
 }
 
@@ -55,21 +55,20 @@ pub(super) struct Report<'a> {
     record: Record,
     began: Instant,
     lines: u64,
-    /// Requests that the sandbox says it made, and what it says they used: the host's own count is
-    /// better where it has one.
+    /// Requests and usage as the sandbox reports them. Used only if the host cannot count itself.
     requests: u32,
     usage: Usage,
-    /// The model was asked something: before that nothing can have been changed.
-    has_worked: bool,
+    /// The agent asked the model. Before that, it cannot have changed anything.
+    has_begun: bool,
     show: EventSink<'a>,
-    /// The command that mends a sign-in that is needed, where no stored key is given again.
-    mends: String,
-    /// The command that tries the backend as this run did.
+    /// The command for a sign-in fault, unless a stored key must be given again.
+    remedy: String,
+    /// The `doctor` command for this session's backend.
     doctor: String,
-    /// Knows the secrets that nothing told or kept may hold.
+    /// Knows the secrets that must not appear in events and records.
     signer: Option<Arc<dyn Signer>>,
     sought: gate::Sought,
-    /// Where the login is that pays, and its name.
+    /// The directory and the name of the login that is used.
     login: Option<(PathBuf, String)>,
 }
 
@@ -79,14 +78,14 @@ impl<'a> Report<'a> {
         settings: &SessionSettings,
         show: EventSink<'a>,
     ) -> Result<Self, Fault> {
-        let broken = |error: std::io::Error| {
+        let unwritable = |error: std::io::Error| {
             let folder = context.store.folder().display();
             Fault::new(FaultKind::Workspace, format!("{folder} cannot be written: {error}"))
         };
-        let folder = context.store.create_session().map_err(broken)?;
-        let log = folder.events().map_err(broken)?;
+        let folder = context.store.create_session().map_err(unwritable)?;
+        let log = folder.events().map_err(unwritable)?;
         let mut record = Record::begun(folder.id(), clock::now());
-        record.prompt = public::cut(&settings.prompt, public::LINE_BYTES).0;
+        record.prompt = public::truncate(&settings.prompt, public::LINE_BYTES).0;
         record.credentials = settings.credentials.to_string();
         record.limits = LimitsRecord {
             steps: settings.budget.steps,
@@ -106,8 +105,8 @@ impl<'a> Report<'a> {
             },
             ..WorkspaceRecord::default()
         };
-        folder.begin_record(&record).map_err(broken)?;
-        let (log, mends) = (Some(log), mends(&settings.credential));
+        folder.begin_record(&record).map_err(unwritable)?;
+        let (log, remedy) = (Some(log), remedy(&settings.credential));
         let login = match &settings.credential {
             Login(name) => Some((context.logins.clone(), name.clone())),
             _ => None,
@@ -121,9 +120,9 @@ impl<'a> Report<'a> {
             lines: 0,
             requests: 0,
             usage: Usage::default(),
-            has_worked: false,
+            has_begun: false,
             show,
-            mends,
+            remedy,
             doctor: settings.doctor(),
             signer: None,
             sought: gate::Sought::default(),
@@ -139,46 +138,46 @@ impl<'a> Report<'a> {
         self.folder.id()
     }
 
-    /// Every line that is shown or kept goes through here.
+    /// Sends an event to the caller and to the log, without secrets.
     ///
-    /// THREAT: a command names a file after the key, or a line of ours quotes what the sandbox
-    /// said, and the key is printed with `--json` and kept. Tried by
+    /// THREAT: a command names a file after the key, or a line of ours quotes the sandbox, and the
+    /// key is printed with `--json` and stored. Tried by
     /// `session::report::tests::no_line_and_no_record_holds_the_credential`.
-    pub(super) fn say(&mut self, what: PublicEvent) {
+    pub(super) fn emit(&mut self, what: PublicEvent) {
         let note = || PublicEvent::Note { text: gate::NOT_SHOWN.to_owned(), by: public::By::Host };
-        let what = gate::clean(&self.texts(), what).unwrap_or_else(|_| note());
+        let what = gate::clean(&self.needles(), what).unwrap_or_else(|_| note());
         self.lines += 1;
         let line = EventLine::new(self.lines, self.folder.id(), self.elapsed_ms(), what);
-        let kept = self.log.as_mut().map_or(Ok(()), |log| log.add(&line));
+        let logged = self.log.as_mut().map_or(Ok(()), |log| log.add(&line));
         (self.show)(&line);
-        // A log that cannot be written ends here; what happens is told all the same.
-        if let Err(error) = kept {
+        // If the log cannot be written it ends here; events are still shown.
+        if let Err(error) = logged {
             self.log = None;
-            self.unkept("events", &error);
+            self.note_unsaved("events", &error);
         }
     }
 
-    fn texts(&mut self) -> Needles {
+    fn needles(&mut self) -> Needles {
         let secrets =
             self.signer.as_ref().map(|signer| signer.secrets_to_scrub()).unwrap_or_default();
         self.sought.texts(secrets)
     }
 
-    /// Puts a record on disk, as it may be read.
+    /// Writes a record without secrets, and returns it so.
     fn write(&mut self, record: Record) -> std::io::Result<Record> {
-        let record = gate::clean(&self.texts(), record)?;
+        let record = gate::clean(&self.needles(), record)?;
         self.folder.write_record(&record)?;
         Ok(record)
     }
 
-    /// Says that something of the run cannot be kept, and why.
-    fn unkept(&mut self, what: &str, error: &std::io::Error) {
+    /// Says that something cannot be saved, and why.
+    fn note_unsaved(&mut self, what: &str, error: &std::io::Error) {
         let folder = self.folder.path().display();
         let why = match error.kind() {
             std::io::ErrorKind::StorageFull => format!("there is no space left in {folder}"),
             _ => format!("{folder} cannot be written: {error}"),
         };
-        self.note(format!("the {what} of this run cannot be kept: {why}"));
+        self.note(format!("the {what} of this session cannot be saved: {why}"));
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -186,45 +185,45 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn note(&mut self, text: impl Into<String>) {
-        let text = self.message(text.into());
-        self.say(PublicEvent::Note { text, by: public::By::Host });
+        let text = self.scrub(text.into());
+        self.emit(PublicEvent::Note { text, by: public::By::Host });
     }
 
-    /// A message of ours, which may hold words of the engine's, the sandbox's or the backend's.
-    fn message(&self, text: String) -> String {
+    /// Removes secrets from a message, which may quote the engine, the sandbox or the backend.
+    fn scrub(&self, text: String) -> String {
         let Some(signer) = &self.signer else { return text };
         Needles::for_messages(&signer.secrets_to_scrub()).text(&text).into_owned()
     }
 
-    /// How it ended, with a message that can be shown and kept.
-    fn tellable(&self, outcome: &Outcome) -> Outcome {
+    /// The outcome without secrets in its message.
+    fn scrubbed(&self, outcome: &Outcome) -> Outcome {
         match outcome.clone() {
             Outcome::Failed { fault: Fault { kind, message } } => {
-                Outcome::Failed { fault: Fault::new(kind, self.message(message)) }
+                Outcome::Failed { fault: Fault::new(kind, self.scrub(message)) }
             }
             other => other,
         }
     }
 
-    /// What the sandbox says.
-    pub(super) fn hear(&mut self, event: &Event) {
-        self.has_worked |= matches!(event, Event::Request { .. } | Event::CallStarted { .. });
+    /// Handles an event of the sandbox.
+    pub(super) fn on_event(&mut self, event: &Event) {
+        self.has_begun |= matches!(event, Event::Request { .. } | Event::CallStarted { .. });
         match event {
             Event::Request { n } => self.requests = self.requests.max(*n),
             Event::Usage { usage } => self.usage += *usage,
             _ => {}
         }
         if let Some(public) = PublicEvent::of_hearsay(event) {
-            self.say(public);
+            self.emit(public);
         }
     }
 
-    pub(super) fn waived(&mut self, terms: &ContainerSpec) {
+    pub(super) fn add_waivers(&mut self, terms: &ContainerSpec) {
         self.record.waivers = terms.waivers().iter().map(|it| it.as_str().to_owned()).collect();
     }
 
-    /// What the engine cannot show of the container that is ready.
-    pub(super) fn unchecked(&mut self, waivers: &[Waiver]) {
+    /// Adds what the engine cannot show of the container.
+    pub(super) fn add_unchecked(&mut self, waivers: &[Waiver]) {
         self.record.waivers.extend(waivers.iter().map(|it| it.as_str().to_owned()));
     }
 
@@ -235,7 +234,7 @@ impl<'a> Report<'a> {
         image: &ResolvedImage,
     ) {
         self.signer = credentials.signer();
-        self.record.prompt = self.message(self.record.prompt.clone());
+        self.record.prompt = self.scrub(self.record.prompt.clone());
         let login = public::LoginEvent {
             name: credentials.login.name.clone(),
             kind: credentials.login.kind.as_str().to_owned(),
@@ -271,10 +270,10 @@ impl<'a> Report<'a> {
             },
             waivers: record.waivers.clone(),
         };
-        self.say(PublicEvent::Started(started));
+        self.emit(PublicEvent::Started(started));
     }
 
-    /// Says now and then how far a directory is counted that takes long.
+    /// Reports progress while a large directory is counted.
     pub(super) fn counting(&mut self) -> impl FnMut(Counted) {
         counting::counting(|text| self.note(text))
     }
@@ -284,9 +283,10 @@ impl<'a> Report<'a> {
         (record.entries, record.bytes) = (copied.entries, copied.bytes);
         let count = |why: LeftOutReason| copied.left_out_count.get(&why).copied().unwrap_or(0);
         record.left_out = copied.left_out_count.values().sum();
-        let told = |why: LeftOutReason| why != LeftOutReason::Git && why != LeftOutReason::Special;
-        let named = || copied.left_out.iter().filter(|left| told(left.why)).take(public::LIST);
-        let counts = copied.left_out_count.iter().filter(|(why, _)| told(**why));
+        let is_shown =
+            |why: LeftOutReason| why != LeftOutReason::Git && why != LeftOutReason::Special;
+        let named = || copied.left_out.iter().filter(|left| is_shown(left.why)).take(public::LIST);
+        let counts = copied.left_out_count.iter().filter(|(why, _)| is_shown(**why));
         let by_reason = counts.map(|(why, count)| {
             let paths = named().filter(|left| left.why == *why);
             let paths = paths.map(|left| left.path.to_string()).collect();
@@ -304,10 +304,10 @@ impl<'a> Report<'a> {
             left_out_why,
             special: count(LeftOutReason::Special),
         };
-        self.say(PublicEvent::Workspace(workspace));
+        self.emit(PublicEvent::Workspace(workspace));
     }
 
-    /// What commands left in a live tree that acts by itself. The outcome is kept by now.
+    /// Files in a live directory that may run by themselves. The outcome is saved by now.
     pub(super) fn triggers(&mut self, found: Vec<crate::records::Trigger>) {
         if found.is_empty() {
             return;
@@ -315,53 +315,57 @@ impl<'a> Report<'a> {
         let more = found.len().saturating_sub(public::LIST) as u64;
         self.record.workspace.triggers = found.iter().take(public::LIST).cloned().collect();
         if let Err(error) = self.write(self.record.clone()) {
-            tracing::error!(%error, "the record of this run cannot be written");
+            tracing::error!(%error, "the record of this session cannot be written");
         }
         let list = self.record.workspace.triggers.clone();
-        self.say(PublicEvent::Triggers { list, more });
+        self.emit(PublicEvent::Triggers { list, more });
     }
 
-    /// What the host counted, where it could see.
-    pub(super) fn spent(&mut self, credentials: CredentialsMode, used: gate::Spending) {
+    /// Sets the usage: as the host counted it in relay, as the sandbox reports it in handoff.
+    pub(super) fn set_usage(&mut self, credentials: CredentialsMode, used: gate::Spending) {
         let (steps, usage) = match credentials {
             CredentialsMode::Relay => (used.steps, used.usage),
             CredentialsMode::Handoff => (self.requests, self.usage),
         };
-        self.has_worked |= used.steps > 0;
+        self.has_begun |= used.steps > 0;
         (self.record.steps, self.record.usage) = (steps, usage);
         self.record.estimated = used.estimated;
     }
 
-    /// Puts the outcome on disk. After it only [`Report::end`] follows.
+    /// Puts the outcome on disk. After it only [`Report::finish`] follows.
     ///
     /// # Errors
-    /// When it cannot be kept.
-    pub(super) fn keep(&mut self, outcome: &Outcome, exit: Exit) -> std::io::Result<()> {
+    /// It cannot be written.
+    pub(super) fn save(&mut self, outcome: &Outcome, exit: Exit) -> std::io::Result<()> {
         let mut record = self.record.clone();
-        record.outcome = Some(self.tellable(outcome));
+        record.outcome = Some(self.scrubbed(outcome));
         record.exit = Some(exit.code());
         record.ended = Some(clock::now());
         record.ms = self.elapsed_ms();
-        // The events are for reading again; the record alone says how it ended.
+        // Lost events are no error: only the record says how the turn ended.
         if self.log.as_mut().is_some_and(|log| log.sync().is_err()) {
-            tracing::warn!("the last events of this run may not be on disk");
+            tracing::warn!("the last events of this session may not be on disk");
         }
         self.record = self.write(record)?;
         Ok(())
     }
 
     /// Whether the outcome is on disk.
-    pub(super) fn is_kept(&self) -> bool {
+    pub(super) fn is_saved(&self) -> bool {
         self.record.outcome.is_some()
     }
 
-    /// Tells the end. The container is gone by now.
-    pub(super) fn end(mut self, ended: Result<Outcome, SessionError>, stop: &Stop) -> EndedSession {
+    /// Reports the end. The container is gone by now.
+    pub(super) fn finish(
+        mut self,
+        ended: Result<Outcome, SessionError>,
+        stop: &Stop,
+    ) -> EndedSession {
         let (outcome, hint) = match ended {
             Ok(outcome) => (outcome, None),
             Err(SessionError { fault, hint }) => (Outcome::Failed { fault }, hint),
         };
-        let outcome = self.tellable(&outcome);
+        let outcome = self.scrubbed(&outcome);
         let kind = match &outcome {
             Outcome::Failed { fault } => Some(fault.kind),
             _ => None,
@@ -369,27 +373,27 @@ impl<'a> Report<'a> {
         let hint = hint.or_else(|| match kind {
             Some(FaultKind::SignIn) => {
                 let again = |(folder, name): &(PathBuf, String)| key_again(folder, name);
-                Some(self.login.as_ref().and_then(again).unwrap_or_else(|| self.mends.clone()))
+                Some(self.login.as_ref().and_then(again).unwrap_or_else(|| self.remedy.clone()))
             }
             Some(FaultKind::Backend) => Some(self.doctor.clone()),
             _ => None,
         });
         let exit = exit(&outcome, stop);
         if self.record.outcome.as_ref() != Some(&outcome)
-            && let Err(error) = self.keep(&outcome, exit)
+            && let Err(error) = self.save(&outcome, exit)
         {
-            self.unkept("record", &error);
+            self.note_unsaved("record", &error);
         }
         let began = self.record.steps > 0;
-        let changes = told(&self.record.changes, self.record.workspace.mode, began);
+        let changes = changes_state(&self.record.changes, self.record.workspace.mode, began);
         let last = OutcomeEvent::of(&outcome, exit, self.record.steps, self.record.usage, changes);
         let last = OutcomeEvent { estimated: self.record.estimated, ..last };
-        self.say(PublicEvent::Outcome(last));
-        EndedSession { run: self.folder.id().to_owned(), outcome, exit, changes, began, hint }
+        self.emit(PublicEvent::Outcome(last));
+        EndedSession { session: self.folder.id().to_owned(), outcome, exit, changes, began, hint }
     }
 }
 
-/// The command that gives a stored key again, for the same base; None: what is stored is no key.
+/// The command that stores a key again for the same base; None: the login is not a key.
 fn key_again(folder: &Path, name: &str) -> Option<String> {
     let login =
         LoginStore::new(folder).read(name).ok().filter(|login| login.kind == LoginKind::ApiKey)?;
@@ -400,13 +404,13 @@ fn key_again(folder: &Path, name: &str) -> Option<String> {
             String::new()
         }
         true => format!(" --base-url {base}"),
-        // It is there to be copied into a shell.
+        // The command will be pasted into a shell.
         false => " --base-url URL".to_owned(),
     };
     Some(format!("{}{base} --api-key - < FILE", sign_in_again(name)))
 }
 
-/// The exit of an outcome; who was told by SIGTERM says so.
+/// The exit code of an outcome; a SIGTERM has its own.
 pub(super) fn exit(outcome: &Outcome, stop: &Stop) -> Exit {
     match outcome {
         Outcome::Stopped { reason: Reason::Cancelled, .. } => stop.exit(),
@@ -415,4 +419,4 @@ pub(super) fn exit(outcome: &Outcome, stop: &Stop) -> Exit {
 }
 
 #[cfg(test)]
-mod tests; // the command that gives a stored key again, all that is named
+mod tests;

@@ -1,6 +1,5 @@
-//! One run, said completely: what `run` is given and all it is given. The command line and, later,
-//! other doors make it; nothing here was left to a default, and an `Option` means that the choice
-//! is the backend's, not that somebody forgot.
+//! All settings of a session and its turn. The command line makes them. Defaults are resolved: an
+//! `Option` means that the backend chooses.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,16 +9,16 @@ use airlock_shared::job::{Backend, Budget};
 use airlock_shared::secret::Secret;
 
 use super::credentials::DEFAULT_LOGIN;
-use crate::failure::address;
+use crate::failure::shell_url;
 
 pub struct SessionSettings {
     /// Not blank, at most [`airlock_shared::limits::PROMPT_BYTES`].
     pub prompt: String,
-    /// Absolute, without links in it, a folder when it was looked at.
+    /// Absolute and without links. It was a directory when it was checked.
     pub dir: PathBuf,
     pub credential: CredentialChoice,
     pub base: BaseChoice,
-    /// A certificate authority (PEM) trusted beside the compiled-in roots.
+    /// A certificate authority (PEM), trusted beside the compiled-in roots.
     pub ca: Option<String>,
     pub identity: Identity,
     pub model: ModelSelection,
@@ -28,17 +27,17 @@ pub struct SessionSettings {
     pub workspace: WorkspaceMode,
     pub budget: Budget,
     pub limits: SandboxLimits,
-    /// What commands see beside their fixed environment.
+    /// Variables that commands see beside their fixed environment.
     pub env: BTreeMap<String, String>,
     pub recording: RecordingChoice,
 }
 
 impl SessionSettings {
-    /// The command that tries its login and its backend as it would.
+    /// The `doctor` command that tries the same login and backend.
     #[must_use]
     pub fn doctor(&self) -> String {
         let file = |file: &Path| match file.to_str() {
-            Some(file) if address(file) == file => format!(" --api-key-file {file}"),
+            Some(file) if shell_url(file) == file => format!(" --api-key-file {file}"),
             _ => " --api-key-file FILE".to_owned(),
         };
         let credential = match &self.credential {
@@ -50,7 +49,7 @@ impl SessionSettings {
             CredentialChoice::Replay => String::new(),
         };
         let base = match &self.base {
-            BaseChoice::Named(base) => format!(" --base-url {}", address(&base.to_string())),
+            BaseChoice::Named(base) => format!(" --base-url {}", shell_url(&base.to_string())),
             BaseChoice::OfLogin => String::new(),
         };
         let ca = if self.ca.is_some() { " --ca FILE" } else { "" };
@@ -58,16 +57,16 @@ impl SessionSettings {
     }
 }
 
-/// Who pays. A key is bound to the base of this run; a login to the one it was made for.
+/// The credential. A key is bound to the base of this session; a login to the base it was made for.
 pub enum CredentialChoice {
     /// A login file of ours, by its name.
     Login(String),
-    /// `OPENAI_API_KEY`, by `--login env`; it was there when it was looked for.
+    /// `OPENAI_API_KEY`, by `--login env`. It was set when it was checked.
     Env,
-    /// A key that came over stdin.
+    /// A key from stdin.
     KeyStdin(Secret),
     KeyFile(PathBuf),
-    /// Nobody: a recording answers.
+    /// None is needed: a recording answers.
     Replay,
 }
 
@@ -78,7 +77,7 @@ pub enum BaseChoice {
     OfLogin,
 }
 
-/// How requests introduce us (codex protocol, C.2).
+/// How requests name their client (codex protocol, C.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub originator: String,
@@ -89,7 +88,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The same as the two halves say it to each other.
+    /// The same, as the host and the sandbox exchange it.
     #[must_use]
     pub fn backend(&self, base: &Base, session: &str, ca: Option<&str>) -> Backend {
         Backend {
@@ -104,11 +103,11 @@ impl Identity {
     }
 }
 
-/// What was asked of the model; `None` is the catalogue's own word, everywhere.
+/// What the person chose for the model. `None`: the catalogue's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelSelection {
     pub slug: Option<String>,
-    /// A person wants to choose, whatever was kept; then there is no slug.
+    /// A person wants to choose at the terminal; then there is no slug.
     pub ask: bool,
     pub effort: Option<String>,
     /// `auto`, `concise`, `detailed`, `none`.
@@ -117,12 +116,12 @@ pub struct ModelSelection {
     pub verbosity: Option<String>,
 }
 
-/// Where the credential is while the run lasts.
+/// Where the credential is during the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialsMode {
     /// On the host: it never enters the sandbox.
     Relay,
-    /// In the sandbox, in the memory of the sandbox alone.
+    /// In the sandbox, only in the memory of its one process.
     Handoff,
 }
 
@@ -139,21 +138,21 @@ impl std::fmt::Display for CredentialsMode {
 pub enum ImageChoice {
     /// `airlock-base` as this release defines it.
     Base,
-    /// By name, with tag or digest if it was typed.
+    /// By name, with a tag or digest if one was given.
     Named(String),
 }
 
-/// What of the folder the sandbox gets.
+/// How the sandbox gets the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WorkspaceMode {
-    /// A copy; its changes come back and wait for `apply`. Globs as typed. `history`: with what a
-    /// repository remembers.
+    /// A copy. Its changes come back and wait for `apply`. The globs are as typed. `history`: with
+    /// the repository's history.
     Copy { include: Vec<String>, exclude: Vec<String>, history: bool },
-    /// The folder itself, every `.git` read-only.
+    /// The directory itself, with every `.git` read-only.
     Live,
 }
 
-/// What the sandbox may use. All of it finite.
+/// What the sandbox may use. All limits are finite.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SandboxLimits {
     /// Beside the disk, in bytes.
@@ -170,7 +169,7 @@ pub struct SandboxLimits {
 pub enum DiskOn {
     /// In memory, limited.
     Tmpfs,
-    /// On the engine's disk, where stock engines hold no limit.
+    /// On the engine's disk, where most engines cannot limit its size.
     Engine,
 }
 

@@ -1,4 +1,4 @@
-//! How a run is told to end, by whoever started it.
+//! Stops a session from outside.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,36 +7,36 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
 
-/// A handle that can be cloned; asking twice is asking once.
+/// A handle that can be cloned. A second request has no further effect.
 #[derive(Clone, Default)]
 pub struct Stop {
-    asked: CancellationToken,
+    requested: CancellationToken,
     terminated: Arc<AtomicBool>,
 }
 
 impl Stop {
-    /// A person, or a caller, no longer wants it.
+    /// A person or a caller stops the session.
     pub fn cancel(&self) {
-        self.asked.cancel();
+        self.requested.cancel();
     }
 
-    /// The system wants the process to end (SIGTERM).
+    /// The system ends the process (SIGTERM).
     pub fn terminate(&self) {
         self.terminated.store(true, Ordering::Release);
-        self.asked.cancel();
+        self.requested.cancel();
     }
 
     #[must_use]
-    pub fn is_asked(&self) -> bool {
-        self.asked.is_cancelled()
+    pub fn is_requested(&self) -> bool {
+        self.requested.is_cancelled()
     }
 
-    /// Waits until it is asked.
-    pub async fn asked(&self) {
-        self.asked.cancelled().await;
+    /// Waits until a stop is requested.
+    pub async fn requested(&self) {
+        self.requested.cancelled().await;
     }
 
-    /// What the exit of a cancelled run is.
+    /// The exit code of a cancelled turn.
     #[must_use]
     pub fn exit(&self) -> Exit {
         if self.terminated.load(Ordering::Acquire) { Exit::Terminated } else { Exit::Cancelled }

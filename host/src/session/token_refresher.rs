@@ -1,7 +1,7 @@
-//! What keeps a credential fresh while a run lasts: a timer, and in handoff the word of the
-//! sandbox that the backend refused what it holds.
+//! Renews the credential during a session: on a timer, and in handoff when the sandbox says that the
+//! backend refused its token.
 //!
-//! Whoever gives up waiting for the next command loses nothing: what is under way stays here.
+//! Waiting for the next command can be abandoned: a renewal that has begun stays in the struct.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,34 +13,34 @@ use tokio::time::Instant;
 use super::settings::CredentialsMode;
 use crate::auth::{AuthError, Clock, HandedOver, Signer};
 
-/// The longest sleep: a machine that slept itself, or whose clock was set, is noticed within it.
+/// The longest sleep. A machine that was suspended, or whose clock was set, is noticed after it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// How long a token that was just renewed is good whatever the sandbox says of it.
-const REST: Duration = Duration::from_secs(60);
+/// After a renewal, refusals that the sandbox reports are ignored for so long.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Asks the backend whether it takes what pays now: the generation that it refuses.
+/// Asks the backend whether it accepts the current token; returns the generation that it refuses.
 pub(super) type TokenProbe = Arc<dyn Fn() -> BoxFuture<'static, Option<u64>> + Send + Sync>;
 
 pub(super) struct TokenRefresher {
     signer: Option<Arc<dyn Signer>>,
     credentials: CredentialsMode,
     clock: Clock,
-    witness: TokenProbe,
-    /// The generation that is in the sandbox, so that a newer one can be told from it.
+    probe: TokenProbe,
+    /// The generation that the sandbox has.
     held: u64,
-    /// The generation that the sandbox was to be told of last, until [`TokenRefresher::told`].
+    /// The generation of the last command, until [`TokenRefresher::delivered`].
     offered: Option<u64>,
-    /// There is a newer one that it was not told of.
-    is_behind: bool,
+    /// The last command was not delivered.
+    needs_resend: bool,
     is_refused: bool,
-    under_way: Option<UnderWay>,
-    /// When the sandbox may be believed again, and the timer tries again.
-    believed: Option<Instant>,
-    rested: Option<Instant>,
+    renewal: Option<Renewal>,
+    /// When a reported refusal counts again, and when the timer tries again.
+    trusted_again: Option<Instant>,
+    retry_at: Option<Instant>,
 }
 
-struct UnderWay {
-    /// The sandbox waits for it.
+struct Renewal {
+    /// The sandbox waits for the answer.
     is_answer: bool,
     handed: BoxFuture<'static, Result<HandedOver, AuthError>>,
 }
@@ -52,20 +52,20 @@ impl TokenRefresher {
         credentials: CredentialsMode,
         held: u64,
         clock: Clock,
-        witness: TokenProbe,
+        probe: TokenProbe,
     ) -> Self {
         Self {
             signer,
             credentials,
             clock,
-            witness,
+            probe,
             held,
             offered: None,
-            is_behind: false,
+            needs_resend: false,
             is_refused: false,
-            under_way: None,
-            believed: None,
-            rested: None,
+            renewal: None,
+            trusted_again: None,
+            retry_at: None,
         }
     }
 
@@ -74,49 +74,49 @@ impl TokenRefresher {
         self.is_refused = true;
     }
 
-    /// Whether the sandbox will hear what [`TokenRefresher::next`] gave. Where it will not, a newer token is
+    /// Whether the last command of [`TokenRefresher::next`] was delivered. If not, the token is
     /// offered again.
-    pub(super) fn told(&mut self, is_told: bool) {
+    pub(super) fn delivered(&mut self, is_delivered: bool) {
         let Some(offered) = self.offered.take() else { return };
-        self.is_behind = !is_told;
-        if is_told {
+        self.needs_resend = !is_delivered;
+        if is_delivered {
             self.held = offered;
         } else {
-            self.believed = None;
-            self.rested = Some(Instant::now() + LONGEST_SLEEP);
+            self.trusted_again = None;
+            self.retry_at = Some(Instant::now() + LONGEST_SLEEP);
         }
     }
 
-    /// Waits for what the sandbox must be told; renews what falls due meanwhile.
+    /// Waits for the next command for the sandbox, and renews the token when it is due.
     pub(super) async fn next(&mut self) -> Command {
         loop {
-            let Some(under_way) = &mut self.under_way else {
+            let Some(renewal) = &mut self.renewal else {
                 self.due().await;
-                if let Some(command) = self.begin() {
+                if let Some(command) = self.start_renewal() {
                     return command;
                 }
                 continue;
             };
-            let handed = under_way.handed.as_mut().await;
-            let is_answer = under_way.is_answer;
-            self.under_way = None;
-            if let Some(command) = self.end(handed, is_answer) {
+            let handed = renewal.handed.as_mut().await;
+            let is_answer = renewal.is_answer;
+            self.renewal = None;
+            if let Some(command) = self.finish_renewal(handed, is_answer) {
                 return command;
             }
         }
     }
 
-    /// Until the sandbox waits for an answer or the token falls due.
+    /// Waits until the sandbox needs an answer or the token is due.
     async fn due(&self) {
         if self.is_refused {
             return;
         }
         loop {
             let due = self.signer.as_ref().and_then(|signer| signer.due());
-            let due = if self.is_behind { Some(0) } else { due };
+            let due = if self.needs_resend { Some(0) } else { due };
             let in_seconds = due.map(|due| due.saturating_sub((self.clock)()));
             let due = in_seconds.map_or(LONGEST_SLEEP, Duration::from_secs);
-            let rest = self.rested.map(|until| until.saturating_duration_since(Instant::now()));
+            let rest = self.retry_at.map(|until| until.saturating_duration_since(Instant::now()));
             let wait = due.max(rest.unwrap_or_default());
             if wait.is_zero() {
                 return;
@@ -125,42 +125,46 @@ impl TokenRefresher {
         }
     }
 
-    fn begin(&mut self) -> Option<Command> {
+    fn start_renewal(&mut self) -> Option<Command> {
         let is_answer = std::mem::take(&mut self.is_refused);
         let none = Command::Secrets { bearer: None };
         let Some(signer) = self.signer.clone() else { return Some(none) };
         let now = Instant::now();
         if is_answer {
-            // THREAT: a sandbox that cries for tokens has us use up one after the other at the
-            // issuer, until that takes us for a thief. Tried by
-            // session::token_refresher::tests::a_sandbox_that_cries_for_tokens_gets_one.
-            let is_rested = self.believed.is_none_or(|until| until <= now);
+            // THREAT: a sandbox reports refusals again and again, we renew the login each time, and
+            // the issuer revokes it as stolen. Tried by
+            // session::token_refresher::tests::a_sandbox_that_reports_many_refusals_gets_one_token.
+            let is_rested = self.trusted_again.is_none_or(|until| until <= now);
             if self.credentials == CredentialsMode::Relay || !is_rested {
                 return Some(none);
             }
-            self.believed = Some(now + REST);
+            self.trusted_again = Some(now + REFUSAL_INTERVAL);
         } else {
-            self.rested = Some(now + LONGEST_SLEEP);
+            self.retry_at = Some(now + LONGEST_SLEEP);
         }
-        let (held, witness) = (self.held, Arc::clone(&self.witness));
+        let (held, probe) = (self.held, Arc::clone(&self.probe));
         let handed = Box::pin(async move {
             let handed = signer.hand_over().await?;
             if !is_answer || handed.generation != held {
                 return Ok(handed);
             }
-            // THREAT: a sandbox that says of a good token that it was refused has it taken for ended,
-            // by every program that shares the login. Tried by
-            // session::token_refresher::tests::a_sandbox_that_cries_of_a_good_token_gets_none.
-            if let Some(refused) = witness().await {
+            // THREAT: a sandbox says that a good token was refused, and every program that shares the
+            // login takes it for ended. Tried by
+            // session::token_refresher::tests::a_sandbox_that_reports_a_good_token_as_refused_gets_none.
+            if let Some(refused) = probe().await {
                 signer.renew(refused).await?;
             }
             signer.hand_over().await
         });
-        self.under_way = Some(UnderWay { is_answer, handed });
+        self.renewal = Some(Renewal { is_answer, handed });
         None
     }
 
-    fn end(&mut self, handed: Result<HandedOver, AuthError>, is_answer: bool) -> Option<Command> {
+    fn finish_renewal(
+        &mut self,
+        handed: Result<HandedOver, AuthError>,
+        is_answer: bool,
+    ) -> Option<Command> {
         let bearer = match handed {
             Ok(handed) if handed.generation != self.held => {
                 self.offered = Some(handed.generation);
@@ -168,19 +172,19 @@ impl TokenRefresher {
             }
             Ok(_) => None,
             Err(error) => {
-                tracing::warn!(%error, "the credential of this run is not renewed");
+                tracing::warn!(%error, "the credential of this session is not renewed");
                 None
             }
         };
-        let is_news = bearer.is_some() && self.credentials == CredentialsMode::Handoff;
-        if is_news {
-            // What the sandbox said of the token before is answered with it.
+        let is_new_token = bearer.is_some() && self.credentials == CredentialsMode::Handoff;
+        if is_new_token {
+            // It also answers a refusal of the token before it.
             self.is_refused = false;
         } else {
-            // Nobody is told of it.
+            // The sandbox is not told of it.
             self.held = self.offered.take().unwrap_or(self.held);
         }
-        (is_news || is_answer).then_some(Command::Secrets { bearer })
+        (is_new_token || is_answer).then_some(Command::Secrets { bearer })
     }
 }
 
@@ -265,32 +269,35 @@ mod tests {
         let clock = Arc::clone(&signer);
         let clock: Clock = Arc::new(move || clock.now());
         let backend = Arc::clone(&signer);
-        let witness: TokenProbe = Arc::new(move || {
+        let probe: TokenProbe = Arc::new(move || {
             let generation = backend.generation.load(Ordering::Relaxed);
             let refused = (!backend.is_taken.load(Ordering::Relaxed)).then_some(generation);
             Box::pin(std::future::ready(refused))
         });
         let token_refresher =
-            TokenRefresher::new(Some(Arc::clone(&signer) as _), credentials, 0, clock, witness);
+            TokenRefresher::new(Some(Arc::clone(&signer) as _), credentials, 0, clock, probe);
         (signer, token_refresher)
     }
 
-    /// As a run listens: the wait is given up every second for something else.
-    async fn within(token_refresher: &mut TokenRefresher, seconds: u64) -> Vec<Option<String>> {
-        within_to(token_refresher, seconds, true).await
-    }
-
-    async fn within_to(
+    /// The commands within some seconds. As in a session, the wait is abandoned every second.
+    async fn commands_within(
         token_refresher: &mut TokenRefresher,
         seconds: u64,
-        is_told: bool,
+    ) -> Vec<Option<String>> {
+        commands_within_if(token_refresher, seconds, true).await
+    }
+
+    async fn commands_within_if(
+        token_refresher: &mut TokenRefresher,
+        seconds: u64,
+        is_delivered: bool,
     ) -> Vec<Option<String>> {
         let mut told = Vec::new();
         for _ in 0..seconds {
             let second = Duration::from_secs(1);
             if let Ok(command) = tokio::time::timeout(second, token_refresher.next()).await {
                 let Command::Secrets { bearer } = command else { panic!("not a token") };
-                token_refresher.told(is_told);
+                token_refresher.delivered(is_delivered);
                 told.push(bearer.map(|bearer| bearer.reveal().to_owned()));
             }
         }
@@ -302,77 +309,77 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_long_run_gets_each_token_before_the_last_one_ends() {
+    async fn a_long_session_gets_each_token_before_the_last_one_ends() {
         let (_, mut token_refresher) = hourly(CredentialsMode::Handoff);
-        assert_eq!(within(&mut token_refresher, 3_250).await, []);
-        assert_eq!(within(&mut token_refresher, 100).await, [token(1)]);
-        assert_eq!(within(&mut token_refresher, 2 * 3_320).await, [token(2), token(3)]);
+        assert_eq!(commands_within(&mut token_refresher, 3_250).await, []);
+        assert_eq!(commands_within(&mut token_refresher, 100).await, [token(1)]);
+        assert_eq!(commands_within(&mut token_refresher, 2 * 3_320).await, [token(2), token(3)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn in_relay_the_token_is_renewed_and_stays_here() {
+    async fn in_relay_the_token_is_renewed_and_stays_on_the_host() {
         let (signer, mut token_refresher) = hourly(CredentialsMode::Relay);
         token_refresher.refused();
-        assert_eq!(within(&mut token_refresher, 3_400).await, [None]);
+        assert_eq!(commands_within(&mut token_refresher, 3_400).await, [None]);
         assert_eq!(signer.generation.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_sandbox_that_cries_for_tokens_gets_one() {
+    async fn a_sandbox_that_reports_many_refusals_gets_one_token() {
         let (signer, mut token_refresher) = hourly(CredentialsMode::Handoff);
         token_refresher.refused();
-        assert_eq!(within(&mut token_refresher, 20).await, [token(1)]);
+        assert_eq!(commands_within(&mut token_refresher, 20).await, [token(1)]);
         for _ in 0..20 {
             token_refresher.refused();
-            assert_eq!(within(&mut token_refresher, 1).await, [None]);
+            assert_eq!(commands_within(&mut token_refresher, 1).await, [None]);
         }
         assert_eq!(signer.generation.load(Ordering::Relaxed), 1);
-        let _quiet = within(&mut token_refresher, 60).await;
+        let _quiet = commands_within(&mut token_refresher, 60).await;
         token_refresher.refused();
-        assert_eq!(within(&mut token_refresher, 20).await, [token(2)]);
+        assert_eq!(commands_within(&mut token_refresher, 20).await, [token(2)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_sandbox_that_cries_of_a_good_token_gets_none() {
+    async fn a_sandbox_that_reports_a_good_token_as_refused_gets_none() {
         let (signer, mut token_refresher) = hourly(CredentialsMode::Handoff);
         signer.is_taken.store(true, Ordering::Relaxed);
         for _ in 0..3 {
             token_refresher.refused();
-            assert_eq!(within(&mut token_refresher, 61).await, [None]);
+            assert_eq!(commands_within(&mut token_refresher, 61).await, [None]);
         }
         assert_eq!(signer.generation.load(Ordering::Relaxed), 0);
         signer.is_taken.store(false, Ordering::Relaxed);
         token_refresher.refused();
-        assert_eq!(within(&mut token_refresher, 20).await, [token(1)]);
+        assert_eq!(commands_within(&mut token_refresher, 20).await, [token(1)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_that_the_sandbox_was_not_told_of_is_offered_again() {
+    async fn a_token_that_was_not_delivered_is_offered_again() {
         let (signer, mut token_refresher) = hourly(CredentialsMode::Handoff);
         token_refresher.refused();
-        assert_eq!(within_to(&mut token_refresher, 20, false).await, [token(1)]);
+        assert_eq!(commands_within_if(&mut token_refresher, 20, false).await, [token(1)]);
         token_refresher.refused();
-        assert_eq!(within_to(&mut token_refresher, 20, false).await, [token(1)]);
-        assert_eq!(within(&mut token_refresher, 40).await, [token(1)]);
-        assert_eq!(within(&mut token_refresher, 100).await, []);
+        assert_eq!(commands_within_if(&mut token_refresher, 20, false).await, [token(1)]);
+        assert_eq!(commands_within(&mut token_refresher, 40).await, [token(1)]);
+        assert_eq!(commands_within(&mut token_refresher, 100).await, []);
         assert_eq!(signer.generation.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_while_a_renewal_is_under_way_is_answered_with_it() {
+    async fn a_refusal_during_a_renewal_is_answered_with_it() {
         let (_, mut token_refresher) = hourly(CredentialsMode::Handoff);
-        let _quiet = within(&mut token_refresher, 3_303).await;
+        let _quiet = commands_within(&mut token_refresher, 3_303).await;
         token_refresher.refused();
-        assert_eq!(within(&mut token_refresher, 60).await, [token(1)]);
+        assert_eq!(commands_within(&mut token_refresher, 60).await, [token(1)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_pays_with_a_recording() {
-        let nobody: TokenProbe = Arc::new(|| Box::pin(std::future::ready(None)));
+    async fn a_recording_has_no_token() {
+        let no_backend: TokenProbe = Arc::new(|| Box::pin(std::future::ready(None)));
         let mut token_refresher =
-            TokenRefresher::new(None, CredentialsMode::Relay, 0, Arc::new(|| 0), nobody);
-        assert_eq!(within(&mut token_refresher, 100).await, []);
+            TokenRefresher::new(None, CredentialsMode::Relay, 0, Arc::new(|| 0), no_backend);
+        assert_eq!(commands_within(&mut token_refresher, 100).await, []);
         token_refresher.refused();
-        assert_eq!(within(&mut token_refresher, 100).await, [None]);
+        assert_eq!(commands_within(&mut token_refresher, 100).await, [None]);
     }
 }

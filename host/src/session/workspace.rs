@@ -1,4 +1,4 @@
-//! The folder a run is about: a copy whose changes come back, or the folder itself.
+//! The person's directory in a session: a copy whose changes come back, or the directory itself.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ use crate::workspace::{
     Triggers,
 };
 
-/// How long the last changes may be looked at once the run is to stop.
-const PARTING: Duration = Duration::from_secs(5);
+/// How long the last changes may take to be accepted after a stop is requested.
+const LAST_CHANGES_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) enum SessionWorkspace {
     Copy {
@@ -35,7 +35,7 @@ pub(super) enum SessionWorkspace {
     Live {
         workspace: LiveDirectory,
         dir: PathBuf,
-        /// What acted by itself before the session.
+        /// What could run by itself before the session.
         before: Triggers,
     },
 }
@@ -44,45 +44,45 @@ pub(super) fn is_copied(settings: &SessionSettings) -> bool {
     matches!(settings.workspace, settings::WorkspaceMode::Copy { .. })
 }
 
-/// What never enters the sandbox of this run: what is private on this machine, and the file that
-/// the key is read from.
+/// What never enters the sandbox: what is private on this machine, and the file that the key is read
+/// from.
 fn private(settings: &SessionSettings, machine: &Private) -> Private {
     let private = machine.clone();
     match &settings.credential {
         CredentialChoice::KeyFile(file) => private.file(file),
-        // It may be a file of the directory: `--api-key - < key.txt`.
+        // Stdin may be a file in the directory: `--api-key - < key.txt`.
         CredentialChoice::KeyStdin(_) => private.file(Path::new("/dev/fd/0")),
         CredentialChoice::Login(_) | CredentialChoice::Env | CredentialChoice::Replay => private,
     }
 }
 
-/// Whether the directory is one to work on. A live one is looked through for it.
-pub(super) async fn admit(
+/// Refuses a directory that must not be worked on. A live directory is searched for private files.
+pub(super) async fn check_directory(
     settings: &SessionSettings,
     machine: &Private,
 ) -> Result<(), SessionError> {
     let live = settings.workspace == settings::WorkspaceMode::Live;
     let (private, dir) = (private(settings, machine), settings.dir.clone());
-    let admitted = aside(move || Ok(private.admits(&dir, live))).await?;
+    let admitted = on_blocking_thread(move || Ok(private.admits(&dir, live))).await?;
     admitted.map_err(|refused| SessionError {
         fault: Fault::new(FaultKind::Workspace, refused.to_string()),
         hint: Some(refused.hint().to_owned()),
     })
 }
 
-/// What takes as long as a tree is large, on a thread of its own: signals are heard meanwhile.
-async fn aside<T: Send + 'static>(
+/// Runs work that takes long on a large tree on its own thread, so that signals are still handled.
+async fn on_blocking_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SessionError> + Send + 'static,
 ) -> Result<T, SessionError> {
-    let lost = |error| {
-        let why = format!("the directory was not looked through: {error}");
+    let failed = |error| {
+        let why = format!("the directory could not be searched: {error}");
         Err(Fault::new(FaultKind::Workspace, why).into())
     };
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(lost)
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(failed)
 }
 
 impl SessionWorkspace {
-    /// A copy begins to be counted at once.
+    /// Starts the session's workspace. A copy is counted from now on.
     pub(super) async fn begin(
         settings: &SessionSettings,
         machine: &Private,
@@ -118,12 +118,12 @@ impl SessionWorkspace {
                     })?;
                     Ok(Self::Live { workspace, dir, before })
                 };
-                aside(look).await
+                on_blocking_thread(look).await
             }
         }
     }
 
-    pub(super) fn terms(
+    pub(super) fn container_spec(
         &self,
         settings: &SessionSettings,
         context: &HostContext,
@@ -133,7 +133,7 @@ impl SessionWorkspace {
         ContainerSpec {
             session: folder.id().to_owned(),
             install: context.store.install().to_owned(),
-            // Without one it is swept only when it has ended.
+            // Without a mark, the container is swept only after it has ended.
             lock: folder.mark().unwrap_or_default(),
             owner: context.owner.clone(),
             uid,
@@ -150,10 +150,10 @@ impl SessionWorkspace {
         }
     }
 
-    /// Waits until it is known that all of it may go in, and tells `progress` how far that is.
+    /// Waits until the copy is counted and fits, and reports to `progress`.
     ///
     /// # Errors
-    /// It may not, and nothing of it went in.
+    /// It does not fit. Nothing was copied.
     pub(super) async fn counted(
         &self,
         mut progress: impl FnMut(Counted),
@@ -167,14 +167,14 @@ impl SessionWorkspace {
             }
             progress(now);
             if counted.changed().await.is_err() {
-                // What was told last is still to be had.
+                // The last value can still be read.
                 let is_all = counted.borrow().is_all;
                 return if is_all { Ok(()) } else { self.copied().await.map(drop) };
             }
         }
     }
 
-    /// What went in, once; pending for ever where there is nothing to wait for (any more).
+    /// The summary of the copy, once. Pending for ever for a live directory and after the first call.
     pub(super) async fn copied(&self) -> Result<CopySummary, SessionError> {
         let receiver = match self {
             Self::Copy { copied, .. } => {
@@ -190,15 +190,15 @@ impl SessionWorkspace {
         })
     }
 
-    /// The gate's view of it.
-    pub(super) fn passage(&self) -> Arc<dyn gate::WorkspaceTransfer> {
+    /// The workspace as the gate sees it.
+    pub(super) fn transfer(&self) -> Arc<dyn gate::WorkspaceTransfer> {
         match self {
-            Self::Copy { workspace, .. } => Arc::new(Passage(Arc::clone(workspace))),
-            Self::Live { .. } => Arc::new(NoPassage),
+            Self::Copy { workspace, .. } => Arc::new(CopyTransfer(Arc::clone(workspace))),
+            Self::Live { .. } => Arc::new(NoTransfer),
         }
     }
 
-    /// What acts by itself in a live tree now, and did not, or otherwise, before. Its container
+    /// Files in a live directory that may run by themselves and are new or changed. The container
     /// must be gone.
     pub(super) async fn triggers(&self) -> Vec<Trigger> {
         let Self::Live { dir, before, .. } = self else { return Vec::new() };
@@ -207,18 +207,18 @@ impl SessionWorkspace {
         match now.map_err(io::Error::other).flatten() {
             Ok(now) => now.since(before),
             Err(error) => {
-                let what = format!("it can no longer be looked through: {error}");
+                let what = format!("it can no longer be searched: {error}");
                 vec![Trigger { path: ".".to_owned(), what }]
             }
         }
     }
 
-    /// What is on the disk of a copy's changes; no more of them are taken, and the last are waited
-    /// for until a while after it was to stop. None: what was changed is where it is.
+    /// The changes of a copy that are on the disk; no more are accepted. If a stop is requested, this
+    /// soon stops waiting for the last of them. None for a live directory.
     pub(super) async fn changes(&self, stop: &Stop) -> Option<KeptChanges> {
         let give_up = async {
-            stop.asked().await;
-            tokio::time::sleep(PARTING).await;
+            stop.requested().await;
+            tokio::time::sleep(LAST_CHANGES_WAIT).await;
         };
         match self {
             Self::Live { .. } => None,
@@ -227,9 +227,9 @@ impl SessionWorkspace {
     }
 }
 
-struct Passage(Arc<workspace::WorkspaceLink>);
+struct CopyTransfer(Arc<workspace::WorkspaceLink>);
 
-impl gate::WorkspaceTransfer for Passage {
+impl gate::WorkspaceTransfer for CopyTransfer {
     fn stream_in(&self) -> BoxStream<'static, io::Result<Bytes>> {
         self.0.stream_in()
     }
@@ -249,12 +249,12 @@ impl gate::WorkspaceTransfer for Passage {
     }
 }
 
-/// A live tree does not pass the gate.
-struct NoPassage;
+/// A live directory does not pass the gate.
+struct NoTransfer;
 
-impl gate::WorkspaceTransfer for NoPassage {
+impl gate::WorkspaceTransfer for NoTransfer {
     fn stream_in(&self) -> BoxStream<'static, io::Result<Bytes>> {
-        stream::iter([Err(io::Error::other("the folder is live: there is no copy"))]).boxed()
+        stream::iter([Err(io::Error::other("the directory is live: there is no copy"))]).boxed()
     }
 
     fn take_changes(
@@ -262,7 +262,7 @@ impl gate::WorkspaceTransfer for NoPassage {
         _body: BoxStream<'static, io::Result<Bytes>>,
     ) -> BoxFuture<'_, Result<(), gate::ChangesError>> {
         let fault =
-            Fault::new(FaultKind::Workspace, "the folder is live: there are no changes to take");
+            Fault::new(FaultKind::Workspace, "the directory is live: there are no changes to take");
         std::future::ready(Err(gate::ChangesError::Malformed(fault))).boxed()
     }
 }

@@ -17,7 +17,7 @@ use crate::engine::base as image;
 use crate::engine::docker::{Docker, EngineChoice, EngineInfo, Owner, ResolvedImage, Unclaimed};
 use crate::engine::{ContainerSpec, EngineError, WorkspaceMount, binary};
 use crate::exit::Exit;
-use crate::failure::{GIVE_A_KEY, address};
+use crate::failure::{GIVE_A_KEY, shell_url};
 use crate::session::sign_in_again;
 use crate::text;
 
@@ -272,7 +272,7 @@ pub async fn backend(credential: Credential, base: Option<Base>, ca: Option<Stri
         }
         ProofResult::Refused(why) => refused(why),
         ProofResult::Unknown(why) => {
-            let command = Some(format!("curl -I {}", address(&base.origin())));
+            let command = Some(format!("curl -I {}", shell_url(&base.origin())));
             Check::missing(Exit::Failed, name, format!("no list of models: {why}"), command)
         }
     }

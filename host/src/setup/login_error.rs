@@ -5,7 +5,7 @@ use crate::auth::issuer::IssuerError;
 use crate::auth::sign_in::SignInError;
 use crate::auth::store;
 use crate::exit::Exit;
-use crate::failure::{Failure, address, elsewhere};
+use crate::failure::{Failure, shell_url, storage_hint};
 use crate::session::sign_in_again;
 
 /// The hint if a later try may succeed.
@@ -120,7 +120,7 @@ fn login_failure(name: &str, error: &AuthError) -> Failure {
     match error {
         AuthError::Unsafe { place, why } if *why == store::DIRECTORY_IS_OPEN => {
             Failure::new(Exit::SignIn, "the logins cannot be trusted", error.to_string())
-                .hint(format!("chmod 700 {}", address(place)))
+                .hint(format!("chmod 700 {}", shell_url(place)))
         }
         AuthError::Unsafe { why, .. } if *why == store::DIRECTORY_IS_LINK => {
             Failure::new(Exit::SignIn, "the logins cannot be trusted", error.to_string())
@@ -132,7 +132,7 @@ fn login_failure(name: &str, error: &AuthError) -> Failure {
         | AuthError::Malformed { .. }
         | AuthError::OtherAccount { .. } => needed(error.to_string()),
         AuthError::OtherBase { asked, .. } => Failure::usage(error.to_string())
-            .hint(format!("airlock setup codex-auth --base-url {} --name NAME", address(asked))),
+            .hint(format!("airlock setup codex-auth --base-url {} --name NAME", shell_url(asked))),
         AuthError::Unreachable { issuer, why } => Failure::new(
             Exit::Failed,
             "no usable answer from the issuer",
@@ -141,7 +141,7 @@ fn login_failure(name: &str, error: &AuthError) -> Failure {
         .hint(AGAIN),
         AuthError::Store { place, why } => {
             Failure::new(Exit::Failed, "the login cannot be written", format!("{place}: {why}"))
-                .hint(elsewhere(place, why))
+                .hint(storage_hint(place, why))
         }
     }
 }

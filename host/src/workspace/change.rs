@@ -9,7 +9,7 @@ use super::rel_path::RelPath;
 use super::walk::LeftOutReason;
 use crate::failure::SANDBOX_SAYS;
 use crate::records::rfc3339_or_none;
-use crate::{neutral, text};
+use crate::{sanitize, text};
 
 /// How many missing paths are named, and how much of each.
 pub(super) const CUT_NAMED: usize = 20;
@@ -242,7 +242,7 @@ impl ChangesExtent {
             let named = match cut.first.is_empty() {
                 true => String::new(),
                 false => {
-                    let paths = cut.first.iter().map(|path| neutral::quoted(path));
+                    let paths = cut.first.iter().map(|path| sanitize::quoted(path));
                     let paths = paths.collect::<Vec<_>>().join(", ");
                     format!(" ({SANDBOX_SAYS}{paths}{more})")
                 }

@@ -1,10 +1,10 @@
-//! `setup image`, `setup doctor`, `setup demo`, with their lines for a person.
+//! `setup image`, `setup doctor` and `setup demo`.
 
-use super::start::{stopped, unless_stopped};
+use super::start::{stopped_failure, unless_stopped};
 use super::{context, described, docker, owner, store};
 use crate::cli::config::{LoginChoice, OutputChoice};
 use crate::cli::environment::Environment;
-use crate::cli::login_args::Trial;
+use crate::cli::login_args::DoctorArgs;
 use crate::cli::places::Places;
 use crate::cli::progress::labelled;
 use crate::cli::screen::Screen;
@@ -12,7 +12,7 @@ use crate::cli::turn_printer::TurnPrinter;
 use crate::engine::{EngineChoice, base};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::neutral;
+use crate::sanitize;
 use crate::session::Stop;
 use crate::setup::doctor::{self, CheckState, Credential};
 use crate::setup::{Logins, demo, status};
@@ -28,7 +28,7 @@ pub(super) async fn image(offline: bool, screen: &mut Screen) -> Result<Exit, Fa
 }
 
 pub(super) async fn doctor(
-    trial: Trial,
+    trial: DoctorArgs,
     places: &Places,
     screen: &mut Screen,
 ) -> Result<Exit, Failure> {
@@ -37,41 +37,41 @@ pub(super) async fn doctor(
     let session = uuid::Uuid::new_v4().to_string();
     let (folder, claim) = (store.folder(), crate::session::claim(&store));
     let mut checks = doctor::run(&choice, folder, store.install(), &owner(), &session, claim).await;
-    let Trial { pays, base, ca } = trial;
-    let (login, credential) = match pays {
+    let DoctorArgs { login_choice, base, ca } = trial;
+    let (login, credential) = match login_choice {
         LoginChoice::Login(name) => {
             let login = Credential::Login { name: name.clone(), directory: places.logins() };
             (Some(name), Some(login))
         }
         LoginChoice::Env => (None, Some(Credential::Environment)),
         LoginChoice::KeyFile(file) => (None, Some(Credential::KeyFile(file))),
-        LoginChoice::Unsaid | LoginChoice::KeyOnStdin | LoginChoice::Replay => (None, None),
+        LoginChoice::Default | LoginChoice::KeyOnStdin | LoginChoice::Replay => (None, None),
     };
     let logins = status::check(&Logins::new(&places.logins(), None), login.as_deref());
     let backend = match credential {
         Some(credential) if logins.state == CheckState::Ok => {
-            // A refresh that is on its way is not to be lost with the process.
+            // The process must not end during a refresh: the login would be lost.
             let asked = unless_stopped(doctor::backend(credential, base, ca)).await;
-            asked.map_err(|stop| stopped(&stop, "not everything was looked at"))?
+            asked.map_err(|stop| stopped_failure(&stop, "not everything was checked"))?
         }
-        Some(_) => doctor::backend_unchecked("there is no good login to ask with"),
-        None => doctor::backend_unchecked("there is no login or key to ask with"),
+        Some(_) => doctor::backend_unchecked("no login is valid"),
+        None => doctor::backend_unchecked("there is no login or key"),
     };
     checks.extend([logins, backend]);
     for check in &checks {
-        let text = neutral::line(&check.text);
+        let text = sanitize::line(&check.text);
         let style = screen.err_style;
-        let said = match check.state {
+        let line = match check.state {
             CheckState::Ok => format!("{text}  {}", style.good("ok")),
             CheckState::Missing(_) => style.bad(&text),
             CheckState::Unknown => style.faint(&text),
         };
-        screen.tell(&format!("{:<10} {said}\n", check.name));
+        screen.tell(&format!("{:<10} {line}\n", check.name));
         if let Some(command) = &check.command {
-            screen.tell(&format!("{:<10} {}\n", "", neutral::line(command)));
+            screen.tell(&format!("{:<10} {}\n", "", sanitize::line(command)));
         }
     }
-    // What a run would meet first.
+    // The exit code of the first failed check.
     let missing = checks.iter().find_map(|check| match check.state {
         CheckState::Missing(exit) => Some(exit),
         CheckState::Ok | CheckState::Unknown => None,
@@ -86,42 +86,42 @@ pub(super) async fn demo(
 ) -> Result<Exit, Failure> {
     let context = context(places, &mut screen).await?;
     let demo = demo::Demo::unpack().map_err(|error| {
-        Failure::new(Exit::Failed, "demo", format!("its folder cannot be made: {error}"))
+        Failure::new(Exit::Failed, "demo", format!("its directory cannot be made: {error}"))
     })?;
     tell(
         &mut screen,
         "demo",
-        "a stranger's repository with a failing test; the model's answers are played",
+        "an untrusted repository with a failing test; the model's answers come",
     );
     tell(
         &mut screen,
         "",
-        "back from a recording, so no account and no network: everything else is real",
+        "from a recording, so it needs no account and no network; everything else is real",
     );
     let mut turn_printer =
         TurnPrinter::new(OutputChoice::default(), Screen::of_this_process(environment));
     let stop = Stop::default();
-    let _signals = super::start::obey_signals(&stop);
-    let done = super::start::carried_out(demo.settings(), &context, &stop, None, &mut turn_printer)
+    let _signals = super::start::stop_on_signals(&stop);
+    let done = super::start::run_session(demo.settings(), &context, &stop, None, &mut turn_printer)
         .await?;
-    let short = context.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
+    let short = context.store.short(&done.session).unwrap_or_else(|_| done.session.clone());
     if let Some(failure) = super::start::failure(&done, &short) {
         turn_printer.end(&short, Some(&failure))?;
         return Ok(done.exit);
     }
     turn_printer.end_of_demo(&short)?;
 
-    let proven = demo.prove(&context, &stop, &done.run).await;
+    let proven = demo.prove(&context, &stop, &done.session).await;
     let applied = proven.map_err(|unproven| {
         Failure::new(Exit::Failed, "demo", unproven.to_string())
             .hint(format!("airlock show {short}"))
     })?;
     let files = crate::text::counted(applied as u64, "file");
-    tell(&mut screen, "applied", &format!("{files} of a copy of the repository"));
+    tell(&mut screen, "applied", &format!("{files} in a copy of the repository"));
     tell(&mut screen, "proof", "its tests pass in a fresh sandbox");
     tell(
         &mut screen,
-        "yours",
+        "next",
         "airlock setup codex-auth, then airlock run -C REPOSITORY \"make the tests pass\"",
     );
     Ok(Exit::Finished)
@@ -129,5 +129,5 @@ pub(super) async fn demo(
 
 fn tell(screen: &mut Screen, label: &str, text: &str) {
     let style = screen.err_style;
-    screen.tell(&format!("{}\n", labelled(label, &neutral::line(text), COLUMNS, style)));
+    screen.tell(&format!("{}\n", labelled(label, &sanitize::line(text), COLUMNS, style)));
 }

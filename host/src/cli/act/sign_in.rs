@@ -1,6 +1,6 @@
-//! `setup codex-auth`: shown as it goes, ended by Ctrl-C or SIGTERM.
+//! `setup codex-auth`: shows its progress; Ctrl-C and SIGTERM end it.
 
-use super::start::{stopped, unless_stopped};
+use super::start::{stopped_failure, unless_stopped};
 use crate::cli::login_args::{LoginArgs, OutputForm, SignInArgs, TypedBy};
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
@@ -18,8 +18,8 @@ pub(super) async fn sign_in(
     mut screen: Screen,
 ) -> Result<Exit, Failure> {
     let form = login_args.form;
-    let lines = typed_by(login_args.typed);
-    let done = carried_out(login_args, places, lines, &mut screen).await;
+    let lines = typed_lines(login_args.typed);
+    let done = run_sign_in(login_args, places, lines, &mut screen).await;
     match form {
         OutputForm::Lines => {}
         OutputForm::Json => screen.print(&done.as_ref().map_or_else(failed, signed_in))?,
@@ -28,8 +28,8 @@ pub(super) async fn sign_in(
     done.map(|_| Exit::Finished)
 }
 
-/// One sign-in, shown on stderr, or with `--json` on stdout.
-pub(super) async fn carried_out(
+/// Runs one sign-in, shown on stderr, or with `--json` on stdout.
+pub(super) async fn run_sign_in(
     login_args: SignInArgs,
     places: &Places,
     typed: TypedLines,
@@ -50,35 +50,35 @@ pub(super) async fn carried_out(
     let mut view = SignInView::new(methods, screen.err_style, &shown);
     let mut is_stored = false;
     let mut unshown = None;
-    let mut tell = |told: SetupEvent| {
-        is_stored |= matches!(told, SetupEvent::Stored { .. });
+    let mut tell = |setup_event: SetupEvent| {
+        is_stored |= matches!(setup_event, SetupEvent::Stored { .. });
         if form != OutputForm::Json {
-            screen.tell(&view.text(&told));
-        } else if let Some(line) = event(&told)
+            screen.tell(&view.text(&setup_event));
+        } else if let Some(line) = event(&setup_event)
             && let Err(failure) = screen.print(&line)
         {
             unshown.get_or_insert(failure);
         }
     };
     let done = unless_stopped(codex_auth::run(login_args, &logins, typed, &mut tell)).await;
-    let done = done.map_err(|stop| stopped(&stop, so_far(is_stored)))??;
+    let done = done.map_err(|stop| stopped_failure(&stop, stop_note(is_stored)))??;
     match unshown {
         Some(failure) => Err(failure),
         None => Ok(done),
     }
 }
 
-/// How things are when a sign-in is stopped. What was granted and not stored was in memory alone.
-pub(super) fn so_far(is_stored: bool) -> &'static str {
+/// What a stopped sign-in reports. A login that was granted but not stored was only in memory.
+pub(super) fn stop_note(is_stored: bool) -> &'static str {
     match is_stored {
-        true => "the login is stored, and was not tried",
+        true => "the login is stored, but was not tested",
         false => "nothing was stored",
     }
 }
 
-pub(super) fn typed_by(typist: TypedBy) -> TypedLines {
-    match typist {
-        TypedBy::Nobody => TypedLines { lines: typed::nothing(), is_person: false },
+pub(super) fn typed_lines(typed_by: TypedBy) -> TypedLines {
+    match typed_by {
+        TypedBy::NoOne => TypedLines { lines: typed::nothing(), is_person: false },
         TypedBy::Program => TypedLines { lines: typed::lines_of_stdin(), is_person: false },
         TypedBy::Person => TypedLines { lines: typed::lines_of_stdin(), is_person: true },
     }

@@ -1,4 +1,4 @@
-//! `airlock run`: one run, shown as it goes, ended by Ctrl-C or SIGTERM.
+//! `airlock run`: runs a session and shows its turn; Ctrl-C and SIGTERM end it.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ use crate::session::settings::SessionSettings;
 use crate::session::{self, EndedSession, HostContext, Person, Stop};
 use crate::setup;
 
-/// How long what is left to write may take once a signal came.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long the remaining output may take after a signal.
+const OUTPUT_AFTER_SIGNAL: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(
     settings: SessionSettings,
@@ -31,10 +31,10 @@ pub(super) async fn run(
     mut screen: Screen,
 ) -> Result<Exit, Failure> {
     let stop = Stop::default();
-    let _signals = obey_signals(&stop);
+    let _signals = stop_on_signals(&stop);
     let context = tokio::select! {
         context = context(places, &mut screen) => context,
-        () = stop.asked() => Err(stopped(&stop, "nothing was begun")),
+        () = stop.requested() => Err(stopped_failure(&stop, "nothing was started")),
     };
     let context = context.inspect_err(|failure| {
         if choice.json {
@@ -43,13 +43,13 @@ pub(super) async fn run(
     })?;
     let style = screen.err_style;
     let (screen, asks, written) = detached(screen).map_err(|error| unwritten(&error))?;
-    // A program that reads JSON is no person, wherever it runs.
+    // With --json a program reads the output, so no person is asked.
     let mut person = AtTerminal::of_this_process(asks, style).filter(|_| !choice.json);
     let mut turn_printer = TurnPrinter::new(choice, screen).of_tree(settings.dir.clone());
     let asked = person.as_mut().map(|person| person as &mut dyn Person);
-    let done = match carried_out(settings, &context, &stop, asked, &mut turn_printer).await {
+    let done = match run_session(settings, &context, &stop, asked, &mut turn_printer).await {
         Ok(done) => {
-            let short = context.store.short(&done.run).unwrap_or_else(|_| done.run.clone());
+            let short = context.store.short(&done.session).unwrap_or_else(|_| done.session.clone());
             let failure = failure(&done, &short);
             turn_printer.end(&short, failure.as_ref()).map(|()| done.exit)
         }
@@ -61,8 +61,8 @@ pub(super) async fn run(
     drop(person);
     tokio::select! {
         written = written.all() => written.map_err(|error| unwritten(&error))?,
-        // The run is over; what nobody read is in its record.
-        () = patience(&stop) => return Ok(stop.exit()),
+        // The turn is over; its record has everything that was not read.
+        () = signal_and_wait(&stop) => return Ok(stop.exit()),
     }
     done
 }
@@ -71,18 +71,18 @@ fn unwritten(error: &std::io::Error) -> Failure {
     Failure::new(Exit::Failed, "output", format!("stdout cannot be written: {error}"))
 }
 
-/// Whoever does not read is waited for until a signal comes.
-// THREAT: a reader that stalls, by mistake or on purpose, keeps the process from ending when it is
-// told to. Tried by cli::face::a_stalled_reader_holds_neither_the_run_nor_sigterm.
-async fn patience(stop: &Stop) {
-    stop.asked().await;
-    tokio::time::sleep(LAST_WORDS).await;
+/// Ends shortly after a signal. Until then, a slow reader is waited for.
+// THREAT: a stalled reader keeps the process from ending after SIGTERM. Tried by
+// cli::face::a_stalled_reader_holds_neither_the_run_nor_sigterm.
+async fn signal_and_wait(stop: &Stop) {
+    stop.requested().await;
+    tokio::time::sleep(OUTPUT_AFTER_SIGNAL).await;
 }
 
-/// Lets the signals of this process stop what `stop` stops, until it is dropped. A second one ends
-/// the process at once: a terminal that takes no more output must not keep it, and what it leaves
-/// ends with the pipe and is swept by the next start.
-pub(super) fn obey_signals(stop: &Stop) -> AbortOnDropHandle<()> {
+/// Requests a stop when this process gets a signal, until the handle is dropped. A second signal
+/// ends the process at once, because a terminal that does not read must not keep it alive. The
+/// sandbox then ends with its pipe, and the next start removes its container.
+pub(super) fn stop_on_signals(stop: &Stop) -> AbortOnDropHandle<()> {
     let stop = stop.clone();
     AbortOnDropHandle::new(tokio::spawn(async move {
         let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hang_up)) = (
@@ -90,11 +90,11 @@ pub(super) fn obey_signals(stop: &Stop) -> AbortOnDropHandle<()> {
             signal(SignalKind::terminate()),
             signal(SignalKind::hangup()),
         ) else {
-            // Without handlers the signals end the process.
+            // Without handlers, signals end the process.
             return;
         };
         loop {
-            let is_second = stop.is_asked();
+            let is_second = stop.is_requested();
             let exit = tokio::select! {
                 _ = interrupt.recv() => { stop.cancel(); Exit::Cancelled }
                 _ = terminate.recv() => { stop.terminate(); Exit::Terminated }
@@ -107,21 +107,21 @@ pub(super) fn obey_signals(stop: &Stop) -> AbortOnDropHandle<()> {
     }))
 }
 
-/// The work, unless a signal stops it. A refresh that is on its way is waited for either way: the
+/// Does the work, unless a signal stops it. It always waits for a refresh that has begun: the
 /// issuer's answer must not be lost.
 pub(super) async fn unless_stopped<T>(work: impl Future<Output = T>) -> Result<T, Stop> {
     let stop = Stop::default();
-    let _signals = obey_signals(&stop);
+    let _signals = stop_on_signals(&stop);
     let done = tokio::select! {
         done = work => Ok(done),
-        () = stop.asked() => Err(stop.clone()),
+        () = stop.requested() => Err(stop.clone()),
     };
     setup::wait_for_refreshes().await;
     done
 }
 
-/// What a person is told of work that a signal stopped. `what`: how things are now.
-pub(super) fn stopped(stop: &Stop, what: &str) -> Failure {
+/// The failure of work that a signal stopped. `what`: the state now.
+pub(super) fn stopped_failure(stop: &Stop, what: &str) -> Failure {
     Failure::new(stop.exit(), stopped_by(stop.exit()), what)
 }
 
@@ -132,8 +132,8 @@ fn stopped_by(exit: Exit) -> &'static str {
     }
 }
 
-/// A run, shown as it goes.
-pub(super) async fn carried_out(
+/// Runs a session and shows its events.
+pub(super) async fn run_session(
     settings: SessionSettings,
     context: &HostContext,
     stop: &Stop,
@@ -142,24 +142,24 @@ pub(super) async fn carried_out(
 ) -> Result<EndedSession, Failure> {
     let mut show = |line: &session::public::EventLine| turn_printer.show(line);
     let done = session::run(settings, context, stop, person, &mut show).await;
-    done.map_err(|broken| {
-        let failure = Failure::from(&broken.fault);
-        Failure { hint: broken.hint.or(failure.hint), ..failure }
+    done.map_err(|error| {
+        let failure = Failure::from(&error.fault);
+        Failure { hint: error.hint.or(failure.hint), ..failure }
     })
 }
 
-/// What a person is told of a run that did not finish.
+/// The failure of a turn that did not finish.
 pub(super) fn failure(done: &EndedSession, short: &str) -> Option<Failure> {
     let failure = Failure::of(&done.outcome, clock::now())?;
     if !matches!(done.exit, Exit::Cancelled | Exit::Terminated) {
         let hint = done.hint.clone().or(failure.hint.clone());
         return Some(Failure { exit: done.exit, hint, ..failure });
     }
-    let (how_it_is, hint) = match done.changes {
-        ChangesAre::Kept => ("the sandbox is gone, its changes are kept", "airlock diff"),
-        ChangesAre::Lost => ("the sandbox is gone, and its changes with it", "airlock show"),
+    let (state, hint) = match done.changes {
+        ChangesAre::Kept => ("the sandbox is gone; its changes are stored", "airlock diff"),
+        ChangesAre::Lost => ("the sandbox is gone, and its changes are lost", "airlock show"),
         ChangesAre::Live => {
-            ("the sandbox is gone; what the agent changed is in your directory", "airlock show")
+            ("the sandbox is gone; the agent's changes are in your directory", "airlock show")
         }
         ChangesAre::None if done.began => {
             ("the sandbox is gone; the agent had changed nothing", "airlock show")
@@ -168,7 +168,7 @@ pub(super) fn failure(done: &EndedSession, short: &str) -> Option<Failure> {
             ("the agent had not begun", "airlock show")
         }
     };
-    let failure = Failure::new(done.exit, stopped_by(done.exit), how_it_is);
+    let failure = Failure::new(done.exit, stopped_by(done.exit), state);
     Some(failure.hint(format!("{hint} {short}")))
 }
 
@@ -179,25 +179,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_was_stopped_says_how_things_are() {
-        let said = |exit, changes, began| {
+    fn the_failure_of_a_stopped_turn_says_where_the_changes_are() {
+        let failure_of = |exit, changes, began| {
             let outcome = Outcome::Stopped { reason: Stop::Cancelled, answer: None };
-            let run = "7c41".repeat(8);
-            let done = EndedSession { run, outcome, exit, changes, began, hint: None };
+            let session = "7c41".repeat(8);
+            let done = EndedSession { session, outcome, exit, changes, began, hint: None };
             failure(&done, "7c41").map(|failure| (failure.exit, failure.to_string()))
         };
         let cases = [
             (
                 (Exit::Cancelled, ChangesAre::Kept, true),
-                "cancelled: the sandbox is gone, its changes are kept\nairlock diff 7c41",
+                "cancelled: the sandbox is gone; its changes are stored\nairlock diff 7c41",
             ),
             (
                 (Exit::Terminated, ChangesAre::Lost, true),
-                "terminated: the sandbox is gone, and its changes with it\nairlock show 7c41",
+                "terminated: the sandbox is gone, and its changes are lost\nairlock show 7c41",
             ),
             (
                 (Exit::Cancelled, ChangesAre::Live, true),
-                "cancelled: the sandbox is gone; what the agent changed is in your directory\n\
+                "cancelled: the sandbox is gone; the agent's changes are in your directory\n\
                  airlock show 7c41",
             ),
             (
@@ -210,7 +210,7 @@ mod tests {
             ),
         ];
         for ((exit, changes, began), expected) in cases {
-            assert_eq!(said(exit, changes, began), Some((exit, expected.to_owned())));
+            assert_eq!(failure_of(exit, changes, began), Some((exit, expected.to_owned())));
         }
     }
 }

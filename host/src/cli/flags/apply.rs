@@ -2,16 +2,17 @@
 
 use crate::cli::parse;
 
-/// Writes a run's changes into the directory they were made for
+/// Writes a session's changes into your directory
 ///
-/// All or nothing: a file that changed in your directory since the copy is a conflict, is shown,
-/// and nothing is written. Kept back, and in the way of nothing: what is below a `.git` or another
-/// version control's folder, what would run by itself, and what was left out of the copy. Edited
-/// files keep their mode and owner but for the x bits; new ones follow your umask. What was
-/// interrupted is gone on with by the next apply, and given up by `airlock discard SESSION`.
+/// If a file changed in your directory since the copy, that is a conflict: it is shown, and nothing
+/// is written. Some changes are held, which means not applied: files below a `.git` or another
+/// version control's directory, files that would run by themselves, and files that were left out of
+/// the copy. They do not stop the others. Edited files keep their owner and their mode, except the
+/// x bits; new files follow your umask. If an apply is interrupted, the next apply finishes it, and
+/// `airlock discard SESSION` gives it up.
 #[derive(clap::Args)]
 pub struct Apply {
-    /// The session's id, or the first four or more digits of it
+    /// The session's id, or its first four or more digits
     #[arg(value_parser = parse::session_id)]
     pub session: String,
 }

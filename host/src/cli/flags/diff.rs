@@ -2,19 +2,19 @@
 
 use crate::cli::parse;
 
-/// Shows what a run changed, before any of it touches your directory
+/// Shows what a session changed; your directory is not touched
 #[derive(clap::Args)]
 pub struct Diff {
-    /// The session's id, or the first four or more digits of it
+    /// The session's id, or its first four or more digits
     #[arg(value_parser = parse::session_id)]
     pub session: String,
-    /// What `apply` keeps back, and why
+    /// Show what `apply` holds, and why
     #[arg(long)]
     pub held: bool,
-    /// A line a file instead of its text
+    /// Show one line for each file instead of its text
     #[arg(long)]
     pub stat: bool,
-    /// What the run made of one file, byte for byte, to take what apply keeps back:
+    /// Print one file's new content, byte for byte, for example to take a file that `apply` holds:
     /// `airlock diff SESSION --content PATH > PATH`
     #[arg(long, value_name = "PATH", conflicts_with_all = ["held", "stat"])]
     pub content: Option<String>,

@@ -2,10 +2,10 @@
 
 use crate::cli::parse;
 
-/// Throws a run's changes away; its record stays
+/// Deletes a session's changes; its record stays
 #[derive(clap::Args)]
 pub struct Discard {
-    /// The session's id, or the first four or more digits of it
+    /// The session's id, or its first four or more digits
     #[arg(value_parser = parse::session_id)]
     pub session: String,
 }

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use crate::cli::parse;
 use crate::setup::IssuerUrl;
 
-/// Takes over a login of another program, once
+/// Copies a login of another program
 #[derive(clap::Args)]
 #[command(subcommand_required = true)]
 pub struct Import {
@@ -21,31 +21,31 @@ pub enum Of {
     Codex(Box<Codex>),
 }
 
-/// The official client's `auth.json`, which is read and never written
+/// Copies the login in the official client's `auth.json`, and never writes to that file
 ///
-/// A login that two programs renew locks one of them out: the first to renew it uses up what the
-/// other one has. So a login of airlock's own is offered instead.
+/// If two programs renew one login, the second one is locked out, because each renewal makes the old
+/// token invalid. So the command offers to sign in for a separate login instead.
 #[derive(clap::Args)]
 pub struct Codex {
     /// The file [default: $CODEX_HOME/auth.json, else ~/.codex/auth.json]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// The login's name [default: the one that pays, else `default`]
+    /// The login's name [default: the login that runs use, else `default`]
     #[arg(long, value_parser = parse::login_name)]
     pub name: Option<String>,
-    /// Two programs may have the one login
+    /// Copy the login although two programs will use it
     #[arg(long)]
     pub yes: bool,
-    /// Another account may take the place of the one that has the name
+    /// Allow another account to replace the one with this name
     #[arg(long)]
     pub replace: bool,
-    /// Where the credential may go, and nowhere else [default: where the official client's goes]
+    /// The only backend that gets the credential [default: the official client's]
     #[arg(long, value_name = "URL", value_parser = parse::base)]
     pub base_url: Option<Base>,
-    /// Who made the login [default: https://auth.openai.com]
+    /// The issuer of the login [default: https://auth.openai.com]
     #[arg(long, value_name = "URL", value_parser = parse::issuer)]
     pub issuer: Option<IssuerUrl>,
-    /// Trust this certificate authority (PEM) beside the usual ones
+    /// Also trust this certificate authority (PEM)
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 }

@@ -1,5 +1,5 @@
-//! What can be typed: one type a file. Every value is optional here; what it means when it is
-//! absent is `config`'s business.
+//! The commands and their arguments, one type for each file. Every value is optional here; `config`
+//! has the defaults.
 
 pub mod apply;
 pub mod codex_auth;
@@ -21,7 +21,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cli::help;
 
-/// Runs a coding agent on work that nobody has vetted, in a container with no network
+/// Runs a coding agent on untrusted work, in a container without a network
 #[derive(Parser)]
 #[command(
     name = "airlock",

@@ -1,13 +1,13 @@
-//! `airlock run`: one prompt to its end.
+//! `airlock run`: makes a session and runs its turn.
 
 use crate::cli::help;
 use crate::cli::settings::Settings;
 
-/// Runs one prompt to its end in a fresh sandbox, and keeps the changes apart until you apply them
+/// Runs one prompt in a new sandbox; your directory is not changed until you apply the changes
 #[derive(clap::Args)]
 #[command(after_help = help::run())]
 pub struct RunArgs {
-    /// What the agent is to do; `-` reads it from stdin
+    /// The task for the agent; `-` reads it from stdin
     #[arg(value_name = "PROMPT")]
     pub prompt: Option<String>,
     #[command(flatten)]

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-/// The sandbox binary that this host carries, for hosts that are not ours
+/// Gives out the sandbox binary, for programs that start containers themselves
 ///
-/// It is static and runs in any container: one line of JSON on its stdin says what to do, and with
-/// `"link":"none"` it prints what happens as JSON lines.
+/// It is static and runs in any container. One line of JSON on its stdin starts it; with
+/// `"link":"none"` it prints its events as JSON lines.
 #[derive(clap::Args)]
 #[command(arg_required_else_help = true)]
 pub struct Sandbox {

@@ -1,9 +1,9 @@
-//! `airlock sessions`: what there was.
+//! `airlock sessions`
 
-/// Lists the runs of this user, the newest first
+/// Lists your sessions, newest first
 #[derive(clap::Args)]
 pub struct Sessions {
-    /// One JSON object a line
+    /// Print one JSON object for each session
     #[arg(long)]
     pub json: bool,
 }

@@ -1,4 +1,4 @@
-//! `airlock setup …`, which is also the whole of the program `setup`.
+//! `airlock setup …`, which is also the program `setup`.
 
 use clap::{Parser, Subcommand};
 
@@ -17,14 +17,14 @@ pub struct Setup {
 #[derive(Subcommand)]
 pub enum Step {
     CodexAuth(Box<CodexAuth>),
-    /// Makes the image that runs use unless told otherwise
+    /// Makes the default image for sandboxes
     Image {
-        /// From Debian's packages alone, without pulling an image
+        /// Only from Debian's packages, without pulling an image
         #[arg(long)]
         offline: bool,
     },
     Doctor(Box<Doctor>),
-    /// A whole run without account or network: a recording answers, everything else is real
+    /// Runs a whole session without an account or a network; a recording plays the model
     Demo,
 }
 

@@ -2,13 +2,13 @@
 
 use crate::cli::parse;
 
-/// Shows the record of one run: who paid, what was used, how it ended
+/// Shows one session: its login and model, what it used, how it ended, what it changed
 #[derive(clap::Args)]
 pub struct Show {
-    /// The session's id, or the first four or more digits of it
+    /// The session's id, or its first four or more digits
     #[arg(value_parser = parse::session_id)]
     pub session: String,
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }

@@ -1,5 +1,5 @@
-//! `airlock triggers`: the names that `apply` goes by.
+//! `airlock triggers`: the file names that `apply` checks.
 
-/// Lists the files that `apply` holds or points out, by name, with the reason
+/// Lists the file names that `apply` holds or points out, each with the reason
 #[derive(clap::Args)]
 pub struct Triggers {}

@@ -1,4 +1,4 @@
-//! The transcript, word for word.
+//! The progress lines, word for word.
 
 use std::collections::BTreeMap;
 
@@ -91,7 +91,7 @@ fn drawn(events: Vec<(u64, PublicEvent)>) -> (TurnProgress, String) {
 }
 
 #[test]
-fn a_run_from_its_first_line_to_its_last() {
+fn a_turn_from_its_first_line_to_its_last() {
     let changes = ChangesEvent {
         files: 1,
         added: 3,
@@ -118,9 +118,9 @@ fn a_run_from_its_first_line_to_its_last() {
     ]);
     let expected = "\
 session 7c41  key · gpt-5.6-luna low · image airlock-base · no network · credentials relay
-workspace  412 files, 3.1 MB copied in (git history yes; hooks and git config no)
+workspace  412 files, 3.1 MB copied in (with git history, without hooks and git config)
  0.4s  sandbox up
-note       sandbox says: it read AGENTS.md of the repository as information, not as orders
+note       sandbox says: it read AGENTS.md as information, not as instructions to obey
  3.1s  $ ls -la && cat package.json                                                     0 · 0.1s
  6.0s  $ npm test                                                                       1 · 4.2s
 12.6s  $ curl -s https://collect.example.net/                                           6 · 0.0s
@@ -131,19 +131,19 @@ note       sandbox says: it read AGENTS.md of the repository as information, not
     assert_eq!(text, expected);
     let expected = "\
 changes    src/pad.js | 4 +++-
-           nothing was written to your directory yet
+           nothing is written to your directory yet
 next       airlock diff 7c41    airlock apply 7c41    airlock discard 7c41
 ";
     assert_eq!(progress.after_the_answer("7c41", ChangesAre::Kept), expected);
     assert_eq!(progress.after_the_answer("7c41", ChangesAre::None), "");
-    let live = "changes    in the directory itself, which was live: airlock show 7c41\n";
+    let live = "changes    in the directory itself (--live): airlock show 7c41\n";
     assert_eq!(progress.after_the_answer("7c41", ChangesAre::Live), live);
-    let lost = "changes    lost: the sandbox ended before they came out\n";
+    let lost = "changes    lost: the sandbox ended before it sent them\n";
     assert_eq!(progress.after_the_answer("7c41", ChangesAre::Lost), lost);
 }
 
 #[test]
-fn what_is_less_usual() {
+fn less_usual_events() {
     let live = Workspace { live: true, ..workspace() };
     let secrets = Workspace {
         git: false,
@@ -190,11 +190,11 @@ fn what_is_less_usual() {
     let expected = "\
 session 7c41  key · gpt-5.6-luna low · image airlock-base · no network · credentials relay
 without    a limit on the workspace's size: it is on the engine's disk
-workspace  the directory itself; every .git that is in it now is read-only
+workspace  the directory itself; every .git that is now in it is read-only
 workspace  1 file, 7 B copied in
 left out   target: excluded
 left out   3 paths: airlock's own logins, records and settings
-left out   .env, a, b, c, d and 4 more: they look like secrets (--include GLOB)
+left out   .env, a, b, c, d and 4 more: they look like secrets (to copy them: --include GLOB)
 left out   2 files (fifo, socket or device)
        sandbox says: retry 1 of 5 in 0.2s: the stream was cut
  2.0s  “I look first.”
@@ -207,15 +207,15 @@ left out   2 files (fifo, socket or device)
 }
 
 #[test]
-fn a_history_that_may_hold_the_secrets_is_named() {
-    let told = |git| {
+fn a_note_says_that_the_history_may_have_the_secrets() {
+    let shown = |git| {
         let left_out_why = BTreeMap::from([left_out("secret", 1, &[".env"])]);
         let workspace = Workspace { git, left_out_why, ..workspace() };
         drawn(vec![(0, PublicEvent::Workspace(workspace))]).1
     };
-    let note = "note       what git tracks of these secrets is in the history";
-    assert!(told(true).contains(note), "{}", told(true));
-    assert!(!told(false).contains(note), "{}", told(false));
+    let note = "note       if git tracks these secrets, they are in the copied history";
+    assert!(shown(true).contains(note), "{}", shown(true));
+    assert!(!shown(false).contains(note), "{}", shown(false));
 }
 
 #[test]
@@ -236,8 +236,8 @@ fn hostile_text_stays_on_its_line() {
     ]);
     assert_eq!(text.lines().count(), 6);
     for line in text.lines() {
-        assert!(!line.chars().any(neutral::steers), "{line:?}");
-        // The clock of a lying sandbox may be longer.
+        assert!(!line.chars().any(sanitize::is_unsafe), "{line:?}");
+        // A sandbox may report a time of any length.
         assert!(text::width(line) <= COLUMNS + 16, "{line:?}");
     }
 }
@@ -259,21 +259,21 @@ fn many_changes_are_scaled_and_counted() {
     let text = stat(&changes, 96, Style::default());
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), CHANGES_SHOWN + 1);
-    assert_eq!(lines[0], "changes    f00 | not text new");
-    assert_eq!(lines[1], "           f01 | 7 - gone");
+    assert_eq!(lines[0], "changes    f00 | binary new");
+    assert_eq!(lines[1], "           f01 | 7 - deleted");
     assert_eq!(lines[19], "           f19 | 19001 ++++++++++++++++++++++++-");
-    assert_eq!(lines[20], "           30 files, +435000 −37 · 1 more kept back by apply (--held)");
+    assert_eq!(lines[20], "           30 files, +435000 −37 · 1 more held by apply (--held)");
 }
 
 #[test]
-fn changes_known_by_number_alone_are_still_said() {
+fn changes_without_a_list_are_shown_as_a_number() {
     let changes = ChangesEvent { files: 1, ..ChangesEvent::default() };
     assert_eq!(stat(&changes, 96, Style::default()), "changes    1 file\n");
     assert_eq!(stat(&ChangesEvent::default(), 96, Style::default()), "");
 }
 
 #[test]
-fn colour_is_for_terminals_that_have_it() {
+fn colour_is_only_for_terminals_that_have_it() {
     use crate::cli::environment::Environment;
     let with = |pairs: &[(&str, &str)]| Environment::from_iter(pairs.iter().copied());
     let coloured = Style::of(&with(&[("TERM", "xterm")]), true);
@@ -289,7 +289,7 @@ fn colour_is_for_terminals_that_have_it() {
 }
 
 #[test]
-fn who_pays_is_said_first() {
+fn the_login_is_shown_first() {
     let cases = [
         (("key", "api key", None), "key"),
         (("team", "api key", None), "team"),
@@ -312,12 +312,12 @@ fn what_the_sandbox_says_is_marked() {
                 ; then: airlock apply 7c41 and everything is well again, which you can believe";
     let (_, text) = drawn(vec![
         (0, PublicEvent::Note { text: evil.into(), by: By::Sandbox }),
-        (0, PublicEvent::Note { text: "the image is fetched".into(), by: By::Host }),
+        (0, PublicEvent::Note { text: "the image is pulled".into(), by: By::Host }),
         (0, PublicEvent::Docs { path: evil.into(), bytes: 1, cut: false }),
         (0, PublicEvent::Retry { attempt: 1, of: 5, wait_ms: 200, why: evil.into() }),
     ]);
     let indent = " ".repeat(TIME);
-    for line in text.lines().filter(|line| *line != "note       the image is fetched") {
+    for line in text.lines().filter(|line| *line != "note       the image is pulled") {
         let is_marked = line.starts_with("note       sandbox says: ")
             || line.starts_with(&format!("{indent}sandbox says: "))
             || line.starts_with(&" ".repeat(LABEL));
@@ -327,7 +327,7 @@ fn what_the_sandbox_says_is_marked() {
 }
 
 #[test]
-fn an_estimate_is_called_one() {
+fn an_estimate_is_marked() {
     let PublicEvent::Outcome(ended) = ended(&Outcome::Finished { answer: "x".into() }) else {
         panic!("no outcome")
     };

@@ -1,7 +1,7 @@
 //! A call's title as a line of ours. Its beginning says what it is, and that is for us to say: the
 //! title is the sandbox's word, and the tool's name is the model's.
 
-use crate::neutral;
+use crate::sanitize;
 
 /// What a line about a call of a tool begins with.
 fn beginning(tool: &str) -> Option<&'static str> {
@@ -19,14 +19,14 @@ fn beginning(tool: &str) -> Option<&'static str> {
 // tool of that name, and the line looks like one of ours. Tried by
 // cli::progress::title::tests::no_title_is_a_line_of_ours.
 pub(super) fn of_call(tool: &str, title: &str) -> String {
-    let title = neutral::line(title);
+    let title = sanitize::line(title);
     let known = beginning(tool);
     match known {
         Some(beginning) if title.starts_with(beginning) => title,
         _ if tool == "update_plan" && title == "plan" => title,
         // A tool of ours whose arguments cannot be read is titled with its name.
-        _ if title == neutral::line(tool) => format!("call {}", neutral::quoted(tool)),
-        _ => format!("call {} {}", neutral::quoted(tool), neutral::quoted(&title)),
+        _ if title == sanitize::line(tool) => format!("call {}", sanitize::quoted(tool)),
+        _ => format!("call {} {}", sanitize::quoted(tool), sanitize::quoted(&title)),
     }
 }
 

@@ -1,52 +1,53 @@
-//! What is refused, word for word, before anything is done.
+//! Usage errors, word for word.
 
 use super::*;
 
 #[test]
 fn a_key_is_taken_from_stdin_alone() {
-    let expected = "usage: a key that is typed is seen by everybody on this machine: --api-key \
-                    takes only `-`, which reads it from stdin\nairlock run --api-key - … < FILE";
-    let typed = Desk::new().refused(&["run", "p", "--api-key", "sk-canary"]);
+    let expected = "usage: every user of this machine can see a key in an argument: --api-key \
+                    accepts only `-`, which reads the key from stdin\n\
+                    airlock run --api-key - … < FILE";
+    let typed = TestCli::new().refused(&["run", "p", "--api-key", "sk-canary"]);
     assert_eq!(typed, (2, expected.to_owned()));
-    let exported = Desk::new().with("AIRLOCK_API_KEY", "sk-canary").refused(&["run", "p"]);
+    let exported = TestCli::new().with("AIRLOCK_API_KEY", "sk-canary").refused(&["run", "p"]);
     assert_eq!(exported, (2, expected.to_owned()));
     for line in [
         ["run", "p", "--apikey=sk-canary"].as_slice(),
         ["run", "p", "--api-key", "sk-canary", "--login", "x"].as_slice(),
         ["run", "p", "--api-key", "sk-canary", "--steps", "x"].as_slice(),
     ] {
-        let (code, said) = Desk::new().refused(line);
+        let (code, said) = TestCli::new().refused(line);
         assert_eq!(code, 2, "{said}");
         assert!(!said.contains("canary"), "{said}");
     }
-    let mut terminal = Desk::new();
+    let mut terminal = TestCli::new();
     terminal.is_terminal = true;
-    let expected = "usage: a key typed into a terminal stays on the screen\n\
+    let expected = "usage: a key that you type at a terminal stays on the screen\n\
                     airlock run --api-key - … < FILE";
     assert_eq!(terminal.refused(&["run", "p", "--api-key", "-"]), (2, expected.to_owned()));
-    let expected = "usage: --api-key -: what stdin holds is not one key\n\
+    let expected = "usage: --api-key -: stdin must have exactly one key\n\
                     airlock run --api-key - … < FILE";
-    let two = Desk::new().stdin(b"sk-a\nsk-b\n").refused(&["run", "p", "--api-key", "-"]);
+    let two = TestCli::new().stdin(b"sk-a\nsk-b\n").refused(&["run", "p", "--api-key", "-"]);
     assert_eq!(two, (2, expected.to_owned()));
 }
 
 #[test]
-fn who_pays_nothing_signs_in() {
-    let nobody = Desk::new().refused(&["run", "p"]);
+fn without_a_credential_a_sign_in_is_needed() {
+    let none = TestCli::new().refused(&["run", "p"]);
     let expected = "sign-in needed: no API key was given, and there is no login `default`\n\
                     airlock setup codex-auth";
-    assert_eq!(nobody, (3, expected.to_owned()));
-    let foreign = Desk::new().with("OPENAI_API_KEY", "sk-x");
+    assert_eq!(none, (3, expected.to_owned()));
+    let foreign = TestCli::new().with("OPENAI_API_KEY", "sk-x");
     assert_eq!(foreign.refused(&["run", "p"]), (3, expected.to_owned()));
     assert!(matches!(
         foreign.settings(&["run", "p", "--login", "env"]).credential,
         CredentialChoice::Env
     ));
-    let expected = "sign-in needed: --login env reads OPENAI_API_KEY, which is not set\n\
+    let expected = "sign-in needed: --login env needs OPENAI_API_KEY, which is not set\n\
                     airlock run --api-key-file FILE …";
-    let unset = Desk::new().refused(&["run", "p", "--login", "env"]);
+    let unset = TestCli::new().refused(&["run", "p", "--login", "env"]);
     assert_eq!(unset, (3, expected.to_owned()));
-    let stored = Desk::new();
+    let stored = TestCli::new();
     let logins = stored.folder.path().join(".local/state/airlock/logins");
     std::fs::create_dir_all(&logins).expect("a folder");
     std::fs::write(logins.join("default.json"), "{}").expect("written");
@@ -67,25 +68,25 @@ fn who_pays_nothing_signs_in() {
     std::fs::write(&file, key).expect("written");
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))
         .expect("a mode");
-    let expected = "sign-in needed: login `default` is a credential for https://a.example.org/v1, \
-                    and goes nowhere else; https://b.example.org/v1 needs one of its own, and \
-                    then: airlock run --login NAME …\n\
+    let expected = "sign-in needed: the login `default` is only sent to https://a.example.org/v1; \
+                    https://b.example.org/v1 needs its own login, which you then name with --login \
+                    NAME\n\
                     airlock setup codex-auth --base-url https://b.example.org/v1 --name NAME";
-    let elsewhere = stored.refused(&["run", "p", "--base-url", "https://b.example.org/v1"]);
-    assert_eq!(elsewhere, (3, expected.to_owned()));
+    let other_base = stored.refused(&["run", "p", "--base-url", "https://b.example.org/v1"]);
+    assert_eq!(other_base, (3, expected.to_owned()));
 }
 
 #[test]
-fn what_does_not_go_is_said_with_what_does() {
+fn each_usage_error_has_its_reason_and_hint() {
     let cases: &[(&[&str], &str)] = &[
-        (&[], "usage: say what to do\nairlock --help"),
-        (&["setup"], "usage: say what to do\nairlock setup --help"),
+        (&[], "usage: a command or an option is missing\nairlock --help"),
+        (&["setup"], "usage: a command or an option is missing\nairlock setup --help"),
         (
             &["rum"],
             "usage: unrecognized subcommand 'rum'; tip: a similar subcommand exists: 'run'\n\
              airlock --help",
         ),
-        (&["run"], "usage: a prompt is missing\nairlock run \"say what this directory is\""),
+        (&["run"], "usage: the prompt is missing\nairlock run \"say what this directory is\""),
         (&["run", " \n"], "usage: the prompt is blank\nairlock run \"say what this directory is\""),
         (
             &["run", "p", "--modle", "x"],
@@ -94,7 +95,7 @@ fn what_does_not_go_is_said_with_what_does() {
         ),
         (
             &["run", "p", "--memory", "2QB"],
-            "usage: invalid value '2QB' for '--memory <SIZE>': a size is like 2GiB, 512MiB or \
+            "usage: invalid value '2QB' for '--memory <SIZE>': a size must look like 2GiB, 512MiB or \
              400_000\nairlock run --help",
         ),
         (
@@ -109,8 +110,8 @@ fn what_does_not_go_is_said_with_what_does() {
         ),
         (
             &["run", "p", "--record", "a", "--credentials", "handoff"],
-            "usage: in handoff credentials the model's calls pass the host unseen, so there is nothing \
-             to record or replay\nairlock run --credentials relay …",
+            "usage: with --credentials handoff the host does not see the model requests, so it cannot \
+             record or replay them\nairlock run --credentials relay …",
         ),
         (
             &["run", "p", "--base-url", "http://example.org"],
@@ -119,12 +120,12 @@ fn what_does_not_go_is_said_with_what_does() {
         ),
         (
             &["run", "p", "--env", "A=b"],
-            "usage: invalid value 'A=…' for '--env <NAME>': give the name alone: its value is taken \
-             from your environment, where `ps` does not show it\nairlock run --help",
+            "usage: invalid value 'A=…' for '--env <NAME>': give only the name; the value is read from \
+             your environment, because `ps` shows arguments to everyone\nairlock run --help",
         ),
         (
             &["run", "p", "--env", "UNSET_HERE"],
-            "usage: --env UNSET_HERE: it is not set here, or is not UTF-8\nexport UNSET_HERE=…",
+            "usage: --env UNSET_HERE: the variable is not set, or is not UTF-8\nexport UNSET_HERE=…",
         ),
         (
             &["run", "p", "-C", "/nowhere-at-all"],
@@ -141,7 +142,7 @@ fn what_does_not_go_is_said_with_what_does() {
         ),
         (
             &["run", "p", "--replay", "/"],
-            "usage: --replay /: it is a folder\nairlock run --replay FILE …",
+            "usage: --replay /: it is a directory\nairlock run --replay FILE …",
         ),
         (
             &["run", "p", "--replay", "/dev/null"],
@@ -149,40 +150,37 @@ fn what_does_not_go_is_said_with_what_does() {
         ),
         (
             &["run", "p", "--json", "-o", "/dev/stdout"],
-            "usage: --output /dev/stdout: with --json only JSON lines go to stdout; the last of \
-             them has the answer\nairlock run --output FILE …",
+            "usage: --output /dev/stdout: --json writes only JSON lines to stdout, and the last one has \
+             the answer\nairlock run --output FILE …",
         ),
         (
             &["run", "p", "-o", "/"],
-            "usage: --output /: it is a folder\nairlock run --output FILE …",
+            "usage: --output /: it is a directory\nairlock run --output FILE …",
         ),
         (
             &["show", "7c"],
-            "usage: invalid value '7c' for '<SESSION>': a session is named by the first 4 or more \
-             digits of its id, see: airlock sessions\nairlock show --help",
+            "usage: invalid value '7c' for '<SESSION>': give the first 4 or more digits of the session's \
+             id; to list sessions: airlock sessions\nairlock show --help",
         ),
-        (
-            &["login"],
-            "usage: there is no command `login`; this one signs in\nairlock setup codex-auth",
-        ),
+        (&["login"], "usage: unknown command `login`; to sign in:\nairlock setup codex-auth"),
         (
             &["setup", "auth"],
-            "usage: there is no command `auth`; this one signs in\nairlock setup codex-auth",
+            "usage: unknown command `auth`; to sign in:\nairlock setup codex-auth",
         ),
         (
             &["setup", "--step", "doctor"],
-            "usage: unknown step doctor; there is codex-auth\nairlock setup --step codex-auth",
+            "usage: unknown step doctor; the only one is codex-auth\nairlock setup --step codex-auth",
         ),
         (
             &["setup", "--step=codexauth"],
-            "usage: unknown step codexauth; there is codex-auth\nairlock setup --step codex-auth",
+            "usage: unknown step codexauth; the only one is codex-auth\nairlock setup --step codex-auth",
         ),
         (
             &["setup", "--step"],
-            "usage: --step names a step; there is codex-auth\nairlock setup --step codex-auth",
+            "usage: --step needs the name of a step; the only one is codex-auth\nairlock setup --step codex-auth",
         ),
-        (&["sandbox"], "usage: say what to do\nairlock sandbox --help"),
-        (&["import"], "usage: say what to do\nairlock import --help"),
+        (&["sandbox"], "usage: a command or an option is missing\nairlock sandbox --help"),
+        (&["import"], "usage: a command or an option is missing\nairlock import --help"),
         (
             &["secrets"],
             "usage: the following required arguments were not provided: --json\n\
@@ -195,8 +193,8 @@ fn what_does_not_go_is_said_with_what_does() {
         ),
         (
             &["setup", "codex-auth", "--name", "env"],
-            "usage: invalid value 'env' for '--name <NAME>': `env` stands for OPENAI_API_KEY; \
-             another name is needed\nairlock setup codex-auth --help",
+            "usage: invalid value 'env' for '--name <NAME>': `env` means OPENAI_API_KEY; use another \
+             name\nairlock setup codex-auth --help",
         ),
         (
             &["setup", "codex-auth", "--issuer", "http://example.org"],
@@ -206,56 +204,59 @@ fn what_does_not_go_is_said_with_what_does() {
         ),
         (
             &["logout", "../x"],
-            "usage: invalid value '../x' for '[NAME]': a login's name is made of letters, digits \
+            "usage: invalid value '../x' for '[NAME]': a login's name may only have letters, digits \
              and -._\nairlock logout --help",
         ),
     ];
     for (line, expected) in cases {
-        assert_eq!(Desk::new().refused(line), (2, (*expected).to_owned()), "{line:?}");
+        assert_eq!(TestCli::new().refused(line), (2, (*expected).to_owned()), "{line:?}");
     }
-    let variable = Desk::new().with("AIRLOCK_MEMORY", "lots").refused(&["run", "p"]);
-    let expected = "usage: AIRLOCK_MEMORY: a size is like 2GiB, 512MiB or 400_000\n\
+    let variable = TestCli::new().with("AIRLOCK_MEMORY", "lots").refused(&["run", "p"]);
+    let expected = "usage: AIRLOCK_MEMORY: a size must look like 2GiB, 512MiB or 400_000\n\
                     unset AIRLOCK_MEMORY";
     assert_eq!(variable, (2, expected.to_owned()));
-    let file = Desk::new().configured("\nmodle = \"x\"\n").refused(&["run", "p"]);
-    let expected = "usage: ~/.config/airlock/config.toml:2: unknown key `modle`; the nearest known \
-                    one is `model`\nedit ~/.config/airlock/config.toml";
+    let file = TestCli::new().configured("\nmodle = \"x\"\n").refused(&["run", "p"]);
+    let expected = "usage: ~/.config/airlock/config.toml:2: unknown key `modle`; did you mean \
+                    `model`?\nedit ~/.config/airlock/config.toml";
     assert_eq!(file, (2, expected.to_owned()));
 }
 
 #[test]
-fn a_glob_that_cannot_be_read_is_said_with_its_place() {
+fn an_error_in_a_glob_names_the_position() {
     for line in [["run", "p", "--include", "["], ["run", "p", "--exclude", "["]] {
-        let (code, said) = Desk::new().refused(&line);
+        let (code, said) = TestCli::new().refused(&line);
         assert_eq!(code, 2, "{said}");
         assert!(said.contains("missing ']' (character 1)"), "{said}");
     }
-    let (code, said) = Desk::new().with("AIRLOCK_EXCLUDE", "ok,b[").refused(&["run", "p"]);
+    let (code, said) = TestCli::new().with("AIRLOCK_EXCLUDE", "ok,b[").refused(&["run", "p"]);
     assert_eq!(code, 2, "{said}");
     assert!(said.starts_with("usage: AIRLOCK_EXCLUDE: \"b[\": "), "{said}");
     assert!(said.contains("(character 2)"), "{said}");
 }
 
 #[test]
-fn what_live_cannot_leave_out_is_not_asked_of_it() {
+fn a_flag_that_has_no_effect_with_live_is_an_error() {
     for (flag, line) in [
         ("--exclude", ["run", "p", "--live", "--exclude=x"]),
         ("--include", ["run", "p", "--live", "--include=x"]),
         ("--no-history", ["run", "p", "--live", "--no-history"]),
     ] {
         let expected = format!(
-            "usage: with --live the directory itself is in the sandbox and nothing can be left out: \
-             {flag} would do nothing\nleave out --live, or {flag}"
+            "usage: --live puts the directory itself into the sandbox, so nothing can be left out: \
+             {flag} has no effect\nremove --live, or remove {flag}"
         );
-        assert_eq!(Desk::new().refused(&line), (2, expected));
+        assert_eq!(TestCli::new().refused(&line), (2, expected));
     }
     let by_variable =
-        Desk::new().with("AIRLOCK_LIVE", "true").refused(&["run", "p", "--exclude=x"]);
+        TestCli::new().with("AIRLOCK_LIVE", "true").refused(&["run", "p", "--exclude=x"]);
     assert_eq!(by_variable.0, 2, "{}", by_variable.1);
-    assert!(by_variable.1.ends_with("airlock run --live=false …, or leave out --exclude"));
-    // Standing settings are for other runs too.
-    let standing = [("AIRLOCK_EXCLUDE", "x"), ("AIRLOCK_NO_HISTORY", "true")];
-    assert_eq!(config(&["--live"], &standing, "include = [\"y\"]").workspace, WorkspaceMode::Live);
+    assert!(by_variable.1.ends_with("airlock run --live=false …, or remove --exclude"));
+    // The environment and the file are for other sessions too.
+    let configured = [("AIRLOCK_EXCLUDE", "x"), ("AIRLOCK_NO_HISTORY", "true")];
+    assert_eq!(
+        config(&["--live"], &configured, "include = [\"y\"]").workspace,
+        WorkspaceMode::Live
+    );
 }
 
 #[test]
@@ -272,7 +273,7 @@ fn no_complaint_repeats_what_may_be_a_secret() {
         (&["sk-proj-0123-canary"], "'sk-proj…'"),
     ];
     for (line, shown) in cases {
-        let (code, said) = Desk::new().refused(line);
+        let (code, said) = TestCli::new().refused(line);
         assert_eq!(code, 2, "{said}");
         assert!(said.contains(shown) && !said.contains("canary"), "{line:?}: {said}");
     }

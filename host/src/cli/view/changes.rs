@@ -1,43 +1,43 @@
-//! What `apply` and `discard` did, in lines.
+//! The output of `apply` and `discard`.
 
 use std::collections::BTreeMap;
 
 use crate::cli::progress::labelled;
 use crate::cli::style::Style;
 use crate::exit::Exit;
-use crate::neutral;
+use crate::sanitize;
 use crate::text::{self, COLUMNS};
 
-/// Paths of one line.
+/// The most paths in one line.
 const PATHS_SHOWN: usize = 20;
 
-/// The end of one `apply`.
+/// The result of one `apply`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppliedView {
     pub short: String,
-    /// The directory, as a person would write it.
+    /// The directory, with `~` for the home.
     pub dir: String,
-    /// Files, directories and links written or removed. 0 where there are conflicts.
+    /// Files, directories and links that were written or removed. 0 if there are conflicts.
     pub files: u64,
-    /// Path and why: it changed on the host since the copy. Any of them, and nothing was written.
+    /// Path and why: it changed on the host since the copy. If there is one, nothing was written.
     pub conflicts: Vec<HeldView>,
-    /// Path and why: it cannot be written. Any of them, and nothing was.
+    /// Path and why: it cannot be written. If there is one, nothing was written.
     pub obstacles: Vec<HeldView>,
-    /// Path and why: all else was written, this was not, and is kept.
+    /// Path and why: everything else was written, and this change is still stored.
     pub left: Vec<HeldView>,
     /// Path and where it is now: what a program wrote into the old file meanwhile.
     pub saved: Vec<HeldView>,
-    /// The first paths, in one text, and what one would not think of them.
+    /// The first paths, in one text, and a note about them.
     pub remarks: Vec<HeldView>,
     /// Path and why: never written.
-    pub kept_back: Vec<HeldView>,
-    /// The first paths, in one text, and when they run: applied.
+    pub held: Vec<HeldView>,
+    /// The first paths, in one text, and when they run. They were applied.
     pub careful: Vec<HeldView>,
-    /// There is nothing but what is kept back.
-    pub all_kept_back: bool,
+    /// All changes are held.
+    pub all_held: bool,
     /// Whether an interrupted apply was finished first.
     pub finished_earlier: bool,
-    /// A folder of ours that could not be removed.
+    /// Our staging directory, if it could not be removed.
     pub staging_stays: Option<String>,
 }
 
@@ -56,64 +56,72 @@ impl AppliedView {
 
     #[must_use]
     pub fn text(&self, style: Style) -> String {
-        let mut said = String::new();
-        let mut say = |label: &str, text: &str| {
-            said.push_str(&labelled(label, text, COLUMNS, style));
-            said.push('\n');
+        let mut lines = String::new();
+        let mut add = |label: &str, text: &str| {
+            lines.push_str(&labelled(label, text, COLUMNS, style));
+            lines.push('\n');
         };
         if self.finished_earlier {
-            say("note", "an apply that was interrupted has been gone on with");
+            add("note", "an interrupted apply was continued");
         }
         let listed =
             [("conflict", &self.conflicts), ("blocked", &self.obstacles), ("not done", &self.left)];
         for (label, HeldView { path, why }) in
             listed.iter().flat_map(|(label, all)| all.iter().map(move |it| (label, it)))
         {
-            say(label, &neutral::line(&format!("{path} ({why})")));
+            add(label, &sanitize::line(&format!("{path} ({why})")));
         }
-        let (dir, short) = (neutral::line(&self.dir), &self.short);
+        let (dir, short) = (sanitize::line(&self.dir), &self.short);
         if !self.conflicts.is_empty() {
-            say("nothing", &format!("was written to {dir}: airlock diff {short}"));
+            add("nothing", &format!("was written to {dir}: airlock diff {short}"));
         } else if !self.obstacles.is_empty() {
-            say("nothing", &format!("was written to {dir}; once it can be: airlock apply {short}"));
-        } else if self.all_kept_back {
-            say("nothing", &format!("was written to {dir}: all of it is kept back"));
+            add(
+                "nothing",
+                &format!("was written to {dir}; when this is solved: airlock apply {short}"),
+            );
+        } else if self.all_held {
+            add("nothing", &format!("was written to {dir}: all changes are held"));
         } else if self.files == 0 && self.left.is_empty() {
-            say("nothing", &format!("was to be written to {dir}: it has the changes already"));
+            add("nothing", &format!("to write to {dir}: it already has the changes"));
         } else {
             let files = text::counted(self.files, "file");
             let modes = "edited ones keep their mode and owner, new ones follow your umask";
-            say("applied", &format!("{files} changed in {dir}; {modes}"));
+            add("applied", &format!("{files} changed in {dir}; {modes}"));
         }
         if !self.left.is_empty() {
-            let how = format!("airlock diff {short}, or give it up: airlock discard {short}");
-            say("note", &format!("what was not done is kept: {how}"));
+            let how = format!("airlock diff {short}; to give it up: airlock discard {short}");
+            add("note", &format!("what was not done is still stored: {how}"));
         }
         for HeldView { path, why } in &self.saved {
-            say("saved", &neutral::line(&format!("{path}: {why}")));
+            say("saved", &sanitize::line(&format!("{path}: {why}")));
         }
         for HeldView { path, why } in &self.remarks {
-            say("note", &neutral::line(&format!("{path}: {why}")));
+            add("note", &sanitize::line(&format!("{path}: {why}")));
         }
-        if let Some(folder) = &self.staging_stays {
-            say("note", &neutral::line(&format!("{folder} is of no use any more: remove it")));
+        if let Some(directory) = &self.staging_stays {
+            add(
+                "note",
+                &sanitize::line(&format!(
+                    "{directory} is not needed any more and could not be removed: remove it"
+                )),
+            );
         }
         for HeldView { path, why } in &self.careful {
-            say("look", &neutral::line(&format!("{path}: {why}")));
+            add("look", &sanitize::line(&format!("{path}: {why}")));
         }
-        for HeldView { path, why } in &self.kept_back {
-            let path = neutral::line(&format!("{path} ({why})"));
-            say("kept back", &path);
+        for HeldView { path, why } in &self.held {
+            let path = sanitize::line(&format!("{path} ({why})"));
+            add("held", &path);
         }
-        if !self.kept_back.is_empty() {
-            let take = format!("to take one: airlock diff {short} --content PATH > PATH");
-            say("note", &format!("what is kept back: airlock diff {short} --held; {take}"));
+        if !self.held.is_empty() {
+            let take = format!("to take one file: airlock diff {short} --content PATH > PATH");
+            add("note", &format!("to see what is held: airlock diff {short} --held; {take}"));
         }
-        said
+        lines
     }
 }
 
-/// One line for each reason, with its first paths and how many there are more.
+/// One line for each reason, with its first paths and the number of others.
 #[must_use]
 pub fn by_reason(all: impl Iterator<Item = (String, String)>) -> Vec<HeldView> {
     let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -128,14 +136,14 @@ pub fn by_reason(all: impl Iterator<Item = (String, String)>) -> Vec<HeldView> {
     reasons.into_iter().map(line).collect()
 }
 
-/// What `airlock discard RUN` threw away.
+/// What `airlock discard SESSION` deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discarded {
     All,
-    /// All, after an apply that was cut short.
-    Begun,
-    /// What apply kept back; the rest was applied.
-    KeptBack,
+    /// All, after an interrupted apply.
+    Interrupted,
+    /// What apply held; the rest was applied.
+    Held,
 }
 
 impl Discarded {
@@ -145,20 +153,21 @@ impl Discarded {
         let files = text::counted(files, "changed file");
         let (which, note) = match self {
             Self::All => ("", None),
-            Self::Begun => ("", Some("an apply of them had begun: what it did stays")),
-            Self::KeptBack => (" that apply kept back", Some("what was applied stays")),
+            Self::Interrupted => ("", Some("an apply had begun: what it wrote stays")),
+            Self::Held => (" that apply held", Some("what was applied stays")),
         };
-        let said = format!("{files}{which} of run {short}; its record stays: airlock show {short}");
-        let mut said = format!("{}\n", labelled("discarded", &said, COLUMNS, style));
+        let text =
+            format!("{files}{which} of session {short}; its record stays: airlock show {short}");
+        let mut lines = format!("{}\n", labelled("discarded", &text, COLUMNS, style));
         if let Some(note) = note {
             let note = labelled("note", &format!("{note} in your directory"), COLUMNS, style);
-            said.push_str(&format!("{note}\n"));
+            lines.push_str(&format!("{note}\n"));
         }
         for HeldView { path, why } in saved {
-            let line = neutral::line(&format!("{path}: {why}"));
-            said.push_str(&format!("{}\n", labelled("saved", &line, COLUMNS, style)));
+            let line = sanitize::line(&format!("{path}: {why}"));
+            lines.push_str(&format!("{}\n", labelled("saved", &line, COLUMNS, style)));
         }
-        said
+        lines
     }
 }
 
@@ -171,14 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn applied_kept_back_and_in_conflict() {
+    fn applied_held_and_in_conflict() {
         let applied = AppliedView {
             short: "7c41".into(),
             dir: "~/src/left-pad-ng".into(),
             files: 1,
             remarks: vec![held("run", "its mode was 0644 and is 0755")],
             careful: vec![held("Makefile, a/Makefile", "make runs it")],
-            kept_back: vec![held(".git/hooks/post-checkout", "new, would run on your machine")],
+            held: vec![held(".git/hooks/post-checkout", "new, would run on your machine")],
             ..AppliedView::default()
         };
         insta::assert_snapshot!(applied.text(Style::default()), @r"
@@ -186,23 +195,22 @@ mod tests {
                    follow your umask
         note       run: its mode was 0644 and is 0755
         look       Makefile, a/Makefile: make runs it
-        kept back  .git/hooks/post-checkout (new, would run on your machine)
-        note       what is kept back: airlock diff 7c41 --held; to take one: airlock diff 7c41 --content
-                   PATH > PATH
+        held       .git/hooks/post-checkout (new, would run on your machine)
+        note       to see what is held: airlock diff 7c41 --held; to take one file: airlock diff 7c41
+                   --content PATH > PATH
         ");
         assert_eq!(applied.exit(), Exit::Finished);
         let none = AppliedView { files: 0, remarks: vec![], careful: vec![], ..applied.clone() };
-        let said = none.text(Style::default());
-        let already =
-            "nothing    was to be written to ~/src/left-pad-ng: it has the changes already\n";
-        assert!(said.starts_with(already), "{said}");
-        let said = AppliedView { all_kept_back: true, ..none }.text(Style::default());
-        let all = "nothing    was written to ~/src/left-pad-ng: all of it is kept back\n";
-        assert!(said.starts_with(all), "{said}");
+        let text = none.text(Style::default());
+        let already = "nothing    to write to ~/src/left-pad-ng: it already has the changes\n";
+        assert!(text.starts_with(already), "{text}");
+        let text = AppliedView { all_held: true, ..none }.text(Style::default());
+        let all = "nothing    was written to ~/src/left-pad-ng: all changes are held\n";
+        assert!(text.starts_with(all), "{text}");
         let plain = AppliedView {
             remarks: vec![],
             careful: vec![],
-            kept_back: vec![],
+            held: vec![],
             finished_earlier: true,
             ..applied
         };
@@ -212,7 +220,7 @@ mod tests {
         };
         assert_eq!(
             conflict.text(Style::default()),
-            "note       an apply that was interrupted has been gone on with\n\
+            "note       an interrupted apply was continued\n\
              conflict   a␛ (changed in your directory since the copy)\n\
              nothing    was written to ~/src/left-pad-ng: airlock diff 7c41\n"
         );
@@ -221,34 +229,36 @@ mod tests {
             AppliedView { obstacles: vec![held("d", "you may not write")], ..plain.clone() };
         let left = AppliedView { left: vec![held("a", "it changed here")], ..plain };
         insta::assert_snapshot!(obstacle.text(Style::default()) + &left.text(Style::default()), @r"
-        note       an apply that was interrupted has been gone on with
+        note       an interrupted apply was continued
         blocked    d (you may not write)
-        nothing    was written to ~/src/left-pad-ng; once it can be: airlock apply 7c41
-        note       an apply that was interrupted has been gone on with
+        nothing    was written to ~/src/left-pad-ng; when this is solved: airlock apply 7c41
+        note       an interrupted apply was continued
         not done   a (it changed here)
         applied    1 file changed in ~/src/left-pad-ng; edited ones keep their mode and owner, new ones
                    follow your umask
-        note       what was not done is kept: airlock diff 7c41, or give it up: airlock discard 7c41
+        note       what was not done is still stored: airlock diff 7c41; to give it up: airlock discard
+                   7c41
         ");
         assert_eq!((obstacle.exit(), left.exit()), (Exit::Failed, Exit::Failed));
     }
 
     #[test]
-    fn discarded_says_what_stays() {
-        let said = |what: Discarded| what.text("7c41", 1, &[], Style::default());
-        let all = "discarded  1 changed file of run 7c41; its record stays: airlock show 7c41\n";
-        let begun = "note       an apply of them had begun: what it did stays in your directory\n";
-        assert_eq!(said(Discarded::All), all);
-        assert_eq!(said(Discarded::Begun), format!("{all}{begun}"));
+    fn the_output_of_discard_says_what_stays() {
+        let text_of = |what: Discarded| what.text("7c41", 1, &[], Style::default());
+        let all =
+            "discarded  1 changed file of session 7c41; its record stays: airlock show 7c41\n";
+        let begun = "note       an apply had begun: what it wrote stays in your directory\n";
+        assert_eq!(text_of(Discarded::All), all);
+        assert_eq!(text_of(Discarded::Interrupted), format!("{all}{begun}"));
         let saved = [held("f", "what was here is in f.airlock-saved")];
         assert_eq!(
-            Discarded::Begun.text("7c41", 1, &saved, Style::default()),
+            Discarded::Interrupted.text("7c41", 1, &saved, Style::default()),
             format!("{all}{begun}saved      f: what was here is in f.airlock-saved\n")
         );
         assert_eq!(
-            said(Discarded::KeptBack),
-            "discarded  1 changed file that apply kept back of run 7c41; its record stays: airlock show \
-             7c41\nnote       what was applied stays in your directory\n"
+            text_of(Discarded::Held),
+            "discarded  1 changed file that apply held of session 7c41; its record stays: airlock show 7c41\n\
+             note       what was applied stays in your directory\n"
         );
     }
 

@@ -1,4 +1,4 @@
-//! Logins as `airlock status` and `airlock logout` show them.
+//! The output of `airlock status`, `airlock logout` and `airlock secrets`.
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -8,77 +8,82 @@ use super::object;
 use crate::cli::config::LoginChoice;
 use crate::cli::progress::labelled;
 use crate::cli::style::Style;
-use crate::neutral;
+use crate::sanitize;
 use crate::session::sign_in_again;
 use crate::setup::logout::{LoggedOut, Revocation};
 use crate::setup::secrets::ContainerSecrets;
 use crate::setup::status::{LoginState, LoginStatus, PlanUsage, Usage, Window};
 use crate::text::COLUMNS;
 
-/// `airlock status`, for a person. `pays`: what pays for a run that does not say; `now`: Unix
+/// `airlock status`, for a person. `login_choice`: the credential of a run without flags; `now`: Unix
 /// seconds.
 #[must_use]
-pub fn status(all: &[LoginStatus], pays: &LoginChoice, now: u64, style: Style) -> String {
-    let mut drawn = status_of(all, pays, now, style);
-    let mut say = |label: &str, said: &str| {
-        drawn.push_str(&labelled(label, &neutral::line(said), COLUMNS, style));
+pub fn status(all: &[LoginStatus], login_choice: &LoginChoice, now: u64, style: Style) -> String {
+    let mut drawn = status_of(all, login_choice, now, style);
+    let mut add = |label: &str, text: &str| {
+        drawn.push_str(&labelled(label, &sanitize::line(text), COLUMNS, style));
         drawn.push('\n');
     };
-    match pays {
-        LoginChoice::KeyFile(file) => say("pays", &format!("the key in {}", file.display())),
-        LoginChoice::Env => say("pays", "OPENAI_API_KEY, as `login = \"env\"` says"),
-        pays if all.iter().any(|standing| is_payer(pays, &standing.name)) => {}
+    match login_choice {
+        LoginChoice::KeyFile(file) => add("in use", &format!("the key in {}", file.display())),
+        LoginChoice::Env => add("in use", "OPENAI_API_KEY, because of `login = \"env\"`"),
+        login_choice if all.iter().any(|login| is_in_use(login_choice, &login.name)) => {}
         LoginChoice::Login(name) => {
-            say("pays", &format!("login {name}, which is not there"));
-            say("", &sign_in_again(name));
+            add("in use", &format!("none: the login {name} does not exist"));
+            add("", &sign_in_again(name));
         }
-        _ => match all.iter().find(|standing| standing.is_good()) {
+        _ => match all.iter().find(|login| login.is_good()) {
             Some(good) => {
-                say("pays", "nobody unless a run names a login: there is no `default`");
-                say("", &format!("airlock run --login {} …", good.name));
+                add("in use", "none: there is no login `default`, so a run must name a login");
+                add("", &format!("airlock run --login {} …", good.name));
             }
             None => {
-                say("pays", "nobody yet");
-                say("", &sign_in_again("default"));
+                add("in use", "none: there is no login yet");
+                add("", &sign_in_again("default"));
             }
         },
     }
     drawn
 }
 
-/// `airlock status --name NAME`: of the logins shown, and nothing of what pays otherwise.
+/// `airlock status --name NAME`: only the lines of these logins.
 #[must_use]
-pub fn status_of(all: &[LoginStatus], pays: &LoginChoice, now: u64, style: Style) -> String {
+pub fn status_of(
+    all: &[LoginStatus],
+    login_choice: &LoginChoice,
+    now: u64,
+    style: Style,
+) -> String {
     let mut drawn = String::new();
-    let mut say = |label: &str, said: &str| {
-        drawn.push_str(&labelled(label, &neutral::line(said), COLUMNS, style));
+    let mut add = |label: &str, text: &str| {
+        drawn.push_str(&labelled(label, &sanitize::line(text), COLUMNS, style));
         drawn.push('\n');
     };
-    for standing in all {
-        let name = &standing.name;
-        let marks = if is_payer(pays, name) { " · pays" } else { "" };
-        match &standing.state {
+    for login in all {
+        let name = &login.name;
+        let marks = if is_in_use(login_choice, name) { " · in use" } else { "" };
+        match &login.state {
             LoginState::Unusable(why) => {
-                say("login", &format!("{name} · cannot be used: {why}{marks}"));
-                say("", &sign_in_again(name));
+                add("login", &format!("{name} · cannot be used: {why}{marks}"));
+                add("", &sign_in_again(name));
             }
             LoginState::Login { login_info, usage } => {
                 if let Some(gone) = &login_info.gone {
-                    say(
+                    add(
                         "login",
                         &format!("{name} · {} · {}{marks}", login_info.describe(), gone.reason),
                     );
-                    say("", &sign_in_again(name));
+                    add("", &sign_in_again(name));
                     continue;
                 }
                 let good = login_info.good_for().map(|good| format!(" · {good}"));
                 let model = login_info.model.as_ref().map(|model| format!(" · model {model}"));
                 let (good, model) = (good.unwrap_or_default(), model.unwrap_or_default());
-                say("login", &format!("{name} · {}{good}{model}{marks}", login_info.describe()));
+                add("login", &format!("{name} · {}{good}{model}{marks}", login_info.describe()));
                 match usage {
                     PlanUsage::None => {}
-                    PlanUsage::Known(usage) => say("", &windows(usage, now)),
-                    PlanUsage::Unknown(why) => say("", &format!("usage is not known: {why}")),
+                    PlanUsage::Known(usage) => add("", &windows(usage, now)),
+                    PlanUsage::Unknown(why) => add("", &format!("the usage is not known: {why}")),
                 }
             }
         }
@@ -86,19 +91,19 @@ pub fn status_of(all: &[LoginStatus], pays: &LoginChoice, now: u64, style: Style
     drawn
 }
 
-/// `airlock status --json`: a line a login.
+/// `airlock status --json`: one line for each login.
 #[must_use]
-pub fn status_json(all: &[LoginStatus], pays: &LoginChoice) -> String {
-    let line = |standing: &LoginStatus| {
-        let pays = is_payer(pays, &standing.name);
-        let (login_info, usage) = match &standing.state {
+pub fn status_json(all: &[LoginStatus], login_choice: &LoginChoice) -> String {
+    let line = |login: &LoginStatus| {
+        let in_use = is_in_use(login_choice, &login.name);
+        let (login_info, usage) = match &login.state {
             LoginState::Login { login_info, usage } => (login_info, usage),
             LoginState::Unusable(why) => {
                 return object(&[
-                    ("login", json!(standing.name)),
+                    ("login", json!(login.name)),
                     ("state", json!("unusable")),
                     ("why", json!(why)),
-                    ("pays", json!(pays)),
+                    ("pays", json!(in_use)),
                 ]);
             }
         };
@@ -108,10 +113,10 @@ pub fn status_json(all: &[LoginStatus], pays: &LoginChoice) -> String {
             PlanUsage::Unknown(why) => (None, Some(why)),
         };
         object(&[
-            ("login", json!(standing.name)),
+            ("login", json!(login.name)),
             ("state", json!(if login_info.gone.is_some() { "gone" } else { "good" })),
             ("why", json!(login_info.gone.as_ref().map(|gone| &gone.reason))),
-            ("pays", json!(pays)),
+            ("pays", json!(in_use)),
             ("kind", json!(if login_info.key.is_some() { "api_key" } else { "chatgpt" })),
             ("email", json!(login_info.email)),
             ("plan", json!(login_info.plan)),
@@ -141,9 +146,9 @@ fn usage_json(usage: &Usage) -> serde_json::Value {
     json!({"plan": usage.plan, "allowed": usage.allowed, "windows": windows})
 }
 
-fn is_payer(pays: &LoginChoice, name: &str) -> bool {
-    match pays {
-        LoginChoice::Unsaid => name == "default",
+fn is_in_use(login_choice: &LoginChoice, name: &str) -> bool {
+    match login_choice {
+        LoginChoice::Default => name == "default",
         LoginChoice::Login(login) => login == name,
         LoginChoice::Env
         | LoginChoice::KeyOnStdin
@@ -152,7 +157,7 @@ fn is_payer(pays: &LoginChoice, name: &str) -> bool {
     }
 }
 
-/// `5h window 4% · week 11%, new on 24 Nov 08:00 UTC`
+/// `5h window 4% · week 11%, resets on 24 Nov 08:00 UTC`
 fn windows(usage: &Usage, now: u64) -> String {
     let window = |window: &Window| {
         let name = match window.seconds {
@@ -160,8 +165,8 @@ fn windows(usage: &Usage, now: u64) -> String {
             seconds if seconds >= 86_400 => format!("{}d window", seconds / 86_400),
             seconds => format!("{}h window", seconds.div_ceil(3_600)),
         };
-        let opens = window.resets_at.and_then(|at| opens(at, now)).unwrap_or_default();
-        format!("{name} {}%{opens}", window.percent)
+        let resets = window.resets_at.and_then(|at| resets(at, now)).unwrap_or_default();
+        format!("{name} {}%{resets}", window.percent)
     };
     let windows: Vec<String> = usage.windows.iter().map(window).collect();
     match (usage.allowed, windows.is_empty()) {
@@ -172,19 +177,19 @@ fn windows(usage: &Usage, now: u64) -> String {
     }
 }
 
-/// `, new at 14:20 UTC`; nothing for a time that is none or has passed.
-fn opens(at: u64, now: u64) -> Option<String> {
+/// `, resets at 14:20 UTC`; `None` if the time is invalid or has passed.
+fn resets(at: u64, now: u64) -> Option<String> {
     let wait = at.checked_sub(now).filter(|wait| *wait > 0)?;
     let at = Timestamp::from_second(i64::try_from(at).ok()?).ok()?;
     let clock = match wait < 86_400 {
         true => at.strftime("at %H:%M UTC"),
         false => at.strftime("on %-d %b %H:%M UTC"),
     };
-    Some(format!(", new {clock}"))
+    Some(format!(", resets {clock}"))
 }
 
-/// `airlock secrets --json`: what a host puts into its container. Where the login has no account
-/// there is no such variable.
+/// `airlock secrets --json`: variables for a container. A login without an account has no
+/// `CODEX_ACCOUNT_ID`.
 #[must_use]
 pub fn secrets(given: &ContainerSecrets) -> Zeroizing<String> {
     let mut parts = json!({ "CODEX_ACCESS_TOKEN": given.access_token.reveal() });
@@ -194,23 +199,25 @@ pub fn secrets(given: &ContainerSecrets) -> Zeroizing<String> {
     Zeroizing::new(format!("{parts}\n"))
 }
 
-/// `airlock logout`: which of the two worked. `path` as it is shown.
+/// `airlock logout`: says which of the two steps worked. `path`: as shown.
 #[must_use]
 pub fn logged_out(done: &LoggedOut, path: &str, style: Style) -> String {
-    let say =
-        |label: &str, said: &str| labelled(label, &neutral::line(said), COLUMNS, style) + "\n";
+    let line =
+        |label: &str, text: &str| labelled(label, &sanitize::line(text), COLUMNS, style) + "\n";
     let revoked = match &done.revoked {
         Revocation::Done(issuer) => {
-            say("revoked", &format!("by {issuer}: no copy of it works any more"))
+            line("revoked", &format!("by {issuer}: copies of it do not work any more either"))
         }
-        Revocation::Manual => say("not revoked", "a key is revoked where it was made, by hand"),
-        Revocation::NotNeeded => say("revoked", "it was of no use any more"),
+        Revocation::Manual => {
+            line("not revoked", "airlock cannot revoke a key: revoke it where you made it")
+        }
+        Revocation::NotNeeded => line("revoked", "it was not valid any more"),
         Revocation::Failed(why) => {
-            let mend = "if a copy of it may exist, sign out of all sessions in ChatGPT's settings";
-            say("not revoked", why) + &say("", mend)
+            let advice = "if a copy of it may exist, log out of all devices in ChatGPT's settings";
+            line("not revoked", why) + &line("", advice)
         }
     };
-    revoked + &say("deleted", path)
+    revoked + &line("deleted", path)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One run's record: a row of `airlock sessions`, all of it for `airlock show`, and the same as JSON.
+//! One session's record: a row of `airlock sessions`, the output of `airlock show`, and JSON.
 
 use airlock_shared::job::Budget;
 use airlock_shared::stream::Usage;
@@ -6,23 +6,23 @@ use serde::Serialize;
 
 use crate::cli::progress;
 use crate::cli::style::Style;
-use crate::neutral;
 use crate::records::Trigger;
+use crate::sanitize;
 use crate::session::public::{ChangesAre, ChangesEvent, Image, Limits, LoginEvent};
 use crate::text::{self, COLUMNS};
 
-/// What `airlock sessions --json` (one a line) and `airlock show --json` print. Like the events it
-/// only grows under the same `v`.
+/// The JSON of `airlock sessions --json` (one per line) and `airlock show --json`. As with events,
+/// fields are only added under the same `v`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SessionView {
     pub v: u32,
     pub session: String,
-    /// The shortest prefix that is this run's alone.
+    /// The shortest prefix of its id that no other session has.
     #[serde(skip)]
     pub short: String,
     /// RFC 3339, UTC.
     pub started: String,
-    /// `null` while it runs, and where its host died.
+    /// `null` while it runs, and if its airlock process died.
     pub ended: Option<String>,
     pub ms: u64,
     pub prompt: String,
@@ -37,34 +37,34 @@ pub struct SessionView {
     pub budget: Budget,
     pub limits: Limits,
     pub waivers: Vec<String>,
-    /// Paths that stayed at home.
+    /// How many paths were left out.
     pub left_out: u64,
-    /// What commands left in a live tree that acts by itself.
+    /// Files in a live directory that may run by themselves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Trigger>,
     pub requests: u32,
     pub usage: Usage,
-    /// Some of it is estimated by what passed.
+    /// Some of the usage is an estimate from the traffic.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
-    /// `running`, `finished`, `cancelled`, `budget`, `usage_limit`, `failed`, `lost` (its host
-    /// died).
+    /// `running`, `finished`, `cancelled`, `budget`, `usage_limit`, `failed`, `lost` (its airlock
+    /// process died).
     pub outcome: String,
-    /// One sentence where it did not finish.
+    /// One sentence if it did not finish.
     pub message: Option<String>,
     pub answer: Option<String>,
     pub exit: Option<u8>,
     pub changes_are: ChangesAre,
     pub changes: ChangesEvent,
-    /// Where changes are lost, or not all of them came out: why.
+    /// Why changes are lost, or why some of them are missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes_note: Option<String>,
 }
 
-/// A view as one line of JSON, newline included.
+/// A view as one line of JSON, with its newline.
 #[must_use]
 pub fn json(view: &SessionView) -> String {
-    let mut line = neutral::json(serde_json::to_string(view).unwrap_or_default());
+    let mut line = sanitize::json(serde_json::to_string(view).unwrap_or_default());
     line.push('\n');
     line
 }
@@ -85,13 +85,13 @@ pub fn table(views: &[SessionView]) -> String {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
             let gap = " ".repeat(widths[column].saturating_sub(text::width(cell)));
-            let numbers_stand_right = column == 2 || column == 3;
-            match numbers_stand_right {
+            let is_number = column == 2 || column == 3;
+            match is_number {
                 true => line.push_str(&format!("{gap}{cell}  ")),
                 false => line.push_str(&format!("{cell}{gap}  ")),
             }
         }
-        table.push_str(&text::cut(line.trim_end(), COLUMNS));
+        table.push_str(&text::truncate(line.trim_end(), COLUMNS));
         table.push('\n');
     }
     table
@@ -111,35 +111,35 @@ fn row(view: &SessionView) -> [String; 7] {
         tokens,
         match view.login.name.as_str() {
             "" => "–".to_owned(),
-            name => text::cut(&neutral::line(name), 16),
+            name => text::truncate(&sanitize::line(name), 16),
         },
-        text::cut(&neutral::line(&view.prompt), 60),
+        text::truncate(&sanitize::line(&view.prompt), 60),
     ]
 }
 
-/// `airlock show RUN`.
+/// `airlock show SESSION`.
 #[must_use]
 pub fn shown(view: &SessionView, style: Style) -> String {
     let mut shown = String::new();
-    let mut say = |label: &str, said: &str| {
-        shown.push_str(&progress::labelled(label, said, COLUMNS, style));
+    let mut say = |label: &str, text: &str| {
+        shown.push_str(&progress::labelled(label, text, COLUMNS, style));
         shown.push('\n');
     };
-    let clean = |text: &str| neutral::line(text);
+    let clean = |text: &str| sanitize::line(text);
     say("session", &view.session);
     let exit = view.exit.map(|exit| format!(" · exit {exit}")).unwrap_or_default();
     let message = view.message.as_ref().map(|message| format!(" · {}", clean(message)));
     say("outcome", &format!("{}{exit}{}", view.outcome, message.unwrap_or_default()));
     let most = text::time(view.budget.seconds.saturating_mul(1_000));
     say("time", &format!("{} · {} of {most}", view.started, text::time(view.ms)));
-    say("asked", &text::cut(&clean(&view.prompt), 400));
+    say("prompt", &text::truncate(&clean(&view.prompt), 400));
     say("directory", &format!("{}{}", clean(&view.dir), if view.live { " (live)" } else { "" }));
-    // A run that failed early has no payer, model or sandbox to show.
+    // A session that failed early has no login, model or image.
     let login = &view.login;
     if !login.name.is_empty() {
         let plan = login.plan.as_ref().map(|plan| format!(", plan {plan}")).unwrap_or_default();
-        let paid = format!("{} ({}{plan}) · {}", login.name, login.kind, login.base);
-        say("login", &clean(&paid));
+        let text = format!("{} ({}{plan}) · {}", login.name, login.kind, login.base);
+        say("login", &clean(&text));
     }
     if !view.model.is_empty() {
         let effort = view.effort.as_ref().map(|effort| format!(" {effort}")).unwrap_or_default();
@@ -191,21 +191,21 @@ pub fn shown(view: &SessionView, style: Style) -> String {
     match view.changes_are {
         ChangesAre::None => say("changes", "none"),
         ChangesAre::Live => {
-            say("changes", "in the directory itself, which was live: there is nothing to apply");
+            say("changes", "in the directory itself (--live): there is nothing to apply");
             say("next", how_to_see_them(view));
         }
         ChangesAre::Discarded => say("changes", "discarded"),
         ChangesAre::Lost => {
             let why = view.changes_note.as_deref();
-            let why = why.unwrap_or("the sandbox ended before they came out");
+            let why = why.unwrap_or("the sandbox ended before it sent them");
             say("changes", &format!("lost: {}", clean(why)));
         }
         ChangesAre::Applied | ChangesAre::Kept => {
             let stat = progress::stat(&view.changes, COLUMNS, style);
             let label = if stat.is_empty() { "changes" } else { "" };
             shown.push_str(&stat);
-            let mut say = |label: &str, said: &str| {
-                shown.push_str(&progress::labelled(label, said, COLUMNS, style));
+            let mut say = |label: &str, text: &str| {
+                shown.push_str(&progress::labelled(label, text, COLUMNS, style));
                 shown.push('\n');
             };
             if let Some(note) = &view.changes_note {
@@ -223,18 +223,18 @@ pub fn shown(view: &SessionView, style: Style) -> String {
         }
     }
     if let Some(answer) = &view.answer {
-        shown.push_str(&format!("\n{}\n", neutral::neutral(answer.trim_end())));
+        shown.push_str(&format!("\n{}\n", sanitize::text(answer.trim_end())));
     }
     shown
 }
 
-/// Where the changes of a live run are seen.
-// THREAT: the agent left a repository whose settings start a program, and we name the command that
-// starts it. Tried by flow::live::git_is_named_only_where_it_runs_nothing_new.
+/// How to see the changes in a live directory.
+// THREAT: the agent left a repository whose settings start a program, and we suggest the command
+// that starts it. Tried by flow::live::git_is_named_only_where_it_runs_nothing_new.
 fn how_to_see_them(view: &SessionView) -> &'static str {
     match view.triggers.is_empty() && view.exit.is_some() {
-        true => "git status and git diff, in the directory, if it is a git repository",
-        false => "look at the directory, without git: something there may run by itself",
+        true => "git status and git diff, if the directory is a git repository",
+        false => "look at the directory, but not with git: something there may run by itself",
     }
 }
 

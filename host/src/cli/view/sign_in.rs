@@ -1,5 +1,5 @@
-//! Signing in as a person sees it, a line at a time, and as a program reads it. Everything that the
-//! issuer, the service or a stranger said is neutralised.
+//! Shows a sign-in to a person, line by line, and to a program as JSON. All text from the issuer, the
+//! backend or an unknown caller is sanitized.
 
 use std::path::Path;
 
@@ -9,82 +9,82 @@ use super::object;
 use crate::cli::progress::labelled;
 use crate::cli::style::Style;
 use crate::failure::Failure;
-use crate::neutral;
+use crate::sanitize;
 use crate::setup::codex_auth::{SetupEvent, SignedIn, StoredLogin};
 use crate::setup::doctor::CheckState;
 use crate::setup::{LoginInfo, PortHolder, ProofResult, SignInEvent, SignInMethods};
 use crate::text::{self, COLUMNS};
 
-/// The face of one sign-in, for a person.
+/// Shows one sign-in to a person.
 pub struct SignInView<'a> {
     pub style: Style,
-    /// How a path is shown.
+    /// Formats a path.
     pub shown: &'a (dyn Fn(&Path) -> String + Sync),
-    ways: SignInMethods,
-    /// Ways that were numbered.
+    methods: SignInMethods,
+    /// How many methods have a number so far.
     numbered: u32,
-    /// The line about pasting was shown.
+    /// The line about pasting is shown.
     pasting: bool,
-    /// The ways that have said what they have to say.
-    browser_said: bool,
-    device_said: bool,
-    /// Where it was stored: said after the proof, which a person waits for.
+    /// Whether the lines of a method are shown.
+    browser_shown: bool,
+    device_shown: bool,
+    /// The line about where it is stored. It is shown after the proof.
     stored: String,
 }
 
 impl<'a> SignInView<'a> {
-    /// `ways`: the ones that will be open.
+    /// `methods`: those that will be open.
     pub fn new(
-        ways: SignInMethods,
+        methods: SignInMethods,
         style: Style,
         shown: &'a (dyn Fn(&Path) -> String + Sync),
     ) -> Self {
-        let (browser_said, device_said) = (!ways.browser, !ways.device);
+        let (browser_shown, device_shown) = (!methods.browser, !methods.device);
         Self {
             style,
             shown,
-            ways,
+            methods,
             numbered: 0,
             pasting: false,
-            browser_said,
-            device_said,
+            browser_shown,
+            device_shown,
             stored: String::new(),
         }
     }
 
-    /// What is said of it, newline included where the line is whole; empty for what is not shown.
-    pub fn text(&mut self, told: &SetupEvent) -> String {
-        match told {
+    /// The text for an event, with its newline unless it is a question; empty if it is not shown.
+    pub fn text(&mut self, event: &SetupEvent) -> String {
+        match event {
             SetupEvent::Machine(check) => {
-                let said = neutral::line(&check.text);
+                let text = sanitize::line(&check.text);
                 match check.state {
-                    CheckState::Ok => self.ok(check.name, &said),
-                    CheckState::Missing(_) | CheckState::Unknown => self.line(check.name, &said),
+                    CheckState::Ok => self.ok(check.name, &text),
+                    CheckState::Missing(_) | CheckState::Unknown => self.line(check.name, &text),
                 }
             }
             SetupEvent::Before(before) => self.before(before),
-            SetupEvent::Method(said) => self.way(said),
+            SetupEvent::Method(sign_in) => self.method(sign_in),
             SetupEvent::ConfirmReplace(two) => {
                 let [has, is] = &**two;
                 let question = format!(
-                    "login `{}` is {}; put {} in its place?",
+                    "the login `{}` is {}; replace it with {}?",
                     has.login,
-                    neutral::line(&has.describe_beside(is)),
-                    neutral::line(&is.describe_beside(has))
+                    sanitize::line(&has.describe_beside(is)),
+                    sanitize::line(&is.describe_beside(has))
                 );
-                self.question("another", &question, "[y/N]")
+                self.question("replace", &question, "[y/N]")
             }
             SetupEvent::OfferOwnLogin => {
-                self.question("instead", "sign in for a login of airlock's own?", "[Y/n]")
+                self.question("instead", "sign in for a separate login for airlock?", "[Y/n]")
             }
             SetupEvent::SignedIn(login_info) => self.signed_in(login_info),
             SetupEvent::Stored { path } => {
-                let path = neutral::line(&(self.shown)(path));
-                self.stored = self.line("stored", &format!("{path} (0600, only this machine)"));
+                let path = sanitize::line(&(self.shown)(path));
+                self.stored = self.line("stored", &format!("{path} (0600, only on this machine)"));
                 String::new()
             }
             SetupEvent::Proof(proof) => self.proof(proof) + &std::mem::take(&mut self.stored),
-            SetupEvent::Note(note) => self.line("note", &neutral::line(note)),
+            SetupEvent::Note(note) => self.line("note", &sanitize::line(note)),
         }
     }
 
@@ -92,81 +92,80 @@ impl<'a> SignInView<'a> {
         match before {
             StoredLogin::None => self.line("login", "none yet"),
             StoredLogin::Good { login_info, proof } => {
-                let said = [Some(login_info.describe()), login_info.good_for()];
-                let said: Vec<String> = said.into_iter().flatten().collect();
-                let said = neutral::line(&said.join(" · "));
+                let parts = [Some(login_info.describe()), login_info.good_for()];
+                let parts: Vec<String> = parts.into_iter().flatten().collect();
+                let text = sanitize::line(&parts.join(" · "));
                 match proof {
-                    ProofResult::Listed { .. } => self.ok("signed in", &said),
+                    ProofResult::Listed { .. } => self.ok("signed in", &text),
                     ProofResult::Unknown(why) | ProofResult::Refused(why) => {
-                        self.line("signed in", &said)
-                            + &self.line("note", &format!("not tried: {}", neutral::line(why)))
+                        self.line("signed in", &text)
+                            + &self.line("note", &format!("not tested: {}", sanitize::line(why)))
                     }
                 }
             }
             StoredLogin::Gone(login_info) => {
                 let words = login_info.gone.as_ref().map_or("gone", |gone| gone.reason.as_str());
-                self.line("login", &neutral::line(words))
+                self.line("login", &sanitize::line(words))
             }
             StoredLogin::Unusable(why) => {
-                self.line("login", &format!("cannot be used: {}", neutral::line(why)))
+                self.line("login", &format!("cannot be used: {}", sanitize::line(why)))
             }
             StoredLogin::Kept(login_info) => {
-                let said = neutral::line(&login_info.describe());
-                self.line("login", &format!("{said}; it stays until another takes its place"))
+                let text = sanitize::line(&login_info.describe());
+                self.line("login", &format!("{text}; it stays until it is replaced"))
             }
         }
     }
 
-    fn way(&mut self, said: &SignInEvent) -> String {
-        let drawn = match said {
+    fn method(&mut self, event: &SignInEvent) -> String {
+        let drawn = match event {
             SignInEvent::Browser { authorize, opened, .. } => {
-                self.browser_said = true;
+                self.browser_shown = true;
                 let open = match opened {
-                    true if self.is_race() => "your browser should be open; if not: ",
+                    true if self.has_several_methods() => "your browser should be open; if not: ",
                     true => "in your browser; if it did not open: ",
                     false => "in a browser on this machine: ",
                 };
-                self.numbered(open, &neutral::line(authorize))
+                self.numbered(open, &sanitize::line(authorize))
             }
             SignInEvent::Device { page, code, expires_in } => {
-                self.device_said = true;
-                let within = match self.is_race() {
+                self.device_shown = true;
+                let within = match self.has_several_methods() {
                     true => String::new(),
                     false => {
                         format!("   ({})", text::long_time(*expires_in).replace("min", "minutes"))
                     }
                 };
                 let code =
-                    format!("{}   code  {}{within}", neutral::line(page), neutral::line(code));
+                    format!("{}   code  {}{within}", sanitize::line(page), sanitize::line(code));
                 self.numbered("on any device: ", &code)
             }
             SignInEvent::Address { authorize } => {
-                self.browser_said = true;
+                self.browser_shown = true;
                 self.pasting = true;
-                let then = "the page it ends on will not load: paste its address here";
-                let authorize = neutral::line(authorize);
+                let then = "the last page will not load: paste its address here";
+                let authorize = sanitize::line(authorize);
                 format!("{}     {then}\n", self.numbered("in a browser anywhere: ", &authorize))
             }
             SignInEvent::PortsBusy { holders } => {
-                // Where something can be pasted, the address to begin at comes next.
-                (self.browser_said, self.pasting) = (true, true);
-                self.note(&neutral::line(&held(holders)))
+                // If pasting is open, its address comes next.
+                (self.browser_shown, self.pasting) = (true, true);
+                self.note(&sanitize::line(&ports_taken(holders)))
             }
             SignInEvent::NoDevice { why } => {
-                self.device_said = true;
-                self.note(&format!("no code for another device: {}", neutral::line(why)))
+                self.device_shown = true;
+                self.note(&format!("no code for other devices: {}", sanitize::line(why)))
             }
             SignInEvent::NotPasted { why } => {
-                self.note(&format!("not taken: {}; paste it again", neutral::line(why)))
+                self.note(&format!("not accepted: {}; paste it again", sanitize::line(why)))
             }
             SignInEvent::Rejected { why } => self.note(&format!(
-                "something called that this sign-in did not ask for, and got \
-                                    nothing: {why}"
+                "a request that does not belong to this sign-in was rejected: {why}"
             )),
-            SignInEvent::Denied { why } => self.note(&format!("denied: {}", neutral::line(why))),
+            SignInEvent::Denied { why } => self.note(&format!("denied: {}", sanitize::line(why))),
         };
-        let all_said = self.browser_said && self.device_said;
-        match self.ways.paste && all_said && !self.pasting {
+        let all_shown = self.browser_shown && self.device_shown;
+        match self.methods.paste && all_shown && !self.pasting {
             true => {
                 self.pasting = true;
                 drawn + &self.numbered("paste the address your browser ended on, here:", "")
@@ -175,19 +174,19 @@ impl<'a> SignInView<'a> {
         }
     }
 
-    fn is_race(&self) -> bool {
-        let SignInMethods { browser, device, paste, .. } = self.ways;
+    fn has_several_methods(&self) -> bool {
+        let SignInMethods { browser, device, paste, .. } = self.methods;
         [browser, device, paste].into_iter().filter(|is_open| *is_open).count() > 1
     }
 
-    /// A way, and what it needs; that is there to be copied and is never wrapped.
+    /// A method, with an address or code that is never wrapped, so that it can be copied.
     fn numbered(&mut self, how: &str, what: &str) -> String {
-        if !self.is_race() {
+        if !self.has_several_methods() {
             return format!("Sign in to ChatGPT {}\n", format!("{how}{what}").trim_end());
         }
         self.numbered += 1;
         let head = match self.numbered {
-            1 => "\nSign in to ChatGPT, any of these. The first to finish wins.\n",
+            1 => "\nSign in to ChatGPT in one of these ways. The first to finish wins.\n",
             _ => "",
         };
         format!("{head}  {}  {}\n", self.numbered, format!("{how}{what}").trim_end())
@@ -195,63 +194,63 @@ impl<'a> SignInView<'a> {
 
     fn signed_in(&self, login_info: &LoginInfo) -> String {
         let lasts = match (login_info.renews, login_info.good_for()) {
-            (true, _) => Some("renews itself until you log out".to_owned()),
-            (false, Some(good)) => Some(format!("{good}, and nothing renews it")),
+            (true, _) => Some("renewed automatically until you log out".to_owned()),
+            (false, Some(good)) => Some(format!("{good}, never renewed")),
             (false, None) => None,
         };
         let name = (login_info.login != "default").then(|| login_info.login.clone());
         let parts = [name, Some(login_info.describe()), lasts].into_iter().flatten();
-        let said = parts.collect::<Vec<_>>().join(" · ");
+        let text = parts.collect::<Vec<_>>().join(" · ");
         let space = if self.numbered > 0 { "\n" } else { "" };
         let label = if login_info.key.is_some() { "login" } else { "signed in" };
-        space.to_owned() + &self.line(label, &neutral::line(&said))
+        space.to_owned() + &self.line(label, &sanitize::line(&text))
     }
 
     fn proof(&self, proof: &ProofResult) -> String {
         match proof {
             ProofResult::Listed { models, default } => {
-                let said = format!("asked the service for its models: {models} listed");
+                let text = format!("asked the backend for its models: {models} listed");
                 match default {
                     Some(slug) => {
-                        self.ok("proof", &format!("{said}, default {}", neutral::line(slug)))
+                        self.ok("proof", &format!("{text}, default {}", sanitize::line(slug)))
                     }
-                    None if *models == 0 => self.ok("proof", &said),
+                    None if *models == 0 => self.ok("proof", &text),
                     None => {
-                        let choose = "it names no default: a run at a terminal asks once, or airlock \
-                                      run -m NAME …";
-                        self.ok("proof", &said) + &self.note(choose)
+                        let choose = "the backend has no default model: airlock asks once at a terminal, \
+                                      or name one: airlock run -m NAME …";
+                        self.ok("proof", &text) + &self.note(choose)
                     }
                 }
             }
             ProofResult::Unknown(why) | ProofResult::Refused(why) => {
-                self.line("proof", &format!("none yet: {}", neutral::line(why)))
+                self.line("proof", &format!("none yet: {}", sanitize::line(why)))
             }
         }
     }
 
-    fn ok(&self, label: &str, said: &str) -> String {
-        let said = labelled(label, said, COLUMNS - "  ok".len(), self.style);
-        format!("{said}  {}\n", self.style.good("ok"))
+    fn ok(&self, label: &str, text: &str) -> String {
+        let line = labelled(label, text, COLUMNS - "  ok".len(), self.style);
+        format!("{line}  {}\n", self.style.good("ok"))
     }
 
-    fn note(&self, said: &str) -> String {
-        self.line("note", said)
+    fn note(&self, text: &str) -> String {
+        self.line("note", text)
     }
 
-    fn line(&self, label: &str, said: &str) -> String {
-        labelled(label, said, COLUMNS, self.style) + "\n"
+    fn line(&self, label: &str, text: &str) -> String {
+        labelled(label, text, COLUMNS, self.style) + "\n"
     }
 
-    fn question(&self, label: &str, said: &str, answers: &str) -> String {
-        let asked = labelled(label, &format!("{said} {answers}"), COLUMNS, self.style);
-        format!("{asked} ")
+    fn question(&self, label: &str, question: &str, answers: &str) -> String {
+        let line = labelled(label, &format!("{question} {answers}"), COLUMNS, self.style);
+        format!("{line} ")
     }
 }
 
-/// What happens as one object of the lines that `--json` prints, where a program has to know it.
+/// An event as one JSON line of `--json`; `None` if programs do not need it.
 #[must_use]
-pub fn event(told: &SetupEvent) -> Option<String> {
-    Some(match told {
+pub fn event(event: &SetupEvent) -> Option<String> {
+    Some(match event {
         SetupEvent::Method(SignInEvent::Browser { authorize, port, opened }) => object(&[
             ("event", json!("browser")),
             ("url", json!(authorize)),
@@ -267,7 +266,7 @@ pub fn event(told: &SetupEvent) -> Option<String> {
         SetupEvent::Method(SignInEvent::Address { authorize }) => {
             object(&[("event", json!("paste")), ("url", json!(authorize))])
         }
-        SetupEvent::Method(SignInEvent::PortsBusy { holders }) => note(&held(holders)),
+        SetupEvent::Method(SignInEvent::PortsBusy { holders }) => note(&ports_taken(holders)),
         SetupEvent::Method(
             SignInEvent::NoDevice { why }
             | SignInEvent::NotPasted { why }
@@ -290,17 +289,17 @@ fn note(text: &str) -> String {
     object(&[("event", json!("note")), ("text", json!(text))])
 }
 
-/// Who holds the ports of the browser way.
-fn held(holders: &[PortHolder]) -> String {
-    let held = holders.iter().map(|holder| {
+/// Which programs use the ports of the browser method.
+fn ports_taken(holders: &[PortHolder]) -> String {
+    let ports = holders.iter().map(|holder| {
         let program = holder.program.as_deref().unwrap_or("another user's program");
-        format!("port {} by {program}", holder.port)
+        format!("{} by {program}", holder.port)
     });
-    let held = held.collect::<Vec<_>>().join(", ");
-    format!("no browser way, its ports are taken: {held}")
+    let ports = ports.collect::<Vec<_>>().join(", ");
+    format!("the browser method is closed, because its ports are in use: {ports}")
 }
 
-/// The last line of a sign-in that ended well.
+/// The last line of a successful sign-in.
 #[must_use]
 pub fn signed_in(done: &SignedIn) -> String {
     let login_info = &done.login_info;
@@ -323,7 +322,7 @@ pub fn signed_in(done: &SignedIn) -> String {
     ])
 }
 
-/// The last line of one that did not.
+/// The last line of a failed sign-in.
 #[must_use]
 pub fn failed(failure: &Failure) -> String {
     object(&[
@@ -335,7 +334,7 @@ pub fn failed(failure: &Failure) -> String {
     ])
 }
 
-/// What `--step codex-auth` prints for the framework that called it.
+/// The status block of `--step codex-auth` for the framework that called it.
 #[must_use]
 pub fn status_block(done: Result<&SignedIn, &Failure>) -> String {
     let (auth, status, error) = match done {
@@ -344,7 +343,7 @@ pub fn status_block(done: Result<&SignedIn, &Failure>) -> String {
         Err(failure) => ("failed", "failed", Some(failure)),
     };
     let error = error.map(|failure| {
-        format!("ERROR: {}\n", neutral::line(&format!("{}: {}", failure.headline, failure.reason)))
+        format!("ERROR: {}\n", sanitize::line(&format!("{}: {}", failure.headline, failure.reason)))
     });
     format!(
         "=== NANOCLAW SETUP: CODEX_AUTH ===\nAUTH_STATUS: {auth}\nSTATUS: {status}\n{}=== END ===\n",

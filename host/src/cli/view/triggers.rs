@@ -1,21 +1,21 @@
-//! `airlock triggers`: what `apply` holds and what it points out, by name.
+//! `airlock triggers`: the file names that `apply` holds or points out.
 
 use crate::text::{self, COLUMNS};
 use crate::workspace::NamedTrigger;
 
 const HELD: &str = "\
-Held: apply does not write these, as a program of yours may run them by itself.
-airlock diff RUN --held shows what a run made of them.
+Held: apply does not write these files, because a program of yours may run them by itself.
+To see a session's changes to them: airlock diff SESSION --held
 ";
 const NAMED: &str = "\
-Pointed out: apply writes these, and says that they run once their tool is started.
+Pointed out: apply writes these files, and says that they run when their tool is started.
 ";
 const HOW: &str = "\
-A name counts in upper and lower case, at any depth; `x/` is a folder with all that is in it.
-What lies below a .git is never written. A program that is not listed here is not known.
+Names match in upper and lower case, at any depth; `x/` is a directory with everything in it.
+Nothing below a .git is ever written. Files of programs that are not listed are not recognized.
 ";
 
-/// A line for each reason, with its names below.
+/// A line for each reason, with its file names below.
 #[must_use]
 pub fn text(triggers: impl Iterator<Item = NamedTrigger>) -> String {
     let (held, named): (Vec<_>, Vec<_>) = triggers.partition(|trigger| trigger.is_held);

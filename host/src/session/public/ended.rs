@@ -1,10 +1,10 @@
-//! The last line of a run: how it ended, what it used, where its changes are.
+//! The last line: how the turn ended, what it used, where its changes are.
 
 use airlock_shared::outcome::{FaultKind, Outcome, Spent, Stop};
 use airlock_shared::stream::Usage;
 use serde::{Deserialize, Serialize};
 
-use super::{LINE_BYTES, cut};
+use super::{LINE_BYTES, truncate};
 use crate::exit::Exit;
 
 /// How it ended.
@@ -12,36 +12,36 @@ use crate::exit::Exit;
 pub struct OutcomeEvent {
     /// `finished`, `stopped`, `failed`.
     pub outcome: String,
-    /// Of a stopped run: `cancelled`, `budget`, `usage_limit`.
+    /// If it was stopped: `cancelled`, `budget`, `usage_limit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What of the budget is spent: `steps`, `tokens`, `seconds`.
+    /// Which part of the budget is spent: `steps`, `tokens`, `seconds`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spent: Option<Spent>,
     /// When a usage limit ends, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resets_at: Option<u64>,
-    /// Of a failed run: what broke.
+    /// If it failed: the kind of fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<FaultKind>,
-    /// One sentence where it did not finish.
+    /// One sentence if it did not finish.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What the model said at its end, whole.
+    /// The model's whole answer.
     pub answer: Option<String>,
     pub requests: u32,
     pub usage: Usage,
-    /// Some of it is estimated by what passed: a request was given up, or broke off, before the
-    /// backend said what it cost, or the backend never says.
+    /// Some of the usage is an estimate from the traffic: a request was given up or broke off before
+    /// the backend reported its usage, or the backend never reports it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
     /// Whether changes wait for `apply` or `discard`.
     pub changes: ChangesAre,
-    /// The exit code of `airlock session`.
+    /// The exit code of `airlock run`.
     pub exit: u8,
 }
 
-/// Where a run's changes are.
+/// Where the changes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangesAre {
@@ -49,17 +49,17 @@ pub enum ChangesAre {
     None,
     /// They wait for `apply` or `discard`.
     Kept,
-    /// They are in the directory, which was live: only comparing it with what it was shows them.
+    /// They are in the directory, which was live. Airlock does not list them.
     Live,
-    /// They are in the directory: they were applied.
+    /// They were applied to the directory.
     Applied,
     Discarded,
-    /// The sandbox ended before they came out.
+    /// The sandbox ended before it sent them.
     Lost,
 }
 
 impl OutcomeEvent {
-    /// The public form of an outcome. `exit` says more than the outcome where a signal ended it.
+    /// The public form of an outcome. `exit` also says which signal ended the turn.
     #[must_use]
     pub fn of(
         outcome: &Outcome,
@@ -89,7 +89,7 @@ impl OutcomeEvent {
             Outcome::Failed { fault } => Self {
                 outcome: "failed".to_owned(),
                 fault: Some(fault.kind),
-                message: Some(cut(&fault.message, LINE_BYTES).0),
+                message: Some(truncate(&fault.message, LINE_BYTES).0),
                 ..ended
             },
             Outcome::Stopped { reason, answer } => {
@@ -104,7 +104,7 @@ impl OutcomeEvent {
                     Stop::UsageLimit { resets_at, message, .. } => Self {
                         reason: because("usage_limit"),
                         resets_at: *resets_at,
-                        message: Some(cut(message, LINE_BYTES).0),
+                        message: Some(truncate(message, LINE_BYTES).0),
                         ..stopped
                     },
                 }

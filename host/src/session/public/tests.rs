@@ -1,4 +1,4 @@
-//! What is printed is what is promised: fields, bounds, and the last line of each end.
+//! The events are as documented: fields, limits, and the last line of each outcome.
 
 use airlock_shared::outcome::{FaultKind, Outcome, Spent, Stop};
 use serde_json::json;
@@ -11,7 +11,7 @@ fn as_json(what: PublicEvent) -> serde_json::Value {
 }
 
 #[test]
-fn hearsay_is_bounded_and_numbered_by_us() {
+fn hearsay_is_limited_and_numbered_by_the_host() {
     let event = Event::CallEnded {
         call_id: "c1".into(),
         tool: "bash".into(),
@@ -34,14 +34,14 @@ fn hearsay_is_bounded_and_numbered_by_us() {
 }
 
 #[test]
-fn what_is_not_for_showing_is_not_shown() {
+fn tokens_and_forged_outcomes_are_not_shown() {
     assert_eq!(PublicEvent::of_hearsay(&Event::Unauthorized), None);
     let forged = Event::Outcome { outcome: Outcome::Finished { answer: "mine".into() } };
     assert_eq!(PublicEvent::of_hearsay(&forged), None);
 }
 
 #[test]
-fn the_last_line_of_each_end() {
+fn the_last_line_of_each_outcome() {
     let usage = Usage { input: 41_210, cached: 36_000, output: 1_034, reasoning: 12 };
     let line = |outcome: Outcome, changes| {
         let ended = OutcomeEvent::of(&outcome, Exit::of(&outcome), 6, usage, changes);
@@ -72,7 +72,7 @@ fn the_last_line_of_each_end() {
 }
 
 #[test]
-fn no_event_says_the_fields_of_its_line_again() {
+fn no_event_repeats_the_fields_of_its_line() {
     let plan = PlanStep { step: "look".into(), status: StepStatus::Pending };
     let (why, path, text) = ("503".to_owned(), "AGENTS.md".to_owned(), "hm".to_owned());
     for event in [
@@ -94,7 +94,7 @@ fn no_event_says_the_fields_of_its_line_again() {
     }
 }
 
-/// One of each event, with every field that it can have.
+/// One of each event, with every field it can have.
 fn one_of_each() -> Vec<PublicEvent> {
     let text = || "x".to_owned();
     let image = Image { name: text(), digest: text() };
@@ -159,7 +159,7 @@ fn one_of_each() -> Vec<PublicEvent> {
     ]
 }
 
-/// The variants of `PublicEvent` as they stand in its file, in their order.
+/// The variants of `PublicEvent`, in the order of its source file.
 fn variants() -> Vec<String> {
     let source =
         include_str!("../public.rs").split("pub enum PublicEvent {").nth(1).unwrap_or_default();
@@ -181,14 +181,14 @@ fn variants() -> Vec<String> {
     names.map(name).map(snake).collect()
 }
 
-/// An event or a field that a program can meet and read nothing about fails here.
+/// Fails if an event or a field is not documented.
 #[test]
 fn every_event_and_every_field_is_in_the_readme_and_every_event_in_the_help() {
     let readme = include_str!("../../../../README.md");
     let help = include_str!("../../cli/help.rs");
     let events: Vec<_> = one_of_each().into_iter().map(as_json).collect();
     let names: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
-    assert_eq!(names, variants(), "one_of_each() has not one of each");
+    assert_eq!(names, variants(), "one_of_each() misses an event");
     let listed = help.split("\\\"event\\\":…,…}: ").nth(1).unwrap_or_default();
     let listed = listed.split('.').next().unwrap_or_default();
     assert_eq!(listed.split_whitespace().collect::<Vec<_>>(), names);

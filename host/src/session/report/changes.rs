@@ -1,4 +1,4 @@
-//! What came out of the sandbox: recorded first, then told, with its lines where they are counted soon.
+//! The changes that came out of the sandbox: recorded first, then reported with their lines.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use crate::workspace::{
     self, ChangeSet, ChangeStatus, CompareDeadline, DiffView, KeptChanges, RelPath,
 };
 
-/// How long lines are counted for somebody who wants the run to end.
-const HURRY: Duration = Duration::from_millis(200);
+/// How long lines are still counted after a stop.
+const COUNT_AFTER_STOP: Duration = Duration::from_millis(200);
 
 impl Report<'_> {
-    /// What came out of the sandbox, or did not. None: there was nothing to come out. What was spent
-    /// is known by now: an agent that never began has changed nothing.
-    pub(in crate::session) fn changed(&mut self, taken: Option<KeptChanges>) {
+    /// Records the changes. None: a live directory, which has none to send. The usage is set by now:
+    /// an agent that never began has changed nothing.
+    pub(in crate::session) fn set_changes(&mut self, taken: Option<KeptChanges>) {
         let Some(KeptChanges { set, unkept }) = taken else {
             self.record.changes = records::ChangesRecord::None;
             return;
         };
-        // Nothing is lost where no agent worked.
-        if !self.has_worked && set.is_none() {
+        // If no agent worked, nothing is lost.
+        if !self.has_begun && set.is_none() {
             self.record.changes = records::ChangesRecord::None;
             return;
         }
@@ -33,7 +33,7 @@ impl Report<'_> {
         let extent = set.as_ref().and_then(|set| set.extent.note(Some(clock::now())));
         let note = [extent, unkept].into_iter().flatten().collect::<Vec<_>>().join("; ");
         let note = (!note.is_empty()).then_some(note);
-        // Said once: a record that could not be written is tried a second time.
+        // Noted once: a record that could not be written is tried a second time.
         if let Some(note) = &note
             && self.record.changes == records::ChangesRecord::None
         {
@@ -47,48 +47,52 @@ impl Report<'_> {
             (None, None) if self.record.steps == 0 => records::ChangesRecord::None,
             (_, note) => records::ChangesRecord::Lost {
                 why: note
-                    .unwrap_or_else(|| "the sandbox ended before its changes came out".to_owned()),
+                    .unwrap_or_else(|| "the sandbox ended before it sent its changes".to_owned()),
             },
         };
     }
 
-    /// Tells what changed, with its lines where they can be counted soon. It is on the disk, and
-    /// the record says so: nothing depends on this.
-    pub(in crate::session) async fn tell_changes(&mut self, stop: &Stop) {
+    /// Reports what changed, with the lines if they can be counted in time. Nothing depends on it:
+    /// the changes and the record are on the disk.
+    pub(in crate::session) async fn report_changes(&mut self, stop: &Stop) {
         let records::ChangesRecord::Kept { held, .. } = self.record.changes else { return };
-        let run = SessionFolder::found(self.folder.id().to_owned(), self.folder.path().to_owned());
-        let hurry = CancellationToken::new();
-        let effort = CompareDeadline::bounded(hurry.clone());
-        let counting = move || workspace::stat(&run, DiffView::Applied, &effort);
+        let folder =
+            SessionFolder::found(self.folder.id().to_owned(), self.folder.path().to_owned());
+        let give_up = CancellationToken::new();
+        let deadline = CompareDeadline::bounded(give_up.clone());
+        let counting = move || workspace::stat(&folder, DiffView::Applied, &deadline);
         let mut counting = tokio::task::spawn_blocking(counting);
         let counted = tokio::select! {
             counted = &mut counting => counted,
             () = async {
-                stop.asked().await;
-                tokio::time::sleep(HURRY).await;
+                stop.requested().await;
+                tokio::time::sleep(COUNT_AFTER_STOP).await;
             } => {
-                hurry.cancel();
+                give_up.cancel();
                 counting.await
             }
         };
         match counted.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             Ok(lines) => {
-                let mut changes = count(&lines, held);
+                let mut changes = changes_event(&lines, held);
                 drop(lines);
                 if let Ok(Some(set)) = workspace::changes(&self.folder) {
-                    name_all(&mut changes, &set);
+                    list_held_and_triggers(&mut changes, &set);
                 }
-                self.say(PublicEvent::Changes(changes));
+                self.emit(PublicEvent::Changes(changes));
             }
             Err(error) => tracing::warn!(%error, "the changes cannot be counted"),
         }
     }
 }
 
-/// Where a run's changes are, as callers read it. Nothing is taken out of a live directory, so only
-/// that its agent began is known.
+/// Where the changes are, for callers. Of a live directory only whether the agent began is known.
 #[must_use]
-pub fn told(changes: &records::ChangesRecord, mode: TreeMode, began: bool) -> public::ChangesAre {
+pub fn changes_state(
+    changes: &records::ChangesRecord,
+    mode: TreeMode,
+    began: bool,
+) -> public::ChangesAre {
     match changes {
         records::ChangesRecord::None if mode == TreeMode::Live && began => public::ChangesAre::Live,
         records::ChangesRecord::None => public::ChangesAre::None,
@@ -99,9 +103,9 @@ pub fn told(changes: &records::ChangesRecord, mode: TreeMode, began: bool) -> pu
     }
 }
 
-/// Changes as callers read them; `held` are those that apply keeps back.
+/// The changes for callers. `held`: how many of them `apply` holds.
 #[must_use]
-pub fn count(lines: &[workspace::SummaryLine], held: u64) -> public::ChangesEvent {
+pub fn changes_event(lines: &[workspace::SummaryLine], held: u64) -> public::ChangesEvent {
     let list = lines.iter().take(public::LIST).map(|line| public::Change {
         path: line.change.path.to_string(),
         kind: match line.change.what() {
@@ -124,11 +128,10 @@ pub fn count(lines: &[workspace::SummaryLine], held: u64) -> public::ChangesEven
     }
 }
 
-/// Names all that is held and all that runs, not the first few: the one that matters may be the
-/// last.
-// THREAT: forty harmless build files hide the one that is not.
+/// Lists everything that is held and everything that runs, not only the first few.
+// THREAT: forty harmless build files hide a harmful one.
 // Tried by session::report::tests::all_that_is_held_and_all_that_runs_is_named.
-pub fn name_all(changes: &mut public::ChangesEvent, set: &ChangeSet) {
+pub fn list_held_and_triggers(changes: &mut public::ChangesEvent, set: &ChangeSet) {
     let named = |(path, why): (RelPath, String)| public::Named { path: path.to_string(), why };
     changes.held_list =
         set.held_groups().into_iter().map(|(path, why, _)| (path, why)).map(named).collect();

@@ -1,4 +1,4 @@
-//! A directory that takes long to count: that it is counted is said now and then.
+//! Progress while a large directory is counted.
 
 use std::time::Duration;
 
@@ -7,20 +7,20 @@ use tokio::time::Instant;
 use crate::text;
 use crate::workspace::Counted;
 
-/// How long a directory is counted before that is said, and how often from then on.
-const COUNTING_FIRST: Duration = Duration::from_secs(2);
-const COUNTING: Duration = Duration::from_secs(10);
+/// When progress is reported first, and how often after that.
+const FIRST_REPORT: Duration = Duration::from_secs(2);
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Tells it first after a while, and then now and then.
+/// Calls `say` at these times.
 pub(super) fn counting(mut say: impl FnMut(String)) -> impl FnMut(Counted) {
-    let mut due = Instant::now() + COUNTING_FIRST;
+    let mut due = Instant::now() + FIRST_REPORT;
     move |counted| {
         if Instant::now() < due {
             return;
         }
-        due = Instant::now() + COUNTING;
+        due = Instant::now() + REPORT_INTERVAL;
         let (entries, bytes) = (text::thousands(counted.entries), text::bytes(counted.bytes));
-        say(format!("the directory is being looked through: {entries} entries, {bytes} so far"));
+        say(format!("the directory is still being counted: {entries} entries, {bytes} so far"));
     }
 }
 
@@ -28,9 +28,9 @@ pub(super) fn counting(mut say: impl FnMut(String)) -> impl FnMut(Counted) {
 mod tests {
     use super::*;
 
-    /// A directory that is counted soon is not spoken of, and one that is not is now and then.
+    /// No report for a directory that is counted quickly; for others, one every ten seconds.
     #[tokio::test(start_paused = true)]
-    async fn a_directory_that_takes_long_to_count_is_told_now_and_then() {
+    async fn progress_is_reported_only_while_counting_takes_long() {
         let mut said = Vec::new();
         let mut tell = counting(|text| said.push(text));
         for second in 0..30 {
@@ -38,7 +38,7 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         drop(tell);
-        let so_far = |what: &str| format!("the directory is being looked through: {what} so far");
+        let so_far = |what: &str| format!("the directory is still being counted: {what} so far");
         let expected = [
             so_far("2,000 entries, 2.0 MB"),
             so_far("12,000 entries, 12.5 MB"),

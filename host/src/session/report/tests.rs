@@ -1,4 +1,4 @@
-//! The command that gives a stored key again, and all that is named.
+//! The command that stores a key again, and the lists of held and running files.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -10,8 +10,8 @@ use crate::records::{ChangesRecord, SessionStore, Trigger};
 use crate::workspace::{self, ChangeSet};
 
 #[test]
-fn a_stored_key_is_given_again_to_the_same_base() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn a_stored_key_is_given_again_for_the_same_base() {
+    let folder = tempfile::tempdir().expect("a directory");
     let again = |name: &str, login: &str| {
         let file = folder.path().join(format!("{name}.json"));
         std::fs::write(&file, login).expect("written");
@@ -55,7 +55,7 @@ fn all_that_is_held_and_all_that_runs_is_named() {
     let held = change("x/.vscode".to_owned(), "VS Code runs it", Some("VS Code runs it"));
     let set = ChangeSet { changes: many.chain([held]).collect(), ..ChangeSet::default() };
     let mut changes = public::ChangesEvent::default();
-    name_all(&mut changes, &set);
+    list_held_and_triggers(&mut changes, &set);
     let named = |path: &str, why: &str| public::Named { path: path.into(), why: why.into() };
     assert_eq!(changes.held_list, [named("x/.vscode", "VS Code runs it")]);
     assert_eq!(changes.look_at.len(), 300);

@@ -10,7 +10,7 @@ use crate::auth::claims::Claims;
 use crate::auth::issuer::{IssuerUrl, Tokens};
 use crate::auth::store::{Login, LoginKind};
 use crate::auth::{self, Credential};
-use crate::failure::address;
+use crate::failure::shell_url;
 use crate::session::sign_in_again;
 use crate::setup::{LoginError, Logins, ProofResult, proof};
 
@@ -98,7 +98,7 @@ fn command_to_replace(login: &Login, name: &str) -> String {
     };
     let base = match Base::parse(default) {
         Ok(default) if default == login.base => String::new(),
-        _ => format!(" --base-url {}", address(&login.base.to_string())),
+        _ => format!(" --base-url {}", shell_url(&login.base.to_string())),
     };
     format!("{}{base} {flag} - < FILE", sign_in_again(name))
 }

@@ -167,7 +167,7 @@ mod tests {
         let done = session::run(demo.settings(), &context, &stop, None, &mut |_| ())
             .await
             .expect("a session");
-        done.exit == Exit::Finished && demo.prove(&context, &stop, &done.run).await.is_ok()
+        done.exit == Exit::Finished && demo.prove(&context, &stop, &done.session).await.is_ok()
     }
 
     #[tokio::test(flavor = "multi_thread")]

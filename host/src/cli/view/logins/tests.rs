@@ -1,4 +1,4 @@
-//! What `status` and `logout` say, word for word.
+//! The output of `status` and `logout`, word for word.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ fn ada() -> LoginInfo {
     }
 }
 
-fn standing(name: &str, login_info: LoginInfo, usage: PlanUsage) -> LoginStatus {
+fn login_status(name: &str, login_info: LoginInfo, usage: PlanUsage) -> LoginStatus {
     LoginStatus {
         name: name.to_owned(),
         state: LoginState::Login { login_info: Box::new(login_info), usage },
@@ -62,18 +62,18 @@ fn all() -> Vec<LoginStatus> {
     };
     let unusable = "/x/old.json: others can read it (chmod 600)".to_owned();
     vec![
-        standing("default", ada(), PlanUsage::Known(usage)),
+        login_status("default", ada(), PlanUsage::Known(usage)),
         LoginStatus { name: "old".into(), state: LoginState::Unusable(unusable) },
-        standing("ops", LoginInfo { gone: Some(gone), ..ada() }, PlanUsage::None),
-        standing("team", LoginInfo { model: Some("gpt-5.5".into()), ..key }, PlanUsage::None),
+        login_status("ops", LoginInfo { gone: Some(gone), ..ada() }, PlanUsage::None),
+        login_status("team", LoginInfo { model: Some("gpt-5.5".into()), ..key }, PlanUsage::None),
     ]
 }
 
 #[test]
-fn every_login_says_whose_it_is_and_what_is_left() {
+fn every_login_is_shown_with_its_account_and_usage() {
     let expected = "\
-login      default · ada@example.org · plus · account 9f2c… · token good for 9 d 23 h · pays
-           5h window 4%, new at 12:40 UTC · week 11%, new on 24 Nov 13:48 UTC
+login      default · ada@example.org · plus · account 9f2c… · token good for 9 d 23 h · in use
+           5h window 4%, resets at 12:40 UTC · week 11%, resets on 24 Nov 13:48 UTC
 login      old · cannot be used: /x/old.json: others can read it (chmod 600)
            airlock setup codex-auth --name old
 login      ops · ada@example.org · plus · account 9f2c… · revoked on 21 Nov 09:14 UTC (signed
@@ -81,41 +81,41 @@ login      ops · ada@example.org · plus · account 9f2c… · revoked on 21 No
            airlock setup codex-auth --name ops
 login      team · API key …a1b2 · metered · https://api.openai.com/v1 · model gpt-5.5
 ";
-    assert_eq!(status(&all(), &LoginChoice::Unsaid, NOW, Style::default()), expected);
+    assert_eq!(status(&all(), &LoginChoice::Default, NOW, Style::default()), expected);
 }
 
 #[test]
-fn who_pays_is_said_whoever_it_is() {
-    let pays = |pays: &LoginChoice| {
-        let text = status(&[], pays, NOW, Style::default());
+fn the_credential_in_use_is_shown() {
+    let shown = |login_choice: &LoginChoice| {
+        let text = status(&[], login_choice, NOW, Style::default());
         text.replace('\n', "|")
     };
     assert_eq!(
-        pays(&LoginChoice::Unsaid),
-        "pays       nobody yet|           airlock setup codex-auth|"
+        shown(&LoginChoice::Default),
+        "in use     none: there is no login yet|           airlock setup codex-auth|"
     );
-    assert_eq!(pays(&LoginChoice::KeyFile(PathBuf::from("/k"))), "pays       the key in /k|");
+    assert_eq!(shown(&LoginChoice::KeyFile(PathBuf::from("/k"))), "in use     the key in /k|");
     assert_eq!(
-        pays(&LoginChoice::Login("ops".into())),
-        "pays       login ops, which is not there|           airlock setup codex-auth --name ops|"
+        shown(&LoginChoice::Login("ops".into())),
+        "in use     none: the login ops does not exist|           airlock setup codex-auth --name ops|"
     );
     let others = &all()[1..];
-    let text = status(others, &LoginChoice::Unsaid, NOW, Style::default());
-    let expected = "pays       nobody unless a run names a login: there is no `default`\n           \
+    let text = status(others, &LoginChoice::Default, NOW, Style::default());
+    let expected = "in use     none: there is no login `default`, so a run must name a login\n           \
                     airlock run --login team …\n";
     assert!(text.ends_with(expected), "{text}");
-    let one = status_of(&others[2..], &LoginChoice::Unsaid, NOW, Style::default());
+    let one = status_of(&others[2..], &LoginChoice::Default, NOW, Style::default());
     let team = "login      team · API key …a1b2 · metered · https://api.openai.com/v1 \
                 · model gpt-5.5";
     assert_eq!(one, format!("{team}\n"));
     let text = status(&all(), &LoginChoice::Login("team".into()), NOW, Style::default());
-    assert!(text.replace("\n           ", " ").ends_with(&format!("{team} · pays\n")), "{text}");
-    assert_eq!(text.matches("pays").count(), 1);
+    assert!(text.replace("\n           ", " ").ends_with(&format!("{team} · in use\n")), "{text}");
+    assert_eq!(text.matches("in use").count(), 1);
 }
 
 #[test]
 fn a_program_reads_one_object_a_login() {
-    let text = status_json(&all(), &LoginChoice::Unsaid);
+    let text = status_json(&all(), &LoginChoice::Default);
     let lines: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let states: Vec<_> = lines.iter().map(|line| (&line["login"], &line["state"])).collect();
@@ -131,23 +131,23 @@ fn a_program_reads_one_object_a_login() {
 }
 
 #[test]
-fn a_logout_says_which_of_the_two_worked() {
+fn a_logout_says_which_of_its_two_steps_worked() {
     let done = |revoked| LoggedOut { name: "x".into(), revoked, path: PathBuf::from("/x.json") };
-    let said = |revoked| logged_out(&done(revoked), "~/x.json", Style::default());
+    let text_of = |revoked| logged_out(&done(revoked), "~/x.json", Style::default());
     assert_eq!(
-        said(Revocation::Done("auth.openai.com".into())),
-        "revoked    by auth.openai.com: no copy of it works any more\ndeleted    ~/x.json\n"
+        text_of(Revocation::Done("auth.openai.com".into())),
+        "revoked    by auth.openai.com: copies of it do not work any more either\ndeleted    ~/x.json\n"
     );
     assert_eq!(
-        said(Revocation::Failed("auth.openai.com: connection refused".into())),
+        text_of(Revocation::Failed("auth.openai.com: connection refused".into())),
         "not revoked  auth.openai.com: connection refused\n           \
-         if a copy of it may exist, sign out of all sessions in ChatGPT's settings\n\
+         if a copy of it may exist, log out of all devices in ChatGPT's settings\n\
          deleted    ~/x.json\n"
     );
 }
 
 #[test]
-fn a_login_without_an_account_gives_a_token_alone() {
+fn a_login_without_an_account_gives_only_a_token() {
     let given = |account: Option<&str>| {
         let access_token = Secret::new("token-canary".to_owned());
         secrets(&ContainerSecrets { access_token, account_id: account.map(str::to_owned) })

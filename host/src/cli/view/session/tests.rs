@@ -1,4 +1,4 @@
-//! A record as a row, as a page and as JSON.
+//! A record as a row, as text and as JSON.
 
 use super::*;
 use crate::session::public::{Change, ChangeKind};
@@ -82,18 +82,18 @@ ID    OUTCOME       TIME  REQS  TOKENS (cached)  LOGIN  WHAT
     let table = table(&[view(), limit]);
     assert_eq!(table.lines().next(), expected.lines().next());
     assert!(table.lines().all(|line| text::width(line) <= COLUMNS), "{table}");
-    assert!(!table.chars().any(neutral::steers));
+    assert!(!table.chars().any(sanitize::is_unsafe));
     assert!(table.contains("42.2k (88%)"), "{table}");
     assert_eq!(super::table(&[]), "no sessions yet\n");
 }
 
 #[test]
-fn all_of_a_record() {
+fn a_record_as_text() {
     let expected = "\
 session    7c417c417c417c417c417c417c417c41
 outcome    finished · exit 0
 time       2026-11-21T09:14:00Z · 22.3s of 1h00m
-asked      make the tests pass; say what was wrong␛[2J
+prompt     make the tests pass; say what was wrong␛[2J
 directory  /home/ada/src/left-pad-ng
 login      key (api key) · https://api.openai.com/v1
 model      gpt-5.6-luna low · credentials relay
@@ -110,7 +110,7 @@ The failing case was `pad(\"\", 3)`.
 }
 
 #[test]
-fn a_run_that_failed_early_has_no_empty_rows() {
+fn a_session_that_failed_early_has_no_empty_rows() {
     let none = || String::new();
     let early = SessionView {
         login: LoginEvent { name: none(), kind: none(), plan: None, base: none() },
@@ -133,7 +133,7 @@ fn a_run_that_failed_early_has_no_empty_rows() {
         "session",
         "outcome",
         "time",
-        "asked",
+        "prompt",
         "directory",
         "limits",
         "left out",
@@ -144,7 +144,7 @@ fn a_run_that_failed_early_has_no_empty_rows() {
 }
 
 #[test]
-fn where_the_changes_of_a_live_run_are() {
+fn the_changes_of_a_live_directory() {
     let live = SessionView {
         live: true,
         changes_are: ChangesAre::Live,
@@ -157,19 +157,20 @@ fn where_the_changes_of_a_live_run_are() {
         let lines: Vec<String> = shown.lines().rev().take(2).map(str::to_owned).collect();
         format!("{}\n{}", lines[1], lines[0])
     };
-    let there = "changes    in the directory itself, which was live: there is nothing to apply\n";
-    let git = "next       git status and git diff, in the directory, if it is a git repository";
-    let look = "next       look at the directory, without git: something there may run by itself";
+    let there = "changes    in the directory itself (--live): there is nothing to apply\n";
+    let git = "next       git status and git diff, if the directory is a git repository";
+    let look =
+        "next       look at the directory, but not with git: something there may run by itself";
     assert_eq!(last(&live), format!("{there}{git}"));
     let trigger = Trigger { path: "new/.git".into(), what: "a repository".into() };
     let triggers = SessionView { triggers: vec![trigger], ..live.clone() };
     assert_eq!(last(&triggers), format!("{there}{look}"));
-    // Its host died: what is new there was never compared.
+    // The airlock process died, so it never compared the directory.
     assert_eq!(last(&SessionView { exit: None, ..live }), format!("{there}{look}"));
 }
 
 #[test]
-fn applied_changes_are_shown_with_where_they_are() {
+fn applied_changes_are_shown_with_their_place() {
     let applied = SessionView { changes_are: ChangesAre::Applied, ..view() };
     let shown = |view: &SessionView| shown(view, Style::default());
     let expected =

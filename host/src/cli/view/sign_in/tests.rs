@@ -1,4 +1,4 @@
-//! What is said while somebody signs in, word for word.
+//! The output of a sign-in, word for word.
 
 use std::path::PathBuf;
 
@@ -25,10 +25,10 @@ fn ada() -> LoginInfo {
     }
 }
 
-fn said(ways: SignInMethods, told: &[SetupEvent]) -> String {
-    let shown = |path: &Path| path.display().to_string();
-    let mut view = SignInView::new(ways, Style::default(), &shown);
-    told.iter().map(|told| view.text(told)).collect()
+fn shown(methods: SignInMethods, events: &[SetupEvent]) -> String {
+    let path = |path: &Path| path.display().to_string();
+    let mut view = SignInView::new(methods, Style::default(), &path);
+    events.iter().map(|event| view.text(event)).collect()
 }
 
 fn browser(opened: bool) -> SetupEvent {
@@ -46,9 +46,9 @@ fn listed() -> ProofResult {
 }
 
 #[test]
-fn three_ways_and_a_login() {
+fn three_methods_and_a_login() {
     let note = "A ChatGPT plan is for your own use.";
-    let told = [
+    let events = [
         SetupEvent::Before(StoredLogin::None),
         browser(true),
         device(),
@@ -60,46 +60,46 @@ fn three_ways_and_a_login() {
     let expected = "\
 login      none yet
 
-Sign in to ChatGPT, any of these. The first to finish wins.
+Sign in to ChatGPT in one of these ways. The first to finish wins.
   1  your browser should be open; if not: https://auth.openai.com/oauth/authorize?state=B
   2  on any device: https://auth.openai.com/codex/device   code  KXQF-7M2P
   3  paste the address your browser ended on, here:
 
-signed in  ada@example.org · plus · account 9f2c… · renews itself until you log out
-proof      asked the service for its models: 5 listed, default gpt-5.6-luna  ok
-stored     ~/logins/default.json (0600, only this machine)
+signed in  ada@example.org · plus · account 9f2c… · renewed automatically until you log out
+proof      asked the backend for its models: 5 listed, default gpt-5.6-luna  ok
+stored     ~/logins/default.json (0600, only on this machine)
 note       A ChatGPT plan is for your own use.
 ";
-    assert_eq!(said(ALL, &told), expected);
+    assert_eq!(shown(ALL, &events), expected);
 }
 
 #[test]
-fn one_way_has_no_number() {
+fn a_single_method_has_no_number() {
     let only = SignInMethods { browser: false, open: false, device: true, paste: false };
     let expected = "Sign in to ChatGPT on any device: https://auth.openai.com/codex/device   \
                     code  KXQF-7M2P   (15 minutes)\n";
-    assert_eq!(said(only, &[device()]), expected);
+    assert_eq!(shown(only, &[device()]), expected);
     let authorize = "https://auth.openai.com/oauth/authorize?state=B".to_owned();
     let only = SignInMethods { browser: true, open: true, device: false, paste: false };
     let expected = "Sign in to ChatGPT in your browser; if it did not open: \
                     https://auth.openai.com/oauth/authorize?state=B\n";
     let browser = SignInEvent::Browser { authorize: authorize.clone(), port: 1455, opened: true };
-    assert_eq!(said(only, &[SetupEvent::Method(browser)]), expected);
+    assert_eq!(shown(only, &[SetupEvent::Method(browser)]), expected);
     let only = SignInMethods { browser: false, open: false, device: false, paste: true };
     let expected = "Sign in to ChatGPT in a browser anywhere: \
                     https://auth.openai.com/oauth/authorize?state=B\n     \
-                    the page it ends on will not load: paste its address here\n";
-    assert_eq!(said(only, &[SetupEvent::Method(SignInEvent::Address { authorize })]), expected);
+                    the last page will not load: paste its address here\n";
+    assert_eq!(shown(only, &[SetupEvent::Method(SignInEvent::Address { authorize })]), expected);
 }
 
 #[test]
-fn a_way_that_is_closed_says_why_and_the_others_go_on() {
+fn a_closed_method_says_why_and_the_others_go_on() {
     let holders = vec![
         PortHolder { port: 1455, program: Some("codex (pid 812)".into()) },
         PortHolder { port: 1457, program: None },
     ];
     let authorize = "https://auth.openai.com/oauth/authorize?state=B".to_owned();
-    let told = [
+    let events = [
         SetupEvent::Method(SignInEvent::PortsBusy { holders }),
         SetupEvent::Method(SignInEvent::Address { authorize }),
         SetupEvent::Method(SignInEvent::NoDevice {
@@ -109,21 +109,21 @@ fn a_way_that_is_closed_says_why_and_the_others_go_on() {
         SetupEvent::Method(SignInEvent::Denied { why: "access_denied\u{1b}[2J".into() }),
     ];
     let expected = "\
-note       no browser way, its ports are taken: port 1455 by codex (pid 812), port 1457 by
-           another user's program
+note       the browser method is closed, because its ports are in use: 1455 by codex (pid 812),
+           1457 by another user's program
 
-Sign in to ChatGPT, any of these. The first to finish wins.
+Sign in to ChatGPT in one of these ways. The first to finish wins.
   1  in a browser anywhere: https://auth.openai.com/oauth/authorize?state=B
-     the page it ends on will not load: paste its address here
-note       no code for another device: it refused (404): device login is not enabled
-note       not taken: the state is another one's; paste it again
+     the last page will not load: paste its address here
+note       no code for other devices: it refused (404): device login is not enabled
+note       not accepted: the state is another one's; paste it again
 note       denied: access_denied␛[2J
 ";
-    assert_eq!(said(ALL, &told), expected);
+    assert_eq!(shown(ALL, &events), expected);
 }
 
 #[test]
-fn what_was_there_is_said_first() {
+fn the_stored_login_is_shown_first() {
     let gone = LoginGone {
         reason: "revoked on 21 Nov 09:14 UTC (signed out in another place)".into(),
         at: 1,
@@ -166,22 +166,22 @@ fn what_was_there_is_said_first() {
                 ada(),
                 LoginInfo { email: Some("eve@x".into()), ..ada() },
             ])),
-            "another    login `default` is ada@example.org · plus · account 9f2c…; put eve@x · \
-             plus · account\n           9f2c… in its place? [y/N] ",
+            "replace    the login `default` is ada@example.org · plus · account 9f2c…; replace it with \
+             eve@x\n           · plus · account 9f2c…? [y/N] ",
         ),
         (
             SetupEvent::Proof(ProofResult::Unknown("https://chatgpt.com: it answered 502".into())),
             "proof      none yet: https://chatgpt.com: it answered 502\n",
         ),
     ];
-    for (told, expected) in cases {
-        assert_eq!(said(ALL, &[told]), expected);
+    for (event, expected) in cases {
+        assert_eq!(shown(ALL, &[event]), expected);
     }
 }
 
 #[test]
 fn a_program_reads_one_object_a_line() {
-    let told = [
+    let events = [
         SetupEvent::Before(StoredLogin::None),
         browser(false),
         device(),
@@ -189,7 +189,7 @@ fn a_program_reads_one_object_a_line() {
         SetupEvent::SignedIn(ada()),
         SetupEvent::Note("a\u{202e}b".into()),
     ];
-    let lines: Vec<String> = told.iter().filter_map(event).collect();
+    let lines: Vec<String> = events.iter().filter_map(event).collect();
     let expected = [
         "{\"v\":1,\"event\":\"browser\",\"url\":\"https://auth.openai.com/oauth/authorize?state=B\",\
          \"port\":1455,\"opened\":false}\n",

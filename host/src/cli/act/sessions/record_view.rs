@@ -1,43 +1,43 @@
-//! How a run stands: its record as it is shown, and why it has no changes where it has none.
+//! A session's record as it is shown, and why a session has no changes.
 
 use airlock_shared::job::Budget;
 use airlock_shared::outcome::{Outcome, Stop};
 
-use super::{effort, short};
+use super::{short, unhurried};
 use crate::cli::view::session::SessionView;
 use crate::records::{self, Record, SessionFolder, SessionStore, TreeMode};
 use crate::session::public::{ChangesEvent, Image, Limits, LoginEvent};
-use crate::session::{count, name_all, told};
+use crate::session::{changes_event, changes_state, list_held_and_triggers};
 use crate::workspace::{self, DiffView};
 
-const APPLIED: &str = "its changes were applied already, and are in your directory";
+const APPLIED: &str = "its changes are already applied, and are in your directory";
 
-/// Why there is nothing of a run that could be shown, applied or discarded.
+/// Why a session has nothing to show, apply or discard.
 pub(super) fn why_nothing(folder: &SessionFolder) -> String {
     let Ok(Some(record)) = folder.record() else {
-        return "the run was killed before it began".to_owned();
+        return "the session was killed before it began".to_owned();
     };
     let (alive, began) = (folder.is_alive(), has_begun(folder, &record));
     let why = match changes_of(folder, &record, alive) {
-        // Its record may be older than that.
+        // The record may be older than the apply.
         _ if workspace::is_applied(folder) => APPLIED,
         records::ChangesRecord::Lost { why } => return format!("its changes are lost: {why}"),
         records::ChangesRecord::Applied { .. } => APPLIED,
         records::ChangesRecord::Discarded => "its changes were discarded",
-        records::ChangesRecord::Kept { .. } => "its changes were kept, and their files are gone",
-        records::ChangesRecord::None if alive => "the run is still going on",
+        records::ChangesRecord::Kept { .. } => "the files with its changes are gone",
+        records::ChangesRecord::None if alive => "the session is still running",
         records::ChangesRecord::None if !began => "the agent never began",
         records::ChangesRecord::None if record.workspace.mode == TreeMode::Live => {
-            "it worked in the directory itself (--live), and its changes are there"
+            "it worked in the directory itself (--live), so its changes are there"
         }
         records::ChangesRecord::None => "it changed nothing",
     };
     why.to_owned()
 }
 
-/// Whether the agent asked the model for something. A host that died could not count that.
+/// Whether the agent asked the model. If the host died, the record has no count.
 fn has_begun(folder: &SessionFolder, record: &Record) -> bool {
-    record.steps > 0 || (record.outcome.is_none() && folder.tells_of_a_request())
+    record.steps > 0 || (record.outcome.is_none() && folder.has_request_event())
 }
 
 pub(super) fn view(
@@ -49,7 +49,7 @@ pub(super) fn view(
     let alive = folder.is_alive();
     let (outcome, message, answer) = match &record.outcome {
         None if alive => ("running", None, None),
-        None => ("lost", Some("its host died; nothing more is known".to_owned()), None),
+        None => ("lost", Some("its airlock process died; nothing more is known".to_owned()), None),
         Some(Outcome::Finished { answer }) => ("finished", None, Some(answer.clone())),
         Some(Outcome::Failed { fault }) => ("failed", Some(fault.message.clone()), None),
         Some(Outcome::Stopped { reason, answer }) => match reason {
@@ -67,7 +67,7 @@ pub(super) fn view(
         records::ChangesRecord::Lost { why } => Some(why.clone()),
         _ => None,
     };
-    let changes_are = told(&changes, record.workspace.mode, began);
+    let changes_are = changes_state(&changes, record.workspace.mode, began);
     let changes = match changes {
         records::ChangesRecord::Kept { .. } | records::ChangesRecord::Applied { .. } if whole => {
             stored(folder)
@@ -126,16 +126,16 @@ pub(super) fn view(
     }
 }
 
-/// The changes as they lie on the disk; none where they cannot be read.
+/// The changes on the disk; none if they cannot be read.
 fn stored(folder: &SessionFolder) -> ChangesEvent {
-    let lines = workspace::stat(folder, DiffView::Applied, &effort()).unwrap_or_default();
+    let lines = workspace::stat(folder, DiffView::Applied, &unhurried()).unwrap_or_default();
     let set = workspace::changes(folder).ok().flatten().unwrap_or_default();
-    let mut changes = count(&lines, set.held().count() as u64);
-    name_all(&mut changes, &set);
+    let mut changes = changes_event(&lines, set.held().count() as u64);
+    list_held_and_triggers(&mut changes, &set);
     changes
 }
 
-/// What became of the changes. Where the host died before it could write that down, the disk knows.
+/// The state of the changes. If the host died before it could record them, the disk tells.
 fn changes_of(folder: &SessionFolder, record: &Record, alive: bool) -> records::ChangesRecord {
     if record.outcome.is_some()
         || record.changes != records::ChangesRecord::None
@@ -151,6 +151,8 @@ fn changes_of(folder: &SessionFolder, record: &Record, alive: bool) -> records::
             note: set.extent.note(None),
         },
         _ if !has_begun(folder, record) => records::ChangesRecord::None,
-        _ => records::ChangesRecord::Lost { why: "the host died before they came out".to_owned() },
+        _ => records::ChangesRecord::Lost {
+            why: "the airlock process died before it received them".to_owned(),
+        },
     }
 }

@@ -1,5 +1,5 @@
-//! What is done with runs that are over: listed, shown, compared, applied, discarded, by any prefix
-//! of their id that is theirs alone.
+//! Commands on sessions that are over: list, show, diff, apply, discard, by any prefix of their id
+//! that only they have.
 
 use airlock_tests::backend::{answer, call, script};
 use airlock_tests::{Rig, tree};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{done, said, unwrapped};
 
 #[tokio::test]
-async fn a_run_is_listed_shown_compared_applied() {
+async fn a_session_is_listed_shown_compared_and_applied() {
     let rig = Rig::new().files(&[("edit", "old\nkept\n"), ("gone", "x\n")]);
     let none = said(&rig, &["sessions"]).await;
     assert_eq!((none.exit, none.stdout.as_str()), (Some(0), "no sessions yet\n"));
@@ -31,7 +31,7 @@ async fn a_run_is_listed_shown_compared_applied() {
     for part in [
         &format!("session    {id}"),
         "outcome    finished · exit 0",
-        "asked      tidy up",
+        "prompt     tidy up",
         "login      key",
         "network none",
         "\ndone\n",
@@ -64,12 +64,12 @@ async fn a_run_is_listed_shown_compared_applied() {
     assert_eq!(text, "new\nkept\n");
     let diff_now = said(&ran.rig, &["diff", &id]).await;
     let expected =
-        "nothing    to show: its changes were applied already, and are in your directory\n";
+        "nothing    to show: its changes are already applied, and are in your directory\n";
     assert_eq!((diff_now.exit, &*diff_now.stdout, &*diff_now.stderr), (Some(0), "", expected));
     for name in ["apply", "discard"] {
         let again = said(&ran.rig, &[name, &id]).await;
         let expected = format!(
-            "nothing to {name}: its changes were applied already, and are in your directory\n\
+            "nothing to {name}: its changes are already applied, and are in your directory\n\
              airlock show {}\n",
             &id[..4]
         );
@@ -79,29 +79,32 @@ async fn a_run_is_listed_shown_compared_applied() {
     assert!(shown.contains("d/f ") && shown.contains("applied: they are in your"), "{shown}");
 }
 
-/// What apply keeps back can be thrown away after it, and what was applied stays.
+/// After an apply, `discard` deletes only what was held; what was applied stays.
 #[tokio::test]
-async fn what_was_kept_back_is_discarded_alone() {
+async fn after_an_apply_only_what_was_held_is_discarded() {
     let command = json!({"command": "echo x > f; mkdir .vscode; echo '{}' > .vscode/tasks.json"});
     let ran = Rig::new().model(script![call("bash", command), answer("done")]).prompt("x");
     let ran = ran.run().await.assert_finished("done");
     let id = ran.id();
     done(&ran, &["apply", &id]).await;
     let stat = done(&ran, &["diff", &id, "--stat"]).await;
-    assert!(stat.contains("more kept back by apply"), "{stat}");
+    assert!(stat.contains("more held by apply"), "{stat}");
     let discarded = unwrapped(&done(&ran, &["discard", &id]).await);
-    assert!(discarded.contains("that apply kept back of run"), "{discarded}");
+    assert!(discarded.contains("that apply held of session"), "{discarded}");
     assert!(discarded.ends_with("what was applied stays in your directory"), "{discarded}");
     assert!(ran.rig.workspace().join("f").exists());
     let record: Value =
         serde_json::from_str(&done(&ran, &["show", &id, "--json"]).await).expect("JSON");
     assert_eq!(record["changes_are"], "applied");
     let again = said(&ran.rig, &["discard", &id]).await;
-    assert!(again.stderr.starts_with("nothing to discard: its changes were applied"), "{again:?}");
+    assert!(
+        again.stderr.starts_with("nothing to discard: its changes are already applied"),
+        "{again:?}"
+    );
 }
 
 #[tokio::test]
-async fn discarded_is_gone_and_its_record_stays() {
+async fn discarded_changes_are_deleted_and_the_record_stays() {
     let command = json!({"command": "echo x > f"});
     let ran = Rig::new().model(script![call("bash", command), answer("done")]).prompt("x");
     let ran = ran.run().await.assert_finished("done");
@@ -109,7 +112,7 @@ async fn discarded_is_gone_and_its_record_stays() {
     let short = &id[..4];
     let said_so = said(&ran.rig, &["discard", short]).await;
     let expected = format!(
-        "discarded  1 changed file of run {short}; its record stays: airlock show {short}\n"
+        "discarded  1 changed file of session {short}; its record stays: airlock show {short}\n"
     );
     assert_eq!((said_so.exit, said_so.stderr), (Some(0), expected));
     for name in ["apply", "discard"] {
@@ -158,9 +161,9 @@ async fn a_conflict_is_shown_and_nothing_is_written() {
     assert_eq!(std::fs::read_to_string(ran.rig.workspace().join("b")).unwrap_or_default(), "old\n");
 }
 
-/// Folders of runs as they lie in the state: ids alike in four digits, in five, and one of its own.
+/// Two sessions whose ids begin with the same digits.
 #[tokio::test]
-async fn a_prefix_names_one_run_or_none() {
+async fn a_prefix_names_one_session_or_none() {
     let rig = Rig::new();
     let ran = rig.model(script![answer("ok")]).prompt("x").run().await.assert_finished("ok");
     let id = ran.id();
@@ -178,9 +181,10 @@ async fn a_prefix_names_one_run_or_none() {
         let shown = said(&ran.rig, &["show", own]).await;
         assert!(shown.stdout.starts_with(&format!("session    {id}\n")), "{own}: {shown:?}");
     }
-    let nobody = if id.starts_with("ffff") { "eeee" } else { "ffff" };
-    let none = said(&ran.rig, &["show", nobody]).await;
-    let expected = format!("which session: no session begins with {nobody}\nairlock sessions\n");
+    let unknown = if id.starts_with("ffff") { "eeee" } else { "ffff" };
+    let none = said(&ran.rig, &["show", unknown]).await;
+    let expected =
+        format!("which session: no session's id begins with {unknown}\nairlock sessions\n");
     assert_eq!((none.exit, none.stderr), (Some(2), expected));
     for wrong in ["abc", "zzzz", "../../etc", &"a".repeat(33)] {
         assert_eq!(said(&ran.rig, &["show", wrong]).await.exit, Some(2), "{wrong}");
@@ -188,8 +192,8 @@ async fn a_prefix_names_one_run_or_none() {
 }
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).expect("a folder");
-    for entry in std::fs::read_dir(from).expect("a run's folder").flatten() {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a session's directory").flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_file()) {
             std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
         }

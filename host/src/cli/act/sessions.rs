@@ -1,6 +1,6 @@
-//! What is done with runs that are over: `sessions`, `show`, `diff`, `apply`, `discard`.
+//! Commands on sessions that are over: `sessions`, `show`, `diff`, `apply`, `discard`.
 
-mod standing; // how a run stands
+mod record_view; // a record as it is shown
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,9 +12,9 @@ use crate::cli::view::session::{self, SessionView};
 use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::neutral;
 use crate::records::{self, FindError, Record, SessionFolder, SessionStore};
-use crate::session::count;
+use crate::sanitize;
+use crate::session::changes_event;
 use crate::workspace::{
     self, Applied, ApplyError, ChangeSet, ChangedContent, CompareDeadline, DiffView, Saved,
 };
@@ -26,7 +26,7 @@ pub(super) fn sessions(
 ) -> Result<Exit, Failure> {
     let listed = store.list().map_err(|error| unreadable(&error))?;
     let views = listed.iter().filter_map(|(folder, record)| {
-        record.as_ref().map(|record| standing::view(store, folder, record, false))
+        record.as_ref().map(|record| record_view::view(store, folder, record, false))
     });
     let views: Vec<SessionView> = views.collect();
     let text = match json {
@@ -43,7 +43,7 @@ pub(super) fn show(
     screen: &mut Screen,
 ) -> Result<Exit, Failure> {
     let folder = find(store, prefix)?;
-    let view = standing::view(store, &folder, &record(&folder)?, true);
+    let view = record_view::view(store, &folder, &record(&folder)?, true);
     let text = if json { session::json(&view) } else { session::shown(&view, screen.out_style) };
     screen.print(&text).map(|()| Exit::Finished)
 }
@@ -58,30 +58,30 @@ pub(super) fn diff(
     let folder = find(store, prefix)?;
     let wanted = if held { DiffView::Held } else { DiffView::Applied };
     tell_extent(&folder, screen)?;
-    // The texts that an apply replaced are not kept: lines could only be guessed at.
+    // After an apply, the old texts are gone, so their lines cannot be shown.
     let is_past = !held && !stat && workspace::is_applied(&folder);
     let Some(set) = changes_of(&folder)?.filter(|_| !is_past) else {
-        let why = neutral::line(&standing::why_nothing(&folder));
+        let why = sanitize::line(&record_view::why_nothing(&folder));
         let columns = crate::text::COLUMNS;
-        let said = labelled("nothing", &format!("to show: {why}"), columns, screen.err_style);
-        screen.tell(&format!("{said}\n"));
+        let line = labelled("nothing", &format!("to show: {why}"), columns, screen.err_style);
+        screen.tell(&format!("{line}\n"));
         return Ok(Exit::Finished);
     };
     if stat {
         let lines =
-            workspace::stat(&folder, wanted, &effort()).map_err(|error| unreadable(&error))?;
+            workspace::stat(&folder, wanted, &unhurried()).map_err(|error| unreadable(&error))?;
         let more = if held { 0 } else { set.held().count() as u64 };
-        let changes = count(&lines, more);
+        let changes = changes_event(&lines, more);
         let text = crate::cli::progress::stat(&changes, crate::text::COLUMNS, screen.out_style);
         return screen.print(&text).map(|()| Exit::Finished);
     }
-    // THREAT: changes of gigabytes, or of characters that are shown as eight, fill the memory of
-    // whoever looks at them. Tried by cli::memory::changes_are_shown_in_little_memory.
-    let shown = screen.stream_foreign(|out| workspace::diff(&folder, wanted, out))?;
+    // THREAT: changes of gigabytes, or of characters that are shown as eight, fill our memory. Tried
+    // by cli::memory::changes_are_shown_in_little_memory.
+    let shown = screen.stream_untrusted(|out| workspace::diff(&folder, wanted, out))?;
     shown.map(|()| Exit::Finished).map_err(|error| unreadable(&error))
 }
 
-/// What a run made of one file, byte for byte, to be taken by hand.
+/// Prints one file's new content, byte for byte.
 pub(super) fn content(
     store: &SessionStore,
     prefix: &str,
@@ -99,17 +99,19 @@ pub(super) fn content(
         ChangedContent::Link(target) => return Err(no_file(format!("a link to {target}"))),
         ChangedContent::None if changes_of(&folder)?.is_none() => {
             let next = format!("airlock show {}", short(store, &folder));
-            return Err(no_file(standing::why_nothing(&folder)).hint(next));
+            return Err(no_file(record_view::why_nothing(&folder)).hint(next));
         }
         ChangedContent::None => {
-            return Err(no_file("the run has no new content for it".to_owned()));
+            return Err(no_file("the session has no new content for it".to_owned()));
         }
     };
-    // THREAT: a file's bytes steer the terminal. Tried by
+    // THREAT: a file's bytes control the terminal. Tried by
     // cli::face::nothing_of_the_model_or_the_sandbox_steers_a_terminal.
     if screen.out_is_terminal {
         let next = format!("airlock diff {} --content PATH > FILE", short(store, &folder));
-        return Err(no_file("as it is, it is for a file, not a terminal".to_owned()).hint(next));
+        return Err(
+            no_file("its unchanged bytes are not printed on a terminal".to_owned()).hint(next)
+        );
     }
     match std::io::copy(&mut content, &mut screen.out).and_then(|_| screen.out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(unreadable(&error)),
@@ -138,7 +140,7 @@ pub(super) fn apply(
             fill(&mut view, &applied);
             folder.record_applied(clock::now()).map_err(|error| unreadable(&error))?;
         }
-        // What was not done still waits, and the record says no more than that.
+        // The rest still waits: the record counts only what is left.
         Ok(applied) => {
             fill(&mut view, &applied);
             if let records::ChangesRecord::Kept { files, .. } = &mut record.changes {
@@ -176,9 +178,9 @@ pub(super) fn apply(
 
 fn fill(view: &mut AppliedView, applied: &Applied) {
     view.files = applied.done.len() as u64;
-    view.all_kept_back = applied.all_held;
+    view.all_held = applied.all_held;
     view.finished_earlier = applied.finished;
-    // One line for each folder that is held whole: a commit made in the sandbox is dozens of paths.
+    // One line for each directory that is held as a whole: a commit in the sandbox has dozens of paths.
     let held = ChangeSet { changes: applied.held.clone(), ..ChangeSet::default() };
     let held = held.held_groups().into_iter();
     let held = held.map(|(path, why, paths)| HeldView {
@@ -195,29 +197,29 @@ fn fill(view: &mut AppliedView, applied: &Applied) {
     view.staging_stays = applied.staging_stays.as_ref().map(ToString::to_string);
     let stayed = applied.stayed.iter().map(|path| HeldView {
         path: path.to_string(),
-        why: "there is something in it that was not copied".to_owned(),
+        why: "it has files that were not copied".to_owned(),
     });
-    view.kept_back = held.chain(stayed).collect();
+    view.held = held.chain(stayed).collect();
     let careful = applied.run_by_themselves.iter();
     view.careful =
         by_reason(careful.filter_map(|it| Some((it.path.to_string(), it.runs.clone()?))));
 }
 
-/// Says so if the changes are not all that the run made.
+/// Notes if the changes are not all that the session made.
 fn tell_extent(folder: &SessionFolder, screen: &mut Screen) -> Result<(), Failure> {
     let set = workspace::changes(folder).map_err(|error| unreadable(&error))?;
     let ended = folder.record().ok().flatten().and_then(|record| record.ended);
     if let Some(note) = set.and_then(|set| set.extent.note(ended)) {
-        let note = neutral::line(&note);
+        let note = sanitize::line(&note);
         let columns = crate::text::COLUMNS;
-        let said = labelled("note", &note, columns, screen.err_style);
-        screen.tell(&format!("{said}\n"));
+        let line = labelled("note", &note, columns, screen.err_style);
+        screen.tell(&format!("{line}\n"));
     }
     Ok(())
 }
 
-/// Nobody is in a hurry but whoever waits for the answer.
-fn effort() -> CompareDeadline {
+/// A deadline without a stop: a person waits for the answer.
+fn unhurried() -> CompareDeadline {
     CompareDeadline::bounded(CancellationToken::new())
 }
 
@@ -236,7 +238,7 @@ pub(super) fn discard(
         return Err(not_done(ApplyError::NoChanges));
     }
     let begun = workspace::discard(&folder).map_err(not_done)?;
-    // What was applied stays applied; only what was kept back of it goes.
+    // What was applied stays applied; only what was held is deleted.
     if applied {
         record_applied(&folder)?;
     } else if let Some(mut record) = folder.record().map_err(|error| unreadable(&error))? {
@@ -244,8 +246,8 @@ pub(super) fn discard(
         folder.write_record(&record).map_err(|error| unreadable(&error))?;
     }
     let what = match (applied, begun.is_some()) {
-        (true, _) => Discarded::KeptBack,
-        (false, true) => Discarded::Begun,
+        (true, _) => Discarded::Held,
+        (false, true) => Discarded::Interrupted,
         (false, false) => Discarded::All,
     };
     let saved: Vec<HeldView> =
@@ -258,7 +260,7 @@ fn moved(saved: &Saved, what: &str) -> HeldView {
     HeldView { path: saved.path.to_string(), why: format!("{what} is in {}", saved.at) }
 }
 
-/// For changes that are applied: an apply that was killed before its record wrote none.
+/// Records that changes are applied, if an apply was killed before it did so.
 fn record_applied(folder: &SessionFolder) -> Result<(), Failure> {
     match folder.record().map_err(|error| unreadable(&error))?.map(|record| record.changes) {
         Some(records::ChangesRecord::Applied { .. }) => Ok(()),
@@ -272,18 +274,18 @@ fn not_done(what: &str, error: &ApplyError, folder: &SessionFolder, short: &str)
     match error {
         ApplyError::NoChanges | ApplyError::AlreadyApplied => Failure {
             headline: format!("nothing to {what}"),
-            reason: standing::why_nothing(folder),
+            reason: record_view::why_nothing(folder),
             ..failure
         },
         ApplyError::CutShort(_) => {
-            let give_up = format!("to give it up, and leave what is done: airlock discard {short}");
+            let give_up = format!("to give it up and keep what was done: airlock discard {short}");
             Failure { reason: format!("{}; {give_up}", failure.reason), ..failure }
         }
         _ => failure,
     }
 }
 
-/// What of a run could be shown, applied or discarded; none where there is nothing.
+/// The changes that can be shown, applied or discarded; `None` if there are none.
 fn changes_of(folder: &SessionFolder) -> Result<Option<ChangeSet>, Failure> {
     let set = workspace::changes(folder).map_err(|error| unreadable(&error))?;
     Ok(set.filter(|set| !set.is_empty()))
@@ -295,7 +297,7 @@ fn find(store: &SessionStore, prefix: &str) -> Result<SessionFolder, Failure> {
         match &error {
             FindError::Ambiguous { sessions, .. } => {
                 let some: Vec<&str> = sessions.iter().take(5).map(String::as_str).collect();
-                failure.hint(format!("airlock show {}", some.first().copied().unwrap_or("RUN")))
+                failure.hint(format!("airlock show {}", some.first().copied().unwrap_or("SESSION")))
             }
             _ => failure.hint("airlock sessions"),
         }
@@ -305,7 +307,7 @@ fn find(store: &SessionStore, prefix: &str) -> Result<SessionFolder, Failure> {
 fn record(folder: &SessionFolder) -> Result<Record, Failure> {
     let found = folder.record().map_err(|error| unreadable(&error))?;
     found.ok_or_else(|| {
-        Failure::new(Exit::Failed, "no record", "the run was killed before it began")
+        Failure::new(Exit::Failed, "no record", "the session was killed before it began")
             .hint("airlock sessions")
     })
 }
@@ -315,6 +317,6 @@ fn short(store: &SessionStore, folder: &SessionFolder) -> String {
 }
 
 fn unreadable(error: &std::io::Error) -> Failure {
-    let reason = neutral::line(&error.to_string());
-    Failure::new(Exit::Failed, "the run's files cannot be used", reason)
+    let reason = sanitize::line(&error.to_string());
+    Failure::new(Exit::Failed, "the session's files cannot be used", reason)
 }
