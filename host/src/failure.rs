@@ -16,7 +16,7 @@ use crate::text;
 
 /// The command for a person without a valid credential.
 pub const SIGN_IN: &str = "airlock setup codex-auth";
-/// The command that gives a run an API key.
+/// The command that uses an API key.
 pub const GIVE_A_KEY: &str = "airlock run --api-key-file FILE …";
 
 /// The command that moves logins and records to another directory.

@@ -1,4 +1,4 @@
-//! `airlock doctor` tries the backend that a run would use; a run that cannot reach its backend
+//! `airlock doctor` tries the backend of `airlock run`; a session that cannot reach its backend
 //! names `airlock doctor` with the same flags.
 
 use airlock_tests::Rig;
@@ -6,7 +6,7 @@ use airlock_tests::backend::{Backend, script};
 use airlock_tests::engine::Engine;
 use airlock_tests::images;
 
-use super::{flags, key_file, said};
+use super::{flags, key_file, run_cli};
 
 #[tokio::test]
 async fn the_hint_of_a_run_makes_doctor_try_the_same_backend() {
@@ -16,7 +16,7 @@ async fn the_hint_of_a_run_makes_doctor_try_the_same_backend() {
     let key = key_file(&rig);
     let base = ["--base-url", "http://127.0.0.1:1/v1", "--api-key-file", &key];
     let run = [&["run", "p", "--image", images::BUSYBOX][..], &base].concat();
-    let run = said(&rig, &run).await;
+    let run = run_cli(&rig, &run).await;
     assert_eq!(run.exit, Some(1), "{run:#?}");
     let hint = run.stderr.lines().last().unwrap_or_default();
     assert_eq!(
@@ -24,7 +24,7 @@ async fn the_hint_of_a_run_makes_doctor_try_the_same_backend() {
         "{run:#?}"
     );
     let hint = hint.replace('~', &rig.home().display().to_string());
-    let doctor = said(&rig, &hint.split(' ').skip(1).collect::<Vec<_>>()).await;
+    let doctor = run_cli(&rig, &hint.split(' ').skip(1).collect::<Vec<_>>()).await;
     let row = row(&doctor.stderr);
     assert!(row[0].starts_with("backend    no list of models: http://127.0.0.1:1: "), "{row:#?}");
     assert_eq!(row[1], "           curl -I http://127.0.0.1:1");
@@ -38,17 +38,17 @@ async fn a_backend_that_answers_is_shown_with_its_models() {
     let flags = flags(&rig, &backend);
     let line: Vec<&str> = flags.iter().map(String::as_str).collect();
     // The first two flags name an image.
-    let doctor = said(&rig, &[&["doctor"], &line[2..]].concat()).await;
+    let doctor = run_cli(&rig, &[&["doctor"], &line[2..]].concat()).await;
     let row = row(&doctor.stderr);
     assert!(row[0].starts_with(&format!("backend    {}", backend.url())), "{row:#?}");
     assert!(row[0].contains(" lists ") && row[0].ends_with("  ok"), "{row:#?}");
-    let none = said(&rig, &["doctor"]).await;
+    let none = run_cli(&rig, &["doctor"]).await;
     assert!(none.stderr.contains("backend    there is no login or key"), "{none:#?}");
 }
 
 /// The row about the backend, and the rows after it.
-fn row(said: &str) -> Vec<&str> {
-    let row = said.lines().skip_while(|line| !line.starts_with("backend")).collect::<Vec<_>>();
-    assert!(!row.is_empty(), "no such row: {said}");
+fn row(result: &str) -> Vec<&str> {
+    let row = result.lines().skip_while(|line| !line.starts_with("backend")).collect::<Vec<_>>();
+    assert!(!row.is_empty(), "no such row: {result}");
     row
 }

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::json;
 use tokio::process::Command;
 
-use super::{flags, key_file, said};
+use super::{flags, key_file, run_cli};
 
 #[tokio::test]
 async fn the_answer_is_on_stdout_and_in_the_file_and_progress_on_stderr() {
@@ -138,12 +138,12 @@ async fn a_session_that_never_began_has_its_last_line_too() {
         (&no_state, &["run", "p", "--api-key-file", &their_key], 1, "workspace", "no place to"),
     ];
     for (rig, line, exit, fault, message) in cases {
-        let plain = said(rig, line).await;
-        let json = said(rig, &[line, &["--json"]].concat()).await;
+        let without = run_cli(rig, line).await;
+        let with = run_cli(rig, &[line, &["--json"]].concat()).await;
         // The control: without the flag nothing is on stdout, and stderr is the same.
-        assert_eq!((plain.exit, plain.stdout.as_str()), (Some(exit), ""), "{line:?}");
-        assert_eq!((json.exit, &json.stderr), (Some(exit), &plain.stderr), "{line:?}");
-        let mut outcome: serde_json::Value = serde_json::from_str(&json.stdout).expect("one line");
+        assert_eq!((without.exit, without.stdout.as_str()), (Some(exit), ""), "{line:?}");
+        assert_eq!((with.exit, &with.stderr), (Some(exit), &without.stderr), "{line:?}");
+        let mut outcome: serde_json::Value = serde_json::from_str(&with.stdout).expect("one line");
         let text = outcome["message"].take();
         assert!(text.as_str().is_some_and(|it| it.starts_with(message)), "{line:?}: {text}");
         let expected = json!({"v": 1, "n": 1, "session": "", "at_ms": 0, "event": "outcome",
@@ -196,8 +196,8 @@ async fn a_stalled_reader_holds_neither_the_run_nor_sigterm() {
     for signal in [None, Some(Signal::TERM), Some(Signal::INT)] {
         let rig = Rig::new();
         // A pipe holds 64 KiB.
-        let said = json!({"command": "head -c 9000 /dev/zero | tr '\\0' x"});
-        let mut steps = vec![call("bash", said); 20];
+        let result = json!({"command": "head -c 9000 /dev/zero | tr '\\0' x"});
+        let mut steps = vec![call("bash", result); 20];
         steps.push(answer("done"));
         let backend = Backend::scripted(Script(steps));
         let mut command = rig.command("run").await;
@@ -242,7 +242,7 @@ async fn a_stalled_reader_holds_neither_the_run_nor_sigterm() {
 
 /// The only session of a rig's home, as `sessions --json` shows it.
 async fn first_listed_session(rig: &Rig) -> Option<serde_json::Value> {
-    let sessions = said(rig, &["sessions", "--json"]).await.stdout;
+    let sessions = run_cli(rig, &["sessions", "--json"]).await.stdout;
     serde_json::from_str(sessions.lines().next()?).ok()
 }
 
@@ -270,7 +270,7 @@ async fn nothing_of_the_model_or_the_sandbox_steers_a_terminal() {
     assert!(shown.contains("a␛]52;c;cm0gLXJmIH4=␇b<U+202E>c<U+200B>d␛[2Je"), "{shown}");
     assert!(shown.contains("2 requests"), "{shown}");
     assert_harmless(&shown);
-    let sessions = said(&rig, &["sessions"]).await.stdout;
+    let sessions = run_cli(&rig, &["sessions"]).await.stdout;
     let id = sessions.lines().nth(1).and_then(|row| row.split(' ').next()).unwrap_or_default();
     for name in ["show", "diff"] {
         let shown = on_a_terminal(&rig, &[name.to_owned(), id.to_owned()]).await;

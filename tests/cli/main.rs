@@ -24,7 +24,7 @@ struct CommandResult {
 }
 
 /// Runs one command in a rig's home, with an empty stdin.
-async fn said(rig: &Rig, line: &[&str]) -> CommandResult {
+async fn run_cli(rig: &Rig, line: &[&str]) -> CommandResult {
     let (name, rest) = line.split_first().expect("a command");
     let output = rig.command(name).await.args(rest).output().await.expect("airlock can be started");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -37,10 +37,10 @@ async fn said(rig: &Rig, line: &[&str]) -> CommandResult {
 }
 
 /// The same for a session that is over; the command must succeed.
-async fn done(ran: &Ran, line: &[&str]) -> String {
-    let said = said(&ran.rig, line).await;
-    assert_eq!(said.exit, Some(0), "{line:?}: {said:#?}");
-    said.stdout + &said.stderr
+async fn succeed(ran: &Ran, line: &[&str]) -> String {
+    let result = run_cli(&ran.rig, line).await;
+    assert_eq!(result.exit, Some(0), "{line:?}: {result:#?}");
+    result.stdout + &result.stderr
 }
 
 /// A file with a valid key that only its owner can read.
@@ -53,7 +53,7 @@ fn key_file(rig: &Rig) -> String {
     file.display().to_string()
 }
 
-/// The flags of a run with a given backend.
+/// The flags of `airlock run` for a given backend.
 fn flags(rig: &Rig, backend: &Backend) -> Vec<String> {
     let (url, key) = (backend.url(), key_file(rig));
     let flags = ["--image", BUSYBOX, "--base-url", &url, "--api-key-file", &key];

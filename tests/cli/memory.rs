@@ -37,9 +37,9 @@ async fn an_untrusted_recording_is_replayed_in_little_memory() {
     let airlock = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     let watching = peak::watch(airlock.id().expect("it runs"));
     let output = airlock.wait_with_output().await.expect("it ends");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("departs from its recording at exchange 1"), "{said}");
+    let result = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{result}");
+    assert!(result.contains("departs from its recording at exchange 1"), "{result}");
     let most = watching.await.expect("watched");
     assert!(most < MOST_BYTES, "it had {most} bytes");
 }

@@ -10,7 +10,7 @@ use airlock_tests::images;
 use airlock_tests::rig::Ran;
 use serde_json::{Value, json};
 
-use super::{CommandResult, flags, said, unwrapped};
+use super::{CommandResult, flags, run_cli, unwrapped};
 
 /// A recorded session, and the path of its recording.
 async fn recorded() -> (Ran, PathBuf) {
@@ -20,9 +20,9 @@ async fn recorded() -> (Ran, PathBuf) {
     let rig = rig.flags(&["--record", &path]).model(script![
         call("bash", json!({"command": "cat a; echo two > a"})),
         call("read_file", json!({"path": "a"})),
-        answer("it said one"),
+        answer("it result one"),
     ]);
-    (rig.prompt("what is in a?").run().await.assert_finished("it said one"), file)
+    (rig.prompt("what is in a?").run().await.assert_finished("it result one"), file)
 }
 
 /// A replay in a home without a key, with a proxy that does not exist.
@@ -32,22 +32,22 @@ async fn replay(recording: &str, more: &[&str]) -> CommandResult {
     std::fs::write(&file, recording).expect("written");
     let path = file.display().to_string();
     let line = ["run", "what is in a?", "--image", images::BUSYBOX, "--json", "--replay", &path];
-    said(&rig, &[&line[..], more].concat()).await
+    run_cli(&rig, &[&line[..], more].concat()).await
 }
 
-fn outcome(said: &CommandResult) -> Value {
-    let last = said.stdout.lines().last().unwrap_or_default();
-    serde_json::from_str(last).unwrap_or_else(|_| panic!("no outcome: {said:#?}"))
+fn outcome(result: &CommandResult) -> Value {
+    let last = result.stdout.lines().last().unwrap_or_default();
+    serde_json::from_str(last).unwrap_or_else(|_| panic!("no outcome: {result:#?}"))
 }
 
 /// Checks for exit code 1 and a recording fault with this text.
 #[track_caller]
-fn assert_departs(said: &CommandResult, says: &str) {
-    assert_eq!(said.exit, Some(1), "{said:#?}");
-    let outcome = outcome(said);
+fn assert_departs(result: &CommandResult, says: &str) {
+    assert_eq!(result.exit, Some(1), "{result:#?}");
+    let outcome = outcome(result);
     assert_eq!((&outcome["outcome"], &outcome["fault"]), (&json!("failed"), &json!("recording")));
     assert!(outcome["message"].to_string().contains(says), "{says}: {outcome}");
-    assert!(said.stderr.starts_with("recording: "), "{said:#?}");
+    assert!(result.stderr.starts_with("recording: "), "{result:#?}");
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn a_recording_overwrites_only_recordings() {
     line.push(file.display().to_string());
     line.extend(flags(&rig, &backend));
     let line: Vec<&str> = line.iter().map(String::as_str).collect();
-    let refused = said(&rig, &line).await;
+    let refused = run_cli(&rig, &line).await;
     assert_eq!(refused.exit, Some(1), "{refused:?}");
     assert!(unwrapped(&refused.stderr).contains("nothing was overwritten"), "{refused:?}");
     assert_eq!(read(&file), "years of work\n");

@@ -3,13 +3,13 @@
 
 use airlock_tests::{Rig, tree};
 
-use super::{key_file, said, unwrapped};
+use super::{key_file, run_cli, unwrapped};
 
 /// Checks the exit code and stderr of a command line; stdout must be empty.
 async fn refused(rig: &Rig, line: &[&str], exit: i32, expected: &str) {
-    let said = said(rig, line).await;
-    assert_eq!((said.exit, said.stderr.as_str()), (Some(exit), expected), "{line:?}");
-    assert_eq!(said.stdout, "", "{line:?}");
+    let result = run_cli(rig, line).await;
+    assert_eq!((result.exit, result.stderr.as_str()), (Some(exit), expected), "{line:?}");
+    assert_eq!(result.stdout, "", "{line:?}");
 }
 
 #[tokio::test]
@@ -82,14 +82,14 @@ async fn the_configuration_is_taken_whole_or_not_at_all() {
     configured("effort = \"low\"\nmodle = \"x\"\n");
     let expected = "usage: ~/config/airlock/config.toml:2: unknown key `modle`; did you mean \
                     `model`?\n";
-    let whole = said(&rig, &["run", "p"]).await;
+    let whole = run_cli(&rig, &["run", "p"]).await;
     // Where the line breaks depends on the length of the home's path.
     assert_eq!(
         (whole.exit, unwrapped(&whole.stderr)),
         (Some(2), unwrapped(&(expected.to_owned() + edit)))
     );
     configured("api_key = \"sk-canary-kept\"\n");
-    let whole = said(&rig, &["run", "p"]).await;
+    let whole = run_cli(&rig, &["run", "p"]).await;
     let expected = "usage: ~/config/airlock/config.toml:1: a key must not be in this file: name the \
                     key's file with `api_key_file`\n";
     assert_eq!(
@@ -102,7 +102,7 @@ async fn the_configuration_is_taken_whole_or_not_at_all() {
         rig.workspace(),
         &[("config.toml", "modle = 1"), (".airlock/config.toml", "modle = 1")],
     );
-    assert_eq!(said(&rig, &["run", "p"]).await.exit, Some(3));
+    assert_eq!(run_cli(&rig, &["run", "p"]).await.exit, Some(3));
 }
 
 /// Otherwise a misspelt limit would have no effect.
@@ -129,12 +129,12 @@ async fn the_keys_of_the_readme_are_known() {
     };
     for key in keys {
         configured(key);
-        let said = said(&rig, &["run", "p"]).await;
+        let result = run_cli(&rig, &["run", "p"]).await;
         let expected = format!("{key}: it must be a list of strings");
-        assert!(unwrapped(&said.stderr).contains(&expected), "{key}: {said:?}");
+        assert!(unwrapped(&result.stderr).contains(&expected), "{key}: {result:?}");
     }
     configured("unknown_key");
-    assert!(said(&rig, &["run", "p"]).await.stderr.contains("unknown key"));
+    assert!(run_cli(&rig, &["run", "p"]).await.stderr.contains("unknown key"));
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn an_engine_that_cannot_be_used_is_one_sentence() {
     refused(&rig, &["run", "p", "--api-key-file", &key], 6, none).await;
     refused(&rig, &["setup", "demo"], 6, none).await;
     refused(&rig, &["setup", "image"], 6, none).await;
-    let doctor = said(&rig, &["doctor"]).await;
+    let doctor = run_cli(&rig, &["doctor"]).await;
     assert_eq!(doctor.exit, Some(6));
     assert!(doctor.stderr.contains("there is no socket at unix:///none"), "{doctor:?}");
 }
@@ -185,7 +185,7 @@ async fn the_exit_codes_are_one_table() {
     let rows: Vec<String> = rows.collect();
     assert_eq!(rows.len(), 9, "{rows:#?}");
     for line in [&["--help"][..], &["run", "--help"][..]] {
-        let help = said(&Rig::new(), line).await;
+        let help = run_cli(&Rig::new(), line).await;
         assert_eq!((help.exit, help.stderr.as_str()), (Some(0), ""));
         let after = help.stdout.split("Exit codes:\n").nth(1).unwrap_or_default();
         let shown: Vec<&str> = after.lines().take_while(|line| !line.is_empty()).collect();
@@ -207,14 +207,14 @@ async fn nothing_is_written_through_a_link_or_into_a_fifo_of_the_directory() {
     let key = key_file(&rig);
     for flag in ["--output", "--record"] {
         for (name, why) in [("answer.md", "those are not followed"), ("fifo", "it is a fifo")] {
-            let said = said(&rig, &["run", "p", "--api-key-file", &key, flag, name]).await;
-            assert_eq!(said.exit, Some(2), "{said:?}");
-            let reason = unwrapped(&said.stderr);
-            assert!(reason.starts_with(&format!("usage: {flag} {name}: ")), "{said:?}");
-            assert!(reason.contains(why), "{said:?}");
+            let result = run_cli(&rig, &["run", "p", "--api-key-file", &key, flag, name]).await;
+            assert_eq!(result.exit, Some(2), "{result:?}");
+            let reason = unwrapped(&result.stderr);
+            assert!(reason.starts_with(&format!("usage: {flag} {name}: ")), "{result:?}");
+            assert!(reason.contains(why), "{result:?}");
         }
     }
-    let extracted = said(&rig, &["sandbox", "--extract", "fifo"]).await;
+    let extracted = run_cli(&rig, &["sandbox", "--extract", "fifo"]).await;
     let expected = "usage: --extract fifo: it is a fifo\nairlock sandbox --extract FILE\n";
     assert_eq!((extracted.exit, extracted.stderr.as_str()), (Some(2), expected));
     // A folder that is no repository, as an archive is unpacked.
@@ -225,7 +225,7 @@ async fn nothing_is_written_through_a_link_or_into_a_fifo_of_the_directory() {
     }
     assert_eq!(std::fs::read_to_string(&bashrc).expect("there"), "mine\n");
     assert!(
-        said(&rig, &["sessions"]).await.stdout.starts_with("no sessions"),
+        run_cli(&rig, &["sessions"]).await.stdout.starts_with("no sessions"),
         "a session was begun"
     );
 }

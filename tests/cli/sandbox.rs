@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
-use super::said;
+use super::run_cli;
 
 #[tokio::test]
 async fn the_extracted_sandbox_prints_its_ready_line_before_it_reads() {
     let rig = Rig::new();
-    let extracted = said(&rig, &["sandbox", "--extract", "airlock-sandbox"]).await;
+    let extracted = run_cli(&rig, &["sandbox", "--extract", "airlock-sandbox"]).await;
     assert_eq!((extracted.exit, extracted.stdout.as_str()), (Some(0), ""), "{extracted:?}");
     let file = rig.workspace().join("airlock-sandbox");
     let size = std::fs::metadata(&file).expect("it is there").len();
@@ -46,7 +46,7 @@ async fn the_extracted_sandbox_prints_its_ready_line_before_it_reads() {
 
 #[tokio::test]
 async fn the_schema_of_the_handoff_is_the_one_in_the_repository() {
-    let schema = said(&Rig::new(), &["sandbox", "--schema"]).await;
+    let schema = run_cli(&Rig::new(), &["sandbox", "--schema"]).await;
     assert_eq!((schema.exit, schema.stderr.as_str()), (Some(0), ""));
     assert_eq!(
         schema.stdout,

@@ -5,12 +5,12 @@ use airlock_tests::backend::{answer, call, script};
 use airlock_tests::{Rig, tree};
 use serde_json::{Value, json};
 
-use super::{done, said, unwrapped};
+use super::{run_cli, succeed, unwrapped};
 
 #[tokio::test]
 async fn a_session_is_listed_shown_compared_and_applied() {
     let rig = Rig::new().files(&[("edit", "old\nkept\n"), ("gone", "x\n")]);
-    let none = said(&rig, &["sessions"]).await;
+    let none = run_cli(&rig, &["sessions"]).await;
     assert_eq!((none.exit, none.stdout.as_str()), (Some(0), "no sessions yet\n"));
     let command = "printf 'new\\nkept\\n' > edit; rm gone; mkdir d; echo made > d/f";
     let ran = rig.model(script![call("bash", json!({"command": command})), answer("done")]);
@@ -18,16 +18,16 @@ async fn a_session_is_listed_shown_compared_and_applied() {
     let id = ran.id();
     assert_eq!(id.len(), 36);
 
-    let runs = done(&ran, &["sessions"]).await;
-    let rows: Vec<&str> = runs.lines().collect();
-    assert!(rows[0].starts_with("ID    OUTCOME"), "{runs}");
-    assert!(rows[1].starts_with(&format!("{}  finished", &id[..4])), "{runs}");
-    assert!(rows[1].ends_with("tidy up"), "{runs}");
+    let table = succeed(&ran, &["sessions"]).await;
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(rows[0].starts_with("ID    OUTCOME"), "{table}");
+    assert!(rows[1].starts_with(&format!("{}  finished", &id[..4])), "{table}");
+    assert!(rows[1].ends_with("tidy up"), "{table}");
     let listed: Value =
-        serde_json::from_str(&done(&ran, &["sessions", "--json"]).await).expect("JSON");
+        serde_json::from_str(&succeed(&ran, &["sessions", "--json"]).await).expect("JSON");
     assert_eq!((&listed["v"], &listed["session"]), (&json!(1), &json!(id)));
 
-    let shown = done(&ran, &["show", &id]).await;
+    let shown = succeed(&ran, &["show", &id]).await;
     for part in [
         &format!("session    {id}"),
         "outcome    finished · exit 0",
@@ -39,21 +39,21 @@ async fn a_session_is_listed_shown_compared_and_applied() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let record: Value =
-        serde_json::from_str(&done(&ran, &["show", &id, "--json"]).await).expect("JSON");
+        serde_json::from_str(&succeed(&ran, &["show", &id, "--json"]).await).expect("JSON");
     assert_eq!((&record["answer"], &record["exit"]), (&json!("done"), &json!(0)));
     assert_eq!(record["changes_are"], "kept");
 
-    let diff = done(&ran, &["diff", &id[..4]]).await;
+    let diff = succeed(&ran, &["diff", &id[..4]]).await;
     for line in ["-old", "+new", " kept", "+made", "-x"] {
         assert!(diff.lines().any(|found| found == line), "{line}: {diff}");
     }
-    let stat = done(&ran, &["diff", &id, "--stat"]).await;
+    let stat = succeed(&ran, &["diff", &id, "--stat"]).await;
     for path in ["d/f", "edit", "gone"] {
         assert!(stat.contains(path), "{path}: {stat}");
     }
     assert!(!stat.contains("made"), "{stat}");
 
-    let applied = said(&ran.rig, &["apply", &id]).await;
+    let applied = run_cli(&ran.rig, &["apply", &id]).await;
     assert_eq!(applied.exit, Some(0), "{applied:?}");
     assert!(applied.stderr.starts_with("applied    "), "{applied:?}");
     assert!(
@@ -62,12 +62,12 @@ async fn a_session_is_listed_shown_compared_and_applied() {
     );
     let text = std::fs::read_to_string(ran.rig.workspace().join("edit")).unwrap_or_default();
     assert_eq!(text, "new\nkept\n");
-    let diff_now = said(&ran.rig, &["diff", &id]).await;
+    let diff_now = run_cli(&ran.rig, &["diff", &id]).await;
     let expected =
         "nothing    to show: its changes are already applied, and are in your directory\n";
     assert_eq!((diff_now.exit, &*diff_now.stdout, &*diff_now.stderr), (Some(0), "", expected));
     for name in ["apply", "discard"] {
-        let again = said(&ran.rig, &[name, &id]).await;
+        let again = run_cli(&ran.rig, &[name, &id]).await;
         let expected = format!(
             "nothing to {name}: its changes are already applied, and are in your directory\n\
              airlock show {}\n",
@@ -75,7 +75,7 @@ async fn a_session_is_listed_shown_compared_and_applied() {
         );
         assert_eq!((again.exit, again.stderr), (Some(1), expected));
     }
-    let shown = done(&ran, &["show", &id]).await;
+    let shown = succeed(&ran, &["show", &id]).await;
     assert!(shown.contains("d/f ") && shown.contains("applied: they are in your"), "{shown}");
 }
 
@@ -86,17 +86,17 @@ async fn after_an_apply_only_what_was_held_is_discarded() {
     let ran = Rig::new().model(script![call("bash", command), answer("done")]).prompt("x");
     let ran = ran.run().await.assert_finished("done");
     let id = ran.id();
-    done(&ran, &["apply", &id]).await;
-    let stat = done(&ran, &["diff", &id, "--stat"]).await;
+    succeed(&ran, &["apply", &id]).await;
+    let stat = succeed(&ran, &["diff", &id, "--stat"]).await;
     assert!(stat.contains("more held by apply"), "{stat}");
-    let discarded = unwrapped(&done(&ran, &["discard", &id]).await);
+    let discarded = unwrapped(&succeed(&ran, &["discard", &id]).await);
     assert!(discarded.contains("that apply held of session"), "{discarded}");
     assert!(discarded.ends_with("what was applied stays in your directory"), "{discarded}");
     assert!(ran.rig.workspace().join("f").exists());
     let record: Value =
-        serde_json::from_str(&done(&ran, &["show", &id, "--json"]).await).expect("JSON");
+        serde_json::from_str(&succeed(&ran, &["show", &id, "--json"]).await).expect("JSON");
     assert_eq!(record["changes_are"], "applied");
-    let again = said(&ran.rig, &["discard", &id]).await;
+    let again = run_cli(&ran.rig, &["discard", &id]).await;
     assert!(
         again.stderr.starts_with("nothing to discard: its changes are already applied"),
         "{again:?}"
@@ -110,25 +110,25 @@ async fn discarded_changes_are_deleted_and_the_record_stays() {
     let ran = ran.run().await.assert_finished("done");
     let id = ran.id();
     let short = &id[..4];
-    let said_so = said(&ran.rig, &["discard", short]).await;
+    let discarded = run_cli(&ran.rig, &["discard", short]).await;
     let expected = format!(
         "discarded  1 changed file of session {short}; its record stays: airlock show {short}\n"
     );
-    assert_eq!((said_so.exit, said_so.stderr), (Some(0), expected));
+    assert_eq!((discarded.exit, discarded.stderr), (Some(0), expected));
     for name in ["apply", "discard"] {
-        let again = said(&ran.rig, &[name, short]).await;
+        let again = run_cli(&ran.rig, &[name, short]).await;
         let expected =
             format!("nothing to {name}: its changes were discarded\nairlock show {short}\n");
         assert_eq!((again.exit, again.stderr), (Some(1), expected));
     }
-    let diff = said(&ran.rig, &["diff", short]).await;
+    let diff = run_cli(&ran.rig, &["diff", short]).await;
     let expected = "nothing    to show: its changes were discarded\n";
     assert_eq!((diff.exit, &*diff.stdout, &*diff.stderr), (Some(0), "", expected));
-    let content = said(&ran.rig, &["diff", short, "--content", "f"]).await;
+    let content = run_cli(&ran.rig, &["diff", short, "--content", "f"]).await;
     let expected = format!("no content: f: its changes were discarded\nairlock show {short}\n");
     assert_eq!((content.exit, content.stderr), (Some(1), expected));
     assert!(!ran.rig.workspace().join("f").exists());
-    assert!(done(&ran, &["show", short]).await.contains("changes    discarded"));
+    assert!(succeed(&ran, &["show", short]).await.contains("changes    discarded"));
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn an_agent_that_changed_nothing_has_nothing_to_apply() {
     let ran = ran.assert_finished("done");
     let id = ran.id();
     for name in ["apply", "discard"] {
-        let none = said(&ran.rig, &[name, &id]).await;
+        let none = run_cli(&ran.rig, &[name, &id]).await;
         let expected =
             format!("nothing to {name}: it changed nothing\nairlock show {}\n", &id[..4]);
         assert_eq!((none.exit, none.stderr), (Some(1), expected));
@@ -152,7 +152,7 @@ async fn a_conflict_is_shown_and_nothing_is_written() {
     let ran = ran.run().await.assert_finished("done");
     tree::write(ran.rig.workspace(), &[("a", "person\n")]);
     let id = ran.id();
-    let apply = said(&ran.rig, &["apply", &id]).await;
+    let apply = run_cli(&ran.rig, &["apply", &id]).await;
     assert_eq!(apply.exit, Some(1), "{apply:?}");
     let lines: Vec<&str> = apply.stderr.lines().collect();
     assert!(lines[0].starts_with("conflict   a ("), "{apply:?}");
@@ -173,21 +173,21 @@ async fn a_prefix_names_one_session_or_none() {
     copy(&sessions.join(&id), &sessions.join(&twin));
     let at = (5..8).find(|at| id.as_bytes()[*at] != twin.as_bytes()[*at]).expect("they differ");
 
-    let common = said(&ran.rig, &["show", &id[..at]]).await;
+    let common = run_cli(&ran.rig, &["show", &id[..at]]).await;
     assert_eq!(common.exit, Some(2), "{common:?}");
     assert!(common.stderr.starts_with("which session: "), "{common:?}");
     assert!(common.stderr.contains(&id) || common.stderr.contains(&twin), "{common:?}");
     for own in [&id[..=at], &id, &id.to_uppercase(), &id.replace('-', "")] {
-        let shown = said(&ran.rig, &["show", own]).await;
+        let shown = run_cli(&ran.rig, &["show", own]).await;
         assert!(shown.stdout.starts_with(&format!("session    {id}\n")), "{own}: {shown:?}");
     }
     let unknown = if id.starts_with("ffff") { "eeee" } else { "ffff" };
-    let none = said(&ran.rig, &["show", unknown]).await;
+    let none = run_cli(&ran.rig, &["show", unknown]).await;
     let expected =
         format!("which session: no session's id begins with {unknown}\nairlock sessions\n");
     assert_eq!((none.exit, none.stderr), (Some(2), expected));
     for wrong in ["abc", "zzzz", "../../etc", &"a".repeat(33)] {
-        assert_eq!(said(&ran.rig, &["show", wrong]).await.exit, Some(2), "{wrong}");
+        assert_eq!(run_cli(&ran.rig, &["show", wrong]).await.exit, Some(2), "{wrong}");
     }
 }
 

@@ -157,7 +157,7 @@ async fn what_git_would_run_is_said_in_words() {
     assert_eq!(ran.exit, Some(0), "{}", ran.stderr);
     let said = ran.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(said.contains("look d: a repository that was not there"), "{said}");
-    assert!(said.contains("before git or anything runs there, read it"), "{said}");
+    assert!(said.contains("before you run git or anything else there, read them"), "{said}");
 }
 
 /// The same of other programs, those that somebody must start last. The control: what a program

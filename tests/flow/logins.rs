@@ -171,11 +171,11 @@ async fn a_login_that_cannot_be_trusted_is_refused() {
             },
             "symbolic link",
         ),
-        ("base", |file, _| write(file, "https://chatgpt.com", ONE), "needs one of its own"),
+        ("base", |file, _| write(file, "https://chatgpt.com", ONE), "needs its own login"),
         (
             "port",
             |file, _| write(file, "http://127.0.0.1:1/backend-api/codex", ONE),
-            "needs one of its own",
+            "needs its own login",
         ),
         ("absent", |_, _| {}, "there is no login `me`"),
     ];

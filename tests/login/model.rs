@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::machine::{Machine, unwrapped};
 
 const KEY: &str = "sk-canary-0123456789abcdef0123456789-a1b2";
-const PROMPT: &str = "a part of the name: ";
+const PROMPT: &str = "a part of its name: ";
 
 /// Four models that can be chosen, and two whose names hold control characters.
 fn plain_list() -> Value {

@@ -121,12 +121,12 @@ fn check_login(name: &str, base: Option<&Base>, places: &Places) -> Result<(), F
     }
     let bound = Logins::new(&places.logins(), None).base(name);
     match (bound, base) {
-        (Some(bound), Some(asked)) if bound != *asked => {
+        (Some(bound), Some(wanted)) if bound != *wanted => {
             let reason = format!(
-                "the login `{name}` is only sent to {bound}; {asked} needs its own login, which \
+                "the login `{name}` is only sent to {bound}; {wanted} needs its own login, which \
                  you then name with --login NAME"
             );
-            let to = asked.to_string();
+            let to = wanted.to_string();
             let to = shell_url(&to);
             let hint = format!("airlock setup codex-auth --base-url {to} --name NAME");
             Err(needed(reason).hint(hint))

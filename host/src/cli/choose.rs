@@ -47,15 +47,15 @@ impl AtTerminal {
 impl Person for AtTerminal {
     fn choose<'a>(&'a mut self, question: &'a Question) -> BoxFuture<'a, Option<String>> {
         Box::pin(async move {
-            let (mut choosing, mut said) = Choosing::begin(question, self.rows, self.style);
+            let (mut choosing, mut text) = Choosing::begin(question, self.rows, self.style);
             loop {
-                let mut open = OpenLine::ask(&mut self.err, &said);
+                let mut open = OpenLine::ask(&mut self.err, &text);
                 let answer = typed::line_of_stdin().await?;
                 open.is_ended = true;
                 drop(open);
                 match choosing.answer(answer.reveal()) {
                     Answered::Chosen(name) => return Some(name),
-                    Answered::Again(again) => said = again,
+                    Answered::Again(again) => text = again,
                     Answered::GivenUp => return None,
                 }
             }
@@ -72,8 +72,8 @@ struct OpenLine<'a> {
 
 impl<'a> OpenLine<'a> {
     /// Errors are ignored: if the terminal is gone, its input ends too.
-    fn ask(err: &'a mut Outlet, said: &str) -> Self {
-        let _ignored = err.write_all(said.as_bytes());
+    fn ask(err: &'a mut Outlet, text: &str) -> Self {
+        let _ignored = err.write_all(text.as_bytes());
         Self { err, is_ended: false }
     }
 }
@@ -122,9 +122,9 @@ impl<'a> Choosing<'a> {
                 )
             }
         };
-        let said = labelled("model", &format!("{why}. Which one?"), COLUMNS, style);
-        let said = format!("{said}\n{}", choosing.list());
-        (choosing, said)
+        let text = labelled("model", &format!("{why}. Which one?"), COLUMNS, style);
+        let text = format!("{text}\n{}", choosing.list());
+        (choosing, text)
     }
 
     fn list(&self) -> String {
@@ -140,8 +140,8 @@ impl<'a> Choosing<'a> {
         list + &self.prompt()
     }
 
-    fn line(&self, said: &str) -> String {
-        labelled("", said, COLUMNS, self.style) + "\n"
+    fn line(&self, text: &str) -> String {
+        labelled("", text, COLUMNS, self.style) + "\n"
     }
 
     fn prompt(&self) -> String {
@@ -170,11 +170,11 @@ impl<'a> Choosing<'a> {
                     return Answered::GivenUp;
                 }
                 let typed = text::truncate(&sanitize::line(typed), QUOTED_COLUMNS);
-                let said = match typed.as_str() {
+                let text = match typed.as_str() {
                     "" => "nothing was typed".to_owned(),
                     typed => format!("no model's name contains `{typed}`"),
                 };
-                Answered::Again(self.line(&said) + &self.prompt())
+                Answered::Again(self.line(&text) + &self.prompt())
             }
             [name] => Answered::Chosen((*name).to_owned()),
             _ => {
@@ -201,8 +201,8 @@ mod tests {
 
     #[test]
     fn a_few_models_are_shown_and_chosen_by_number_name_or_part() {
-        let asked = question(AskReason::NoDefault, &["dall-e-2", "gpt-5.5", "GPT-4", "2"]);
-        let begin = || Choosing::begin(&asked, 24, Style::default());
+        let question = question(AskReason::NoDefault, &["dall-e-2", "gpt-5.5", "GPT-4", "2"]);
+        let begin = || Choosing::begin(&question, 24, Style::default());
         let expected = "model      the backend lists 4 models and has no default. Which one?\n        \
                         1  dall-e-2\n        2  gpt-5.5\n        3  GPT-4\n        4  2\n";
         assert_eq!(begin().1, format!("{expected}{PROMPT}"));
@@ -226,34 +226,34 @@ mod tests {
     #[test]
     fn of_many_models_one_screen_is_shown_and_a_part_finds_the_others() {
         let names: Vec<String> = (1..=300).map(|n| format!("m-{n:03}")).collect();
-        let asked = Question { why: AskReason::Requested, names };
-        let (mut choosing, said) = Choosing::begin(&asked, 24, Style::default());
-        assert_eq!(said.lines().count(), 22);
+        let question = Question { why: AskReason::Requested, names };
+        let (mut choosing, text) = Choosing::begin(&question, 24, Style::default());
+        assert_eq!(text.lines().count(), 22);
         assert!(
-            said.starts_with("model      the backend lists 300 models. Which one?\n"),
-            "{said}"
+            text.starts_with("model      the backend lists 300 models. Which one?\n"),
+            "{text}"
         );
-        assert!(said.contains("       19  m-019\n           and 281 more: "), "{said}");
+        assert!(text.contains("       19  m-019\n           and 281 more: "), "{text}");
         // A number that is not on the screen is a part of a name.
         let Answered::Again(found) = choosing.answer("20") else { panic!("too early") };
         assert!(found.starts_with("        1  m-020\n        2  m-120\n"), "{found}");
         assert_eq!(choosing.answer("2"), chosen("m-120"));
         assert_eq!(choosing.answer("m-277"), chosen("m-277"));
-        assert_eq!(Choosing::begin(&asked, 0, Style::default()).1.lines().count(), 4);
+        assert_eq!(Choosing::begin(&question, 0, Style::default()).1.lines().count(), 4);
     }
 
     #[test]
     fn three_wrong_answers_are_enough() {
-        let asked = question(AskReason::NotListed("old".to_owned()), &["a", "b"]);
-        let (mut choosing, said) = Choosing::begin(&asked, 24, Style::default());
-        assert!(said.starts_with(
+        let question = question(AskReason::NotListed("old".to_owned()), &["a", "b"]);
+        let (mut choosing, text) = Choosing::begin(&question, 24, Style::default());
+        assert!(text.starts_with(
             "model      old is stored with the login, but the backend does not list it any more. \
              Which one?\n"
         ));
-        let wrong = |said: &str| Answered::Again(format!("           {said}\n{PROMPT}"));
+        let wrong = |text: &str| Answered::Again(format!("           {text}\n{PROMPT}"));
         assert_eq!(choosing.answer(""), wrong("nothing was typed"));
-        let said = format!("no model's name contains `␛[2J{}…`", "x".repeat(35));
-        assert_eq!(choosing.answer(&format!("\u{1b}[2J{}", "x".repeat(4_000))), wrong(&said));
+        let text = format!("no model's name contains `␛[2J{}…`", "x".repeat(35));
+        assert_eq!(choosing.answer(&format!("\u{1b}[2J{}", "x".repeat(4_000))), wrong(&text));
         assert_eq!(choosing.answer("3"), Answered::GivenUp);
     }
 }

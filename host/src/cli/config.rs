@@ -69,7 +69,7 @@ pub struct OutputChoice {
 }
 
 impl LoginChoice {
-    /// The credential that a run without flags uses: from the environment and the file.
+    /// The credential of `airlock run` without flags: from the environment and the file.
     #[must_use]
     pub fn configured(settings: &Settings) -> Self {
         Self::from_settings(settings.api_key_file.clone(), settings.login.clone())

@@ -33,10 +33,10 @@ default. Only in config.toml: originator, client_version, user_agent, summary, v
 service_tier. An unknown name is an error. Sizes: 2GiB, 512MiB, 400_000.
 
 The model is the one given with -m, else the one stored with the login, else the backend's
-default. If the backend has no default, airlock asks once at a terminal and stores the answer with
-the login (`-m ask` asks again); without a terminal it lists the models and exits with 2.
+default. If the backend has no default, airlock asks once at a terminal and stores the answer
+with the login (`-m ask` asks again); without a terminal it lists the models and exits with 2.
 
-The answer goes to stdout and progress to stderr. With --json, stdout has one object in each line,
+The answer goes to stdout and progress to stderr. With --json, each line of stdout is an object,
 {\"v\":1,\"n\":…,\"session\":…,\"at_ms\":…,\"event\":…,…}: started workspace sandbox_up docs note request
 retry text call_started call_ended plan usage refused changes triggers outcome. New events and
 fields may be added under the same v; the last line is always outcome.
@@ -54,11 +54,11 @@ Examples:
   pass show openai | airlock setup codex-auth --api-key --name team
   airlock setup codex-auth --json | jq -r .event       for programs
 
-The login is stored in one file, ~/.local/state/airlock/logins/NAME.json, that only your user can
-read. The credential is sent only to its backend and its issuer; `airlock logout` revokes and
+The login is stored in one file, ~/.local/state/airlock/logins/NAME.json, that only your user
+can read. The credential is sent only to its backend and its issuer; `airlock logout` revokes and
 deletes it. A ChatGPT plan is for your own use; a team uses an API key.
 
-With --json, stdout has one object in each line, {\"v\":1,\"event\":…}: browser, device_code, paste,
+With --json, each line of stdout is an object, {\"v\":1,\"event\":…}: browser, device_code, paste,
 note, and at the end signed_in or failed.
 ";
 

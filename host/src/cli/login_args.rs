@@ -37,7 +37,7 @@ pub struct SignInArgs {
     pub typed: TypedBy,
 }
 
-/// The login and backend that `doctor` tries: those of a run with the same flags.
+/// The login and backend that `doctor` tries: those of `airlock run` with the same flags.
 pub struct DoctorArgs {
     pub login_choice: LoginChoice,
     pub base: Option<Base>,
@@ -77,7 +77,7 @@ pub struct StatusArgs {
     pub only: Option<String>,
     pub json: bool,
     pub quiet: bool,
-    /// The credential that a run without flags uses.
+    /// The credential of `airlock run` without flags.
     pub login_choice: LoginChoice,
     /// `OPENAI_API_KEY` is set.
     pub has_key: bool,
@@ -204,7 +204,7 @@ pub fn common(
     Ok(LoginArgs { name, ca: ca(command, ca_file, environment, places)? })
 }
 
-/// The login's name: from the flag, else the login that a run without flags uses.
+/// The login's name: from the flag, else the configured login, else `default`.
 fn login_name(
     flag: Option<String>,
     environment: &Environment,
@@ -220,7 +220,7 @@ fn login_name(
     })
 }
 
-/// The certificate authority, as for a run: from the flag, the variable or the configuration.
+/// The certificate authority, as for `airlock run`: from the flag, the variable or the configuration.
 fn ca(
     command: &str,
     flag: Option<PathBuf>,

@@ -16,7 +16,7 @@ pub mod config; // the layers resolved
 pub mod ask; // the settings of a session
 pub mod login_args; // the arguments about logins
 pub mod places; // where configuration and state are
-mod unbegun; // how one is that never began
+mod unbegun; // the JSON line of a session that did not start
 pub mod act; // carries out one action
 pub mod turn_printer; // shows a turn
 pub mod progress; // events as lines for a person
@@ -109,7 +109,7 @@ fn enter(
     });
     let mut screen = Screen::of_this_process(&environment);
     let done = match resolved {
-        Ok((asked, places)) => act::act(asked, &environment, &places),
+        Ok((action, places)) => act::act(action, &environment, &places),
         Err(failure) => {
             if wants_json {
                 unbegun::tell(&mut screen, &failure);

@@ -9,7 +9,8 @@
 //!
 //! Deliberately absent: a spinner, cursor movement, anything that a log file cannot show.
 
-mod title; // how a line about a call begins
+mod labels; // how a login, an image and left out files are shown
+mod title; // the title of a tool call
 
 use airlock_shared::event::StepStatus;
 
@@ -18,10 +19,11 @@ use crate::failure::SANDBOX_SAYS;
 use crate::records::Trigger;
 use crate::sanitize;
 use crate::session::public::{
-    By, CallEnded, Change, ChangeKind, ChangesAre, ChangesEvent, EventLine, LeftOutFor, LoginEvent,
-    OutcomeEvent, PublicEvent, Started, Workspace,
+    By, CallEnded, Change, ChangeKind, ChangesAre, ChangesEvent, EventLine, OutcomeEvent,
+    PublicEvent, Started, Workspace,
 };
 use crate::text::{self, COLUMNS};
+use labels::{left_out_for, login, short_image};
 
 /// The most files of a live directory that are named.
 const TRIGGERS_SHOWN: usize = 10;
@@ -29,8 +31,6 @@ const TRIGGERS_SHOWN: usize = 10;
 const LABEL: usize = 11;
 /// The width of ` 3.1s  `.
 const TIME: usize = 7;
-/// The most left out paths that are shown for each reason.
-const LEFT_OUT_SHOWN: usize = 5;
 /// The most changed files that are shown.
 const CHANGES_SHOWN: usize = 20;
 
@@ -364,46 +364,6 @@ pub fn stat(changes: &ChangesEvent, columns: usize, style: Style) -> String {
         drawn.push('\n');
     }
     drawn
-}
-
-/// The first paths that were left out for one reason, and the reason.
-fn left_out_for(why: &str, left_out: &LeftOutFor) -> String {
-    let paths = left_out.paths.iter().take(LEFT_OUT_SHOWN).map(|path| sanitize::line(path));
-    let mut listed = paths.collect::<Vec<_>>().join(", ");
-    let shown = left_out.paths.len().min(LEFT_OUT_SHOWN) as u64;
-    match left_out.count.saturating_sub(shown) {
-        0 => {}
-        more if shown == 0 => listed = text::counted(more, "path"),
-        more => listed = format!("{listed} and {more} more"),
-    }
-    let reason = match why {
-        "secret" => "they look like secrets (to copy them: --include GLOB)",
-        "excluded" => "excluded",
-        "unreadable" => "you cannot read them",
-        "history" => "the history is not copied (--no-history)",
-        "own" => "airlock's own logins, records and settings",
-        "credential" => "they hold a key or login in use",
-        other => other,
-    };
-    format!("{listed}: {reason}")
-}
-
-/// `plan plus`, with the login's name if it is not `default`.
-fn login(login: &LoginEvent) -> String {
-    match (&login.plan, login.kind.as_str()) {
-        (Some(plan), _) if login.name == "default" => format!("plan {plan}"),
-        (Some(plan), _) => format!("plan {plan} ({})", login.name),
-        (None, "token file") => format!("login {}", login.name),
-        (None, _) => login.name.clone(),
-    }
-}
-
-/// `airlock-base:6f1c…` without its hash; other names are unchanged.
-fn short_image(name: &str) -> &str {
-    match name.split_once(':') {
-        Some(("airlock-base", _)) => "airlock-base",
-        _ => name,
-    }
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ impl TestCli {
     fn settings(&self, line: &[&str]) -> SessionSettings {
         match self.action(line) {
             Ok(Action::Run { settings, .. }) => *settings,
-            Ok(_) => panic!("not a run"),
+            Ok(_) => panic!("another command"),
             Err(failure) => panic!("{failure}"),
         }
     }
@@ -96,7 +96,7 @@ impl TestCli {
 fn config(line: &[&str], environment: &[(&str, &str)], file: &str) -> Config {
     let arguments = ["airlock", "run", "-C", "/x", "p"].iter().chain(line);
     let Command::Run(run) = Flags::try_parse_from(arguments).expect("flags").command else {
-        panic!("not a run");
+        panic!("another command");
     };
     let environment = Environment::from_iter(environment.iter().copied());
     let file = file::parse(file, std::path::Path::new("config.toml")).expect("a configuration");

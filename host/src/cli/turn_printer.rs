@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_spent_budget_still_gives_its_answer_and_the_reason() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let file = folder.path().join("last.txt");
         let output = Some(file.clone());
         let choice = OutputChoice { quiet: true, output, json: false };

@@ -292,16 +292,16 @@ mod tests {
         seconds: u64,
         is_delivered: bool,
     ) -> Vec<Option<String>> {
-        let mut told = Vec::new();
+        let mut commands = Vec::new();
         for _ in 0..seconds {
             let second = Duration::from_secs(1);
             if let Ok(command) = tokio::time::timeout(second, token_refresher.next()).await {
                 let Command::Secrets { bearer } = command else { panic!("not a token") };
                 token_refresher.delivered(is_delivered);
-                told.push(bearer.map(|bearer| bearer.reveal().to_owned()));
+                commands.push(bearer.map(|bearer| bearer.reveal().to_owned()));
             }
         }
-        told
+        commands
     }
 
     fn token(generation: u64) -> Option<String> {

@@ -51,8 +51,8 @@ pub(super) async fn doctor(
     let backend = match credential {
         Some(credential) if logins.state == CheckState::Ok => {
             // The process must not end during a refresh: the login would be lost.
-            let asked = unless_stopped(doctor::backend(credential, base, ca)).await;
-            asked.map_err(|stop| stopped_failure(&stop, "not everything was checked"))?
+            let check = unless_stopped(doctor::backend(credential, base, ca)).await;
+            check.map_err(|stop| stopped_failure(&stop, "not everything was checked"))?
         }
         Some(_) => doctor::backend_unchecked("no login is valid"),
         None => doctor::backend_unchecked("there is no login or key"),

@@ -46,8 +46,9 @@ pub(super) async fn run(
     // With --json a program reads the output, so no person is asked.
     let mut person = AtTerminal::of_this_process(asks, style).filter(|_| !choice.json);
     let mut turn_printer = TurnPrinter::new(choice, screen).of_tree(settings.dir.clone());
-    let asked = person.as_mut().map(|person| person as &mut dyn Person);
-    let done = match run_session(settings, &context, &stop, asked, &mut turn_printer).await {
+    let person_to_ask = person.as_mut().map(|person| person as &mut dyn Person);
+    let done = match run_session(settings, &context, &stop, person_to_ask, &mut turn_printer).await
+    {
         Ok(done) => {
             let short = context.store.short(&done.session).unwrap_or_else(|_| done.session.clone());
             let failure = failure(&done, &short);

@@ -35,7 +35,7 @@ pub struct CodexAuth {
     #[arg(long, conflicts_with_all = ["device", "paste", "api_key", "access_token"], help_heading = "Method")]
     pub no_browser: bool,
 
-    /// The login's name [default: the login that runs use, else `default`]
+    /// The login's name [default: the configured login, else `default`]
     #[arg(long, value_parser = parse::login_name)]
     pub name: Option<String>,
     /// Allow another account to replace the one with this name

@@ -30,7 +30,7 @@ pub struct Codex {
     /// The file [default: $CODEX_HOME/auth.json, else ~/.codex/auth.json]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// The login's name [default: the login that runs use, else `default`]
+    /// The login's name [default: the configured login, else `default`]
     #[arg(long, value_parser = parse::login_name)]
     pub name: Option<String>,
     /// Copy the login although two programs will use it

@@ -7,7 +7,7 @@ use crate::cli::parse;
 /// Revokes a login at its issuer and deletes it here; says which of the two worked
 #[derive(clap::Args)]
 pub struct Logout {
-    /// The login's name [default: the login that runs use, else `default`]
+    /// The login's name [default: the configured login, else `default`]
     #[arg(value_name = "NAME", value_parser = parse::login_name)]
     pub name: Option<String>,
     /// The same, as in `setup codex-auth`.

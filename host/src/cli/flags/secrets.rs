@@ -13,7 +13,7 @@ pub struct Secrets {
     /// Print {"CODEX_ACCESS_TOKEN":…,"CODEX_ACCOUNT_ID":…}, which is the only format
     #[arg(long, required = true)]
     pub json: bool,
-    /// The login's name [default: the login that runs use, else `default`]
+    /// The login's name [default: the configured login, else `default`]
     #[arg(long, alias = "name", value_name = "NAME", value_parser = parse::login_name)]
     pub login: Option<String>,
     /// Also trust this certificate authority (PEM)

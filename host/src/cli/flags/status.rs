@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::parse;
 
-/// Shows your logins: the account, how long each is valid, its plan's usage, which one runs use
+/// Shows your logins: the account, how long each is valid, its plan's usage, which one is in use
 #[derive(clap::Args)]
 pub struct Status {
     /// Only this login
@@ -16,7 +16,7 @@ pub struct Status {
     /// Print one JSON object for each login
     #[arg(long, group = "form")]
     pub json: bool,
-    /// Print nothing and use no network: exit 0 if the login that runs use is good, else 3
+    /// Print nothing and use no network: exit 0 if the login in use is good, else 3
     #[arg(short, long, group = "form")]
     pub quiet: bool,
     /// Also trust this certificate authority (PEM)

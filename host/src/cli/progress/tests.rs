@@ -8,7 +8,7 @@ use airlock_shared::stream::Usage;
 
 use super::*;
 use crate::exit::Exit;
-use crate::session::public::{Image, Limits, LoginEvent, Step};
+use crate::session::public::{Image, LeftOutFor, Limits, LoginEvent, Step};
 
 fn started() -> Started {
     Started {

@@ -111,11 +111,11 @@ fn an_unreadable_certificate_authority_is_an_error_that_names_the_command() {
     ];
     for command in commands {
         let line: Vec<&str> = command.iter().chain(&["--ca", "/nowhere.pem"]).copied().collect();
-        let (code, said) = TestCli::new().refused(&line);
+        let (code, message) = TestCli::new().refused(&line);
         let words: Vec<&str> =
             command.iter().filter(|word| !word.starts_with('-')).copied().collect();
         let hint = format!("\nairlock {} --ca FILE …", words.join(" "));
-        assert!(code == 2 && said.ends_with(&hint), "{said}");
+        assert!(code == 2 && message.ends_with(&hint), "{message}");
     }
 }
 
@@ -149,9 +149,9 @@ fn a_secret_is_taken_from_stdin_alone() {
         ["setup", "codex-auth", "--access-token=sk-canary"].as_slice(),
         ["setup", "codex-auth", "sk-canary"].as_slice(),
     ] {
-        let (code, said) = TestCli::new().refused(line);
-        assert_eq!(code, 2, "{said}");
-        assert!(!said.contains("canary"), "{said}");
+        let (code, message) = TestCli::new().refused(line);
+        assert_eq!(code, 2, "{message}");
+        assert!(!message.contains("canary"), "{message}");
     }
 }
 
@@ -192,7 +192,7 @@ fn the_other_commands_of_logins() {
 }
 
 #[test]
-fn every_command_defaults_to_the_login_that_runs_use() {
+fn every_command_defaults_to_the_configured_login() {
     let name_of = |cli: &TestCli, line: &[&str]| match cli.action(line) {
         Ok(Action::Logout(login_args) | Action::Secrets(login_args)) => login_args.name,
         Ok(Action::SignIn(login_args)) => login_args.common.name,
@@ -231,7 +231,7 @@ fn every_command_defaults_to_the_login_that_runs_use() {
 }
 
 #[test]
-fn status_knows_the_login_that_runs_use() {
+fn status_knows_the_configured_login() {
     let login_choice = |cli: &TestCli| match cli.action(&["status", "--quiet"]) {
         Ok(Action::Status(login_args)) => login_args.login_choice,
         _ => panic!("not a status"),

@@ -16,9 +16,9 @@ fn a_key_is_taken_from_stdin_alone() {
         ["run", "p", "--api-key", "sk-canary", "--login", "x"].as_slice(),
         ["run", "p", "--api-key", "sk-canary", "--steps", "x"].as_slice(),
     ] {
-        let (code, said) = TestCli::new().refused(line);
-        assert_eq!(code, 2, "{said}");
-        assert!(!said.contains("canary"), "{said}");
+        let (code, message) = TestCli::new().refused(line);
+        assert_eq!(code, 2, "{message}");
+        assert!(!message.contains("canary"), "{message}");
     }
     let mut terminal = TestCli::new();
     terminal.is_terminal = true;
@@ -49,7 +49,7 @@ fn without_a_credential_a_sign_in_is_needed() {
     assert_eq!(unset, (3, expected.to_owned()));
     let stored = TestCli::new();
     let logins = stored.folder.path().join(".local/state/airlock/logins");
-    std::fs::create_dir_all(&logins).expect("a folder");
+    std::fs::create_dir_all(&logins).expect("a directory");
     std::fs::write(logins.join("default.json"), "{}").expect("written");
     let settings = stored.settings(&["run", "p"]);
     assert!(matches!(settings.credential, CredentialChoice::Login(name) if name == "default"));
@@ -224,14 +224,14 @@ fn each_usage_error_has_its_reason_and_hint() {
 #[test]
 fn an_error_in_a_glob_names_the_position() {
     for line in [["run", "p", "--include", "["], ["run", "p", "--exclude", "["]] {
-        let (code, said) = TestCli::new().refused(&line);
-        assert_eq!(code, 2, "{said}");
-        assert!(said.contains("missing ']' (character 1)"), "{said}");
+        let (code, message) = TestCli::new().refused(&line);
+        assert_eq!(code, 2, "{message}");
+        assert!(message.contains("missing ']' (character 1)"), "{message}");
     }
-    let (code, said) = TestCli::new().with("AIRLOCK_EXCLUDE", "ok,b[").refused(&["run", "p"]);
-    assert_eq!(code, 2, "{said}");
-    assert!(said.starts_with("usage: AIRLOCK_EXCLUDE: \"b[\": "), "{said}");
-    assert!(said.contains("(character 2)"), "{said}");
+    let (code, message) = TestCli::new().with("AIRLOCK_EXCLUDE", "ok,b[").refused(&["run", "p"]);
+    assert_eq!(code, 2, "{message}");
+    assert!(message.starts_with("usage: AIRLOCK_EXCLUDE: \"b[\": "), "{message}");
+    assert!(message.contains("(character 2)"), "{message}");
 }
 
 #[test]

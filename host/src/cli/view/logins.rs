@@ -15,7 +15,7 @@ use crate::setup::secrets::ContainerSecrets;
 use crate::setup::status::{LoginState, LoginStatus, PlanUsage, Usage, Window};
 use crate::text::COLUMNS;
 
-/// `airlock status`, for a person. `login_choice`: the credential of a run without flags; `now`: Unix
+/// `airlock status`, for a person. `login_choice`: the credential of `airlock run` without flags; `now`: Unix
 /// seconds.
 #[must_use]
 pub fn status(all: &[LoginStatus], login_choice: &LoginChoice, now: u64, style: Style) -> String {
@@ -34,7 +34,7 @@ pub fn status(all: &[LoginStatus], login_choice: &LoginChoice, now: u64, style: 
         }
         _ => match all.iter().find(|login| login.is_good()) {
             Some(good) => {
-                add("in use", "none: there is no login `default`, so a run must name a login");
+                add("in use", "none: there is no login `default`; to name another one:");
                 add("", &format!("airlock run --login {} …", good.name));
             }
             None => {

@@ -125,7 +125,7 @@ pub(super) enum AnswerContent {
 /// Why the line of exchange `n` cannot be played.
 ///
 /// THREAT: a stranger's recording is small as text and fills the memory.
-/// Tried by `cli::memory::a_strangers_recording_is_played_in_little_memory`.
+/// Tried by `cli::memory::an_untrusted_recording_is_replayed_in_little_memory`.
 fn fits(line: &[u8], n: usize) -> Result<(), &'static str> {
     if n > limits::RECORDING_EXCHANGES {
         return Err("is one too many");

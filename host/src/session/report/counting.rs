@@ -31,19 +31,19 @@ mod tests {
     /// No report for a directory that is counted quickly; for others, one every ten seconds.
     #[tokio::test(start_paused = true)]
     async fn progress_is_reported_only_while_counting_takes_long() {
-        let mut said = Vec::new();
-        let mut tell = counting(|text| said.push(text));
+        let mut reports = Vec::new();
+        let mut report = counting(|text| reports.push(text));
         for second in 0..30 {
-            tell(Counted { entries: second * 1_000, bytes: second << 20, is_all: false });
+            report(Counted { entries: second * 1_000, bytes: second << 20, is_all: false });
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        drop(tell);
+        drop(report);
         let so_far = |what: &str| format!("the directory is still being counted: {what} so far");
         let expected = [
             so_far("2,000 entries, 2.0 MB"),
             so_far("12,000 entries, 12.5 MB"),
             so_far("22,000 entries, 23.0 MB"),
         ];
-        assert_eq!(said, expected);
+        assert_eq!(reports, expected);
     }
 }

@@ -101,7 +101,7 @@ fn the_credential_in_use_is_shown() {
     );
     let others = &all()[1..];
     let text = status(others, &LoginChoice::Default, NOW, Style::default());
-    let expected = "in use     none: there is no login `default`, so a run must name a login\n           \
+    let expected = "in use     none: there is no login `default`; to name another one:\n           \
                     airlock run --login team …\n";
     assert!(text.ends_with(expected), "{text}");
     let one = status_of(&others[2..], &LoginChoice::Default, NOW, Style::default());
