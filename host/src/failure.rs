@@ -81,7 +81,7 @@ impl Failure {
             Outcome::Finished { .. } => return None,
             Outcome::Failed { fault } => Self::from(fault),
             Outcome::Stopped { reason: Stop::Cancelled, .. } => {
-                Self::new(exit, "cancelled", "the run was stopped")
+                Self::new(exit, "cancelled", "the session was stopped")
             }
             Outcome::Stopped { reason: Stop::Budget { spent }, answer } => {
                 let (what, flag) = match spent {
@@ -197,7 +197,7 @@ mod tests {
                 "cannot write: the login cannot be stored: /x/me.json: Read-only file system\n\
                  export XDG_STATE_HOME=/path/to/a/directory/of/yours",
             ),
-            (stopped(Stop::Cancelled), "cancelled: the run was stopped"),
+            (stopped(Stop::Cancelled), "cancelled: the session was stopped"),
             (
                 stopped(Stop::Budget { spent: Spent::Tokens }),
                 "budget spent: no tokens left; the model gave no answer\nairlock run --tokens N …",

@@ -135,7 +135,13 @@ async fn a_session_that_never_began_has_its_last_line_too() {
             "sandbox",
             "no container engine: there",
         ),
-        (&no_state, &["run", "p", "--api-key-file", &their_key], 1, "workspace", "no place to"),
+        (
+            &no_state,
+            &["run", "p", "--api-key-file", &their_key],
+            1,
+            "workspace",
+            "no state directory",
+        ),
     ];
     for (rig, line, exit, fault, message) in cases {
         let without = run_cli(rig, line).await;

@@ -217,9 +217,9 @@ async fn nothing_is_written_through_a_link_or_into_a_fifo_of_the_directory() {
     let extracted = run_cli(&rig, &["sandbox", "--extract", "fifo"]).await;
     let expected = "usage: --extract fifo: it is a fifo\nairlock sandbox --extract FILE\n";
     assert_eq!((extracted.exit, extracted.stderr.as_str()), (Some(2), expected));
-    // A folder that is no repository, as an archive is unpacked.
+    // A directory that is not a repository, such as an unpacked archive.
     for name in ["answer.md", "./answer.md"] {
-        let extracted = said(&rig, &["sandbox", "--extract", name]).await;
+        let extracted = run_cli(&rig, &["sandbox", "--extract", name]).await;
         assert_eq!(extracted.exit, Some(2), "{extracted:?}");
         assert!(unwrapped(&extracted.stderr).contains("those are not followed"), "{extracted:?}");
     }

@@ -103,7 +103,8 @@ async fn a_variable_with_the_key_in_use_is_refused() {
     let rig = rig.variable("MYKEY", &bearer).variable("OTHER", "sk-of-another-service-0123456789");
     let beside = rig.beside().variable("MYKEY", &bearer).flags(&["--env", "MYKEY"]).prompt("x");
     let refused = beside.run().await;
-    let refused = refused.assert_exit(2, "--env MYKEY: the key or token that pays for this run");
+    let refused =
+        refused.assert_exit(2, "--env MYKEY: its value has the key or token that is used");
     drop(refused.assert_nothing_left_behind().await);
     let ran = rig.flags(&["--env", "OTHER"]).run().await.assert_finished("done");
     assert!(ran.outputs()[0].contains("\n1\n"), "{:?}", ran.outputs());

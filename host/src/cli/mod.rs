@@ -16,7 +16,7 @@ pub mod config; // the layers resolved
 pub mod ask; // the settings of a session
 pub mod login_args; // the arguments about logins
 pub mod places; // where configuration and state are
-mod unbegun; // the JSON line of a session that did not start
+mod early_failure; // the JSON line of a session that did not start
 pub mod act; // carries out one action
 pub mod turn_printer; // shows a turn
 pub mod progress; // events as lines for a person
@@ -77,7 +77,7 @@ fn enter(
     closed::close();
     let environment = Environment::of_this_process();
     log::start(&environment);
-    let wants_json = unbegun::wants_json(&arguments, &environment);
+    let wants_json = early_failure::wants_json(&arguments, &environment);
     let command = match parse(&arguments) {
         Ok(command) => command,
         Err(error) if !error.use_stderr() => {
@@ -94,7 +94,7 @@ fn enter(
                 let _ = screen.print(&status_block(Err(&failure)));
             }
             if wants_json {
-                unbegun::tell(&mut screen, &failure);
+                early_failure::print(&mut screen, &failure);
             }
             return failure.exit.into();
         }
@@ -112,7 +112,7 @@ fn enter(
         Ok((action, places)) => act::act(action, &environment, &places),
         Err(failure) => {
             if wants_json {
-                unbegun::tell(&mut screen, &failure);
+                early_failure::print(&mut screen, &failure);
             }
             Err(failure)
         }
@@ -247,7 +247,7 @@ fn usage_failure(error: &clap::Error, arguments: &[OsString]) -> Failure {
     Failure::usage(reason.trim_start_matches("error: ")).hint(help)
 }
 
-/// What clap says, with as much of a value as cannot be a secret.
+/// clap's message; of a value it has only the part that cannot be a secret.
 fn without_values(error: &clap::Error) -> String {
     let mut text = error.render().to_string();
     for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg, ContextKind::InvalidSubcommand]

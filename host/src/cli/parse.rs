@@ -198,10 +198,10 @@ pub(super) fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
     Ok(Secret::new(text.to_owned()))
 }
 
-/// As much of what was typed as cannot be a secret: of an address who is called, of `NAME=VALUE` the
-/// name, of a long word its beginning.
-// THREAT: `ps` shows a key that was typed for a second, and the log of a CI keeps our complaint for
-// years. Tried by cli::tests::refused::no_complaint_repeats_what_may_be_a_secret.
+/// The part of an argument that cannot be a secret: the host of an address, the name of `NAME=VALUE`,
+/// the beginning of a long word.
+// THREAT: `ps` shows a key that was typed only for a second, but a CI log keeps our message for
+// years. Tried by cli::tests::refused::no_message_repeats_a_possible_secret.
 pub(super) fn shown(value: &str) -> String {
     const WORD_CHARS: usize = 15;
     let is_flag = value.starts_with('-');

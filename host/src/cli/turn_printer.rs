@@ -10,9 +10,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::config::OutputChoice;
+use crate::cli::early_failure;
 use crate::cli::progress::TurnProgress;
 use crate::cli::screen::Screen;
-use crate::cli::unbegun;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, Standard};
@@ -63,7 +63,7 @@ impl TurnPrinter {
     /// Prints the only line of a session that did not start.
     pub fn refuse(mut self, failure: &Failure) {
         if self.json {
-            unbegun::tell(&mut self.screen, failure);
+            early_failure::print(&mut self.screen, failure);
         }
     }
 

@@ -1,4 +1,4 @@
-//! What is written to and is open already: a pipe, a file that a shell gave us, a terminal.
+//! Output files that are already open: a pipe, a file from a shell, a terminal.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Seek as _, Write};
@@ -9,18 +9,18 @@ use rustix::fs::{self, CWD, Mode, OFlags};
 
 use crate::sanitize;
 
-/// What is made harmless at once.
+/// The most bytes that are sanitized at once.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// A stream that this process writes anyway.
+/// One of this process's own output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standard {
     Out,
     Err,
 }
 
-/// Something that is open, or that takes all and keeps nothing. Text for a terminal is shown by it and
-/// not obeyed, by whatever name the terminal was given; everything else gets the bytes as they are.
+/// An open descriptor, or `/dev/null`. Text for a terminal is sanitized, by whichever path the terminal
+/// was named; everything else gets the bytes unchanged.
 pub struct Stream {
     file: File,
     is_terminal: bool,
@@ -39,7 +39,7 @@ impl Write for Stream {
             return self.file.write(bytes);
         }
         let piece = &bytes[..bytes.len().min(PIECE_BYTES)];
-        // A character that the piece ends in goes with the next one.
+        // A character that is cut by the end of the piece goes into the next piece.
         let whole = match std::str::from_utf8(piece) {
             Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => {
                 &piece[..error.valid_up_to()]
@@ -58,10 +58,10 @@ impl Write for Stream {
     }
 }
 
-/// What is open already, by the names that a shell has for it. None: the path is none of them.
+/// An open descriptor, by the paths that a shell uses for it. None: the path is not such a path.
 ///
-/// THREAT: `/dev/fd/9` is a lock or a journal of ours. What we open is closed at exec, what we were
-/// given is not. Tried by
+/// THREAT: `/dev/fd/9` is a lock or a journal of ours. Descriptors that we open have close-on-exec;
+/// those that we inherited do not. Tried by
 /// output::tests::only_descriptors_that_were_given_are_written_to.
 pub(super) fn stream(path: &Path) -> Option<Result<Stream, String>> {
     let number = match path.to_str()? {
@@ -89,7 +89,7 @@ fn descriptor(number: i32) -> Option<File> {
     let copy = match number {
         1 => io::stdout().as_fd().try_clone_to_owned(),
         2 => io::stderr().as_fd().try_clone_to_owned(),
-        // Opened by its name it has a place of its own in the file: the same as before.
+        // Opening it by its path gives a new file position, which is set to the old one below.
         number => {
             let flags = OFlags::WRONLY | (flags & OFlags::APPEND) | OFlags::CLOEXEC;
             let name = format!("/proc/self/fd/{number}");

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::report::{self, Report};
+use super::report::Report;
 use super::settings::SessionSettings;
 use super::token_refresher::TokenRefresher;
 use super::workspace::SessionWorkspace;
@@ -246,7 +246,7 @@ fn save_outcome(
         }
     }
     // It is tried again when the container is gone; then a person is told.
-    if let Err(error) = report.save(outcome, report::exit(outcome, stop)) {
+    if let Err(error) = report.save(outcome, stop.exit_of(outcome)) {
         tracing::warn!(%error, "the record of this session cannot be written yet");
     }
 }

@@ -1,4 +1,4 @@
-//! The variables that commands get: none of them holds the credential in use.
+//! The variables that commands get: none of them has the credential that is used.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::SessionError;
 /// flow::left_out::a_variable_with_the_key_in_use_is_refused.
 ///
 /// # Errors
-/// With the name of the first of them.
+/// A variable has a secret; the error names the first such variable.
 pub(super) fn check(
     env: &BTreeMap<String, String>,
     secrets: &[Secret],
@@ -26,7 +26,7 @@ pub(super) fn check(
         None => Ok(()),
         Some((name, _)) => {
             let reason = format!(
-                "--env {name}: the key or token that pays for this run is in it, and commands would \
+                "--env {name}: its value has the key or token that is used, and commands could \
                  read it"
             );
             Err(SessionError {
@@ -44,22 +44,22 @@ mod tests {
     #[test]
     fn only_a_variable_with_the_credential_is_refused() {
         let key = "sk-canary-0123456789";
-        let refused = |value: &str, key: &str| {
+        let refusal = |value: &str, key: &str| {
             let env = BTreeMap::from([
                 ("A".to_owned(), "sk-other-0123456789".to_owned()),
                 ("B".to_owned(), value.to_owned()),
             ]);
-            let refusal = check(&env, &[Secret::new(key.to_owned())]).err();
-            refusal.map(|broken| (broken.fault.kind, broken.fault.message))
+            let error = check(&env, &[Secret::new(key.to_owned())]).err();
+            error.map(|error| (error.fault.kind, error.fault.message))
         };
         let reason =
-            "--env B: the key or token that pays for this run is in it, and commands would read it";
+            "--env B: its value has the key or token that is used, and commands could read it";
         let expected = Some((FaultKind::Choice, reason.to_owned()));
         for value in [key, &format!("Bearer {key}"), "c2stY2FuYXJ5LTAxMjM0NTY3ODk="] {
-            assert_eq!(refused(value, key), expected, "{value}");
+            assert_eq!(refusal(value, key), expected, "{value}");
         }
         for (value, key) in [("", key), ("sk-canary", key), ("http://ollama:11434", "ollama")] {
-            assert_eq!(refused(value, key), None, "{value}");
+            assert_eq!(refusal(value, key), None, "{value}");
         }
     }
 }

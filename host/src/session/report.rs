@@ -1,24 +1,21 @@
 //! Reports a session: numbers its events, writes them to disk and shows them; writes its record.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use airlock_shared::base::Base;
-use airlock_shared::defaults;
 use airlock_shared::event::Event;
-use airlock_shared::outcome::{Fault, FaultKind, Outcome, Stop as Reason};
+use airlock_shared::outcome::{Fault, FaultKind, Outcome};
 use airlock_shared::scrub::Needles;
 use airlock_shared::stream::Usage;
 use tokio::time::Instant;
 
-use super::credentials::{Credentials, remedy, sign_in_again};
+use super::credentials::{Credentials, remedy};
 use super::public::{self, EventLine, OutcomeEvent, PublicEvent};
 use super::settings::CredentialChoice::Login;
 use super::settings::{CredentialsMode, SessionSettings, WorkspaceMode};
 use super::{HostContext, SessionError, Stop};
 use crate::auth::Signer;
-use crate::auth::store::{LoginKind, LoginStore};
 use crate::clock;
 use crate::engine::docker::ResolvedImage;
 use crate::engine::{ContainerSpec, Waiver};
@@ -31,6 +28,9 @@ use crate::workspace::{CopySummary, Counted, LeftOutReason};
 
 mod changes; // the state of the changes, and their lines
 mod counting; // progress while a large directory is counted
+mod stored_key; // the command that stores a refused key again
+
+use stored_key::key_again;
 
 pub use changes::{changes_event, changes_state, list_held_and_triggers};
 
@@ -378,7 +378,7 @@ impl<'a> Report<'a> {
             Some(FaultKind::Backend) => Some(self.doctor.clone()),
             _ => None,
         });
-        let exit = exit(&outcome, stop);
+        let exit = stop.exit_of(&outcome);
         if self.record.outcome.as_ref() != Some(&outcome)
             && let Err(error) = self.save(&outcome, exit)
         {
@@ -390,31 +390,6 @@ impl<'a> Report<'a> {
         let last = OutcomeEvent { estimated: self.record.estimated, ..last };
         self.emit(PublicEvent::Outcome(last));
         EndedSession { session: self.folder.id().to_owned(), outcome, exit, changes, began, hint }
-    }
-}
-
-/// The command that stores a key again for the same base; None: the login is not a key.
-fn key_again(folder: &Path, name: &str) -> Option<String> {
-    let login =
-        LoginStore::new(folder).read(name).ok().filter(|login| login.kind == LoginKind::ApiKey)?;
-    let base = login.base.to_string();
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/.-_[]".contains(&byte);
-    let base = match base.bytes().all(is_plain) {
-        _ if Base::parse(defaults::API_BASE).is_ok_and(|usual| usual == login.base) => {
-            String::new()
-        }
-        true => format!(" --base-url {base}"),
-        // The command will be pasted into a shell.
-        false => " --base-url URL".to_owned(),
-    };
-    Some(format!("{}{base} --api-key - < FILE", sign_in_again(name)))
-}
-
-/// The exit code of an outcome; a SIGTERM has its own.
-pub(super) fn exit(outcome: &Outcome, stop: &Stop) -> Exit {
-    match outcome {
-        Outcome::Stopped { reason: Reason::Cancelled, .. } => stop.exit(),
-        other => Exit::of(other),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use airlock_shared::outcome::{Outcome, Stop as Reason};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
@@ -40,5 +41,13 @@ impl Stop {
     #[must_use]
     pub fn exit(&self) -> Exit {
         if self.terminated.load(Ordering::Acquire) { Exit::Terminated } else { Exit::Cancelled }
+    }
+
+    /// The exit code of an outcome; a SIGTERM has its own.
+    pub(super) fn exit_of(&self, outcome: &Outcome) -> Exit {
+        match outcome {
+            Outcome::Stopped { reason: Reason::Cancelled, .. } => self.exit(),
+            other => Exit::of(other),
+        }
     }
 }

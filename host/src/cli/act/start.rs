@@ -8,11 +8,11 @@ use tokio_util::task::AbortOnDropHandle;
 use super::context;
 use crate::cli::choose::AtTerminal;
 use crate::cli::config::OutputChoice;
+use crate::cli::early_failure;
 use crate::cli::outlet::detached;
 use crate::cli::places::Places;
 use crate::cli::screen::Screen;
 use crate::cli::turn_printer::TurnPrinter;
-use crate::cli::unbegun;
 use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -38,7 +38,7 @@ pub(super) async fn run(
     };
     let context = context.inspect_err(|failure| {
         if choice.json {
-            unbegun::tell(&mut screen, failure);
+            early_failure::print(&mut screen, failure);
         }
     })?;
     let style = screen.err_style;

@@ -1,9 +1,9 @@
-//! A call's title as a line of ours. Its beginning says what it is, and that is for us to say: the
-//! title is the sandbox's word, and the tool's name is the model's.
+//! A call's title in a line of ours. The beginning of the line says what the call is, and it must be
+//! true: the title comes from the sandbox, and the tool's name from the model.
 
 use crate::sanitize;
 
-/// What a line about a call of a tool begins with.
+/// The beginning of a line about a call of this tool.
 fn beginning(tool: &str) -> Option<&'static str> {
     Some(match tool {
         "bash" => "$ ",
@@ -24,7 +24,7 @@ pub(super) fn of_call(tool: &str, title: &str) -> String {
     match known {
         Some(beginning) if title.starts_with(beginning) => title,
         _ if tool == "update_plan" && title == "plan" => title,
-        // A tool of ours whose arguments cannot be read is titled with its name.
+        // The title of a call of our tools is its name if its arguments cannot be read.
         _ if title == sanitize::line(tool) => format!("call {}", sanitize::quoted(tool)),
         _ => format!("call {} {}", sanitize::quoted(tool), sanitize::quoted(&title)),
     }

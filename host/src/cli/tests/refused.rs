@@ -260,7 +260,7 @@ fn a_flag_that_has_no_effect_with_live_is_an_error() {
 }
 
 #[test]
-fn no_complaint_repeats_what_may_be_a_secret() {
+fn no_message_repeats_a_possible_secret() {
     let cases: &[(&[&str], &str)] = &[
         (&["run", "p", "--env", "OPENAI_API_KEY=sk-canary"], "'OPENAI_API_KEY=…' for"),
         (&["run", "p", "--base-url", "https://ada:canary@x.example/"], "'https://…' for"),
@@ -273,8 +273,8 @@ fn no_complaint_repeats_what_may_be_a_secret() {
         (&["sk-proj-0123-canary"], "'sk-proj…'"),
     ];
     for (line, shown) in cases {
-        let (code, said) = TestCli::new().refused(line);
-        assert_eq!(code, 2, "{said}");
-        assert!(said.contains(shown) && !said.contains("canary"), "{line:?}: {said}");
+        let (code, message) = TestCli::new().refused(line);
+        assert_eq!(code, 2, "{message}");
+        assert!(message.contains(shown) && !message.contains("canary"), "{line:?}: {message}");
     }
 }

@@ -93,7 +93,7 @@ impl AppliedView {
             add("note", &format!("what was not done is still stored: {how}"));
         }
         for HeldView { path, why } in &self.saved {
-            say("saved", &sanitize::line(&format!("{path}: {why}")));
+            add("saved", &sanitize::line(&format!("{path}: {why}")));
         }
         for HeldView { path, why } in &self.remarks {
             add("note", &sanitize::line(&format!("{path}: {why}")));
@@ -147,7 +147,7 @@ pub enum Discarded {
 }
 
 impl Discarded {
-    /// `saved`: what of the person's files is under another name now, and where.
+    /// `saved`: the person's files that have another name now, and where they are.
     #[must_use]
     pub fn text(self, short: &str, files: u64, saved: &[HeldView], style: Style) -> String {
         let files = text::counted(files, "changed file");

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use airlock_shared::base::Base;
+use airlock_shared::defaults;
 use airlock_shared::secret::Secret;
 
 use super::*;
@@ -64,8 +66,8 @@ fn all_that_is_held_and_all_that_runs_is_named() {
 
 const KEY: &str = "sk-canary-0123456789";
 
-/// Tells and keeps paths that are named after the key; gives all that was shown or kept.
-fn told_of_a_key(signer: Option<Arc<dyn Signer>>) -> String {
+/// Reports paths that are named after the key; returns everything that was shown or stored.
+fn output_with_a_key(signer: Option<Arc<dyn Signer>>) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let store = SessionStore::open(folder.path()).expect("a store");
     let session = store.create_session().expect("a session");
@@ -80,16 +82,16 @@ fn told_of_a_key(signer: Option<Arc<dyn Signer>>) -> String {
         lines: 0,
         requests: 0,
         usage: Usage::default(),
-        has_worked: false,
+        has_begun: false,
         doctor: String::new(),
         show: &mut show,
-        mends: String::new(),
+        remedy: String::new(),
         signer,
         sought: gate::Sought::default(),
         login: None,
     };
     let named = |path: &str| public::Named { path: path.to_owned(), why: "make".to_owned() };
-    report.say(PublicEvent::Changes(public::ChangesEvent {
+    report.emit(PublicEvent::Changes(public::ChangesEvent {
         files: 1,
         held_list: vec![named(&format!("{KEY}/.vscode"))],
         look_at: vec![named(&format!("{KEY}/Makefile"))],
@@ -99,10 +101,10 @@ fn told_of_a_key(signer: Option<Arc<dyn Signer>>) -> String {
     let note = format!("1 path missing (sandbox says: “{KEY}”)");
     report.note(note.clone());
     report.record.changes = ChangesRecord::Kept { files: 1, held: 0, note: Some(note) };
-    report.keep(&Outcome::Finished { answer: "done".to_owned() }, Exit::Finished).expect("kept");
-    let kept = ["events.jsonl", "record.json"]
+    report.save(&Outcome::Finished { answer: "done".to_owned() }, Exit::Finished).expect("saved");
+    let stored = ["events.jsonl", "record.json"]
         .map(|name| std::fs::read_to_string(path.join(name)).expect("a file"));
-    shown + &kept.concat()
+    shown + &stored.concat()
 }
 
 #[test]
@@ -111,13 +113,13 @@ fn no_line_and_no_record_holds_the_credential() {
     let base = Base::parse(defaults::API_BASE).expect("a base");
     let deps = Deps { ca: None, clock: Arc::new(|| 0) };
     let signer: Arc<dyn Signer> = auth::open(key, &base, &deps).expect("a signer");
-    // The control: without it all of them do, the lines twice and the record.
-    let told = told_of_a_key(None);
-    assert_eq!(told.matches(KEY).count(), 2 * 4 + 2, "{told}");
-    let told = told_of_a_key(Some(signer));
-    assert!(!told.contains(KEY), "{told}");
-    assert_eq!(told.matches("[secret removed]").count(), 2 * 4 + 2, "{told}");
+    // The control: without a signer the key is in every line, and in the record.
+    let output = output_with_a_key(None);
+    assert_eq!(output.matches(KEY).count(), 2 * 4 + 2, "{output}");
+    let output = output_with_a_key(Some(signer));
+    assert!(!output.contains(KEY), "{output}");
+    assert_eq!(output.matches("[secret removed]").count(), 2 * 4 + 2, "{output}");
     for whole in ["[secret removed]/.vscode", "[secret removed]/Makefile", "\"files\":1"] {
-        assert!(told.contains(whole), "{told}");
+        assert!(output.contains(whole), "{output}");
     }
 }

@@ -1,5 +1,5 @@
-//! `--json` of a run that ended before it was one: a program that reads JSON lines gets its last line
-//! all the same. What a person reads on stderr is no other.
+//! `--json` when the session did not start: a program that reads JSON lines still gets an outcome as
+//! the last line. The text on stderr is the same as without `--json`.
 
 use std::ffi::OsString;
 
@@ -12,8 +12,8 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::session::public::{ChangesAre, EventLine, OutcomeEvent, PublicEvent};
 
-/// Whether JSON lines of a run were asked for. What was typed need not make sense otherwise: words
-/// that are refused are answered in this form too.
+/// Whether `run` is used with `--json`. The other arguments may be wrong: the error for them is a JSON
+/// line too.
 pub(super) fn wants_json(arguments: &[OsString], environment: &Environment) -> bool {
     let mut words = arguments.iter().skip(1).filter_map(|word| word.to_str());
     if words.next() != Some("run") {
@@ -27,12 +27,12 @@ pub(super) fn wants_json(arguments: &[OsString], environment: &Environment) -> b
     typed.last().unwrap_or_else(is_set)
 }
 
-/// Prints the one line. What cannot be written has a reader that is gone.
-pub(super) fn tell(screen: &mut Screen, failure: &Failure) {
+/// Prints the only line. If it cannot be written, its reader is gone.
+pub(super) fn print(screen: &mut Screen, failure: &Failure) {
     let _gone = screen.print(&line(failure));
 }
 
-/// There is no run, so there is no id.
+/// The session has no id, because it does not exist.
 fn line(failure: &Failure) -> String {
     let is_stopped = matches!(failure.exit, Exit::Cancelled | Exit::Terminated);
     let outcome = match is_stopped {
@@ -46,7 +46,7 @@ fn line(failure: &Failure) -> String {
     EventLine::new(1, "", 0, PublicEvent::Outcome(ended)).json()
 }
 
-/// What broke, as far as the exit says it.
+/// The kind of the fault, from the exit code.
 fn kind(exit: Exit) -> FaultKind {
     match exit {
         Exit::SignIn => FaultKind::SignIn,
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_asks_for_json_is_known_by_the_words_alone() {
+    fn json_is_found_in_arguments_that_are_wrong_otherwise() {
         let wants = |line: &str, set: &str| {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             wants_json(&words, &Environment::from_iter([("AIRLOCK_JSON", set)]))
