@@ -204,8 +204,8 @@ mod tests {
             ),
             (
                 stopped(limit(Some(1_795_264_800))),
-                "usage limit: plan plus: the usage limit has been reached, resets at 12:40 UTC (in 1 h 52\n\
-                 min)\nor use an API key: airlock run --api-key-file FILE …",
+                "usage limit: plan plus: the usage limit has been reached, resets at 12:40 UTC (in 1 h 52 min)\n\
+                 or use an API key: airlock run --api-key-file FILE …",
             ),
             (
                 stopped(limit(Some(7))),

@@ -55,8 +55,8 @@ Examples:
   airlock setup codex-auth --json | jq -r .event       for programs
 
 The login is stored in one file, ~/.local/state/airlock/logins/NAME.json, that only your user
-can read. The credential is sent only to its backend and its issuer; `airlock logout` revokes and
-deletes it. A ChatGPT plan is for your own use; a team uses an API key.
+can read. The credential is sent only to its backend and its issuer; `airlock logout` revokes
+and deletes it. A ChatGPT plan is for your own use; a team uses an API key.
 
 With --json, each line of stdout is an object, {\"v\":1,\"event\":…}: browser, device_code, paste,
 note, and at the end signed_in or failed.
