@@ -319,3 +319,25 @@ async fn on_a_terminal(rig: &Rig, line: &[String]) -> String {
     let output = output.expect("script(1) is there");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
+
+/// A key file that is a pipe, and no key comes: SIGTERM still ends `airlock`.
+#[tokio::test]
+async fn a_key_that_never_comes_does_not_delay_sigterm() {
+    let engine = Engine::connect().await;
+    images::ready(&engine).await;
+    let rig = Rig::new();
+    let pipe = rig.home().join("never");
+    let made = tokio::process::Command::new("mkfifo").arg(&pipe).status().await;
+    assert!(made.expect("mkfifo(1) is there").success());
+    let mut command = rig.command("run").await;
+    command.args(["p", "--image", images::BUSYBOX, "--api-key-file"]).arg(&pipe);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("airlock can be started");
+    // It opens when `airlock` has opened its end. As long as it is open, the read waits.
+    let opened = tokio::task::spawn_blocking(move || File::options().write(true).open(pipe));
+    let writer = tokio::time::timeout(PATIENCE, opened).await.expect("it is opened");
+    let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    rustix::process::kill_process(pid.expect("it works"), Signal::TERM).expect("a child of ours");
+    let ended = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it waits for the key");
+    assert_eq!(ended.expect("a child of ours").code(), Some(143));
+    drop(writer);
+}

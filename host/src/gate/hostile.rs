@@ -346,7 +346,7 @@ async fn changes_without_an_end() {
     let (status, body) =
         text(rig.send(Method::PUT, link::CHANGES, Body::from_stream(endless)).await).await;
     assert_eq!((status, code(&body).as_str()), (403, "policy"));
-    assert!(body.contains("more of them than the sandbox can hold"), "{body}");
+    assert!(body.contains("the changes are larger than the sandbox's disk"), "{body}");
     let taken = rig.served.tree.taken.load(std::sync::atomic::Ordering::Relaxed) as u64;
     assert_eq!(taken, most);
 }
@@ -360,7 +360,7 @@ async fn more_sets_of_changes_than_there_is_time_for() {
             text(rig.send(Method::PUT, link::CHANGES, Body::from("a set")).await).await;
         match status {
             200 => taken += 1,
-            _ => refused += usize::from(body.contains("less often")),
+            _ => refused += usize::from(body.contains("sent too often")),
         }
     }
     // The first sets of an honest sandbox are accepted, and one more every fifteen seconds.

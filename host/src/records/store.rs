@@ -13,7 +13,7 @@ use super::session_folder::{Marked, SessionFolder};
 
 const INSTALL: &str = "install";
 const SESSIONS: &str = "sessions";
-/// Where releases before 0.2 kept their sessions. It is left unchanged.
+/// Where earlier builds kept their sessions. It is left unchanged.
 const EARLIER: &str = "runs";
 /// Made after a person was told about the directory of an earlier release.
 const EARLIER_NAMED: &str = "runs-named";

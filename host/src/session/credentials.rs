@@ -77,7 +77,7 @@ pub(super) async fn open(
             (Connected { base, backend, upstream, catalogue, signer: None }, resolved)
         }
         RecordingChoice::None | RecordingChoice::Record(_) => {
-            let signer = signer(settings, logins, &base)?;
+            let signer = signer(settings, logins, &base).await?;
             passed::check(&settings.env, &signer.secrets_to_scrub())?;
             let client = client(&base, settings.ca.clone()).await?;
             let (selection, kept) = (&settings.model, signer.model());
@@ -222,7 +222,9 @@ fn base(settings: &SessionSettings, logins: &Path) -> Result<Base, Fault> {
     }
 }
 
-fn signer(
+/// Opens the credential on a thread of its own: a pipe as `--api-key-file` may never be written to,
+/// and a signal must end the session meanwhile.
+async fn signer(
     settings: &SessionSettings,
     logins: &Path,
     base: &Base,
@@ -239,7 +241,12 @@ fn signer(
         }
     };
     let deps = Deps { ca: settings.ca.clone(), clock: Arc::new(clock::seconds) };
-    auth::open(credential, base, &deps).map_err(auth_fault)
+    let base = base.clone();
+    let opened = tokio::task::spawn_blocking(move || auth::open(credential, &base, &deps)).await;
+    match opened {
+        Ok(opened) => opened.map_err(auth_fault),
+        Err(error) => Err(Fault::new(FaultKind::Backend, error.to_string())),
+    }
 }
 
 /// An HTTP client for the base. It reads the machine's certificates, about a hundred files, on a

@@ -98,7 +98,7 @@ impl EngineObject {
         self.labels.get(name).map(String::as_str)
     }
 
-    /// The session that it belongs to; releases before 0.2 used another label.
+    /// The session that it belongs to; earlier builds used another label.
     fn session(&self) -> Option<&str> {
         self.label(label::SESSION).or_else(|| self.label(label::EARLIER_SESSION))
     }

@@ -47,7 +47,7 @@ const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct RecordingHeader {
-    /// The version of the format; releases before 0.2 wrote the alias.
+    /// The version of the format; earlier builds wrote the alias.
     #[serde(alias = "airlock_cassette")]
     airlock_recording: u32,
     made_by: String,

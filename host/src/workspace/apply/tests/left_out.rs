@@ -55,7 +55,7 @@ async fn what_was_left_out_is_held_and_the_rest_is_applied() {
     .aws/credentials: your .aws was left out of the copy, because it looks like a secret
     .env: your .env was left out of the copy, because it looks like a secret
     conf: your conf/.env was left out of the copy, because it looks like a secret
-    conf/x: conf is kept back
+    conf/x: its folder conf is held
     d/.ENV: on some systems it is the same file as d/.env
     target: your target was left out of the copy, because it was excluded
     target/debug: your target was left out of the copy, because it was excluded
