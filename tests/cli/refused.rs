@@ -48,7 +48,7 @@ async fn usage_errors_are_as_written_here() {
         (
             &["run", "p", "--base-url", "http://example.org"],
             "usage: invalid value 'http://example.org' for '--base-url <URL>': plain http is \
-             taken only for\nthis machine (127.0.0.1, ::1, localhost)\nairlock run --help\n",
+             allowed only for\nthis machine (127.0.0.1, ::1, localhost)\nairlock run --help\n",
         ),
         (
             &["show", "7c"],

@@ -83,13 +83,13 @@ async fn a_live_directory_with_something_private_in_it_is_refused() {
     let home = rig.home().to_owned();
     let live = rig.folder(&home).flags(&["--live"]).model(script![]);
     let ran = live.prompt("x").run().await.assert_exit(1, "workspace: ");
-    assert!(said(&ran).contains("airlock keeps its own logins"), "{}", ran.stderr);
+    assert!(said(&ran).contains("holds airlock's logins or records"), "{}", ran.stderr);
     assert!(ran.stderr.contains("leave out --live"), "{}", ran.stderr);
     let key = ran.rig.workspace().join("key");
     let live = ran.rig.beside().flags(&["--live"]).model(script![]);
     std::fs::hard_link(&key, live.workspace().join("key.txt")).expect("a second name");
     let ran = live.prompt("x").run().await.assert_exit(1, "workspace: ");
-    assert!(said(&ran).contains("a login or key is in it"), "{}", ran.stderr);
+    assert!(said(&ran).contains("holds a login or key"), "{}", ran.stderr);
     assert!(ran.backend.model_requests().is_empty());
 }
 
