@@ -21,7 +21,7 @@ use tokio::io::{AsyncWriteExt as _, DuplexStream};
 use tokio::process::Command;
 
 use crate::after::{Body, full, link, request};
-use crate::impostor::{Ended, MOST_BYTES, against};
+use crate::impostor::{Ended, MOST_BYTES, against, against_within};
 
 /// The memory of a program that parses such lines as they come: were the input harmless, nothing
 /// would be proved.
@@ -103,7 +103,7 @@ fn set_of(paths: impl Iterator<Item = String>) -> Vec<u8> {
 }
 
 /// How a run ends whose sandbox puts this set, twice, and goes.
-async fn puts(set: Vec<u8>) -> Ended {
+async fn puts(set: Vec<u8>, limit: u64) -> Ended {
     let set = Bytes::from(set);
     let play = move |pipe| {
         let set = set.clone();
@@ -118,7 +118,7 @@ async fn puts(set: Vec<u8>) -> Ended {
             }
         }
     };
-    against(play).await
+    against_within(limit, play).await
 }
 
 /// As many paths as there may be, each in eleven folders that the set does not name.
@@ -129,7 +129,7 @@ async fn a_set_of_many_folders() {
     // The least that each of them takes: its name, and one word for what is there.
     assert!(count * FOLDERS * 4 * 24 > MOST_BYTES, "blind");
     let deep = "/b".repeat(usize::try_from(FOLDERS).expect("small") - 1);
-    let ran = puts(set_of((0..count).map(|n| format!("{n}{deep}/c")))).await;
+    let ran = puts(set_of((0..count).map(|n| format!("{n}{deep}/c"))), MOST_BYTES).await;
     let ran = ran.assert_fault("workspace");
     assert!(ran.outcome().to_string().contains("more than 200000 paths"), "{}", ran.outcome());
 }
@@ -140,7 +140,9 @@ async fn a_set_of_as_many_paths_as_there_may_be() {
     let count = airlock_shared::limits::CHANGES_ENTRIES - 1_000;
     let most = airlock_shared::limits::PATHS_BYTES as u64 / count;
     let name = "n".repeat(usize::try_from(most).expect("small") - "tree/f/000000".len() - 1);
-    let ran = puts(set_of((0..count).map(|n| format!("f/{n:06}{name}")))).await;
+    // Each name stands in the set, in the tree that is judged and on its way to the disk.
+    let limit = MOST_BYTES + 3 * airlock_shared::limits::PATHS_BYTES as u64;
+    let ran = puts(set_of((0..count).map(|n| format!("f/{n:06}{name}"))), limit).await;
     let ran = ran.assert_fault("link");
     let told: Vec<_> =
         ran.events_named("changes").into_iter().map(|it| it["files"].clone()).collect();
