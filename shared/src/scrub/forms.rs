@@ -205,6 +205,8 @@ fn starts(line: &[u8]) -> (Vec<usize>, bool) {
         match line.get(at) {
             None => return (starts, true),
             Some(b'\n' | b'\r') => break,
+            // Whether they end the line is decided by what comes behind them.
+            Some(b'\\') if line[at..].iter().all(|byte| *byte == b'\\') => return (starts, true),
             Some(b'\\') if wrap(&line[at..]) > 0 => break,
             Some(b'\\') => match Escape::at(&line[at..]) {
                 Escape::Letter { length, .. } => {
